@@ -1,0 +1,1 @@
+//! Floor 3: figures computed from planes; plain functions over slices.

@@ -1,0 +1,236 @@
+//! Two kinds of failure, kept apart all the way up.
+//!
+//! A [`Reject`] concerns one frame: the frame goes to the dead letters and the engine goes on. A
+//! [`Fault`] concerns the world around the engine: a lost connection, a full disk, a thread that
+//! died. Neither is ever converted into the other.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+
+/// Why a frame was refused. The codes are part of the dead-letter format and never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The entry, its envelope or its image could not be decoded.
+    Undecodable,
+    /// Decodable, but not a picture this engine handles.
+    UnsupportedImage,
+    /// Declared or actual size above a configured limit.
+    TooLarge,
+    /// The encoder refused the picture.
+    EncodeFailed,
+    /// Delivered too often without ever being acknowledged.
+    MaxDeliveries,
+    /// Processing the frame panicked.
+    Panic,
+}
+
+impl Reason {
+    /// Every reason, in the order of declaration.
+    pub const ALL: [Reason; 6] = [
+        Reason::Undecodable,
+        Reason::UnsupportedImage,
+        Reason::TooLarge,
+        Reason::EncodeFailed,
+        Reason::MaxDeliveries,
+        Reason::Panic,
+    ];
+
+    /// The stable code written into dead letters and metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Reason::Undecodable => "undecodable",
+            Reason::UnsupportedImage => "unsupported_image",
+            Reason::TooLarge => "too_large",
+            Reason::EncodeFailed => "encode_failed",
+            Reason::MaxDeliveries => "max_deliveries",
+            Reason::Panic => "panic",
+        }
+    }
+}
+
+/// A step on a frame's way, for errors, dead letters and latency figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Taking the entry from the input stream.
+    Read,
+    /// Waiting between reading and a free worker.
+    QueueWait,
+    /// Envelope and image decoding.
+    Decode,
+    /// Figures and background model.
+    Analyse,
+    /// Image and envelope encoding.
+    Encode,
+    /// Writing the result and acknowledging the entry.
+    Commit,
+}
+
+impl Stage {
+    /// Every stage in the order a frame passes them.
+    pub const ALL: [Stage; 6] = [
+        Stage::Read,
+        Stage::QueueWait,
+        Stage::Decode,
+        Stage::Analyse,
+        Stage::Encode,
+        Stage::Commit,
+    ];
+
+    /// The stable lower-case name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Read => "read",
+            Stage::QueueWait => "queue_wait",
+            Stage::Decode => "decode",
+            Stage::Analyse => "analyse",
+            Stage::Encode => "encode",
+            Stage::Commit => "commit",
+        }
+    }
+}
+
+/// One frame refused, with everything its dead letter needs to say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} at {}: {detail}", reason.code(), stage.name())]
+pub struct Reject {
+    /// The stable code.
+    pub reason: Reason,
+    /// Where it was noticed.
+    pub stage: Stage,
+    /// What exactly was wrong, for a person.
+    pub detail: Cow<'static, str>,
+}
+
+impl Reject {
+    /// A refusal at `stage`.
+    pub fn new(reason: Reason, stage: Stage, detail: impl Into<Cow<'static, str>>) -> Self {
+        Reject { reason, stage, detail: detail.into() }
+    }
+
+    /// Bytes that are not what they claim to be.
+    pub fn undecodable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Reject::new(Reason::Undecodable, Stage::Decode, detail)
+    }
+
+    /// A picture of a kind that is not handled.
+    pub fn unsupported(detail: impl Into<Cow<'static, str>>) -> Self {
+        Reject::new(Reason::UnsupportedImage, Stage::Decode, detail)
+    }
+
+    /// Something above a configured limit, noticed before anything was allocated for it.
+    pub fn too_large(detail: impl Into<Cow<'static, str>>) -> Self {
+        Reject::new(Reason::TooLarge, Stage::Decode, detail)
+    }
+
+    /// An encoder's refusal.
+    pub fn encode_failed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Reject::new(Reason::EncodeFailed, Stage::Encode, detail)
+    }
+}
+
+/// Something outside a single frame went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The connection to a Redis server could not be made or was lost. Worth another try.
+    #[error("cannot talk to Redis at {endpoint}: {detail}")]
+    Connection {
+        /// Address without credentials.
+        endpoint: String,
+        /// What the operating system or the protocol said.
+        detail: String,
+    },
+    /// Redis answered a command with an error.
+    #[error("Redis at {endpoint} refused {command}: {message}")]
+    Refused {
+        /// Address without credentials.
+        endpoint: String,
+        /// The command concerned.
+        command: &'static str,
+        /// The server's words, beginning with its error code.
+        message: String,
+    },
+    /// An operating-system call failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A precondition does not hold; the text says what to mend.
+    #[error("{0}")]
+    Unusable(String),
+    /// A thread of the engine panicked.
+    #[error("thread {thread} panicked: {message}")]
+    ThreadPanicked {
+        /// Its name.
+        thread: String,
+        /// The panic message.
+        message: String,
+    },
+    /// The neighbour on a lane is gone. Never the root cause: somebody else has that.
+    #[error("the {0} stage is gone")]
+    NeighbourGone(&'static str),
+}
+
+impl Fault {
+    /// Wraps an operating-system error with what was being done.
+    pub fn io(what: impl Into<String>, source: io::Error) -> Self {
+        Fault::Io { what: what.into(), source }
+    }
+
+    /// A lost or refused connection.
+    pub fn connection(endpoint: impl fmt::Display, detail: impl fmt::Display) -> Self {
+        Fault::Connection { endpoint: endpoint.to_string(), detail: detail.to_string() }
+    }
+
+    /// The server's error code (`NOGROUP`, `OOM`, `READONLY` ...), if this is an answer of Redis.
+    pub fn redis_code(&self) -> Option<&str> {
+        match self {
+            Fault::Refused { message, .. } => message.split_ascii_whitespace().next(),
+            _ => None,
+        }
+    }
+
+    /// How much this explains when several threads end with a fault at once: the highest wins, so
+    /// that "my neighbour hung up" never hides the cause.
+    fn rank(&self) -> u8 {
+        match self {
+            Fault::NeighbourGone(_) => 0,
+            Fault::Connection { .. } | Fault::Refused { .. } => 1,
+            Fault::Io { .. } | Fault::Unusable(_) => 2,
+            Fault::ThreadPanicked { .. } => 3,
+        }
+    }
+
+    /// Of two faults of one engine, the one that explains more.
+    #[must_use]
+    pub fn more_telling(self, other: Fault) -> Fault {
+        if other.rank() > self.rank() { other } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_outranks_the_neighbours_it_took_down() {
+        let hung_up = Fault::NeighbourGone("commit");
+        let cause =
+            Fault::ThreadPanicked { thread: "fp-read-0".into(), message: "index out of range".into() };
+        let folded = hung_up.more_telling(cause).more_telling(Fault::NeighbourGone("read"));
+        assert!(matches!(folded, Fault::ThreadPanicked { .. }));
+    }
+
+    #[test]
+    fn the_code_is_the_first_word_of_the_answer() {
+        let fault = Fault::Refused {
+            endpoint: "localhost:6379".into(),
+            command: "XREADGROUP",
+            message: "NOGROUP No such key".into(),
+        };
+        assert_eq!(fault.redis_code(), Some("NOGROUP"));
+    }
+}

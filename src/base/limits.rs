@@ -1,0 +1,1 @@
+//! Every bound that is not configurable, with its reason beside it.

@@ -1,0 +1,12 @@
+//! Floor 0: what every other room stands on.
+//!
+//! Errors, the stop signal, the one door for threads, and the bounds. Nothing here knows what a
+//! frame is, and nothing here reads the clock except to sleep.
+
+pub mod error;
+pub mod limits;
+pub mod stop;
+pub mod threads;
+
+pub use error::{Fault, Reason, Reject, Stage};
+pub use stop::Stop;

@@ -1,0 +1,1 @@
+//! Floor 4: where frames come from.

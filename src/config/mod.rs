@@ -1,0 +1,1 @@
+//! Floor 4: configuration, as typed and as valid.

@@ -1,0 +1,154 @@
+//! Pixels at rest: borrowed planes, owned planes, and the view a decoded picture gives.
+//!
+//! Inside the engine a picture is three planes (Y, Cb, Cr, 4:2:0, full range, BT.601) or one
+//! (gray). The chroma planes have `ceil(width / 2) x ceil(height / 2)` samples.
+
+/// A borrowed plane of 8-bit samples.
+#[derive(Clone, Copy, Debug)]
+pub struct Plane<'a> {
+    /// `stride * (height - 1) + width` samples at least, row by row from the top.
+    pub samples: &'a [u8],
+    /// Samples in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Samples from the start of one row to the start of the next; at least `width`.
+    pub stride: usize,
+}
+
+impl<'a> Plane<'a> {
+    /// Row `y`, exactly `width` samples.
+    ///
+    /// # Panics
+    /// If `y` is not below `height`.
+    pub fn row(&self, y: usize) -> &'a [u8] {
+        &self.samples[y * self.stride..][..self.width]
+    }
+}
+
+/// Owned planes whose storage is reused from frame to frame.
+#[derive(Debug, Default)]
+pub struct Planes {
+    samples: Vec<u8>,
+    width: usize,
+    height: usize,
+    gray: bool,
+}
+
+impl Planes {
+    /// Takes the shape of a picture of `width x height` pixels. Samples keep whatever they held;
+    /// storage grows only when no earlier picture was as large.
+    pub fn reshape(&mut self, width: usize, height: usize, gray: bool) {
+        (self.width, self.height, self.gray) = (width, height, gray);
+        let needed = self.luma_len() + 2 * self.chroma_len();
+        if self.samples.len() < needed {
+            self.samples.resize(needed, 0);
+        }
+    }
+
+    /// Pixels in a row of the picture.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Rows of the picture.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Whether there is only the luma plane.
+    pub fn is_gray(&self) -> bool {
+        self.gray
+    }
+
+    /// Width of a chroma plane.
+    pub fn chroma_width(&self) -> usize {
+        self.width.div_ceil(2)
+    }
+
+    /// Height of a chroma plane.
+    pub fn chroma_height(&self) -> usize {
+        self.height.div_ceil(2)
+    }
+
+    fn luma_len(&self) -> usize {
+        self.width * self.height
+    }
+
+    fn chroma_len(&self) -> usize {
+        if self.gray { 0 } else { self.chroma_width() * self.chroma_height() }
+    }
+
+    /// The luma plane.
+    pub fn luma(&self) -> Plane<'_> {
+        let samples = &self.samples[..self.luma_len()];
+        Plane { samples, width: self.width, height: self.height, stride: self.width }
+    }
+
+    /// The two chroma planes, Cb then Cr, unless the picture is gray.
+    pub fn chroma(&self) -> Option<[Plane<'_>; 2]> {
+        if self.gray {
+            return None;
+        }
+        let (width, height) = (self.chroma_width(), self.chroma_height());
+        let (start, len) = (self.luma_len(), self.chroma_len());
+        Some([start, start + len].map(|at| Plane {
+            samples: &self.samples[at..at + len],
+            width,
+            height,
+            stride: width,
+        }))
+    }
+
+    /// All samples, Y then Cb then Cr without padding: the layout libjpeg-turbo calls a planar YUV
+    /// image with an alignment of 1.
+    pub fn samples(&self) -> &[u8] {
+        &self.samples[..self.luma_len() + 2 * self.chroma_len()]
+    }
+
+    /// The same, to be written.
+    pub fn samples_mut(&mut self) -> &mut [u8] {
+        let len = self.luma_len() + 2 * self.chroma_len();
+        &mut self.samples[..len]
+    }
+
+    /// The three planes at once, to be written; the chroma slices are empty for a gray picture.
+    pub fn split_mut(&mut self) -> [&mut [u8]; 3] {
+        let (luma_len, chroma_len) = (self.luma_len(), self.chroma_len());
+        let (luma, rest) = self.samples[..luma_len + 2 * chroma_len].split_at_mut(luma_len);
+        let (cb, cr) = rest.split_at_mut(chroma_len);
+        [luma, cb, cr]
+    }
+}
+
+/// A decoded picture, in whichever forms have been made of it; at least one is there.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// 3 for colour, 1 for gray.
+    pub channels: usize,
+    /// Interleaved RGB or gray, `width * height * channels` bytes without padding.
+    pub interleaved: Option<&'a [u8]>,
+    /// The planes.
+    pub planes: Option<&'a Planes>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_sizes_round_chroma_up() {
+        let mut planes = Planes::default();
+        planes.reshape(5, 3, false);
+        let [cb, cr] = planes.chroma().unwrap();
+        assert_eq!((cb.width, cb.height, cr.samples.len()), (3, 2, 6));
+        assert_eq!(planes.samples().len(), 15 + 2 * 6);
+        planes.reshape(5, 3, true);
+        assert!(planes.chroma().is_none());
+        assert_eq!(planes.samples().len(), 15);
+    }
+}
