@@ -3,7 +3,5 @@
 
 pub mod base;
 pub mod frame;
-pub mod image;
-pub mod analysis;
-pub mod camera;
-pub mod config;
+pub mod metrics;
+pub mod wire;

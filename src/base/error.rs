@@ -218,8 +218,10 @@ mod tests {
     #[test]
     fn a_panic_outranks_the_neighbours_it_took_down() {
         let hung_up = Fault::NeighbourGone("commit");
-        let cause =
-            Fault::ThreadPanicked { thread: "fp-read-0".into(), message: "index out of range".into() };
+        let cause = Fault::ThreadPanicked {
+            thread: "fp-read-0".into(),
+            message: "index out of range".into(),
+        };
         let folded = hung_up.more_telling(cause).more_telling(Fault::NeighbourGone("read"));
         assert!(matches!(folded, Fault::ThreadPanicked { .. }));
     }

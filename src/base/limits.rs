@@ -1,1 +1,61 @@
-//! Every bound that is not configurable, with its reason beside it.
+//! Every bound that is not configurable, with its reason beside it. Sums that depend on the
+//! configuration are written out in `engine`.
+
+use std::time::Duration;
+
+/// Frames between the reader and the dispatcher. Two per worker would do for throughput; a few
+/// more keep the workers fed while the reader waits for a large body to arrive.
+pub const READ_LANE_FRAMES: usize = 8;
+
+/// Frames being worked on or waiting for their commit, per worker. One in work, one waiting, and
+/// two more so that a batch can form while the committer waits for Redis.
+pub const SLOTS_PER_WORKER: usize = 4;
+
+/// Fewest slots of an engine, so that a single-core machine still overlaps work and commit.
+pub const SLOTS_MIN: usize = 8;
+
+/// Most results in one pipelined commit. More would only delay the first reply of the batch.
+pub const COMMIT_BATCH_FRAMES: usize = 64;
+
+/// Most payload bytes in one pipelined commit; bounds the time for which Redis is kept busy by
+/// one client (about 20 ms at 1 GB/s on both sides).
+pub const COMMIT_BATCH_BYTES: usize = 16 << 20;
+
+/// Most field-value pairs of one entry. Real entries have fewer than ten.
+pub const ENTRY_FIELDS_MAX: usize = 1024;
+
+/// Most bytes of an entry beside its `data` field.
+pub const ENTRY_SIDE_BYTES_MAX: usize = 1 << 20;
+
+/// Longest line (status, error, length) of a Redis reply.
+pub const RESP_LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Most elements one reply array may declare: a batch of `batch_size_max` entries is far below.
+pub const RESP_ARRAY_MAX: usize = 1 << 20;
+
+/// Most entries asked for in one read; the configuration's upper limit for `batch_size`.
+pub const BATCH_SIZE_MAX: usize = 10_000;
+
+/// How often a waiting socket looks at the stop signal and its deadline.
+pub const SOCKET_TICK: Duration = Duration::from_millis(50);
+
+/// How long a full lane or empty pool is waited for before the stop signal is looked at again.
+pub const LANE_TICK: Duration = Duration::from_millis(50);
+
+/// First and longest pause between attempts to reach Redis.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// See [`BACKOFF_FIRST`].
+pub const BACKOFF_LONGEST: Duration = Duration::from_secs(2);
+
+/// Reply time allowed beyond `BLOCK`: a blocked read that is later than this has lost its server.
+pub const BLOCK_MARGIN: Duration = Duration::from_secs(2);
+
+/// How often stale entries of other consumers are looked for, at most.
+pub const CLAIM_PERIOD: Duration = Duration::from_secs(3);
+
+/// Stale entries taken over at a time.
+pub const CLAIM_BATCH: usize = 16;
+
+const _: () = assert!(COMMIT_BATCH_FRAMES >= SLOTS_PER_WORKER, "one worker's results fit a batch");
+const _: () = assert!(BACKOFF_FIRST.as_millis() < BACKOFF_LONGEST.as_millis());
+const _: () = assert!(SOCKET_TICK.as_millis() < BLOCK_MARGIN.as_millis());

@@ -1,1 +1,185 @@
-//! The one door for threads.
+//! The one door for threads: each has a role, a number and a word on its core, and none outlives
+//! its handle unnoticed.
+
+use std::any::Any;
+use std::thread::{self, JoinHandle};
+
+use super::{Fault, Stop, stop::StopOnPanic};
+
+/// What a thread does. The name shown by `top -H` is made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reads an input stream.
+    Read,
+    /// Hands frames to the workers in order.
+    Dispatch,
+    /// Decodes, analyses and encodes; belongs to the rayon pool.
+    Work,
+    /// Writes results and acknowledges.
+    Commit,
+    /// Serves statistics.
+    Stats,
+    /// Watches queues and housekeeping.
+    Watch,
+    /// Produces frames.
+    Camera,
+    /// Waits for signals.
+    Signal,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Role::Read => "read",
+            Role::Dispatch => "dispatch",
+            Role::Work => "work",
+            Role::Commit => "commit",
+            Role::Stats => "stats",
+            Role::Watch => "watch",
+            Role::Camera => "camera",
+            Role::Signal => "signal",
+        }
+    }
+}
+
+/// The name of thread `index` of a role; at most 15 bytes, the kernel's limit.
+pub fn name_of(role: Role, index: usize) -> String {
+    format!("fp-{}-{index}", role.name())
+}
+
+/// Who a thread is. There is no default on purpose.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// What it does.
+    pub role: Role,
+    /// Its number among those of the same role.
+    pub index: usize,
+    /// The core it stays on; `None` leaves it to the scheduler.
+    pub core: Option<usize>,
+}
+
+/// A running thread; dropping the handle waits for the thread.
+#[derive(Debug)]
+#[must_use = "a thread that nobody joins cannot report its fault"]
+pub struct Running {
+    name: String,
+    handle: Option<JoinHandle<Result<(), Fault>>>,
+}
+
+impl Running {
+    /// Waits for the end and says how it ended.
+    ///
+    /// # Errors
+    /// The thread's own fault, or [`Fault::ThreadPanicked`] with the panic message.
+    pub fn join(mut self) -> Result<(), Fault> {
+        self.join_once()
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.handle.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn join_once(&mut self) -> Result<(), Fault> {
+        match self.handle.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(end)) => end,
+            Some(Err(payload)) => Err(Fault::ThreadPanicked {
+                thread: self.name.clone(),
+                message: panic_message(&*payload),
+            }),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(fault) = self.join_once() {
+            tracing::error!("{fault}");
+        }
+    }
+}
+
+/// Starts a thread. If its body panics, `stop` is raised to "now" so that nobody waits for it.
+///
+/// # Errors
+/// [`Fault::Io`] when the operating system refuses another thread.
+pub fn spawn(
+    identity: Identity,
+    stop: &Stop,
+    body: impl FnOnce() -> Result<(), Fault> + Send + 'static,
+) -> Result<Running, Fault> {
+    let name = name_of(identity.role, identity.index);
+    let stop = stop.clone();
+    #[allow(clippy::disallowed_methods)] // this is the door
+    let handle = thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            let _guard = StopOnPanic(stop);
+            pin_current(identity.core);
+            body()
+        })
+        .map_err(|source| Fault::io(format!("cannot start thread {name}"), source))?;
+    Ok(Running { name, handle: Some(handle) })
+}
+
+/// Keeps the calling thread on `core`, if one is named. A refusal is only worth a warning: the
+/// engine is slower without, not wrong.
+pub fn pin_current(core: Option<usize>) {
+    #[cfg(target_os = "linux")]
+    if let Some(core) = core {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(core);
+        if let Err(errno) = rustix::thread::sched_setaffinity(None, &set) {
+            tracing::warn!("cannot stay on core {core}: {errno}");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = core;
+}
+
+/// The cores this process may run on, by their numbers.
+pub fn allowed_cores() -> Vec<usize> {
+    #[cfg(target_os = "linux")]
+    if let Ok(set) = rustix::thread::sched_getaffinity(None) {
+        return (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect();
+    }
+    (0..parallelism()).collect()
+}
+
+/// How many threads can really run at once: affinity and cgroup quota considered.
+pub fn parallelism() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The text of a caught panic.
+pub fn panic_message(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANYWHERE: Identity = Identity { role: Role::Watch, index: 0, core: None };
+
+    #[test]
+    fn a_panic_raises_the_stop_and_is_reported_with_its_message() {
+        let stop = Stop::default();
+        let running = spawn(ANYWHERE, &stop, || panic!("the wheel came off")).unwrap();
+        let fault = running.join().unwrap_err();
+        assert!(fault.to_string().contains("fp-watch-0 panicked: the wheel came off"), "{fault}");
+        assert!(stop.is_now());
+    }
+
+    #[test]
+    fn names_fit_the_kernels_limit() {
+        for role in [Role::Dispatch, Role::Commit, Role::Signal] {
+            assert!(name_of(role, 999).len() <= 15);
+        }
+    }
+}

@@ -1,5 +1,21 @@
-//! Floor 2: what travels.
+//! Floor 2: what travels, and what it travels in.
+//!
+//! A frame is a [`RawFrame`] from the reader to the workers and a [`Finished`] frame from the
+//! workers to the committer. Both carry the [`Receipt`] of their stream entry. Bytes live in
+//! leases of one [`Pool`] and go home when dropped; nothing else ever moves backward.
 
-pub mod plane;
+mod entry;
+mod hops;
+mod lane;
+mod plane;
+mod pool;
+mod receipt;
+mod slot;
 
+pub use entry::{Entry, EntryBuilder, EntryId};
+pub use hops::{Discard, Finished, Labels, RawFrame, Stored, Verdict};
+pub use lane::{recv, send};
 pub use plane::{Plane, Planes, View};
+pub use pool::{Lease, Pool};
+pub use receipt::{Journal, Origin, Receipt};
+pub use slot::{Slot, Slots};

@@ -1,0 +1,158 @@
+//! A stream entry as it was read: its id, its `data`, and the fields beside it.
+
+use std::fmt;
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::Lease;
+
+/// The id of a stream entry: milliseconds since the Unix epoch on the Redis clock, and a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// Milliseconds since the Unix epoch.
+    pub millis: u64,
+    /// Counts entries of the same millisecond.
+    pub sequence: u64,
+}
+
+impl EntryId {
+    /// Reads `millis-sequence`.
+    pub fn parse(text: &[u8]) -> Option<EntryId> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (millis, sequence) = text.split_once('-')?;
+        Some(EntryId { millis: millis.parse().ok()?, sequence: sequence.parse().ok()? })
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+type Span = Range<u32>;
+
+/// What an entry holds. The value of `data` has a buffer of its own; everything else shares one.
+#[derive(Debug)]
+pub struct Entry {
+    data: Option<Lease>,
+    side: Lease,
+    side_len: usize,
+    fields: SmallVec<[(Span, Span); 8]>,
+    /// Length of a `data` that was too long to be read, in bytes.
+    pub oversized: Option<u64>,
+}
+
+impl Entry {
+    /// The frame itself, if the entry has the field and it was within the limits.
+    pub fn data(&self) -> Option<&[u8]> {
+        self.data.as_deref()
+    }
+
+    /// The value of a field beside `data`; the first one of that name.
+    pub fn side(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields.iter().find(|(key, _)| self.at(key) == name).map(|(_, value)| self.at(value))
+    }
+
+    /// The same, if it is UTF-8 and not empty.
+    pub fn side_text(&self, name: &str) -> Option<&str> {
+        let text = std::str::from_utf8(self.side(name.as_bytes())?).ok()?;
+        (!text.is_empty()).then_some(text)
+    }
+
+    fn at(&self, span: &Span) -> &[u8] {
+        &self.side[span.start as usize..span.end as usize]
+    }
+}
+
+/// Puts an entry together field by field.
+#[derive(Debug)]
+pub struct EntryBuilder {
+    entry: Entry,
+}
+
+impl EntryBuilder {
+    /// An entry without fields; `side` is where fields beside `data` are kept.
+    pub fn new(side: Lease) -> Self {
+        EntryBuilder {
+            entry: Entry {
+                data: None,
+                side,
+                side_len: 0,
+                fields: SmallVec::new(),
+                oversized: None,
+            },
+        }
+    }
+
+    /// Whether `data` was seen.
+    pub fn has_data(&self) -> bool {
+        self.entry.data.is_some() || self.entry.oversized.is_some()
+    }
+
+    /// Sets the frame itself.
+    pub fn set_data(&mut self, data: Lease) {
+        self.entry.data = Some(data);
+    }
+
+    /// Notes that `data` was longer than allowed.
+    pub fn set_oversized(&mut self, len: u64) {
+        self.entry.oversized = Some(len);
+    }
+
+    /// Room for a field beside `data`, to be filled by the caller; `None` when it does not fit
+    /// into the side buffer any more.
+    pub fn side_room(&mut self, name: &[u8], value_len: usize) -> Option<&mut [u8]> {
+        let start = self.entry.side_len;
+        let middle = start.checked_add(name.len())?;
+        let end = middle.checked_add(value_len)?;
+        if end > self.entry.side.len() {
+            return None;
+        }
+        let spans = (span(start, middle)?, span(middle, end)?);
+        self.entry.side[start..middle].copy_from_slice(name);
+        self.entry.fields.push(spans);
+        self.entry.side_len = end;
+        Some(&mut self.entry.side[middle..end])
+    }
+
+    /// The finished entry.
+    pub fn build(self) -> Entry {
+        self.entry
+    }
+}
+
+fn span(start: usize, end: usize) -> Option<Span> {
+    Some(u32::try_from(start).ok()?..u32::try_from(end).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Pool;
+
+    #[test]
+    fn ids_survive_a_round_trip_and_nonsense_is_refused() {
+        let id = EntryId::parse(b"1700000000123-7").unwrap();
+        assert_eq!(id.to_string(), "1700000000123-7");
+        for wrong in [&b"17"[..], b"-", b"1-", b"1-2-3", b"a-b", b"1-\xff"] {
+            assert_eq!(EntryId::parse(wrong), None);
+        }
+    }
+
+    #[test]
+    fn side_fields_are_found_by_name_and_bounded() {
+        let pool = Pool::new(1 << 20);
+        let mut builder = EntryBuilder::new(pool.lease_now(64));
+        builder.side_room(b"camera_id", 4).unwrap().copy_from_slice(b"cam1");
+        builder.side_room(b"empty", 0).unwrap();
+        assert!(builder.side_room(b"huge", 64).is_none());
+        let entry = builder.build();
+        assert_eq!(entry.side_text("camera_id"), Some("cam1"));
+        assert_eq!(entry.side(b"empty"), Some(&b""[..]));
+        assert_eq!(entry.side_text("empty"), None);
+        assert_eq!(entry.side(b"huge"), None);
+        assert!(entry.data().is_none());
+    }
+}

@@ -1,0 +1,35 @@
+//! Lanes: bounded crossbeam channels, sent to and received from with the stop signal in view.
+//!
+//! An orderly end needs no signal: the sender is dropped, the receiver takes what is left and
+//! sees the lane closed. Only "leave at once" cuts a wait short.
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+
+use crate::base::{Fault, Stop, limits};
+
+/// Sends into a lane, waiting while it is full. `to` names the receiver in the fault.
+///
+/// # Errors
+/// [`Fault::NeighbourGone`] when the receiver is gone or everybody is to leave; the item is
+/// dropped.
+pub fn send<T>(lane: &Sender<T>, mut item: T, stop: &Stop, to: &'static str) -> Result<(), Fault> {
+    loop {
+        item = match lane.send_timeout(item, limits::LANE_TICK) {
+            Ok(()) => return Ok(()),
+            Err(SendTimeoutError::Timeout(item)) if !stop.is_now() => item,
+            Err(_) => return Err(Fault::NeighbourGone(to)),
+        };
+    }
+}
+
+/// Receives from a lane, waiting while it is empty; `None` when it is closed and empty, or when
+/// everybody is to leave.
+pub fn recv<T>(lane: &Receiver<T>, stop: &Stop) -> Option<T> {
+    loop {
+        match lane.recv_timeout(limits::LANE_TICK) {
+            Ok(item) => return Some(item),
+            Err(RecvTimeoutError::Timeout) if !stop.is_now() => {}
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Floor 1: figures, and the only reader of the clock.
+//!
+//! A [`Metrics`] is shared by every thread of an engine. Counters are atomics; the conservation
+//! ledger is one lock, so that its sum can be read consistently at any moment; latencies go to
+//! HDR histograms, one set per thread, merged when somebody looks.
+
+pub mod clock;
+mod ledger;
+mod names;
+mod recorder;
+
+pub use ledger::{Conservation, Ledger, Outcome};
+pub use names::{Counter, Timer};
+pub use recorder::{Distribution, Recorder};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clock::Tick;
+use recorder::Recorders;
+
+use crate::base::Reason;
+
+/// Everything counted and timed in one engine.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Where every frame read went.
+    pub ledger: Ledger,
+    counters: [AtomicU64; Counter::ALL.len()],
+    dead_letters: [AtomicU64; Reason::ALL.len()],
+    recorders: Recorders,
+    started: Tick,
+}
+
+impl Metrics {
+    /// Fresh figures, all zero, counting from now.
+    pub fn new() -> Arc<Metrics> {
+        Arc::new(Metrics {
+            ledger: Ledger::default(),
+            counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            dead_letters: std::array::from_fn(|_| AtomicU64::new(0)),
+            recorders: Recorders::default(),
+            started: Tick::now(),
+        })
+    }
+
+    /// Adds to a counter.
+    pub fn add(&self, counter: Counter, amount: u64) {
+        self.counters[counter as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Reads a counter.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts one dead letter by its reason.
+    pub fn count_dead_letter(&self, reason: Reason) {
+        self.dead_letters[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Dead letters by reason.
+    pub fn dead_letters(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        Reason::ALL
+            .into_iter()
+            .map(|reason| (reason, self.dead_letters[reason as usize].load(Ordering::Relaxed)))
+    }
+
+    /// A recorder for the calling thread; make one per thread and keep it.
+    pub fn recorder(&self) -> Recorder {
+        self.recorders.add()
+    }
+
+    /// The distribution of a duration over all threads since the start.
+    pub fn distribution(&self, timer: Timer) -> Distribution {
+        self.recorders.distribution(timer)
+    }
+
+    /// When counting began.
+    pub fn started(&self) -> Tick {
+        self.started
+    }
+}

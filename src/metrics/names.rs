@@ -1,0 +1,94 @@
+//! What is counted and timed, each with its stable name.
+
+use crate::base::Stage;
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal),+ $(,)?) => {
+        /// A number that only grows.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter { $($(#[doc = $doc])+ $variant),+ }
+
+        impl Counter {
+            /// Every counter, in the order of declaration.
+            pub const ALL: [Counter; [$($name),+].len()] = [$(Counter::$variant),+];
+
+            /// The stable name, in snake case, without prefix or suffix.
+            pub const fn name(self) -> &'static str {
+                match self { $(Counter::$variant => $name),+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Payload bytes read from the input stream.
+    BytesIn = "bytes_in",
+    /// Payload bytes written to the output stream.
+    BytesOut = "bytes_out",
+    /// Bytes of all coded pictures written.
+    ImageBytesOut = "image_bytes_out",
+    /// Bytes the pixels of those pictures take uncompressed.
+    RawPixelBytes = "raw_pixel_bytes",
+    /// What the frames read would take as JSON with base64 of raw pixels.
+    JsonBase64Bytes = "json_base64_bytes",
+    /// Connections to Redis made again after a loss.
+    Reconnects = "reconnects",
+    /// Connections to Redis open now are this minus `ConnectionsClosed`.
+    ConnectionsOpened = "connections_opened",
+    /// See `ConnectionsOpened`.
+    ConnectionsClosed = "connections_closed",
+    /// Errors met by any thread, whether or not they were overcome.
+    Errors = "errors",
+    /// Commits sent again after a lost connection that turned out to be done already.
+    CommitRepeatsFenced = "commit_repeats_fenced",
+    /// Stale entries taken over from other consumers.
+    Claimed = "claimed",
+    /// Entries in flight whose idle time was reset.
+    Renewed = "renewed",
+    /// Entries read again from the consumer's own pending list.
+    Recovered = "recovered",
+    /// Times the consumer group had to be created again.
+    GroupRecreated = "group_recreated",
+    /// Frames shed when they were read.
+    ShedAtRead = "shed_at_read",
+    /// Frames shed just before encoding.
+    ShedAtEncode = "shed_at_encode",
+    /// Pauses because Redis was out of memory.
+    OutOfMemoryWaits = "out_of_memory_waits",
+    /// Pauses because the output stream was full.
+    OutputFullWaits = "output_full_waits",
+    /// Pictures passed through without being coded again.
+    PassedThrough = "passed_through",
+    /// Camera states dropped to make room for others.
+    CamerasEvicted = "cameras_evicted",
+    /// Pipelined commits sent.
+    CommitBatches = "commit_batches",
+}
+
+/// A duration that is recorded per frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// One step of the frame's way.
+    Stage(Stage),
+    /// From reading to the result being ready.
+    Processing,
+    /// Building the protobuf message.
+    Serialization,
+    /// From the entry being added by the producer to its result being stored, by Redis' clock.
+    EndToEnd,
+}
+
+impl Timer {
+    /// Number of timers.
+    pub const COUNT: usize = Stage::ALL.len() + 3;
+
+    /// Position in an array of all timers.
+    pub const fn index(self) -> usize {
+        match self {
+            Timer::Stage(stage) => stage as usize,
+            Timer::Processing => Stage::ALL.len(),
+            Timer::Serialization => Stage::ALL.len() + 1,
+            Timer::EndToEnd => Stage::ALL.len() + 2,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Writes a `ProcessedFrame` with each picture copied exactly once.
+//!
+//! prost encodes everything but the pictures; the large `bytes` fields are framed by hand around
+//! it. Fields of a message may stand in any order, so the pictures simply come last.
+
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+use super::proto::{ImageData, ProcessedFrame};
+use crate::frame::{Lease, Pool};
+
+/// Field number of `ImageData.compressed_data`.
+const COMPRESSED_DATA: u32 = 1;
+
+/// One picture of the message.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// Everything but the bytes; its `compressed_data` is empty.
+    pub about: &'a ImageData,
+    /// The coded picture.
+    pub bytes: &'a [u8],
+}
+
+/// The message under construction, kept by its slot so that its strings keep their storage.
+#[derive(Debug, Default)]
+pub struct Composer {
+    /// All fields but the pictures.
+    pub message: ProcessedFrame,
+    /// `original_image` without its bytes.
+    pub original: ImageData,
+    /// `processed_image` without its bytes.
+    pub processed: ImageData,
+    /// `thumbnail` without its bytes.
+    pub thumbnail: ImageData,
+}
+
+impl Composer {
+    /// Encodes the message with `original`, and with `processed` and `thumbnail` if they are
+    /// given, into a buffer of the pool.
+    pub fn encode(
+        &self,
+        original: &[u8],
+        processed: Option<&[u8]>,
+        thumbnail: Option<&[u8]>,
+        pool: &Pool,
+    ) -> Lease {
+        let parts = [
+            (4, Some(Part { about: &self.original, bytes: original })),
+            (5, processed.map(|bytes| Part { about: &self.processed, bytes })),
+            (6, thumbnail.map(|bytes| Part { about: &self.thumbnail, bytes })),
+        ];
+        let parts = parts.iter().filter_map(|(field, part)| part.map(|part| (*field, part)));
+        let len = self.message.encoded_len()
+            + parts.clone().map(|(field, part)| part.len_as(field)).sum::<usize>();
+        let mut lease = pool.lease_now(len);
+        let mut rest: &mut [u8] = &mut lease;
+        self.message.encode_raw(&mut rest);
+        for (field, part) in parts {
+            part.write(field, &mut rest);
+        }
+        debug_assert!(rest.is_empty(), "the length was computed from the same fields");
+        lease
+    }
+}
+
+impl Part<'_> {
+    fn body_len(&self) -> usize {
+        let bytes = self.bytes.len();
+        key_len(COMPRESSED_DATA)
+            + encoded_len_varint(bytes as u64)
+            + bytes
+            + self.about.encoded_len()
+    }
+
+    fn len_as(&self, field: u32) -> usize {
+        let body = self.body_len();
+        key_len(field) + encoded_len_varint(body as u64) + body
+    }
+
+    fn write(&self, field: u32, rest: &mut &mut [u8]) {
+        encode_key(field, WireType::LengthDelimited, rest);
+        encode_varint(self.body_len() as u64, rest);
+        encode_key(COMPRESSED_DATA, WireType::LengthDelimited, rest);
+        encode_varint(self.bytes.len() as u64, rest);
+        bytes::BufMut::put_slice(rest, self.bytes);
+        self.about.encode_raw(rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prost_reads_what_was_composed() {
+        let mut composer = Composer::default();
+        composer.message.frame_id = "frame".into();
+        composer.message.validation_passed = true;
+        composer.original.width = 640;
+        composer.original.compression_format = "jpeg".into();
+        composer.thumbnail.width = 128;
+        let pool = Pool::new(1 << 20);
+        let lease = composer.encode(&[7; 1000], None, Some(&[1, 2, 3]), &pool);
+
+        let read = ProcessedFrame::decode(&lease[..]).unwrap();
+        let original = read.original_image.unwrap();
+        assert_eq!(original.compressed_data, vec![7; 1000]);
+        assert_eq!((original.width, original.compression_format.as_str()), (640, "jpeg"));
+        assert_eq!(read.thumbnail.unwrap().compressed_data, vec![1, 2, 3]);
+        assert!(read.processed_image.is_none() && read.validation_passed);
+    }
+}

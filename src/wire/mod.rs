@@ -1,0 +1,18 @@
+//! Floor 3: the envelope around a picture.
+//!
+//! Reading borrows from the entry's bytes and copies no picture; writing copies each coded
+//! picture once, into the buffer that goes to Redis.
+
+mod compose;
+mod cursor;
+mod envelope;
+mod json;
+
+/// The messages of `proto/processed_frame.proto`.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/its_camera_ai.streaming.rs"));
+}
+
+pub use compose::{Composer, Part};
+pub use envelope::{Envelope, ImageRef, Scratch, camera_of, open};
