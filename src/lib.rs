@@ -4,4 +4,5 @@
 pub mod base;
 pub mod frame;
 pub mod metrics;
+pub mod redis;
 pub mod wire;

@@ -27,9 +27,6 @@ pub const ENTRY_FIELDS_MAX: usize = 1024;
 /// Most bytes of an entry beside its `data` field.
 pub const ENTRY_SIDE_BYTES_MAX: usize = 1 << 20;
 
-/// Longest line (status, error, length) of a Redis reply.
-pub const RESP_LINE_BYTES_MAX: usize = 64 << 10;
-
 /// Most elements one reply array may declare: a batch of `batch_size_max` entries is far below.
 pub const RESP_ARRAY_MAX: usize = 1 << 20;
 

@@ -101,6 +101,20 @@ impl EntryBuilder {
         self.entry.oversized = Some(len);
     }
 
+    /// Whether a field would fit into the side buffer.
+    pub fn has_room(&self, name: &[u8], value_len: usize) -> bool {
+        self.entry.side.len() - self.entry.side_len >= name.len().saturating_add(value_len)
+    }
+
+    /// Goes on in another side buffer, if it is larger than the present one.
+    pub fn move_side(&mut self, mut side: Lease) {
+        let used = self.entry.side_len;
+        if side.len() > self.entry.side.len() {
+            side[..used].copy_from_slice(&self.entry.side[..used]);
+            self.entry.side = side;
+        }
+    }
+
     /// Room for a field beside `data`, to be filled by the caller; `None` when it does not fit
     /// into the side buffer any more.
     pub fn side_room(&mut self, name: &[u8], value_len: usize) -> Option<&mut [u8]> {

@@ -1,0 +1,108 @@
+//! A private redis-server on a Unix socket in a temporary folder: `embedded://`.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{Address, Control};
+use crate::base::{Fault, Stop};
+use crate::metrics::clock::Tick;
+
+/// How long the server may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running private server; stopped, and its folder removed, on drop.
+#[derive(Debug)]
+pub struct Embedded {
+    child: Child,
+    address: Address,
+    // Declared last: the folder goes after the server.
+    _folder: TempDir,
+}
+
+impl Embedded {
+    /// Starts a server that listens on no port and saves nothing.
+    ///
+    /// # Errors
+    /// [`Fault::Unusable`] when the program `redis-server` is missing or does not come up.
+    pub fn start(stop: &Stop) -> Result<Embedded, Fault> {
+        let folder = tempfile::Builder::new()
+            .prefix("framepress-")
+            .tempdir()
+            .map_err(|source| Fault::io("cannot make a temporary folder", source))?;
+        let socket = folder.path().join("redis.sock");
+        let address = Address::unix(&socket)?;
+        let child = command(&socket, folder.path()).spawn().map_err(|error| {
+            Fault::Unusable(format!(
+                "embedded:// needs the program redis-server, which cannot be started ({error}); \
+                 on Debian: apt-get install redis-server"
+            ))
+        })?;
+        let mut embedded = Embedded { child, address, _folder: folder };
+        embedded.wait(stop)?;
+        Ok(embedded)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    fn wait(&mut self, stop: &Stop) -> Result<(), Fault> {
+        let began = Tick::now();
+        let mut control = Control::new(&self.address, Duration::from_secs(1))?;
+        loop {
+            if control.ping().is_ok() {
+                return Ok(());
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let mut said = String::new();
+                if let Some(mut output) = self.child.stdout.take() {
+                    let _ = output.by_ref().take(4096).read_to_string(&mut said);
+                }
+                let last = said.lines().last().unwrap_or_default();
+                return Err(Fault::Unusable(format!("redis-server ended with {status}: {last}")));
+            }
+            if began.elapsed() > START_LIMIT {
+                return Err(Fault::Unusable("redis-server does not answer".into()));
+            }
+            if stop.sleep(Duration::from_millis(10)) {
+                return Err(Fault::Unusable("stopped while redis-server was starting".into()));
+            }
+        }
+    }
+}
+
+/// Under `setpriv`, where there is one, the kernel ends the server with us even if we are killed.
+fn command(socket: &Path, folder: &Path) -> Command {
+    let mut command = if Path::new("/usr/bin/setpriv").exists() {
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--pdeathsig", "KILL", "redis-server"]);
+        command
+    } else {
+        Command::new("redis-server")
+    };
+    command
+        .args(["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"])
+        .args(["--loglevel", "warning", "--maxmemory-policy", "noeviction"])
+        .arg("--unixsocket")
+        .arg(socket)
+        .arg("--dir")
+        .arg(folder)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // It holds nothing worth saving.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,25 @@
+//! Floor 3: two planes to Redis.
+//!
+//! The *data plane* ([`Source`], [`Sink`], [`Feed`]) is a small RESP client of our own for the hot
+//! commands only: bulk replies go from the socket into a pooled buffer in one copy, payloads go
+//! out by vectored writes. The *control plane* ([`Control`]) is the `redis` crate, with a limit on
+//! every wait.
+
+mod address;
+mod connection;
+mod control;
+mod embedded;
+mod feed;
+mod request;
+mod resp;
+mod sink;
+mod source;
+
+pub use address::Address;
+pub use connection::{Connection, Waited};
+pub use control::{Control, GroupState};
+pub use embedded::Embedded;
+pub use feed::Feed;
+pub use resp::{Header, Limits as RespLimits, Reader as RespReader, Trouble};
+pub use sink::{Action, Answer, Delivery, Plan, Retention, Sink, Task};
+pub use source::{Delivered, Source, SourceOptions};

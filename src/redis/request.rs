@@ -1,0 +1,134 @@
+//! Requests under construction: the text in one reused buffer, large payloads borrowed and sent
+//! by vectored writes, so that no payload is packed into a second buffer.
+
+use std::io::{self, IoSlice, Write};
+
+use smallvec::SmallVec;
+
+/// Slices handed to the operating system at once; well below its limit of 1,024.
+const SLICES_MAX: usize = 64;
+
+/// One or more commands, in order. Payloads are named by their place in the list that is handed
+/// to [`Request::write_to`].
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    text: Vec<u8>,
+    /// Where in `text` each payload belongs.
+    cuts: Vec<usize>,
+}
+
+impl Request {
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.cuts.clear();
+    }
+
+    /// Begins a command of `count` arguments, its name included.
+    pub(super) fn command(&mut self, count: usize) -> &mut Self {
+        self.length(b'*', count);
+        self
+    }
+
+    pub(super) fn arg(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let bytes = bytes.as_ref();
+        self.length(b'$', bytes.len());
+        self.text.extend_from_slice(bytes);
+        self.text.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// An argument that is printed.
+    pub(super) fn number(&mut self, value: impl std::fmt::Display) -> &mut Self {
+        let mut digits = SmallVec::<[u8; 48]>::new();
+        // Writing to memory cannot fail.
+        let _ = write!(digits, "{value}");
+        self.arg(digits)
+    }
+
+    /// An argument that is sent from where it lies.
+    pub(super) fn payload(&mut self, len: usize) -> &mut Self {
+        self.length(b'$', len);
+        self.cuts.push(self.text.len());
+        self.text.extend_from_slice(b"\r\n");
+        self
+    }
+
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Writes everything, the payloads in their places.
+    pub(super) fn write_to(&self, io: &mut impl Write, payloads: &[&[u8]]) -> io::Result<()> {
+        debug_assert_eq!(payloads.len(), self.cuts.len());
+        let mut slices: SmallVec<[IoSlice<'_>; SLICES_MAX]> = SmallVec::new();
+        let mut from = 0;
+        for (&cut, payload) in self.cuts.iter().zip(payloads) {
+            slices.push(IoSlice::new(&self.text[from..cut]));
+            slices.push(IoSlice::new(payload));
+            from = cut;
+            if slices.len() + 2 > SLICES_MAX {
+                write_all(io, &mut slices)?;
+                slices.clear();
+            }
+        }
+        slices.push(IoSlice::new(&self.text[from..]));
+        write_all(io, &mut slices)
+    }
+
+    fn length(&mut self, kind: u8, len: usize) {
+        self.text.push(kind);
+        // Writing to memory cannot fail.
+        let _ = write!(self.text, "{len}\r\n");
+    }
+}
+
+fn write_all(io: &mut impl Write, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    let mut rest = slices;
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match io.write_vectored(rest)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => IoSlice::advance_slices(&mut rest, written),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes at most three bytes at a time.
+    struct Narrow(Vec<u8>);
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let len = bytes.len().min(3);
+            self.0.extend_from_slice(&bytes[..len]);
+            Ok(len)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn payloads_stand_where_they_belong_however_the_socket_cuts() {
+        let mut request = Request::default();
+        let payloads: Vec<Vec<u8>> = (0..80).map(|len| vec![b'x'; len]).collect();
+        let mut expected = Vec::new();
+        for payload in &payloads {
+            request.command(3).arg("SET").number(payload.len()).payload(payload.len());
+            expected.extend(
+                format!("*3\r\n$3\r\nSET\r\n${}\r\n", payload.len().to_string().len()).bytes(),
+            );
+            expected.extend(format!("{}\r\n${}\r\n", payload.len(), payload.len()).bytes());
+            expected.extend(payload);
+            expected.extend(b"\r\n");
+        }
+        let borrowed: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        let mut narrow = Narrow(Vec::new());
+        request.write_to(&mut narrow, &borrowed).unwrap();
+        assert_eq!(narrow.0, expected);
+    }
+}

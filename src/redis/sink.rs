@@ -1,0 +1,301 @@
+//! The committing side of the data plane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::Address;
+use super::connection::{Connection, text};
+use super::request::Request;
+use super::resp::Header;
+use crate::base::{Fault, Reject, Stop, limits};
+use crate::frame::{EntryId, Labels};
+use crate::metrics::Metrics;
+
+const SCRIPT: &str = include_str!("commit.lua");
+
+/// How results and acknowledgements belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// One script per frame, fenced by the pending entry: repeating it is harmless.
+    ExactlyOnce,
+    /// MULTI, XADD, XACK, EXEC: repeating it may store a result twice.
+    AtLeastOnce,
+}
+
+/// What happens to an input entry after its acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// It stays.
+    Keep,
+    /// It is deleted in the same step.
+    Delete,
+}
+
+/// Where things go; the same for every commit.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Input, output and dead-letter stream of each shard.
+    pub streams: Vec<[String; 3]>,
+    /// The consumer group.
+    pub group: String,
+    /// Approximate limit of an output stream; 0 for none.
+    pub output_length_max: u64,
+    /// Approximate limit of a dead-letter stream.
+    pub dead_letter_length_max: u64,
+    /// See [`Delivery`].
+    pub delivery: Delivery,
+    /// See [`Retention`].
+    pub retention: Retention,
+}
+
+/// One entry to be ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// Which input stream.
+    pub shard: usize,
+    /// Which entry.
+    pub id: EntryId,
+    /// What to do.
+    pub action: Action<'a>,
+}
+
+/// How an entry is ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Action<'a> {
+    /// Store the result.
+    Store {
+        /// The encoded message.
+        payload: &'a [u8],
+        /// The fields beside it.
+        labels: &'a Labels,
+    },
+    /// Store a dead letter.
+    DeadLetter {
+        /// Why.
+        reject: &'a Reject,
+        /// Deliveries so far.
+        deliveries: u32,
+        /// When it failed, in seconds since the Unix epoch.
+        failed_at: f64,
+    },
+    /// Acknowledge only.
+    Drop,
+}
+
+/// What Redis said to one task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Stored and acknowledged.
+    Done,
+    /// It was not pending any more; nothing was stored.
+    Fenced,
+    /// Refused with these words; the entry is still pending.
+    Refused(String),
+}
+
+/// A connection that ends entries.
+#[derive(Debug)]
+pub struct Sink {
+    connection: Connection,
+    plan: Arc<Plan>,
+    script_hash: Vec<u8>,
+    request: Request,
+}
+
+impl Sink {
+    /// Connects and loads the script.
+    ///
+    /// # Errors
+    /// As [`Connection::open`]; [`Fault::Refused`] if scripts may not be loaded.
+    pub fn open(
+        address: &Address,
+        plan: &Arc<Plan>,
+        name: &str,
+        timeout: Duration,
+        metrics: &Arc<Metrics>,
+        stop: &Stop,
+    ) -> Result<Sink, Fault> {
+        let mut connection = Connection::open(address, name, timeout, metrics, stop)?;
+        let script_hash = match plan.delivery {
+            Delivery::AtLeastOnce | Delivery::ExactlyOnce => load(&mut connection)?,
+        };
+        Ok(Sink { connection, plan: Arc::clone(plan), script_hash, request: Request::default() })
+    }
+
+    /// Loads the script again, after Redis has forgotten it.
+    ///
+    /// # Errors
+    /// As [`Sink::open`].
+    pub fn reload(&mut self) -> Result<(), Fault> {
+        self.script_hash = load(&mut self.connection)?;
+        Ok(())
+    }
+
+    /// Ends all tasks in one round trip; `answers` gets one answer per task, in order.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`] if it is not known what became of the tasks.
+    pub fn commit(&mut self, tasks: &[Task<'_>], answers: &mut Vec<Answer>) -> Result<(), Fault> {
+        answers.clear();
+        self.request.clear();
+        let mut payloads: SmallVec<[&[u8]; limits::COMMIT_BATCH_FRAMES]> = SmallVec::new();
+        for task in tasks {
+            if let Action::Store { payload, .. } = task.action {
+                payloads.push(payload);
+            }
+            encode(&mut self.request, &self.plan, &self.script_hash, task);
+        }
+        self.connection.send(&self.request, &payloads)?;
+        for task in tasks {
+            let answer = if self.is_transaction(task) {
+                self.transaction_answer()
+            } else {
+                self.script_answer()
+            };
+            answers.push(answer?);
+        }
+        Ok(())
+    }
+
+    /// Entries in the output stream of a shard.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn output_length(&mut self, shard: usize) -> Result<u64, Fault> {
+        let [_, output, _] = &self.plan.streams[shard];
+        let length = self.connection.call("XLEN", &[output.as_bytes()])?;
+        Ok(u64::try_from(length).unwrap_or(0))
+    }
+
+    fn is_transaction(&self, task: &Task<'_>) -> bool {
+        self.plan.delivery == Delivery::AtLeastOnce && matches!(task.action, Action::Store { .. })
+    }
+
+    fn script_answer(&mut self) -> Result<Answer, Fault> {
+        let Connection { reader, socket, .. } = &mut self.connection;
+        match reader.header(socket) {
+            Ok(Header::Int(1)) => Ok(Answer::Done),
+            Ok(Header::Int(0)) => Ok(Answer::Fenced),
+            Ok(Header::Error(message)) => Ok(Answer::Refused(text(message))),
+            Ok(_) => Err(unexpected(&self.connection)),
+            Err(trouble) => Err(self.connection.fault(trouble)),
+        }
+    }
+
+    /// +OK, +QUEUED for each command, and the array of EXEC; or errors in place of any of them.
+    fn transaction_answer(&mut self) -> Result<Answer, Fault> {
+        let queued = 3 + usize::from(self.plan.retention == Retention::Delete);
+        let mut refusal = None;
+        for _ in 0..queued {
+            let Connection { reader, socket, .. } = &mut self.connection;
+            match reader.header(socket) {
+                Ok(Header::Simple(_)) => {}
+                Ok(Header::Error(message)) => refusal = refusal.or(Some(text(message))),
+                Ok(_) => return Err(unexpected(&self.connection)),
+                Err(trouble) => return Err(self.connection.fault(trouble)),
+            }
+        }
+        let Connection { reader, socket, .. } = &mut self.connection;
+        let count = match reader.header(socket) {
+            Ok(Header::Array(count)) => count,
+            Ok(Header::Error(message)) => {
+                let message = text(message);
+                return Ok(Answer::Refused(refusal.unwrap_or(message)));
+            }
+            Ok(_) => return Err(unexpected(&self.connection)),
+            Err(trouble) => return Err(self.connection.fault(trouble)),
+        };
+        let mut failed = false;
+        for _ in 0..count {
+            let Connection { reader, socket, .. } = &mut self.connection;
+            failed |=
+                reader.skip_value(socket).map_err(|trouble| self.connection.fault(trouble))?;
+        }
+        Ok(if failed {
+            Answer::Refused("a command of the transaction failed".into())
+        } else {
+            Answer::Done
+        })
+    }
+}
+
+fn unexpected(connection: &Connection) -> Fault {
+    Fault::connection(connection.endpoint(), "protocol error: unexpected kind of answer")
+}
+
+fn load(connection: &mut Connection) -> Result<Vec<u8>, Fault> {
+    let mut request = Request::default();
+    request.command(3).arg("SCRIPT").arg("LOAD").arg(SCRIPT);
+    connection.send(&request, &[])?;
+    let Connection { reader, socket, .. } = connection;
+    match reader.header(socket) {
+        Ok(Header::Bulk(len)) => {
+            let hash = reader.bulk_small(socket, len).map(<[u8]>::to_vec);
+            hash.map_err(|trouble| connection.fault(trouble))
+        }
+        Ok(Header::Error(message)) => {
+            let message = text(message);
+            Err(connection.refused("SCRIPT LOAD", message))
+        }
+        Ok(_) => Err(unexpected(connection)),
+        Err(trouble) => Err(connection.fault(trouble)),
+    }
+}
+
+fn encode(request: &mut Request, plan: &Plan, script_hash: &[u8], task: &Task<'_>) {
+    let [input, output, dead_letters] = &plan.streams[task.shard];
+    let delete = plan.retention == Retention::Delete;
+    let mut script = |target: &str, action: &str, limit: u64, fields: usize| {
+        request
+            .command(10 + 2 * fields)
+            .arg("EVALSHA")
+            .arg(script_hash)
+            .arg("2")
+            .arg(input)
+            .arg(target)
+            .arg(&plan.group)
+            .number(task.id)
+            .arg(action)
+            .number(limit)
+            .arg(if delete { "1" } else { "0" });
+    };
+    match task.action {
+        Action::Store { payload, labels } if plan.delivery == Delivery::ExactlyOnce => {
+            script(output, "store", plan.output_length_max, 1 + labels.fields().count());
+            put_result(request, payload, labels);
+        }
+        Action::Store { payload, labels } => {
+            request.command(1).arg("MULTI");
+            let limited = plan.output_length_max > 0;
+            let fields = 2 * (1 + labels.fields().count());
+            request.command(3 + fields + if limited { 3 } else { 0 }).arg("XADD").arg(output);
+            if limited {
+                request.arg("MAXLEN").arg("~").number(plan.output_length_max);
+            }
+            request.arg("*");
+            put_result(request, payload, labels);
+            request.command(4).arg("XACK").arg(input).arg(&plan.group).number(task.id);
+            if delete {
+                request.command(3).arg("XDEL").arg(input).number(task.id);
+            }
+            request.command(1).arg("EXEC");
+        }
+        Action::DeadLetter { reject, deliveries, failed_at } => {
+            script(dead_letters, "dead", plan.dead_letter_length_max, 7);
+            request.arg("original_id").number(task.id).arg("queue").arg(input);
+            request.arg("reason").arg(reject.reason.code()).arg("detail").arg(&*reject.detail);
+            request.arg("stage").arg(reject.stage.name()).arg("deliveries").number(deliveries);
+            request.arg("failed_at").number(failed_at);
+        }
+        Action::Drop => script(output, "drop", 0, 0),
+    }
+}
+
+fn put_result(request: &mut Request, payload: &[u8], labels: &Labels) {
+    request.arg("data").payload(payload.len());
+    for (name, value) in labels.fields() {
+        request.arg(name).arg(value);
+    }
+}
