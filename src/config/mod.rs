@@ -1,1 +1,39 @@
 //! Floor 4: configuration, as typed and as valid.
+//!
+//! A [`Loader`] lays four layers over each other: built-in defaults, a YAML or JSON file, the
+//! environment, command-line flags. What was typed stays apart, with its origin, until all of it
+//! has been read; then either there is a valid [`Config`], or a [`ConfigError`] with every fault
+//! at once. A valid configuration is a plain tree of values: nothing here opens a connection,
+//! resolves `auto`, or looks at the machine.
+//!
+//! Reading order: `model` and `builtin` (what there is), `layers` and `file` (as typed), `reader`,
+//! `given` and `valid` (key by key), `check` (rules over several keys), `render` (back to text).
+
+mod builtin;
+mod check;
+mod choice;
+mod fault;
+mod file;
+mod given;
+mod layers;
+mod lists;
+mod loader;
+mod model;
+mod near;
+mod reader;
+mod render;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod url;
+mod valid;
+
+pub use choice::{
+    BelowThreshold, Choice, CompressionFormat, Count, Delivery, LogFormat, LogLevel, Ordering,
+    OutputFull, Pin, Reencode, Retention,
+};
+pub use fault::{ConfigError, FaultLine, Origin};
+pub use loader::{Loaded, Loader};
+pub use model::{Analysis, Camera, Config, Engine, Limits, Log, RedisQueue, RoiBox, Stats, Tls};
+pub use secret::Secret;
+pub use url::{HostPort, RedisUrl, Scheme};

@@ -43,13 +43,19 @@ impl Origin {
 #[derive(Debug)]
 pub struct Journal {
     in_flight: Mutex<HashMap<EntryId, Tick>>,
+    /// The latest entry that this process has seen acknowledged.
+    last_ended: Mutex<EntryId>,
     metrics: Arc<Metrics>,
 }
 
 impl Journal {
     /// An empty journal.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Journal> {
-        Arc::new(Journal { in_flight: Mutex::new(HashMap::with_capacity(256)), metrics })
+        Arc::new(Journal {
+            in_flight: Mutex::new(HashMap::with_capacity(256)),
+            last_ended: Mutex::new(EntryId::default()),
+            metrics,
+        })
     }
 
     /// Whether the entry is in this process already.
@@ -90,6 +96,12 @@ impl Journal {
         old
     }
 
+    /// The latest entry that this process has seen acknowledged: where a group that has
+    /// disappeared is to begin again.
+    pub fn last_ended(&self) -> EntryId {
+        *self.last_ended.lock()
+    }
+
     /// Entries in this process.
     pub fn len(&self) -> usize {
         self.in_flight.lock().len()
@@ -102,6 +114,10 @@ impl Journal {
 
     fn end(&self, id: EntryId, outcome: Outcome) {
         self.in_flight.lock().remove(&id);
+        if outcome != Outcome::Abandoned {
+            let mut last_ended = self.last_ended.lock();
+            *last_ended = (*last_ended).max(id);
+        }
         self.metrics.ledger.close(outcome);
     }
 }

@@ -2,6 +2,7 @@
 //! come from the monotonic clock, times of day are seconds since the Unix epoch.
 #![allow(clippy::disallowed_methods)]
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment on the monotonic clock.
@@ -44,4 +45,26 @@ pub fn unix_millis() -> u64 {
 fn unix_time() -> Duration {
     // A clock set before 1970 reads as the epoch itself rather than stopping the engine.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The clock of a Redis server, as far as it is known: ours plus a measured difference.
+#[derive(Debug, Default)]
+pub struct RemoteClock {
+    ahead_micros: AtomicI64,
+}
+
+impl RemoteClock {
+    /// Sets by how much it is ahead of ours, in seconds.
+    #[allow(clippy::cast_possible_truncation)] // saturates
+    pub fn set_ahead_seconds(&self, seconds: f64) {
+        self.ahead_micros.store((seconds * 1e6) as i64, Ordering::Relaxed);
+    }
+
+    /// Time since an entry was added, by its id; zero if it seems to come from the future.
+    pub fn age_of(&self, entry_millis: u64) -> Duration {
+        let ours = i64::try_from(unix_time().as_micros()).unwrap_or(i64::MAX);
+        let now = ours.saturating_add(self.ahead_micros.load(Ordering::Relaxed));
+        let entry = i64::try_from(entry_millis.saturating_mul(1000)).unwrap_or(i64::MAX);
+        Duration::from_micros(u64::try_from(now.saturating_sub(entry)).unwrap_or(0))
+    }
 }

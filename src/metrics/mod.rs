@@ -5,10 +5,12 @@
 //! HDR histograms, one set per thread, merged when somebody looks.
 
 pub mod clock;
+mod health;
 mod ledger;
 mod names;
 mod recorder;
 
+pub use health::{Health, Part};
 pub use ledger::{Conservation, Ledger, Outcome};
 pub use names::{Counter, Timer};
 pub use recorder::{Distribution, Recorder};
@@ -30,6 +32,10 @@ pub struct Metrics {
     dead_letters: [AtomicU64; Reason::ALL.len()],
     recorders: Recorders,
     started: Tick,
+    /// Whether the engine can work, and if not, why.
+    pub health: Health,
+    /// The clock that entry ids are made by.
+    pub redis_clock: clock::RemoteClock,
 }
 
 impl Metrics {
@@ -41,6 +47,8 @@ impl Metrics {
             dead_letters: std::array::from_fn(|_| AtomicU64::new(0)),
             recorders: Recorders::default(),
             started: Tick::now(),
+            health: Health::default(),
+            redis_clock: clock::RemoteClock::default(),
         })
     }
 

@@ -34,31 +34,53 @@ pub struct Composer {
     pub thumbnail: ImageData,
 }
 
+/// A message whose pictures are written and whose other fields are not.
+#[derive(Debug)]
+pub struct Draft {
+    lease: Lease,
+    used: usize,
+}
+
 impl Composer {
-    /// Encodes the message with `original`, and with `processed` and `thumbnail` if they are
-    /// given, into a buffer of the pool.
-    pub fn encode(
+    /// Writes the pictures into a buffer of the pool, with room for `message` as it is now and
+    /// `growth` bytes more.
+    pub fn draft(
         &self,
         original: &[u8],
         processed: Option<&[u8]>,
         thumbnail: Option<&[u8]>,
+        growth: usize,
         pool: &Pool,
-    ) -> Lease {
+    ) -> Draft {
         let parts = [
             (4, Some(Part { about: &self.original, bytes: original })),
             (5, processed.map(|bytes| Part { about: &self.processed, bytes })),
             (6, thumbnail.map(|bytes| Part { about: &self.thumbnail, bytes })),
         ];
         let parts = parts.iter().filter_map(|(field, part)| part.map(|part| (*field, part)));
-        let len = self.message.encoded_len()
-            + parts.clone().map(|(field, part)| part.len_as(field)).sum::<usize>();
-        let mut lease = pool.lease_now(len);
-        let mut rest: &mut [u8] = &mut lease;
-        self.message.encode_raw(&mut rest);
+        let used = parts.clone().map(|(field, part)| part.len_as(field)).sum::<usize>();
+        let mut lease = pool.lease_now(used + self.message.encoded_len() + growth);
+        let mut rest: &mut [u8] = &mut lease[..used];
         for (field, part) in parts {
             part.write(field, &mut rest);
         }
         debug_assert!(rest.is_empty(), "the length was computed from the same fields");
+        Draft { lease, used }
+    }
+
+    /// Completes a draft with the other fields.
+    pub fn finish(&self, draft: Draft, pool: &Pool) -> Lease {
+        let Draft { mut lease, used } = draft;
+        let len = used + self.message.encoded_len();
+        if len > lease.len() {
+            // It grew by more than was said; right all the same, with one more copy.
+            let mut larger = pool.lease_now(len);
+            larger[..used].copy_from_slice(&lease[..used]);
+            lease = larger;
+        }
+        lease.truncate(len);
+        let mut rest: &mut [u8] = &mut lease[used..];
+        self.message.encode_raw(&mut rest);
         lease
     }
 }
@@ -100,7 +122,9 @@ mod tests {
         composer.original.compression_format = "jpeg".into();
         composer.thumbnail.width = 128;
         let pool = Pool::new(1 << 20);
-        let lease = composer.encode(&[7; 1000], None, Some(&[1, 2, 3]), &pool);
+        let draft = composer.draft(&[7; 1000], None, Some(&[1, 2, 3]), 0, &pool);
+        composer.message.version = "9".repeat(2000);
+        let lease = composer.finish(draft, &pool);
 
         let read = ProcessedFrame::decode(&lease[..]).unwrap();
         let original = read.original_image.unwrap();
@@ -108,5 +132,6 @@ mod tests {
         assert_eq!((original.width, original.compression_format.as_str()), (640, "jpeg"));
         assert_eq!(read.thumbnail.unwrap().compressed_data, vec![1, 2, 3]);
         assert!(read.processed_image.is_none() && read.validation_passed);
+        assert_eq!(read.version.len(), 2000, "growing beyond the room is only slower");
     }
 }

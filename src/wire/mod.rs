@@ -14,5 +14,5 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/its_camera_ai.streaming.rs"));
 }
 
-pub use compose::{Composer, Part};
+pub use compose::{Composer, Draft};
 pub use envelope::{Envelope, ImageRef, Scratch, camera_of, open};

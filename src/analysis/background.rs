@@ -1,0 +1,191 @@
+//! What moves and what stands on the road of one camera.
+
+use super::mixture::{self, BACKGROUND_WEIGHT, Block, LANES};
+use super::reduced::{Reduced, Shape};
+use super::region::RegionBox;
+
+/// Memory of the model, in seconds: a level not seen again loses weight by 1/e in this time.
+const MEMORY_SECONDS: f32 = 200.0;
+
+/// Memory while nearly everything is foreground: the scene changed, or the camera's exposure.
+const MEMORY_SECONDS_CHANGED: f32 = 14.0;
+
+/// Share of foreground that counts as a change of scene. A traffic jam stays below: there is always
+/// sky, kerb and verge.
+const CHANGED_SHARE: f32 = 0.8;
+
+/// A young model learns quicker: its memory is its age times this, as in MOG2.
+const MEMORY_PER_AGE: f32 = 2.0;
+
+/// Longest time one frame stands for, in seconds; a camera that was away is not all new.
+const STEP_SECONDS_MAX: f64 = 1.0;
+
+/// Taken for the time between frames whose clock stands still or runs backward.
+const STEP_SECONDS_NOMINAL: f64 = 0.04;
+
+/// Largest share of its knowledge that the model replaces for one frame.
+const RATE_MAX: f32 = 0.5;
+
+/// Mean absolute change of luma, in 8-bit levels, that counts as full motion (DESIGN.md, "Pixels").
+const FULL_MOTION: f32 = 32.0;
+
+/// After a cut to another scene, with at least four fifths of the picture changed, density is back
+/// to normal within this many seconds, or after three further frames of a camera slower than two a second.
+///
+/// A new level is background when it weighs 0.1, that is after 14 s x -ln(0.9) = 1.5 s.
+pub const RECOVERY_SECONDS: f64 = 2.0;
+
+/// How long a stopped vehicle counts as foreground, in seconds, once the camera has been watched
+/// for 100 s; before that a quarter of the time watched, at least a fifth.
+///
+/// 200 s x -ln(0.9).
+pub const STOPPED_SECONDS: f64 = 21.0;
+
+const _: () = assert!(BACKGROUND_WEIGHT == 0.1);
+
+/// What one frame shows against the past of its camera.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Activity {
+    /// Share of the picture that is foreground, 0 to 1; 0 for the first frame.
+    pub density: f32,
+    /// Mean absolute change of the reduced luma against the previous frame, / 32 levels, at most
+    /// 1; 0 for the first frame.
+    pub motion: f32,
+}
+
+/// The background model of one camera, at the resolution of [`Reduced`].
+///
+/// A mixture of three Gaussians per sample (after Stauffer and Grimson, and MOG2), learning by
+/// time, not by frames, so that all frame rates behave alike. A change of picture size starts
+/// again. See [`RECOVERY_SECONDS`] and [`STOPPED_SECONDS`] for how soon it forgets.
+#[derive(Debug, Default)]
+pub struct Background {
+    shape: Shape,
+    blocks: Vec<Block>,
+    foreground: Vec<[u8; LANES]>,
+    previous: Vec<u16>,
+    last_seconds: f64,
+    age_seconds: f32,
+    density: f32,
+    /// Walks through 0..1 by the golden ratio, which visits it evenly.
+    dither: f32,
+}
+
+impl Background {
+    /// A model that has seen nothing; it holds no memory before its first frame.
+    pub fn new() -> Self {
+        Background::default()
+    }
+
+    /// Judges a frame and learns from it. `time_seconds` is its capture time on any clock.
+    ///
+    /// One frame counts for at most 1 s; time that stands still, runs backward or is no number
+    /// counts as 0.04 s.
+    pub fn update(&mut self, frame: &Reduced, time_seconds: f64) -> Activity {
+        if frame.samples().is_empty() {
+            return Activity::default();
+        }
+        let step = self.step(time_seconds);
+        if frame.shape() != self.shape {
+            self.start(frame);
+            return Activity::default();
+        }
+        let rate = self.rate(step);
+        self.age_seconds = (self.age_seconds + step).min(MEMORY_SECONDS);
+        self.dither = (self.dither + 0.618_034) % 1.0;
+        let levels = frame.samples();
+        let count =
+            mixture::learn(&mut self.blocks, levels, &mut self.foreground, rate, self.dither);
+        self.density = count as f32 / levels.len() as f32;
+        let change = mean_change(&self.previous, levels);
+        self.previous.copy_from_slice(levels);
+        Activity { density: self.density, motion: (change / FULL_MOTION).min(1.0) }
+    }
+
+    /// Share of foreground within `region` at the last update, 0 to 1.
+    ///
+    /// The region is in pixels of a picture of `picture_width x picture_height`, and is clipped to
+    /// it; samples that it covers in part count in part. Nothing left, or no update yet: 0.
+    pub fn region_density(
+        &self,
+        region: &RegionBox,
+        picture_width: usize,
+        picture_height: usize,
+    ) -> f32 {
+        let Some([left, top, right, bottom]) = region.clip(picture_width, picture_height) else {
+            return 0.0;
+        };
+        let (columns, rows) = (self.shape.columns(), self.shape.rows());
+        if self.foreground.is_empty() {
+            return 0.0;
+        }
+        // From pixels of the region's picture to samples, fractions kept.
+        let across = self.shape.width as f64 / (picture_width * self.shape.factor) as f64;
+        let down = self.shape.height as f64 / (picture_height * self.shape.factor) as f64;
+        let (left, right) = (left as f64 * across, right as f64 * across);
+        let (top, bottom) = (top as f64 * down, bottom as f64 * down);
+        let (mut covered, mut filled) = (0.0, 0.0);
+        for row in top as usize..(bottom.ceil() as usize).min(rows) {
+            let height = overlap(row, top, bottom);
+            for column in left as usize..(right.ceil() as usize).min(columns) {
+                let area = height * overlap(column, left, right);
+                let at = row * columns + column;
+                covered += area;
+                filled += area * f64::from(self.foreground[at / LANES][at % LANES]);
+            }
+        }
+        if covered > 0.0 { (filled / covered) as f32 } else { 0.0 }
+    }
+
+    /// Seconds this frame stands for.
+    fn step(&mut self, time_seconds: f64) -> f32 {
+        let step = time_seconds - self.last_seconds;
+        self.last_seconds = time_seconds;
+        // A comparison that is false for NaN.
+        let step = if step > 0.0 { step } else { STEP_SECONDS_NOMINAL };
+        step.min(STEP_SECONDS_MAX) as f32
+    }
+
+    fn rate(&self, step: f32) -> f32 {
+        let young = MEMORY_PER_AGE * self.age_seconds + step;
+        let memory = young.min(MEMORY_SECONDS);
+        let changed = self.density >= CHANGED_SHARE;
+        let memory = if changed { memory.min(MEMORY_SECONDS_CHANGED) } else { memory };
+        (step / memory).min(RATE_MAX)
+    }
+
+    fn start(&mut self, frame: &Reduced) {
+        let levels = frame.samples();
+        self.shape = frame.shape();
+        self.age_seconds = 0.0;
+        self.density = 0.0;
+        self.previous.clear();
+        self.previous.extend_from_slice(levels);
+        self.foreground.clear();
+        self.foreground.resize(levels.len().div_ceil(LANES), [0; LANES]);
+        self.blocks.clear();
+        self.blocks.extend(levels.chunks(LANES).map(|levels| {
+            let mut padded = [0; LANES];
+            padded[..levels.len()].copy_from_slice(levels);
+            Block::knowing(&padded)
+        }));
+    }
+}
+
+/// How much of sample `at` lies between two borders, 0 to 1.
+fn overlap(at: usize, from: f64, to: f64) -> f64 {
+    let at = at as f64;
+    ((at + 1.0).min(to) - at.max(from)).max(0.0)
+}
+
+/// Mean absolute difference in 8-bit levels; both are in 1/256.
+fn mean_change(before: &[u16], now: &[u16]) -> f32 {
+    let sum: u64 = before
+        .chunks(1024)
+        .zip(now.chunks(1024))
+        .map(|(before, now)| {
+            u64::from(before.iter().zip(now).map(|(&a, &b)| u32::from(a.abs_diff(b))).sum::<u32>())
+        })
+        .sum();
+    (sum as f64 / 256.0 / now.len().max(1) as f64) as f32
+}

@@ -1,0 +1,183 @@
+//! A folder of images, one frame per file, the files as they are.
+
+use std::cmp::Ordering;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::{Coding, Source, Still};
+use crate::base::Fault;
+
+/// Endings of image files, in small letters.
+const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+/// No image file is read beyond this.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// The images of a folder, in the order in which a person would count them.
+#[derive(Debug)]
+pub struct Folder {
+    files: Vec<PathBuf>,
+    next: usize,
+    loop_: bool,
+}
+
+impl Folder {
+    /// Opens a folder: its JPEG, PNG and WebP files, told by their names; `frame2` comes before
+    /// `frame10`. Other files and the folders within are passed over. With `loop_` the first file
+    /// follows the last.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if the folder cannot be listed, [`Fault::Unusable`] if no image is in it.
+    pub fn open(path: impl AsRef<Path>, loop_: bool) -> Result<Folder, Fault> {
+        let path = path.as_ref();
+        let failed = |error| Fault::io(format!("listing folder {}", path.display()), error);
+        let mut files = Vec::new();
+        for entry in fs::read_dir(path).map_err(failed)? {
+            let file = entry.map_err(failed)?.path();
+            if is_image(&file) && file.is_file() {
+                files.push(file);
+            }
+        }
+        if files.is_empty() {
+            return Err(Fault::Unusable(format!(
+                "folder {} holds no image: files named .jpg, .jpeg, .png or .webp are looked for",
+                path.display()
+            )));
+        }
+        files.sort_by(|a, b| natural(name(a), name(b)));
+        Ok(Folder { files, next: 0, loop_ })
+    }
+}
+
+impl Source for Folder {
+    fn next(&mut self, still: &mut Still) -> Result<bool, Fault> {
+        if self.next == self.files.len() && self.loop_ {
+            self.next = 0;
+        }
+        let Some(path) = self.files.get(self.next) else { return Ok(false) };
+        self.next += 1;
+        let failed = |error| Fault::io(format!("reading image {}", path.display()), error);
+        still.bytes.clear();
+        let mut file = File::open(path).map_err(failed)?.take(FILE_BYTES_MAX + 1);
+        let length = file.read_to_end(&mut still.bytes).map_err(failed)?;
+        if length as u64 > FILE_BYTES_MAX {
+            return Err(Fault::Unusable(format!(
+                "image {} is larger than {} MiB",
+                path.display(),
+                FILE_BYTES_MAX >> 20
+            )));
+        }
+        (still.width, still.height, still.channels) = (0, 0, 0);
+        (still.coding, still.vehicle_share) = (Coding::File, None);
+        Ok(true)
+    }
+
+    fn fps(&self) -> Option<f64> {
+        None
+    }
+
+    fn frames(&self) -> Option<u64> {
+        (!self.loop_).then_some(self.files.len() as u64)
+    }
+}
+
+fn is_image(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
+fn name(path: &Path) -> &[u8] {
+    path.file_name().map_or(&[], |name| name.as_encoded_bytes())
+}
+
+/// Compares names with runs of digits taken as numbers, of whatever length.
+fn natural(left: &[u8], right: &[u8]) -> Ordering {
+    let (mut a, mut b) = (left, right);
+    while let (Some(&x), Some(&y)) = (a.first(), b.first()) {
+        let order = if x.is_ascii_digit() && y.is_ascii_digit() {
+            let (m, n) = (take_number(&mut a), take_number(&mut b));
+            m.len().cmp(&n.len()).then_with(|| m.cmp(n))
+        } else {
+            (a, b) = (&a[1..], &b[1..]);
+            x.cmp(&y)
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    // Equal as far as the shorter goes; the whole names decide between `01` and `1`.
+    a.len().cmp(&b.len()).then_with(|| left.cmp(right))
+}
+
+/// Takes the digits at the beginning of `text`, and gives them without leading zeros.
+fn take_number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    *text = rest;
+    let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
+    &digits[zeros..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_of(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn images_come_in_natural_order_as_they_are() {
+        let folder = folder_of(&[
+            "frame10.png",
+            "frame2.JPG",
+            "frame1.webp",
+            "note.txt",
+            "a9.jpeg",
+            "frame03.png",
+        ]);
+        fs::create_dir(folder.path().join("sub.png")).unwrap();
+        let mut source = Folder::open(folder.path(), false).unwrap();
+        assert_eq!(source.frames(), Some(5));
+        let mut still = Still { width: 9, vehicle_share: Some(0.5), ..Still::default() };
+        for name in ["a9.jpeg", "frame1.webp", "frame2.JPG", "frame03.png", "frame10.png"] {
+            assert!(source.next(&mut still).unwrap());
+            assert_eq!(still.bytes, name.as_bytes());
+            assert_eq!((still.coding, still.width, still.vehicle_share), (Coding::File, 0, None));
+        }
+        assert!(!source.next(&mut still).unwrap() && !source.next(&mut still).unwrap());
+    }
+
+    #[test]
+    fn a_looped_folder_begins_anew() {
+        let folder = folder_of(&["1.png", "2.png"]);
+        let mut source = Folder::open(folder.path(), true).unwrap();
+        let mut still = Still::default();
+        for name in ["1.png", "2.png", "1.png", "2.png", "1.png"] {
+            assert!(source.next(&mut still).unwrap());
+            assert_eq!(still.bytes, name.as_bytes());
+        }
+        assert_eq!(source.frames(), None);
+    }
+
+    #[test]
+    fn a_folder_without_images_and_one_that_is_not_there_are_faults() {
+        let folder = folder_of(&["note.txt"]);
+        assert!(matches!(Folder::open(folder.path(), false), Err(Fault::Unusable(_))));
+        let missing = folder.path().join("none");
+        assert!(matches!(Folder::open(missing, false), Err(Fault::Io { .. })));
+    }
+
+    #[test]
+    fn numbers_too_long_for_any_integer_are_still_numbers() {
+        let (short, long) = ("9".repeat(40), format!("1{}", "0".repeat(40)));
+        assert_eq!(natural(short.as_bytes(), long.as_bytes()), Ordering::Less);
+        assert_eq!(natural(b"x", b"x1"), Ordering::Less);
+        assert_eq!(natural(b"07", b"7"), Ordering::Less);
+        assert_eq!(natural(b"7", b"7"), Ordering::Equal);
+    }
+}

@@ -1,0 +1,85 @@
+//! From the `SRC` of the command line to a source.
+
+use std::path::Path;
+
+use super::{Folder, RawInput, Source, Synthetic, SyntheticOptions, Video};
+use crate::base::{Fault, Stop};
+
+/// What may be said about a source besides where it is.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Size of the frames: must be given for raw input, scales a video, and is 640x480 for the
+    /// synthetic camera if not given. Image files keep theirs.
+    pub size: Option<(u32, u32)>,
+    /// Rate of the synthetic camera, 15 if not given. Others have their own, see [`Source::fps`].
+    pub fps: Option<f64>,
+    /// Seed of the synthetic camera.
+    pub seed: u64,
+    /// Number of the synthetic camera.
+    pub camera: u32,
+    /// Whether a file or folder begins anew at its end.
+    pub loop_: bool,
+    /// Ends every wait for frames.
+    pub stop: Stop,
+}
+
+/// Opens `synthetic`, `-` (raw RGB on standard input), a folder of images, or else a video file or
+/// URL.
+///
+/// # Errors
+/// What the source concerned says; [`Fault::Unusable`] if raw input has no size.
+pub fn open(spec: &str, options: &OpenOptions) -> Result<Box<dyn Source>, Fault> {
+    let &OpenOptions { size, loop_, .. } = options;
+    match spec {
+        "" => Err(Fault::Unusable(
+            "no source: give synthetic, - for raw RGB on standard input, a folder, or a video"
+                .into(),
+        )),
+        "synthetic" => {
+            let usual = SyntheticOptions::default();
+            let (width, height) = size.unwrap_or((usual.width, usual.height));
+            Ok(Box::new(Synthetic::new(SyntheticOptions {
+                width,
+                height,
+                fps: options.fps.unwrap_or(usual.fps),
+                seed: options.seed,
+                camera: options.camera,
+            })?))
+        }
+        "-" => {
+            let (width, height) = size.ok_or_else(|| {
+                Fault::Unusable(
+                    "raw RGB on standard input needs the size of its frames: --size 640x480".into(),
+                )
+            })?;
+            Ok(Box::new(RawInput::stdin(width, height, &options.stop)?))
+        }
+        folder if Path::new(folder).is_dir() => Ok(Box::new(Folder::open(folder, loop_)?)),
+        video => Ok(Box::new(Video::open(video, size, loop_, &options.stop)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::camera::{Coding, Still};
+
+    #[test]
+    fn each_kind_of_source_is_told_by_its_spec() {
+        let options = OpenOptions { size: Some((32, 24)), ..Default::default() };
+        let mut still = Still::default();
+        let mut synthetic = open("synthetic", &options).unwrap();
+        assert!(synthetic.next(&mut still).unwrap());
+        assert_eq!((still.width, still.height, synthetic.fps()), (32, 24, Some(15.0)));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.png"), b"png").unwrap();
+        let mut images = open(folder.path().to_str().unwrap(), &options).unwrap();
+        assert!(images.next(&mut still).unwrap() && still.coding == Coding::File);
+        assert!(open("no/such/video.mp4", &options).is_err());
+        assert!(open("", &options).is_err());
+        let Err(Fault::Unusable(said)) = open("-", &OpenOptions::default()) else {
+            panic!("raw input without a size was opened")
+        };
+        assert!(said.contains("--size"), "{said}");
+    }
+}

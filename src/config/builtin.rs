@@ -1,0 +1,74 @@
+//! The built-in defaults: the lowest layer, and the values of CONTRACT.md.
+
+use super::choice::{
+    BelowThreshold, CompressionFormat, Count, Delivery, LogFormat, LogLevel, Ordering, OutputFull,
+    Pin, Reencode, Retention,
+};
+use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Stats, Tls};
+use super::url::{HostPort, RedisUrl};
+
+impl Config {
+    /// The configuration of a program that was told nothing.
+    pub fn builtin() -> Config {
+        Config {
+            redis_queue: redis_queue(),
+            engine: Engine {
+                readers: Count::Auto,
+                workers: Count::Auto,
+                committers: Count::Auto,
+                pin: Pin::Auto,
+                max_inflight_bytes: 256 << 20,
+                ordering: Ordering::PerCamera,
+                reencode: Reencode::Always,
+                drain_timeout_ms: 5_000,
+                max_concurrent_streams: 1_000,
+            },
+            limits: Limits { max_payload_bytes: 64 << 20, max_pixels: 7_680 * 4_320 },
+            analysis: Analysis {
+                enabled: true,
+                quality_threshold: 0.0,
+                below_threshold: BelowThreshold::Emit,
+                ml_image: false,
+                thumbnail: false,
+            },
+            cameras: Vec::new(),
+            stats: Stats {
+                addr: Some(HostPort { host: "127.0.0.1".into(), port: 8080 }),
+                token: None,
+            },
+            log: Log { level: LogLevel::Info, format: LogFormat::Text },
+        }
+    }
+}
+
+fn redis_queue() -> RedisQueue {
+    RedisQueue {
+        url: RedisUrl::local(),
+        pool_size: 20,
+        timeout: 30,
+        retry_on_failure: true,
+        input_queue: "camera_frames".into(),
+        output_queue: "processed_frames".into(),
+        consumer_group: "stream_processor".into(),
+        consumer_name: None,
+        max_queue_length: 10_000,
+        output_full: OutputFull::TrimOldest,
+        batch_size: 20,
+        block_time_ms: 1_000,
+        retry_attempts: 3,
+        dead_letter_queue: true,
+        dead_letter_max_length: 10_000,
+        claim_idle_ms: 30_000,
+        delivery: Delivery::ExactlyOnce,
+        retention: Retention::Keep,
+        max_frame_age_ms: 0,
+        shards: 1,
+        enable_compression: true,
+        compression_format: CompressionFormat::Jpeg,
+        compression_quality: 85,
+        webp_method: 1,
+        sentinel_service_name: None,
+        sentinel_nodes: Vec::new(),
+        tls: Tls { ca: None, cert: None, key: None },
+    }
+}

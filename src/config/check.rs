@@ -1,0 +1,150 @@
+//! The rules that need more than one key.
+
+use super::choice::{Count, Ordering};
+use super::model::Config;
+use super::reader::Reader;
+use super::url::Scheme;
+
+/// How much longer than a blocking read the reply time-out must be, in milliseconds: the time-out
+/// must not strike while Redis is merely waiting for frames.
+const TIMEOUT_MARGIN_MS: u64 = 500;
+
+/// Connections beside those of readers and committers: the control plane and the reclaimer.
+const CONNECTIONS_BESIDE: usize = 2;
+
+/// Reports every rule that `config` breaks.
+pub(super) fn across(config: &Config, r: &mut Reader) {
+    timing(config, r);
+    threads(config, r);
+    streams(config, r);
+    topology(config, r);
+    tls(config, r);
+}
+
+fn timing(config: &Config, r: &mut Reader) {
+    let queue = &config.redis_queue;
+    let least_ms = queue.block_time_ms + TIMEOUT_MARGIN_MS;
+    r.rule(
+        config,
+        &["redis_queue.timeout", "redis_queue.block_time_ms"],
+        queue.timeout * 1_000 >= least_ms,
+        format!(
+            "a read may wait block_time_ms = {} for frames and the time-out must be longer; \
+             valid: timeout from {} seconds, or a shorter block_time_ms",
+            queue.block_time_ms,
+            least_ms.div_ceil(1_000),
+        ),
+    );
+}
+
+fn threads(config: &Config, r: &mut Reader) {
+    let (queue, engine) = (&config.redis_queue, &config.engine);
+    let (payload, inflight) = (config.limits.max_payload_bytes, engine.max_inflight_bytes);
+    r.rule(
+        config,
+        &["engine.max_inflight_bytes", "limits.max_payload_bytes"],
+        inflight >= payload,
+        format!(
+            "the largest frame must fit; valid: max_inflight_bytes from {payload}, or a smaller \
+             limits.max_payload_bytes"
+        ),
+    );
+    let connections = engine.readers.or(1) + engine.committers.or(1) + CONNECTIONS_BESIDE;
+    r.rule(
+        config,
+        &["redis_queue.pool_size", "engine.readers", "engine.committers"],
+        queue.pool_size >= connections,
+        format!(
+            "each reader and committer holds a connection and {CONNECTIONS_BESIDE} are held \
+             beside them; valid: pool_size from {connections}, or fewer readers and committers"
+        ),
+    );
+    let too_many = match engine.readers {
+        Count::Auto => false,
+        Count::Fixed(readers) => engine.ordering == Ordering::PerCamera && readers > queue.shards,
+    };
+    r.rule(
+        config,
+        &["engine.readers", "redis_queue.shards", "engine.ordering"],
+        !too_many,
+        format!(
+            "one stream is read by one reader so that the order holds; valid: auto, 1 to {} \
+             (redis_queue.shards), or ordering: none",
+            queue.shards
+        ),
+    );
+}
+
+fn streams(config: &Config, r: &mut Reader) {
+    let queue = &config.redis_queue;
+    r.rule(
+        config,
+        &["redis_queue.output_queue", "redis_queue.input_queue"],
+        queue.input_queue != queue.output_queue,
+        "results would be read as frames; valid: names that differ for input_queue and output_queue",
+    );
+    r.rule(
+        config,
+        &["redis_queue.output_queue", "redis_queue.input_queue"],
+        queue.output_queue != format!("{}:dlq", queue.input_queue),
+        "that is the stream of the dead letters; valid: any other name",
+    );
+    for (key, name) in [
+        ("redis_queue.input_queue", &queue.input_queue),
+        ("redis_queue.output_queue", &queue.output_queue),
+    ] {
+        r.rule(
+            config,
+            &[key, "redis_queue.shards"],
+            queue.shards == 1 || !name.contains(['{', '}']),
+            "shards get a {number} of their own; valid: a name without braces, or shards: 1",
+        );
+    }
+}
+
+fn topology(config: &Config, r: &mut Reader) {
+    let queue = &config.redis_queue;
+    let scheme = queue.url.scheme();
+    let has_nodes = !queue.sentinel_nodes.is_empty() || scheme == Scheme::Sentinel;
+    let has_name = queue.sentinel_service_name.is_some() || queue.url.service().is_some();
+    r.rule(
+        config,
+        &["redis_queue.sentinel_nodes", "redis_queue.url", "redis_queue.sentinel_service_name"],
+        has_name || !has_nodes,
+        "Sentinels are asked for a primary by name; valid: with sentinel_service_name beside it",
+    );
+    r.rule(
+        config,
+        &["redis_queue.sentinel_service_name", "redis_queue.sentinel_nodes", "redis_queue.url"],
+        has_nodes || !has_name,
+        "there is no Sentinel to ask; valid: with sentinel_nodes, or a redis-sentinel:// URL",
+    );
+    let is_single = matches!(scheme, Scheme::Redis | Scheme::Rediss | Scheme::Sentinel);
+    r.rule(
+        config,
+        &["redis_queue.sentinel_nodes", "redis_queue.url"],
+        queue.sentinel_nodes.is_empty() || is_single,
+        "Sentinels find a primary over TCP; valid: with a redis://, rediss:// or \
+         redis-sentinel:// URL",
+    );
+}
+
+fn tls(config: &Config, r: &mut Reader) {
+    let tls = &config.redis_queue.tls;
+    r.rule(
+        config,
+        &["redis_queue.tls.cert", "redis_queue.tls.key"],
+        tls.cert.is_some() == tls.key.is_some(),
+        "a certificate and its key come together; valid: both cert and key, or neither",
+    );
+    let any = tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some();
+    let scheme = config.redis_queue.url.scheme();
+    let is_plain = matches!(scheme, Scheme::Redis | Scheme::Unix | Scheme::Embedded);
+    r.rule(
+        config,
+        &["redis_queue.tls.ca", "redis_queue.tls.cert", "redis_queue.tls.key", "redis_queue.url"],
+        !(any && is_plain),
+        "this URL is not encrypted whatever tls says; valid: rediss:// (or redis-sentinel://, \
+         redis-cluster://), or no tls files",
+    );
+}

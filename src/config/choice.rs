@@ -1,0 +1,176 @@
+//! The settings that are one word out of a few, each an enum with its words.
+//!
+//! Words are compared without regard to case, because the Kafka-era files wrote some of them in
+//! capitals.
+
+use std::fmt;
+
+/// A setting with a short list of legal words.
+pub trait Choice: Copy + PartialEq + 'static {
+    /// Every value, in the order the documentation names them.
+    const ALL: &'static [Self];
+
+    /// The word written in configuration files.
+    fn name(self) -> &'static str;
+
+    /// The value of a word, in any case; `None` if it is not one of them.
+    fn from_name(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|value| value.name().eq_ignore_ascii_case(word))
+    }
+}
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl Choice for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+choice! {
+    /// What happens when the output stream has reached `max_queue_length`.
+    OutputFull {
+        /// The oldest results are trimmed away.
+        TrimOldest = "trim_oldest",
+        /// Reading stops until consumers catch up.
+        Block = "block",
+    }
+}
+
+choice! {
+    /// The promise of the hand-off between the two streams.
+    Delivery {
+        /// Acknowledgement and output in one fenced script.
+        ExactlyOnce = "exactly_once",
+        /// MULTI with XADD and XACK: a lost connection may repeat a result.
+        AtLeastOnce = "at_least_once",
+    }
+}
+
+choice! {
+    /// What becomes of input entries after their acknowledgement.
+    Retention {
+        /// They stay until something else trims the stream.
+        Keep = "keep",
+        /// Each is deleted with its acknowledgement.
+        Delete = "delete",
+        /// The stream is trimmed up to what every consumer group has acknowledged.
+        TrimAcked = "trim_acked",
+    }
+}
+
+choice! {
+    /// The format of compressed output images.
+    CompressionFormat {
+        /// Baseline JPEG, 4:2:0.
+        Jpeg = "jpeg",
+        /// Lossless PNG.
+        Png = "png",
+        /// Lossy WebP.
+        Webp = "webp",
+    }
+}
+
+choice! {
+    /// In which order results leave.
+    Ordering {
+        /// Frames of one camera leave in the order they were read.
+        PerCamera = "per_camera",
+        /// As they become ready.
+        None = "none",
+    }
+}
+
+choice! {
+    /// When JPEG input is encoded anew.
+    Reencode {
+        /// Every frame.
+        Always = "always",
+        /// Only when the target quality makes it smaller.
+        WhenSmaller = "when_smaller",
+    }
+}
+
+choice! {
+    /// What happens to a frame below the quality threshold.
+    BelowThreshold {
+        /// It is sent with `validation_passed` false.
+        Emit = "emit",
+        /// It is acknowledged without output, and counted.
+        Drop = "drop",
+    }
+}
+
+choice! {
+    /// How log lines are written.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// The least severe log lines written.
+    LogLevel {
+        /// Failures only.
+        Error = "error",
+        /// And what may need attention.
+        Warn = "warn",
+        /// And the course of events.
+        Info = "info",
+        /// And details for developers.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+/// How many threads of a kind to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Chosen from the cores at hand.
+    Auto,
+    /// This many, at least 1.
+    Fixed(usize),
+}
+
+impl Count {
+    /// The fixed number, or `auto` when the choice is left to the engine.
+    pub fn or(self, auto: usize) -> usize {
+        match self {
+            Count::Auto => auto,
+            Count::Fixed(count) => count,
+        }
+    }
+}
+
+/// Which cores threads are pinned to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// Spread over the cores this process may use.
+    Auto,
+    /// No pinning.
+    Off,
+    /// These cores, by the kernel's numbers; distinct, at least one.
+    Cores(Vec<usize>),
+}

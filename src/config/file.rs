@@ -1,0 +1,176 @@
+//! The configuration file: from bytes to one tree of values.
+//!
+//! The `config` crate parses YAML. JSON is parsed here, because neither it nor `serde_json` minds
+//! a key that appears twice. No error repeats a value of the file: it could be a secret.
+
+use config::{FileFormat, Format, ValueKind};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Largest configuration file, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a text is no tree of values.
+#[derive(Debug)]
+pub(super) struct SyntaxProblem {
+    /// What is wrong, with the line if it is known.
+    pub message: String,
+}
+
+/// Reads the file at `path` as JSON or YAML, by its extension; YAML if that says nothing.
+pub(super) fn read(path: &Path) -> Result<Map<String, Value>, String> {
+    let text = read_text(path)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    if is_json {
+        match parse_json(text).map_err(|problem| problem.message)? {
+            Value::Object(map) => Ok(map),
+            _ => Err(NOT_A_MAPPING.into()),
+        }
+    } else {
+        parse_yaml(text).map_err(|problem| problem.message)
+    }
+}
+
+const NOT_A_MAPPING: &str = "the file is no mapping of keys; valid: sections such as redis_queue:";
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let fault = |error: std::io::Error| format!("cannot be read: {error}");
+    let file = File::open(path).map_err(fault)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fault)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err("is larger than 1 MiB; that is no configuration file".into());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        format!("is not UTF-8 (byte {}); save it as UTF-8", error.utf8_error().valid_up_to())
+    })
+}
+
+fn parse_yaml(text: &str) -> Result<Map<String, Value>, SyntaxProblem> {
+    let is_blank = |line: &str| matches!(line.trim(), "" | "---") || line.trim().starts_with('#');
+    if text.lines().all(is_blank) {
+        return Ok(Map::new());
+    }
+    match FileFormat::Yaml.parse(None, text) {
+        Ok(map) => Ok(map.into_iter().map(|(key, value)| (key, plain(value.kind))).collect()),
+        Err(error) if error.is::<Box<config::ConfigError>>() => {
+            Err(SyntaxProblem { message: NOT_A_MAPPING.into() })
+        }
+        Err(error) => Err(yaml_problem(&error.to_string())),
+    }
+}
+
+/// The scanner's words, if they are the scanner's: only those end with a place in the file.
+fn yaml_problem(said: &str) -> SyntaxProblem {
+    let message = match said.rsplit_once(" at byte ") {
+        Some((what, place)) => {
+            let place = place.split_once(' ').map_or("", |(_, place)| place);
+            match what.strip_suffix(": duplicated key in mapping") {
+                Some(key) => {
+                    let key = key.trim_start_matches("String(\"").trim_end_matches("\")");
+                    format!("key {key} appears twice, the second time before {place}")
+                }
+                None => format!("is not YAML: {what}, {place}"),
+            }
+        }
+        None if said.contains("documents") => "holds several documents; valid: one".into(),
+        None if said.contains("floating point") => "holds a number that is not finite".into(),
+        None => "a key is not plain text; valid: name: value".into(),
+    };
+    SyntaxProblem { message }
+}
+
+/// A `config` value without its origin. Numbers JSON cannot hold stay text, which no key that
+/// wants a number accepts.
+fn plain(kind: ValueKind) -> Value {
+    match kind {
+        ValueKind::Nil => Value::Null,
+        ValueKind::Boolean(truth) => truth.into(),
+        ValueKind::I64(number) => number.into(),
+        ValueKind::U64(number) => number.into(),
+        ValueKind::I128(number) => number.to_string().into(),
+        ValueKind::U128(number) => number.to_string().into(),
+        ValueKind::Float(number) if number.is_finite() => number.into(),
+        ValueKind::Float(number) => number.to_string().into(),
+        ValueKind::String(text) => text.into(),
+        ValueKind::Table(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| (key, plain(value.kind))).collect())
+        }
+        ValueKind::Array(items) => items.into_iter().map(|item| plain(item.kind)).collect(),
+    }
+}
+
+/// Parses JSON in which no key appears twice.
+pub(super) fn parse_json(text: &str) -> Result<Value, SyntaxProblem> {
+    match serde_json::from_str::<Strict>(text) {
+        Ok(Strict(value)) => Ok(value),
+        Err(error) => Err(SyntaxProblem { message: format!("is not valid JSON: {error}") }),
+    }
+}
+
+/// A JSON value whose mappings have distinct keys.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Strict)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<Value, E> {
+        Ok(truth.into())
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Strict(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, Strict(value))) = entries.next_entry::<String, Strict>()? {
+            if map.contains_key(&key) {
+                return Err(A::Error::custom(format!("key {key} appears twice")));
+            }
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}

@@ -1,0 +1,206 @@
+//! As typed: every value by its dotted key, the later layer over the earlier, each with its origin.
+//!
+//! Nothing here knows which keys exist, except the flat names of Kafka-era files.
+
+use super::fault::{FaultLine, Origin, shown};
+use super::file;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The sections of a file.
+pub(super) const SECTIONS: [&str; 7] =
+    ["redis_queue", "engine", "limits", "analysis", "cameras", "stats", "log"];
+
+/// Flat names of Kafka-era files and the keys they mean.
+pub(super) const FLAT: [(&str, &str); 14] = [
+    ("redis_url", "redis_queue.url"),
+    ("queue_pool_size", "redis_queue.pool_size"),
+    ("batch_size", "redis_queue.batch_size"),
+    ("block_time_ms", "redis_queue.block_time_ms"),
+    ("input_queue", "redis_queue.input_queue"),
+    ("output_queue", "redis_queue.output_queue"),
+    ("max_queue_length", "redis_queue.max_queue_length"),
+    ("enable_compression", "redis_queue.enable_compression"),
+    ("compression_format", "redis_queue.compression_format"),
+    ("compression_quality", "redis_queue.compression_quality"),
+    ("sentinel_service_name", "redis_queue.sentinel_service_name"),
+    ("sentinel_nodes", "redis_queue.sentinel_nodes"),
+    ("quality_threshold", "analysis.quality_threshold"),
+    ("max_concurrent_streams", "engine.max_concurrent_streams"),
+];
+
+/// A flat name that is accepted and does nothing.
+pub(super) const WITHOUT_EFFECT: &str = "processing_timeout";
+
+/// One value as typed.
+pub(super) struct Typed {
+    /// The key as typed: dotted, or flat.
+    pub name: String,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What was typed.
+    pub value: Value,
+}
+
+impl Typed {
+    /// Whether it was typed where everything is text.
+    pub fn is_text(&self) -> bool {
+        matches!(self.origin, Origin::Variable(_) | Origin::Flag)
+    }
+
+    /// This value as a fault line.
+    pub fn fault(&self, message: impl Into<String>) -> FaultLine {
+        FaultLine {
+            key: self.name.clone(),
+            value: shown(&self.name, &self.value, self.is_text()),
+            origin: self.origin.clone(),
+            message: message.into(),
+        }
+    }
+}
+
+/// All layers so far.
+pub(super) struct Layers {
+    /// The values that count, by dotted key.
+    pub values: BTreeMap<String, Typed>,
+    /// What was wrong already while reading.
+    pub faults: Vec<FaultLine>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+    /// Whether the file could be read at all.
+    pub file_is_whole: bool,
+}
+
+impl Layers {
+    /// No layers: everything as built in.
+    pub fn new() -> Self {
+        Layers {
+            values: BTreeMap::new(),
+            faults: Vec::new(),
+            notes: Vec::new(),
+            file_is_whole: true,
+        }
+    }
+
+    /// Lays the file at `path` over what is there.
+    pub fn file(&mut self, path: &Path) {
+        let origin = Origin::File(path.to_path_buf());
+        match file::read(path) {
+            Ok(map) => self.tree(map, &origin),
+            Err(message) => {
+                self.file_is_whole = false;
+                self.faults.push(FaultLine {
+                    key: String::new(),
+                    value: String::new(),
+                    origin,
+                    message,
+                });
+            }
+        }
+    }
+
+    /// Lays those variables over what is there that name one of our sections.
+    pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        for (name, value) in variables {
+            let capitals = name.to_ascii_uppercase();
+            let is_ours = SECTIONS.iter().any(|section| {
+                let rest = capitals.strip_prefix(section.to_ascii_uppercase().as_str());
+                rest.is_some_and(|rest| rest.starts_with("__"))
+            });
+            if !is_ours {
+                continue;
+            }
+            let key = name.to_ascii_lowercase().replace("__", ".");
+            let origin = Origin::Variable(name.clone());
+            let typed = Typed { name: key.clone(), origin, value: value.into() };
+            if name == capitals {
+                self.values.insert(key, typed);
+            } else {
+                self.faults.push(typed.fault(format!("valid: the name in capitals, {capitals}")));
+            }
+        }
+    }
+
+    /// Lays one flag over what is there.
+    pub fn flag(&mut self, key: String, value: String) {
+        let typed = Typed { name: key.clone(), origin: Origin::Flag, value: value.into() };
+        self.values.insert(key, typed);
+    }
+
+    /// Lays a tree of sections over what is there.
+    pub fn tree(&mut self, map: Map<String, Value>, origin: &Origin) {
+        let mut layer = BTreeMap::new();
+        let (sections, flat): (Vec<_>, Vec<_>) =
+            map.into_iter().partition(|(key, _)| SECTIONS.contains(&key.as_str()));
+        for (key, value) in sections {
+            self.flatten(&mut layer, key, value, origin);
+        }
+        let mut has_kafka = false;
+        for (key, value) in flat {
+            let typed = Typed { name: key.clone(), origin: origin.clone(), value };
+            if key == "kafka" || key.starts_with("kafka_") {
+                has_kafka = true;
+            } else if key == WITHOUT_EFFECT {
+                self.notes.push(format!("{key} is accepted for old files and has no effect"));
+            } else if let Some((_, target)) = FLAT.iter().find(|(name, _)| *name == key) {
+                if layer.contains_key(*target) {
+                    let message = format!("{target} sets the same; valid: one of the two");
+                    self.faults.push(typed.fault(message));
+                } else {
+                    layer.insert(target.to_string(), typed);
+                }
+            } else {
+                layer.insert(key, typed);
+            }
+        }
+        if has_kafka {
+            self.refuse_kafka(origin);
+        }
+        self.values.extend(layer);
+    }
+
+    fn flatten(
+        &mut self,
+        layer: &mut BTreeMap<String, Typed>,
+        key: String,
+        value: Value,
+        origin: &Origin,
+    ) {
+        match value {
+            Value::Object(map) if !map.is_empty() && key != "cameras" => {
+                for (name, value) in map {
+                    let dotted = format!("{key}.{name}");
+                    if name.contains('.') {
+                        let typed = Typed { name: dotted, origin: origin.clone(), value };
+                        let message = "unknown key; keys within keys are written on lines of \
+                                       their own, indented, not with a dot";
+                        self.faults.push(typed.fault(message));
+                    } else {
+                        self.flatten(layer, dotted, value, origin);
+                    }
+                }
+            }
+            value => {
+                let typed = Typed { name: key.clone(), origin: origin.clone(), value };
+                layer.insert(key, typed);
+            }
+        }
+    }
+
+    fn refuse_kafka(&mut self, origin: &Origin) {
+        let file = match origin {
+            Origin::File(path) => path.display().to_string(),
+            _ => "FILE".into(),
+        };
+        self.faults.push(FaultLine {
+            key: "kafka".into(),
+            value: String::new(),
+            origin: origin.clone(),
+            message: format!(
+                "this is a configuration of the Kafka version; convert it with: \
+                 framepress migrate-config {file}"
+            ),
+        });
+    }
+}

@@ -1,0 +1,192 @@
+//! The valid configuration: a plain tree of structs whose fields bear the names of the file's keys.
+//!
+//! A value that came out of a [`Loader`](super::Loader) holds every rule of this room. There is no
+//! `Default`: whoever wants the built-in values says [`Config::builtin`].
+
+use super::choice::{
+    BelowThreshold, CompressionFormat, Count, Delivery, LogFormat, LogLevel, Ordering, OutputFull,
+    Pin, Reencode, Retention,
+};
+use super::secret::Secret;
+use super::url::{HostPort, RedisUrl};
+use std::path::PathBuf;
+
+/// Everything the engine can be told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Redis, the streams and the compression of what goes into them.
+    pub redis_queue: RedisQueue,
+    /// Threads, lanes and order.
+    pub engine: Engine,
+    /// Sizes above which a frame is refused.
+    pub limits: Limits,
+    /// What is computed about a frame, and the extra images.
+    pub analysis: Analysis,
+    /// Cameras that need more than the general settings.
+    pub cameras: Vec<Camera>,
+    /// The HTTP server.
+    pub stats: Stats,
+    /// Log lines.
+    pub log: Log,
+}
+
+/// Section `redis_queue`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedisQueue {
+    /// Where Redis is.
+    pub url: RedisUrl,
+    /// Most connections this process may open.
+    pub pool_size: usize,
+    /// Longest wait for a connection or a reply, in seconds.
+    pub timeout: u64,
+    /// False: exit on the first lost connection.
+    pub retry_on_failure: bool,
+    /// Name of the stream frames are read from.
+    pub input_queue: String,
+    /// Name of the stream results are written to.
+    pub output_queue: String,
+    /// Name of the consumer group on the input stream.
+    pub consumer_group: String,
+    /// Name of this consumer; `None` means the host name.
+    pub consumer_name: Option<String>,
+    /// Longest output stream, in entries; see `output_full`.
+    pub max_queue_length: u64,
+    /// What happens at that length.
+    pub output_full: OutputFull,
+    /// Most entries asked for in one read.
+    pub batch_size: usize,
+    /// Longest wait of one read for new entries, in milliseconds.
+    pub block_time_ms: u64,
+    /// Deliveries before an entry goes to the dead letters.
+    pub retry_attempts: u32,
+    /// False: refused frames are acknowledged and counted, not kept.
+    pub dead_letter_queue: bool,
+    /// Longest dead-letter stream, in entries.
+    pub dead_letter_max_length: u64,
+    /// Age at which another consumer's pending entry is taken over, in milliseconds.
+    pub claim_idle_ms: u64,
+    /// The promise of the hand-off.
+    pub delivery: Delivery,
+    /// What becomes of acknowledged input entries.
+    pub retention: Retention,
+    /// Age above which a frame is shed, in milliseconds; 0 means never.
+    pub max_frame_age_ms: u64,
+    /// Streams the cameras are spread over.
+    pub shards: usize,
+    /// False: raw pixels out.
+    pub enable_compression: bool,
+    /// Format of output images when compression is on.
+    pub compression_format: CompressionFormat,
+    /// JPEG or WebP quality, 1 to 100.
+    pub compression_quality: u8,
+    /// WebP effort, 0 (fast) to 6 (small).
+    pub webp_method: u8,
+    /// Name of the primary that the Sentinels watch.
+    pub sentinel_service_name: Option<String>,
+    /// The Sentinels.
+    pub sentinel_nodes: Vec<HostPort>,
+    /// Files for TLS.
+    pub tls: Tls,
+}
+
+/// Section `redis_queue.tls`: PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates to trust; `None` means the system's.
+    pub ca: Option<PathBuf>,
+    /// This client's certificate chain; comes with `key`.
+    pub cert: Option<PathBuf>,
+    /// The file of this client's private key; comes with `cert`.
+    pub key: Option<PathBuf>,
+}
+
+/// Section `engine`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// Reading threads.
+    pub readers: Count,
+    /// Processing threads.
+    pub workers: Count,
+    /// Committing threads.
+    pub committers: Count,
+    /// Which cores they are pinned to.
+    pub pin: Pin,
+    /// Most bytes of frames between reading and commit.
+    pub max_inflight_bytes: usize,
+    /// In which order results leave.
+    pub ordering: Ordering,
+    /// When JPEG input is encoded anew.
+    pub reencode: Reencode,
+    /// Longest drain at a stop, in milliseconds; 0 drops what is in flight back to Redis.
+    pub drain_timeout_ms: u64,
+    /// Cameras with state kept.
+    pub max_concurrent_streams: usize,
+}
+
+/// Section `limits`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest entry body accepted, in bytes.
+    pub max_payload_bytes: usize,
+    /// Largest image accepted, width times height.
+    pub max_pixels: u64,
+}
+
+/// Section `analysis`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Analysis {
+    /// Whether figures are computed at all.
+    pub enabled: bool,
+    /// Quality score, 0 to 1, below which `validation_passed` is false.
+    pub quality_threshold: f64,
+    /// What happens to a frame below it.
+    pub below_threshold: BelowThreshold,
+    /// Whether the letterboxed 640x640 image is made.
+    pub ml_image: bool,
+    /// Whether the 128x128 thumbnail is made.
+    pub thumbnail: bool,
+}
+
+/// One entry of `cameras`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Camera {
+    /// The camera id producers send.
+    pub id: String,
+    /// Regions to analyse apart.
+    pub roi_boxes: Vec<RoiBox>,
+    /// This camera's threshold in place of `analysis.quality_threshold`, 0 to 1.
+    pub quality_threshold: Option<f64>,
+}
+
+/// One region of interest, in pixels of the frame as received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoiBox {
+    /// Left edge.
+    pub x: u32,
+    /// Upper edge.
+    pub y: u32,
+    /// Width, at least 1; the right edge fits an `i32`.
+    pub width: u32,
+    /// Height, at least 1; the lower edge fits an `i32`.
+    pub height: u32,
+    /// What the region is called in results; empty if the file gives no label.
+    pub label: String,
+}
+
+/// Section `stats`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Where the HTTP server listens; `None` means no server, port 0 any free port.
+    pub addr: Option<HostPort>,
+    /// Bearer token for everything but `/livez` and `/readyz`.
+    pub token: Option<Secret>,
+}
+
+/// Section `log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe lines written.
+    pub level: LogLevel,
+    /// How they are written.
+    pub format: LogFormat,
+}

@@ -1,0 +1,34 @@
+//! Which known key somebody probably meant.
+
+use strsim::damerau_levenshtein;
+
+/// The candidate with the fewest slips of the keyboard to `typed`.
+pub(super) fn nearest<'a>(
+    typed: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let typed = typed.to_ascii_lowercase();
+    candidates.into_iter().min_by_key(|candidate| damerau_levenshtein(&typed, candidate))
+}
+
+/// Among dotted `known` keys the nearest to the dotted `typed`: a key of the same name in another
+/// section, else the most alike key of the same section, by its short name, else the most alike of
+/// all.
+pub(super) fn nearest_key<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
+    let (section, name) = split(typed);
+    if let Some(same) = known.iter().copied().find(|key| split(key).1 == name) {
+        return Some(same);
+    }
+    let siblings: Vec<_> = known.iter().copied().filter(|key| split(key).0 == section).collect();
+    if siblings.is_empty() {
+        return nearest(typed, known.iter().copied());
+    }
+    let names = siblings.iter().map(|key| split(key).1);
+    let best = nearest(name, names)?;
+    siblings.into_iter().find(|key| split(key).1 == best)
+}
+
+/// `a.b.c` as (`a.b`, `c`).
+pub(super) fn split(key: &str) -> (&str, &str) {
+    key.rsplit_once('.').unwrap_or(("", key))
+}

@@ -1,0 +1,196 @@
+use super::*;
+use crate::config::{
+    Camera, CompressionFormat, Count, Delivery, HostPort, LogFormat, Ordering, Pin, Retention,
+    RoiBox,
+};
+
+/// Section 3 of CONTRACT.md, with the alternatives it gives in comments left out.
+const CONTRACT: &str = "
+redis_queue:
+  url: redis://localhost:6379/0
+  pool_size: 20
+  timeout: 30
+  retry_on_failure: true
+  input_queue: camera_frames
+  output_queue: processed_frames
+  consumer_group: stream_processor
+  consumer_name: null
+  max_queue_length: 10000
+  output_full: trim_oldest
+  batch_size: 20
+  block_time_ms: 1000
+  retry_attempts: 3
+  dead_letter_queue: true
+  dead_letter_max_length: 10000
+  claim_idle_ms: 30000
+  delivery: exactly_once
+  retention: keep
+  max_frame_age_ms: 0
+  shards: 1
+  enable_compression: true
+  compression_format: jpeg
+  compression_quality: 85
+  webp_method: 1
+  sentinel_service_name: null
+  sentinel_nodes: []
+  tls: {ca: null, cert: null, key: null}
+engine:
+  readers: auto
+  workers: auto
+  committers: auto
+  pin: auto
+  max_inflight_bytes: 268435456
+  ordering: per_camera
+  reencode: always
+  drain_timeout_ms: 5000
+  max_concurrent_streams: 1000
+limits:
+  max_payload_bytes: 67108864
+  max_pixels: 33177600
+analysis:
+  enabled: true
+  quality_threshold: 0.0
+  below_threshold: emit
+  ml_image: false
+  thumbnail: false
+cameras: []
+stats:
+  addr: 127.0.0.1:8080
+  token: null
+log: {level: info, format: text}
+";
+
+/// A file in which nothing is as built in.
+const ALL_CHANGED: &str = "
+redis_queue:
+  url: rediss://redis.example:6380/3
+  pool_size: 40
+  timeout: 5
+  retry_on_failure: false
+  input_queue: in
+  output_queue: out
+  consumer_group: group
+  consumer_name: box-7
+  max_queue_length: 77
+  output_full: block
+  batch_size: 7
+  block_time_ms: 250
+  retry_attempts: 9
+  dead_letter_queue: false
+  dead_letter_max_length: 99
+  claim_idle_ms: 4000
+  delivery: at_least_once
+  retention: trim_acked
+  max_frame_age_ms: 800
+  shards: 4
+  enable_compression: false
+  compression_format: webp
+  compression_quality: 60
+  webp_method: 4
+  sentinel_service_name: primary
+  sentinel_nodes: [{host: s1, port: 26379}, {host: '::1', port: 26380}]
+  tls: {ca: /etc/ca.pem, cert: '/etc/my cert.pem', key: /etc/key.pem}
+engine:
+  readers: 4
+  workers: 3
+  committers: 2
+  pin: [0, 3]
+  max_inflight_bytes: 4096
+  ordering: none
+  reencode: when_smaller
+  drain_timeout_ms: 0
+  max_concurrent_streams: 5
+limits: {max_payload_bytes: 2048, max_pixels: 1024}
+analysis:
+  enabled: false
+  quality_threshold: 0.25
+  below_threshold: drop
+  ml_image: true
+  thumbnail: true
+cameras:
+  - {id: 'cam: 1', roi_boxes: [{x: 1, y: 2, width: 3, height: 4, label: lane 1}], quality_threshold: 0.5}
+  - {id: 'null'}
+stats: {addr: '[::1]:9090', token: null}
+log: {level: debug, format: json}
+";
+
+#[test]
+fn the_built_in_configuration_is_the_contract() {
+    assert_eq!(valid(CONTRACT), Config::builtin());
+    assert_eq!(Loader::new().load().unwrap().config, Config::builtin());
+    assert_eq!(Loader::new().load().unwrap().notes, Vec::<String>::new());
+}
+
+#[test]
+fn every_built_in_value_is_the_one_written_in_the_contract() {
+    let (_dir, path) = file("contract.yaml", CONTRACT);
+    let written = crate::config::file::read(&path).unwrap();
+    assert_eq!(Config::builtin().to_json(), serde_json::Value::Object(written));
+}
+
+#[test]
+fn every_key_of_the_contract_reaches_its_field() {
+    let changed = valid(ALL_CHANGED).to_json();
+    let builtin = Config::builtin().to_json();
+    for (section, keys) in builtin.as_object().unwrap() {
+        for (key, value) in keys.as_object().into_iter().flatten() {
+            if key != "token" {
+                assert_ne!(&changed[section][key], value, "{section}.{key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fields_hold_what_the_file_says() {
+    let config = valid(ALL_CHANGED);
+    assert_eq!(config.redis_queue.delivery, Delivery::AtLeastOnce);
+    assert_eq!(config.redis_queue.retention, Retention::TrimAcked);
+    assert_eq!(config.redis_queue.compression_format, CompressionFormat::Webp);
+    assert_eq!(config.redis_queue.claim_idle_ms, 4_000);
+    assert_eq!(config.engine.readers, Count::Fixed(4));
+    assert_eq!(config.engine.pin, Pin::Cores(vec![0, 3]));
+    assert_eq!(config.engine.ordering, Ordering::None);
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.stats.addr, Some(HostPort { host: "::1".into(), port: 9090 }));
+    let label = "lane 1".to_string();
+    let first = Camera {
+        id: "cam: 1".into(),
+        roi_boxes: vec![RoiBox { x: 1, y: 2, width: 3, height: 4, label }],
+        quality_threshold: Some(0.5),
+    };
+    let second = Camera { id: "null".into(), roi_boxes: vec![], quality_threshold: None };
+    assert_eq!(config.cameras, [first, second]);
+}
+
+#[test]
+fn the_effective_configuration_can_be_loaded_again() {
+    for text in ["", CONTRACT, ALL_CHANGED] {
+        let config = valid(text);
+        assert_eq!(valid(&config.to_yaml()), config);
+        let json = config.to_json().to_string();
+        assert_eq!(load_as("again.json", json).unwrap().config, config);
+    }
+}
+
+#[test]
+fn the_effective_configuration_is_in_the_order_of_the_contract() {
+    let written = Config::builtin().to_yaml();
+    let keys = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("  "));
+        lines.map(|line| line.trim().split(':').next().unwrap().to_string()).collect()
+    };
+    let contract = keys(CONTRACT);
+    assert_eq!(keys(&written)[..contract.len()], contract);
+}
+
+#[test]
+fn a_configuration_made_by_a_program_is_held_to_the_same_rules() {
+    let mut config = valid(ALL_CHANGED);
+    assert_eq!(config.check(), Ok(()));
+    config.redis_queue.batch_size = 0;
+    config.redis_queue.output_queue = config.redis_queue.input_queue.clone();
+    let error = config.check().unwrap_err();
+    assert_eq!(error.faults.len(), 2, "{error}");
+    assert!(error.to_string().contains("batch_size = 0 (set by the program)"), "{error}");
+}

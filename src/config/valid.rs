@@ -1,0 +1,182 @@
+//! As valid: every key, asked for once, with its type and its range.
+//!
+//! Rules that need more than one key are in `check.rs`.
+
+use super::choice::CompressionFormat;
+use super::given::Given;
+use super::lists;
+use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Stats, Tls};
+use super::reader::Reader;
+use super::secret::Secret;
+use super::url::{HostPort, RedisUrl};
+use std::path::PathBuf;
+
+/// Most threads of one kind.
+const THREADS_MAX: u64 = 1_024;
+/// Highest core number.
+const CORE_MAX: u64 = 4_095;
+/// Longest time-outs and ages, in milliseconds: a week.
+const WEEK_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// Longest stream, in entries.
+const ENTRIES_MAX: u64 = 1_000_000_000_000;
+/// Largest entry body, in bytes: protobuf allows no larger message.
+const PAYLOAD_BYTES_MAX: u64 = (1 << 31) - 1;
+/// Most bytes in flight: 1 TiB.
+const INFLIGHT_BYTES_MAX: u64 = 1 << 40;
+/// Most pixels of an image: 32768 x 32768.
+const PIXELS_MAX: u64 = 1 << 30;
+/// Most shards: the hash slots of a Cluster.
+const SHARDS_MAX: u64 = 16_384;
+
+/// Reads every key there is; what is absent or faulty has its built-in value.
+pub(super) fn config(r: &mut Reader) -> Config {
+    let d = Config::builtin();
+    Config {
+        redis_queue: redis_queue(r, d.redis_queue),
+        engine: engine(r, d.engine),
+        limits: Limits {
+            max_payload_bytes: r.whole(
+                "limits.max_payload_bytes",
+                d.limits.max_payload_bytes,
+                1..=PAYLOAD_BYTES_MAX,
+            ),
+            max_pixels: r.whole("limits.max_pixels", d.limits.max_pixels, 1..=PIXELS_MAX),
+        },
+        analysis: analysis(r, d.analysis),
+        cameras: r.parsed("cameras", d.cameras, lists::cameras),
+        stats: Stats {
+            addr: r.nullable("stats.addr", d.stats.addr, address),
+            token: r.nullable("stats.token", d.stats.token, token),
+        },
+        log: Log {
+            level: r.choice("log.level", d.log.level),
+            format: r.choice("log.format", d.log.format),
+        },
+    }
+}
+
+fn redis_queue(r: &mut Reader, d: RedisQueue) -> RedisQueue {
+    RedisQueue {
+        url: r.read("redis_queue.url", d.url, redis_url),
+        pool_size: r.whole("redis_queue.pool_size", d.pool_size, 1..=10_000),
+        timeout: r.whole("redis_queue.timeout", d.timeout, 1..=3_600),
+        retry_on_failure: r.truth("redis_queue.retry_on_failure", d.retry_on_failure),
+        input_queue: r.name("redis_queue.input_queue", d.input_queue),
+        output_queue: r.name("redis_queue.output_queue", d.output_queue),
+        consumer_group: r.name("redis_queue.consumer_group", d.consumer_group),
+        consumer_name: r
+            .nullable("redis_queue.consumer_name", d.consumer_name, |given| given.name()),
+        max_queue_length: r.whole(
+            "redis_queue.max_queue_length",
+            d.max_queue_length,
+            1..=ENTRIES_MAX,
+        ),
+        output_full: r.choice("redis_queue.output_full", d.output_full),
+        batch_size: r.whole("redis_queue.batch_size", d.batch_size, 1..=10_000),
+        block_time_ms: r.whole("redis_queue.block_time_ms", d.block_time_ms, 1..=1_000),
+        retry_attempts: r.whole("redis_queue.retry_attempts", d.retry_attempts, 1..=10_000),
+        dead_letter_queue: r.truth("redis_queue.dead_letter_queue", d.dead_letter_queue),
+        dead_letter_max_length: r.whole(
+            "redis_queue.dead_letter_max_length",
+            d.dead_letter_max_length,
+            1..=ENTRIES_MAX,
+        ),
+        claim_idle_ms: r.whole("redis_queue.claim_idle_ms", d.claim_idle_ms, 1_000..=WEEK_MS),
+        delivery: r.choice("redis_queue.delivery", d.delivery),
+        retention: r.choice("redis_queue.retention", d.retention),
+        max_frame_age_ms: r.whole("redis_queue.max_frame_age_ms", d.max_frame_age_ms, 0..=WEEK_MS),
+        shards: r.whole("redis_queue.shards", d.shards, 1..=SHARDS_MAX),
+        enable_compression: r.truth("redis_queue.enable_compression", d.enable_compression),
+        compression_format: r.read(
+            "redis_queue.compression_format",
+            d.compression_format,
+            compression_format,
+        ),
+        compression_quality: r.whole(
+            "redis_queue.compression_quality",
+            d.compression_quality,
+            1..=100,
+        ),
+        webp_method: r.whole("redis_queue.webp_method", d.webp_method, 0..=6),
+        sentinel_service_name: r.nullable(
+            "redis_queue.sentinel_service_name",
+            d.sentinel_service_name,
+            |given| given.name(),
+        ),
+        sentinel_nodes: r.parsed(
+            "redis_queue.sentinel_nodes",
+            d.sentinel_nodes,
+            lists::sentinel_nodes,
+        ),
+        tls: Tls {
+            ca: r.nullable("redis_queue.tls.ca", d.tls.ca, path),
+            cert: r.nullable("redis_queue.tls.cert", d.tls.cert, path),
+            key: r.nullable("redis_queue.tls.key", d.tls.key, path),
+        },
+    }
+}
+
+fn engine(r: &mut Reader, d: Engine) -> Engine {
+    Engine {
+        readers: r.count("engine.readers", d.readers, THREADS_MAX),
+        workers: r.count("engine.workers", d.workers, THREADS_MAX),
+        committers: r.count("engine.committers", d.committers, THREADS_MAX),
+        pin: r.parsed("engine.pin", d.pin, |given| given.pin(CORE_MAX)),
+        max_inflight_bytes: r.whole(
+            "engine.max_inflight_bytes",
+            d.max_inflight_bytes,
+            1..=INFLIGHT_BYTES_MAX,
+        ),
+        ordering: r.choice("engine.ordering", d.ordering),
+        reencode: r.choice("engine.reencode", d.reencode),
+        drain_timeout_ms: r.whole("engine.drain_timeout_ms", d.drain_timeout_ms, 0..=WEEK_MS),
+        max_concurrent_streams: r.whole(
+            "engine.max_concurrent_streams",
+            d.max_concurrent_streams,
+            1..=1_000_000,
+        ),
+    }
+}
+
+fn analysis(r: &mut Reader, d: Analysis) -> Analysis {
+    Analysis {
+        enabled: r.truth("analysis.enabled", d.enabled),
+        quality_threshold: r
+            .read("analysis.quality_threshold", d.quality_threshold, |given| given.share()),
+        below_threshold: r.choice("analysis.below_threshold", d.below_threshold),
+        ml_image: r.truth("analysis.ml_image", d.ml_image),
+        thumbnail: r.truth("analysis.thumbnail", d.thumbnail),
+    }
+}
+
+fn redis_url(given: Given) -> Result<RedisUrl, String> {
+    let valid = |message| format!("valid: {message}");
+    match given.value.as_str() {
+        Some(text) => RedisUrl::parse(text.trim()).map_err(valid),
+        None => Err(valid("a URL, as in redis://localhost:6379/0".into())),
+    }
+}
+
+/// `jpg` is how many write the format of JPEG.
+fn compression_format(given: Given) -> Result<CompressionFormat, String> {
+    match given.value.as_str() {
+        Some(word) if word.eq_ignore_ascii_case("jpg") => Ok(CompressionFormat::Jpeg),
+        _ => given.choice(),
+    }
+}
+
+fn address(given: Given) -> Result<HostPort, String> {
+    let valid = |message| format!("valid: {message}");
+    HostPort::parse(given.text()?.trim(), None).map_err(valid)
+}
+
+fn token(given: Given) -> Result<Secret, String> {
+    match given.text() {
+        Ok(text) if text.chars().all(|c| c.is_ascii_graphic()) => Ok(Secret::new(text)),
+        _ => Err("valid: text of visible ASCII characters without spaces".into()),
+    }
+}
+
+fn path(given: Given) -> Result<PathBuf, String> {
+    given.text().map(PathBuf::from).map_err(|_| "valid: the path of a PEM file".into())
+}

@@ -1,0 +1,317 @@
+//! Floor 5: the engine, the only place that sees every room.
+//!
+//! [`Engine::start`] makes every lane, pool and slot, builds every stage, and only then starts
+//! the first thread: whatever can be refused is refused before a frame has been read.
+
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use parking_lot::Mutex;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Stop, limits};
+use crate::config::{Config, RedisUrl, Scheme};
+use crate::frame::{Journal, Pool, Slots};
+use crate::metrics::Metrics;
+use crate::metrics::clock::Tick;
+use crate::redis::{Address, Control, Embedded};
+use crate::stage::commit::Committer;
+use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
+use crate::stage::read::Reader;
+use crate::stage::watch::{Queues, Watcher};
+
+pub use plan::Plan;
+
+/// How often threads are looked after while the engine runs.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Beyond the drain time: for threads to notice that they are to leave at once.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    threads: Vec<Running>,
+    workers: Arc<ThreadPool>,
+    stop: Stop,
+    drain_timeout: Duration,
+    view: View,
+    /// Ended after everything that talks to it.
+    _embedded: Option<Embedded>,
+}
+
+/// What can be seen of an engine from outside while it runs.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Counters, latencies, conservation, health.
+    pub metrics: Arc<Metrics>,
+    /// The cameras seen.
+    pub cameras: Arc<Cameras>,
+    /// How the queues stand.
+    pub queues: Arc<Mutex<Queues>>,
+    /// Buffers.
+    pub pool: Pool,
+    /// The server.
+    pub address: Address,
+    /// What the engine was built from.
+    pub plan: Arc<Plan>,
+}
+
+/// Hooks for tests and embedding programs.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Called with each frame id before the frame is decoded.
+    pub probe: Option<Probe>,
+}
+
+impl Engine {
+    /// Starts an engine as configured. It runs until `stop` is raised; see [`Engine::wait`].
+    ///
+    /// # Errors
+    /// Whatever keeps it from starting: Redis not there (with `retry_on_failure`, only after
+    /// `stop`), codecs that do not fit the processor, threads refused by the system.
+    pub fn start(config: &Config, hooks: Hooks, stop: Stop) -> Result<Engine, Fault> {
+        crate::image::supported_cpu()?;
+        let (address, embedded) = find_server(&config.redis_queue.url, &stop)?;
+        let plan = Arc::new(Plan::new(config, &address, hooks.probe));
+        prepare_streams(&plan, &stop)?;
+
+        let metrics = Metrics::new();
+        let cameras = Cameras::new(plan.process.cameras_max.max(plan.slots), Arc::clone(&metrics));
+        let queues = Arc::new(Mutex::new(Queues::default()));
+        let view = View {
+            metrics: Arc::clone(&metrics),
+            cameras,
+            queues,
+            pool: Pool::new(plan.inflight_bytes_max),
+            address,
+            plan: Arc::clone(&plan),
+        };
+        let workers = build_workers(&plan, &stop)?;
+        let threads = start_threads(&view, &workers, &stop)?;
+        tracing::info!(
+            "running: {} readers, {} workers, {} committers; {} from {} to {} on {}",
+            plan.read.len(),
+            plan.workers,
+            plan.committers,
+            plan.process.target.format.name(),
+            plan.streams[0][0],
+            plan.streams[0][1],
+            plan.address,
+        );
+        let drain_timeout = plan.drain_timeout;
+        Ok(Engine { threads, workers, stop, drain_timeout, view, _embedded: embedded })
+    }
+
+    /// What can be seen of it.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The signal that stops it.
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Waits for the end: until the stop signal is raised and what is in hand is drained, or
+    /// until a thread ends by itself. Frames that are not committed within the drain time stay
+    /// pending in Redis.
+    ///
+    /// # Errors
+    /// The fault that explains the end best, if it was not asked for.
+    pub fn wait(mut self) -> Result<(), Fault> {
+        let mut drain_until = None;
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            // A thread that ends while nobody asked it to takes the others with it.
+            if !self.stop.is_draining() && self.threads.iter().any(Running::is_finished) {
+                self.stop.drain();
+            }
+            if self.stop.is_draining() && !self.stop.is_now() {
+                let until =
+                    *drain_until.get_or_insert_with(|| Tick::now().after(self.drain_timeout));
+                if Tick::now() >= until {
+                    let left = self.view.metrics.ledger.read().in_flight;
+                    tracing::warn!("not drained in time: {left} frames stay pending in Redis");
+                    self.stop.now();
+                }
+            }
+            if self.stop.is_now() {
+                self.stop.sleep_unless_now(LOOK);
+                std::thread::sleep(LOOK);
+            } else if self.stop.is_draining() {
+                self.stop.sleep_unless_now(LOOK);
+            } else {
+                self.stop.sleep(LOOK);
+            }
+        }
+        let mut cause: Option<Fault> = None;
+        for thread in self.threads.drain(..) {
+            if let Err(fault) = thread.join() {
+                cause = Some(match cause {
+                    Some(known) => known.more_telling(fault),
+                    None => fault,
+                });
+            }
+        }
+        self.leave_workers();
+        cause.map_or(Ok(()), Err)
+    }
+
+    /// Jobs that are still running hold the last receipts; none takes long.
+    fn leave_workers(&self) {
+        let began = Tick::now();
+        while Arc::strong_count(&self.workers) > 1 && began.elapsed() < LEAVE_LIMIT {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// The server of a URL; for `embedded://` one that is started here.
+///
+/// # Errors
+/// [`Fault::Unusable`] for schemes this version does not speak, or if no server can be started.
+pub fn find_server(url: &RedisUrl, stop: &Stop) -> Result<(Address, Option<Embedded>), Fault> {
+    match url.scheme() {
+        Scheme::Redis | Scheme::Unix => Ok((Address::parse(url.expose())?, None)),
+        Scheme::Embedded => {
+            let embedded = Embedded::start(stop)?;
+            Ok((embedded.address().clone(), Some(embedded)))
+        }
+        other @ (Scheme::Rediss | Scheme::Sentinel | Scheme::Cluster) => {
+            Err(Fault::Unusable(format!(
+                "redis_queue.url: {other:?} is not spoken by this version; use redis://, \
+                 redis+unix:// or embedded://"
+            )))
+        }
+    }
+}
+
+/// Makes sure that every input stream has its group, waiting for Redis if so configured.
+fn prepare_streams(plan: &Plan, stop: &Stop) -> Result<(), Fault> {
+    let mut control = Control::new(&plan.address, plan.timeout)?;
+    let mut pause = limits::BACKOFF_FIRST;
+    loop {
+        let prepared = plan.streams.iter().try_for_each(|[input, ..]| {
+            control.ensure_group(input, &plan.group, Default::default()).map(|_| ())
+        });
+        match prepared {
+            Ok(()) => return Ok(()),
+            Err(fault) if !plan.retry || is_final(&fault) => return Err(fault),
+            Err(fault) => {
+                tracing::warn!("{fault}; trying again in {pause:?}");
+                if stop.sleep(pause) {
+                    return Err(fault);
+                }
+                pause = (pause * 2).min(limits::BACKOFF_LONGEST);
+            }
+        }
+    }
+}
+
+/// Refusals that waiting does not change.
+fn is_final(fault: &Fault) -> bool {
+    matches!(fault.redis_code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "WRONGTYPE" | "ERR"))
+        || matches!(fault, Fault::Unusable(_))
+        || matches!(fault, Fault::Refused { command: "AUTH", .. })
+}
+
+fn build_workers(plan: &Plan, stop: &Stop) -> Result<Arc<ThreadPool>, Fault> {
+    let cores = plan.cores.workers.clone();
+    let stop = stop.clone();
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(plan.workers)
+        .thread_name(|index| threads::name_of(Role::Work, index))
+        .start_handler(move |index| threads::pin_current(cores.get(index).copied().flatten()))
+        .panic_handler(move |payload| {
+            // Jobs catch their own panics, so this is a fault of the engine itself.
+            tracing::error!("a worker panicked: {}", threads::panic_message(&*payload));
+            stop.now();
+        })
+        .build()
+        .map_err(|error| Fault::Unusable(format!("cannot start the workers: {error}")))?;
+    Ok(Arc::new(pool))
+}
+
+/// The wiring. Every lane and its bound is here.
+fn start_threads(
+    view: &View,
+    workers: &Arc<ThreadPool>,
+    stop: &Stop,
+) -> Result<Vec<Running>, Fault> {
+    let plan = &view.plan;
+    let metrics = &view.metrics;
+
+    // Frames read and not yet dispatched: see `limits::READ_LANE_FRAMES`.
+    let (read_lane, dispatch_lane) = bounded(limits::READ_LANE_FRAMES);
+    // A lane to each committer has room for every slot, so that no worker waits to hand on.
+    let (commit_lanes, committer_lanes): (Vec<_>, Vec<_>) =
+        (0..plan.committers).map(|_| bounded::<Outgoing>(plan.slots)).unzip();
+
+    // Build everything before starting anything.
+    let journals: Vec<_> = plan.streams.iter().map(|_| Journal::new(Arc::clone(metrics))).collect();
+    let readers: Vec<Reader> = plan
+        .read
+        .iter()
+        .enumerate()
+        .map(|(index, settings)| {
+            let journal = Arc::clone(&journals[settings.source.shard]);
+            let (pool, lane) = (view.pool.clone(), read_lane.clone());
+            Reader::new(
+                index,
+                settings.clone(),
+                journal,
+                pool,
+                Arc::clone(metrics),
+                stop.clone(),
+                lane,
+            )
+        })
+        .collect();
+    drop(read_lane); // it closes when the last reader ends
+    let parts = DispatcherParts {
+        slots: Slots::new(plan.slots, Work::default),
+        workers: Workers::new(plan.workers, plan.process.pixels_max, metrics)?,
+        threads: Arc::clone(workers),
+        pool: view.pool.clone(),
+        cameras: Arc::clone(&view.cameras),
+        lane: dispatch_lane,
+        lanes: commit_lanes,
+    };
+    let dispatcher =
+        Dispatcher::new(plan.process.clone(), parts, Arc::clone(metrics), stop.clone());
+    let committers: Vec<Committer<_>> = committer_lanes
+        .into_iter()
+        .enumerate()
+        .map(|(index, lane)| {
+            let settings = plan.commit.clone();
+            Committer::new(index, settings, Arc::clone(metrics), stop.clone(), lane)
+        })
+        .collect();
+    let watcher = Watcher::new(plan.watch.clone(), Arc::clone(&view.queues), stop.clone());
+
+    // Start from the end of the line, so that whoever sends has somebody who receives.
+    let cores = &plan.cores;
+    let mut running = Vec::new();
+    for (index, committer) in committers.into_iter().enumerate() {
+        let core = cores.committers.get(index).copied().flatten();
+        running
+            .push(threads::spawn(identity(Role::Commit, index, core), stop, || committer.run())?);
+    }
+    running.push(threads::spawn(identity(Role::Dispatch, 0, cores.dispatcher), stop, || {
+        dispatcher.run()
+    })?);
+    for (index, reader) in readers.into_iter().enumerate() {
+        let core = cores.readers.get(index).copied().flatten();
+        running.push(threads::spawn(identity(Role::Read, index, core), stop, || reader.run())?);
+    }
+    running.push(threads::spawn(identity(Role::Watch, 0, None), stop, || watcher.run())?);
+    Ok(running)
+}
+
+fn identity(role: Role, index: usize, core: Option<usize>) -> Identity {
+    Identity { role, index, core }
+}

@@ -1,0 +1,295 @@
+//! From a valid configuration to the small settings of each stage, with every `auto` decided.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::analysis::RegionBox;
+use crate::base::{limits, threads};
+use crate::config::{
+    BelowThreshold, CompressionFormat, Config, Delivery, Ordering, OutputFull, Pin, Reencode,
+    Retention,
+};
+use crate::image::{Format, Target};
+use crate::redis::{self, Address, SourceOptions};
+use crate::stage::commit::CommitSettings;
+use crate::stage::process::{AnalysisSettings, CameraSettings, Probe, ProcessSettings};
+use crate::stage::read::ReadSettings;
+use crate::stage::watch::WatchSettings;
+
+/// Everything an engine is built from.
+#[derive(Debug)]
+pub struct Plan {
+    /// The server.
+    pub address: Address,
+    /// Input, output and dead-letter stream of each shard.
+    pub streams: Vec<[String; 3]>,
+    /// The consumer group.
+    pub group: String,
+    /// One per reader.
+    pub read: Vec<ReadSettings>,
+    /// For the dispatcher and its jobs.
+    pub process: ProcessSettings,
+    /// For every committer.
+    pub commit: CommitSettings,
+    /// For the watcher.
+    pub watch: WatchSettings,
+    /// Threads that process.
+    pub workers: usize,
+    /// Threads that commit.
+    pub committers: usize,
+    /// Frames between the dispatcher and the end of their commit.
+    pub slots: usize,
+    /// Most bytes in work.
+    pub inflight_bytes_max: usize,
+    /// Most connections this process may open.
+    pub connections_max: usize,
+    /// Longest drain.
+    pub drain_timeout: Duration,
+    /// Longest wait for Redis.
+    pub timeout: Duration,
+    /// Whether to go on without Redis until it is back.
+    pub retry: bool,
+    /// Longest output stream.
+    pub queue_length_max: u64,
+    /// Which thread stays on which core.
+    pub cores: Cores,
+    /// Whether output pictures are compressed.
+    pub compression: bool,
+}
+
+/// The core of each thread; `None` leaves it to the scheduler.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cores {
+    /// By reader.
+    pub readers: Vec<Option<usize>>,
+    /// The dispatcher.
+    pub dispatcher: Option<usize>,
+    /// By worker.
+    pub workers: Vec<Option<usize>>,
+    /// By committer.
+    pub committers: Vec<Option<usize>>,
+}
+
+impl Plan {
+    /// Decides everything the configuration leaves open.
+    pub fn new(config: &Config, address: &Address, probe: Option<Probe>) -> Plan {
+        let queue = &config.redis_queue;
+        let streams = streams(&queue.input_queue, &queue.output_queue, queue.shards);
+        let timeout = Duration::from_secs(queue.timeout);
+        let workers = config.engine.workers.or(threads::parallelism());
+        // One committer keeps up with several workers; it waits most of its time.
+        let committers = config.engine.committers.or(workers.div_ceil(8));
+        // Every stream needs a reader, and no more than one where order counts: the rules of the
+        // configuration allow a larger number only then.
+        let readers = config.engine.readers.or(streams.len()).max(streams.len());
+        let claim_idle = Duration::from_millis(queue.claim_idle_ms);
+        let consumer = queue.consumer_name.clone().unwrap_or_else(host_name);
+
+        let read = (0..readers)
+            .map(|index| (index, index % streams.len()))
+            .map(|(index, shard)| ReadSettings {
+                address: address.clone(),
+                source: Arc::new(SourceOptions {
+                    stream: streams[shard][0].clone(),
+                    shard,
+                    group: queue.consumer_group.clone(),
+                    consumer: format!("{consumer}-{index}"),
+                    block: Duration::from_millis(queue.block_time_ms),
+                    timeout,
+                    payload_bytes_max: config.limits.max_payload_bytes as u64,
+                }),
+                batch_size: queue.batch_size,
+                inflight_bytes_max: config.engine.max_inflight_bytes,
+                claim_idle,
+                retry: queue.retry_on_failure,
+            })
+            .collect();
+        let commit_plan = Arc::new(redis::Plan {
+            streams: streams.clone(),
+            group: queue.consumer_group.clone(),
+            output_length_max: match queue.output_full {
+                OutputFull::TrimOldest => queue.max_queue_length,
+                OutputFull::Block => 0,
+            },
+            dead_letter_length_max: queue.dead_letter_max_length,
+            delivery: match queue.delivery {
+                Delivery::ExactlyOnce => redis::Delivery::ExactlyOnce,
+                Delivery::AtLeastOnce => redis::Delivery::AtLeastOnce,
+            },
+            retention: match queue.retention {
+                Retention::Delete => redis::Retention::Delete,
+                Retention::Keep | Retention::TrimAcked => redis::Retention::Keep,
+            },
+        });
+        let commit = CommitSettings {
+            address: address.clone(),
+            plan: commit_plan,
+            timeout,
+            output_full_at: match queue.output_full {
+                OutputFull::TrimOldest => 0,
+                OutputFull::Block => queue.max_queue_length,
+            },
+            dead_letters: queue.dead_letter_queue,
+            retry: queue.retry_on_failure,
+        };
+        let watch = WatchSettings {
+            address: address.clone(),
+            streams: streams.clone(),
+            group: queue.consumer_group.clone(),
+            timeout,
+            trim_acked: queue.retention == Retention::TrimAcked,
+        };
+        Plan {
+            address: address.clone(),
+            streams,
+            group: queue.consumer_group.clone(),
+            read,
+            process: process(config, probe),
+            commit,
+            watch,
+            workers,
+            committers,
+            slots: (workers * limits::SLOTS_PER_WORKER).max(limits::SLOTS_MIN),
+            inflight_bytes_max: config.engine.max_inflight_bytes,
+            connections_max: queue.pool_size,
+            drain_timeout: Duration::from_millis(config.engine.drain_timeout_ms),
+            timeout,
+            retry: queue.retry_on_failure,
+            queue_length_max: queue.max_queue_length,
+            cores: cores(
+                &config.engine.pin,
+                &threads::allowed_cores(),
+                readers,
+                workers,
+                committers,
+            ),
+            compression: queue.enable_compression,
+        }
+    }
+}
+
+fn process(config: &Config, probe: Option<Probe>) -> ProcessSettings {
+    let queue = &config.redis_queue;
+    let format = match (queue.enable_compression, queue.compression_format) {
+        (false, _) => Format::Raw,
+        (true, CompressionFormat::Jpeg) => Format::Jpeg,
+        (true, CompressionFormat::Png) => Format::Png,
+        (true, CompressionFormat::Webp) => Format::Webp,
+    };
+    let analysis = &config.analysis;
+    ProcessSettings {
+        target: Target {
+            format,
+            quality: queue.compression_quality,
+            webp_method: queue.webp_method,
+        },
+        reencode_when_smaller: config.engine.reencode == Reencode::WhenSmaller,
+        pixels_max: config.limits.max_pixels,
+        #[allow(clippy::cast_possible_truncation)] // a score; single precision is its type
+        analysis: analysis.enabled.then_some(AnalysisSettings {
+            quality_threshold: analysis.quality_threshold as f32,
+            drop_below_threshold: analysis.below_threshold == BelowThreshold::Drop,
+        }),
+        ml_image: analysis.ml_image,
+        thumbnail: analysis.thumbnail,
+        keep_order: config.engine.ordering == Ordering::PerCamera,
+        deliveries_max: queue.retry_attempts,
+        frame_age_max: (queue.max_frame_age_ms > 0)
+            .then(|| Duration::from_millis(queue.max_frame_age_ms)),
+        cameras_max: config.engine.max_concurrent_streams,
+        cameras: config.cameras.iter().map(camera).collect::<HashMap<_, _>>(),
+        probe,
+    }
+}
+
+fn camera(camera: &crate::config::Camera) -> (String, CameraSettings) {
+    let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+    let regions = camera.roi_boxes.iter().map(|roi| {
+        let region = RegionBox {
+            x: number(roi.x),
+            y: number(roi.y),
+            width: number(roi.width),
+            height: number(roi.height),
+        };
+        (roi.label.clone(), region)
+    });
+    #[allow(clippy::cast_possible_truncation)] // as above
+    let quality_threshold = camera.quality_threshold.map(|threshold| threshold as f32);
+    (camera.id.clone(), CameraSettings { regions: regions.collect(), quality_threshold })
+}
+
+/// The names of all streams. With one shard they are as configured; with more, each carries its
+/// number as a hash tag, so that all streams of a shard lie in one cluster slot.
+fn streams(input: &str, output: &str, shards: usize) -> Vec<[String; 3]> {
+    if shards == 1 {
+        return vec![[input.to_owned(), output.to_owned(), format!("{input}:dlq")]];
+    }
+    (0..shards)
+        .map(|shard| {
+            let input = format!("{input}:{{{shard}}}");
+            let dead_letter = format!("{input}:dlq");
+            [input, format!("{output}:{{{shard}}}"), dead_letter]
+        })
+        .collect()
+}
+
+/// Spreads threads over cores. With fewer cores than threads, only workers are pinned: a reader
+/// and a committer on one core would wait for each other.
+fn cores(pin: &Pin, allowed: &[usize], readers: usize, workers: usize, committers: usize) -> Cores {
+    let (list, all_fit) = match pin {
+        Pin::Off => return Cores::default(),
+        Pin::Auto => (allowed.to_vec(), allowed.len() >= readers + workers + committers + 1),
+        Pin::Cores(list) => (list.clone(), true),
+    };
+    if list.is_empty() {
+        return Cores::default();
+    }
+    let mut next = list.iter().copied().cycle().map(Some);
+    let mut take = |count: usize| next.by_ref().take(count).collect::<Vec<_>>();
+    if !all_fit {
+        let workers = if workers <= list.len() { take(workers) } else { Vec::new() };
+        return Cores { workers, ..Cores::default() };
+    }
+    Cores {
+        readers: take(readers),
+        dispatcher: take(1).pop().flatten(),
+        workers: take(workers),
+        committers: take(committers),
+    }
+}
+
+/// The name of this machine: a stable consumer name, so that a restart finds its own entries.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "framepress".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_shard_keeps_its_names_and_several_carry_hash_tags() {
+        assert_eq!(streams("in", "out", 1), [["in", "out", "in:dlq"].map(String::from)]);
+        let two = streams("in", "out", 2);
+        assert_eq!(two[1], ["in:{1}", "out:{1}", "in:{1}:dlq"].map(String::from));
+    }
+
+    #[test]
+    fn few_cores_are_left_to_the_workers() {
+        let plan = cores(&Pin::Auto, &[0, 1], 1, 2, 1);
+        assert_eq!(plan.workers, [Some(0), Some(1)]);
+        assert_eq!((plan.readers.len(), plan.dispatcher), (0, None));
+    }
+
+    #[test]
+    fn enough_cores_give_each_thread_its_own() {
+        let plan = cores(&Pin::Auto, &[4, 5, 6, 7, 8], 1, 2, 1);
+        let mut used = vec![plan.readers[0], plan.dispatcher, plan.committers[0]];
+        used.extend(plan.workers);
+        used.sort_unstable();
+        assert_eq!(used, [Some(4), Some(5), Some(6), Some(7), Some(8)]);
+        assert_eq!(cores(&Pin::Off, &[0, 1], 1, 1, 1), Cores::default());
+    }
+}

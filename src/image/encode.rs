@@ -1,0 +1,204 @@
+//! Views to files.
+
+use super::format::Format;
+use super::probe::JPEG_SIDE_MAX;
+use super::samples::{is_direct, narrow_chroma, narrow_luma, own_layout, pad, stretch};
+use super::turbo::{Complaint, Compressor, Decompressor};
+use super::{png, webp};
+use crate::base::error::{Fault, Reject};
+use crate::frame::{Planes, View};
+
+/// What to make of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The format to write.
+    pub format: Format,
+    /// 1 (small) to 100 (good), for JPEG and WebP.
+    pub quality: u8,
+    /// 0 (fast) to 6 (small), for WebP.
+    pub webp_method: u8,
+}
+
+/// Encodes pictures into every [`Format`]. One for each worker.
+///
+/// In steady state, JPEG, WebP and raw output allocate nothing on Rust's heap as long as the
+/// caller's buffer is large enough; libjpeg-turbo and libwebp use the C heap for their tables. PNG
+/// output allocates inside the `png` crate.
+pub struct Encoder {
+    compressor: Compressor,
+    converter: Decompressor,
+    /// Worst-case room for a JPEG, so that callers can keep small buffers.
+    coded: Vec<u8>,
+    /// Planes in the shape or range a library wants them.
+    shaped: Vec<u8>,
+    interleaved: Vec<u8>,
+}
+
+impl Encoder {
+    /// An encoder without any scratch memory yet.
+    ///
+    /// # Errors
+    /// [`Fault::Unusable`] if libjpeg-turbo cannot be initialised: the process is out of memory.
+    pub fn new() -> Result<Self, Fault> {
+        let fault = |complaint: Complaint| Fault::Unusable(complaint.text);
+        Ok(Encoder {
+            compressor: Compressor::new().map_err(fault)?,
+            converter: Decompressor::new().map_err(fault)?,
+            coded: Vec::new(),
+            shaped: Vec::new(),
+            interleaved: Vec::new(),
+        })
+    }
+
+    /// Encodes `view` into `out`, which is cleared first and holds exactly the file afterwards.
+    ///
+    /// JPEG (4:2:0 or gray, baseline) and WebP are made from the planes if the view has them, else
+    /// from the interleaved form; PNG and raw the other way round. WebP has no gray: a gray view
+    /// becomes a colourless one. Planes are full-range BT.601, WebP's are limited-range: they are
+    /// mapped.
+    ///
+    /// # Errors
+    /// `encode_failed` if the view contradicts itself, if a side is above 65500 pixels (JPEG, and
+    /// every conversion from planes to RGB) or 16383 (WebP), or if the library refuses.
+    pub fn encode(
+        &mut self,
+        view: &View<'_>,
+        target: &Target,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Reject> {
+        out.clear();
+        check(view)?;
+        match target.format {
+            Format::Jpeg => self.jpeg(view, target.quality, out),
+            Format::Webp => self.webp(view, target, out),
+            Format::Png => {
+                let size = (view.width, view.height);
+                let pixels = interleaved(
+                    view,
+                    &mut self.converter,
+                    &mut self.shaped,
+                    &mut self.interleaved,
+                )?;
+                png::encode(pixels, size, view.channels == 1, out).map_err(Reject::encode_failed)
+            }
+            Format::Raw => {
+                let pixels = interleaved(
+                    view,
+                    &mut self.converter,
+                    &mut self.shaped,
+                    &mut self.interleaved,
+                )?;
+                out.extend_from_slice(pixels);
+                Ok(())
+            }
+        }
+    }
+
+    fn jpeg(&mut self, view: &View<'_>, quality: u8, out: &mut Vec<u8>) -> Result<(), Reject> {
+        let (width, height, gray) = (view.width, view.height, view.channels == 1);
+        if width.max(height) > JPEG_SIDE_MAX {
+            return Err(Reject::encode_failed(format!(
+                "{width}x{height} is more than the 65500 pixels a side of a JPEG"
+            )));
+        }
+        let bound = Compressor::bound(width, height, gray).map_err(refused)?;
+        let coded = stretch(&mut self.coded, bound);
+        let len = if let Some(planes) = view.planes {
+            let layout = own_layout(width, height, gray);
+            let samples = if is_direct(layout) {
+                planes.samples()
+            } else {
+                pad(planes, &mut self.shaped);
+                &self.shaped[..layout.len()]
+            };
+            self.compressor.compress_planar(samples, layout, quality, coded)
+        } else {
+            let pixels = view.interleaved.unwrap_or(&[]);
+            self.compressor.compress(pixels, (width, height), gray, quality, coded)
+        };
+        out.extend_from_slice(&coded[..len.map_err(refused)?]);
+        Ok(())
+    }
+
+    fn webp(&mut self, view: &View<'_>, target: &Target, out: &mut Vec<u8>) -> Result<(), Reject> {
+        let size = (view.width, view.height);
+        if view.width.max(view.height) > webp::SIDE_MAX {
+            return Err(Reject::encode_failed(format!(
+                "{}x{} is more than the 16383 pixels a side of a WebP picture",
+                view.width, view.height
+            )));
+        }
+        let pixels = match (view.planes, view.interleaved) {
+            (None, Some(rgb)) if view.channels == 3 => webp::Pixels::Rgb(rgb),
+            (planes, gray) => {
+                webp::Pixels::Planes(narrowed(size, planes, gray.unwrap_or(&[]), &mut self.shaped))
+            }
+        };
+        webp::encode(pixels, size, target.quality, target.webp_method, out)
+            .map_err(Reject::encode_failed)
+    }
+}
+
+fn refused(complaint: Complaint) -> Reject {
+    Reject::encode_failed(complaint.text)
+}
+
+/// A view must not lie: everything below relies on the sizes of what it holds.
+fn check(view: &View<'_>) -> Result<(), Reject> {
+    let &View { width, height, channels, interleaved, planes } = view;
+    let bytes = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels));
+    let sound = matches!(channels, 1 | 3)
+        && bytes.is_some_and(|bytes| bytes > 0)
+        && (interleaved.is_some() || planes.is_some())
+        && interleaved.is_none_or(|pixels| Some(pixels.len()) == bytes)
+        && planes.is_none_or(|planes| {
+            (planes.width(), planes.height()) == (width, height)
+                && planes.is_gray() == (channels == 1)
+        });
+    if sound { Ok(()) } else { Err(Reject::encode_failed("the view contradicts itself")) }
+}
+
+/// Limited-range Y, U, V of the planes, or of an interleaved gray picture.
+fn narrowed<'a>(
+    (width, height): (usize, usize),
+    planes: Option<&Planes>,
+    gray: &[u8],
+    out: &'a mut Vec<u8>,
+) -> &'a [u8] {
+    let luma_len = width * height;
+    let chroma_len = width.div_ceil(2) * height.div_ceil(2);
+    let out = stretch(out, luma_len + 2 * chroma_len);
+    let (luma_out, chroma_out) = out.split_at_mut(luma_len);
+    narrow_luma(planes.map_or(gray, |planes| planes.luma().samples), luma_out);
+    match planes.filter(|planes| !planes.is_gray()) {
+        Some(planes) => narrow_chroma(&planes.samples()[luma_len..], chroma_out),
+        None => chroma_out.fill(128),
+    }
+    out
+}
+
+/// The interleaved form of a view, made from the planes if need be.
+fn interleaved<'a>(
+    view: &View<'a>,
+    converter: &mut Decompressor,
+    shaped: &mut Vec<u8>,
+    out: &'a mut Vec<u8>,
+) -> Result<&'a [u8], Reject> {
+    match (view.interleaved, view.planes) {
+        (Some(pixels), _) => Ok(pixels),
+        (None, Some(planes)) if planes.is_gray() => Ok(planes.samples()),
+        (None, Some(planes)) => {
+            let layout = own_layout(view.width, view.height, false);
+            let samples = if is_direct(layout) {
+                planes.samples()
+            } else {
+                pad(planes, shaped);
+                &shaped[..layout.len()]
+            };
+            let rgb = stretch(out, 3 * view.width * view.height);
+            converter.make_packed(samples, layout, rgb).map_err(refused)?;
+            Ok(rgb)
+        }
+        (None, None) => Err(Reject::encode_failed("the view is empty")),
+    }
+}

@@ -1,0 +1,138 @@
+//! The words this room and its callers share: formats, sources, bounds, headers.
+
+use crate::base::error::Reject;
+
+/// How a picture is coded. The names are part of the wire contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// JPEG, ITU-T T.81.
+    Jpeg,
+    /// PNG, lossless.
+    Png,
+    /// WebP; written with loss, read either way.
+    Webp,
+    /// Interleaved RGB or gray, 8 bits, no padding.
+    Raw,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Format; 4] = [Format::Jpeg, Format::Png, Format::Webp, Format::Raw];
+
+    /// The name in `ImageData.compression_format`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Jpeg => "jpeg",
+            Format::Png => "png",
+            Format::Webp => "webp",
+            Format::Raw => "raw",
+        }
+    }
+
+    /// The usual file extension, without a dot.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Format::Jpeg => "jpg",
+            other => other.name(),
+        }
+    }
+
+    /// The format of a name, in any case; `jpg` is taken for `jpeg`.
+    pub fn from_name(name: &str) -> Option<Format> {
+        let by_name = |format: &Format| {
+            name.eq_ignore_ascii_case(format.name())
+                || name.eq_ignore_ascii_case(format.extension())
+        };
+        Format::ALL.into_iter().find(by_name)
+    }
+
+    /// The format whose magic bytes these are; never [`Format::Raw`], which has none.
+    pub fn sniff(bytes: &[u8]) -> Option<Format> {
+        match bytes {
+            [0xff, 0xd8, 0xff, ..] => Some(Format::Jpeg),
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Format::Png),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::Webp),
+            _ => None,
+        }
+    }
+}
+
+/// A picture as it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// What `bytes` are coded as.
+    pub format: Format,
+    /// Claimed pixels in a row. This and the two below define a [`Format::Raw`] picture; for the
+    /// other formats they are ignored.
+    pub width: u32,
+    /// Claimed rows.
+    pub height: u32,
+    /// Claimed channels: 3 for RGB, 1 for gray.
+    pub channels: u32,
+    /// The file, or the pixels.
+    pub bytes: &'a [u8],
+}
+
+/// What a decoder may be asked to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The most pixels (width x height) of a picture.
+    pub pixels_max: u64,
+}
+
+/// What can be known of a picture without decoding it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The format.
+    pub format: Format,
+    /// Pixels in a row, as stored.
+    pub width: u32,
+    /// Rows, as stored.
+    pub height: u32,
+    /// Channels after decoding: 3 for colour, 1 for gray.
+    pub channels: u32,
+}
+
+impl Header {
+    /// Checks a size against the bounds.
+    pub(super) fn bounded(self, bounds: &Bounds) -> Result<Self, Reject> {
+        let Header { width, height, .. } = self;
+        if width == 0 || height == 0 {
+            return Err(Reject::undecodable(format!(
+                "{} picture of {width}x{height} pixels",
+                self.format.name()
+            )));
+        }
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > bounds.pixels_max {
+            return Err(Reject::too_large(format!(
+                "{width}x{height} is {pixels} pixels, the limit is {}",
+                bounds.pixels_max
+            )));
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_there_and_back() {
+        for format in Format::ALL {
+            assert_eq!(Format::from_name(format.name()), Some(format));
+            assert_eq!(Format::from_name(&format.extension().to_uppercase()), Some(format));
+        }
+        assert_eq!(Format::from_name("gif"), None);
+    }
+
+    #[test]
+    fn magic_bytes_decide() {
+        assert_eq!(Format::sniff(&[0xff, 0xd8, 0xff, 0xe0]), Some(Format::Jpeg));
+        assert_eq!(Format::sniff(b"\x89PNG\r\n\x1a\n..."), Some(Format::Png));
+        assert_eq!(Format::sniff(b"RIFF1234WEBPVP8 "), Some(Format::Webp));
+        assert_eq!(Format::sniff(b"RIFF1234WAVE"), None);
+        assert_eq!(Format::sniff(b""), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! What can be said about a picture before it is decoded, and whether it will be.
+
+use super::format::{Bounds, Format, Header, Source};
+use super::{markers, png, webp};
+use crate::base::error::Reject;
+
+/// The largest width or height that libjpeg-turbo handles, for files and for conversions.
+pub(super) const JPEG_SIDE_MAX: usize = 65_500;
+
+/// Reads the header alone and checks it: the format's own limits, then `bounds`. Nothing is
+/// allocated for the picture.
+///
+/// # Errors
+/// `undecodable` if the bytes are not of the claimed format; `unsupported_image` for CMYK,
+/// lossless and 12-bit JPEG, for animated WebP, and for raw pictures whose size, channels and
+/// number of bytes do not agree; `too_large` above `bounds`.
+pub fn probe(source: &Source<'_>, bounds: &Bounds) -> Result<Header, Reject> {
+    let bytes = source.bytes;
+    let of = |width, height, channels| Header { format: source.format, width, height, channels };
+    match source.format {
+        Format::Jpeg => jpeg_header(bytes)?.1.bounded(bounds),
+        Format::Png => {
+            let head = png::head(bytes).map_err(Reject::undecodable)?;
+            of(head.width, head.height, head.channels).bounded(bounds)
+        }
+        Format::Webp => {
+            let features = webp::features(bytes).map_err(Reject::undecodable)?;
+            if features.animated {
+                return Err(Reject::unsupported("animated WebP"));
+            }
+            of(features.width, features.height, 3).bounded(bounds)
+        }
+        Format::Raw => {
+            let Source { width, height, channels, .. } = *source;
+            if width == 0 || height == 0 || !matches!(channels, 1 | 3) {
+                return Err(Reject::unsupported(format!(
+                    "raw picture of {width}x{height} pixels and {channels} channels; channels \
+                     must be 3 (RGB) or 1 (gray)"
+                )));
+            }
+            let header = of(width, height, channels).bounded(bounds)?;
+            let expected = u128::from(width) * u128::from(height) * u128::from(channels);
+            if bytes.len() as u128 != expected {
+                return Err(Reject::unsupported(format!(
+                    "raw picture of {width}x{height}x{channels} needs {expected} bytes, there \
+                     are {}",
+                    bytes.len()
+                )));
+            }
+            Ok(header)
+        }
+    }
+}
+
+/// The header of a JPEG that is handled, in both forms.
+pub(super) fn jpeg_header(bytes: &[u8]) -> Result<(markers::Frame, Header), Reject> {
+    let frame = markers::read(bytes).map_err(Reject::undecodable)?;
+    if !frame.is_lossy() {
+        return Err(Reject::unsupported("lossless or hierarchical JPEG"));
+    }
+    if frame.precision != 8 {
+        return Err(Reject::unsupported(format!("JPEG of {} bits a sample", frame.precision)));
+    }
+    if !matches!(frame.components, 1 | 3) {
+        return Err(Reject::unsupported(format!(
+            "JPEG of {} components (CMYK or YCCK?); 1 and 3 are handled",
+            frame.components
+        )));
+    }
+    if usize::from(frame.width.max(frame.height)) > JPEG_SIDE_MAX {
+        return Err(Reject::unsupported("JPEG of more than 65500 pixels a side"));
+    }
+    if frame.luma_table.is_none() {
+        return Err(Reject::undecodable("JPEG without quantisation tables"));
+    }
+    let header = Header {
+        format: Format::Jpeg,
+        width: frame.width.into(),
+        height: frame.height.into(),
+        channels: frame.components.into(),
+    };
+    Ok((frame, header))
+}

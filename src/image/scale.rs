@@ -1,0 +1,208 @@
+//! The two small pictures: the ML image (letterboxed) and the thumbnail (area averaged).
+//!
+//! Both work on planes, so that a JPEG in and a JPEG out never become RGB in between. The tables
+//! are kept, so nothing is allocated for a frame.
+
+use crate::frame::{Plane, Planes};
+
+/// Where a letterboxed picture lies in its square, in pixels; always even, for the chroma planes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// First column.
+    pub x: usize,
+    /// First row.
+    pub y: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+impl Placement {
+    /// The largest picture of the same shape in a square of `size`, centred. Sizes are rounded to
+    /// the nearest even number, offsets down to one.
+    fn fit(width: usize, height: usize, size: usize) -> Self {
+        let longest = width.max(height).max(1) as f64;
+        let most = (size & !1).max(1);
+        let scaled = |side: usize| {
+            let half = side as f64 * size as f64 / longest / 2.0;
+            (2 * half.round() as usize).clamp(most.min(2), most)
+        };
+        let (width, height) = (scaled(width), scaled(height));
+        let middle = |side: usize| ((size - side) / 2) & !1;
+        Placement { x: middle(width), y: middle(height), width, height }
+    }
+}
+
+/// Two neighbouring samples and the weight of the second, in 256ths.
+#[derive(Clone, Copy, Debug)]
+struct Tap {
+    at: usize,
+    weight: u16,
+}
+
+impl Tap {
+    /// Sample `index` of `to` among `from`, centres aligned (as OpenCV's `INTER_LINEAR`).
+    fn new(index: usize, from: usize, to: usize) -> Self {
+        let centre = (index as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+        let centre = centre.clamp(0.0, (from - 1) as f64);
+        let at = centre as usize;
+        Tap { at, weight: ((centre - at as f64) * 256.0).round() as u16 }
+    }
+
+    fn mix(self, first: u8, second: u8) -> u8 {
+        let sum = u16::from(first) * (256 - self.weight) + u16::from(second) * self.weight;
+        ((sum + 128) >> 8) as u8
+    }
+}
+
+/// Makes small pictures. One for each worker.
+#[derive(Debug, Default)]
+pub struct Scaler {
+    taps: Vec<Tap>,
+    line: Vec<u8>,
+    sums: Vec<u32>,
+}
+
+impl Scaler {
+    /// A scaler without any scratch memory yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Fits `source` into a square of `size x size` pixels, aspect kept, centred, bilinear without
+    /// antialiasing (as OpenCV's `INTER_LINEAR`); the rest is filled with the gray `padding`.
+    /// Gives the place of the picture in the square, for mapping detections back.
+    ///
+    /// # Panics
+    /// If `size` is 0 or `source` is empty.
+    pub fn letterbox(
+        &mut self,
+        source: &Planes,
+        size: usize,
+        padding: u8,
+        target: &mut Planes,
+    ) -> Placement {
+        target.reshape(size, size, source.is_gray());
+        let place = Placement::fit(source.width(), source.height(), size);
+        let half = Placement {
+            x: place.x / 2,
+            y: place.y / 2,
+            width: place.width.div_ceil(2),
+            height: place.height.div_ceil(2),
+        };
+        let chroma_size = target.chroma_width();
+        let [luma, cb, cr] = target.split_mut();
+        luma.fill(padding);
+        self.bilinear(source.luma(), luma, size, place);
+        if let Some(planes) = source.chroma() {
+            for (plane, out) in planes.into_iter().zip([cb, cr]) {
+                out.fill(128);
+                self.bilinear(plane, out, chroma_size, half);
+            }
+        }
+        place
+    }
+
+    /// Vertically into one line, then along it.
+    fn bilinear(&mut self, source: Plane<'_>, out: &mut [u8], stride: usize, place: Placement) {
+        self.taps.clear();
+        self.taps.extend((0..place.width).map(|x| Tap::new(x, source.width, place.width)));
+        // One more sample, so that the second of a pair is always there.
+        self.line.resize(source.width + 1, 0);
+        let (line, end) = self.line.split_at_mut(source.width);
+        for y in 0..place.height {
+            let tap = Tap::new(y, source.height, place.height);
+            let upper = source.row(tap.at);
+            if tap.weight == 0 {
+                line.copy_from_slice(upper);
+            } else {
+                let lower = source.row((tap.at + 1).min(source.height - 1));
+                for (out, (&a, &b)) in line.iter_mut().zip(upper.iter().zip(lower)) {
+                    *out = tap.mix(a, b);
+                }
+            }
+            end[0] = line[source.width - 1];
+            let row = &mut out[(place.y + y) * stride + place.x..][..place.width];
+            for (out, tap) in row.iter_mut().zip(&self.taps) {
+                // `at + 1` is within the line and its extra sample.
+                let (first, second) = if tap.at + 1 < line.len() {
+                    (line[tap.at], line[tap.at + 1])
+                } else {
+                    (line[tap.at], end[0])
+                };
+                *out = tap.mix(first, second);
+            }
+        }
+    }
+
+    /// Scales `source` to exactly `size x size` pixels, aspect not kept; each sample is the mean of
+    /// the area it covers (as OpenCV's `INTER_AREA` when scaling down; when scaling up, samples
+    /// are repeated).
+    ///
+    /// # Panics
+    /// If `size` is 0 or `source` is empty.
+    pub fn thumbnail(&mut self, source: &Planes, size: usize, target: &mut Planes) {
+        target.reshape(size, size, source.is_gray());
+        let chroma_size = target.chroma_width();
+        let [luma, cb, cr] = target.split_mut();
+        self.area(source.luma(), luma, size);
+        if let Some(planes) = source.chroma() {
+            for (plane, out) in planes.into_iter().zip([cb, cr]) {
+                self.area(plane, out, chroma_size);
+            }
+        }
+    }
+
+    /// Exact in integers: positions are counted in `1 / size` of a source sample, so that the
+    /// shares of one output sample add up to `width * height`.
+    fn area(&mut self, source: Plane<'_>, out: &mut [u8], size: usize) {
+        let (width, height) = (source.width, source.height);
+        let total = (width * height) as u64;
+        self.sums.resize(width, 0);
+        let sums = &mut self.sums[..width];
+        for (y, row_out) in out.chunks_exact_mut(size).enumerate() {
+            let span = Span::new(y, height, size);
+            sums.fill(0);
+            for y in span.first + 1..span.last {
+                for (sum, &sample) in sums.iter_mut().zip(source.row(y)) {
+                    *sum += u32::from(sample);
+                }
+            }
+            let ends = source.row(span.first).iter().zip(source.row(span.last));
+            for (sum, (&first, &last)) in sums.iter_mut().zip(ends) {
+                *sum = *sum * size as u32
+                    + u32::from(first) * span.first_share
+                    + u32::from(last) * span.last_share;
+            }
+            for (x, out) in row_out.iter_mut().enumerate() {
+                let span = Span::new(x, width, size);
+                let inner = sums.get(span.first + 1..span.last).unwrap_or(&[]);
+                let inner: u64 = inner.iter().map(|&sum| u64::from(sum)).sum();
+                let sum = inner * size as u64
+                    + u64::from(sums[span.first]) * u64::from(span.first_share)
+                    + u64::from(sums[span.last]) * u64::from(span.last_share);
+                *out = ((sum + total / 2) / total) as u8;
+            }
+        }
+    }
+}
+
+/// The source samples under one output sample; all between the first and the last are covered
+/// wholly, with a share of `to`.
+struct Span {
+    first: usize,
+    last: usize,
+    first_share: u32,
+    last_share: u32,
+}
+
+impl Span {
+    fn new(index: usize, from: usize, to: usize) -> Self {
+        let (start, end) = (index * from, (index + 1) * from);
+        let (first, last) = (start / to, (end - 1) / to);
+        let first_share = (end.min((first + 1) * to) - start) as u32;
+        let last_share = if last == first { 0 } else { (end - last * to) as u32 };
+        Span { first, last, first_share, last_share }
+    }
+}

@@ -1,0 +1,114 @@
+use super::*;
+use crate::frame::Planes;
+
+/// Planes of one colour.
+fn flat(width: usize, height: usize, [y, cb, cr]: [u8; 3]) -> Planes {
+    let mut planes = Planes::default();
+    planes.reshape(width, height, false);
+    let [luma, blue, red] = planes.split_mut();
+    luma.fill(y);
+    blue.fill(cb);
+    red.fill(cr);
+    planes
+}
+
+#[test]
+fn letterbox_is_centred_and_padded() {
+    let mut target = Planes::default();
+    let mut scaler = Scaler::new();
+    for (width, height, x, y, wide, high) in [
+        (1920, 1080, 0, 140, 640, 360),
+        (640, 480, 0, 80, 640, 480),
+        (480, 640, 80, 0, 480, 640),
+        (100, 100, 0, 0, 640, 640),
+        (1, 1, 0, 0, 640, 640),
+        (2000, 1, 0, 318, 640, 2),
+        (1279, 719, 0, 140, 640, 360),
+    ] {
+        let place = scaler.letterbox(&flat(width, height, [200, 90, 30]), 640, 114, &mut target);
+        assert_eq!(place, Placement { x, y, width: wide, height: high }, "{width}x{height}");
+        assert_eq!((target.width(), target.height()), (640, 640));
+        let inside = |column: usize, row: usize, half: usize| {
+            (x / half..(x + wide) / half).contains(&column)
+                && (y / half..(y + high) / half).contains(&row)
+        };
+        let [cb, cr] = target.chroma().unwrap();
+        let all = [(target.luma(), 1, 200, 114), (cb, 2, 90, 128), (cr, 2, 30, 128)];
+        for (plane, half, colour, border) in all {
+            for row in 0..plane.height {
+                for (column, &sample) in plane.row(row).iter().enumerate() {
+                    let want = if inside(column, row, half) { colour } else { border };
+                    assert_eq!(sample, want, "{width}x{height} at {column},{row}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bilinear_aligns_centres() {
+    let mut source = Planes::default();
+    source.reshape(8, 8, true);
+    for (at, sample) in source.samples_mut().iter_mut().enumerate() {
+        *sample = (10 * (at % 8) + 20 * (at / 8)) as u8;
+    }
+    let mut target = Planes::default();
+    Scaler::new().letterbox(&source, 4, 114, &mut target);
+    for y in 0..4 {
+        for x in 0..4 {
+            let want = 10 * (2 * x) + 5 + 20 * (2 * y) + 10;
+            assert_eq!(usize::from(target.luma().row(y)[x]), want);
+        }
+    }
+    assert!(target.is_gray());
+}
+
+/// Mean over the covered area in floating point: the definition.
+fn area_mean(source: &Planes, x: usize, y: usize, size: usize) -> f64 {
+    let luma = source.luma();
+    let share = |at: usize, index: usize, from: usize| {
+        let scale = from as f64 / size as f64;
+        let (start, end) = (index as f64 * scale, (index + 1) as f64 * scale);
+        (end.min((at + 1) as f64) - start.max(at as f64)).max(0.0)
+    };
+    let (mut sum, mut total) = (0.0, 0.0);
+    for row in 0..luma.height {
+        for (column, &sample) in luma.row(row).iter().enumerate() {
+            let weight = share(row, y, luma.height) * share(column, x, luma.width);
+            sum += weight * f64::from(sample);
+            total += weight;
+        }
+    }
+    sum / total
+}
+
+#[test]
+fn thumbnails_are_area_means() {
+    let mut target = Planes::default();
+    for (width, height) in [(64, 48), (45, 31), (8, 8), (5, 3), (1, 1)] {
+        let mut source = Planes::default();
+        source.reshape(width, height, true);
+        for (at, sample) in source.samples_mut().iter_mut().enumerate() {
+            *sample = (at * 37 % 256) as u8;
+        }
+        Scaler::new().thumbnail(&source, 8, &mut target);
+        for y in 0..8 {
+            for x in 0..8 {
+                let got = f64::from(target.luma().row(y)[x]);
+                let want = area_mean(&source, x, y, 8);
+                assert!((got - want).abs() <= 0.5 + 1e-6, "{width}x{height}: {got} {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn thumbnails_keep_colour_and_size() {
+    let mut target = Planes::default();
+    Scaler::new().thumbnail(&flat(641, 479, [77, 99, 180]), 128, &mut target);
+    assert_eq!((target.width(), target.height(), target.chroma_width()), (128, 128, 64));
+    let [cb, cr] = target.chroma().unwrap();
+    assert!(target.luma().samples.iter().all(|&y| y == 77));
+    assert!(cb.samples.iter().all(|&value| value == 99));
+    assert!(cr.samples.iter().all(|&value| value == 180));
+}

@@ -1,0 +1,395 @@
+//! A safe face for the parts of libjpeg-turbo that the `turbojpeg` crate leaves out.
+//!
+//! The crate converts neither RGB to planes nor planes to RGB, hides whether a complaint was a
+//! warning or an error, and parses the header twice for every picture. Everything that can go
+//! wrong with memory is in this file: each call checks its slices against libjpeg-turbo's own size
+//! functions first. What a complaint means for a frame is decided by the callers.
+//!
+//! libjpeg-turbo keeps its own short-lived row tables on the C heap; nothing here allocates on
+//! Rust's unless there is an error to tell of.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_int};
+
+use turbojpeg::{Subsamp, raw};
+
+/// Progressive files with more scans than this are refused: cameras and editors write about ten,
+/// and every further scan is another pass over the whole picture.
+pub(super) const SCANS_MAX: c_int = 100;
+
+/// What libjpeg-turbo said.
+#[derive(Debug)]
+pub(super) struct Complaint {
+    /// Its words.
+    pub text: String,
+    /// The call went through to its end; the result may be damaged.
+    pub is_warning: bool,
+}
+
+impl Complaint {
+    pub fn ours(text: &str) -> Self {
+        Complaint { text: text.to_owned(), is_warning: false }
+    }
+}
+
+/// Where the samples of a planar picture lie: Y, Cb, Cr one after the other, no row padding, luma
+/// padded to a multiple of the chroma subsampling. For 4:2:0 of even size and for gray that is
+/// exactly what `Planes::samples` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub width: usize,
+    pub height: usize,
+    pub subsampling: Subsamp,
+}
+
+impl Layout {
+    /// Width and height of the luma plane.
+    pub fn luma(&self) -> (usize, usize) {
+        let (across, down) = self.subsampling.size();
+        (self.width.next_multiple_of(across), self.height.next_multiple_of(down))
+    }
+
+    /// Width and height of a chroma plane.
+    pub fn chroma(&self) -> (usize, usize) {
+        if self.subsampling == Subsamp::Gray {
+            return (0, 0);
+        }
+        let (across, down) = self.subsampling.size();
+        (self.width.div_ceil(across), self.height.div_ceil(down))
+    }
+
+    /// Samples in all planes together.
+    pub fn len(&self) -> usize {
+        let (luma, chroma) = (self.luma(), self.chroma());
+        luma.0 * luma.1 + 2 * chroma.0 * chroma.1
+    }
+
+    /// The dimensions as C wants them, once it is certain that `available` samples are enough.
+    fn checked(&self, available: usize) -> Result<(c_int, c_int), Complaint> {
+        let (width, height) = dimensions(self.width, self.height)?;
+        // SAFETY: a pure function of its arguments.
+        let needed = unsafe { raw::tj3YUVBufSize(width, 1, height, self.subsampling as c_int) };
+        if needed == 0 || needed as usize != self.len() || available < needed as usize {
+            return Err(Complaint::ours("planar buffer and picture size do not agree"));
+        }
+        Ok((width, height))
+    }
+}
+
+fn dimensions(width: usize, height: usize) -> Result<(c_int, c_int), Complaint> {
+    // Rows of RGB must fit as well.
+    match (c_int::try_from(width), c_int::try_from(height), c_int::try_from(width * 3)) {
+        (Ok(width), Ok(height), Ok(_)) if width > 0 && height > 0 => Ok((width, height)),
+        _ => Err(Complaint::ours("picture size out of range")),
+    }
+}
+
+/// Checks that `available` bytes hold an interleaved picture, and gives the size as C wants it.
+fn packed(
+    width: usize,
+    height: usize,
+    gray: bool,
+    available: usize,
+) -> Result<(c_int, c_int, c_int), Complaint> {
+    let (c_width, c_height) = dimensions(width, height)?;
+    let (channels, format) = if gray { (1, raw::TJPF_TJPF_GRAY) } else { (3, raw::TJPF_TJPF_RGB) };
+    if width.checked_mul(height).and_then(|n| n.checked_mul(channels)).is_none_or(|n| n > available)
+    {
+        return Err(Complaint::ours("interleaved buffer and picture size do not agree"));
+    }
+    Ok((c_width, c_height, format as c_int))
+}
+
+/// An owned libjpeg-turbo instance.
+struct Handle(raw::tjhandle);
+
+// SAFETY: an instance has no ties to the thread that made it; it is never used by two at once
+// because every method takes `&mut self`.
+unsafe impl Send for Handle {}
+
+impl Handle {
+    fn new(kind: raw::TJINIT) -> Result<Self, Complaint> {
+        // SAFETY: no preconditions; a null result is handled.
+        let handle = unsafe { raw::tj3Init(kind as c_int) };
+        if handle.is_null() {
+            return Err(Complaint::ours("libjpeg-turbo could not be initialised"));
+        }
+        Ok(Handle(handle))
+    }
+
+    fn set(&mut self, parameter: raw::TJPARAM, value: c_int) -> Result<(), Complaint> {
+        // SAFETY: the handle is live.
+        let code = unsafe { raw::tj3Set(self.0, parameter as c_int, value) };
+        self.verdict(code)
+    }
+
+    fn get(&self, parameter: raw::TJPARAM) -> c_int {
+        // SAFETY: the handle is live.
+        unsafe { raw::tj3Get(self.0, parameter as c_int) }
+    }
+
+    /// Turns a return code into words.
+    fn verdict(&mut self, code: c_int) -> Result<(), Complaint> {
+        if code == 0 {
+            return Ok(());
+        }
+        // SAFETY: the handle is live; the text is a C string that stays until the next call.
+        let (severity, text) = unsafe {
+            let severity = raw::tj3GetErrorCode(self.0);
+            (severity, CStr::from_ptr(raw::tj3GetErrorStr(self.0)))
+        };
+        Err(Complaint {
+            text: text.to_string_lossy().into_owned(),
+            is_warning: severity == raw::TJERR_TJERR_WARNING as c_int,
+        })
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: the handle is live and never used again.
+        unsafe { raw::tj3Destroy(self.0) }
+    }
+}
+
+/// One libjpeg-turbo compressor.
+pub(super) struct Compressor(Handle);
+
+impl Compressor {
+    pub fn new() -> Result<Self, Complaint> {
+        let mut handle = Handle::new(raw::TJINIT_TJINIT_COMPRESS)?;
+        handle.set(raw::TJPARAM_TJPARAM_NOREALLOC, 1)?;
+        Ok(Compressor(handle))
+    }
+
+    /// Bytes that the JPEG of a picture of this size never exceeds.
+    pub fn bound(width: usize, height: usize, gray: bool) -> Result<usize, Complaint> {
+        let (width, height) = dimensions(width, height)?;
+        let subsampling = if gray { Subsamp::Gray } else { Subsamp::Sub2x2 };
+        // SAFETY: a pure function of its arguments.
+        match unsafe { raw::tj3JPEGBufSize(width, height, subsampling as c_int) } {
+            0 => Err(Complaint::ours("picture size out of range")),
+            bound => Ok(bound as usize),
+        }
+    }
+
+    fn tune(&mut self, subsampling: Subsamp, quality: u8) -> Result<(), Complaint> {
+        self.0.set(raw::TJPARAM_TJPARAM_SUBSAMP, subsampling as c_int)?;
+        self.0.set(raw::TJPARAM_TJPARAM_QUALITY, c_int::from(quality.clamp(1, 100)))
+    }
+
+    /// Interleaved RGB or gray to a 4:2:0 or gray JPEG in `out`; gives its length.
+    pub fn compress(
+        &mut self,
+        pixels: &[u8],
+        (width, height): (usize, usize),
+        gray: bool,
+        quality: u8,
+        out: &mut [u8],
+    ) -> Result<usize, Complaint> {
+        let (c_width, c_height, format) = packed(width, height, gray, pixels.len())?;
+        self.tune(if gray { Subsamp::Gray } else { Subsamp::Sub2x2 }, quality)?;
+        let (mut start, mut len) = (out.as_mut_ptr(), out.len() as raw::size_t);
+        // SAFETY: `packed` checked the pixels, a pitch of 0 means no row padding, and NOREALLOC
+        // keeps the library within the `len` bytes at `start`.
+        let code = unsafe {
+            raw::tj3Compress8(
+                self.0.0,
+                pixels.as_ptr(),
+                c_width,
+                0,
+                c_height,
+                format,
+                &mut start,
+                &mut len,
+            )
+        };
+        self.0.verdict(code).map(|()| len as usize)
+    }
+
+    /// Planes to a JPEG of the same subsampling in `out`; gives its length.
+    pub fn compress_planar(
+        &mut self,
+        samples: &[u8],
+        layout: Layout,
+        quality: u8,
+        out: &mut [u8],
+    ) -> Result<usize, Complaint> {
+        let (width, height) = layout.checked(samples.len())?;
+        self.tune(layout.subsampling, quality)?;
+        let (mut start, mut len) = (out.as_mut_ptr(), out.len() as raw::size_t);
+        // SAFETY: `checked` compared the samples with the library's own size for this layout with
+        // an alignment of 1; NOREALLOC keeps it within the `len` bytes at `start`.
+        let code = unsafe {
+            raw::tj3CompressFromYUV8(
+                self.0.0,
+                samples.as_ptr(),
+                width,
+                1,
+                height,
+                &mut start,
+                &mut len,
+            )
+        };
+        self.0.verdict(code).map(|()| len as usize)
+    }
+
+    /// Interleaved RGB to planes: full range BT.601, chroma averaged over 2x2.
+    pub fn make_planar(
+        &mut self,
+        pixels: &[u8],
+        layout: Layout,
+        out: &mut [u8],
+    ) -> Result<(), Complaint> {
+        let (width, height) = layout.checked(out.len())?;
+        let (_, _, format) = packed(layout.width, layout.height, false, pixels.len())?;
+        self.tune(layout.subsampling, 100)?;
+        // SAFETY: `packed` checked the pixels and `checked` the planes, both without padding.
+        let code = unsafe {
+            raw::tj3EncodeYUV8(
+                self.0.0,
+                pixels.as_ptr(),
+                width,
+                0,
+                height,
+                format,
+                out.as_mut_ptr(),
+                1,
+            )
+        };
+        self.0.verdict(code)
+    }
+}
+
+/// The colours a JPEG is stored in, as libjpeg-turbo determines them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Colours {
+    YCbCr,
+    Rgb,
+    Gray,
+    /// Four channels, or none of the above.
+    Other,
+}
+
+/// One libjpeg-turbo decompressor.
+pub(super) struct Decompressor(Handle);
+
+impl Decompressor {
+    pub fn new() -> Result<Self, Complaint> {
+        let mut handle = Handle::new(raw::TJINIT_TJINIT_DECOMPRESS)?;
+        handle.set(raw::TJPARAM_TJPARAM_SCANLIMIT, SCANS_MAX)?;
+        // No copies of colour profiles.
+        handle.set(raw::TJPARAM_TJPARAM_SAVEMARKERS, 0)?;
+        Ok(Decompressor(handle))
+    }
+
+    /// Reads the header. After a complaint the instance must be replaced: libjpeg-turbo 3.1 does
+    /// not reset its marker reader when a header fails, and would refuse the next, healthy file.
+    pub fn open<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Opened<'a>, Complaint> {
+        // SAFETY: pointer and length of one slice.
+        let code = unsafe {
+            raw::tj3DecompressHeader(self.0.0, bytes.as_ptr(), bytes.len() as raw::size_t)
+        };
+        self.0.verdict(code)?;
+        let handle = &mut self.0;
+        let dimension = |parameter| usize::try_from(handle.get(parameter)).unwrap_or(0);
+        let layout = Layout {
+            width: dimension(raw::TJPARAM_TJPARAM_JPEGWIDTH),
+            height: dimension(raw::TJPARAM_TJPARAM_JPEGHEIGHT),
+            subsampling: subsampling(handle.get(raw::TJPARAM_TJPARAM_SUBSAMP)),
+        };
+        let colours = match handle.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS {
+            raw::TJCS_TJCS_YCbCr => Colours::YCbCr,
+            raw::TJCS_TJCS_RGB => Colours::Rgb,
+            raw::TJCS_TJCS_GRAY => Colours::Gray,
+            _ => Colours::Other,
+        };
+        Ok(Opened { handle, bytes, layout, colours })
+    }
+
+    /// Planes to interleaved RGB, chroma repeated rather than interpolated.
+    pub fn make_packed(
+        &mut self,
+        samples: &[u8],
+        layout: Layout,
+        out: &mut [u8],
+    ) -> Result<(), Complaint> {
+        let (width, height) = layout.checked(samples.len())?;
+        let (_, _, format) = packed(layout.width, layout.height, false, out.len())?;
+        self.0.set(raw::TJPARAM_TJPARAM_SUBSAMP, layout.subsampling as c_int)?;
+        // SAFETY: `checked` compared the planes and `packed` the pixels, both without padding.
+        let code = unsafe {
+            raw::tj3DecodeYUV8(
+                self.0.0,
+                samples.as_ptr(),
+                1,
+                out.as_mut_ptr(),
+                width,
+                0,
+                height,
+                format,
+            )
+        };
+        self.0.verdict(code)
+    }
+}
+
+fn subsampling(code: c_int) -> Subsamp {
+    [
+        Subsamp::None,
+        Subsamp::Sub2x1,
+        Subsamp::Sub2x2,
+        Subsamp::Gray,
+        Subsamp::Sub1x2,
+        Subsamp::Sub4x1,
+        Subsamp::Sub1x4,
+    ]
+    .into_iter()
+    .find(|&known| known as c_int == code)
+    .unwrap_or(Subsamp::Unknown)
+}
+
+/// A JPEG whose header has been read. It holds on to the very bytes it was read from, so that the
+/// sizes checked are the sizes decoded.
+pub(super) struct Opened<'a> {
+    handle: &'a mut Handle,
+    bytes: &'a [u8],
+    pub layout: Layout,
+    pub colours: Colours,
+}
+
+impl Opened<'_> {
+    /// Decodes to planes in the file's own subsampling.
+    pub fn planar(self, out: &mut [u8]) -> Result<(), Complaint> {
+        self.layout.checked(out.len())?;
+        // SAFETY: the library derives the sizes from the same bytes as `open` did, and `checked`
+        // compared them with `out`; an alignment of 1 means no row padding.
+        let code = unsafe {
+            raw::tj3DecompressToYUV8(
+                self.handle.0,
+                self.bytes.as_ptr(),
+                self.bytes.len() as raw::size_t,
+                out.as_mut_ptr(),
+                1,
+            )
+        };
+        self.handle.verdict(code)
+    }
+
+    /// Decodes to interleaved RGB, chroma interpolated.
+    pub fn rgb(self, out: &mut [u8]) -> Result<(), Complaint> {
+        let (_, _, format) = packed(self.layout.width, self.layout.height, false, out.len())?;
+        // SAFETY: as above; a pitch of 0 means no row padding.
+        let code = unsafe {
+            raw::tj3Decompress8(
+                self.handle.0,
+                self.bytes.as_ptr(),
+                self.bytes.len() as raw::size_t,
+                out.as_mut_ptr(),
+                0,
+                format,
+            )
+        };
+        self.handle.verdict(code)
+    }
+}

@@ -1,0 +1,11 @@
+//! Floor 4: the three stages, each with one lane in, one lane out, and a `Result` at the end.
+//!
+//! [`read`] takes entries from Redis, [`process`] decodes, analyses and encodes them on a rayon
+//! pool, [`commit`] ends them in Redis.
+
+pub mod commit;
+pub mod process;
+pub mod read;
+pub mod watch;
+
+mod retry;

@@ -1,0 +1,137 @@
+//! The dispatcher: gives each frame its camera, its ticket and a slot, and makes a job of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::{Receiver, Sender};
+use rayon::ThreadPool;
+
+use super::camera::{Camera, Cameras};
+use super::second_half::Arrived;
+use super::{Outgoing, ProcessSettings, Shared, Work, Workers, first_half, second_half};
+use crate::base::{Fault, Reason, Reject, Stage, Stop};
+use crate::frame::{self, Discard, Pool, RawFrame, Slot, Slots, Verdict};
+use crate::metrics::{Counter, Metrics};
+use crate::wire;
+
+/// One frame to be processed.
+pub(super) struct Job {
+    pub(super) frame: RawFrame,
+    pub(super) camera: Arc<Camera>,
+    pub(super) ticket: u64,
+    pub(super) slot: Slot<Work>,
+}
+
+/// The dispatcher, ready to run.
+pub struct Dispatcher {
+    shared: Arc<Shared>,
+    cameras: Arc<Cameras>,
+    slots: Slots<Work>,
+    threads: Arc<ThreadPool>,
+    stop: Stop,
+    lane: Receiver<RawFrame>,
+}
+
+/// What the dispatcher is built from.
+pub struct DispatcherParts {
+    /// Room for frames in work.
+    pub slots: Slots<Work>,
+    /// One per thread of `threads`.
+    pub workers: Workers,
+    /// Where jobs run.
+    pub threads: Arc<ThreadPool>,
+    /// Buffers for results.
+    pub pool: Pool,
+    /// The cameras seen.
+    pub cameras: Arc<Cameras>,
+    /// Frames that were read.
+    pub lane: Receiver<RawFrame>,
+    /// A lane to each committer, with room for every slot.
+    pub lanes: Vec<Sender<Outgoing>>,
+}
+
+impl Dispatcher {
+    /// A dispatcher made of its parts.
+    pub fn new(
+        settings: ProcessSettings,
+        parts: DispatcherParts,
+        metrics: Arc<Metrics>,
+        stop: Stop,
+    ) -> Dispatcher {
+        let DispatcherParts { slots, workers, threads, pool, cameras, lane, lanes } = parts;
+        let recorder = metrics.recorder();
+        let shared = Arc::new(Shared { settings, workers, pool, metrics, recorder, lanes });
+        Dispatcher { shared, cameras, slots, threads, stop, lane }
+    }
+
+    /// Dispatches until the lane is closed and empty.
+    ///
+    /// # Errors
+    /// None of its own; an engine that is told to leave at once simply ends here.
+    pub fn run(self) -> Result<(), Fault> {
+        while let Some(frame) = frame::recv(&self.lane, &self.stop) {
+            let Some(slot) = self.slots.acquire(&self.stop) else { break };
+            let camera = self.camera_of(&frame);
+            let ticket = camera.tickets.fetch_add(1, Ordering::Relaxed);
+            let job = Job { frame, camera, ticket, slot };
+            match self.without_work(&job.frame) {
+                Some(verdict) => {
+                    let Job { frame, camera, ticket, slot } = job;
+                    let RawFrame { receipt, shard, entry: _ } = frame;
+                    let arrived = Arrived { receipt, shard, slot, verdict: Some(verdict) };
+                    second_half::arrive(&self.shared, &camera, ticket, arrived);
+                }
+                None => {
+                    let shared = Arc::clone(&self.shared);
+                    self.threads.spawn(move || first_half::run(&shared, job));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn camera_of(&self, frame: &RawFrame) -> Arc<Camera> {
+        let entry = frame.entry.as_ref();
+        let in_data = entry.and_then(|entry| entry.data()).and_then(wire::camera_of);
+        let beside = || entry.and_then(|entry| entry.side_text("camera_id"));
+        let id = in_data.as_deref().or_else(beside).unwrap_or_default();
+        self.cameras.get(id, &self.shared.settings)
+    }
+
+    /// What is decided without looking at the frame.
+    fn without_work(&self, frame: &RawFrame) -> Option<Verdict> {
+        let settings = &self.shared.settings;
+        if frame.entry.is_none() {
+            return Some(Verdict::Discard(Discard::LostToTrim));
+        }
+        let deliveries = frame.receipt.origin().deliveries();
+        if deliveries > settings.deliveries_max {
+            let detail = format!("delivered {deliveries} times and never acknowledged");
+            return Some(Verdict::DeadLetter(Reject::new(
+                Reason::MaxDeliveries,
+                Stage::Read,
+                detail,
+            )));
+        }
+        if self.shared.is_too_old(&frame.receipt) {
+            self.shared.metrics.add(Counter::ShedAtRead, 1);
+            return Some(Verdict::Discard(Discard::Shed));
+        }
+        None
+    }
+}
+
+impl Shared {
+    /// Whether a frame is older than it may be, by the clock that made its id.
+    pub(super) fn is_too_old(&self, receipt: &frame::Receipt) -> bool {
+        self.settings
+            .frame_age_max
+            .is_some_and(|limit| self.metrics.redis_clock.age_of(receipt.id().millis) > limit)
+    }
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dispatcher")
+    }
+}

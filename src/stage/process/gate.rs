@@ -1,0 +1,55 @@
+//! The gate of a camera: things arrive in any order and pass in the order of their tickets.
+//!
+//! Each ticket arrives exactly once. Whoever brings the one whose turn it is also takes those
+//! through that were waiting behind it, so nobody waits and nothing is left at the gate. How many
+//! wait is bounded by the slots that frames hold.
+
+/// Puts arrivals back into the order of their tickets.
+#[derive(Debug)]
+pub(super) struct Gate<T> {
+    turn: u64,
+    waiting: Vec<(u64, T)>,
+}
+
+impl<T> Default for Gate<T> {
+    fn default() -> Self {
+        Gate { turn: 0, waiting: Vec::with_capacity(8) }
+    }
+}
+
+impl<T> Gate<T> {
+    /// Leaves `thing` at the gate.
+    pub(super) fn arrive(&mut self, ticket: u64, thing: T) {
+        self.waiting.push((ticket, thing));
+    }
+
+    /// The next thing whose turn it is, if it has arrived.
+    pub(super) fn pass(&mut self) -> Option<T> {
+        let index = self.waiting.iter().position(|(ticket, _)| *ticket == self.turn)?;
+        self.turn += 1;
+        Some(self.waiting.swap_remove(index).1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whatever_the_order_of_arrival_all_pass_in_order(
+            tickets in Just((0_u64..50).collect::<Vec<_>>()).prop_shuffle()
+        ) {
+            let mut gate = Gate::default();
+            let mut passed = Vec::new();
+            for ticket in tickets {
+                gate.arrive(ticket, ticket);
+                while let Some(ticket) = gate.pass() {
+                    passed.push(ticket);
+                }
+            }
+            prop_assert_eq!(passed, (0..50).collect::<Vec<_>>());
+        }
+    }
+}

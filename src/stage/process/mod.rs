@@ -1,0 +1,104 @@
+//! The processing stage: one dispatcher thread, and a rayon job per frame.
+//!
+//! A job has two halves. The first is everything that concerns the picture alone: decoding,
+//! figures, encoding; jobs of all cameras run side by side. The second needs the camera's past
+//! (background model) and its place in the order; it goes through the camera's [`gate`], which
+//! lets frames pass in the order of their tickets. A job whose turn it is not leaves its frame at
+//! the gate and ends; nobody ever waits inside a job.
+//!
+//! Every frame past the dispatcher holds a slot, and each lane to a committer has room for every
+//! slot, so handing a finished frame on never waits either.
+
+mod camera;
+mod dispatch;
+mod first_half;
+mod gate;
+mod second_half;
+mod work;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+pub use camera::{CameraStatus, Cameras};
+pub use dispatch::{Dispatcher, DispatcherParts};
+pub use work::{Work, Workers};
+
+use crate::analysis::RegionBox;
+use crate::frame::{Finished, Pool, Slot};
+use crate::image::Target;
+use crate::metrics::{Metrics, Recorder};
+
+/// A frame on its way to the committer.
+pub type Outgoing = Finished<Slot<Work>>;
+
+/// Called with the frame id before a frame is decoded. For tests of what a panic does, and for
+/// programs that want to watch.
+pub type Probe = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What the processing stage needs to know.
+#[derive(Clone)]
+pub struct ProcessSettings {
+    /// How results are coded.
+    pub target: Target,
+    /// Pass a JPEG through that is already at or below the target quality.
+    pub reencode_when_smaller: bool,
+    /// Largest picture, in pixels.
+    pub pixels_max: u64,
+    /// Figures and features; `None` switches them off.
+    pub analysis: Option<AnalysisSettings>,
+    /// 640x640 `processed_image`.
+    pub ml_image: bool,
+    /// 128x128 `thumbnail`.
+    pub thumbnail: bool,
+    /// Whether frames of one camera leave in the order they were read.
+    pub keep_order: bool,
+    /// Deliveries after which an entry becomes a dead letter.
+    pub deliveries_max: u32,
+    /// Frames older than this are shed; `None` for never.
+    pub frame_age_max: Option<Duration>,
+    /// Cameras whose state is kept.
+    pub cameras_max: usize,
+    /// What is configured for single cameras.
+    pub cameras: HashMap<String, CameraSettings>,
+    /// See [`Probe`].
+    pub probe: Option<Probe>,
+}
+
+/// How frames are judged.
+#[derive(Clone, Copy, Debug)]
+pub struct AnalysisSettings {
+    /// Quality score from which `validation_passed` is true.
+    pub quality_threshold: f32,
+    /// Whether frames below it are acknowledged without output.
+    pub drop_below_threshold: bool,
+}
+
+/// What is configured for one camera.
+#[derive(Clone, Debug, Default)]
+pub struct CameraSettings {
+    /// Boxes with figures of their own, each with its label.
+    pub regions: Vec<(String, RegionBox)>,
+    /// Overrides the general threshold.
+    pub quality_threshold: Option<f32>,
+}
+
+impl fmt::Debug for ProcessSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessSettings").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+/// What all jobs share. The lanes close when the last job has ended.
+struct Shared {
+    settings: ProcessSettings,
+    workers: Workers,
+    pool: Pool,
+    metrics: Arc<Metrics>,
+    /// For the second half, which may run on any thread.
+    recorder: Recorder,
+    lanes: Vec<Sender<Outgoing>>,
+}

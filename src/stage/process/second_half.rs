@@ -1,0 +1,126 @@
+//! The second half of a job: what needs the camera's past, in the order of its frames.
+
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::camera::{Camera, Ended};
+use super::work::Work;
+use super::{Outgoing, Shared};
+use crate::analysis::{self, Background};
+use crate::base::threads::panic_message;
+use crate::base::{Reason, Reject, Stage};
+use crate::frame::{Finished, Labels, Receipt, Slot, Stored, Verdict};
+use crate::metrics::Timer;
+use crate::metrics::clock::unix_seconds;
+
+/// A frame at the gate.
+pub(super) struct Arrived {
+    pub(super) receipt: Receipt,
+    pub(super) shard: usize,
+    pub(super) slot: Slot<Work>,
+    /// The end of it, if that is decided already; else its draft is in the slot.
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// Leaves a frame at its camera's gate and takes through all whose turn has come.
+pub(super) fn arrive(shared: &Shared, camera: &Camera, ticket: u64, arrived: Arrived) {
+    if !shared.settings.keep_order && shared.settings.analysis.is_none() {
+        finish(shared, camera, &mut Background::new(), arrived);
+        return;
+    }
+    let mut past = camera.past.lock();
+    past.gate.arrive(ticket, arrived);
+    while let Some(arrived) = past.gate.pass() {
+        finish(shared, camera, &mut past.background, arrived);
+    }
+}
+
+fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived: Arrived) {
+    let Arrived { receipt, shard, mut slot, verdict } = arrived;
+    let verdict = verdict.unwrap_or_else(|| {
+        let work = &mut *slot;
+        let attempt = AssertUnwindSafe(|| complete(shared, camera, background, work, &receipt));
+        catch_unwind(attempt).unwrap_or_else(|payload| {
+            *background = Background::new();
+            let detail = panic_message(&*payload);
+            Verdict::DeadLetter(Reject::new(Reason::Panic, Stage::Analyse, detail))
+        })
+    });
+    camera.note(match &verdict {
+        Verdict::Store(_) => {
+            let message = &slot.composer.message;
+            let traffic = message.traffic_features.as_ref();
+            let density = traffic.map_or(0.0, |traffic| traffic.vehicle_density);
+            Ended::Result {
+                quality: message
+                    .quality_metrics
+                    .as_ref()
+                    .map_or(0.0, |figures| figures.quality_score),
+                density,
+                congestion: analysis::congestion(density.into()).name(),
+                processing_ms: message.processing_time_ms,
+            }
+        }
+        Verdict::DeadLetter(_) => Ended::Refused,
+        Verdict::Discard(_) => Ended::Dropped,
+    });
+    hand_on(shared, camera, Finished { receipt, shard, verdict, slot });
+}
+
+/// Completes the message and writes it behind its pictures.
+fn complete(
+    shared: &Shared,
+    camera: &Camera,
+    background: &mut Background,
+    work: &mut Work,
+    receipt: &Receipt,
+) -> Verdict {
+    let Some(draft) = work.draft.take() else {
+        return Reject::encode_failed("the pictures of the frame are missing").into();
+    };
+    let message = &mut work.composer.message;
+    if let Some(traffic) = &mut message.traffic_features {
+        let time =
+            if message.timestamp > 0.0 { message.timestamp } else { receipt.read_unix_seconds() };
+        let activity = background.update(&work.reduced, time);
+        traffic.vehicle_density = activity.density;
+        traffic.motion_intensity = activity.motion;
+        traffic.congestion_level.clear();
+        traffic.congestion_level.push_str(analysis::congestion(activity.density.into()).name());
+        let about = &work.composer.original;
+        let size = [about.width, about.height].map(|side| usize::try_from(side).unwrap_or(0));
+        for ((_, region), figures) in camera.settings.regions.iter().zip(&mut message.roi_features)
+        {
+            figures.density = background.region_density(region, size[0], size[1]);
+            figures.congestion.clear();
+            figures.congestion.push_str(analysis::congestion(figures.density.into()).name());
+        }
+    }
+    let processing = receipt.read_at().elapsed();
+    message.processed_timestamp = unix_seconds();
+    message.processing_time_ms = processing.as_secs_f32() * 1000.0;
+    shared.recorder.record(Timer::Processing, processing);
+
+    let message = &work.composer.message;
+    let room = Labels::room(&message.frame_id, &message.camera_id, &work.traceparent);
+    let labels = Labels::write(
+        shared.pool.lease_now(room),
+        &message.frame_id,
+        &message.camera_id,
+        message.timestamp,
+        receipt.id(),
+        &work.traceparent,
+    );
+    Verdict::Store(Stored { payload: work.composer.finish(draft, &shared.pool), labels })
+}
+
+/// Frames of one camera go to one committer, so their order holds to the end.
+fn hand_on(shared: &Shared, camera: &Camera, finished: Outgoing) {
+    let mut hasher = std::hash::DefaultHasher::new();
+    camera.id.hash(&mut hasher);
+    let lanes = shared.lanes.len() as u64;
+    let index = usize::try_from(hasher.finish() % lanes.max(1)).unwrap_or(0);
+    // A lane has room for every slot; if its committer is gone, the engine is ending and the
+    // receipt says so itself.
+    let _ = shared.lanes[index].try_send(finished);
+}

@@ -1,0 +1,99 @@
+//! What a worker keeps from frame to frame, and what a slot carries along with its frame.
+
+use std::fmt;
+
+use crossbeam_utils::CachePadded;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::analysis::Reduced;
+use crate::base::Fault;
+use crate::frame::Planes;
+use crate::image::{Bounds, Decoder, Encoder, Picture, Scaler};
+use crate::metrics::{Metrics, Recorder};
+use crate::wire::{Composer, Draft, Scratch};
+
+/// Storage of one slot: what the second half of the job needs of the first.
+#[derive(Default)]
+pub struct Work {
+    /// The message under construction.
+    pub(super) composer: Composer,
+    /// The picture at the resolution of the background model.
+    pub(super) reduced: Reduced,
+    /// The pictures of the message, already written.
+    pub(super) draft: Option<Draft>,
+    /// From the input entry; empty if there was none.
+    pub(super) traceparent: String,
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Work({})", self.composer.message.frame_id)
+    }
+}
+
+/// Codecs and scratch memory of one worker.
+pub(super) struct Worker {
+    pub(super) decoder: Decoder,
+    pub(super) encoder: Encoder,
+    pub(super) scaler: Scaler,
+    pub(super) unpacked: Scratch,
+    pub(super) picture: Picture,
+    pub(super) scaled: Planes,
+    /// The coded original, ML image and thumbnail.
+    pub(super) coded: [Vec<u8>; 3],
+    pub(super) recorder: Recorder,
+}
+
+impl Worker {
+    fn new(bounds: Bounds, recorder: Recorder) -> Result<Worker, Fault> {
+        Ok(Worker {
+            decoder: Decoder::new(bounds)?,
+            encoder: Encoder::new()?,
+            scaler: Scaler::new(),
+            unpacked: Scratch::default(),
+            picture: Picture::default(),
+            scaled: Planes::default(),
+            coded: [Vec::new(), Vec::new(), Vec::new()],
+            recorder,
+        })
+    }
+
+    /// Throws everything away that a panic may have left half done.
+    pub(super) fn renew(&mut self, bounds: Bounds) {
+        match Worker::new(bounds, self.recorder.clone()) {
+            Ok(fresh) => *self = fresh,
+            Err(fault) => tracing::error!("a worker cannot be renewed after a panic: {fault}"),
+        }
+    }
+}
+
+/// The workers of a pool, by their number in it.
+pub struct Workers {
+    workers: Vec<CachePadded<Mutex<Worker>>>,
+}
+
+impl Workers {
+    /// As many as the pool has threads.
+    ///
+    /// # Errors
+    /// Those of the codecs, when memory is short.
+    pub fn new(count: usize, pixels_max: u64, metrics: &Metrics) -> Result<Workers, Fault> {
+        let workers = (0..count)
+            .map(|_| Worker::new(Bounds { pixels_max }, metrics.recorder()))
+            .map(|worker| Ok(CachePadded::new(Mutex::new(worker?))))
+            .collect::<Result<_, Fault>>()?;
+        Ok(Workers { workers })
+    }
+
+    /// The worker of the calling pool thread. Nobody else wants its lock.
+    pub(super) fn mine(&self) -> MutexGuard<'_, Worker> {
+        let index = rayon::current_thread_index().unwrap_or(0);
+        self.workers[index % self.workers.len()].lock()
+    }
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Workers({})", self.workers.len())
+    }
+}

@@ -1,0 +1,56 @@
+//! Pauses between attempts to reach Redis, and log lines that do not repeat themselves.
+
+use std::time::Duration;
+
+use crate::base::{Fault, Stop, limits};
+use crate::metrics::clock::Tick;
+
+/// How often a fault that goes on is mentioned again.
+const REMINDER: Duration = Duration::from_secs(10);
+
+/// Attempts at one thing that fails for a while.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    what: &'static str,
+    pause: Duration,
+    failures: u64,
+    mentioned: Option<Tick>,
+}
+
+impl Attempts {
+    pub(super) fn new(what: &'static str) -> Self {
+        Attempts { what, pause: limits::BACKOFF_FIRST, failures: 0, mentioned: None }
+    }
+
+    /// It worked: says so if it had failed before, and begins anew.
+    pub(super) fn succeeded(&mut self) {
+        if self.failures > 0 {
+            tracing::info!("{}: working again after {} failures", self.what, self.failures);
+        }
+        *self = Attempts::new(self.what);
+    }
+
+    /// It failed: says so the first time and then now and again.
+    pub(super) fn failed(&mut self, fault: &Fault) {
+        self.failures += 1;
+        if self.mentioned.is_none_or(|tick| tick.elapsed() >= REMINDER) {
+            self.mentioned = Some(Tick::now());
+            if self.failures == 1 {
+                tracing::warn!("{}: {fault}; trying again", self.what);
+            } else {
+                tracing::warn!("{}: {fault}; {} failures so far", self.what, self.failures);
+            }
+        }
+    }
+
+    /// Sleeps before the next attempt, longer each time; cut short when draining begins, or, with
+    /// `to_the_end`, only when everybody is to leave.
+    pub(super) fn pause(&mut self, stop: &Stop, to_the_end: bool) {
+        if to_the_end {
+            stop.sleep_unless_now(self.pause);
+        } else {
+            stop.sleep(self.pause);
+        }
+        self.pause = (self.pause * 2).min(limits::BACKOFF_LONGEST);
+    }
+}
