@@ -56,6 +56,9 @@ fn parse_yaml(text: &str) -> Result<Map<String, Value>, SyntaxProblem> {
     if text.lines().all(is_blank) {
         return Ok(Map::new());
     }
+    if text.lines().any(opens_too_much) {
+        return Err(SyntaxProblem { message: "is nested too deeply for a configuration".into() });
+    }
     match FileFormat::Yaml.parse(None, text) {
         Ok(map) => Ok(map.into_iter().map(|(key, value)| (key, plain(value.kind))).collect()),
         Err(error) if error.is::<Box<config::ConfigError>>() => {
@@ -63,6 +66,16 @@ fn parse_yaml(text: &str) -> Result<Map<String, Value>, SyntaxProblem> {
         }
         Err(error) => Err(yaml_problem(&error.to_string())),
     }
+}
+
+/// Whether a line opens more levels than any configuration has. The parser recurses once per level
+/// and limits only those in brackets, so that a line of dashes would exhaust the stack.
+fn opens_too_much(line: &str) -> bool {
+    const LEVELS_MAX: usize = 128;
+    const INDENT_MAX: usize = 512;
+    let content = line.trim_start_matches([' ', '\t', '-', '?', ':']);
+    let lead = &line[..line.len() - content.len()];
+    lead.len() > INDENT_MAX || lead.chars().filter(|c| !c.is_whitespace()).count() > LEVELS_MAX
 }
 
 /// The scanner's words, if they are the scanner's: only those end with a place in the file.

@@ -132,7 +132,9 @@ fn a_broken_file_does_not_hide_faults_elsewhere() {
 
 #[test]
 fn deep_nesting_is_a_fault_and_no_crash() {
-    for text in ["[".repeat(100_000), "- ".repeat(100_000), "{a: ".repeat(100_000)] {
+    let stairs = (0..1_400).map(|depth| format!("{}-\n", " ".repeat(depth))).collect();
+    let words = ["[", "- ", "? ", "{a: ", "-\t", "[[{a: "].map(|word| word.repeat(100_000));
+    for text in words.into_iter().chain([stairs]) {
         for name in ["a.yaml", "a.json"] {
             assert!(load_as(name, &text).is_err());
         }
