@@ -24,7 +24,7 @@ use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Prob
 use crate::stage::read::Reader;
 use crate::stage::watch::{Queues, Watcher};
 
-pub use plan::Plan;
+pub use plan::{Plan, input_streams};
 
 /// How often threads are looked after while the engine runs.
 const LOOK: Duration = Duration::from_millis(20);
@@ -291,7 +291,12 @@ fn start_threads(
             Committer::new(index, settings, Arc::clone(metrics), stop.clone(), lane)
         })
         .collect();
-    let watcher = Watcher::new(plan.watch.clone(), Arc::clone(&view.queues), stop.clone());
+    let watcher = Watcher::new(
+        plan.watch.clone(),
+        Arc::clone(&view.queues),
+        Arc::clone(metrics),
+        stop.clone(),
+    );
 
     // Start from the end of the line, so that whoever sends has somebody who receives.
     let cores = &plan.cores;

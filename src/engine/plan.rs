@@ -219,6 +219,13 @@ fn camera(camera: &crate::config::Camera) -> (String, CameraSettings) {
     (camera.id.clone(), CameraSettings { regions: regions.collect(), quality_threshold })
 }
 
+/// The input streams of a configuration, in the order of their shards: where producers send.
+pub fn input_streams(config: &Config) -> Vec<String> {
+    let queue = &config.redis_queue;
+    let all = streams(&queue.input_queue, &queue.output_queue, queue.shards);
+    all.into_iter().map(|[input, ..]| input).collect()
+}
+
 /// The names of all streams. With one shard they are as configured; with more, each carries its
 /// number as a hash tag, so that all streams of a shard lie in one cluster slot.
 fn streams(input: &str, output: &str, shards: usize) -> Vec<[String; 3]> {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{Cmd, Connection, FromRedisValue, RedisError, Value, cmd};
 
 use super::Address;
@@ -216,6 +217,73 @@ impl Control {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect())
     }
+}
+
+/// An entry as the control plane reads it: its id and its fields.
+pub type Record = (EntryId, HashMap<String, Vec<u8>>);
+
+impl Control {
+    /// The last `count` entries of a stream, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn latest(&mut self, stream: &str, count: usize) -> Result<Vec<Record>, Fault> {
+        let mut command = cmd("XREVRANGE");
+        command.arg(stream).arg("+").arg("-").arg("COUNT").arg(count);
+        let reply: StreamRangeReply = self.run("XREVRANGE", &command)?;
+        let mut records = records(reply.ids);
+        records.reverse();
+        Ok(records)
+    }
+
+    /// Up to `count` entries after `after`, the oldest first; waits for up to `block` if there is
+    /// none yet. `block` must be shorter than the limit on answers.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn after(
+        &mut self,
+        stream: &str,
+        after: EntryId,
+        count: usize,
+        block: Duration,
+    ) -> Result<Vec<Record>, Fault> {
+        let mut command = cmd("XREAD");
+        command.arg("COUNT").arg(count).arg("BLOCK").arg(block.as_millis().max(1).to_string());
+        command.arg("STREAMS").arg(stream).arg(after.to_string());
+        let reply: Option<StreamReadReply> = self.run("XREAD", &command)?;
+        let streams = reply.map(|reply| reply.keys).unwrap_or_default();
+        Ok(streams.into_iter().flat_map(|stream| records(stream.ids)).collect())
+    }
+
+    /// The value of a configuration parameter; `None` if the server does not say.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn setting(&mut self, name: &str) -> Result<Option<String>, Fault> {
+        let all: HashMap<String, String> =
+            self.run("CONFIG GET", cmd("CONFIG").arg("GET").arg(name))?;
+        Ok(all.into_values().next())
+    }
+
+    /// The type of a key: `stream`, `none` if there is none, or something else.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn kind(&mut self, key: &str) -> Result<String, Fault> {
+        self.run("TYPE", cmd("TYPE").arg(key))
+    }
+}
+
+fn records(ids: Vec<StreamId>) -> Vec<Record> {
+    let fields = |map: HashMap<String, Value>| {
+        map.into_iter()
+            .filter_map(|(name, value)| Some((name, Vec::<u8>::from_redis_value(value).ok()?)))
+            .collect()
+    };
+    ids.into_iter()
+        .filter_map(|entry| Some((EntryId::parse(entry.id.as_bytes())?, fields(entry.map))))
+        .collect()
 }
 
 fn group_state(fields: &HashMap<String, Value>) -> GroupState {

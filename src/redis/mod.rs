@@ -17,7 +17,7 @@ mod source;
 
 pub use address::Address;
 pub use connection::{Connection, Waited};
-pub use control::{Control, GroupState};
+pub use control::{Control, GroupState, Record};
 pub use embedded::Embedded;
 pub use feed::Feed;
 pub use resp::{Header, Limits as RespLimits, Reader as RespReader, Trouble};
