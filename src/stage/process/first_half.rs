@@ -12,7 +12,7 @@ use super::{AnalysisSettings, Shared};
 use crate::analysis;
 use crate::base::threads::panic_message;
 use crate::base::{Reason, Reject, Stage};
-use crate::frame::{Discard, Entry, RawFrame, Receipt, Verdict, View};
+use crate::frame::{Discard, Entry, Planes, RawFrame, Receipt, Verdict, View};
 use crate::image::{self, Bounds, Encoder, Format, Needs, Scaler, Source, Target};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Timer};
@@ -271,7 +271,7 @@ fn analyse(
         noise_level: quality.noise_level,
     });
     let mut traffic = message.traffic_features.take().unwrap_or_default();
-    set(&mut traffic, &stats, planes);
+    set(&mut traffic, &stats, view, planes);
     message.traffic_features = Some(traffic);
     for (label, region) in &camera.settings.regions {
         message.roi_features.push(wire::proto::RoiAnalysis {
@@ -292,8 +292,18 @@ fn analyse(
     Ok(())
 }
 
-fn set(traffic: &mut TrafficFeatures, stats: &analysis::LumaStats, planes: &crate::frame::Planes) {
-    let lighting = analysis::lighting(analysis::mean_value(planes)).name();
+/// Lighting and weather. Where there are RGB pixels they are exact; planes have lost a little.
+fn set(
+    traffic: &mut TrafficFeatures,
+    stats: &analysis::LumaStats,
+    view: &View<'_>,
+    planes: &Planes,
+) {
+    let value = match view.interleaved {
+        Some(rgb) if view.channels == 3 => analysis::mean_value_rgb(rgb, view.width, view.height),
+        _ => analysis::mean_value(planes),
+    };
+    let lighting = analysis::lighting(value).name();
     let weather = analysis::weather(stats.mean_luma, stats.std_luma).name();
     for (text, name) in
         [(&mut traffic.lighting_conditions, lighting), (&mut traffic.weather_conditions, weather)]
