@@ -198,12 +198,13 @@ fn process(config: &Config, probe: Option<Probe>) -> ProcessSettings {
         frame_age_max: (queue.max_frame_age_ms > 0)
             .then(|| Duration::from_millis(queue.max_frame_age_ms)),
         cameras_max: config.engine.max_concurrent_streams,
-        cameras: config.cameras.iter().map(camera).collect::<HashMap<_, _>>(),
+        cameras: config.cameras.iter().map(camera_settings).collect::<HashMap<_, _>>(),
         probe,
     }
 }
 
-fn camera(camera: &crate::config::Camera) -> (String, CameraSettings) {
+/// What the processing stage needs of a camera's configuration, under the camera's name.
+pub fn camera_settings(camera: &crate::config::Camera) -> (String, CameraSettings) {
     let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     let regions = camera.roi_boxes.iter().map(|roi| {
         let region = RegionBox {
