@@ -96,8 +96,9 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     };
 
     let filmed = Arc::new(Filmed::default());
+    let scenes = paint_scenes(args)?;
     let began = Tick::now();
-    let cameras = start_cameras(args, &config, &view, &filmed, &cameras_stop)?;
+    let cameras = start_cameras(args, scenes, &config, &view, &filmed, &cameras_stop)?;
     watch(args, &view, &filmed, &cameras_stop, &stop, began);
     cameras_stop.drain();
     let mut camera_fault = None;
@@ -159,8 +160,18 @@ fn listen(config: &Config) -> Result<Option<Listener>, Fault> {
         .map(Some)
 }
 
+/// Painting a scene takes up to a second; nobody films until all are ready.
+fn paint_scenes(args: &DemoArgs) -> Result<Vec<Synthetic>, Fault> {
+    let Size { width, height } = args.size;
+    let (fps, seed) = (args.fps, args.seed);
+    (0..args.cameras)
+        .map(|camera| Synthetic::new(SyntheticOptions { width, height, fps, seed, camera }))
+        .collect()
+}
+
 fn start_cameras(
     args: &DemoArgs,
+    scenes: Vec<Synthetic>,
     config: &Config,
     view: &View,
     filmed: &Arc<Filmed>,
@@ -168,15 +179,9 @@ fn start_cameras(
 ) -> Result<Vec<Running>, Fault> {
     let frame_bytes = u64::from(args.size.width) * u64::from(args.size.height) * 3;
     let backlog_max = (BACKLOG_BYTES_MAX / frame_bytes.max(1)).max(u64::from(args.cameras) * 2);
-    (0..args.cameras)
-        .map(|number| {
-            let mut scene = Synthetic::new(SyntheticOptions {
-                width: args.size.width,
-                height: args.size.height,
-                fps: args.fps,
-                seed: args.seed,
-                camera: number,
-            })?;
+    (1..)
+        .zip(scenes)
+        .map(|(number, mut scene)| {
             let options = ProducerOptions {
                 address: view.address.clone(),
                 streams: view.plan.streams.iter().map(|[input, ..]| input.clone()).collect(),
@@ -187,8 +192,7 @@ fn start_cameras(
             let mut producer = Producer::connect(options, stop)?;
             let (filmed, stop, fps) = (Arc::clone(filmed), stop.clone(), args.fps);
             let view = view.clone();
-            let index = number as usize;
-            let identity = Identity { role: Role::Camera, index, core: None };
+            let identity = Identity { role: Role::Camera, index: number, core: None };
             threads::spawn(identity, &stop.clone(), move || {
                 film(&mut scene, &mut producer, number, fps, backlog_max, &view, &filmed, &stop)
             })
@@ -200,14 +204,14 @@ fn start_cameras(
 fn film(
     scene: &mut Synthetic,
     producer: &mut Producer,
-    number: u32,
+    number: usize,
     fps: f64,
     backlog_max: u64,
     view: &View,
     filmed: &Filmed,
     stop: &Stop,
 ) -> Result<(), Fault> {
-    let camera_id = format!("camera-{}", number + 1);
+    let camera_id = format!("camera-{number}");
     let pace = Pace::new(fps);
     let began = Tick::now();
     let mut still = Still::default();
