@@ -123,10 +123,8 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
         if !source.next(&mut still)? {
             break;
         }
-        if let Some(pace) = &pace {
-            if stop.sleep(pace.wait(sent, began.elapsed())) {
-                break;
-            }
+        if pace.as_ref().is_some_and(|pace| stop.sleep(pace.wait(sent, began.elapsed()))) {
+            break;
         }
         let (picture, quality) = coder
             .code(&still)
