@@ -11,8 +11,11 @@
 
 mod camera;
 mod dispatch;
+mod figures;
 mod first_half;
 mod gate;
+mod label;
+mod pictures;
 mod second_half;
 mod work;
 
