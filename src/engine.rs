@@ -18,7 +18,7 @@ use crate::config::{Config, RedisUrl, Scheme};
 use crate::frame::{Journal, Pool, Slots};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
-use crate::redis::{Address, Control, Embedded};
+use crate::redis::{Address, Control, Embedded, Seam};
 use crate::stage::commit::Committer;
 use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
 use crate::stage::read::Reader;
@@ -66,6 +66,8 @@ pub struct View {
 pub struct Hooks {
     /// Called with each frame id before the frame is decoded.
     pub probe: Option<Probe>,
+    /// Asked before each operation of a data-plane socket.
+    pub seam: Seam,
 }
 
 impl Engine {
@@ -77,6 +79,7 @@ impl Engine {
     pub fn start(config: &Config, hooks: Hooks, stop: Stop) -> Result<Engine, Fault> {
         crate::image::supported_cpu()?;
         let (address, embedded) = find_server(&config.redis_queue.url, &stop)?;
+        let address = address.through(hooks.seam);
         let plan = Arc::new(Plan::new(config, &address, hooks.probe));
         prepare_streams(&plan, &stop)?;
 
