@@ -12,7 +12,7 @@ use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::threads::{self, Identity, Role, Running, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::config::{Config, RedisUrl, Scheme};
 use crate::frame::{Journal, Pool, Slots};
@@ -68,6 +68,8 @@ pub struct Hooks {
     pub probe: Option<Probe>,
     /// Asked before each operation of a data-plane socket.
     pub seam: Seam,
+    /// Called by each reader, dispatcher, committer and watcher at each turn.
+    pub turn: Turn,
 }
 
 impl Engine {
@@ -79,8 +81,8 @@ impl Engine {
     pub fn start(config: &Config, hooks: Hooks, stop: Stop) -> Result<Engine, Fault> {
         crate::image::supported_cpu()?;
         let (address, embedded) = find_server(&config.redis_queue.url, &stop)?;
-        let address = address.through(hooks.seam);
-        let plan = Arc::new(Plan::new(config, &address, hooks.probe));
+        let address = address.through(hooks.seam.clone());
+        let plan = Arc::new(Plan::new(config, &address, &hooks));
         prepare_streams(&plan, &stop)?;
 
         let metrics = Metrics::new();

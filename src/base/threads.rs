@@ -2,6 +2,8 @@
 //! its handle unnoticed.
 
 use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use super::{Fault, Stop, stop::StopOnPanic};
@@ -56,6 +58,31 @@ pub struct Identity {
     pub index: usize,
     /// The core it stays on; `None` leaves it to the scheduler.
     pub core: Option<usize>,
+}
+
+/// Called by a thread of the engine at each turn of its loop, with what the thread does: for tests
+/// of what its panic does to the others. The default does nothing.
+#[derive(Clone, Default)]
+pub struct Turn(Option<Arc<dyn Fn(Role) + Send + Sync>>);
+
+impl Turn {
+    /// Calls `body`.
+    pub fn new(body: impl Fn(Role) + Send + Sync + 'static) -> Turn {
+        Turn(Some(Arc::new(body)))
+    }
+
+    /// A thread of that role begins a turn.
+    pub fn begins(&self, role: Role) {
+        if let Some(body) = &self.0 {
+            body(role);
+        }
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Turn(called)" } else { "Turn" })
+    }
 }
 
 /// A running thread; dropping the handle waits for the thread.
