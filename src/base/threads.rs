@@ -127,7 +127,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts a thread. If its body panics, `stop` is raised to "now" so that nobody waits for it.
+/// Starts a thread. If it cannot be started, or its body panics, `stop` is raised to "now" so that
+/// nobody waits for it, nor for the threads started before it.
 ///
 /// # Errors
 /// [`Fault::Io`] when the operating system refuses another thread.
@@ -137,16 +138,19 @@ pub fn spawn(
     body: impl FnOnce() -> Result<(), Fault> + Send + 'static,
 ) -> Result<Running, Fault> {
     let name = name_of(identity.role, identity.index);
-    let stop = stop.clone();
+    let guard = StopOnPanic(stop.clone());
     #[allow(clippy::disallowed_methods)] // this is the door
     let handle = thread::Builder::new()
         .name(name.clone())
         .spawn(move || {
-            let _guard = StopOnPanic(stop);
+            let _guard = guard;
             pin_current(identity.core);
             body()
         })
-        .map_err(|source| Fault::io(format!("cannot start thread {name}"), source))?;
+        .map_err(|source| {
+            stop.now();
+            Fault::io(format!("cannot start thread {name}"), source)
+        })?;
     Ok(Running { name, handle: Some(handle) })
 }
 
