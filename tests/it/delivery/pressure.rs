@@ -59,9 +59,9 @@ fn memory_for_frames_is_bounded() {
     let entries: Vec<_> =
         (0..40).map(|index| protobuf_of(&format!("{index}"), "cam", image.clone())).collect();
     server.add_all(&entries);
-    let payload = entries[0][0].1.len().to_string();
+    let payload = (entries[0][0].1.len() + 100).to_string();
     // Room for hardly two frames: slow, and none lost.
-    let bytes = (entries[0][0].1.len() * 2).to_string();
+    let bytes = (entries[0][0].1.len() * 2 + 200).to_string();
     let flags = [("engine.max_inflight_bytes", &*bytes), ("limits.max_payload_bytes", &*payload)];
     let engine = RunningEngine::start(&server, &flags);
     server.wait_for_outputs(40);

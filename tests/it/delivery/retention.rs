@@ -7,6 +7,9 @@ use redis::cmd;
 
 use crate::support::{GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, wait_until};
 
+/// Redis trims whole nodes; small ones, whatever the size of their entries, make it visible.
+const SMALL_NODES: [&str; 4] = ["--stream-node-max-entries", "10", "--stream-node-max-bytes", "0"];
+
 #[test]
 fn entries_are_kept_unless_configured_otherwise() {
     let server = RedisServer::start();
@@ -36,8 +39,7 @@ fn acknowledged_entries_are_deleted_if_so_configured() {
 
 #[test]
 fn what_every_group_has_acknowledged_is_trimmed() {
-    // Redis trims whole nodes; small ones make it visible.
-    let server = RedisServer::with(&["--stream-node-max-entries", "10"]);
+    let server = RedisServer::with(&SMALL_NODES);
     server.create_group("archive");
     let engine = RunningEngine::start(&server, &[("redis_queue.retention", "trim_acked")]);
     server.add_frames("cam", 100);
@@ -90,7 +92,7 @@ fn a_full_output_stream_blocks_if_so_configured() {
 
 #[test]
 fn a_full_output_stream_loses_its_oldest_otherwise() {
-    let server = RedisServer::with(&["--stream-node-max-entries", "10"]);
+    let server = RedisServer::with(&SMALL_NODES);
     let engine = RunningEngine::start(&server, &[("redis_queue.max_queue_length", "50")]);
     let ids = server.add_frames("cam", 300);
     wait_until("all results", LONG, || engine.account().out == 300);

@@ -18,7 +18,7 @@ const ORDINARY: [(&str, &str); 6] = [
 ];
 
 /// The configuration for a server, with `flags` by dotted key.
-pub fn config(url: &str, flags: &[(&str, &str)]) -> Config {
+fn config(url: &str, flags: &[(&str, &str)]) -> Config {
     let mut loader = Loader::new().flag("redis_queue.url", url);
     for (key, value) in ORDINARY.iter().filter(|(key, _)| flags.iter().all(|(k, _)| k != key)) {
         loader = loader.flag(*key, *value);

@@ -6,13 +6,13 @@ mod process;
 mod redis;
 mod results;
 
-pub use engine::{RunningEngine, config};
+pub use engine::RunningEngine;
 pub use frames::{
     Sample, decoded, gray_array, json_array, json_base64, mean_difference, protobuf, protobuf_of,
     rgb_array,
 };
 pub use process::FramepressProcess;
-pub use redis::RedisServer;
+pub use redis::{RedisServer, free_port};
 pub use results::{DeadLetter, Output};
 
 use std::path::PathBuf;

@@ -157,7 +157,7 @@ impl RedisServer {
 
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         let letters = self.range(DEAD_LETTERS).into_iter();
-        letters.map(|(id, fields)| DeadLetter { id, fields }).collect()
+        letters.map(|(_, fields)| DeadLetter { fields }).collect()
     }
 
     /// All entries of a stream.

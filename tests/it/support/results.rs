@@ -34,7 +34,6 @@ impl Output {
 /// One entry of the dead-letter stream.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    pub id: String,
     pub fields: BTreeMap<String, Vec<u8>>,
 }
 
