@@ -24,7 +24,7 @@ use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Prob
 use crate::stage::read::Reader;
 use crate::stage::watch::{Queues, Watcher};
 
-pub use plan::Plan;
+pub use plan::{Plan, camera_settings, input_streams};
 
 /// How often threads are looked after while the engine runs.
 const LOOK: Duration = Duration::from_millis(20);
@@ -81,7 +81,8 @@ impl Engine {
         prepare_streams(&plan, &stop)?;
 
         let metrics = Metrics::new();
-        let cameras = Cameras::new(plan.process.cameras_max.max(plan.slots), Arc::clone(&metrics));
+        let cameras_max = plan.process.cameras_max.max(plan.slots);
+        let cameras = Cameras::new(cameras_max, &plan.process.cameras, Arc::clone(&metrics));
         let queues = Arc::new(Mutex::new(Queues::default()));
         let view = View {
             metrics: Arc::clone(&metrics),
@@ -291,7 +292,12 @@ fn start_threads(
             Committer::new(index, settings, Arc::clone(metrics), stop.clone(), lane)
         })
         .collect();
-    let watcher = Watcher::new(plan.watch.clone(), Arc::clone(&view.queues), stop.clone());
+    let watcher = Watcher::new(
+        plan.watch.clone(),
+        Arc::clone(&view.queues),
+        Arc::clone(metrics),
+        stop.clone(),
+    );
 
     // Start from the end of the line, so that whoever sends has somebody who receives.
     let cores = &plan.cores;

@@ -1,3 +1,12 @@
-//! The program.
+//! The program `framepress`. Everything it does is in the library; see `framepress::cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn main() -> ExitCode {
+    framepress::cli::main()
+}

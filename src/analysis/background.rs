@@ -36,7 +36,7 @@ const FULL_MOTION: f32 = 32.0;
 pub const RECOVERY_SECONDS: f64 = 2.0;
 
 /// How long a stopped vehicle counts as foreground, in seconds, once the camera has been watched
-/// for 100 s; before that a quarter of the time watched, at least a fifth.
+/// for 100 s; before that a little under a quarter of the time watched.
 ///
 /// 200 s x -ln(0.9).
 pub const STOPPED_SECONDS: f64 = 21.0;

@@ -7,6 +7,7 @@
 mod folder;
 mod open;
 mod pace;
+mod producer;
 mod random;
 mod raw;
 mod readiness;
@@ -16,6 +17,7 @@ mod video;
 pub use folder::Folder;
 pub use open::{OpenOptions, open};
 pub use pace::Pace;
+pub use producer::{Outbound, Producer, ProducerOptions, shard_of};
 pub use raw::RawInput;
 pub use synthetic::{Synthetic, SyntheticOptions};
 pub use video::Video;

@@ -198,12 +198,13 @@ fn process(config: &Config, probe: Option<Probe>) -> ProcessSettings {
         frame_age_max: (queue.max_frame_age_ms > 0)
             .then(|| Duration::from_millis(queue.max_frame_age_ms)),
         cameras_max: config.engine.max_concurrent_streams,
-        cameras: config.cameras.iter().map(camera).collect::<HashMap<_, _>>(),
+        cameras: config.cameras.iter().map(camera_settings).collect::<HashMap<_, _>>(),
         probe,
     }
 }
 
-fn camera(camera: &crate::config::Camera) -> (String, CameraSettings) {
+/// What the processing stage needs of a camera's configuration, under the camera's name.
+pub fn camera_settings(camera: &crate::config::Camera) -> (String, CameraSettings) {
     let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     let regions = camera.roi_boxes.iter().map(|roi| {
         let region = RegionBox {
@@ -217,6 +218,13 @@ fn camera(camera: &crate::config::Camera) -> (String, CameraSettings) {
     #[allow(clippy::cast_possible_truncation)] // as above
     let quality_threshold = camera.quality_threshold.map(|threshold| threshold as f32);
     (camera.id.clone(), CameraSettings { regions: regions.collect(), quality_threshold })
+}
+
+/// The input streams of a configuration, in the order of their shards: where producers send.
+pub fn input_streams(config: &Config) -> Vec<String> {
+    let queue = &config.redis_queue;
+    let all = streams(&queue.input_queue, &queue.output_queue, queue.shards);
+    all.into_iter().map(|[input, ..]| input).collect()
 }
 
 /// The names of all streams. With one shard they are as configured; with more, each carries its
@@ -239,7 +247,7 @@ fn streams(input: &str, output: &str, shards: usize) -> Vec<[String; 3]> {
 fn cores(pin: &Pin, allowed: &[usize], readers: usize, workers: usize, committers: usize) -> Cores {
     let (list, all_fit) = match pin {
         Pin::Off => return Cores::default(),
-        Pin::Auto => (allowed.to_vec(), allowed.len() >= readers + workers + committers + 1),
+        Pin::Auto => (allowed.to_vec(), allowed.len() > readers + workers + committers),
         Pin::Cores(list) => (list.clone(), true),
     };
     if list.is_empty() {

@@ -37,7 +37,7 @@ impl Placement {
 /// Two neighbouring samples and the weight of the second, in 256ths.
 #[derive(Clone, Copy, Debug)]
 struct Tap {
-    at: usize,
+    at: u32,
     weight: u16,
 }
 
@@ -46,8 +46,7 @@ impl Tap {
     fn new(index: usize, from: usize, to: usize) -> Self {
         let centre = (index as f64 + 0.5) * from as f64 / to as f64 - 0.5;
         let centre = centre.clamp(0.0, (from - 1) as f64);
-        let at = centre as usize;
-        Tap { at, weight: ((centre - at as f64) * 256.0).round() as u16 }
+        Tap { at: centre as u32, weight: (centre.fract() * 256.0).round() as u16 }
     }
 
     fn mix(self, first: u8, second: u8) -> u8 {
@@ -110,28 +109,28 @@ impl Scaler {
         self.taps.extend((0..place.width).map(|x| Tap::new(x, source.width, place.width)));
         // One more sample, so that the second of a pair is always there.
         self.line.resize(source.width + 1, 0);
-        let (line, end) = self.line.split_at_mut(source.width);
         for y in 0..place.height {
+            let (line, end) = self.line.split_at_mut(source.width);
             let tap = Tap::new(y, source.height, place.height);
-            let upper = source.row(tap.at);
+            let above = tap.at as usize;
+            let upper = source.row(above);
             if tap.weight == 0 {
                 line.copy_from_slice(upper);
             } else {
-                let lower = source.row((tap.at + 1).min(source.height - 1));
+                let lower = source.row((above + 1).min(source.height - 1));
                 for (out, (&a, &b)) in line.iter_mut().zip(upper.iter().zip(lower)) {
                     *out = tap.mix(a, b);
                 }
             }
             end[0] = line[source.width - 1];
             let row = &mut out[(place.y + y) * stride + place.x..][..place.width];
+            if place.width == source.width {
+                row.copy_from_slice(line);
+                continue;
+            }
             for (out, tap) in row.iter_mut().zip(&self.taps) {
-                // `at + 1` is within the line and its extra sample.
-                let (first, second) = if tap.at + 1 < line.len() {
-                    (line[tap.at], line[tap.at + 1])
-                } else {
-                    (line[tap.at], end[0])
-                };
-                *out = tap.mix(first, second);
+                let pair = &self.line[tap.at as usize..][..2];
+                *out = tap.mix(pair[0], pair[1]);
             }
         }
     }

@@ -4,11 +4,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{Cmd, Connection, FromRedisValue, RedisError, Value, cmd};
 
-use super::Address;
+use super::{Address, DEAD_LETTER_FIELDS};
 use crate::base::Fault;
 use crate::frame::EntryId;
+
+const REPLAY: &str = include_str!("replay.lua");
 
 /// A client for administrative commands.
 pub struct Control {
@@ -221,6 +224,113 @@ impl Control {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect())
     }
+}
+
+/// An entry as the control plane reads it: its id and its fields.
+pub type Record = (EntryId, HashMap<String, Vec<u8>>);
+
+impl Control {
+    /// The last `count` entries of a stream, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn latest(&mut self, stream: &str, count: usize) -> Result<Vec<Record>, Fault> {
+        let mut command = cmd("XREVRANGE");
+        command.arg(stream).arg("+").arg("-").arg("COUNT").arg(count);
+        let reply: StreamRangeReply = self.run("XREVRANGE", &command)?;
+        let mut records = records(reply.ids);
+        records.reverse();
+        Ok(records)
+    }
+
+    /// Up to `count` entries after `after`, the oldest first; waits for up to `block` if there is
+    /// none yet. `block` must be shorter than the limit on answers.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn after(
+        &mut self,
+        stream: &str,
+        after: EntryId,
+        count: usize,
+        block: Duration,
+    ) -> Result<Vec<Record>, Fault> {
+        let mut command = cmd("XREAD");
+        command.arg("COUNT").arg(count).arg("BLOCK").arg(block.as_millis().max(1).to_string());
+        command.arg("STREAMS").arg(stream).arg(after.to_string());
+        let reply: Option<StreamReadReply> = self.run("XREAD", &command)?;
+        let streams = reply.map(|reply| reply.keys).unwrap_or_default();
+        Ok(streams.into_iter().flat_map(|stream| records(stream.ids)).collect())
+    }
+
+    /// Up to `count` entries from `first` on, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn range(
+        &mut self,
+        stream: &str,
+        first: EntryId,
+        count: usize,
+    ) -> Result<Vec<Record>, Fault> {
+        let mut command = cmd("XRANGE");
+        command.arg(stream).arg(first.to_string()).arg("+").arg("COUNT").arg(count);
+        let reply: StreamRangeReply = self.run("XRANGE", &command)?;
+        Ok(records(reply.ids))
+    }
+
+    /// Puts a dead letter back into the stream it came from and removes it, in one step; `None`
+    /// if there is no such dead letter.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn replay(
+        &mut self,
+        dead_letters: &str,
+        input: &str,
+        id: EntryId,
+    ) -> Result<Option<String>, Fault> {
+        let mut command = cmd("EVAL");
+        command.arg(REPLAY).arg(2).arg(dead_letters).arg(input).arg(id.to_string());
+        self.run("EVAL", command.arg(DEAD_LETTER_FIELDS.len()))
+    }
+
+    /// Removes an entry; says whether there was one.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn delete(&mut self, stream: &str, id: EntryId) -> Result<bool, Fault> {
+        self.run("XDEL", cmd("XDEL").arg(stream).arg(id.to_string()))
+    }
+
+    /// The value of a configuration parameter; `None` if the server does not say.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn setting(&mut self, name: &str) -> Result<Option<String>, Fault> {
+        let all: HashMap<String, String> =
+            self.run("CONFIG GET", cmd("CONFIG").arg("GET").arg(name))?;
+        Ok(all.into_values().next())
+    }
+
+    /// The type of a key: `stream`, `none` if there is none, or something else.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn kind(&mut self, key: &str) -> Result<String, Fault> {
+        self.run("TYPE", cmd("TYPE").arg(key))
+    }
+}
+
+fn records(ids: Vec<StreamId>) -> Vec<Record> {
+    let fields = |map: HashMap<String, Value>| {
+        map.into_iter()
+            .filter_map(|(name, value)| Some((name, Vec::<u8>::from_redis_value(value).ok()?)))
+            .collect()
+    };
+    ids.into_iter()
+        .filter_map(|entry| Some((EntryId::parse(entry.id.as_bytes())?, fields(entry.map))))
+        .collect()
 }
 
 fn group_state(fields: &HashMap<String, Value>) -> GroupState {

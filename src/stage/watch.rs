@@ -1,6 +1,7 @@
 //! Housekeeping beside the stages: how the queues stand, and trimming what everybody has done
 //! with. Nothing here is on a frame's way.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,15 @@ use parking_lot::Mutex;
 use super::retry::Attempts;
 use crate::base::{Fault, Stop};
 use crate::frame::EntryId;
+use crate::metrics::clock::Tick;
+use crate::metrics::{Conservation, Metrics};
 use crate::redis::{Address, Control, GroupState};
 
 /// How often queues are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// Looks over which rates are taken.
+const RATE_LOOKS: usize = 10;
 
 /// What the watcher needs to know.
 #[derive(Clone, Debug)]
@@ -45,7 +51,7 @@ pub struct QueueState {
 }
 
 /// How the queues stand, as of the last look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Queues {
     /// Frames to be read.
     pub input: QueueState,
@@ -53,6 +59,19 @@ pub struct Queues {
     pub output: QueueState,
     /// Refused frames.
     pub dead_letter: QueueState,
+    /// Of the last ten seconds.
+    pub rates: Rates,
+}
+
+/// Frames per second over the last ten seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Entries read.
+    pub read: f64,
+    /// Results stored.
+    pub out: f64,
+    /// Dead letters stored.
+    pub dead_lettered: f64,
 }
 
 /// The watcher, ready to run.
@@ -60,33 +79,67 @@ pub struct Queues {
 pub struct Watcher {
     settings: WatchSettings,
     queues: Arc<Mutex<Queues>>,
+    metrics: Arc<Metrics>,
     stop: Stop,
+    /// The account at the last looks, the oldest first.
+    past: VecDeque<(Tick, Conservation)>,
 }
 
 impl Watcher {
     /// A watcher that keeps `queues` up to date.
-    pub fn new(settings: WatchSettings, queues: Arc<Mutex<Queues>>, stop: Stop) -> Watcher {
-        Watcher { settings, queues, stop }
+    pub fn new(
+        settings: WatchSettings,
+        queues: Arc<Mutex<Queues>>,
+        metrics: Arc<Metrics>,
+        stop: Stop,
+    ) -> Watcher {
+        let past = VecDeque::with_capacity(RATE_LOOKS + 1);
+        Watcher { settings, queues, metrics, stop, past }
     }
 
     /// Watches until draining begins.
     ///
     /// # Errors
     /// [`Fault::Unusable`] if the address cannot be used; a server that is away is waited for.
-    pub fn run(self) -> Result<(), Fault> {
+    pub fn run(mut self) -> Result<(), Fault> {
         let mut control = Control::new(&self.settings.address, self.settings.timeout)?;
         let mut attempts = Attempts::new("watching the queues");
         loop {
+            let rates = self.rates();
             match self.look(&mut control) {
                 Ok(queues) => {
                     attempts.succeeded();
-                    *self.queues.lock() = queues;
+                    *self.queues.lock() = Queues { rates, ..queues };
                 }
-                Err(fault) => attempts.failed(&fault),
+                Err(fault) => {
+                    attempts.failed(&fault);
+                    self.queues.lock().rates = rates;
+                }
             }
             if self.stop.sleep(PERIOD) {
                 return Ok(());
             }
+        }
+    }
+
+    fn rates(&mut self) -> Rates {
+        self.past.push_back((Tick::now(), self.metrics.ledger.read()));
+        if self.past.len() > RATE_LOOKS + 1 {
+            self.past.pop_front();
+        }
+        let (Some((first, before)), Some((last, now))) = (self.past.front(), self.past.back())
+        else {
+            return Rates::default();
+        };
+        let seconds = last.since(*first).as_secs_f64();
+        #[allow(clippy::cast_precision_loss)] // frames of ten seconds
+        let rate = |now: u64, before: u64| {
+            if seconds > 0.0 { (now - before) as f64 / seconds } else { 0.0 }
+        };
+        Rates {
+            read: rate(now.read, before.read),
+            out: rate(now.out, before.out),
+            dead_lettered: rate(now.dead_lettered, before.dead_lettered),
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::CameraSettings;
 use super::gate::Gate;
 use super::second_half::Arrived;
-use super::{CameraSettings, ProcessSettings};
 use crate::analysis::Background;
 use crate::metrics::clock::unix_seconds;
 use crate::metrics::{Counter, Metrics};
@@ -19,7 +19,7 @@ const ACTIVE_SECONDS: f64 = 10.0;
 /// One camera.
 pub(super) struct Camera {
     pub(super) id: String,
-    pub(super) settings: CameraSettings,
+    settings: Mutex<Arc<CameraSettings>>,
     /// The number of the next frame read; only the dispatcher takes one.
     pub(super) tickets: AtomicU64,
     /// Held while frames pass, so that they also reach the committer in order.
@@ -81,6 +81,11 @@ pub(super) enum Ended {
 }
 
 impl Camera {
+    /// What is configured for it now.
+    pub(super) fn settings(&self) -> Arc<CameraSettings> {
+        Arc::clone(&self.settings.lock())
+    }
+
     pub(super) fn note(&self, ended: Ended) {
         let mut status = self.status.lock();
         match ended {
@@ -109,16 +114,26 @@ impl Camera {
 /// frame of it is still in work.
 pub struct Cameras {
     by_id: Mutex<HashMap<String, Arc<Camera>>>,
+    configured: Mutex<HashMap<String, Arc<CameraSettings>>>,
     limit: usize,
     clock: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
 impl Cameras {
-    /// Room for `limit` cameras.
-    pub fn new(limit: usize, metrics: Arc<Metrics>) -> Arc<Cameras> {
+    /// Room for `limit` cameras, some of which are configured.
+    pub fn new(
+        limit: usize,
+        configured: &HashMap<String, CameraSettings>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Cameras> {
+        let configured = configured
+            .iter()
+            .map(|(id, settings)| (id.clone(), Arc::new(settings.clone())))
+            .collect();
         Arc::new(Cameras {
             by_id: Mutex::new(HashMap::new()),
+            configured: Mutex::new(configured),
             limit: limit.max(1),
             clock: AtomicU64::new(0),
             metrics,
@@ -126,7 +141,7 @@ impl Cameras {
     }
 
     /// The camera of that name, known or new.
-    pub(super) fn get(&self, id: &str, settings: &ProcessSettings) -> Arc<Camera> {
+    pub(super) fn get(&self, id: &str) -> Arc<Camera> {
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         let mut by_id = self.by_id.lock();
         if let Some(camera) = by_id.get(id) {
@@ -146,7 +161,7 @@ impl Cameras {
         }
         let camera = Arc::new(Camera {
             id: id.to_owned(),
-            settings: settings.cameras.get(id).cloned().unwrap_or_default(),
+            settings: Mutex::new(self.configured.lock().get(id).cloned().unwrap_or_default()),
             tickets: AtomicU64::new(0),
             past: Mutex::default(),
             status: Mutex::default(),
@@ -154,6 +169,15 @@ impl Cameras {
         });
         by_id.insert(id.to_owned(), Arc::clone(&camera));
         camera
+    }
+
+    /// Configures a camera, from its next frame on.
+    pub fn configure(&self, id: &str, settings: CameraSettings) {
+        let settings = Arc::new(settings);
+        self.configured.lock().insert(id.to_owned(), Arc::clone(&settings));
+        if let Some(camera) = self.by_id.lock().get(id) {
+            *camera.settings.lock() = settings;
+        }
     }
 
     /// The figures of every camera kept, by name.

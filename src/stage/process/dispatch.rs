@@ -95,7 +95,7 @@ impl Dispatcher {
         let in_data = entry.and_then(|entry| entry.data()).and_then(wire::camera_of);
         let beside = || entry.and_then(|entry| entry.side_text("camera_id"));
         let id = in_data.as_deref().or_else(beside).unwrap_or_default();
-        self.cameras.get(id, &self.shared.settings)
+        self.cameras.get(id)
     }
 
     /// What is decided without looking at the frame.

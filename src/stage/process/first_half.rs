@@ -12,7 +12,7 @@ use super::{AnalysisSettings, Shared};
 use crate::analysis;
 use crate::base::threads::panic_message;
 use crate::base::{Reason, Reject, Stage};
-use crate::frame::{Discard, Entry, RawFrame, Receipt, Verdict, View};
+use crate::frame::{Discard, Entry, Planes, RawFrame, Receipt, Verdict, View};
 use crate::image::{self, Bounds, Encoder, Format, Needs, Scaler, Source, Target};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Timer};
@@ -74,6 +74,7 @@ fn process(
     let Worker { decoder, encoder, scaler, unpacked, picture, scaled, coded, recorder } = worker;
     let settings = &shared.settings;
     let began = Tick::now();
+    work.camera = camera.settings();
 
     // Decode.
     let data = data_of(entry)?;
@@ -95,7 +96,7 @@ fn process(
     recorder.record(Timer::Stage(Stage::Decode), decoded.since(began));
 
     // Analyse.
-    analyse(settings.analysis, work, &view, camera)?;
+    analyse(settings.analysis, work, &view)?;
     let analysed = Tick::now();
     recorder.record(Timer::Stage(Stage::Analyse), analysed.since(decoded));
     if shared.is_too_old(receipt) {
@@ -166,7 +167,7 @@ fn process(
         original,
         settings.ml_image.then_some(ml_image),
         settings.thumbnail.then_some(thumbnail),
-        GROWTH + GROWTH_PER_REGION * camera.settings.regions.len(),
+        GROWTH + GROWTH_PER_REGION * work.camera.regions.len(),
         &shared.pool,
     ));
     recorder.record(Timer::Serialization, encoded.elapsed().max(Duration::from_micros(1)));
@@ -255,7 +256,6 @@ fn analyse(
     settings: Option<AnalysisSettings>,
     work: &mut Work,
     view: &View<'_>,
-    camera: &Camera,
 ) -> Result<(), Verdict> {
     let (Some(settings), Some(planes)) = (settings, view.planes) else { return Ok(()) };
     let luma = planes.luma();
@@ -271,9 +271,9 @@ fn analyse(
         noise_level: quality.noise_level,
     });
     let mut traffic = message.traffic_features.take().unwrap_or_default();
-    set(&mut traffic, &stats, planes);
+    set(&mut traffic, &stats, view, planes);
     message.traffic_features = Some(traffic);
-    for (label, region) in &camera.settings.regions {
+    for (label, region) in &work.camera.regions {
         message.roi_features.push(wire::proto::RoiAnalysis {
             roi_id: label.clone(),
             brightness: analysis::region_luma(luma, region),
@@ -284,7 +284,7 @@ fn analyse(
             ..Default::default()
         });
     }
-    let threshold = camera.settings.quality_threshold.unwrap_or(settings.quality_threshold);
+    let threshold = work.camera.quality_threshold.unwrap_or(settings.quality_threshold);
     message.validation_passed = quality.quality_score >= threshold;
     if settings.drop_below_threshold && !message.validation_passed {
         return Err(Verdict::Discard(Discard::BelowThreshold));
@@ -292,8 +292,18 @@ fn analyse(
     Ok(())
 }
 
-fn set(traffic: &mut TrafficFeatures, stats: &analysis::LumaStats, planes: &crate::frame::Planes) {
-    let lighting = analysis::lighting(analysis::mean_value(planes)).name();
+/// Lighting and weather. Where there are RGB pixels they are exact; planes have lost a little.
+fn set(
+    traffic: &mut TrafficFeatures,
+    stats: &analysis::LumaStats,
+    view: &View<'_>,
+    planes: &Planes,
+) {
+    let value = match view.interleaved {
+        Some(rgb) if view.channels == 3 => analysis::mean_value_rgb(rgb, view.width, view.height),
+        _ => analysis::mean_value(planes),
+    };
+    let lighting = analysis::lighting(value).name();
     let weather = analysis::weather(stats.mean_luma, stats.std_luma).name();
     for (text, name) in
         [(&mut traffic.lighting_conditions, lighting), (&mut traffic.weather_conditions, weather)]

@@ -39,7 +39,7 @@ fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived
     let Arrived { receipt, shard, mut slot, verdict } = arrived;
     let verdict = verdict.unwrap_or_else(|| {
         let work = &mut *slot;
-        let attempt = AssertUnwindSafe(|| complete(shared, camera, background, work, &receipt));
+        let attempt = AssertUnwindSafe(|| complete(shared, background, work, &receipt));
         catch_unwind(attempt).unwrap_or_else(|payload| {
             *background = Background::new();
             let detail = panic_message(&*payload);
@@ -70,7 +70,6 @@ fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived
 /// Completes the message and writes it behind its pictures.
 fn complete(
     shared: &Shared,
-    camera: &Camera,
     background: &mut Background,
     work: &mut Work,
     receipt: &Receipt,
@@ -89,8 +88,7 @@ fn complete(
         traffic.congestion_level.push_str(analysis::congestion(activity.density.into()).name());
         let about = &work.composer.original;
         let size = [about.width, about.height].map(|side| usize::try_from(side).unwrap_or(0));
-        for ((_, region), figures) in camera.settings.regions.iter().zip(&mut message.roi_features)
-        {
+        for ((_, region), figures) in work.camera.regions.iter().zip(&mut message.roi_features) {
             figures.density = background.region_density(region, size[0], size[1]);
             figures.congestion.clear();
             figures.congestion.push_str(analysis::congestion(figures.density.into()).name());

@@ -1,10 +1,12 @@
 //! What a worker keeps from frame to frame, and what a slot carries along with its frame.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::CameraSettings;
 use crate::analysis::Reduced;
 use crate::base::Fault;
 use crate::frame::Planes;
@@ -23,6 +25,8 @@ pub struct Work {
     pub(super) draft: Option<Draft>,
     /// From the input entry; empty if there was none.
     pub(super) traceparent: String,
+    /// What was configured for the camera when work on the frame began.
+    pub(super) camera: Arc<CameraSettings>,
 }
 
 impl fmt::Debug for Work {

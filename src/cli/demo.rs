@@ -1,0 +1,304 @@
+//! `framepress demo`: the whole system on one machine, and a report of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::report::{Report, bytes};
+use super::signals::SignalWatch;
+use super::size::Size;
+use super::{Common, Failure};
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Stop};
+use crate::camera::{
+    Outbound, Pace, Producer, ProducerOptions, Source, Still, Synthetic, SyntheticOptions,
+};
+use crate::config::{Config, HostPort};
+use crate::engine::{Engine, Hooks, View};
+use crate::http::Listener;
+use crate::image::{self, Format};
+use crate::metrics::Timer;
+use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
+
+/// How often the progress line is renewed on a terminal, and a line is printed on a pipe.
+const TICK: Duration = Duration::from_millis(100);
+const TICKS_PER_LINE: u64 = 50;
+
+/// Most bytes of frames that wait in Redis: cameras that find more there skip a frame, as real
+/// ones do.
+const BACKLOG_BYTES_MAX: u64 = 256 << 20;
+
+/// After the cameras have stopped: longest wait for the last results.
+const LAST_RESULTS_LIMIT: Duration = Duration::from_secs(10);
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress demo\n  \
+    framepress demo --seconds 60 --cameras 8 --size 1920x1080 --fps 10 --report report.json")]
+pub(super) struct DemoArgs {
+    #[command(flatten)]
+    common: Common,
+    /// How long the cameras film
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// How many cameras
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    cameras: u32,
+    /// Size of the frames
+    #[arg(long, value_name = "WxH", default_value = "640x480")]
+    size: Size,
+    /// Frames per second of each camera
+    #[arg(long, value_name = "F", default_value_t = 15.0)]
+    fps: f64,
+    /// Write the report to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Seed of the cameras' road
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+/// What the cameras have done so far.
+#[derive(Debug, Default)]
+struct Filmed {
+    sent: AtomicU64,
+    skipped: AtomicU64,
+}
+
+pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
+    if !(args.fps > 0.0 && args.fps <= 1000.0) {
+        return Err(Failure::Usage("--fps: valid: more than 0, at most 1000".into()));
+    }
+    let config = configuration(args)?;
+    let stop = Stop::default();
+    let cameras_stop = Stop::default();
+    let signals = SignalWatch::start(&cameras_stop)?;
+    let listener = listen(&config)?;
+    let engine = Engine::start(&config, Hooks::default(), stop.clone())?;
+    let view = engine.view().clone();
+    println!(
+        "{} cameras, {} at {} frames/s each, for {} s, through Redis at {}",
+        args.cameras, args.size, args.fps, args.seconds, view.address
+    );
+    let ended = Stop::default();
+    let server = match listener {
+        Some(listener) => {
+            println!("statistics: http://{}/api/v1/system/metrics", listener.addr());
+            let token = config.stats.token.clone();
+            Some(listener.serve(view.clone(), token, &stop, ended.clone())?)
+        }
+        None => None,
+    };
+
+    let filmed = Arc::new(Filmed::default());
+    let scenes = paint_scenes(args)?;
+    let began = Tick::now();
+    let cameras = start_cameras(args, scenes, &config, &view, &filmed, &cameras_stop)?;
+    watch(args, &view, &filmed, &cameras_stop, &stop, began);
+    cameras_stop.drain();
+    let mut camera_fault = None;
+    for camera in cameras {
+        if let Err(fault) = camera.join() {
+            camera_fault.get_or_insert(fault);
+        }
+    }
+    wait_for_last_results(&view, &filmed, &stop);
+    let report = Report::take(&view, &config, began);
+    stop.drain();
+    let end = engine.wait();
+    ended.drain();
+    drop(server);
+    drop(signals);
+    if let Some(fault) = camera_fault {
+        return Err(fault.into());
+    }
+    end?;
+
+    println!("\n{}", report.to_text());
+    let skipped = filmed.skipped.load(Ordering::Relaxed);
+    if skipped > 0 {
+        println!("  the cameras skipped {skipped} frames because this machine did not keep up\n");
+    }
+    if let Some(path) = &args.report {
+        report.write(path)?;
+        println!("report written to {}", path.display());
+    }
+    if !report.is_complete() {
+        let text = "not every frame came through; see the report above".to_owned();
+        return Err(Fault::Unusable(text).into());
+    }
+    Ok(())
+}
+
+/// As configured, but with a private server unless one is named, and without keeping what has
+/// been processed: the demo leaves nothing behind.
+fn configuration(args: &DemoArgs) -> Result<Config, Failure> {
+    let mut loader = args.common.quiet(args.common.loader());
+    let named = args.common.redis_url.is_some() || std::env::var_os("REDIS_QUEUE__URL").is_some();
+    if !named && args.common.config.is_none() {
+        loader = loader.flag("redis_queue.url", "embedded://");
+    }
+    loader = loader.flag("redis_queue.retention", "delete");
+    // Streams of its own on a server that others use as well.
+    let run_id = unix_millis();
+    loader = loader
+        .flag("redis_queue.input_queue", format!("framepress_demo:{run_id}:in"))
+        .flag("redis_queue.output_queue", format!("framepress_demo:{run_id}:out"));
+    Ok(args.common.load(loader)?.config)
+}
+
+/// The configured address; where that is taken, any free port, for this is only a demo.
+fn listen(config: &Config) -> Result<Option<Listener>, Fault> {
+    let Some(addr) = &config.stats.addr else { return Ok(None) };
+    Listener::bind(addr)
+        .or_else(|_| Listener::bind(&HostPort { port: 0, ..addr.clone() }))
+        .map(Some)
+}
+
+/// Painting a scene takes up to a second; nobody films until all are ready.
+fn paint_scenes(args: &DemoArgs) -> Result<Vec<Synthetic>, Fault> {
+    let Size { width, height } = args.size;
+    let (fps, seed) = (args.fps, args.seed);
+    (0..args.cameras)
+        .map(|camera| Synthetic::new(SyntheticOptions { width, height, fps, seed, camera }))
+        .collect()
+}
+
+fn start_cameras(
+    args: &DemoArgs,
+    scenes: Vec<Synthetic>,
+    config: &Config,
+    view: &View,
+    filmed: &Arc<Filmed>,
+    stop: &Stop,
+) -> Result<Vec<Running>, Fault> {
+    let frame_bytes = u64::from(args.size.width) * u64::from(args.size.height) * 3;
+    let backlog_max = (BACKLOG_BYTES_MAX / frame_bytes.max(1)).max(u64::from(args.cameras) * 2);
+    (1..)
+        .zip(scenes)
+        .map(|(number, mut scene)| {
+            let options = ProducerOptions {
+                address: view.address.clone(),
+                streams: view.plan.streams.iter().map(|[input, ..]| input.clone()).collect(),
+                length_max: 0,
+                timeout: Duration::from_secs(config.redis_queue.timeout),
+                retry: true,
+            };
+            let mut producer = Producer::connect(options, stop)?;
+            let (filmed, stop, fps) = (Arc::clone(filmed), stop.clone(), args.fps);
+            let view = view.clone();
+            let identity = Identity { role: Role::Camera, index: number, core: None };
+            threads::spawn(identity, &stop.clone(), move || {
+                film(&mut scene, &mut producer, number, fps, backlog_max, &view, &filmed, &stop)
+            })
+        })
+        .collect()
+}
+
+#[allow(clippy::too_many_arguments)] // one call, one thread's whole world
+fn film(
+    scene: &mut Synthetic,
+    producer: &mut Producer,
+    number: usize,
+    fps: f64,
+    backlog_max: u64,
+    view: &View,
+    filmed: &Filmed,
+    stop: &Stop,
+) -> Result<(), Fault> {
+    let camera_id = format!("camera-{number}");
+    let pace = Pace::new(fps);
+    let began = Tick::now();
+    let mut still = Still::default();
+    for frame in 0.. {
+        if pace.as_ref().is_some_and(|pace| stop.sleep(pace.wait(frame, began.elapsed())))
+            || stop.is_draining()
+            || !scene.next(&mut still)?
+        {
+            break;
+        }
+        let account = view.metrics.ledger.read();
+        let done = account.read - account.in_flight;
+        if filmed.sent.load(Ordering::Relaxed).saturating_sub(done) > backlog_max {
+            filmed.skipped.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        let picture = image::Source {
+            format: Format::Raw,
+            width: still.width,
+            height: still.height,
+            channels: still.channels,
+            bytes: &still.bytes,
+        };
+        let frame_id = format!("{camera_id}-{frame:06}");
+        producer.send(&Outbound {
+            frame_id: &frame_id,
+            camera_id: &camera_id,
+            timestamp: unix_seconds(),
+            picture,
+            quality: 0,
+        })?;
+        filmed.sent.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Shows how it goes until the time is over or somebody has had enough.
+fn watch(
+    args: &DemoArgs,
+    view: &View,
+    filmed: &Filmed,
+    cameras_stop: &Stop,
+    stop: &Stop,
+    began: Tick,
+) {
+    let whole = Duration::from_secs(args.seconds);
+    let bar = ProgressBar::new(args.seconds * 10);
+    let on_terminal = !bar.is_hidden();
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {elapsed}/{prefix}  {msg}") {
+        bar.set_style(style);
+    }
+    bar.set_prefix(format!("{} s", args.seconds));
+    let mut ticks = 0;
+    while began.elapsed() < whole && !stop.is_draining() {
+        if cameras_stop.sleep(TICK.min(whole.saturating_sub(began.elapsed()))) {
+            break;
+        }
+        ticks += 1;
+        let account = view.metrics.ledger.read();
+        let latency = view.metrics.distribution(Timer::EndToEnd);
+        let line = format!(
+            "{} sent, {} out, p99 {:.1} ms, {} in work",
+            filmed.sent.load(Ordering::Relaxed),
+            account.out,
+            latency.quantile_ms(0.99),
+            bytes(view.pool.usage().leased_bytes as u64),
+        );
+        if on_terminal {
+            bar.set_position(ticks);
+            bar.set_message(line);
+        } else if ticks % TICKS_PER_LINE == 0 {
+            println!("{:5.1} s  {line}", began.elapsed().as_secs_f64());
+        }
+    }
+    bar.finish_and_clear();
+}
+
+fn wait_for_last_results(view: &View, filmed: &Filmed, stop: &Stop) {
+    let began = Tick::now();
+    let sent = filmed.sent.load(Ordering::Relaxed);
+    while began.elapsed() < LAST_RESULTS_LIMIT {
+        let account = view.metrics.ledger.read();
+        if account.read >= sent && account.in_flight == 0 {
+            break;
+        }
+        if stop.sleep(Duration::from_millis(5)) {
+            break;
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! `framepress ingest`: frames into the input stream.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::signals::SignalWatch;
+use super::size::Size;
+use super::{Common, Failure};
+use crate::base::{Fault, Reject, Stop};
+use crate::camera::{self, Coding, OpenOptions, Outbound, Pace, Producer, ProducerOptions, Still};
+use crate::config::Config;
+use crate::engine;
+use crate::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
+use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
+
+/// Arguments of `ingest`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress ingest --camera cam1 --source traffic.mp4\n  \
+    framepress ingest --camera cam1 --source rtsp://camera.local/stream --format jpeg\n  \
+    framepress ingest --camera cam1 --source synthetic --size 1280x720 --fps 10 --limit 100\n  \
+    ffmpeg -i in.mkv -f rawvideo -pix_fmt rgb24 - | framepress ingest --camera cam1 --source - --size 640x480")]
+pub(super) struct IngestArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Name of the camera the frames belong to
+    #[arg(long, value_name = "ID")]
+    camera: String,
+    /// A video file or RTSP/HTTP URL (through ffmpeg), a folder of images, `synthetic`, or `-` for
+    /// raw RGB on standard input
+    #[arg(long, value_name = "SRC")]
+    source: String,
+    /// Frames per second; 0 for as fast as Redis takes them [default: the source's own rate]
+    #[arg(long, value_name = "F")]
+    fps: Option<f64>,
+    /// Begin anew at the end of a file or folder
+    #[arg(long = "loop")]
+    repeat: bool,
+    /// Stop after so many frames
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// How pictures are sent [default: raw, and image files as they are]
+    #[arg(long, value_enum)]
+    format: Option<SendFormat>,
+    /// Size of the frames: needed for raw input; scales a video
+    #[arg(long, value_name = "WxH")]
+    size: Option<Size>,
+    /// Trim the input stream to about so many entries; 0 for never
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    max_length: u64,
+    /// Seed of the synthetic camera
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Formats frames can be sent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SendFormat {
+    Raw,
+    Jpeg,
+    Webp,
+    Png,
+}
+
+impl SendFormat {
+    fn format(self) -> Format {
+        match self {
+            SendFormat::Raw => Format::Raw,
+            SendFormat::Jpeg => Format::Jpeg,
+            SendFormat::Webp => Format::Webp,
+            SendFormat::Png => Format::Png,
+        }
+    }
+}
+
+pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
+    if args.camera.is_empty() {
+        return Err(Failure::Usage("--camera needs a name".into()));
+    }
+    if args.fps.is_some_and(|fps| !(0.0..=10_000.0).contains(&fps)) {
+        return Err(Failure::Usage("--fps: valid: 0 to 10000 frames per second".into()));
+    }
+    if args.source == "-" && args.size.is_none() {
+        let text = "raw RGB on standard input needs the size of its frames: --size 640x480";
+        return Err(Failure::Usage(text.into()));
+    }
+    let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
+    let stop = Stop::default();
+    let _signals = SignalWatch::start(&stop)?;
+
+    let options = OpenOptions {
+        size: args.size.map(|size| (size.width, size.height)),
+        fps: args.fps.filter(|fps| *fps > 0.0),
+        seed: args.seed,
+        camera: 0,
+        loop_: args.repeat,
+        stop: stop.clone(),
+    };
+    let mut source = camera::open(&args.source, &options)?;
+    let rate = args.fps.or(source.fps()).unwrap_or(0.0);
+    let pace = Pace::new(rate);
+    let (address, _embedded) = engine::find_server(&config.redis_queue.url, &stop)?;
+    let streams = engine::input_streams(&config);
+    let producer_options = ProducerOptions {
+        address,
+        streams,
+        length_max: args.max_length,
+        timeout: Duration::from_secs(config.redis_queue.timeout),
+        retry: config.redis_queue.retry_on_failure,
+    };
+    let mut producer = Producer::connect(producer_options, &stop)?;
+    let mut coder = Coder::new(&config, args.format.map(SendFormat::format))?;
+
+    let total = match (args.limit, source.frames()) {
+        (Some(limit), Some(frames)) if !args.repeat => Some(limit.min(frames)),
+        (Some(limit), _) => Some(limit),
+        (None, frames) => frames.filter(|_| !args.repeat),
+    };
+    let bar = progress(total);
+    let run_id = unix_millis();
+    let began = Tick::now();
+    let mut still = Still::default();
+    let mut sent = 0_u64;
+    while args.limit.is_none_or(|limit| sent < limit) && !stop.is_draining() {
+        if !source.next(&mut still)? {
+            break;
+        }
+        if pace.as_ref().is_some_and(|pace| stop.sleep(pace.wait(sent, began.elapsed()))) {
+            break;
+        }
+        let (picture, quality) = coder
+            .code(&still)
+            .map_err(|reject| Fault::Unusable(format!("frame {sent} of the source: {reject}")))?;
+        let frame_id = format!("{}-{run_id}-{sent:06}", args.camera);
+        let frame = Outbound {
+            frame_id: &frame_id,
+            camera_id: &args.camera,
+            timestamp: unix_seconds(),
+            picture,
+            quality,
+        };
+        producer.send(&frame)?;
+        sent += 1;
+        bar.set_position(sent);
+    }
+    bar.finish_and_clear();
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{sent} frames of {} sent in {seconds:.1} s", args.camera);
+    Ok(())
+}
+
+fn progress(total: Option<u64>) -> ProgressBar {
+    let bar = match total {
+        Some(total) => ProgressBar::new(total),
+        None => ProgressBar::no_length(),
+    };
+    let template = if total.is_some() {
+        "{bar:40} {pos}/{len} frames  {per_sec}  {eta} left"
+    } else {
+        "{spinner} {pos} frames  {per_sec}"
+    };
+    // The template is constant; a fault in it would only cost the bar its looks.
+    let style = ProgressStyle::with_template(template);
+    if let Ok(style) = style { bar.with_style(style) } else { bar }
+}
+
+/// Brings pictures into the form they are sent in.
+struct Coder {
+    format: Option<Format>,
+    quality: u8,
+    webp_method: u8,
+    decoder: Decoder,
+    encoder: Encoder,
+    picture: Picture,
+    coded: Vec<u8>,
+}
+
+impl Coder {
+    fn new(config: &Config, format: Option<Format>) -> Result<Coder, Fault> {
+        Ok(Coder {
+            format,
+            quality: config.redis_queue.compression_quality,
+            webp_method: config.redis_queue.webp_method,
+            decoder: Decoder::new(Bounds { pixels_max: config.limits.max_pixels })?,
+            encoder: Encoder::new()?,
+            picture: Picture::default(),
+            coded: Vec::new(),
+        })
+    }
+
+    fn code<'a>(&'a mut self, still: &'a Still) -> Result<(Source<'a>, i32), Reject> {
+        let format = match still.coding {
+            Coding::Rgb | Coding::Gray => Format::Raw,
+            Coding::File => Format::sniff(&still.bytes)
+                .ok_or_else(|| Reject::undecodable("not a JPEG, PNG or WebP file"))?,
+        };
+        let found = Source {
+            format,
+            width: still.width,
+            height: still.height,
+            channels: still.channels,
+            bytes: &still.bytes,
+        };
+        let wanted = self.format.unwrap_or(format);
+        if wanted == format {
+            return Ok((found, 0));
+        }
+        let needs = Needs { planes: false, interleaved: true };
+        let view = self.decoder.decode(&found, needs, &mut self.picture)?;
+        let side = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        let (width, height, channels) = (side(view.width), side(view.height), side(view.channels));
+        let target =
+            Target { format: wanted, quality: self.quality, webp_method: self.webp_method };
+        self.encoder.encode(&view, &target, &mut self.coded)?;
+        let quality = match wanted {
+            Format::Jpeg | Format::Webp => self.quality.into(),
+            Format::Png | Format::Raw => 0,
+        };
+        Ok((Source { format: wanted, width, height, channels, bytes: &self.coded }, quality))
+    }
+}

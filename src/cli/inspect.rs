@@ -1,0 +1,263 @@
+//! `framepress inspect`: processed frames as a person would read them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use prost::Message;
+use serde_json::json;
+
+use super::report::bytes;
+use super::signals::SignalWatch;
+use super::{Common, Failure};
+use crate::base::{Fault, Stop};
+use crate::engine;
+use crate::frame::EntryId;
+use crate::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
+use crate::redis::{Control, Record};
+use crate::wire::proto::{ImageData, ProcessedFrame};
+
+/// How long one look at the stream waits for news.
+const BLOCK: Duration = Duration::from_millis(500);
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress inspect --count 20\n  \
+    framepress inspect --follow --json\n  \
+    framepress inspect --count 5 --save pictures")]
+pub(super) struct InspectArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The stream to read [default: the configured output stream]
+    #[arg(long, value_name = "S")]
+    stream: Option<String>,
+    /// How many of the latest frames
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    count: usize,
+    /// Go on with new frames until stopped
+    #[arg(long)]
+    follow: bool,
+    /// Save the pictures into this folder
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+    /// One JSON object per line instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
+    let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
+    let stop = Stop::default();
+    let _signals = SignalWatch::start(&stop)?;
+    let (address, _embedded) = engine::find_server(&config.redis_queue.url, &stop)?;
+    let timeout = Duration::from_secs(config.redis_queue.timeout).max(4 * BLOCK);
+    let mut control = Control::new(&address, timeout)?;
+    let stream = args.stream.clone().unwrap_or_else(|| config.redis_queue.output_queue.clone());
+    let mut saver = args.save.as_deref().map(|dir| Saver::new(dir, config.limits.max_pixels));
+    if let Some(saver) = &mut saver {
+        saver.prepare()?;
+    }
+
+    let records = control.latest(&stream, args.count)?;
+    if records.is_empty() && !args.follow {
+        println!("the stream {stream} at {address} has no entries");
+        return Ok(());
+    }
+    if !args.json {
+        println!("{HEAD}");
+    }
+    let mut last = records.last().map_or(EntryId::default(), |(id, _)| *id);
+    for record in &records {
+        show(record, args.json, saver.as_mut())?;
+    }
+    while args.follow && !stop.is_draining() {
+        for record in &control.after(&stream, last, 100, BLOCK)? {
+            last = record.0;
+            show(record, args.json, saver.as_mut())?;
+        }
+    }
+    Ok(())
+}
+
+const HEAD: &str = "entry                  camera          frame                         picture               size       quality  density  congestion  ms";
+
+fn show(
+    (id, fields): &Record,
+    as_json: bool,
+    saver: Option<&mut Saver<'_>>,
+) -> Result<(), Failure> {
+    let Some(data) = fields.get("data") else {
+        println!("{id:<22} no field data");
+        return Ok(());
+    };
+    let frame = match ProcessedFrame::decode(&data[..]) {
+        Ok(frame) => frame,
+        Err(error) => {
+            println!("{id:<22} not a ProcessedFrame: {error}");
+            return Ok(());
+        }
+    };
+    let saved = saver.map(|saver| saver.save(*id, &frame)).transpose()?.unwrap_or_default();
+    if as_json {
+        println!("{}", to_json(*id, &frame, &saved));
+        return Ok(());
+    }
+    let image = frame.original_image.clone().unwrap_or_default();
+    let quality = frame.quality_metrics.as_ref().map(|figures| figures.quality_score);
+    let traffic = frame.traffic_features.clone().unwrap_or_default();
+    println!(
+        "{:<22} {:<15} {:<29} {:<21} {:<10} {:<8} {:<8} {:<11} {:.1}",
+        id.to_string(),
+        printable(&frame.camera_id, 15),
+        printable(&frame.frame_id, 29),
+        format!("{}x{}x{} {}", image.width, image.height, image.channels, image.compression_format),
+        bytes(image.compressed_data.len() as u64),
+        quality.map_or_else(|| "-".into(), |quality| format!("{quality:.2}")),
+        format!("{:.2}", traffic.vehicle_density),
+        if traffic.congestion_level.is_empty() { "-" } else { &traffic.congestion_level },
+        frame.processing_time_ms,
+    );
+    for path in &saved {
+        println!("  {}", path.display());
+    }
+    Ok(())
+}
+
+/// Names come from outside: control characters would reach the terminal.
+fn printable(text: &str, width: usize) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).take(width).collect()
+}
+
+fn to_json(id: EntryId, frame: &ProcessedFrame, saved: &[PathBuf]) -> serde_json::Value {
+    let image = |image: &Option<ImageData>| {
+        image.as_ref().map(|image| {
+            json!({
+                "width": image.width,
+                "height": image.height,
+                "channels": image.channels,
+                "compression_format": image.compression_format,
+                "quality": image.quality,
+                "bytes": image.compressed_data.len(),
+            })
+        })
+    };
+    json!({
+        "entry_id": id.to_string(),
+        "frame_id": frame.frame_id,
+        "camera_id": frame.camera_id,
+        "timestamp": frame.timestamp,
+        "original_image": image(&frame.original_image),
+        "processed_image": image(&frame.processed_image),
+        "thumbnail": image(&frame.thumbnail),
+        "quality_metrics": frame.quality_metrics.as_ref().map(|figures| json!({
+            "quality_score": figures.quality_score,
+            "blur_score": figures.blur_score,
+            "brightness_score": figures.brightness_score,
+            "contrast_score": figures.contrast_score,
+            "noise_level": figures.noise_level,
+        })),
+        "traffic_features": frame.traffic_features.as_ref().map(|traffic| json!({
+            "vehicle_density": traffic.vehicle_density,
+            "congestion_level": traffic.congestion_level,
+            "weather_conditions": traffic.weather_conditions,
+            "lighting_conditions": traffic.lighting_conditions,
+            "motion_intensity": traffic.motion_intensity,
+        })),
+        "roi_features": frame.roi_features.iter().map(|roi| json!({
+            "roi_id": roi.roi_id,
+            "density": roi.density,
+            "brightness": roi.brightness,
+            "congestion": roi.congestion,
+            "x": roi.x,
+            "y": roi.y,
+            "width": roi.width,
+            "height": roi.height,
+        })).collect::<Vec<_>>(),
+        "processing_time_ms": frame.processing_time_ms,
+        "processing_stage": frame.processing_stage().as_str_name(),
+        "validation_passed": frame.validation_passed,
+        "source_hash": frame.source_hash,
+        "version": frame.version,
+        "received_timestamp": frame.received_timestamp,
+        "processed_timestamp": frame.processed_timestamp,
+        "saved": saved,
+    })
+}
+
+/// Writes pictures into a folder.
+struct Saver<'a> {
+    folder: &'a Path,
+    pixels_max: u64,
+}
+
+impl<'a> Saver<'a> {
+    fn new(folder: &'a Path, pixels_max: u64) -> Self {
+        Saver { folder, pixels_max }
+    }
+
+    fn prepare(&self) -> Result<(), Fault> {
+        std::fs::create_dir_all(self.folder)
+            .map_err(|source| Fault::io(format!("cannot make {}", self.folder.display()), source))
+    }
+
+    fn save(&mut self, id: EntryId, frame: &ProcessedFrame) -> Result<Vec<PathBuf>, Fault> {
+        let pictures = [
+            ("", &frame.original_image),
+            ("-processed", &frame.processed_image),
+            ("-thumbnail", &frame.thumbnail),
+        ];
+        let mut saved = Vec::new();
+        for (suffix, image) in pictures {
+            let Some(image) = image.as_ref().filter(|image| !image.compressed_data.is_empty())
+            else {
+                continue;
+            };
+            let (contents, extension) = self.as_file(image)?;
+            // Ids come from outside and must not lead out of the folder.
+            let name: String = format!("{}-{}", frame.camera_id, id)
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+                .collect();
+            let name = name.trim_start_matches('.');
+            let path = self.folder.join(format!("{name}{suffix}.{extension}"));
+            std::fs::write(&path, contents)
+                .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
+            saved.push(path);
+        }
+        Ok(saved)
+    }
+
+    /// Coded pictures as they are, raw pixels as PNG.
+    fn as_file<'i>(
+        &self,
+        image: &'i ImageData,
+    ) -> Result<(std::borrow::Cow<'i, [u8]>, &'static str), Fault> {
+        let bytes = &image.compressed_data;
+        let format = Format::from_name(&image.compression_format).unwrap_or(Format::Raw);
+        if format != Format::Raw {
+            return Ok((bytes.into(), format.extension()));
+        }
+        let side = |value: i32| u32::try_from(value).unwrap_or(0);
+        let source = Source {
+            format,
+            width: side(image.width),
+            height: side(image.height),
+            channels: side(image.channels),
+            bytes,
+        };
+        let mut file = Vec::new();
+        let mut picture = Picture::default();
+        let needs = Needs { planes: false, interleaved: true };
+        Decoder::new(Bounds { pixels_max: self.pixels_max })?
+            .decode(&source, needs, &mut picture)
+            .and_then(|view| {
+                let target = Target { format: Format::Png, quality: 100, webp_method: 0 };
+                Encoder::new()
+                    .map_err(|fault| crate::base::Reject::encode_failed(fault.to_string()))?
+                    .encode(&view, &target, &mut file)
+            })
+            .map_err(|reject| Fault::Unusable(format!("cannot save a picture: {reject}")))?;
+        Ok((file.into(), Format::Png.extension()))
+    }
+}

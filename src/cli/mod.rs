@@ -1,0 +1,132 @@
+//! Floor 7: the command line, one file per subcommand.
+//!
+//! Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 130 stopped at once by a second
+//! signal.
+
+mod check;
+mod demo;
+mod dlq;
+mod ingest;
+mod inspect;
+mod logging;
+mod report;
+mod run;
+mod signals;
+mod size;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::base::Fault;
+use crate::config::{ConfigError, Loaded, Loader, LogLevel};
+
+/// Camera frames from a Redis stream in, analysed and compressed protobuf out.
+#[derive(Debug, Parser)]
+#[command(name = "framepress", version, max_term_width = 100, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the engine until it is stopped
+    Run(run::RunArgs),
+    /// Show the whole system on this machine: cameras, Redis, engine, report
+    Demo(demo::DemoArgs),
+    /// Put frames into the input stream
+    Ingest(ingest::IngestArgs),
+    /// Read processed frames as a person would
+    Inspect(inspect::InspectArgs),
+    /// List, show, replay or purge dead letters
+    Dlq(dlq::DlqArgs),
+    /// Check configuration, Redis and this machine, and say what to mend
+    Check(check::CheckArgs),
+}
+
+/// What every subcommand understands.
+#[derive(Clone, Debug, Args)]
+struct Common {
+    /// Configuration file, YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where Redis is: redis://, redis+unix:// or embedded://
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl Common {
+    /// The layers every subcommand shares; more flags may be laid on top.
+    fn loader(&self) -> Loader {
+        let mut loader = Loader::new().file(self.config.clone()).process_environment();
+        if let Some(url) = &self.redis_url {
+            loader = loader.flag("redis_queue.url", url);
+        }
+        if let Some(level) = &self.log_level {
+            loader = loader.flag("log.level", level);
+        }
+        loader
+    }
+
+    /// Loads the configuration and starts logging as it says.
+    fn load(&self, loader: Loader) -> Result<Loaded, Failure> {
+        let loaded = loader.load()?;
+        logging::start(&loaded.config.log);
+        for note in &loaded.notes {
+            tracing::info!("{note}");
+        }
+        Ok(loaded)
+    }
+
+    /// For commands whose own output matters more than the log: only warnings, unless a level was
+    /// asked for.
+    fn quiet(&self, loader: Loader) -> Loader {
+        let asked = self.log_level.is_some() || std::env::var_os("LOG__LEVEL").is_some();
+        if asked { loader } else { loader.flag("log.level", LogLevel::Warn.to_string()) }
+    }
+}
+
+/// Why a subcommand did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the configuration is wrong\n{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Fault(#[from] Fault),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Config(_) | Failure::Usage(_) => 2,
+            Failure::Fault(_) => 1,
+        }
+    }
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Ingest(args) => ingest::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Dlq(args) => dlq::run(&args),
+        Command::Check(args) => check::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("framepress: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The report of a measured run: for people, and as JSON for `--report`.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::Failure;
+use crate::base::Fault;
+use crate::config::Config;
+use crate::engine::View;
+use crate::http::{compression_ratio, latency_json};
+use crate::metrics::clock::Tick;
+use crate::metrics::{Conservation, Counter, Timer};
+
+/// Threads that belong to the engine proper, by the beginning of their names.
+const ENGINE_THREADS: [&str; 4] = ["fp-read", "fp-dispatch", "fp-work", "fp-commit"];
+
+/// What a run has shown.
+#[derive(Debug)]
+pub(super) struct Report {
+    account: Conservation,
+    seconds: f64,
+    latency: Value,
+    bytes_in: u64,
+    bytes_out: u64,
+    json_base64_bytes: u64,
+    compression_ratio: f64,
+    cpu_ms_per_frame: f64,
+    rss_bytes_max: u64,
+    config: Value,
+}
+
+impl Report {
+    /// Takes the figures of an engine that is still running; `began` is when the first frame was
+    /// sent.
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn take(view: &View, config: &Config, began: Tick) -> Report {
+        let metrics = &*view.metrics;
+        let account = metrics.ledger.read();
+        Report {
+            seconds: began.elapsed().as_secs_f64(),
+            latency: latency_json(&metrics.distribution(Timer::EndToEnd)),
+            bytes_in: metrics.get(Counter::BytesIn),
+            bytes_out: metrics.get(Counter::BytesOut),
+            json_base64_bytes: metrics.get(Counter::JsonBase64Bytes),
+            compression_ratio: compression_ratio(metrics),
+            cpu_ms_per_frame: engine_cpu_ms() / (account.read.max(1)) as f64,
+            rss_bytes_max: rss_bytes_max(),
+            config: config.to_json(),
+            account,
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn throughput_fps(&self) -> f64 {
+        self.account.out as f64 / self.seconds.max(1e-9)
+    }
+
+    /// What the results take, against JSON with base64 of the same raw frames.
+    #[allow(clippy::cast_precision_loss)]
+    fn share_of_json(&self) -> f64 {
+        self.bytes_out as f64 / self.json_base64_bytes.max(1) as f64
+    }
+
+    /// The report as JSON.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "frames_in": self.account.read,
+            "frames_out": self.account.out,
+            "rejected": self.account.rejected,
+            "dead_lettered": self.account.dead_lettered,
+            "shed": self.account.shed,
+            "lost": self.account.lost,
+            "in_flight": self.account.in_flight,
+            "seconds": self.seconds,
+            "throughput_fps": self.throughput_fps(),
+            "latency_ms": self.latency,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "json_base64_bytes": self.json_base64_bytes,
+            "compression_ratio": self.compression_ratio,
+            "engine_cpu_ms_per_frame": self.cpu_ms_per_frame,
+            "rss_bytes_max": self.rss_bytes_max,
+            "machine": machine(),
+            "config": self.config,
+        })
+    }
+
+    /// Writes the report to a file.
+    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
+        let text = format!("{:#}\n", self.to_json());
+        std::fs::write(path, text)
+            .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source).into())
+    }
+
+    /// Whether every frame that came in went out.
+    pub(super) fn is_complete(&self) -> bool {
+        self.account.balanced && self.account.read == self.account.out && self.account.read > 0
+    }
+
+    /// The report for a person.
+    pub(super) fn to_text(&self) -> String {
+        let account = &self.account;
+        let of = |name: &str| self.latency[name].as_f64().unwrap_or(0.0);
+        let mut text = String::new();
+        let mut row = |name: &str, value: String| {
+            text.push_str(&format!("  {name:<22}{value}\n"));
+        };
+        row("frames in", account.read.to_string());
+        row("frames out", account.out.to_string());
+        row(
+            "not out",
+            format!(
+                "{} dead-lettered, {} rejected, {} shed, {} lost, {} in flight",
+                account.dead_lettered,
+                account.rejected,
+                account.shed,
+                account.lost,
+                account.in_flight
+            ),
+        );
+        row(
+            "throughput",
+            format!("{:.1} frames/s over {:.1} s", self.throughput_fps(), self.seconds),
+        );
+        row(
+            "latency",
+            format!(
+                "p50 {:.1} ms   p90 {:.1} ms   p99 {:.1} ms   max {:.1} ms",
+                of("p50"),
+                of("p90"),
+                of("p99"),
+                of("max")
+            ),
+        );
+        row("read from Redis", bytes(self.bytes_in));
+        row("written to Redis", bytes(self.bytes_out));
+        row("compression ratio", format!("{:.3} of the raw pixels", self.compression_ratio));
+        row(
+            "against JSON + base64",
+            format!(
+                "{} would have been {}: {:.1} % of it",
+                bytes(self.bytes_out),
+                bytes(self.json_base64_bytes),
+                100.0 * self.share_of_json()
+            ),
+        );
+        row("engine CPU", format!("{:.2} ms per frame", self.cpu_ms_per_frame));
+        row("memory, most", format!("{} (whole process)", bytes(self.rss_bytes_max)));
+        text
+    }
+}
+
+/// A number of bytes for a person.
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn bytes(count: u64) -> String {
+    indicatif::HumanBytes(count).to_string()
+}
+
+/// CPU time of the engine's threads so far. Linux only; 0 elsewhere.
+#[allow(clippy::cast_precision_loss)]
+fn engine_cpu_ms() -> f64 {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
+    let mut nanos = 0_u64;
+    for task in tasks.flatten() {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        if ENGINE_THREADS.iter().any(|known| name.starts_with(known)) {
+            let times = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            nanos += times.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        }
+    }
+    nanos as f64 / 1e6
+}
+
+/// Most memory this process has had resident. Linux only; 0 elsewhere.
+fn rss_bytes_max() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+/// The machine in a few words.
+fn machine() -> Value {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let system = rustix::system::uname();
+    json!({
+        "cpu": model.trim_start_matches([' ', '\t', ':']),
+        "cores": crate::base::threads::parallelism(),
+        "system": format!(
+            "{} {}",
+            system.sysname().to_string_lossy(),
+            system.release().to_string_lossy()
+        ),
+        "architecture": std::env::consts::ARCH,
+    })
+}

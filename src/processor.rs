@@ -1,0 +1,129 @@
+//! Floor 6: the engine as a library, for programs that embed it.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::base::{Fault, Stop};
+use crate::camera::{Outbound, Producer, ProducerOptions};
+use crate::config::{Camera, Config};
+use crate::engine::{self, Engine, Hooks, View};
+use crate::frame::EntryId;
+use crate::metrics::{Conservation, Timer};
+use crate::stage::process::CameraStatus;
+use crate::stage::watch::Queues;
+
+/// Starts an engine as configured and hands out what an embedding program needs.
+///
+/// # Errors
+/// [`Fault::Unusable`] for a configuration that breaks a rule; else as [`Engine::start`].
+pub fn create_stream_processor(config: &Config) -> Result<StreamProcessor, Fault> {
+    config.check().map_err(|error| Fault::Unusable(error.to_string()))?;
+    let engine = Engine::start(config, Hooks::default(), Stop::default())?;
+    let view = engine.view().clone();
+    let options = ProducerOptions {
+        address: view.address.clone(),
+        streams: engine::input_streams(config),
+        length_max: 0,
+        timeout: Duration::from_secs(config.redis_queue.timeout),
+        retry: config.redis_queue.retry_on_failure,
+    };
+    let producer = Producer::connect(options, engine.stop())?;
+    Ok(StreamProcessor { engine, view, producer: Mutex::new(producer) })
+}
+
+/// A running engine with a producer of its own.
+#[derive(Debug)]
+pub struct StreamProcessor {
+    engine: Engine,
+    view: View,
+    producer: Mutex<Producer>,
+}
+
+/// What an engine has done so far. Times are in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ProcessingStats {
+    /// Results stored.
+    pub frames_processed: u64,
+    /// Frames refused, with or without a dead letter.
+    pub frames_rejected: u64,
+    /// Mean time from reading a frame to its result being ready.
+    pub avg_processing_time: f64,
+    /// Results per second over the last ten seconds.
+    pub throughput_fps: f64,
+    /// From the entry being added to its result being stored: 50 %.
+    pub latency_ms_p50: f64,
+    /// The same: 99 %.
+    pub latency_ms_p99: f64,
+    /// Where every frame read went.
+    pub conservation: Conservation,
+}
+
+/// How an engine and its queues stand.
+#[derive(Clone, Debug)]
+pub struct QueueHealth {
+    /// Whether every part of the engine works.
+    pub ready: bool,
+    /// If not, why.
+    pub reason: Option<String>,
+    /// Depths, lags and rates, as of the last second.
+    pub queues: Queues,
+}
+
+impl StreamProcessor {
+    /// Puts a frame into the input stream.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub fn enqueue_frame_for_processing(&self, frame: &Outbound<'_>) -> Result<EntryId, Fault> {
+        self.producer.lock().send(frame)
+    }
+
+    /// What has been done so far.
+    pub fn get_processing_stats(&self) -> ProcessingStats {
+        let metrics = &self.view.metrics;
+        let conservation = metrics.ledger.read();
+        let latency = metrics.distribution(Timer::EndToEnd);
+        ProcessingStats {
+            frames_processed: conservation.out,
+            frames_rejected: conservation.rejected + conservation.dead_lettered,
+            avg_processing_time: metrics.distribution(Timer::Processing).mean_ms(),
+            throughput_fps: self.view.queues.lock().rates.out,
+            latency_ms_p50: latency.quantile_ms(0.5),
+            latency_ms_p99: latency.quantile_ms(0.99),
+            conservation,
+        }
+    }
+
+    /// How the queues stand, and whether the engine can work.
+    pub fn get_queue_health(&self) -> QueueHealth {
+        let reason = self.view.metrics.health.unready();
+        QueueHealth { ready: reason.is_none(), reason, queues: *self.view.queues.lock() }
+    }
+
+    /// Configures a camera (regions of interest, quality threshold), from its next frame on.
+    pub fn register_stream(&self, camera: &Camera) {
+        let (id, settings) = engine::camera_settings(camera);
+        self.view.cameras.configure(&id, settings);
+    }
+
+    /// The figures of a camera, if frames of it have been seen lately.
+    pub fn get_stream_status(&self, camera_id: &str) -> Option<CameraStatus> {
+        self.view.cameras.status(camera_id)
+    }
+
+    /// Everything that can be seen of the engine.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Finishes the frames in hand and ends.
+    ///
+    /// # Errors
+    /// As [`Engine::wait`].
+    pub fn stop(self) -> Result<(), Fault> {
+        self.engine.stop().drain();
+        self.engine.wait()
+    }
+}
