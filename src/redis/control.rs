@@ -138,6 +138,11 @@ impl Control {
         match self.run::<Value>("XGROUP CREATE", command.arg("MKSTREAM")) {
             Ok(_) => Ok(true),
             Err(fault) if fault.redis_code() == Some("BUSYGROUP") => Ok(false),
+            // A server out of memory refuses the command before it looks whether the group exists.
+            Err(fault) if fault.redis_code() == Some("OOM") => {
+                let exists = self.groups(stream)?.iter().any(|known| known.name == group);
+                if exists { Ok(false) } else { Err(fault) }
+            }
             Err(fault) => Err(fault),
         }
     }
