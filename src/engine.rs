@@ -15,13 +15,14 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::base::threads::{self, Identity, Role, Running, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::config::{Config, RedisUrl, Scheme};
-use crate::frame::{Journal, Pool, Slots};
+use crate::frame::{EntryId, Journal, Pool, Slots};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
 use crate::redis::{Address, Control, Embedded, Seam};
 use crate::stage::commit::Committer;
 use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
 use crate::stage::read::Reader;
+use crate::stage::regroup::Regroup;
 use crate::stage::watch::{Queues, Watcher};
 
 pub use plan::{Plan, camera_settings, input_streams};
@@ -29,14 +30,19 @@ pub use plan::{Plan, camera_settings, input_streams};
 /// How often threads are looked after while the engine runs.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Longest single wait for Redis at the start; a stop waits for it.
+const PREPARE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Beyond the drain time: for threads to notice that they are to leave at once.
-const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A running engine.
 #[derive(Debug)]
 pub struct Engine {
     threads: Vec<Running>,
-    workers: Arc<ThreadPool>,
+    /// Kept until the end: the jobs run on it.
+    _workers: Arc<ThreadPool>,
+    worker_fault: WorkerFault,
     stop: Stop,
     drain_timeout: Duration,
     view: View,
@@ -97,7 +103,8 @@ impl Engine {
             address,
             plan: Arc::clone(&plan),
         };
-        let workers = build_workers(&plan, &stop)?;
+        let worker_fault = WorkerFault::default();
+        let workers = build_workers(&plan, &worker_fault, &stop)?;
         let threads = start_threads(&view, &workers, &stop)?;
         tracing::info!(
             "running: {} readers, {} workers, {} committers; {} from {} to {} on {}",
@@ -110,7 +117,15 @@ impl Engine {
             plan.address,
         );
         let drain_timeout = plan.drain_timeout;
-        Ok(Engine { threads, workers, stop, drain_timeout, view, _embedded: embedded })
+        Ok(Engine {
+            threads,
+            _workers: workers,
+            worker_fault,
+            stop,
+            drain_timeout,
+            view,
+            _embedded: embedded,
+        })
     }
 
     /// What can be seen of it.
@@ -131,48 +146,65 @@ impl Engine {
     /// The fault that explains the end best, if it was not asked for.
     pub fn wait(mut self) -> Result<(), Fault> {
         let mut drain_until = None;
+        let mut leave_until = None;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             // A thread that ends while nobody asked it to takes the others with it.
             if !self.stop.is_draining() && self.threads.iter().any(Running::is_finished) {
                 self.stop.drain();
             }
-            if self.stop.is_draining() && !self.stop.is_now() {
-                let until =
-                    *drain_until.get_or_insert_with(|| Tick::now().after(self.drain_timeout));
+            if self.stop.is_now() {
+                let until = *leave_until.get_or_insert_with(|| Tick::now().after(LEAVE_LIMIT));
                 if Tick::now() >= until {
+                    break;
+                }
+                std::thread::sleep(LOOK);
+            } else if self.stop.is_draining() {
+                let until = Tick::now().after(self.drain_timeout);
+                if Tick::now() >= *drain_until.get_or_insert(until) {
                     let left = self.view.metrics.ledger.read().in_flight;
                     tracing::warn!("not drained in time: {left} frames stay pending in Redis");
                     self.stop.now();
                 }
-            }
-            if self.stop.is_now() {
-                self.stop.sleep_unless_now(LOOK);
-                std::thread::sleep(LOOK);
-            } else if self.stop.is_draining() {
                 self.stop.sleep_unless_now(LOOK);
             } else {
                 self.stop.sleep(LOOK);
             }
         }
-        let mut cause: Option<Fault> = None;
+        let cause = self.join_threads();
+        self.leave_workers();
+        cause.map_or(Ok(()), Err)
+    }
+
+    /// Joins what has ended, gives up what has not, and folds their faults into one.
+    fn join_threads(&mut self) -> Option<Fault> {
+        let mut cause = self.worker_fault.lock().take();
         for thread in self.threads.drain(..) {
-            if let Err(fault) = thread.join() {
+            if !thread.is_finished() {
+                // In a system call without a limit, such as a name look-up.
+                thread.abandon();
+            } else if let Err(fault) = thread.join() {
                 cause = Some(match cause {
                     Some(known) => known.more_telling(fault),
                     None => fault,
                 });
             }
         }
-        self.leave_workers();
-        cause.map_or(Ok(()), Err)
+        cause
     }
 
     /// Jobs that are still running hold the last receipts; none takes long.
     fn leave_workers(&self) {
         let began = Tick::now();
-        while Arc::strong_count(&self.workers) > 1 && began.elapsed() < LEAVE_LIMIT {
+        while self.view.metrics.ledger.read().in_flight > 0 && began.elapsed() < LEAVE_LIMIT {
             std::thread::sleep(LOOK);
         }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // For those who do not wait: the threads must not be waited for without being told.
+        self.stop.now();
     }
 }
 
@@ -196,14 +228,16 @@ pub fn find_server(url: &RedisUrl, stop: &Stop) -> Result<(Address, Option<Embed
     }
 }
 
-/// Makes sure that every input stream has its group, waiting for Redis if so configured.
+/// Makes sure that every input stream has its group and that results can be stored, waiting for
+/// Redis if so configured.
 fn prepare_streams(plan: &Plan, stop: &Stop) -> Result<(), Fault> {
-    let mut control = Control::new(&plan.address, plan.timeout)?;
+    let mut control = Control::new(&plan.address, plan.timeout.min(PREPARE_LIMIT))?;
     let mut pause = limits::BACKOFF_FIRST;
     loop {
-        let prepared = plan.streams.iter().try_for_each(|[input, ..]| {
-            control.ensure_group(input, &plan.group, Default::default()).map(|_| ())
-        });
+        let prepared = plan
+            .streams
+            .iter()
+            .try_for_each(|streams| prepare_shard(&mut control, streams, &plan.group));
         match prepared {
             Ok(()) => return Ok(()),
             Err(fault) if !plan.retry || is_final(&fault) => return Err(fault),
@@ -218,6 +252,24 @@ fn prepare_streams(plan: &Plan, stop: &Stop) -> Result<(), Fault> {
     }
 }
 
+/// A key of another type would only show when the first result cannot be stored.
+fn prepare_shard(
+    control: &mut Control,
+    [input, output, dead_letters]: &[String; 3],
+    group: &str,
+) -> Result<(), Fault> {
+    for key in [input, output, dead_letters] {
+        let kind = control.kind(key)?;
+        if !matches!(kind.as_str(), "stream" | "none") {
+            return Err(Fault::Unusable(format!(
+                "{key} at {} is a {kind}, not a stream; choose another name",
+                control.address()
+            )));
+        }
+    }
+    control.ensure_group(input, group, EntryId::default()).map(|_| ())
+}
+
 /// Refusals that waiting does not change.
 fn is_final(fault: &Fault) -> bool {
     matches!(fault.redis_code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "WRONGTYPE" | "ERR"))
@@ -225,16 +277,21 @@ fn is_final(fault: &Fault) -> bool {
         || matches!(fault, Fault::Refused { command: "AUTH", .. })
 }
 
-fn build_workers(plan: &Plan, stop: &Stop) -> Result<Arc<ThreadPool>, Fault> {
+/// The panic of a worker outside any frame, for whoever waits for the engine.
+type WorkerFault = Arc<Mutex<Option<Fault>>>;
+
+fn build_workers(plan: &Plan, fault: &WorkerFault, stop: &Stop) -> Result<Arc<ThreadPool>, Fault> {
     let cores = plan.cores.workers.clone();
-    let stop = stop.clone();
+    let (fault, stop) = (Arc::clone(fault), stop.clone());
     let pool = ThreadPoolBuilder::new()
         .num_threads(plan.workers)
         .thread_name(|index| threads::name_of(Role::Work, index))
         .start_handler(move |index| threads::pin_current(cores.get(index).copied().flatten()))
         .panic_handler(move |payload| {
             // Jobs catch their own panics, so this is a fault of the engine itself.
-            tracing::error!("a worker panicked: {}", threads::panic_message(&*payload));
+            let thread = std::thread::current().name().unwrap_or_default().to_owned();
+            let message = threads::panic_message(&*payload);
+            fault.lock().get_or_insert(Fault::ThreadPanicked { thread, message });
             stop.now();
         })
         .build()
@@ -259,6 +316,12 @@ fn start_threads(
 
     // Build everything before starting anything.
     let journals: Vec<_> = plan.streams.iter().map(|_| Journal::new(Arc::clone(metrics))).collect();
+    let regroup = Arc::new(Regroup::new(
+        plan.address.clone(),
+        plan.group.clone(),
+        plan.streams.iter().map(|[input, ..]| input.clone()).zip(journals.clone()).collect(),
+        Arc::clone(metrics),
+    ));
     let readers: Vec<Reader> = plan
         .read
         .iter()
@@ -270,6 +333,7 @@ fn start_threads(
                 index,
                 settings.clone(),
                 journal,
+                Arc::clone(&regroup),
                 pool,
                 Arc::clone(metrics),
                 stop.clone(),
@@ -293,14 +357,15 @@ fn start_threads(
         .into_iter()
         .enumerate()
         .map(|(index, lane)| {
-            let settings = plan.commit.clone();
-            Committer::new(index, settings, Arc::clone(metrics), stop.clone(), lane)
+            let (settings, regroup) = (plan.commit.clone(), Arc::clone(&regroup));
+            Committer::new(index, settings, regroup, Arc::clone(metrics), stop.clone(), lane)
         })
         .collect();
     let watcher = Watcher::new(
         plan.watch.clone(),
         Arc::clone(&view.queues),
         Arc::clone(metrics),
+        journals,
         stop.clone(),
     );
 

@@ -188,7 +188,7 @@ impl Fault {
     /// The server's error code (`NOGROUP`, `OOM`, `READONLY` ...), if this is an answer of Redis.
     pub fn redis_code(&self) -> Option<&str> {
         match self {
-            Fault::Refused { message, .. } => message.split_ascii_whitespace().next(),
+            Fault::Refused { message, .. } => Some(error_code(message)),
             _ => None,
         }
     }
@@ -209,6 +209,20 @@ impl Fault {
     pub fn more_telling(self, other: Fault) -> Fault {
         if other.rank() > self.rank() { other } else { self }
     }
+}
+
+/// The code an error answer of Redis begins with. Before Redis 7, errors inside a script come
+/// wrapped: `ERR Error running script ...: -READONLY You can't ...`; then it is the inner one.
+pub fn error_code(message: &str) -> &str {
+    let first_word = |text: &'_ str| text.split(' ').next().map_or(0, str::len);
+    let wrapped = message.strip_prefix("ERR ").and_then(|rest| rest.split_once(": -"));
+    if let Some((_, inner)) = wrapped {
+        let code = &inner[..first_word(inner)];
+        if !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            return code;
+        }
+    }
+    &message[..first_word(message)]
 }
 
 #[cfg(test)]
@@ -234,5 +248,9 @@ mod tests {
             message: "NOGROUP No such key".into(),
         };
         assert_eq!(fault.redis_code(), Some("NOGROUP"));
+        let wrapped = "ERR Error running script (call to f_0a): @user_script:1: -OOM command not";
+        assert_eq!(error_code(wrapped), "OOM");
+        assert_eq!(error_code("ERR unknown command: - what"), "ERR");
+        assert_eq!(error_code(""), "");
     }
 }

@@ -21,6 +21,10 @@ pub const COMMIT_BATCH_FRAMES: usize = 64;
 /// one client (about 20 ms at 1 GB/s on both sides).
 pub const COMMIT_BATCH_BYTES: usize = 16 << 20;
 
+/// Longest camera or frame id, in bytes. Ids are kept per camera and per slot; real ones are far
+/// shorter.
+pub const ID_BYTES_MAX: usize = 256;
+
 /// Most elements one reply array may declare: Redis takes no command of more arguments, so no
 /// entry has more fields and values.
 pub const RESP_ARRAY_MAX: usize = 1 << 20;

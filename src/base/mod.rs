@@ -8,5 +8,5 @@ pub mod limits;
 pub mod stop;
 pub mod threads;
 
-pub use error::{Fault, Reason, Reject, Stage};
+pub use error::{Fault, Reason, Reject, Stage, error_code};
 pub use stop::Stop;

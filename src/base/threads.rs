@@ -102,6 +102,12 @@ impl Running {
         self.join_once()
     }
 
+    /// Gives the thread up: it is neither waited for nor heard of again. For an end that must not
+    /// hang on a system call without limit.
+    pub fn abandon(mut self) {
+        self.handle = None;
+    }
+
     /// Whether the thread has ended.
     pub fn is_finished(&self) -> bool {
         self.handle.as_ref().is_none_or(JoinHandle::is_finished)

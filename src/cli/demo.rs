@@ -19,10 +19,11 @@ use crate::camera::{
 };
 use crate::config::{Config, HostPort};
 use crate::engine::{Engine, Hooks, View};
-use crate::http::Listener;
+use crate::http::{Listener, Serving};
 use crate::image::{self, Format};
 use crate::metrics::Timer;
 use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
+use crate::redis::Control;
 
 /// How often the progress line is renewed on a terminal, and a line is printed on a pipe.
 const TICK: Duration = Duration::from_millis(100);
@@ -76,8 +77,9 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     }
     let config = configuration(args)?;
     let stop = Stop::default();
-    let cameras_stop = Stop::default();
-    let signals = SignalWatch::start(&cameras_stop)?;
+    // The first signal ends the filming; everything after that is the usual end.
+    let enough = Stop::default();
+    let signals = SignalWatch::start(&enough)?;
     let listener = listen(&config)?;
     let engine = Engine::start(&config, Hooks::default(), stop.clone())?;
     let view = engine.view().clone();
@@ -85,12 +87,11 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
         "{} cameras, {} at {} frames/s each, for {} s, through Redis at {}",
         args.cameras, args.size, args.fps, args.seconds, view.address
     );
-    let ended = Stop::default();
     let server = match listener {
         Some(listener) => {
             println!("statistics: http://{}/api/v1/system/metrics", listener.addr());
             let token = config.stats.token.clone();
-            Some(listener.serve(view.clone(), token, &stop, ended.clone())?)
+            Some(listener.serve(view.clone(), token, &stop)?)
         }
         None => None,
     };
@@ -98,26 +99,16 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let filmed = Arc::new(Filmed::default());
     let scenes = paint_scenes(args)?;
     let began = Tick::now();
-    let cameras = start_cameras(args, scenes, &config, &view, &filmed, &cameras_stop)?;
-    watch(args, &view, &filmed, &cameras_stop, &stop, began);
-    cameras_stop.drain();
-    let mut camera_fault = None;
-    for camera in cameras {
-        if let Err(fault) = camera.join() {
-            camera_fault.get_or_insert(fault);
-        }
-    }
+    let filming = start_cameras(args, scenes, &config, &view, &filmed)?;
+    watch(args, &view, &filmed, &enough, &stop, began);
+    let camera_end = filming.end();
     wait_for_last_results(&view, &filmed, &stop);
     let report = Report::take(&view, &config, began);
     stop.drain();
-    let end = engine.wait();
-    ended.drain();
-    drop(server);
+    let end = engine_end(engine, &view);
+    let served = server.map_or(Ok(()), Serving::end);
     drop(signals);
-    if let Some(fault) = camera_fault {
-        return Err(fault.into());
-    }
-    end?;
+    camera_end.and(end).and(served)?;
 
     println!("\n{}", report.to_text());
     let skipped = filmed.skipped.load(Ordering::Relaxed);
@@ -135,6 +126,37 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Ends the engine and removes the demo's streams, which matters on a server that goes on.
+fn engine_end(engine: Engine, view: &View) -> Result<(), Fault> {
+    let timeout = Duration::from_secs(2);
+    for key in view.plan.streams.iter().flatten() {
+        Control::new(&view.address, timeout)?.remove(key)?;
+    }
+    engine.wait()
+}
+
+/// The cameras at work.
+struct Filming {
+    stop: Stop,
+    cameras: Vec<Running>,
+}
+
+impl Filming {
+    /// Stops all of them.
+    fn end(mut self) -> Result<(), Fault> {
+        self.stop.drain();
+        let ends = self.cameras.drain(..).map(Running::join);
+        ends.fold(Ok(()), |all, end| all.and(end))
+    }
+}
+
+impl Drop for Filming {
+    fn drop(&mut self) {
+        // Before their threads are joined.
+        self.stop.drain();
+    }
+}
+
 /// As configured, but with a private server unless one is named, and without keeping what has
 /// been processed: the demo leaves nothing behind.
 fn configuration(args: &DemoArgs) -> Result<Config, Failure> {
@@ -143,7 +165,10 @@ fn configuration(args: &DemoArgs) -> Result<Config, Failure> {
     if !named && args.common.config.is_none() {
         loader = loader.flag("redis_queue.url", "embedded://");
     }
-    loader = loader.flag("redis_queue.retention", "delete");
+    loader = loader
+        .flag("redis_queue.retention", "delete")
+        // Somebody is watching: better to say what is wrong than to wait for it to go away.
+        .flag("redis_queue.retry_on_failure", "false");
     // Streams of its own on a server that others use as well.
     let run_id = unix_millis();
     loader = loader
@@ -175,29 +200,27 @@ fn start_cameras(
     config: &Config,
     view: &View,
     filmed: &Arc<Filmed>,
-    stop: &Stop,
-) -> Result<Vec<Running>, Fault> {
+) -> Result<Filming, Fault> {
+    let mut filming = Filming { stop: Stop::default(), cameras: Vec::new() };
     let frame_bytes = u64::from(args.size.width) * u64::from(args.size.height) * 3;
     let backlog_max = (BACKLOG_BYTES_MAX / frame_bytes.max(1)).max(u64::from(args.cameras) * 2);
-    (1..)
-        .zip(scenes)
-        .map(|(number, mut scene)| {
-            let options = ProducerOptions {
-                address: view.address.clone(),
-                streams: view.plan.streams.iter().map(|[input, ..]| input.clone()).collect(),
-                length_max: 0,
-                timeout: Duration::from_secs(config.redis_queue.timeout),
-                retry: true,
-            };
-            let mut producer = Producer::connect(options, stop)?;
-            let (filmed, stop, fps) = (Arc::clone(filmed), stop.clone(), args.fps);
-            let view = view.clone();
-            let identity = Identity { role: Role::Camera, index: number, core: None };
-            threads::spawn(identity, &stop.clone(), move || {
-                film(&mut scene, &mut producer, number, fps, backlog_max, &view, &filmed, &stop)
-            })
-        })
-        .collect()
+    for (number, mut scene) in (1..).zip(scenes) {
+        let options = ProducerOptions {
+            address: view.address.clone(),
+            streams: view.plan.streams.iter().map(|[input, ..]| input.clone()).collect(),
+            length_max: 0,
+            timeout: Duration::from_secs(config.redis_queue.timeout),
+            retry: false,
+        };
+        let stop = filming.stop.clone();
+        let mut producer = Producer::connect(options, &stop)?;
+        let (filmed, view, fps) = (Arc::clone(filmed), view.clone(), args.fps);
+        let identity = Identity { role: Role::Camera, index: number, core: None };
+        filming.cameras.push(threads::spawn(identity, &filming.stop, move || {
+            film(&mut scene, &mut producer, number, fps, backlog_max, &view, &filmed, &stop)
+        })?);
+    }
+    Ok(filming)
 }
 
 #[allow(clippy::too_many_arguments)] // one call, one thread's whole world
@@ -249,14 +272,7 @@ fn film(
 }
 
 /// Shows how it goes until the time is over or somebody has had enough.
-fn watch(
-    args: &DemoArgs,
-    view: &View,
-    filmed: &Filmed,
-    cameras_stop: &Stop,
-    stop: &Stop,
-    began: Tick,
-) {
+fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &Stop, began: Tick) {
     let whole = Duration::from_secs(args.seconds);
     let bar = ProgressBar::new(args.seconds * 10);
     let on_terminal = !bar.is_hidden();
@@ -266,7 +282,7 @@ fn watch(
     bar.set_prefix(format!("{} s", args.seconds));
     let mut ticks = 0;
     while began.elapsed() < whole && !stop.is_draining() {
-        if cameras_stop.sleep(TICK.min(whole.saturating_sub(began.elapsed()))) {
+        if enough.sleep(TICK.min(whole.saturating_sub(began.elapsed()))) {
             break;
         }
         ticks += 1;

@@ -6,7 +6,7 @@ use super::signals::SignalWatch;
 use super::{Common, Failure};
 use crate::base::Stop;
 use crate::engine::{Engine, Hooks};
-use crate::http::Listener;
+use crate::http::{Listener, Serving};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -42,16 +42,16 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         Err(fault) => return Err(fault.into()),
     };
     let view = engine.view().clone();
-    let ended = Stop::default();
-    let _server = match listener {
+    let server = match listener {
         Some(listener) => {
             tracing::info!("statistics on http://{}", listener.addr());
             let token = config.stats.token.clone();
-            Some(Serving(listener.serve(view.clone(), token, &stop, ended.clone())?, ended))
+            Some(listener.serve(view.clone(), token, &stop)?)
         }
         None => None,
     };
     let end = engine.wait();
+    let served = server.map_or(Ok(()), Serving::end);
     let account = view.metrics.ledger.read();
     tracing::info!(
         "ended: {} read, {} out, {} dead-lettered, {} rejected, {} shed, {} lost, {} in flight",
@@ -63,14 +63,5 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         account.lost,
         account.in_flight,
     );
-    Ok(end?)
-}
-
-/// Ends the statistics server before its thread is joined.
-struct Serving(#[allow(dead_code)] crate::base::threads::Running, Stop);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.1.drain();
-    }
+    Ok(end.and(served)?)
 }

@@ -49,7 +49,8 @@ fn threads(config: &Config, r: &mut Reader) {
              limits.max_payload_bytes"
         ),
     );
-    let connections = engine.readers.or(1) + engine.committers.or(1) + CONNECTIONS_BESIDE;
+    let readers = engine.readers.or(queue.shards).max(queue.shards);
+    let connections = readers + engine.committers.or(1) + CONNECTIONS_BESIDE;
     r.rule(
         config,
         &["redis_queue.pool_size", "engine.readers", "engine.committers"],

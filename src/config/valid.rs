@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Most threads of one kind.
 const THREADS_MAX: u64 = 1_024;
 /// Highest core number.
-const CORE_MAX: u64 = 4_095;
+const CORE_MAX: u64 = 1_023;
 /// Longest time-outs and ages, in milliseconds: a week.
 const WEEK_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// Longest stream, in entries.

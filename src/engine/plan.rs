@@ -95,7 +95,7 @@ impl Plan {
                     stream: streams[shard][0].clone(),
                     shard,
                     group: queue.consumer_group.clone(),
-                    consumer: format!("{consumer}-{index}"),
+                    consumer: consumer_of(&consumer, index),
                     block: Duration::from_millis(queue.block_time_ms),
                     timeout,
                     payload_bytes_max: config.limits.max_payload_bytes as u64,
@@ -142,6 +142,8 @@ impl Plan {
             group: queue.consumer_group.clone(),
             timeout,
             trim_acked: queue.retention == Retention::TrimAcked,
+            consumers: (0..streams.len()).map(|shard| consumer_of(&consumer, shard)).collect(),
+            claim_idle,
             turn: hooks.turn.clone(),
         };
         Plan {
@@ -223,6 +225,11 @@ pub fn camera_settings(camera: &crate::config::Camera) -> (String, CameraSetting
     #[allow(clippy::cast_possible_truncation)] // as above
     let quality_threshold = camera.quality_threshold.map(|threshold| threshold as f32);
     (camera.id.clone(), CameraSettings { regions: regions.collect(), quality_threshold })
+}
+
+/// The consumer name of a reader. The first reader of a shard has the shard's number.
+fn consumer_of(name: &str, reader: usize) -> String {
+    format!("{name}-{reader}")
 }
 
 /// The input streams of a configuration, in the order of their shards: where producers send.

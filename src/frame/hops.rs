@@ -11,10 +11,31 @@ use crate::base::Reject;
 pub struct RawFrame {
     /// The obligation to answer for it.
     pub receipt: Receipt,
-    /// What was read; `None` when the entry's body had been trimmed from the stream.
-    pub entry: Option<Entry>,
+    /// What was read.
+    pub body: Body,
     /// Which input stream it came from.
     pub shard: usize,
+}
+
+/// What was read of an entry.
+#[derive(Debug)]
+pub enum Body {
+    /// Its fields.
+    Entry(Entry),
+    /// Nothing: it had been trimmed from the stream.
+    Trimmed,
+    /// Nothing that matters: this process has ended it before.
+    EndedBefore,
+}
+
+impl Body {
+    /// The fields, if there are any.
+    pub fn entry(&self) -> Option<&Entry> {
+        match self {
+            Body::Entry(entry) => Some(entry),
+            Body::Trimmed | Body::EndedBefore => None,
+        }
+    }
 }
 
 /// From the workers to the committer. `S` is the storage its slot carries.
@@ -24,6 +45,8 @@ pub struct Finished<S> {
     pub receipt: Receipt,
     /// Which input stream it came from.
     pub shard: usize,
+    /// The same for all frames of a camera whose order is kept; `None` where it is not.
+    pub camera: Option<u64>,
     /// What to do about it.
     pub verdict: Verdict,
     /// Held until the commit is confirmed.
@@ -56,6 +79,8 @@ pub enum Discard {
     BelowThreshold,
     /// Its body is gone from the stream.
     LostToTrim,
+    /// It was ended before, and only acknowledged once more.
+    EndedBefore,
 }
 
 /// A result ready to be stored.

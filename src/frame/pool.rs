@@ -18,6 +18,10 @@ use crate::base::{Stop, limits};
 /// Smallest buffer: side fields and labels of a frame.
 const SMALLEST: usize = 1 << 10;
 
+/// Buffers up to this size hold the fields beside a frame. Whoever waits for a large buffer may
+/// hold one of these itself, so they never count as worth waiting for.
+const SMALL: usize = 32 << 10;
+
 /// Four classes per doubling.
 const CLASSES_PER_OCTAVE: usize = 4;
 
@@ -33,6 +37,8 @@ struct Free {
     idle_bytes: usize,
     leased_bytes: usize,
     leased_count: usize,
+    /// Of those, buffers above [`SMALL`].
+    leased_large: usize,
 }
 
 #[derive(Debug)]
@@ -67,6 +73,7 @@ impl Pool {
             idle_bytes: 0,
             leased_bytes: 0,
             leased_count: 0,
+            leased_large: 0,
         };
         Pool {
             shared: Arc::new(Shared { free: Mutex::new(free), returned: Condvar::new(), budget }),
@@ -74,12 +81,12 @@ impl Pool {
     }
 
     /// Leases `len` bytes, waiting for others to come home if the budget is used up; `None` once
-    /// everybody is to leave. A request above the whole budget is served when nothing else is
-    /// out, so that it can never wait for itself.
+    /// everybody is to leave. A request above the whole budget is served when no other large
+    /// buffer is out, so that nobody can wait for what will never come home.
     pub fn lease(&self, len: usize, stop: &Stop) -> Option<Lease> {
         let (class, size) = class_of(len);
         let mut free = self.shared.free.lock();
-        while free.leased_bytes + size > self.shared.budget && free.leased_count > 0 {
+        while free.leased_bytes + size > self.shared.budget && free.leased_large > 0 {
             if stop.is_now() {
                 return None;
             }
@@ -121,6 +128,7 @@ impl Pool {
         };
         free.leased_bytes += storage.len();
         free.leased_count += 1;
+        free.leased_large += usize::from(storage.len() > SMALL);
         Lease { storage, len, home: Arc::clone(&self.shared) }
     }
 }
@@ -185,6 +193,7 @@ impl Drop for Lease {
         let mut free = self.home.free.lock();
         free.leased_bytes -= size;
         free.leased_count -= 1;
+        free.leased_large -= usize::from(size > SMALL);
         // Above the budget, or of a size no class has: not kept.
         if free.leased_bytes + free.idle_bytes + size <= self.home.budget {
             let (class, rounded) = class_of(size);
@@ -216,33 +225,34 @@ mod tests {
 
     #[test]
     fn the_budget_holds_and_a_return_wakes_the_waiter() {
-        let pool = Pool::new(10 << 10);
+        let pool = Pool::new(100 << 10);
         let stop = Stop::default();
-        let first = pool.lease(8 << 10, &stop).unwrap();
+        let first = pool.lease(80 << 10, &stop).unwrap();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| pool.lease(4 << 10, &stop).map(|lease| lease.len()));
+            let waiter = scope.spawn(|| pool.lease(40 << 10, &stop).map(|lease| lease.len()));
             std::thread::sleep(std::time::Duration::from_millis(20));
-            assert_eq!(pool.usage().leased_bytes, 8 << 10, "the waiter has to wait");
+            assert_eq!(pool.usage().leased_bytes, 80 << 10, "the waiter has to wait");
             drop(first);
-            assert_eq!(waiter.join().unwrap(), Some(4 << 10));
+            assert_eq!(waiter.join().unwrap(), Some(40 << 10));
         });
         assert_eq!(pool.usage().leased_count, 0);
-        assert!(pool.usage().idle_bytes <= 10 << 10);
+        assert!(pool.usage().idle_bytes <= 100 << 10);
     }
 
     #[test]
     fn a_request_above_the_budget_is_served_alone_and_not_kept() {
         let pool = Pool::new(4 << 10);
+        let _side = pool.lease_now(1 << 10);
         let lease = pool.lease(1 << 20, &Stop::default()).unwrap();
         assert_eq!(lease.len(), 1 << 20);
         drop(lease);
-        assert_eq!(pool.usage().idle_bytes, 0);
+        assert_eq!(pool.usage().idle_bytes, 0, "it is not kept");
     }
 
     #[test]
     fn nobody_waits_for_a_buffer_when_everybody_is_to_leave() {
-        let pool = Pool::new(2 << 10);
-        let _held = pool.lease_now(2 << 10);
+        let pool = Pool::new(64 << 10);
+        let _held = pool.lease_now(64 << 10);
         let stop = Stop::default();
         stop.now();
         assert!(pool.lease(1 << 10, &stop).is_none());

@@ -6,8 +6,10 @@
 //!    instead counts as abandoned; its entry stays pending in Redis and is delivered again.
 //! 3. An entry is in flight at most once per process: the journal refuses it a second time, so
 //!    reading the pending list after a reconnect cannot double work that is still going on.
+//! 4. What this process has ended lately is remembered, so that an entry is not processed again
+//!    when a group that had disappeared delivers it once more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,55 +41,82 @@ impl Origin {
     }
 }
 
-/// The entries of one stream that are in this process.
+/// Entries remembered after their end. More than can end while the oldest one in flight waits:
+/// that many slots no engine has.
+const REMEMBERED: usize = 4096;
+
+/// The entries of one stream that are in this process, or were a moment ago.
 #[derive(Debug)]
 pub struct Journal {
-    in_flight: Mutex<HashMap<EntryId, Tick>>,
-    /// The latest entry that this process has seen acknowledged.
-    last_ended: Mutex<EntryId>,
+    book: Mutex<Book>,
     metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Book {
+    in_flight: HashMap<EntryId, Tick>,
+    /// Ended with Redis' confirmation, in the order of their ends.
+    ended: VecDeque<EntryId>,
+    ended_set: HashSet<EntryId>,
+    last_ended: EntryId,
+}
+
+/// What the journal says to an entry that was read.
+#[derive(Debug)]
+pub enum Opened {
+    /// It is ours now.
+    Receipt(Receipt),
+    /// It is ours now, but was ended before: only its acknowledgement is missing.
+    EndedBefore(Receipt),
+    /// It is in work already, or is a late copy of one that has ended.
+    Known,
 }
 
 impl Journal {
     /// An empty journal.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Journal> {
-        Arc::new(Journal {
-            in_flight: Mutex::new(HashMap::with_capacity(256)),
-            last_ended: Mutex::new(EntryId::default()),
-            metrics,
-        })
+        let book = Book {
+            in_flight: HashMap::with_capacity(512),
+            ended: VecDeque::with_capacity(REMEMBERED),
+            ended_set: HashSet::with_capacity(2 * REMEMBERED),
+            last_ended: EntryId::default(),
+        };
+        Arc::new(Journal { book: Mutex::new(book), metrics })
     }
 
     /// Whether the entry is in this process already.
     pub fn holds(&self, id: EntryId) -> bool {
-        self.in_flight.lock().contains_key(&id)
+        self.book.lock().in_flight.contains_key(&id)
     }
 
-    /// Takes responsibility for an entry; `None` if this process has it already.
-    pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin) -> Option<Receipt> {
+    /// Takes responsibility for an entry, unless this process has it already.
+    pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin) -> Opened {
         let read_at = Tick::now();
-        let mut in_flight = self.in_flight.lock();
-        if in_flight.contains_key(&id) {
-            return None;
+        let mut book = self.book.lock();
+        let ended = book.ended_set.contains(&id);
+        // A copy from the pending list that was made before our acknowledgement arrived there.
+        let late = ended && origin != Origin::New;
+        if late || book.in_flight.contains_key(&id) {
+            return Opened::Known;
         }
-        in_flight.insert(id, read_at);
-        drop(in_flight);
+        book.in_flight.insert(id, read_at);
+        drop(book);
         self.metrics.ledger.open();
-        Some(Receipt {
+        let receipt = Receipt {
             id,
             origin,
             read_at,
             read_unix_seconds: unix_seconds(),
             journal: Arc::clone(self),
             closed: false,
-        })
+        };
+        if ended { Opened::EndedBefore(receipt) } else { Opened::Receipt(receipt) }
     }
 
     /// The entries that have been here for longer than `age`; their clocks start again.
     pub fn renewable(&self, age: Duration) -> Vec<EntryId> {
-        let mut in_flight = self.in_flight.lock();
         let mut old = Vec::new();
-        for (id, since) in in_flight.iter_mut() {
+        for (id, since) in &mut self.book.lock().in_flight {
             if since.elapsed() > age {
                 *since = Tick::now();
                 old.push(*id);
@@ -96,15 +125,16 @@ impl Journal {
         old
     }
 
-    /// The latest entry that this process has seen acknowledged: where a group that has
-    /// disappeared is to begin again.
-    pub fn last_ended(&self) -> EntryId {
-        *self.last_ended.lock()
+    /// After which entry a group that has disappeared is to begin again: before the first one in
+    /// flight, or after the last one that has ended.
+    pub fn resume_after(&self) -> EntryId {
+        let book = self.book.lock();
+        book.in_flight.keys().min().map_or(book.last_ended, |first| first.before())
     }
 
     /// Entries in this process.
     pub fn len(&self) -> usize {
-        self.in_flight.lock().len()
+        self.book.lock().in_flight.len()
     }
 
     /// Whether this process holds nothing of the stream.
@@ -113,11 +143,28 @@ impl Journal {
     }
 
     fn end(&self, id: EntryId, outcome: Outcome) {
-        self.in_flight.lock().remove(&id);
-        if outcome != Outcome::Abandoned {
-            let mut last_ended = self.last_ended.lock();
-            *last_ended = (*last_ended).max(id);
+        let mut book = self.book.lock();
+        book.in_flight.remove(&id);
+        match outcome {
+            // Not ended by us: it may come again and be ours.
+            Outcome::Abandoned | Outcome::Superseded => {}
+            Outcome::Out
+            | Outcome::Rejected
+            | Outcome::DeadLettered
+            | Outcome::Shed
+            | Outcome::LostToTrim => {
+                book.last_ended = book.last_ended.max(id);
+                if book.ended.len() == REMEMBERED
+                    && let Some(oldest) = book.ended.pop_front()
+                {
+                    book.ended_set.remove(&oldest);
+                }
+                if book.ended_set.insert(id) {
+                    book.ended.push_back(id);
+                }
+            }
         }
+        drop(book);
         self.metrics.ledger.close(outcome);
     }
 }
@@ -175,18 +222,47 @@ impl Drop for Receipt {
 mod tests {
     use super::*;
 
+    const ID: EntryId = EntryId { millis: 5, sequence: 0 };
+    const AGAIN: Origin = Origin::Again { deliveries: 2 };
+
+    fn taken(opened: Opened) -> Receipt {
+        match opened {
+            Opened::Receipt(receipt) => receipt,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_dropped_receipt_is_counted_and_the_entry_can_be_taken_again() {
         let metrics = Metrics::new();
         let journal = Journal::new(Arc::clone(&metrics));
-        let id = EntryId { millis: 5, sequence: 0 };
-        let receipt = journal.open(id, Origin::New).unwrap();
-        assert!(journal.open(id, Origin::Again { deliveries: 2 }).is_none(), "held already");
+        let receipt = taken(journal.open(ID, Origin::New));
+        assert!(matches!(journal.open(ID, AGAIN), Opened::Known), "held already");
         drop(receipt);
         let sum = metrics.ledger.read();
         assert_eq!((sum.abandoned, sum.in_flight, sum.balanced), (1, 0, true));
-        journal.open(id, Origin::Again { deliveries: 2 }).unwrap().close(Outcome::Out);
+        taken(journal.open(ID, AGAIN)).close(Outcome::Out);
         assert_eq!(metrics.ledger.read().out, 1);
         assert!(journal.is_empty());
+    }
+
+    #[test]
+    fn what_has_ended_is_not_processed_again() {
+        let journal = Journal::new(Metrics::new());
+        taken(journal.open(ID, Origin::New)).close(Outcome::Out);
+        assert!(matches!(journal.open(ID, AGAIN), Opened::Known), "a late copy");
+        let opened = journal.open(ID, Origin::New);
+        assert!(matches!(opened, Opened::EndedBefore(_)), "a group created again delivers it");
+    }
+
+    #[test]
+    fn a_new_group_begins_before_the_first_entry_in_flight() {
+        let journal = Journal::new(Metrics::new());
+        let receipt = taken(journal.open(ID, Origin::New));
+        let later = EntryId { millis: 9, sequence: 1 };
+        taken(journal.open(later, Origin::New)).close(Outcome::Out);
+        assert_eq!(journal.resume_after(), EntryId { millis: 4, sequence: u64::MAX });
+        receipt.close(Outcome::Superseded);
+        assert_eq!(journal.resume_after(), later);
     }
 }

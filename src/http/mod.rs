@@ -5,6 +5,7 @@ mod api;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use rustix::net::sockopt::Timeout;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::base::threads::{self, Identity, Role, Running};
@@ -17,9 +18,12 @@ pub use api::{compression_ratio, latency_json, metrics_json};
 /// How often the server looks at the stop signal.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Without a sign of life from any part for this long, the engine does not count as alive. Well
-/// above the longest a healthy part is silent: one blocked read.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Without a sign of life from any part for this long beyond the time-out for Redis, the engine
+/// does not count as alive. A part may be silent for one attempt to connect.
+const SILENCE_MARGIN: Duration = Duration::from_secs(10);
+
+/// Longest a client may take to accept an answer.
+const SEND_LIMIT: Duration = Duration::from_secs(5);
 
 /// A bound address, not served yet: so that a port that is taken is noticed before the engine
 /// starts.
@@ -38,6 +42,10 @@ impl Listener {
         let failed =
             |source| Fault::io(format!("the stats server cannot listen on {addr}"), source);
         let tcp = TcpListener::bind((addr.host.as_str(), addr.port)).map_err(failed)?;
+        // Connections inherit it; without it a client that does not read would hold the server.
+        let limit = Some(SEND_LIMIT);
+        rustix::net::sockopt::set_socket_timeout(&tcp, Timeout::Send, limit)
+            .map_err(|errno| failed(errno.into()))?;
         let addr = tcp.local_addr().map_err(failed)?;
         Ok(Listener { tcp, addr })
     }
@@ -47,17 +55,11 @@ impl Listener {
         self.addr
     }
 
-    /// Serves until `stop` says "now", or until the returned thread is dropped after `ended`.
+    /// Serves until the returned server is ended or dropped.
     ///
     /// # Errors
     /// [`Fault::Unusable`] if the server cannot be set up.
-    pub fn serve(
-        self,
-        view: View,
-        token: Option<Secret>,
-        stop: &Stop,
-        ended: Stop,
-    ) -> Result<Running, Fault> {
+    pub fn serve(self, view: View, token: Option<Secret>, stop: &Stop) -> Result<Serving, Fault> {
         if token.is_none() && !self.addr.ip().is_loopback() {
             tracing::warn!(
                 "the stats server listens on {} without a token: anybody who can reach it can read it",
@@ -67,8 +69,10 @@ impl Listener {
         let server = Server::from_listener(self.tcp, None)
             .map_err(|error| Fault::Unusable(format!("stats server: {error}")))?;
         let identity = Identity { role: Role::Stats, index: 0, core: None };
-        threads::spawn(identity, stop, move || {
-            while !ended.is_draining() {
+        let ended = Stop::default();
+        let end = ended.clone();
+        let thread = threads::spawn(identity, stop, move || {
+            while !end.is_draining() {
                 match server.recv_timeout(TICK) {
                     Ok(Some(request)) => answer(request, &view, token.as_ref()),
                     Ok(None) => {}
@@ -76,7 +80,33 @@ impl Listener {
                 }
             }
             Ok(())
-        })
+        })?;
+        Ok(Serving { ended, thread: Some(thread) })
+    }
+}
+
+/// A running server; ended on drop.
+#[derive(Debug)]
+pub struct Serving {
+    ended: Stop,
+    thread: Option<Running>,
+}
+
+impl Serving {
+    /// Ends the server.
+    ///
+    /// # Errors
+    /// What it ended with, if it had ended by itself.
+    pub fn end(mut self) -> Result<(), Fault> {
+        self.ended.drain();
+        self.thread.take().map_or(Ok(()), Running::join)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Before the thread is joined.
+        self.ended.drain();
     }
 }
 
@@ -113,7 +143,7 @@ fn route(
 ) -> (u16, &'static str, String) {
     match path {
         "/livez" => match view.metrics.health.silence() {
-            silence if silence > SILENCE_MAX => {
+            silence if silence > view.plan.timeout + SILENCE_MARGIN => {
                 (503, TEXT, format!("no sign of life for {} s\n", silence.as_secs()))
             }
             _ => (200, TEXT, "ok\n".into()),

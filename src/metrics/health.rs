@@ -69,7 +69,8 @@ impl Health {
         })
     }
 
-    fn beat(&self) {
+    /// A part goes round, even if it is only waiting.
+    pub fn beat(&self) {
         let born = *self.born.lock().get_or_insert_with(Tick::now);
         let micros = u64::try_from(born.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.beat_micros.store(micros, Ordering::Relaxed);

@@ -5,7 +5,8 @@
 -- ARGV[3] what to do: store, dead or drop
 -- ARGV[4] approximate length limit of KEYS[2], 0 for none
 -- ARGV[5] 1 to delete the input entry as well
--- ARGV[6...] fields and values: all of them (store), or those added to the original ones (dead)
+-- ARGV[6] entry that must have been ended before this one, 0 for none
+-- ARGV[7...] fields and values: all of them (store), or those added to the original ones (dead)
 --
 -- Returns 1 when done, 0 when the entry was not pending any more: somebody else has ended it.
 --
@@ -14,8 +15,18 @@
 local input, target = KEYS[1], KEYS[2]
 local group, id, action, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-if #redis.call('XPENDING', input, group, id, id, 1) == 0 then
+local function is_pending(entry)
+  return #redis.call('XPENDING', input, group, entry, entry, 1) > 0
+end
+
+if not is_pending(id) then
   return 0
+end
+
+-- Commits of a batch follow each other without waiting. If one was refused, those of the same
+-- camera behind it must not overtake it.
+if ARGV[6] ~= '0' and is_pending(ARGV[6]) then
+  return redis.error_reply('ORDER the frame before this one is still pending')
 end
 
 if action ~= 'drop' then
@@ -36,7 +47,7 @@ if action ~= 'drop' then
       command[#command + 1] = parts[index]
     end
   end
-  for index = 6, #ARGV do
+  for index = 7, #ARGV do
     command[#command + 1] = ARGV[index]
   end
   redis.call(unpack(command))

@@ -181,8 +181,11 @@ impl Connection {
         if address.database() != 0 {
             connection.call("SELECT", &[address.database().to_string().as_bytes()])?;
         }
-        connection.call("CLIENT", &[b"SETNAME", name.as_bytes()])?;
-        connection.client_id = connection.call("CLIENT", &[b"ID"])?;
+        // Convenient, not necessary: an account may be forbidden to say either.
+        let name: Vec<u8> =
+            name.bytes().map(|byte| if byte.is_ascii_graphic() { byte } else { b'_' }).collect();
+        unless_refused(connection.call("CLIENT", &[b"SETNAME", &name]))?;
+        connection.client_id = unless_refused(connection.call("CLIENT", &[b"ID"]))?;
         Ok(connection)
     }
 
@@ -254,6 +257,7 @@ impl Connection {
             if began.elapsed() >= limit {
                 return Ok(Waited::TimedOut);
             }
+            self.metrics.health.beat(); // waiting within a limit is a sign of life
         }
     }
 
@@ -285,6 +289,13 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.metrics.add(Counter::ConnectionsClosed, 1);
+    }
+}
+
+fn unless_refused(answer: Result<i64, Fault>) -> Result<i64, Fault> {
+    match answer {
+        Err(Fault::Refused { .. }) => Ok(0),
+        other => other,
     }
 }
 

@@ -199,6 +199,45 @@ impl Control {
         Ok(summary.1.and_then(|id| EntryId::parse(id.as_bytes())))
     }
 
+    /// Resets the idle time of entries that `consumer` has in work, so that nobody takes them over.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn renew(
+        &mut self,
+        stream: &str,
+        group: &str,
+        consumer: &str,
+        ids: &[EntryId],
+    ) -> Result<(), Fault> {
+        let mut command = cmd("XCLAIM");
+        command.arg(stream).arg(group).arg(consumer).arg(0);
+        for id in ids {
+            command.arg(id.to_string());
+        }
+        self.run::<Value>("XCLAIM", command.arg("JUSTID")).map(|_| ())
+    }
+
+    /// The last entry a stream has ever had; 0-0 if there is no such stream.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn last_generated(&mut self, stream: &str) -> Result<EntryId, Fault> {
+        let about = self
+            .run::<HashMap<String, Value>>("XINFO STREAM", cmd("XINFO").arg("STREAM").arg(stream));
+        match about {
+            Ok(about) => {
+                let id = about.get("last-generated-id").map(String::from_redis_value_ref);
+                Ok(id
+                    .and_then(Result::ok)
+                    .and_then(|id| EntryId::parse(id.as_bytes()))
+                    .unwrap_or_default())
+            }
+            Err(fault) if fault.to_string().contains("no such key") => Ok(EntryId::default()),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Removes entries before `first_kept`.
     ///
     /// # Errors
@@ -293,6 +332,14 @@ impl Control {
         let mut command = cmd("EVAL");
         command.arg(REPLAY).arg(2).arg(dead_letters).arg(input).arg(id.to_string());
         self.run("EVAL", command.arg(DEAD_LETTER_FIELDS.len()))
+    }
+
+    /// Removes a key, if there is one.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn remove(&mut self, key: &str) -> Result<(), Fault> {
+        self.run::<Value>("UNLINK", cmd("UNLINK").arg(key)).map(|_| ())
     }
 
     /// Removes an entry; says whether there was one.

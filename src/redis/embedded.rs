@@ -1,6 +1,6 @@
 //! A private redis-server on a Unix socket in a temporary folder: `embedded://`.
 
-use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,13 +14,16 @@ use crate::metrics::clock::Tick;
 /// How long the server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// Where the server writes what it has to say.
+const LOG: &str = "redis.log";
+
 /// A running private server; stopped, and its folder removed, on drop.
 #[derive(Debug)]
 pub struct Embedded {
     child: Child,
     address: Address,
     // Declared last: the folder goes after the server.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Embedded {
@@ -41,7 +44,7 @@ impl Embedded {
                  on Debian: apt-get install redis-server"
             ))
         })?;
-        let mut embedded = Embedded { child, address, _folder: folder };
+        let mut embedded = Embedded { child, address, folder: folder };
         embedded.wait(stop)?;
         Ok(embedded)
     }
@@ -59,10 +62,8 @@ impl Embedded {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                let mut said = String::new();
-                if let Some(mut output) = self.child.stdout.take() {
-                    let _ = output.by_ref().take(4096).read_to_string(&mut said);
-                }
+                let said =
+                    std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
                 let last = said.lines().last().unwrap_or_default();
                 return Err(Fault::Unusable(format!("redis-server ended with {status}: {last}")));
             }
@@ -93,9 +94,13 @@ fn command(socket: &Path, folder: &Path) -> Command {
         .arg("--dir")
         .arg(folder)
         .current_dir(folder)
+        .arg("--logfile")
+        .arg(folder.join(LOG))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // Ctrl-C at a terminal is for us; the server is still needed for the drain.
+        .process_group(0);
     command
 }
 

@@ -6,6 +6,7 @@
 //! every wait.
 
 mod address;
+mod answers;
 mod connection;
 mod control;
 mod embedded;
@@ -28,4 +29,4 @@ pub use feed::Feed;
 pub use resp::{Header, Limits as RespLimits, Reader as RespReader, Trouble};
 pub use seam::{Operation, Seam};
 pub use sink::{Action, Answer, Delivery, Plan, Retention, Sink, Task};
-pub use source::{Delivered, Source, SourceOptions};
+pub use source::{Batch, Delivered, Source, SourceOptions};

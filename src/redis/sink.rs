@@ -57,6 +57,8 @@ pub struct Task<'a> {
     pub shard: usize,
     /// Which entry.
     pub id: EntryId,
+    /// The entry before it in the same batch whose result must be stored first.
+    pub after: Option<EntryId>,
     /// What to do.
     pub action: Action<'a>,
 }
@@ -249,7 +251,7 @@ fn encode(request: &mut Request, plan: &Plan, script_hash: &[u8], task: &Task<'_
     let delete = plan.retention == Retention::Delete;
     let mut script = |target: &str, action: &str, limit: u64, fields: usize| {
         request
-            .command(10 + 2 * fields)
+            .command(11 + 2 * fields)
             .arg("EVALSHA")
             .arg(script_hash)
             .arg("2")
@@ -260,6 +262,10 @@ fn encode(request: &mut Request, plan: &Plan, script_hash: &[u8], task: &Task<'_
             .arg(action)
             .number(limit)
             .arg(if delete { "1" } else { "0" });
+        match task.after {
+            Some(before) => request.number(before),
+            None => request.arg("0"),
+        };
     };
     match task.action {
         Action::Store { payload, labels } if plan.delivery == Delivery::ExactlyOnce => {

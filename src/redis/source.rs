@@ -8,27 +8,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::Address;
-use super::connection::{Connection, Waited, text};
+use super::connection::{Connection, Waited};
 use super::request::Request;
-use super::resp::{Header, Trouble};
 use crate::base::{Fault, Stage, Stop, limits};
-use crate::frame::{Entry, EntryBuilder, EntryId, Journal, Origin, Pool, RawFrame};
+use crate::frame::{Body, Entry, EntryBuilder, EntryId, Journal, Opened, Origin, Pool, RawFrame};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Metrics, Recorder, Timer};
-
-type SmallText = SmallVec<[u8; 64]>;
 
 /// Fields beside `data` that mean something here; others are passed over.
 const SIDE_FIELDS: [&[u8]; 4] = [b"frame_id", b"camera_id", b"timestamp", b"traceparent"];
 
 /// Longest value of such a field that is kept; longer ones count as absent.
-const SIDE_VALUE_MAX: u64 = 4 << 10;
+const SIDE_VALUE_MAX: u64 = limits::ID_BYTES_MAX as u64;
 
 /// Buffer for the side fields of ordinary entries, and for those with the longest values.
-const SIDE_ROOM: [usize; 2] = [1 << 10, 20 << 10];
+const SIDE_ROOM: [usize; 2] = [1 << 10, 4 << 10];
 
 /// How one input stream is read.
 #[derive(Clone, Debug)]
@@ -52,12 +47,23 @@ pub struct SourceOptions {
 /// What a reply held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivered {
-    /// So many entries, of so many bytes together; the last one's id.
-    Entries(usize, u64, EntryId),
+    /// Entries.
+    Entries(Batch),
     /// Nothing within the time the server was told to wait.
     Nothing,
     /// No reply yet, and the engine has begun to drain.
     Draining,
+}
+
+/// The entries of one reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// How many were delivered; those this process knew already are not.
+    pub taken: u64,
+    /// Bytes of `data` of all of them.
+    pub bytes: u64,
+    /// The last one's id.
+    pub last: EntryId,
 }
 
 /// Takes over one frame that was read.
@@ -74,11 +80,10 @@ pub struct Source {
     recorder: Recorder,
     request: Request,
     outstanding: bool,
-    clock_ahead_seconds: f64,
 }
 
 impl Source {
-    /// Connects and compares clocks.
+    /// Connects.
     ///
     /// # Errors
     /// As [`Connection::open`].
@@ -93,7 +98,7 @@ impl Source {
     ) -> Result<Source, Fault> {
         let name = format!("framepress-{}", options.consumer);
         let connection = Connection::open(address, &name, options.timeout, metrics, stop)?;
-        let mut source = Source {
+        Ok(Source {
             connection,
             options: Arc::clone(options),
             journal: Arc::clone(journal),
@@ -102,15 +107,7 @@ impl Source {
             recorder: recorder.clone(),
             request: Request::default(),
             outstanding: false,
-            clock_ahead_seconds: 0.0,
-        };
-        source.clock_ahead_seconds = source.measure_clock()?;
-        Ok(source)
-    }
-
-    /// By how much the Redis clock is ahead of ours, in seconds.
-    pub fn clock_ahead_seconds(&self) -> f64 {
-        self.clock_ahead_seconds
+        })
     }
 
     /// The number by which another connection can end our blocked read.
@@ -192,15 +189,13 @@ impl Source {
         &mut self,
         limit: Duration,
         deliver: &mut Deliver<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Delivered, Fault> {
         if !self.outstanding || self.connection.wait(limit, false)? != Waited::Ready {
-            return Ok(());
+            return Ok(Delivered::Nothing);
         }
         self.outstanding = false;
-        if let Some(count) = self.stream_reply("XREADGROUP")? {
-            self.entries(count, None, &|_| Origin::New, deliver)?;
-        }
-        Ok(())
+        let Some(count) = self.stream_reply("XREADGROUP")? else { return Ok(Delivered::Nothing) };
+        self.entries(count, None, &|_| Origin::New, deliver)
     }
 
     /// Delivers up to `count` entries of our own pending list that come after `after`. With
@@ -267,7 +262,7 @@ impl Source {
             self.request.number(id);
         }
         self.connection.send(&self.request, &[])?;
-        let Some(count) = self.array("XCLAIM")? else { return Ok(Delivered::Nothing) };
+        let Some(count) = self.connection.array("XCLAIM")? else { return Ok(Delivered::Nothing) };
         let mut returned = Vec::with_capacity(ids.len());
         let origin = |id: EntryId| Origin::Again {
             deliveries: deliveries.get(&id).copied().unwrap_or(0).saturating_add(1),
@@ -291,39 +286,28 @@ impl Source {
             if self.array_length("XRANGE", &args)? > 0 {
                 continue; // taken by another engine, or acknowledged, in the meantime
             }
-            if let Some(receipt) = self.journal.open(id, Origin::Again { deliveries: 1 }) {
-                deliver(RawFrame { receipt, entry: None, shard: options.shard })?;
+            let opened = self.journal.open(id, Origin::Again { deliveries: 1 });
+            if let Opened::Receipt(receipt) = opened {
+                deliver(RawFrame { receipt, body: Body::Trimmed, shard: options.shard })?;
             }
         }
         Ok(())
     }
 
-    /// Resets the idle time of our entries in work, so that nobody takes them over.
+    /// Measures by how much the Redis clock is ahead of ours, in seconds; not while a request is
+    /// outstanding.
     ///
     /// # Errors
-    /// As [`Source::receive`].
-    pub fn renew(&mut self, ids: &[EntryId]) -> Result<(), Fault> {
-        let options = Arc::clone(&self.options);
-        self.request.clear();
-        self.request.command(6 + ids.len()).arg("XCLAIM").arg(&options.stream);
-        self.request.arg(&options.group).arg(&options.consumer).arg("0");
-        for id in ids {
-            self.request.number(id);
-        }
-        self.request.arg("JUSTID");
-        self.connection.send(&self.request, &[])?;
-        self.skip_answer("XCLAIM")
-    }
-
-    fn measure_clock(&mut self) -> Result<f64, Fault> {
+    /// As every call.
+    pub fn measure_clock(&mut self) -> Result<f64, Fault> {
         let asked = unix_seconds();
         self.request.clear();
         self.request.command(1).arg("TIME");
         self.connection.send(&self.request, &[])?;
         let mut parts = [0.0; 2];
-        let count = self.array("TIME")?.unwrap_or(0);
+        let count = self.connection.array("TIME")?.unwrap_or(0);
         for index in 0..count {
-            let digits = self.small_text()?;
+            let digits = self.connection.small_text()?;
             let number = std::str::from_utf8(&digits).ok().and_then(|text| text.parse().ok());
             let number: f64 = number.unwrap_or(0.0);
             if let Some(part) = parts.get_mut(index) {
@@ -337,12 +321,12 @@ impl Source {
     /// Opens the reply of XREADGROUP on one stream: the number of entries, `None` if there is
     /// nothing.
     fn stream_reply(&mut self, command: &'static str) -> Result<Option<usize>, Fault> {
-        let Some(streams) = self.array(command)? else { return Ok(None) };
-        if streams != 1 || self.array(command)? != Some(2) {
-            return Err(self.surprised());
+        let Some(streams) = self.connection.array(command)? else { return Ok(None) };
+        if streams != 1 || self.connection.array(command)? != Some(2) {
+            return Err(self.connection.surprised());
         }
-        self.small_text()?;
-        self.array(command)
+        self.connection.small_text()?;
+        self.connection.array(command)
     }
 
     /// Reads `count` entries and delivers each.
@@ -356,64 +340,74 @@ impl Source {
         if count == 0 {
             return Ok(Delivered::Nothing);
         }
-        let mut bytes = 0;
-        let mut last = EntryId::default();
+        let (mut taken, mut bytes, mut last) = (0, 0, EntryId::default());
         for index in 0..count {
             if let (true, Some(next_count)) = (index + 1 == count, next_count) {
                 self.send_request(next_count)?;
             }
             let began = Tick::now();
-            if self.array("XREADGROUP")? != Some(2) {
-                return Err(self.surprised());
+            match self.connection.array("XREADGROUP")? {
+                Some(2) => {}
+                // XCLAIM before Redis 7 answers so for an entry whose body is gone.
+                None => continue,
+                Some(_) => return Err(self.connection.surprised()),
             }
-            let id = self.small_text()?;
-            let Some(id) = EntryId::parse(&id) else { return Err(self.surprised()) };
+            let id = self.connection.small_text()?;
+            let Some(id) = EntryId::parse(&id) else { return Err(self.connection.surprised()) };
             last = id;
-            let fields = self.array("XREADGROUP")?;
-            let receipt = self.journal.open(id, origin(id));
-            let entry = match fields {
-                None => None,
-                Some(values) => Some(self.entry(values, receipt.is_none())?),
+            let values = self.connection.array("XREADGROUP")?;
+            let (receipt, wanted) = match self.journal.open(id, origin(id)) {
+                Opened::Receipt(receipt) => (Some(receipt), true),
+                Opened::EndedBefore(receipt) => (Some(receipt), false),
+                Opened::Known => (None, false),
             };
-            bytes += entry.as_ref().and_then(Entry::data).map_or(0, |data| data.len() as u64);
+            let body = match values {
+                None => Body::Trimmed,
+                Some(values) => {
+                    let entry = self.entry(values, !wanted)?;
+                    bytes += entry.data().map_or(0, |data| data.len() as u64);
+                    if wanted { Body::Entry(entry) } else { Body::EndedBefore }
+                }
+            };
             self.recorder.record(Timer::Stage(Stage::Read), began.elapsed());
             if let Some(receipt) = receipt {
-                deliver(RawFrame { receipt, entry, shard: self.options.shard })?;
+                taken += 1;
+                deliver(RawFrame { receipt, body, shard: self.options.shard })?;
             }
         }
-        Ok(Delivered::Entries(count, bytes, last))
+        Ok(Delivered::Entries(Batch { taken, bytes, last }))
     }
 
     /// Reads the `values` field names and values of one entry; with `discard`, without keeping
     /// anything.
     fn entry(&mut self, values: usize, discard: bool) -> Result<Entry, Fault> {
         if !values.is_multiple_of(2) {
-            return Err(self.surprised());
+            return Err(self.connection.surprised());
         }
         let Some(side) = self.pool.lease(SIDE_ROOM[0], &self.stop) else { return Err(left()) };
         let mut builder = EntryBuilder::new(side);
         for _ in 0..values / 2 {
-            let name_len = self.bulk()?;
+            let name_len = self.connection.bulk()?;
             let mut name = [0; 16];
             let known = usize::try_from(name_len).ok().filter(|&len| len <= name.len() && !discard);
             let Some(known) = known else {
-                self.pass_over(name_len)?;
-                let value_len = self.bulk()?;
-                self.pass_over(value_len)?;
+                self.connection.pass_over(name_len)?;
+                let value_len = self.connection.bulk()?;
+                self.connection.pass_over(value_len)?;
                 continue;
             };
-            self.read_into(&mut name[..known])?;
+            self.connection.read_into(&mut name[..known])?;
             let name = &name[..known];
-            let len = self.bulk()?;
+            let len = self.connection.bulk()?;
             if name == b"data" && !builder.has_data() {
                 if len > self.options.payload_bytes_max {
-                    self.pass_over(len)?;
+                    self.connection.pass_over(len)?;
                     builder.set_oversized(len);
                     continue;
                 }
                 let size = usize::try_from(len).unwrap_or(usize::MAX);
                 let Some(mut data) = self.pool.lease(size, &self.stop) else { return Err(left()) };
-                self.read_into(&mut data)?;
+                self.connection.read_into(&mut data)?;
                 builder.set_data(data);
             } else if SIDE_FIELDS.contains(&name) && len <= SIDE_VALUE_MAX {
                 let size = usize::try_from(len).unwrap_or(usize::MAX);
@@ -430,10 +424,10 @@ impl Source {
                             self.connection.reader.bulk_into(&mut self.connection.socket, room);
                         read.map_err(|trouble| self.connection.fault(trouble))?;
                     }
-                    None => self.pass_over(len)?,
+                    None => self.connection.pass_over(len)?,
                 }
             } else {
-                self.pass_over(len)?;
+                self.connection.pass_over(len)?;
             }
         }
         Ok(builder.build())
@@ -441,17 +435,17 @@ impl Source {
 
     /// The answer of XPENDING in its long form: deliveries by entry.
     fn pending_list(&mut self) -> Result<HashMap<EntryId, u32>, Fault> {
-        let count = self.array("XPENDING")?.unwrap_or(0);
+        let count = self.connection.array("XPENDING")?.unwrap_or(0);
         let mut deliveries = HashMap::with_capacity(count.min(limits::BATCH_SIZE_MAX));
         for _ in 0..count {
-            if self.array("XPENDING")? != Some(4) {
-                return Err(self.surprised());
+            if self.connection.array("XPENDING")? != Some(4) {
+                return Err(self.connection.surprised());
             }
-            let id = self.small_text()?;
-            let consumer_len = self.bulk()?;
-            self.pass_over(consumer_len)?;
-            self.integer()?;
-            let times = self.integer()?;
+            let id = self.connection.small_text()?;
+            let consumer_len = self.connection.bulk()?;
+            self.connection.pass_over(consumer_len)?;
+            self.connection.integer()?;
+            let times = self.connection.integer()?;
             if let Some(id) = EntryId::parse(&id) {
                 deliveries.insert(id, u32::try_from(times).unwrap_or(u32::MAX));
             }
@@ -466,75 +460,11 @@ impl Source {
             self.request.arg(arg);
         }
         self.connection.send(&self.request, &[])?;
-        let count = self.array(name)?.unwrap_or(0);
+        let count = self.connection.array(name)?.unwrap_or(0);
         for _ in 0..count {
-            self.skip_answer(name)?;
+            self.connection.skip_answer()?;
         }
         Ok(count)
-    }
-
-    fn skip_answer(&mut self, _name: &'static str) -> Result<(), Fault> {
-        let Connection { reader, socket, .. } = &mut self.connection;
-        let skipped = reader.skip_value(socket);
-        skipped.map(|_| ()).map_err(|trouble| self.connection.fault(trouble))
-    }
-
-    /// The header of an array; `None` for no value.
-    fn array(&mut self, command: &'static str) -> Result<Option<usize>, Fault> {
-        let Connection { reader, socket, .. } = &mut self.connection;
-        match reader.header(socket) {
-            Ok(Header::Array(count)) => Ok(Some(count)),
-            Ok(Header::Nil) => Ok(None),
-            Ok(Header::Error(message)) => {
-                let message = text(message);
-                Err(self.connection.refused(command, message))
-            }
-            Ok(_) => Err(self.surprised()),
-            Err(trouble) => Err(self.connection.fault(trouble)),
-        }
-    }
-
-    fn bulk(&mut self) -> Result<u64, Fault> {
-        let Connection { reader, socket, .. } = &mut self.connection;
-        match reader.header(socket) {
-            Ok(Header::Bulk(len)) => Ok(len),
-            Ok(_) => Err(self.surprised()),
-            Err(trouble) => Err(self.connection.fault(trouble)),
-        }
-    }
-
-    fn integer(&mut self) -> Result<i64, Fault> {
-        let Connection { reader, socket, .. } = &mut self.connection;
-        match reader.header(socket) {
-            Ok(Header::Int(number)) => Ok(number),
-            Ok(_) => Err(self.surprised()),
-            Err(trouble) => Err(self.connection.fault(trouble)),
-        }
-    }
-
-    fn small_text(&mut self) -> Result<SmallText, Fault> {
-        let len = self.bulk()?;
-        let Connection { reader, socket, .. } = &mut self.connection;
-        match reader.bulk_small(socket, len) {
-            Ok(bytes) => Ok(SmallText::from_slice(bytes)),
-            Err(trouble) => Err(self.connection.fault(trouble)),
-        }
-    }
-
-    fn pass_over(&mut self, len: u64) -> Result<(), Fault> {
-        let Connection { reader, socket, .. } = &mut self.connection;
-        let passed = reader.bulk_discard(socket, len);
-        passed.map_err(|trouble| self.connection.fault(trouble))
-    }
-
-    fn read_into(&mut self, target: &mut [u8]) -> Result<(), Fault> {
-        let Connection { reader, socket, .. } = &mut self.connection;
-        let read = reader.bulk_into(socket, target);
-        read.map_err(|trouble| self.connection.fault(trouble))
-    }
-
-    fn surprised(&self) -> Fault {
-        self.connection.fault(Trouble::Protocol("unexpected shape of an answer"))
     }
 }
 

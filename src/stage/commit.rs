@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
+use smallvec::SmallVec;
 
+use super::regroup::Regroup;
 use super::retry::Attempts;
 use crate::base::threads::{Role, Turn};
-use crate::base::{Fault, Stage, Stop, limits};
+use crate::base::{Fault, Stage, Stop, error_code, limits};
 use crate::frame::{self, Discard, Finished, Verdict};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Counter, Metrics, Outcome, Part, Recorder, Timer};
-use crate::redis::{Action, Address, Answer, Plan, Sink, Task};
+use crate::redis::{Action, Address, Answer, Delivery, Plan, Sink, Task};
 
 /// What a committer needs to know.
 #[derive(Clone, Debug)]
@@ -36,11 +38,14 @@ pub struct CommitSettings {
     pub turn: Turn,
 }
 
+type Tasks<'a> = SmallVec<[Task<'a>; limits::COMMIT_BATCH_FRAMES]>;
+
 /// A committer, ready to run. `S` is the storage a frame's slot carries.
 #[derive(Debug)]
 pub struct Committer<S> {
     index: usize,
     settings: CommitSettings,
+    regroup: Arc<Regroup>,
     metrics: Arc<Metrics>,
     recorder: Recorder,
     stop: Stop,
@@ -50,6 +55,7 @@ pub struct Committer<S> {
     answers: Vec<Answer>,
     /// Whether the batch may have been committed already, by a connection that was then lost.
     uncertain: bool,
+    was_connected: bool,
 }
 
 impl<S: Send> Committer<S> {
@@ -57,6 +63,7 @@ impl<S: Send> Committer<S> {
     pub fn new(
         index: usize,
         settings: CommitSettings,
+        regroup: Arc<Regroup>,
         metrics: Arc<Metrics>,
         stop: Stop,
         lane: Receiver<Finished<S>>,
@@ -66,6 +73,7 @@ impl<S: Send> Committer<S> {
         Committer {
             index,
             settings,
+            regroup,
             metrics,
             recorder,
             stop,
@@ -74,19 +82,23 @@ impl<S: Send> Committer<S> {
             batch: Vec::with_capacity(limits::COMMIT_BATCH_FRAMES),
             answers: Vec::with_capacity(limits::COMMIT_BATCH_FRAMES),
             uncertain: false,
+            was_connected: false,
         }
     }
 
     /// Commits until the lane is closed and empty.
     ///
     /// # Errors
-    /// With `retry` off, the first fault of Redis; otherwise none but "leave at once" ends it
+    /// With `retry` off, the first lost connection; otherwise none but "leave at once" ends it
     /// early, and what is not committed then stays pending.
     pub fn run(mut self) -> Result<(), Fault> {
         // Connecting before the first frame is there keeps the first frame fast.
         let mut attempts = Attempts::new("committing");
-        if let Err(fault) = self.connect() {
-            self.failed(&mut attempts, fault)?;
+        while let Err(fault) = self.connect() {
+            self.lost(&mut attempts, fault)?;
+            if self.stop.is_draining() {
+                break;
+            }
         }
         while let Some(first) = frame::recv(&self.lane, &self.stop) {
             self.settings.turn.begins(Role::Commit);
@@ -97,23 +109,38 @@ impl<S: Send> Committer<S> {
                     return Ok(());
                 }
                 match self.attempt(began) {
-                    Ok(None) => attempts.succeeded(),
+                    Ok(None) => {
+                        attempts.succeeded();
+                        self.metrics.health.works(Part::Committer(self.index));
+                    }
+                    // Back-pressure, not a loss: whoever sends has to wait.
                     Ok(Some(refusal)) => {
-                        self.failed(&mut attempts, refusal)?;
+                        self.note(&mut attempts, &refusal);
                         attempts.pause(&self.stop, true);
                     }
-                    Err(fault) => {
-                        self.sink = None;
-                        self.uncertain = true;
-                        self.failed(&mut attempts, fault)?;
-                        attempts.pause(&self.stop, true);
-                        self.metrics.add(Counter::Reconnects, 1);
-                    }
+                    Err(fault) => self.lost(&mut attempts, fault)?,
                 }
             }
             self.uncertain = false;
         }
         Ok(())
+    }
+
+    /// The connection is gone: the next attempt makes another one.
+    fn lost(&mut self, attempts: &mut Attempts, fault: Fault) -> Result<(), Fault> {
+        self.sink = None;
+        self.note(attempts, &fault);
+        if !self.settings.retry {
+            return Err(fault);
+        }
+        attempts.pause(&self.stop, true);
+        Ok(())
+    }
+
+    fn note(&self, attempts: &mut Attempts, fault: &Fault) {
+        self.metrics.add(Counter::Errors, 1);
+        self.metrics.health.fails(Part::Committer(self.index), fault.to_string());
+        attempts.failed(fault);
     }
 
     fn fill_batch(&mut self, first: Finished<S>) {
@@ -126,29 +153,25 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    fn failed(&self, attempts: &mut Attempts, fault: Fault) -> Result<(), Fault> {
-        self.metrics.add(Counter::Errors, 1);
-        self.metrics.health.fails(Part::Committer(self.index), fault.to_string());
-        if !self.settings.retry {
-            return Err(fault);
-        }
-        attempts.failed(&fault);
-        Ok(())
-    }
-
     fn connect(&mut self) -> Result<&mut Sink, Fault> {
         let sink = match self.sink.take() {
             Some(sink) => sink,
-            None => Sink::open(
-                &self.settings.address,
-                &self.settings.plan,
-                &format!("framepress-commit-{}", self.index),
-                self.settings.timeout,
-                &self.metrics,
-                &self.stop,
-            )?,
+            None => {
+                let sink = Sink::open(
+                    &self.settings.address,
+                    &self.settings.plan,
+                    &format!("framepress-commit-{}", self.index),
+                    self.settings.timeout,
+                    &self.metrics,
+                    &self.stop,
+                )?;
+                if std::mem::replace(&mut self.was_connected, true) {
+                    self.metrics.add(Counter::Reconnects, 1);
+                }
+                self.metrics.health.works(Part::Committer(self.index));
+                sink
+            }
         };
-        self.metrics.health.works(Part::Committer(self.index));
         Ok(self.sink.insert(sink))
     }
 
@@ -158,15 +181,14 @@ impl<S: Send> Committer<S> {
         if let Some(full) = self.output_full()? {
             return Ok(Some(full));
         }
+        self.connect()?;
         let batch = std::mem::take(&mut self.batch);
         let mut answers = std::mem::take(&mut self.answers);
-        let dead_letters = self.settings.dead_letters;
-        let failed_at = unix_seconds();
-        let tasks: smallvec::SmallVec<[Task<'_>; limits::COMMIT_BATCH_FRAMES]> =
-            batch.iter().map(|finished| task(finished, dead_letters, failed_at)).collect();
+        let tasks = self.tasks(&batch);
         let sent = self.connect().and_then(|sink| sink.commit(&tasks, &mut answers));
         drop(tasks);
         if let Err(fault) = sent {
+            self.uncertain = true;
             (self.batch, self.answers) = (batch, answers);
             return Err(fault);
         }
@@ -174,43 +196,68 @@ impl<S: Send> Committer<S> {
         let mut refusal = None;
         let mut kept = Vec::new();
         let mut emptied = batch;
-        for (finished, answer) in emptied.drain(..).zip(answers.drain(..)) {
-            match answer {
-                Answer::Done => self.close(finished, false, began),
-                Answer::Fenced => self.close(finished, true, began),
-                // The group is gone, and the entry's pending state with it: nothing can be
-                // acknowledged any more, and the entry itself went with a flush.
-                Answer::Refused(message) if message.starts_with("NOGROUP") => {
-                    finished.receipt.close(Outcome::LostToTrim);
-                }
-                Answer::Refused(message) => {
-                    refusal.get_or_insert(message);
+        // With fewer answers than frames, the rest was not sent.
+        let mut answers_left = answers.drain(..);
+        for finished in emptied.drain(..) {
+            match answers_left.next() {
+                Some(Answer::Done) => self.close(finished, false, began),
+                Some(Answer::Fenced) => self.close(finished, true, began),
+                Some(Answer::Refused(message)) => {
+                    refusal.get_or_insert((finished.shard, message));
                     kept.push(finished);
                 }
+                None => kept.push(finished),
             }
         }
+        drop(answers_left);
         emptied.append(&mut kept);
         (self.batch, self.answers) = (emptied, answers);
-        refusal.map(|message| self.refused(message)).transpose()
+        refusal.map(|(shard, message)| self.refused(shard, message)).transpose()
+    }
+
+    /// What is to be done about each frame of the batch. A frame names the one of its camera
+    /// before it, so that it cannot overtake it; transactions have no such condition, so of each
+    /// camera only one goes at a time.
+    fn tasks<'b>(&self, batch: &'b [Finished<S>]) -> Tasks<'b> {
+        let conditional = self.settings.plan.delivery == Delivery::ExactlyOnce;
+        let dead_letters = self.settings.dead_letters;
+        let failed_at = unix_seconds();
+        let mut tasks = Tasks::new();
+        for (index, finished) in batch.iter().enumerate() {
+            let same = |earlier: &&Finished<S>| {
+                finished.camera.is_some()
+                    && (earlier.camera, earlier.shard) == (finished.camera, finished.shard)
+            };
+            let before = batch[..index].iter().rfind(same).map(|before| before.receipt.id());
+            if before.is_some() && !conditional {
+                break;
+            }
+            let action = action(finished, dead_letters, failed_at);
+            tasks.push(Task {
+                shard: finished.shard,
+                id: finished.receipt.id(),
+                after: before,
+                action,
+            });
+        }
+        tasks
     }
 
     /// What a refusal asks for before the next attempt.
-    fn refused(&mut self, message: String) -> Result<Fault, Fault> {
-        let code = message.split_ascii_whitespace().next().unwrap_or_default().to_owned();
-        let fault = Fault::Refused {
-            endpoint: self.settings.address.to_string(),
-            command: "the commit",
-            message,
-        };
-        match code.as_str() {
+    fn refused(&mut self, shard: usize, message: String) -> Result<Fault, Fault> {
+        match error_code(&message) {
             // Redis has forgotten the script: a restart, or SCRIPT FLUSH.
             "NOSCRIPT" => self.connect()?.reload()?,
             "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
             // Not the primary any more, or not ready yet: look it up again.
             "READONLY" | "MASTERDOWN" | "LOADING" => self.sink = None,
+            // Entries that are in no group any more cannot be acknowledged. The new group
+            // delivers those again that still exist; for the others this ends in the fence.
+            "NOGROUP" => self.regroup.recreate(shard)?,
             _ => {}
         }
-        Ok(fault)
+        let endpoint = self.settings.address.to_string();
+        Ok(Fault::Refused { endpoint, command: "the commit", message })
     }
 
     /// With `output_full: block`, whether an output stream of this batch is full. Several
@@ -220,7 +267,7 @@ impl<S: Send> Committer<S> {
         if limit == 0 {
             return Ok(None);
         }
-        let mut shards: smallvec::SmallVec<[usize; 8]> =
+        let mut shards: SmallVec<[usize; 8]> =
             self.batch.iter().map(|finished| finished.shard).collect();
         shards.dedup();
         for shard in shards {
@@ -244,6 +291,7 @@ impl<S: Send> Committer<S> {
             Verdict::DeadLetter(_) | Verdict::Discard(Discard::BelowThreshold) => Outcome::Rejected,
             Verdict::Discard(Discard::Shed) => Outcome::Shed,
             Verdict::Discard(Discard::LostToTrim) => Outcome::LostToTrim,
+            Verdict::Discard(Discard::EndedBefore) => Outcome::Superseded,
         };
         if fenced && outcome != Outcome::LostToTrim {
             if !self.uncertain {
@@ -281,8 +329,8 @@ fn payload_len<S>(finished: &Finished<S>) -> usize {
     }
 }
 
-fn task<S>(finished: &Finished<S>, dead_letters: bool, failed_at: f64) -> Task<'_> {
-    let action = match &finished.verdict {
+fn action<S>(finished: &Finished<S>, dead_letters: bool, failed_at: f64) -> Action<'_> {
+    match &finished.verdict {
         Verdict::Store(stored) => {
             Action::Store { payload: &stored.payload, labels: &stored.labels }
         }
@@ -292,6 +340,5 @@ fn task<S>(finished: &Finished<S>, dead_letters: bool, failed_at: f64) -> Task<'
             failed_at,
         },
         Verdict::DeadLetter(_) | Verdict::Discard(_) => Action::Drop,
-    };
-    Task { shard: finished.shard, id: finished.receipt.id(), action }
+    }
 }

@@ -8,4 +8,5 @@ pub mod process;
 pub mod read;
 pub mod watch;
 
+pub mod regroup;
 mod retry;

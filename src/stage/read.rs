@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::regroup::Regroup;
 use super::retry::Attempts;
 use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{self, EntryId, Journal, Pool, RawFrame};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics, Part, Recorder};
-use crate::redis::{Address, Control, Delivered, Source, SourceOptions};
+use crate::redis::{Address, Batch, Control, Delivered, Source, SourceOptions};
 
 /// How long a read that is being unblocked may still take to answer.
 const LAST_REPLY_LIMIT: Duration = Duration::from_millis(500);
@@ -47,6 +48,7 @@ pub struct Reader {
     index: usize,
     settings: ReadSettings,
     journal: Arc<Journal>,
+    regroup: Arc<Regroup>,
     pool: Pool,
     metrics: Arc<Metrics>,
     recorder: Recorder,
@@ -54,8 +56,9 @@ pub struct Reader {
     out: Sender<RawFrame>,
     /// Moving mean of the size of a frame, in bytes.
     frame_bytes: u64,
-    /// Whether the pending entries found at the first connect have been read.
+    /// Whether the first of the pending entries found at the start have been read.
     recovered: bool,
+    was_connected: bool,
 }
 
 impl Reader {
@@ -64,6 +67,7 @@ impl Reader {
         index: usize,
         settings: ReadSettings,
         journal: Arc<Journal>,
+        regroup: Arc<Regroup>,
         pool: Pool,
         metrics: Arc<Metrics>,
         stop: Stop,
@@ -75,6 +79,7 @@ impl Reader {
             index,
             settings,
             journal,
+            regroup,
             pool,
             metrics,
             recorder,
@@ -82,6 +87,7 @@ impl Reader {
             out,
             frame_bytes: 0,
             recovered: false,
+            was_connected: false,
         }
     }
 
@@ -95,6 +101,8 @@ impl Reader {
         while !self.stop.is_draining() {
             let fault = match self.session(&mut attempts) {
                 Ok(()) => return Ok(()),
+                // Told to leave while handing on a frame: an end like any other.
+                Err(Fault::NeighbourGone(_)) if self.stop.is_now() => return Ok(()),
                 Err(fault @ Fault::NeighbourGone(_)) => return Err(fault),
                 Err(fault) => fault,
             };
@@ -103,15 +111,15 @@ impl Reader {
             }
             self.metrics.add(Counter::Errors, 1);
             self.metrics.health.fails(self.part(), fault.to_string());
-            if !self.settings.retry {
-                return Err(fault);
-            }
             attempts.failed(&fault);
             if fault.redis_code() == Some("NOGROUP") {
-                self.recreate_group();
+                if let Err(fault) = self.regroup.recreate(self.settings.source.shard) {
+                    tracing::warn!("cannot create the group again: {fault}");
+                }
+            } else if !self.settings.retry {
+                return Err(fault);
             }
             attempts.pause(&self.stop, false);
-            self.metrics.add(Counter::Reconnects, 1);
         }
         Ok(())
     }
@@ -132,11 +140,12 @@ impl Reader {
             &self.recorder,
             &self.stop,
         )?;
-        self.metrics.redis_clock.set_ahead_seconds(source.clock_ahead_seconds());
+        if std::mem::replace(&mut self.was_connected, true) {
+            self.metrics.add(Counter::Reconnects, 1);
+        }
+        self.metrics.redis_clock.set_ahead_seconds(source.measure_clock()?);
         self.recover(&mut source)?;
 
-        // A third of the claim time, so that our own entries are renewed well before others may
-        // take them.
         let claim_period = limits::CLAIM_PERIOD.min(settings.claim_idle / 3);
         let mut claimed_at = Tick::now();
         loop {
@@ -146,6 +155,8 @@ impl Reader {
             }
             let claim_due = claimed_at.elapsed() >= claim_period;
             if claim_due && !source.is_outstanding() {
+                // Clocks are set, and drift: what decides about shedding is measured again.
+                self.metrics.redis_clock.set_ahead_seconds(source.measure_clock()?);
                 self.claim(&mut source)?;
                 claimed_at = Tick::now();
             }
@@ -157,13 +168,22 @@ impl Reader {
                 source.receive(ahead, &mut |frame| frame::send(out, frame, stop, "process"))?;
             attempts.succeeded();
             self.metrics.health.works(self.part());
-            if let Delivered::Entries(count, bytes, _) = delivered {
-                self.metrics.add(Counter::BytesIn, bytes);
-                let mean = bytes / count as u64;
+            if let Delivered::Entries(batch) = delivered
+                && let Some(mean) = self.count(batch, None)
+            {
                 self.frame_bytes =
                     if self.frame_bytes == 0 { mean } else { (7 * self.frame_bytes + mean) / 8 };
             }
         }
+    }
+
+    /// Counts what a reply held; the mean size of its frames, if it held any.
+    fn count(&self, batch: Batch, as_well: Option<Counter>) -> Option<u64> {
+        self.metrics.add(Counter::BytesIn, batch.bytes);
+        if let Some(counter) = as_well {
+            self.metrics.add(counter, batch.taken);
+        }
+        batch.bytes.checked_div(batch.taken)
     }
 
     /// How many entries to ask for: never more than the lane has room for, nor more bytes than
@@ -185,37 +205,28 @@ impl Reader {
         let trust_counts = !self.recovered;
         while !self.stop.is_draining() {
             let page = self.settings.batch_size;
-            match source.own_pending(after, page, trust_counts, &mut deliver)? {
-                Delivered::Entries(count, bytes, last) => {
-                    self.metrics.add(Counter::Recovered, count as u64);
-                    self.metrics.add(Counter::BytesIn, bytes);
-                    after = last;
+            let delivered = source.own_pending(after, page, trust_counts, &mut deliver);
+            // From now on deliveries count that a lost connection has swallowed.
+            self.recovered = true;
+            match delivered? {
+                Delivered::Entries(batch) => {
+                    self.count(batch, Some(Counter::Recovered));
+                    after = batch.last;
                 }
                 Delivered::Nothing | Delivered::Draining => break,
             }
         }
-        self.recovered = true;
         Ok(())
     }
 
-    /// Keeps our own entries ours, and takes over those that others have left lying.
+    /// Takes over entries that others have left lying.
     fn claim(&mut self, source: &mut Source) -> Result<(), Fault> {
-        let ours = self.journal.renewable(self.settings.claim_idle / 3);
-        if !ours.is_empty() {
-            source.renew(&ours)?;
-            self.metrics.add(Counter::Renewed, ours.len() as u64);
-        }
         let (out, stop) = (&self.out, &self.stop);
         let mut deliver = |frame| frame::send(out, frame, stop, "process");
-        if let Delivered::Entries(count, bytes, _) =
-            source.claim_stale(self.settings.claim_idle, &mut deliver)?
-        {
-            self.metrics.add(Counter::Claimed, count as u64);
-            self.metrics.add(Counter::BytesIn, bytes);
-            tracing::info!(
-                "took over {count} entries idle for more than {:?}",
-                self.settings.claim_idle
-            );
+        let idle = self.settings.claim_idle;
+        if let Delivered::Entries(batch) = source.claim_stale(idle, &mut deliver)? {
+            self.count(batch, Some(Counter::Claimed));
+            tracing::info!("took over {} entries idle for more than {idle:?}", batch.taken);
         }
         Ok(())
     }
@@ -234,29 +245,13 @@ impl Reader {
         }
         let (out, stop) = (&self.out, &self.stop);
         let mut deliver = |frame| frame::send(out, frame, stop, "process");
-        if let Err(fault) = source.receive_last(LAST_REPLY_LIMIT, &mut deliver) {
-            tracing::debug!("the last read: {fault}");
+        match source.receive_last(LAST_REPLY_LIMIT, &mut deliver) {
+            Ok(Delivered::Entries(batch)) => {
+                self.count(batch, None);
+            }
+            Ok(Delivered::Nothing | Delivered::Draining) => {}
+            Err(fault) => tracing::debug!("the last read: {fault}"),
         }
         Ok(())
-    }
-
-    /// After a flush or a failover without the group: begins again where we were.
-    fn recreate_group(&self) {
-        let source = &self.settings.source;
-        let start = self.journal.last_ended();
-        let created = Control::new(&self.settings.address, source.timeout)
-            .and_then(|mut control| control.ensure_group(&source.stream, &source.group, start));
-        match created {
-            Ok(true) => {
-                self.metrics.add(Counter::GroupRecreated, 1);
-                tracing::warn!(
-                    "the group {} of {} was gone; created again after {start}",
-                    source.group,
-                    source.stream
-                );
-            }
-            Ok(false) => {}
-            Err(fault) => tracing::warn!("cannot create the group again: {fault}"),
-        }
     }
 }

@@ -10,13 +10,16 @@ use parking_lot::Mutex;
 use super::retry::Attempts;
 use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop};
-use crate::frame::EntryId;
+use crate::frame::{EntryId, Journal};
 use crate::metrics::clock::Tick;
-use crate::metrics::{Conservation, Metrics};
+use crate::metrics::{Conservation, Counter, Metrics};
 use crate::redis::{Address, Control, GroupState};
 
 /// How often queues are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Looks over which rates are taken.
 const RATE_LOOKS: usize = 10;
@@ -34,6 +37,10 @@ pub struct WatchSettings {
     pub timeout: Duration,
     /// Whether to trim input entries that every group has acknowledged.
     pub trim_acked: bool,
+    /// The consumer of each shard.
+    pub consumers: Vec<String>,
+    /// Idle time after which others take entries over.
+    pub claim_idle: Duration,
     /// Called at each turn.
     pub turn: Turn,
 }
@@ -83,6 +90,8 @@ pub struct Watcher {
     settings: WatchSettings,
     queues: Arc<Mutex<Queues>>,
     metrics: Arc<Metrics>,
+    /// The journal of each shard.
+    journals: Vec<Arc<Journal>>,
     stop: Stop,
     /// The account at the last looks, the oldest first.
     past: VecDeque<(Tick, Conservation)>,
@@ -94,10 +103,11 @@ impl Watcher {
         settings: WatchSettings,
         queues: Arc<Mutex<Queues>>,
         metrics: Arc<Metrics>,
+        journals: Vec<Arc<Journal>>,
         stop: Stop,
     ) -> Watcher {
         let past = VecDeque::with_capacity(RATE_LOOKS + 1);
-        Watcher { settings, queues, metrics, stop, past }
+        Watcher { settings, queues, metrics, journals, stop, past }
     }
 
     /// Watches until draining begins.
@@ -105,12 +115,13 @@ impl Watcher {
     /// # Errors
     /// [`Fault::Unusable`] if the address cannot be used; a server that is away is waited for.
     pub fn run(mut self) -> Result<(), Fault> {
-        let mut control = Control::new(&self.settings.address, self.settings.timeout)?;
+        // Short, for nothing hangs on one look, but a stop waits for it.
+        let mut control = Control::new(&self.settings.address, self.settings.timeout.min(TIMEOUT))?;
         let mut attempts = Attempts::new("watching the queues");
         loop {
             self.settings.turn.begins(Role::Watch);
             let rates = self.rates();
-            match self.look(&mut control) {
+            match self.renew(&mut control).and_then(|()| self.look(&mut control)) {
                 Ok(queues) => {
                     attempts.succeeded();
                     *self.queues.lock() = Queues { rates, ..queues };
@@ -147,8 +158,24 @@ impl Watcher {
         }
     }
 
+    /// Keeps our own entries ours: those in flight for a third of the claim time count as new
+    /// again. Not the reader's task, for a reader that is held up is just when it matters.
+    fn renew(&self, control: &mut Control) -> Result<(), Fault> {
+        let settings = &self.settings;
+        for (shard, journal) in self.journals.iter().enumerate() {
+            let ids = journal.renewable(settings.claim_idle / 3);
+            if !ids.is_empty() {
+                let stream = &settings.streams[shard][0];
+                control.renew(stream, &settings.group, &settings.consumers[shard], &ids)?;
+                self.metrics.add(Counter::Renewed, ids.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
     fn look(&self, control: &mut Control) -> Result<Queues, Fault> {
         let mut queues = Queues::default();
+        let mut lags = Vec::new();
         for [input, output, dead_letter] in &self.settings.streams {
             let groups = control.groups(input)?;
             add(&mut queues.input, control, input)?;
@@ -157,16 +184,14 @@ impl Watcher {
             if let Some(ours) = groups.iter().find(|group| group.name == self.settings.group) {
                 queues.input.pending += ours.pending;
                 queues.input.consumers += ours.consumers;
-                queues.input.lag = match (queues.input.lag, ours.lag) {
-                    (Some(sum), Some(lag)) => Some(sum + lag),
-                    (None, lag) => lag,
-                    (_, None) => None,
-                };
+                lags.push(ours.lag);
             }
             if self.settings.trim_acked {
                 trim_acked(control, input, &groups)?;
             }
         }
+        // Known only if it is known of every shard.
+        queues.input.lag = lags.into_iter().sum();
         Ok(queues)
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::cursor::{Fields, Malformed};
 use super::json;
-use crate::base::Reject;
+use crate::base::{Reject, limits};
 
 /// A picture as claimed by its envelope.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -49,18 +49,26 @@ pub struct Scratch {
 /// more than that is stored.
 ///
 /// # Errors
-/// `undecodable` for anything that is not a frame, `unsupported_image` for a frame without an
+/// `undecodable` for anything that is not a frame, or whose ids are longer than
+/// [`limits::ID_BYTES_MAX`]; `unsupported_image` for a frame without an
 /// image, `too_large` as said.
 pub fn open<'a>(
     data: &'a [u8],
     pixels_max: u64,
     scratch: &'a mut Scratch,
 ) -> Result<Envelope<'a>, Reject> {
-    match kind_of(data) {
-        Kind::Json => json::open(data, pixels_max, scratch),
+    let envelope = match kind_of(data) {
+        Kind::Json => json::open(data, pixels_max, scratch)?,
         Kind::Protobuf => protobuf(data)
-            .map_err(|what| Reject::undecodable(format!("not a ProcessedFrame: {what}"))),
+            .map_err(|what| Reject::undecodable(format!("not a ProcessedFrame: {what}")))?,
+    };
+    for (name, id) in [("frame_id", &envelope.frame_id), ("camera_id", &envelope.camera_id)] {
+        if id.len() > limits::ID_BYTES_MAX {
+            let (len, max) = (id.len(), limits::ID_BYTES_MAX);
+            return Err(Reject::undecodable(format!("{name} has {len} bytes, more than {max}")));
+        }
     }
+    Ok(envelope)
 }
 
 /// The camera of a frame, without unpacking anything: what decides the order of frames.
@@ -80,7 +88,7 @@ pub fn camera_of(data: &[u8]) -> Option<Cow<'_, str>> {
             Cow::Borrowed(camera)
         }
     };
-    (!camera.is_empty()).then_some(camera)
+    (1..=limits::ID_BYTES_MAX).contains(&camera.len()).then_some(camera)
 }
 
 enum Kind {

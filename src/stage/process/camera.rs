@@ -19,6 +19,8 @@ const ACTIVE_SECONDS: f64 = 10.0;
 /// One camera.
 pub(super) struct Camera {
     pub(super) id: String,
+    /// Of the id: decides which committer ends its frames.
+    pub(super) hash: u64,
     settings: Mutex<Arc<CameraSettings>>,
     /// The number of the next frame read; only the dispatcher takes one.
     pub(super) tickets: AtomicU64,
@@ -161,6 +163,7 @@ impl Cameras {
         }
         let camera = Arc::new(Camera {
             id: id.to_owned(),
+            hash: xxhash_rust::xxh3::xxh3_64(id.as_bytes()),
             settings: Mutex::new(self.configured.lock().get(id).cloned().unwrap_or_default()),
             tickets: AtomicU64::new(0),
             past: Mutex::default(),

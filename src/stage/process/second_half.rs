@@ -1,6 +1,5 @@
 //! The second half of a job: what needs the camera's past, in the order of its frames.
 
-use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::camera::{Camera, Ended};
@@ -65,7 +64,9 @@ fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived
         Verdict::DeadLetter(_) => Ended::Refused,
         Verdict::Discard(_) => Ended::Dropped,
     });
-    hand_on(shared, camera, Finished { receipt, shard, verdict, slot });
+    let ordered = shared.settings.keep_order.then_some(camera.hash);
+    let finished = Finished { receipt, shard, camera: ordered, verdict, slot };
+    hand_on(shared, finished, camera.hash);
 }
 
 /// Completes the message and writes it behind its pictures.
@@ -114,11 +115,9 @@ fn complete(
 }
 
 /// Frames of one camera go to one committer, so their order holds to the end.
-fn hand_on(shared: &Shared, camera: &Camera, finished: Outgoing) {
-    let mut hasher = std::hash::DefaultHasher::new();
-    camera.id.hash(&mut hasher);
+fn hand_on(shared: &Shared, finished: Outgoing, camera: u64) {
     let lanes = shared.lanes.len() as u64;
-    let index = usize::try_from(hasher.finish() % lanes.max(1)).unwrap_or(0);
+    let index = usize::try_from(camera % lanes.max(1)).unwrap_or(0);
     // A lane has room for every slot; if its committer is gone, the engine is ending and the
     // receipt says so itself.
     let _ = shared.lanes[index].try_send(finished);

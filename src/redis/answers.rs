@@ -1,0 +1,77 @@
+//! The parts of an answer, one function each, with the connection's own faults.
+
+use smallvec::SmallVec;
+
+use super::connection::{Connection, text};
+use super::resp::{Header, Trouble};
+use crate::base::Fault;
+
+/// A short value that is kept on the stack.
+pub(super) type SmallText = SmallVec<[u8; 64]>;
+
+impl Connection {
+    /// The header of an array; `None` for no value.
+    ///
+    /// # Errors
+    /// [`Fault::Refused`] if it is an error answer to `command`.
+    pub(super) fn array(&mut self, command: &'static str) -> Result<Option<usize>, Fault> {
+        match self.reader.header(&mut self.socket) {
+            Ok(Header::Array(count)) => Ok(Some(count)),
+            Ok(Header::Nil) => Ok(None),
+            Ok(Header::Error(message)) => {
+                let message = text(message);
+                Err(self.refused(command, message))
+            }
+            Ok(_) => Err(self.surprised()),
+            Err(trouble) => Err(self.fault(trouble)),
+        }
+    }
+
+    /// The header of a bulk string: its length.
+    pub(super) fn bulk(&mut self) -> Result<u64, Fault> {
+        match self.reader.header(&mut self.socket) {
+            Ok(Header::Bulk(len)) => Ok(len),
+            Ok(_) => Err(self.surprised()),
+            Err(trouble) => Err(self.fault(trouble)),
+        }
+    }
+
+    pub(super) fn integer(&mut self) -> Result<i64, Fault> {
+        match self.reader.header(&mut self.socket) {
+            Ok(Header::Int(number)) => Ok(number),
+            Ok(_) => Err(self.surprised()),
+            Err(trouble) => Err(self.fault(trouble)),
+        }
+    }
+
+    /// A whole short bulk string.
+    pub(super) fn small_text(&mut self) -> Result<SmallText, Fault> {
+        let len = self.bulk()?;
+        match self.reader.bulk_small(&mut self.socket, len) {
+            Ok(bytes) => Ok(SmallText::from_slice(bytes)),
+            Err(trouble) => Err(self.fault(trouble)),
+        }
+    }
+
+    /// Passes over the bytes of a bulk string whose length has been read.
+    pub(super) fn pass_over(&mut self, len: u64) -> Result<(), Fault> {
+        let passed = self.reader.bulk_discard(&mut self.socket, len);
+        passed.map_err(|trouble| self.fault(trouble))
+    }
+
+    /// Reads the bytes of a bulk string whose length has been read.
+    pub(super) fn read_into(&mut self, target: &mut [u8]) -> Result<(), Fault> {
+        let read = self.reader.bulk_into(&mut self.socket, target);
+        read.map_err(|trouble| self.fault(trouble))
+    }
+
+    /// Passes over one whole value, whatever it is.
+    pub(super) fn skip_answer(&mut self) -> Result<(), Fault> {
+        let skipped = self.reader.skip_value(&mut self.socket);
+        skipped.map(|_| ()).map_err(|trouble| self.fault(trouble))
+    }
+
+    pub(super) fn surprised(&self) -> Fault {
+        self.fault(Trouble::Protocol("unexpected shape of an answer"))
+    }
+}
