@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::camera::Camera;
@@ -195,6 +196,7 @@ fn data_of(entry: &Entry) -> Result<&[u8], Reject> {
 
 /// The message's fields that come with the frame; fields beside `data` stand in for missing ones.
 fn fill_labels(work: &mut Work, envelope: &Envelope<'_>, entry: &Entry, receipt: &Receipt) {
+    work.clear_figures();
     let message = &mut work.composer.message;
     let or_beside = |own: &str, name: &str, into: &mut String| {
         into.clear();
@@ -213,9 +215,6 @@ fn fill_labels(work: &mut Work, envelope: &Envelope<'_>, entry: &Entry, receipt:
     message.received_timestamp = receipt.read_unix_seconds();
     message.processing_stage = wire::proto::ProcessingStage::Output.into();
     message.validation_passed = true;
-    message.quality_metrics = None;
-    message.traffic_features = None;
-    message.roi_features.clear();
     work.draft = None;
     work.traceparent.clear();
     work.traceparent.push_str(entry.side_text("traceparent").unwrap_or_default());
@@ -262,6 +261,8 @@ fn analyse(
     let stats = analysis::luma_stats(luma);
     let quality = analysis::quality(&stats);
     work.reduced.fill(luma);
+    let mut traffic = work.traffic();
+    set(&mut traffic, &stats, view, planes);
     let message = &mut work.composer.message;
     message.quality_metrics = Some(QualityMetrics {
         quality_score: quality.quality_score,
@@ -270,20 +271,18 @@ fn analyse(
         contrast_score: quality.contrast_score,
         noise_level: quality.noise_level,
     });
-    let mut traffic = message.traffic_features.take().unwrap_or_default();
-    set(&mut traffic, &stats, view, planes);
     message.traffic_features = Some(traffic);
-    for (label, region) in &work.camera.regions {
-        message.roi_features.push(wire::proto::RoiAnalysis {
-            roi_id: label.clone(),
-            brightness: analysis::region_luma(luma, region),
-            x: region.x,
-            y: region.y,
-            width: region.width,
-            height: region.height,
-            ..Default::default()
-        });
+    let camera = Arc::clone(&work.camera);
+    for (label, region) in &camera.regions {
+        let mut figures = work.region();
+        figures.roi_id.clear();
+        figures.roi_id.push_str(label);
+        figures.brightness = analysis::region_luma(luma, region);
+        (figures.x, figures.y) = (region.x, region.y);
+        (figures.width, figures.height) = (region.width, region.height);
+        work.composer.message.roi_features.push(figures);
     }
+    let message = &mut work.composer.message;
     let threshold = work.camera.quality_threshold.unwrap_or(settings.quality_threshold);
     message.validation_passed = quality.quality_score >= threshold;
     if settings.drop_below_threshold && !message.validation_passed {

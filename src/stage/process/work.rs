@@ -12,6 +12,7 @@ use crate::base::Fault;
 use crate::frame::Planes;
 use crate::image::{Bounds, Decoder, Encoder, Picture, Scaler};
 use crate::metrics::{Metrics, Recorder};
+use crate::wire::proto::{RoiAnalysis, TrafficFeatures};
 use crate::wire::{Composer, Draft, Scratch};
 
 /// Storage of one slot: what the second half of the job needs of the first.
@@ -27,6 +28,31 @@ pub struct Work {
     pub(super) traceparent: String,
     /// What was configured for the camera when work on the frame began.
     pub(super) camera: Arc<CameraSettings>,
+    /// Figures of earlier frames, kept for the storage of their strings.
+    spare_traffic: TrafficFeatures,
+    spare_regions: Vec<RoiAnalysis>,
+}
+
+impl Work {
+    /// Takes the figures of the frame before out of the message.
+    pub(super) fn clear_figures(&mut self) {
+        let message = &mut self.composer.message;
+        message.quality_metrics = None;
+        if let Some(traffic) = message.traffic_features.take() {
+            self.spare_traffic = traffic;
+        }
+        self.spare_regions.append(&mut message.roi_features);
+    }
+
+    /// Traffic features to be filled in; whatever is in them is of an earlier frame.
+    pub(super) fn traffic(&mut self) -> TrafficFeatures {
+        std::mem::take(&mut self.spare_traffic)
+    }
+
+    /// The same for one region.
+    pub(super) fn region(&mut self) -> RoiAnalysis {
+        self.spare_regions.pop().unwrap_or_default()
+    }
 }
 
 impl fmt::Debug for Work {
