@@ -1,6 +1,6 @@
 //! `kill`: SIGKILL at random moments, under load; every frame must come out exactly once.
 //!
-//! Frames of several cameras go in all the time. Each round lets the engines run for a moment of
+//! Frames of several cameras go in all the time, so that there is always work in hand. Each round lets the engines run for a moment of
 //! random length, kills one of them, and starts it again. At the end the producer stops, the
 //! engines finish what is left, and every frame id sent is looked for in the output.
 
@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::common::{CAMERAS, Chance, Pictures, producer, seed_of_now};
-use crate::server::Server;
+use crate::server::{Plain, Server};
 
 const INPUT: &str = "camera_frames";
 const OUTPUT: &str = "processed_frames";
@@ -31,6 +31,8 @@ const DEAD_LETTERS: &str = "camera_frames:dlq";
 
 /// Entries read at a time when the output is counted.
 const PAGE: usize = 500;
+/// How often the stream is filled up.
+const TOP_UP: Duration = Duration::from_millis(5);
 /// How long an engine may take to end when it is asked to.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
@@ -48,9 +50,9 @@ pub struct KillArgs {
     /// Longest time between two kills, in milliseconds
     #[arg(long, default_value_t = 600)]
     pause_max_ms: u64,
-    /// Frames added per second, over all cameras
-    #[arg(long, default_value_t = 400)]
-    fps: u64,
+    /// Frames waiting or in work, over all cameras: what is done is made up for at once
+    #[arg(long, default_value_t = 100)]
+    backlog: u64,
     /// What becomes of acknowledged input: keep, delete or trim_acked
     #[arg(long, default_value = "delete")]
     retention: String,
@@ -94,13 +96,13 @@ pub fn run(args: &KillArgs) -> Outcome<bool> {
     println!("seed {seed}: {} kills, {} engines", args.rounds, args.engines);
     let mut chance = Chance::new(seed);
     let mut server = Server::start()?;
-    server.run::<()>(&["XGROUP", "CREATE", INPUT, GROUP, "0", "MKSTREAM"])?;
+    server.plain.run::<()>(&["XGROUP", "CREATE", INPUT, GROUP, "0", "MKSTREAM"])?;
     let folder = tempfile::tempdir()?;
     let began = Instant::now();
     let mut engines = (0..args.engines)
         .map(|index| Engine::start(args, &server, folder.path(), index))
         .collect::<Outcome<Vec<_>>>()?;
-    let load = Load::start(server.address().clone(), args.fps)?;
+    let load = Load::start(server.address(), args.backlog)?;
 
     let (mut in_hand_at_kills, mut kills_with_frames_in_hand) = (0, 0);
     for round in 0..args.rounds {
@@ -112,7 +114,7 @@ pub fn run(args: &KillArgs) -> Outcome<bool> {
         }
         engine.kill()?;
         let pending: redis::streams::StreamPendingReply =
-            server.run(&["XPENDING", INPUT, GROUP])?;
+            server.plain.run(&["XPENDING", INPUT, GROUP])?;
         in_hand_at_kills += pending.count() as u64;
         kills_with_frames_in_hand += u64::from(pending.count() > 0);
         *engine = Engine::start(args, &server, folder.path(), u32::try_from(victim)?)?;
@@ -120,16 +122,16 @@ pub fn run(args: &KillArgs) -> Outcome<bool> {
 
     let sent = load.end()?;
     let until = Instant::now() + Duration::from_secs(args.drain_seconds);
-    let mut unfinished = server.unfinished(INPUT, GROUP)?;
+    let mut unfinished = server.plain.unfinished(INPUT, GROUP)?;
     while unfinished > 0 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
-        unfinished = server.unfinished(INPUT, GROUP)?;
+        unfinished = server.plain.unfinished(INPUT, GROUP)?;
     }
     let mut ended_orderly = true;
     for engine in &mut engines {
         ended_orderly &= engine.end()?;
     }
-    let seen = outputs(&mut server)?;
+    let seen = outputs(&mut server.plain)?;
     let times = |id: &String| seen.get(id).copied().unwrap_or(0);
     let known: u64 = sent.iter().map(times).sum();
     let out = seen.values().sum();
@@ -143,7 +145,7 @@ pub fn run(args: &KillArgs) -> Outcome<bool> {
         lost: sent.iter().filter(|id| times(id) == 0).count() as u64,
         doubled: seen.values().filter(|&&times| times > 1).count() as u64,
         unknown: out - known,
-        dead_letters: server.run(&["XLEN", DEAD_LETTERS])?,
+        dead_letters: server.plain.run(&["XLEN", DEAD_LETTERS])?,
         unfinished,
         in_hand_at_kills,
         kills_with_frames_in_hand,
@@ -161,7 +163,7 @@ pub fn run(args: &KillArgs) -> Outcome<bool> {
 }
 
 /// How often each frame id is in the output.
-fn outputs(server: &mut Server) -> Outcome<HashMap<String, u64>> {
+fn outputs(server: &mut Plain) -> Outcome<HashMap<String, u64>> {
     let mut seen = HashMap::new();
     let mut from = "-".to_owned();
     loop {
@@ -231,29 +233,30 @@ impl Drop for Engine {
     }
 }
 
-/// A thread that adds frames until told to stop; its result is what was added.
+/// A thread that keeps the stream filled until told to stop; its result is what was added.
 struct Load {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Outcome<Vec<String>>>,
 }
 
 impl Load {
-    fn start(address: Address, fps: u64) -> Outcome<Load> {
+    fn start(address: &Address, backlog: u64) -> Outcome<Load> {
         let pictures = Pictures::of_a_road((320, 240), Format::Jpeg, CAMERAS)?;
-        let mut producer = producer(&address, INPUT)?;
+        let mut producer = producer(address, INPUT)?;
+        let mut plain = Plain::connect(address)?;
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let began = Instant::now();
             let mut sent = Vec::new();
             while !flag.load(Ordering::Relaxed) {
-                let number = sent.len() as u64;
-                let due = Duration::from_secs_f64(number as f64 / fps.max(1) as f64);
-                std::thread::sleep(due.saturating_sub(began.elapsed()));
-                let id = format!("frame-{number:08}");
-                let camera = format!("camera-{}", number as usize % CAMERAS);
-                producer.send(&pictures.frame(number, &id, &camera))?;
-                sent.push(id);
+                for _ in plain.unfinished(INPUT, GROUP)?..backlog {
+                    let number = sent.len() as u64;
+                    let id = format!("frame-{number:08}");
+                    let camera = format!("camera-{}", number as usize % CAMERAS);
+                    producer.send(&pictures.frame(number, &id, &camera))?;
+                    sent.push(id);
+                }
+                std::thread::sleep(TOP_UP);
             }
             Ok(sent)
         });

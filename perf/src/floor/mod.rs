@@ -174,7 +174,14 @@ struct Bench {
 impl Bench {
     fn start(size: (usize, usize), format: Format, workers: usize) -> Outcome<Bench> {
         let mut server = Server::start()?;
-        server.run::<()>(&["XGROUP", "CREATE", bare::STREAM, bare::GROUP, "0", "MKSTREAM"])?;
+        server.plain.run::<()>(&[
+            "XGROUP",
+            "CREATE",
+            bare::STREAM,
+            bare::GROUP,
+            "0",
+            "MKSTREAM",
+        ])?;
         let mut config = Config::builtin();
         config.redis_queue.url = RedisUrl::parse(&server.url())?;
         config.redis_queue.compression_quality = QUALITY;
@@ -253,8 +260,8 @@ impl Bench {
             })
         })?;
         let wall = began.elapsed();
-        self.server.run::<()>(&["XTRIM", bare::STREAM, "MAXLEN", "0"])?;
-        self.server.run::<()>(&["DEL", bare::OUTPUT])?;
+        self.server.plain.run::<()>(&["XTRIM", bare::STREAM, "MAXLEN", "0"])?;
+        self.server.plain.run::<()>(&["DEL", bare::OUTPUT])?;
         Ok((cpu, wall))
     }
 
@@ -274,8 +281,8 @@ impl Bench {
         }
         let wall = began.elapsed();
         let after = cpu_of_threads(ROLES)?;
-        self.server.run::<()>(&["XTRIM", &self.input, "MAXLEN", "0"])?;
-        self.server.run::<()>(&["DEL", &self.output])?;
+        self.server.plain.run::<()>(&["XTRIM", &self.input, "MAXLEN", "0"])?;
+        self.server.plain.run::<()>(&["DEL", &self.output])?;
         Ok((std::array::from_fn(|role| after[role].saturating_sub(before[role])), wall))
     }
 }
