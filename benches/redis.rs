@@ -1,0 +1,357 @@
+//! Reading and committing against a real redis-server, beside the `redis` crate in the same run.
+//!
+//! Wall time includes the server, which does the same work for both sides; what a client can save
+//! is its own CPU time. So after criterion's figures the two sides take turns once more, and a
+//! table shows the CPU time of the client thread and the ratio of the two.
+//!
+//! Goal: reading a raw frame of 1920x1080 costs at most a quarter of the typed reply of `redis`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput};
+use framepress::base::Stop;
+use framepress::frame::{EntryId, Journal, Labels, Pool};
+use framepress::metrics::{Metrics, Outcome};
+use framepress::redis::{
+    Action, Answer, Delivered, Delivery, Embedded, Feed, Plan, Retention, Sink, Source,
+    SourceOptions, Task,
+};
+use redis::streams::StreamReadReply;
+use redis::{Value, cmd};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The program's own allocator, for both sides.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Name and payload of a frame: small and large JPEG, raw 640x480, raw 1920x1080.
+const SIZES: [(&str, usize); 4] =
+    [("20 kB", 20_000), ("100 kB", 100_000), ("1 MB", 921_600), ("6 MB", 1920 * 1080 * 3)];
+
+/// Bytes read or written per measured step, in as many entries as fit; at least one.
+const STEP_BYTES: usize = 8 << 20;
+/// Entries of a step at most, the default batch.
+const STEP_ENTRIES: usize = 20;
+const ROUNDS: usize = 15;
+const GROUP: &str = "group";
+
+/// CPU time and wall time of something done by this thread.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    cpu: Duration,
+    wall: Duration,
+}
+
+fn measured(work: impl FnOnce()) -> Cost {
+    let (wall, cpu) = (Instant::now(), thread_cpu());
+    work();
+    Cost { cpu: thread_cpu() - cpu, wall: wall.elapsed() }
+}
+
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
+/// The server, and one connection of the `redis` crate to it.
+struct Bench {
+    theirs: RefCell<redis::Connection>,
+    stop: Stop,
+    metrics: Arc<Metrics>,
+    pool: Pool,
+    // Declared last: connections go first.
+    server: Embedded,
+}
+
+impl Bench {
+    fn start() -> Bench {
+        let stop = Stop::default();
+        let server = Embedded::start(&stop).unwrap();
+        let client = redis::Client::open(format!("redis+unix://{}", server.address())).unwrap();
+        Bench {
+            theirs: RefCell::new(client.get_connection().unwrap()),
+            stop,
+            metrics: Metrics::new(),
+            pool: Pool::new(256 << 20),
+            server,
+        }
+    }
+
+    fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::Cmd::new();
+        words.iter().for_each(|word| {
+            command.arg(*word);
+        });
+        command.query(&mut self.theirs.borrow_mut()).unwrap()
+    }
+
+    /// Fills stream `in` with `count` frames and makes its group.
+    fn fill(&self, count: usize, bytes: usize) {
+        self.run::<Value>(&["FLUSHALL"]);
+        self.run::<Value>(&["XGROUP", "CREATE", "in", GROUP, "0", "MKSTREAM"]);
+        let address = self.server.address();
+        let mut feed =
+            Feed::open(address, "feed", Duration::from_secs(30), &self.metrics, &self.stop)
+                .unwrap();
+        let payload = vec![7; bytes];
+        let side: [(&str, &[u8]); 3] =
+            [("frame_id", b"frame-000001"), ("camera_id", b"camera-1"), ("timestamp", b"1.5")];
+        for _ in 0..count {
+            feed.add("in", &payload, &side, 0).unwrap();
+        }
+    }
+
+    /// Makes the group deliver everything once more.
+    fn rewind(&self) {
+        self.run::<Value>(&["XGROUP", "SETID", "in", GROUP, "0"]);
+    }
+
+    fn source(&self) -> Source {
+        let options = Arc::new(SourceOptions {
+            stream: "in".into(),
+            shard: 0,
+            group: GROUP.into(),
+            consumer: "ours".into(),
+            block: Duration::from_secs(1),
+            timeout: Duration::from_secs(30),
+            payload_bytes_max: 64 << 20,
+        });
+        let journal = Journal::new(Arc::clone(&self.metrics));
+        let recorder = self.metrics.recorder();
+        let address = self.server.address();
+        Source::open(address, &options, &journal, &self.pool, &self.metrics, &recorder, &self.stop)
+            .unwrap()
+    }
+
+    fn sink(&self, delivery: Delivery) -> Sink {
+        let plan = Arc::new(Plan {
+            streams: vec![["in".into(), "out".into(), "dead".into()]],
+            group: GROUP.into(),
+            output_length_max: 8,
+            dead_letter_length_max: 8,
+            delivery,
+            retention: Retention::Keep,
+        });
+        let (address, wait) = (self.server.address(), Duration::from_secs(30));
+        Sink::open(address, &plan, "sink", wait, &self.metrics, &self.stop).unwrap()
+    }
+
+    /// `count` pending entries without a body worth mentioning.
+    fn pending(&self, count: usize) -> Vec<EntryId> {
+        let mut add = redis::pipe();
+        for _ in 0..count {
+            add.cmd("XADD").arg("in").arg("MAXLEN").arg("~").arg(1000).arg("*").arg("data").arg(1);
+        }
+        let ids: Vec<String> = add.query(&mut self.theirs.borrow_mut()).unwrap();
+        let count = count.to_string();
+        self.run::<Value>(&[
+            "XREADGROUP",
+            "GROUP",
+            GROUP,
+            "ours",
+            "COUNT",
+            &count,
+            "STREAMS",
+            "in",
+            ">",
+        ]);
+        ids.iter().map(|id| EntryId::parse(id.as_bytes()).unwrap()).collect()
+    }
+}
+
+fn entries_of(bytes: usize) -> usize {
+    (STEP_BYTES / bytes).clamp(1, STEP_ENTRIES)
+}
+
+/// One step of reading: every entry of the stream, by our source.
+fn read_ours(bench: &Bench, source: &mut Source, count: usize) -> Cost {
+    bench.rewind();
+    measured(|| {
+        source.request(count).unwrap();
+        let delivered = source.receive(None, &mut |frame| {
+            black_box(frame.entry.as_ref().and_then(|entry| entry.data()).unwrap());
+            frame.receipt.close(Outcome::Out);
+            Ok(())
+        });
+        assert!(matches!(delivered.unwrap(), Delivered::Entries(read, ..) if read == count));
+    })
+}
+
+/// The same by the `redis` crate, into its own type.
+fn read_theirs(bench: &Bench, count: usize) -> Cost {
+    bench.rewind();
+    let mut connection = bench.theirs.borrow_mut();
+    measured(|| {
+        let reply: StreamReadReply = cmd("XREADGROUP")
+            .arg("GROUP")
+            .arg(GROUP)
+            .arg("theirs")
+            .arg("COUNT")
+            .arg(count)
+            .arg("BLOCK")
+            .arg(1000)
+            .arg("STREAMS")
+            .arg("in")
+            .arg(">")
+            .query(&mut *connection)
+            .unwrap();
+        assert_eq!(reply.keys[0].ids.len(), count);
+        for entry in &reply.keys[0].ids {
+            let Some(Value::BulkString(data)) = entry.map.get("data") else { panic!("no data") };
+            black_box(data);
+        }
+    })
+}
+
+/// One step of committing: as many results as fit a step, in one batch.
+fn commit_ours(bench: &Bench, sink: &mut Sink, payload: &[u8]) -> Cost {
+    let ids = bench.pending(entries_of(payload.len()));
+    let labels: Vec<Labels> = ids
+        .iter()
+        .map(|id| {
+            let room = Labels::room("frame-000001", "camera-1", "");
+            let lease = bench.pool.lease_now(room);
+            Labels::write(lease, "frame-000001", "camera-1", 1.5, *id, "")
+        })
+        .collect();
+    let mut answers = Vec::with_capacity(ids.len());
+    let cost = measured(|| {
+        let tasks: Vec<Task<'_>> = ids
+            .iter()
+            .zip(&labels)
+            .map(|(&id, labels)| Task { shard: 0, id, action: Action::Store { payload, labels } })
+            .collect();
+        sink.commit(&tasks, &mut answers).unwrap();
+    });
+    assert!(answers.iter().all(|answer| *answer == Answer::Done));
+    cost
+}
+
+/// The same by the `redis` crate: MULTI, XADD and XACK of each result, EXEC, in one pipeline.
+fn commit_theirs(bench: &Bench, payload: &[u8]) -> Cost {
+    let ids: Vec<String> =
+        bench.pending(entries_of(payload.len())).iter().map(EntryId::to_string).collect();
+    let mut connection = bench.theirs.borrow_mut();
+    measured(|| {
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        for id in &ids {
+            pipe.cmd("XADD").arg("out").arg("MAXLEN").arg("~").arg(8).arg("*");
+            pipe.arg("data").arg(payload).arg("frame_id").arg("frame-000001");
+            pipe.arg("camera_id").arg("camera-1").arg("timestamp").arg("1.5");
+            pipe.arg("source_id").arg(id);
+            pipe.cmd("XACK").arg("in").arg(GROUP).arg(id);
+        }
+        let answers: Vec<Value> = pipe.query(&mut *connection).unwrap();
+        assert_eq!(answers.len(), 2 * ids.len());
+    })
+}
+
+fn reading(c: &mut Criterion, bench: &Bench) {
+    for (name, bytes) in SIZES {
+        let count = entries_of(bytes);
+        bench.fill(count, bytes);
+        let mut source = bench.source();
+        let mut group = c.benchmark_group(format!("read/{name}"));
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function("source", |b| {
+            b.iter_custom(|times| {
+                (0..times).map(|_| read_ours(bench, &mut source, count).wall).sum()
+            });
+        });
+        group.bench_function("redis crate", |b| {
+            b.iter_custom(|times| (0..times).map(|_| read_theirs(bench, count).wall).sum());
+        });
+        group.finish();
+    }
+}
+
+fn committing(c: &mut Criterion, bench: &Bench) {
+    for (name, bytes) in SIZES {
+        bench.fill(0, bytes);
+        let payload = vec![7; bytes];
+        let mut group = c.benchmark_group(format!("commit/{name}"));
+        group.throughput(Throughput::Elements(entries_of(bytes) as u64));
+        for (what, delivery) in
+            [("sink, fenced script", Delivery::ExactlyOnce), ("sink, MULTI", Delivery::AtLeastOnce)]
+        {
+            let mut sink = bench.sink(delivery);
+            group.bench_function(what, |b| {
+                b.iter_custom(|times| {
+                    (0..times).map(|_| commit_ours(bench, &mut sink, &payload).wall).sum()
+                });
+            });
+        }
+        group.bench_function("redis crate, MULTI", |b| {
+            b.iter_custom(|times| (0..times).map(|_| commit_theirs(bench, &payload).wall).sum());
+        });
+        group.finish();
+    }
+}
+
+/// Takes turns, so that a slow moment of the machine hits both sides; prints medians per frame.
+fn turns(
+    what: &str,
+    frames: usize,
+    mut ours: impl FnMut() -> Cost,
+    mut theirs: impl FnMut() -> Cost,
+) {
+    (ours(), theirs()); // warm
+    let micros = |cost: Cost| cost.cpu.as_secs_f64() * 1e6 / frames as f64;
+    let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (micros(ours()), micros(theirs()))).collect();
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        (values[0], values[values.len() / 2], values[values.len() - 1])
+    };
+    let (_, ours, _) = median(rounds.iter().map(|round| round.0).collect());
+    let (_, theirs, _) = median(rounds.iter().map(|round| round.1).collect());
+    let (least, middle, most) = median(rounds.iter().map(|round| round.0 / round.1).collect());
+    println!("| {what} | {ours:.0} | {theirs:.0} | {middle:.3} | {least:.3} - {most:.3} |");
+}
+
+fn table(bench: &Bench) {
+    println!("\nClient CPU per frame, {ROUNDS} rounds in turns, medians\n");
+    println!("| what | ours, us | redis crate, us | ratio | range |");
+    println!("| --- | ---: | ---: | ---: | --- |");
+    for (name, bytes) in SIZES {
+        let count = entries_of(bytes);
+        bench.fill(count, bytes);
+        let mut source = bench.source();
+        let ours = || read_ours(bench, &mut source, count);
+        turns(&format!("read {name}"), count, ours, || read_theirs(bench, count));
+    }
+    for (name, bytes) in SIZES {
+        bench.fill(0, bytes);
+        let payload = vec![7; bytes];
+        let count = entries_of(bytes);
+        for (what, delivery) in
+            [("fenced script", Delivery::ExactlyOnce), ("MULTI", Delivery::AtLeastOnce)]
+        {
+            let mut sink = bench.sink(delivery);
+            let ours = || commit_ours(bench, &mut sink, &payload);
+            let theirs = || commit_theirs(bench, &payload);
+            turns(&format!("commit {name}, {what}"), count, ours, theirs);
+        }
+    }
+    println!("\nGoal: read 6 MB (a raw frame of 1920x1080) at most 0.25.");
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let bench = Bench::start();
+    reading(&mut criterion, &bench);
+    committing(&mut criterion, &bench);
+    criterion.final_summary();
+    // `cargo test --benches` only wants to know that everything runs.
+    if !std::env::args().any(|arg| arg == "--test") {
+        table(&bench);
+    }
+}

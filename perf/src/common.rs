@@ -1,0 +1,143 @@
+//! What the instruments share: frames, chance from a seed, CPU clocks, spreads.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use framepress::Producer;
+use framepress::base::Stop;
+use framepress::camera::{
+    Outbound, ProducerOptions, Source as _, Still, Synthetic, SyntheticOptions,
+};
+use framepress::frame::View;
+use framepress::image::{Encoder, Format, Source, Target};
+use framepress::redis::Address;
+use serde::Serialize;
+
+use crate::Outcome;
+
+/// Cameras the frames seem to come from.
+pub const CAMERAS: usize = 4;
+
+/// Pictures of a synthetic road, sent over and over.
+pub struct Pictures {
+    pub width: usize,
+    pub height: usize,
+    pub format: Format,
+    files: Vec<Vec<u8>>,
+}
+
+impl Pictures {
+    /// `count` pictures, raw or as JPEG of quality 90.
+    pub fn of_a_road(size: (usize, usize), format: Format, count: usize) -> Outcome<Pictures> {
+        let (width, height) = size;
+        let mut files = Vec::with_capacity(count);
+        let mut encoder = Encoder::new()?;
+        for camera in 0..count {
+            let options = SyntheticOptions {
+                width: u32::try_from(width)?,
+                height: u32::try_from(height)?,
+                camera: u32::try_from(camera)?,
+                ..SyntheticOptions::default()
+            };
+            let mut still = Still::default();
+            Synthetic::new(options)?.next(&mut still)?;
+            if format == Format::Jpeg {
+                let pixels = Some(&still.bytes[..]);
+                let view = View { width, height, channels: 3, interleaved: pixels, planes: None };
+                let target = Target { format, quality: 90, webp_method: 0 };
+                let mut file = Vec::new();
+                encoder.encode(&view, &target, &mut file).map_err(|reject| reject.to_string())?;
+                files.push(file);
+            } else {
+                files.push(still.bytes);
+            }
+        }
+        Ok(Pictures { width, height, format, files })
+    }
+
+    /// Frame number `number` of a sequence, ready to be sent under the given name.
+    pub fn frame<'a>(&'a self, number: u64, id: &'a str, camera: &'a str) -> Outbound<'a> {
+        Outbound {
+            frame_id: id,
+            camera_id: camera,
+            timestamp: 1_700_000_000.0 + number as f64 / 30.0,
+            picture: Source {
+                format: self.format,
+                width: self.width as u32,
+                height: self.height as u32,
+                channels: 3,
+                bytes: &self.files[number as usize % self.files.len()],
+            },
+            quality: 0,
+        }
+    }
+}
+
+/// A producer for one stream.
+pub fn producer(address: &Address, stream: &str) -> Outcome<Producer> {
+    let options = ProducerOptions {
+        address: address.clone(),
+        streams: vec![stream.to_owned()],
+        length_max: 0,
+        timeout: Duration::from_secs(10),
+        retry: false,
+    };
+    Ok(Producer::connect(options, &Stop::default())?)
+}
+
+/// Chance from a seed: SplitMix64, <https://prng.di.unimi.it/splitmix64.c> describes it.
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new(seed: u64) -> Chance {
+        Chance(seed)
+    }
+
+    /// A number below `bound`, which is small.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound.max(1)
+    }
+}
+
+/// A seed from the clock, for runs that were given none.
+pub fn seed_of_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as u64 % 1_000_000_000
+}
+
+/// CPU time of this process' threads so far, added up by the beginning of their names.
+pub fn cpu_of_threads<const N: usize>(names: [&str; N]) -> Outcome<[Duration; N]> {
+    let mut sums = [Duration::ZERO; N];
+    for task in fs::read_dir("/proc/self/task")? {
+        let task = task?.path();
+        let name = fs::read_to_string(task.join("comm"))?;
+        if let Some(place) = names.iter().position(|start| name.starts_with(start)) {
+            let schedstat = fs::read_to_string(task.join("schedstat"))?;
+            let running = schedstat.split(' ').next().unwrap_or_default();
+            sums[place] += Duration::from_nanos(running.parse()?);
+        }
+    }
+    Ok(sums)
+}
+
+/// Least, middle and greatest of several rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Spread {
+    pub min: f64,
+    pub median: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Spread {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        let last = values.len().saturating_sub(1);
+        Spread { min: at(0), median: at(last / 2), max: at(last) }
+    }
+}

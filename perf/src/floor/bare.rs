@@ -1,0 +1,256 @@
+//! The unavoidable work alone: the entry read into a reused buffer, one libjpeg-turbo call (two
+//! for JPEG input), the result written and acknowledged. No order, no fence, no envelope around
+//! the result, no figures, nobody to hand anything to.
+
+use std::io::{self, IoSlice, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use framepress::image::Format;
+use framepress::redis::{Header, RespLimits, RespReader};
+use framepress::wire::{self, Scratch};
+use rustix::time::{ClockId, clock_gettime};
+use turbojpeg::{Compressor, Decompressor, Image, PixelFormat, Subsamp, YuvImage};
+
+use crate::Outcome;
+
+pub const STREAM: &str = "bare_frames";
+pub const OUTPUT: &str = "bare_results";
+pub const GROUP: &str = "bare";
+
+/// Entries per read: what the engine's reader asks for at most, the room of its lane.
+const COUNT: usize = framepress::base::limits::READ_LANE_FRAMES;
+
+/// Planes without padding.
+const ALIGN: usize = 1;
+
+/// CPU time of each of the three works.
+#[derive(Clone, Copy, Default)]
+pub struct Cpu {
+    pub read: Duration,
+    pub code: Duration,
+    pub write: Duration,
+}
+
+impl Cpu {
+    pub fn sum(&self) -> Duration {
+        self.read + self.code + self.write
+    }
+
+    pub fn plus(&self, other: &Cpu) -> Cpu {
+        Cpu {
+            read: self.read + other.read,
+            code: self.code + other.code,
+            write: self.write + other.write,
+        }
+    }
+}
+
+/// What one thread works with.
+pub struct Bare {
+    name: String,
+    input: UnixStream,
+    reader: RespReader,
+    output: UnixStream,
+    answers: RespReader,
+    request: Vec<u8>,
+    data: Vec<u8>,
+    coder: Coder,
+}
+
+impl Bare {
+    pub fn new(socket: &str, index: usize, quality: i32, sides: (usize, usize)) -> Outcome<Bare> {
+        Ok(Bare {
+            name: format!("bare-{index}"),
+            input: UnixStream::connect(socket)?,
+            reader: RespReader::new(RespLimits::REDIS),
+            output: UnixStream::connect(socket)?,
+            answers: RespReader::new(RespLimits::REDIS),
+            request: Vec::new(),
+            data: Vec::new(),
+            coder: Coder::new(quality, sides)?,
+        })
+    }
+
+    /// Works until all threads together have done `frames`.
+    pub fn work(&mut self, done: &Arc<AtomicU64>, frames: u64) -> Outcome<Cpu> {
+        let mut cpu = Cpu::default();
+        while done.load(Ordering::Relaxed) < frames {
+            let began = thread_cpu();
+            let count = self.request_frames()?;
+            cpu.read += thread_cpu() - began;
+            for _ in 0..count {
+                let began = thread_cpu();
+                let id = self.read_entry()?;
+                let read = thread_cpu();
+                let mut scratch = Scratch::default();
+                let frame = wire::open(&self.data, u64::MAX, &mut scratch)
+                    .map_err(|reject| reject.to_string())?;
+                let len = match Format::from_name(frame.image.format) {
+                    Some(Format::Jpeg) => self.coder.from_jpeg(frame.image.bytes)?,
+                    _ => self.coder.from_pixels(frame.image.bytes)?,
+                };
+                let coded = thread_cpu();
+                self.write_result(&id, len)?;
+                cpu.read += read - began;
+                cpu.code += coded - read;
+                cpu.write += thread_cpu() - coded;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(cpu)
+    }
+
+    /// Asks for frames; how many are coming.
+    fn request_frames(&mut self) -> Outcome<usize> {
+        self.request.clear();
+        let count = COUNT.to_string();
+        command(
+            &mut self.request,
+            &[
+                "XREADGROUP",
+                "GROUP",
+                GROUP,
+                &self.name,
+                "COUNT",
+                &count,
+                "BLOCK",
+                "50",
+                "STREAMS",
+                STREAM,
+                ">",
+            ],
+        );
+        self.input.write_all(&self.request)?;
+        let (reader, input) = (&mut self.reader, &mut self.input);
+        match reader.header(input)? {
+            Header::Nil => return Ok(0),
+            Header::Array(1) => {}
+            other => return Err(format!("XREADGROUP answered {other:?}").into()),
+        }
+        expect_array(reader, input)?;
+        let len = expect_bulk(reader, input)?;
+        reader.bulk_discard(input, len)?;
+        expect_array(reader, input)
+    }
+
+    /// Reads one entry, its `data` into the reused buffer; its id.
+    fn read_entry(&mut self) -> Outcome<String> {
+        let (reader, input) = (&mut self.reader, &mut self.input);
+        expect_array(reader, input)?;
+        let len = expect_bulk(reader, input)?;
+        let id = String::from_utf8(reader.bulk_small(input, len)?.to_vec())?;
+        let values = expect_array(reader, input)?;
+        for _ in 0..values / 2 {
+            let len = expect_bulk(reader, input)?;
+            let is_data = reader.bulk_small(input, len)? == b"data";
+            let len = expect_bulk(reader, input)?;
+            if is_data {
+                self.data.resize(usize::try_from(len)?, 0);
+                reader.bulk_into(input, &mut self.data)?;
+            } else {
+                reader.bulk_discard(input, len)?;
+            }
+        }
+        Ok(id)
+    }
+
+    fn write_result(&mut self, id: &str, len: usize) -> Outcome<()> {
+        let request = &mut self.request;
+        request.clear();
+        write!(request, "*5\r\n$4\r\nXADD\r\n${}\r\n{OUTPUT}\r\n$1\r\n*\r\n", OUTPUT.len())?;
+        write!(request, "$4\r\ndata\r\n${len}\r\n")?;
+        let cut = request.len();
+        request.extend_from_slice(b"\r\n");
+        command(request, &["XACK", STREAM, GROUP, id]);
+        let (head, tail) = request.split_at(cut);
+        let mut slices =
+            [IoSlice::new(head), IoSlice::new(&self.coder.out[..len]), IoSlice::new(tail)];
+        let mut rest = &mut slices[..];
+        while !rest.is_empty() {
+            match self.output.write_vectored(rest)? {
+                0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                written => IoSlice::advance_slices(&mut rest, written),
+            }
+        }
+        for _ in 0..2 {
+            if self.answers.skip_value(&mut self.output)? {
+                return Err("XADD or XACK was refused".into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The codec calls.
+struct Coder {
+    compressor: Compressor,
+    decompressor: Decompressor,
+    sides: (usize, usize),
+    planes: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Coder {
+    fn new(quality: i32, sides: (usize, usize)) -> Outcome<Coder> {
+        let mut compressor = Compressor::new()?;
+        compressor.set_quality(quality)?;
+        compressor.set_subsamp(Subsamp::Sub2x2)?;
+        let (width, height) = sides;
+        let room = compressor.buf_len(width, height)?;
+        let planes = turbojpeg::yuv_pixels_len(width, ALIGN, height, Subsamp::Sub2x2)?;
+        Ok(Coder {
+            compressor,
+            decompressor: Decompressor::new()?,
+            sides,
+            planes: vec![0; planes],
+            out: vec![0; room],
+        })
+    }
+
+    fn from_pixels(&mut self, pixels: &[u8]) -> Outcome<usize> {
+        let (width, height) = self.sides;
+        let image = Image { pixels, width, pitch: 3 * width, height, format: PixelFormat::RGB };
+        Ok(self.compressor.compress_to_slice(image, &mut self.out)?)
+    }
+
+    fn from_jpeg(&mut self, file: &[u8]) -> Outcome<usize> {
+        let (width, height) = self.sides;
+        let subsamp = Subsamp::Sub2x2;
+        let pixels = &mut self.planes[..];
+        let planes = YuvImage { pixels, width, align: ALIGN, height, subsamp };
+        self.decompressor.decompress_to_yuv(file, planes)?;
+        let pixels = &self.planes[..];
+        let planes = YuvImage { pixels, width, align: ALIGN, height, subsamp };
+        Ok(self.compressor.compress_yuv_to_slice(planes, &mut self.out)?)
+    }
+}
+
+fn command(request: &mut Vec<u8>, words: &[&str]) {
+    // Writing to memory cannot fail.
+    let _ = write!(request, "*{}\r\n", words.len());
+    for word in words {
+        let _ = write!(request, "${}\r\n{word}\r\n", word.len());
+    }
+}
+
+fn expect_array(reader: &mut RespReader, io: &mut UnixStream) -> Outcome<usize> {
+    match reader.header(io)? {
+        Header::Array(len) => Ok(len),
+        other => Err(format!("expected an array, got {other:?}").into()),
+    }
+}
+
+fn expect_bulk(reader: &mut RespReader, io: &mut UnixStream) -> Outcome<u64> {
+    match reader.header(io)? {
+        Header::Bulk(len) => Ok(len),
+        other => Err(format!("expected a string, got {other:?}").into()),
+    }
+}
+
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}

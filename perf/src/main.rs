@@ -1,0 +1,52 @@
+//! Instruments that show how fast and how dependable Framepress is on this machine.
+//!
+//! Each subcommand starts a redis-server of its own, on a Unix socket in a temporary folder, and
+//! compares only what it has measured in the same run.
+#![allow(clippy::disallowed_methods)] // the house's clock is for the house; this reads its own
+
+mod common;
+mod floor;
+mod kill;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The allocator of the program `framepress`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What may go wrong here ends the program with its message.
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Measures Framepress against the floor of its work, and kills it to see what is lost
+#[derive(Parser)]
+#[command(name = "framepress-perf", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// CPU per frame of the engine against that of the unavoidable work alone
+    Floor(floor::FloorArgs),
+    /// Kill the engine at random moments; every frame must come out exactly once
+    Kill(kill::KillArgs),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Floor(args) => floor::run(&args),
+        Command::Kill(args) => kill::run(&args),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(3), // measured, and not as it should be
+        Err(error) => {
+            eprintln!("framepress-perf: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

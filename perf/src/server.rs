@@ -1,0 +1,72 @@
+//! The private redis-server of a run, and a plain connection to it.
+
+use framepress::base::Stop;
+use framepress::redis::{Address, Embedded};
+use redis::FromRedisValue;
+
+use crate::Outcome;
+
+/// A running server, with a connection to it; gone when dropped.
+pub struct Server {
+    pub plain: Plain,
+    // Declared last: connections go first.
+    embedded: Embedded,
+}
+
+/// A connection for plain commands.
+pub struct Plain(redis::Connection);
+
+impl Server {
+    pub fn start() -> Outcome<Server> {
+        let embedded = Embedded::start(&Stop::default())?;
+        let plain = Plain::connect(embedded.address())?;
+        Ok(Server { plain, embedded })
+    }
+
+    pub fn address(&self) -> &Address {
+        self.embedded.address()
+    }
+
+    /// Where it listens, as the engine's configuration wants it.
+    pub fn url(&self) -> String {
+        url(self.address())
+    }
+}
+
+fn url(address: &Address) -> String {
+    format!("redis+unix://{address}")
+}
+
+impl Plain {
+    pub fn connect(address: &Address) -> Outcome<Plain> {
+        Ok(Plain(redis::Client::open(url(address))?.get_connection()?))
+    }
+
+    /// Runs one command.
+    pub fn run<T: FromRedisValue>(&mut self, words: &[&str]) -> Outcome<T> {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        Ok(command.query(&mut self.0)?)
+    }
+
+    /// Entries of a group that are not delivered, or delivered and not acknowledged.
+    pub fn unfinished(&mut self, stream: &str, group: &str) -> Outcome<u64> {
+        use redis::streams::{StreamInfoGroupsReply, StreamPendingReply, StreamRangeReply};
+        let groups: StreamInfoGroupsReply = self.run(&["XINFO", "GROUPS", stream])?;
+        let ours = groups.groups.into_iter().find(|ours| ours.name == group);
+        let ours = ours.ok_or("the group is gone")?;
+        let lag = match ours.lag {
+            Some(lag) => lag as u64,
+            // Redis cannot tell after some deletions: look.
+            None => {
+                let after = format!("({}", ours.last_delivered_id);
+                let rest: StreamRangeReply = self.run(&["XRANGE", stream, &after, "+"])?;
+                rest.ids.len() as u64
+            }
+        };
+        let pending: StreamPendingReply = self.run(&["XPENDING", stream, group])?;
+        Ok(lag + pending.count() as u64)
+    }
+}

@@ -1,0 +1,234 @@
+//! Heap allocations per frame in steady state, by the role of the thread.
+//!
+//! A binary of its own, for its allocator counts. The engine, its threads and its redis-server are
+//! the real ones. `rayon::spawn` boxes each job and takes a block for every 63 of them, which is
+//! why the dispatcher is allowed a little more than one; everybody else is allowed none.
+//!
+//! With `FRAMEPRESS_TRACES=20`, the first 20 allocations counted print where they come from.
+#![allow(unsafe_code, clippy::unwrap_used)]
+
+mod counter;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use framepress::Producer;
+use framepress::base::Stop;
+use framepress::camera::{Outbound, ProducerOptions};
+use framepress::config::{Camera, Config, RedisUrl, Retention, RoiBox};
+use framepress::engine::{Engine, Hooks, input_streams};
+use framepress::frame::View;
+use framepress::image::{Encoder, Format, Source, Target};
+use framepress::redis::Control;
+use parking_lot::{Condvar, Mutex};
+
+const WIDTH: usize = 640;
+const HEIGHT: usize = 480;
+const CAMERAS: [&str; 2] = ["north", "south"];
+/// Different pictures, so that results differ in size as those of a camera do.
+const PICTURES: usize = 8;
+/// Until every buffer, string and table has grown as far as it will.
+const WARM_UP: u64 = 200;
+/// Frames that fill every lane and slot.
+const FULL_HOUSE: u64 = 40;
+const COUNTED: u64 = 600;
+/// A job's box, and a share of a block of rayon's queue (one for 63 jobs; some slack for the
+/// moment at which counting begins).
+const DISPATCHER_PER_FRAME: f64 = 1.03;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Slopes and noise; each number is another picture.
+fn pixels(number: usize) -> Vec<u8> {
+    let mut state = 1 + number as u32;
+    let strength = 12 + number % 4;
+    (0..3 * WIDTH * HEIGHT)
+        .map(|index| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (x, y) = (index / 3 % WIDTH, index / 3 / WIDTH);
+            (x / 8 + y / 4 + (state >> 16) as usize % strength + number) as u8
+        })
+        .collect()
+}
+
+fn jpeg(rgb: &[u8]) -> Vec<u8> {
+    let view =
+        View { width: WIDTH, height: HEIGHT, channels: 3, interleaved: Some(rgb), planes: None };
+    let mut out = Vec::new();
+    let target = Target { format: Format::Jpeg, quality: 90, webp_method: 0 };
+    Encoder::new().unwrap().encode(&view, &target, &mut out).unwrap();
+    out
+}
+
+/// Holds the workers while it is closed.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        *self.closed.lock() = closed;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut closed = self.closed.lock();
+        while *closed {
+            self.changed.wait(&mut closed);
+        }
+    }
+}
+
+struct Run {
+    engine: Engine,
+    gate: Arc<Gate>,
+    producer: Producer,
+    format: Format,
+    pictures: Vec<Vec<u8>>,
+    sent: u64,
+}
+
+impl Run {
+    fn start(mut config: Config, format: Format) -> Run {
+        config.redis_queue.url = RedisUrl::parse("embedded://").unwrap();
+        config.redis_queue.retention = Retention::Delete;
+        config.stats.addr = None;
+        config.check().unwrap();
+        let gate = Arc::new(Gate::default());
+        let probe = {
+            let gate = Arc::clone(&gate);
+            Arc::new(move |_: &str| gate.pass())
+        };
+        let engine = Engine::start(&config, Hooks { probe: Some(probe) }, Stop::default()).unwrap();
+        let options = ProducerOptions {
+            address: engine.view().address.clone(),
+            streams: input_streams(&config),
+            length_max: 0,
+            timeout: Duration::from_secs(10),
+            retry: false,
+        };
+        let producer = Producer::connect(options, engine.stop()).unwrap();
+        let pictures = (0..PICTURES).map(pixels);
+        let pictures = match format {
+            Format::Jpeg => pictures.map(|rgb| jpeg(&rgb)).collect(),
+            _ => pictures.collect(),
+        };
+        Run { engine, gate, producer, format, pictures, sent: 0 }
+    }
+
+    /// Brings every lane and slot to its bound once: first the workers are held until nothing
+    /// more fits in, then Redis is, so that all results wait for their commit.
+    fn full_house(&mut self) {
+        self.gate.set(true);
+        self.send(FULL_HOUSE);
+        std::thread::sleep(Duration::from_millis(100));
+        let timeout = Duration::from_secs(10);
+        let mut control = Control::new(&self.engine.view().address, timeout).unwrap();
+        let mut pause = redis::cmd("CLIENT");
+        pause.arg("PAUSE").arg(300).arg("WRITE");
+        control.run::<()>("CLIENT PAUSE", &pause).unwrap();
+        self.gate.set(false);
+        self.wait();
+    }
+
+    /// Sends frames as fast as they go in, and waits until all are out.
+    fn frames(&mut self, count: u64) {
+        self.send(count);
+        self.wait();
+    }
+
+    fn send(&mut self, count: u64) {
+        for _ in 0..count {
+            let number = self.sent as usize;
+            let picture = Source {
+                format: self.format,
+                width: WIDTH as u32,
+                height: HEIGHT as u32,
+                channels: 3,
+                bytes: &self.pictures[number % PICTURES],
+            };
+            self.producer
+                .send(&Outbound {
+                    frame_id: &format!("frame-{number:08}"),
+                    camera_id: CAMERAS[number % CAMERAS.len()],
+                    timestamp: 1_700_000_000.0 + number as f64 / 30.0,
+                    picture,
+                    quality: 0,
+                })
+                .unwrap();
+            self.sent += 1;
+        }
+    }
+
+    fn wait(&self) {
+        let ledger = &self.engine.view().metrics.ledger;
+        for _ in 0..6_000 {
+            if ledger.read().out == self.sent {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("not all frames came out: {:?}", ledger.read());
+    }
+}
+
+/// Allocations per frame of reader, dispatcher, workers and committer together.
+fn steady_state(what: &str, config: Config, format: Format) {
+    let _alone = ONE_AT_A_TIME.lock();
+    let mut run = Run::start(config, format);
+    for _ in 0..4 {
+        run.full_house();
+        run.frames(WARM_UP / 4 + 1); // the next time, other pictures meet
+    }
+    let traces = std::env::var("FRAMEPRESS_TRACES").ok().and_then(|text| text.parse().ok());
+    counter::arm(traces.unwrap_or(0));
+    run.frames(COUNTED);
+    let counts = counter::disarm();
+    run.engine.stop().drain();
+    run.engine.wait().unwrap();
+
+    println!("{what}: allocations of {COUNTED} frames (per frame), and those of C libraries");
+    for (role, (rust, c)) in counter::ROLES.iter().zip(counts) {
+        let per_frame = |count: u64| count as f64 / COUNTED as f64;
+        println!("  {role:<12} {rust:>5} ({:.3})   C {:.1}", per_frame(rust), per_frame(c));
+    }
+    let [reader, dispatcher, workers, committer] = counts.map(|(rust, _)| rust);
+    assert_eq!(reader, 0, "the reader allocated");
+    assert_eq!(committer, 0, "the committer allocated");
+    assert_eq!(workers, 0, "a worker allocated");
+    let per_frame = dispatcher as f64 / COUNTED as f64;
+    assert!(per_frame <= DISPATCHER_PER_FRAME, "the dispatcher allocated {per_frame} per frame");
+}
+
+fn plain() -> Config {
+    let mut config = Config::builtin();
+    config.analysis.enabled = false;
+    config
+}
+
+#[test]
+fn raw_frames_to_jpeg_allocate_nothing() {
+    steady_state("raw to JPEG", plain(), Format::Raw);
+}
+
+#[test]
+fn jpeg_frames_to_jpeg_allocate_nothing() {
+    steady_state("JPEG to JPEG", plain(), Format::Jpeg);
+}
+
+#[test]
+fn analysis_and_extra_pictures_allocate_nothing() {
+    let mut config = Config::builtin();
+    config.analysis.ml_image = true;
+    config.analysis.thumbnail = true;
+    let roi = |label: &str| RoiBox { x: 8, y: 8, width: 200, height: 100, label: label.into() };
+    config.cameras.push(Camera {
+        id: CAMERAS[0].into(),
+        roi_boxes: vec![roi("left"), roi("right")],
+        quality_threshold: None,
+    });
+    steady_state("raw to JPEG with everything", config.clone(), Format::Raw);
+    steady_state("JPEG to JPEG with everything", config, Format::Jpeg);
+}
