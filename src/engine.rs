@@ -37,6 +37,8 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 pub struct Engine {
     threads: Vec<Running>,
     workers: Arc<ThreadPool>,
+    /// Why a worker broke down, if one did: they are not joined as the threads are.
+    breakdown: Arc<Mutex<Option<Fault>>>,
     stop: Stop,
     drain_timeout: Duration,
     view: View,
@@ -68,7 +70,7 @@ pub struct Hooks {
     pub probe: Option<Probe>,
     /// Asked before each operation of a data-plane socket.
     pub seam: Seam,
-    /// Called by each reader, dispatcher, committer and watcher at each turn.
+    /// Called by each thread at each turn, by workers at each job.
     pub turn: Turn,
 }
 
@@ -97,7 +99,8 @@ impl Engine {
             address,
             plan: Arc::clone(&plan),
         };
-        let workers = build_workers(&plan, &stop)?;
+        let breakdown = Arc::default();
+        let workers = build_workers(&plan, &stop, &breakdown)?;
         let threads = start_threads(&view, &workers, &stop)?;
         tracing::info!(
             "running: {} readers, {} workers, {} committers; {} from {} to {} on {}",
@@ -110,7 +113,7 @@ impl Engine {
             plan.address,
         );
         let drain_timeout = plan.drain_timeout;
-        Ok(Engine { threads, workers, stop, drain_timeout, view, _embedded: embedded })
+        Ok(Engine { threads, workers, breakdown, stop, drain_timeout, view, _embedded: embedded })
     }
 
     /// What can be seen of it.
@@ -154,16 +157,10 @@ impl Engine {
                 self.stop.sleep(LOOK);
             }
         }
-        let mut cause: Option<Fault> = None;
-        for thread in self.threads.drain(..) {
-            if let Err(fault) = thread.join() {
-                cause = Some(match cause {
-                    Some(known) => known.more_telling(fault),
-                    None => fault,
-                });
-            }
-        }
+        let ends: Vec<_> = self.threads.drain(..).map(Running::join).collect();
         self.leave_workers();
+        let faults = ends.into_iter().filter_map(Result::err);
+        let cause = faults.chain(self.breakdown.lock().take()).reduce(Fault::more_telling);
         cause.map_or(Ok(()), Err)
     }
 
@@ -225,16 +222,22 @@ fn is_final(fault: &Fault) -> bool {
         || matches!(fault, Fault::Refused { command: "AUTH", .. })
 }
 
-fn build_workers(plan: &Plan, stop: &Stop) -> Result<Arc<ThreadPool>, Fault> {
+fn build_workers(
+    plan: &Plan,
+    stop: &Stop,
+    breakdown: &Arc<Mutex<Option<Fault>>>,
+) -> Result<Arc<ThreadPool>, Fault> {
     let cores = plan.cores.workers.clone();
-    let stop = stop.clone();
+    let (stop, breakdown) = (stop.clone(), Arc::clone(breakdown));
     let pool = ThreadPoolBuilder::new()
         .num_threads(plan.workers)
         .thread_name(|index| threads::name_of(Role::Work, index))
         .start_handler(move |index| threads::pin_current(cores.get(index).copied().flatten()))
         .panic_handler(move |payload| {
             // Jobs catch their own panics, so this is a fault of the engine itself.
-            tracing::error!("a worker panicked: {}", threads::panic_message(&*payload));
+            let thread = std::thread::current().name().unwrap_or_default().to_owned();
+            let message = threads::panic_message(&*payload);
+            breakdown.lock().get_or_insert(Fault::ThreadPanicked { thread, message });
             stop.now();
         })
         .build()

@@ -10,7 +10,7 @@ use super::second_half::{self, Arrived};
 use super::work::{Work, Worker};
 use super::{AnalysisSettings, Shared};
 use crate::analysis;
-use crate::base::threads::panic_message;
+use crate::base::threads::{Role, panic_message};
 use crate::base::{Reason, Reject, Stage};
 use crate::frame::{Discard, Entry, Planes, RawFrame, Receipt, Verdict, View};
 use crate::image::{self, Bounds, Encoder, Format, Needs, Scaler, Source, Target};
@@ -34,6 +34,7 @@ const GROWTH_PER_REGION: usize = 128;
 
 /// Runs on a worker. Whatever happens, the frame arrives at its camera's gate.
 pub(super) fn run(shared: &Shared, job: Job) {
+    shared.settings.turn.begins(Role::Work);
     let Job { frame, camera, ticket, mut slot } = job;
     let RawFrame { receipt, entry, shard } = frame;
     let mut worker = shared.workers.mine();

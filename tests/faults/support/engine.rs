@@ -4,6 +4,8 @@ use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crossbeam_channel::bounded;
+use framepress::base::threads::{self, Identity, Role};
 use framepress::base::{Fault, Stop};
 use framepress::config::{Config, Loader};
 use framepress::engine::{Engine, Hooks, View};
@@ -74,26 +76,31 @@ impl RunningEngine {
         account
     }
 
-    /// Waits for the end, whoever asked for it; how it ended and how long that took. A hang fails
-    /// the whole program, for nothing could clean up after it.
+    /// Waits for the end, whoever asked for it; how it ended and how long that took. An engine
+    /// that does not end is left behind.
+    #[track_caller]
     pub fn wait(mut self, limit: Duration) -> (Result<(), Fault>, Duration) {
         let began = Tick::now();
-        let engine = self.engine.take().unwrap();
-        let ended = Stop::default();
-        let result = std::thread::scope(|scope| {
-            let watch = ended.clone();
-            scope.spawn(move || {
-                if !watch.sleep(limit) {
-                    eprintln!("HANG: the engine does not end within {limit:?}");
-                    std::process::exit(101);
-                }
-            });
-            let result = engine.wait();
-            ended.drain();
-            result
-        });
+        let Some(result) = self.end(limit) else {
+            panic!("HANG: the engine does not end within {limit:?}");
+        };
         self.account();
         (result, began.elapsed())
+    }
+
+    fn end(&mut self, limit: Duration) -> Option<Result<(), Fault>> {
+        let engine = self.engine.take()?;
+        let (tell, told) = bounded(1);
+        let identity = Identity { role: Role::Signal, index: 0, core: None };
+        let waiting = threads::spawn(identity, &Stop::default(), move || {
+            let _ = tell.send(engine.wait());
+            Ok(())
+        });
+        let result = told.recv_timeout(limit).ok();
+        if result.is_none() {
+            std::mem::forget(waiting); // else its handle would wait for it
+        }
+        result
     }
 
     /// Stops it in order: it ends without fault, and nothing is in flight any more.
@@ -112,9 +119,7 @@ impl RunningEngine {
 impl Drop for RunningEngine {
     fn drop(&mut self) {
         self.stop.now();
-        if let Some(engine) = self.engine.take() {
-            let _ = engine.wait();
-        }
+        let _ = self.end(LONG);
     }
 }
 
