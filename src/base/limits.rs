@@ -21,13 +21,8 @@ pub const COMMIT_BATCH_FRAMES: usize = 64;
 /// one client (about 20 ms at 1 GB/s on both sides).
 pub const COMMIT_BATCH_BYTES: usize = 16 << 20;
 
-/// Most field-value pairs of one entry. Real entries have fewer than ten.
-pub const ENTRY_FIELDS_MAX: usize = 1024;
-
-/// Most bytes of an entry beside its `data` field.
-pub const ENTRY_SIDE_BYTES_MAX: usize = 1 << 20;
-
-/// Most elements one reply array may declare: a batch of `batch_size_max` entries is far below.
+/// Most elements one reply array may declare: Redis takes no command of more arguments, so no
+/// entry has more fields and values.
 pub const RESP_ARRAY_MAX: usize = 1 << 20;
 
 /// Most entries asked for in one read; the configuration's upper limit for `batch_size`.

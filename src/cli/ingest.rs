@@ -82,6 +82,10 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
     if args.fps.is_some_and(|fps| !(0.0..=10_000.0).contains(&fps)) {
         return Err(Failure::Usage("--fps: valid: 0 to 10000 frames per second".into()));
     }
+    if args.source == "-" && args.size.is_none() {
+        let text = "raw RGB on standard input needs the size of its frames: --size 640x480";
+        return Err(Failure::Usage(text.into()));
+    }
     let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
     let stop = Stop::default();
     let _signals = SignalWatch::start(&stop)?;
@@ -123,10 +127,8 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
         if !source.next(&mut still)? {
             break;
         }
-        if let Some(pace) = &pace {
-            if stop.sleep(pace.wait(sent, began.elapsed())) {
-                break;
-            }
+        if pace.as_ref().is_some_and(|pace| stop.sleep(pace.wait(sent, began.elapsed()))) {
+            break;
         }
         let (picture, quality) = coder
             .code(&still)

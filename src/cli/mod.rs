@@ -5,6 +5,7 @@
 
 mod check;
 mod demo;
+mod dlq;
 mod ingest;
 mod inspect;
 mod logging;
@@ -39,6 +40,8 @@ enum Command {
     Ingest(ingest::IngestArgs),
     /// Read processed frames as a person would
     Inspect(inspect::InspectArgs),
+    /// List, show, replay or purge dead letters
+    Dlq(dlq::DlqArgs),
     /// Check configuration, Redis and this machine, and say what to mend
     Check(check::CheckArgs),
 }
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Ingest(args) => ingest::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Dlq(args) => dlq::run(&args),
         Command::Check(args) => check::run(&args),
     };
     match done {

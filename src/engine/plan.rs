@@ -252,7 +252,7 @@ fn streams(input: &str, output: &str, shards: usize) -> Vec<[String; 3]> {
 fn cores(pin: &Pin, allowed: &[usize], readers: usize, workers: usize, committers: usize) -> Cores {
     let (list, all_fit) = match pin {
         Pin::Off => return Cores::default(),
-        Pin::Auto => (allowed.to_vec(), allowed.len() >= readers + workers + committers + 1),
+        Pin::Auto => (allowed.to_vec(), allowed.len() > readers + workers + committers),
         Pin::Cores(list) => (list.clone(), true),
     };
     if list.is_empty() {

@@ -35,10 +35,8 @@ impl Health {
     /// A part works. Cheap enough to be said at every turn.
     pub fn works(&self, part: Part) {
         self.beat();
-        if let Some(state) = self.parts.lock().get_mut(&part) {
-            if state.is_err() {
-                *state = Ok(());
-            }
+        if let Some(state @ Err(_)) = self.parts.lock().get_mut(&part) {
+            *state = Ok(());
         }
     }
 

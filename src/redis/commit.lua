@@ -28,8 +28,12 @@ if action ~= 'drop' then
     -- The server copies the original fields itself: they need not travel back, and an entry that
     -- was too large to be read is kept whole as well.
     local original = redis.call('XRANGE', input, id, id)[1]
-    for _, part in ipairs(original and original[2] or {}) do
-      command[#command + 1] = part
+    local parts = original and original[2] or {}
+    -- Lua passes at most 8,000 arguments. No real entry comes near; of one that does, the first
+    -- fields are kept, for a dead letter that is cut off is better than an entry that nobody can
+    -- end.
+    for index = 1, math.min(#parts, 7900) do
+      command[#command + 1] = parts[index]
     end
   end
   for index = 6, #ARGV do

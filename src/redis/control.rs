@@ -7,9 +7,11 @@ use std::time::Duration;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{Cmd, Connection, FromRedisValue, RedisError, Value, cmd};
 
-use super::Address;
+use super::{Address, DEAD_LETTER_FIELDS};
 use crate::base::Fault;
 use crate::frame::EntryId;
+
+const REPLAY: &str = include_str!("replay.lua");
 
 /// A client for administrative commands.
 pub struct Control {
@@ -136,6 +138,11 @@ impl Control {
         match self.run::<Value>("XGROUP CREATE", command.arg("MKSTREAM")) {
             Ok(_) => Ok(true),
             Err(fault) if fault.redis_code() == Some("BUSYGROUP") => Ok(false),
+            // A server out of memory refuses the command before it looks whether the group exists.
+            Err(fault) if fault.redis_code() == Some("OOM") => {
+                let exists = self.groups(stream)?.iter().any(|known| known.name == group);
+                if exists { Ok(false) } else { Err(fault) }
+            }
             Err(fault) => Err(fault),
         }
     }
@@ -254,6 +261,46 @@ impl Control {
         let reply: Option<StreamReadReply> = self.run("XREAD", &command)?;
         let streams = reply.map(|reply| reply.keys).unwrap_or_default();
         Ok(streams.into_iter().flat_map(|stream| records(stream.ids)).collect())
+    }
+
+    /// Up to `count` entries from `first` on, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn range(
+        &mut self,
+        stream: &str,
+        first: EntryId,
+        count: usize,
+    ) -> Result<Vec<Record>, Fault> {
+        let mut command = cmd("XRANGE");
+        command.arg(stream).arg(first.to_string()).arg("+").arg("COUNT").arg(count);
+        let reply: StreamRangeReply = self.run("XRANGE", &command)?;
+        Ok(records(reply.ids))
+    }
+
+    /// Puts a dead letter back into the stream it came from and removes it, in one step; `None`
+    /// if there is no such dead letter.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn replay(
+        &mut self,
+        dead_letters: &str,
+        input: &str,
+        id: EntryId,
+    ) -> Result<Option<String>, Fault> {
+        let mut command = cmd("EVAL");
+        command.arg(REPLAY).arg(2).arg(dead_letters).arg(input).arg(id.to_string());
+        self.run("EVAL", command.arg(DEAD_LETTER_FIELDS.len()))
+    }
+
+    /// Removes an entry; says whether there was one.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn delete(&mut self, stream: &str, id: EntryId) -> Result<bool, Fault> {
+        self.run("XDEL", cmd("XDEL").arg(stream).arg(id.to_string()))
     }
 
     /// The value of a configuration parameter; `None` if the server does not say.

@@ -16,6 +16,10 @@ mod seam;
 mod sink;
 mod source;
 
+/// The fields a dead letter has behind the original ones, in this order.
+pub const DEAD_LETTER_FIELDS: [&str; 7] =
+    ["original_id", "queue", "reason", "detail", "stage", "deliveries", "failed_at"];
+
 pub use address::Address;
 pub use connection::{Connection, Waited};
 pub use control::{Control, GroupState, Record};

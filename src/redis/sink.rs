@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::Address;
 use super::connection::{Connection, text};
 use super::request::Request;
 use super::resp::Header;
+use super::{Address, DEAD_LETTER_FIELDS};
 use crate::base::{Fault, Reject, Stop, limits};
 use crate::frame::{EntryId, Labels};
 use crate::metrics::Metrics;
@@ -283,11 +283,12 @@ fn encode(request: &mut Request, plan: &Plan, script_hash: &[u8], task: &Task<'_
             request.command(1).arg("EXEC");
         }
         Action::DeadLetter { reject, deliveries, failed_at } => {
-            script(dead_letters, "dead", plan.dead_letter_length_max, 7);
-            request.arg("original_id").number(task.id).arg("queue").arg(input);
-            request.arg("reason").arg(reject.reason.code()).arg("detail").arg(&*reject.detail);
-            request.arg("stage").arg(reject.stage.name()).arg("deliveries").number(deliveries);
-            request.arg("failed_at").number(failed_at);
+            let [original_id, queue, reason, detail, stage, times, when] = DEAD_LETTER_FIELDS;
+            script(dead_letters, "dead", plan.dead_letter_length_max, DEAD_LETTER_FIELDS.len());
+            request.arg(original_id).number(task.id).arg(queue).arg(input);
+            request.arg(reason).arg(reject.reason.code()).arg(detail).arg(&*reject.detail);
+            request.arg(stage).arg(reject.stage.name()).arg(times).number(deliveries);
+            request.arg(when).number(failed_at);
         }
         Action::Drop => script(output, "drop", 0, 0),
     }

@@ -387,7 +387,7 @@ impl Source {
     /// Reads the `values` field names and values of one entry; with `discard`, without keeping
     /// anything.
     fn entry(&mut self, values: usize, discard: bool) -> Result<Entry, Fault> {
-        if values % 2 != 0 || values / 2 > limits::ENTRY_FIELDS_MAX * 64 {
+        if !values.is_multiple_of(2) {
             return Err(self.surprised());
         }
         let Some(side) = self.pool.lease(SIDE_ROOM[0], &self.stop) else { return Err(left()) };

@@ -2,7 +2,7 @@
 //!
 //! A job has two halves. The first is everything that concerns the picture alone: decoding,
 //! figures, encoding; jobs of all cameras run side by side. The second needs the camera's past
-//! (background model) and its place in the order; it goes through the camera's [`gate`], which
+//! (background model) and its place in the order; it goes through the camera's gate, which
 //! lets frames pass in the order of their tickets. A job whose turn it is not leaves its frame at
 //! the gate and ends; nobody ever waits inside a job.
 //!
@@ -11,8 +11,11 @@
 
 mod camera;
 mod dispatch;
+mod figures;
 mod first_half;
 mod gate;
+mod label;
+mod pictures;
 mod second_half;
 mod work;
 

@@ -1,0 +1,283 @@
+//! `framepress dlq`: frames that were refused, why, and putting them back.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::report::bytes;
+use super::{Common, Failure};
+use crate::base::{Fault, Reason, Stop};
+use crate::engine;
+use crate::frame::EntryId;
+use crate::image::Format;
+use crate::redis::{Control, Record};
+use crate::wire::{self, Scratch};
+
+/// Dead letters looked at in one step.
+const PAGE: usize = 100;
+
+/// Arguments of `dlq`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress dlq list\n  \
+    framepress dlq show 1700000000000-0 --save broken.jpg\n  \
+    framepress dlq replay --all\n  \
+    framepress dlq purge 1700000000000-0")]
+pub(super) struct DlqArgs {
+    #[command(subcommand)]
+    command: DlqCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DlqCommand {
+    /// The latest dead letters, one line each
+    List {
+        #[command(flatten)]
+        common: Common,
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        count: usize,
+    },
+    /// One dead letter with all its fields, and what its reason means
+    Show {
+        #[command(flatten)]
+        common: Common,
+        /// Entry id of the dead letter
+        id: String,
+        /// Save the picture, or else the `data` as it came, to this file
+        #[arg(long, value_name = "FILE")]
+        save: Option<PathBuf>,
+    },
+    /// Put dead letters back into the stream they came from
+    Replay {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Remove dead letters for good
+    Purge {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// Entry ids of dead letters
+    ids: Vec<String>,
+    /// All that are there now
+    #[arg(long)]
+    all: bool,
+}
+
+/// A dead-letter stream and the input stream it belongs to.
+struct Queue {
+    input: String,
+    dead_letters: String,
+}
+
+pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
+    let common = match &args.command {
+        DlqCommand::List { common, .. }
+        | DlqCommand::Show { common, .. }
+        | DlqCommand::Replay { common, .. }
+        | DlqCommand::Purge { common, .. } => common,
+    };
+    let config = common.load(common.quiet(common.loader()))?.config;
+    let (address, _embedded) = engine::find_server(&config.redis_queue.url, &Stop::default())?;
+    let mut control = Control::new(&address, Duration::from_secs(config.redis_queue.timeout))?;
+    let queues: Vec<Queue> = engine::input_streams(&config)
+        .into_iter()
+        .map(|input| Queue { dead_letters: format!("{input}:dlq"), input })
+        .collect();
+    match &args.command {
+        DlqCommand::List { count, .. } => list(&mut control, &queues, *count),
+        DlqCommand::Show { id, save, .. } => {
+            let id = entry_id(id)?;
+            show(&mut control, &queues, id, save.as_ref(), config.limits.max_pixels)
+        }
+        DlqCommand::Replay { which, .. } => {
+            each(&mut control, &queues, which, "replayed", &|control, queue, id| {
+                Ok(control.replay(&queue.dead_letters, &queue.input, id)?.is_some())
+            })
+        }
+        DlqCommand::Purge { which, .. } => {
+            each(&mut control, &queues, which, "purged", &|control, queue, id| {
+                control.delete(&queue.dead_letters, id)
+            })
+        }
+    }
+}
+
+fn entry_id(text: &str) -> Result<EntryId, Failure> {
+    EntryId::parse(text.as_bytes())
+        .ok_or_else(|| Failure::Usage(format!("{text:?} is no entry id; as in 1700000000000-0")))
+}
+
+fn text(record: &Record, name: &str) -> String {
+    let bytes = record.1.get(name).map(Vec::as_slice).unwrap_or_default();
+    // Fields come from outside: control characters would reach the terminal.
+    String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn list(control: &mut Control, queues: &[Queue], count: usize) -> Result<(), Failure> {
+    let mut any = false;
+    for queue in queues {
+        let total = control.length(&queue.dead_letters)?;
+        let records = control.latest(&queue.dead_letters, count)?;
+        if records.is_empty() {
+            continue;
+        }
+        any = true;
+        println!("{}: {total} dead letters, the last {}:", queue.dead_letters, records.len());
+        for record in &records {
+            println!(
+                "{:<22} {:<18} {:<10} {:<15} {}",
+                record.0.to_string(),
+                text(record, "reason"),
+                text(record, "stage"),
+                text(record, "camera_id"),
+                text(record, "detail"),
+            );
+        }
+    }
+    if !any {
+        println!("no dead letters");
+    }
+    Ok(())
+}
+
+fn find(control: &mut Control, queues: &[Queue], id: EntryId) -> Result<Record, Failure> {
+    for queue in queues {
+        let found = control.range(&queue.dead_letters, id, 1)?;
+        if let Some(record) = found.into_iter().next().filter(|record| record.0 == id) {
+            return Ok(record);
+        }
+    }
+    Err(Fault::Unusable(format!("there is no dead letter {id}")).into())
+}
+
+fn show(
+    control: &mut Control,
+    queues: &[Queue],
+    id: EntryId,
+    save: Option<&PathBuf>,
+    pixels_max: u64,
+) -> Result<(), Failure> {
+    let record = find(control, queues, id)?;
+    let mut names: Vec<&String> = record.1.keys().collect();
+    names.sort_unstable();
+    println!("dead letter {id}");
+    for name in names {
+        let value = &record.1[name];
+        if name == "data" {
+            println!("  {name:<14} {}", bytes(value.len() as u64));
+        } else {
+            println!("  {name:<14} {}", text(&record, name));
+        }
+    }
+    println!("\n{}", meaning(&text(&record, "reason")));
+    if let Some(path) = save {
+        let data = record.1.get("data").map(Vec::as_slice).unwrap_or_default();
+        let mut scratch = Scratch::default();
+        // The picture is what one wants to look at; if it cannot be got out, all of it is.
+        let picture = wire::open(data, pixels_max, &mut scratch)
+            .ok()
+            .map(|envelope| envelope.image.bytes)
+            .filter(|bytes| Format::sniff(bytes).is_some());
+        std::fs::write(path, picture.unwrap_or(data))
+            .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
+        println!(
+            "\nsaved {} to {}",
+            if picture.is_some() { "the picture" } else { "data" },
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// What a reason means and what can be done.
+fn meaning(code: &str) -> &'static str {
+    match Reason::ALL.into_iter().find(|reason| reason.code() == code) {
+        Some(Reason::Undecodable) => {
+            "The entry or its picture is damaged or not what it claims to be. Look at the producer; \
+             replaying it changes nothing."
+        }
+        Some(Reason::UnsupportedImage) => {
+            "The picture can be read but is of a kind that is not handled (see detail). Change what \
+             the producer sends."
+        }
+        Some(Reason::TooLarge) => {
+            "The entry or its picture is above limits.max_payload_bytes or limits.max_pixels. Raise \
+             the limit and replay, or have the producer send smaller frames."
+        }
+        Some(Reason::EncodeFailed) => {
+            "The picture could not be written in the configured format. Another \
+             compression_format may do; then replay."
+        }
+        Some(Reason::MaxDeliveries) => {
+            "It was delivered more than retry_attempts times and never acknowledged: each engine \
+             that had it died or was stopped first. Replay it once the cause is known."
+        }
+        Some(Reason::Panic) => {
+            "Processing it hit a defect of the program. Please report it, with the entry saved by \
+             --save."
+        }
+        None => "This reason is not one of this program's.",
+    }
+}
+
+type Treat<'a> = dyn Fn(&mut Control, &Queue, EntryId) -> Result<bool, Fault> + 'a;
+
+fn each(
+    control: &mut Control,
+    queues: &[Queue],
+    which: &Which,
+    done: &str,
+    treat: &Treat<'_>,
+) -> Result<(), Failure> {
+    let mut count = 0_u64;
+    if which.all {
+        for queue in queues {
+            count += all(control, queue, treat)?;
+        }
+    }
+    for id in &which.ids {
+        let id = entry_id(id)?;
+        let mut found = false;
+        for queue in queues {
+            found = found || treat(control, queue, id)?;
+        }
+        if !found {
+            return Err(
+                Fault::Unusable(format!("there is no dead letter {id}; {count} {done}")).into()
+            );
+        }
+        count += 1;
+    }
+    println!("{count} {done}");
+    Ok(())
+}
+
+/// Those that are there at the beginning: a replayed frame that is refused again comes later.
+fn all(control: &mut Control, queue: &Queue, treat: &Treat<'_>) -> Result<u64, Failure> {
+    let Some((last, _)) = control.latest(&queue.dead_letters, 1)?.pop() else { return Ok(0) };
+    let mut count = 0;
+    loop {
+        let page = control.range(&queue.dead_letters, EntryId::default(), PAGE)?;
+        let ids: Vec<EntryId> =
+            page.into_iter().map(|(id, _)| id).filter(|id| *id <= last).collect();
+        if ids.is_empty() {
+            return Ok(count);
+        }
+        for id in ids {
+            count += u64::from(treat(control, queue, id)?);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Redis disturbed under load: lost groups, lost connections, restarts.
+
+use std::time::Duration;
+
+use framepress::metrics::Counter;
+use redis::cmd;
+
+use crate::support::{
+    FramepressProcess, GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, protobuf, wait_until,
+};
+
+/// Adds frames of three cameras while `disturb` is called every now and then.
+fn under_load(server: &RedisServer, rounds: usize, mut disturb: impl FnMut(usize)) {
+    for round in 0..rounds {
+        for camera in ["a", "b", "c"] {
+            server.add_frames(camera, 40);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        disturb(round);
+    }
+}
+
+#[test]
+fn a_group_destroyed_under_load_is_made_again_and_no_frame_is_lost() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[]);
+    under_load(&server, 4, |_| {
+        let _: i64 = server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
+        wait_until("the group is there again", LONG, || has_group(&server));
+    });
+    server.wait_for_outputs(480);
+    server.wait_until_done();
+    server.assert_every_entry_once();
+    assert!(engine.count(Counter::GroupRecreated) >= 1);
+    engine.stop();
+}
+
+fn has_group(server: &RedisServer) -> bool {
+    let groups: redis::streams::StreamInfoGroupsReply =
+        server.ask(cmd("XINFO").arg("GROUPS").arg(INPUT));
+    groups.groups.iter().any(|group| group.name == GROUP)
+}
+
+#[test]
+fn a_flush_under_load_is_recovered_from() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[]);
+    under_load(&server, 3, |_| {
+        let _: () = server.ask(&cmd("FLUSHALL"));
+    });
+    wait_until("the group is there again", LONG, || {
+        let keys: i64 = server.ask(cmd("EXISTS").arg(INPUT));
+        keys == 1 && has_group(&server)
+    });
+    // What was flushed is gone; what comes afterwards is not.
+    let ids = server.add_frames("after", 30);
+    server.wait_until_done();
+    let results: Vec<_> = server.outputs().into_iter().map(|output| output.source_id()).collect();
+    for id in &ids {
+        assert_eq!(results.iter().filter(|result| *result == id).count(), 1, "{id}");
+    }
+    wait_until("the engine is ready", LONG, || engine.is_ready());
+    engine.stop();
+}
+
+#[test]
+fn a_forgotten_script_is_loaded_again() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[]);
+    under_load(&server, 3, |_| {
+        let _: () = server.ask(cmd("SCRIPT").arg("FLUSH"));
+    });
+    server.wait_for_outputs(360);
+    server.wait_until_done();
+    server.assert_every_entry_once();
+    assert_eq!(engine.stop().out, 360);
+}
+
+#[test]
+fn connections_cut_under_load_cost_nothing() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[]);
+    under_load(&server, 6, |_| {
+        for _ in 0..3 {
+            let mut kill = cmd("CLIENT");
+            kill.arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes");
+            let _: i64 = server.ask(&kill);
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    });
+    server.wait_for_outputs(720);
+    server.wait_until_done();
+    server.assert_every_entry_once();
+    assert!(server.dead_letters().is_empty(), "a lost connection is not the frames' fault");
+    assert!(engine.count(Counter::Reconnects) >= 3);
+    let account = engine.stop();
+    assert_eq!((account.out, account.lost), (720, 0), "{account:?}");
+}
+
+#[test]
+fn a_restart_of_redis_under_load_costs_nothing() {
+    let mut server = RedisServer::durable();
+    let engine = RunningEngine::start(&server, &[("redis_queue.retry_attempts", "50")]);
+    for round in 0..3 {
+        for camera in ["a", "b", "c"] {
+            server.add_frames(&format!("{camera}{round}"), 60);
+        }
+        let goal = round * 180 + 20;
+        wait_until("some results", LONG, || server.len(OUTPUT) >= goal);
+        server.kill();
+        wait_until("the engine notices", LONG, || !engine.is_ready());
+        server.restart();
+    }
+    server.wait_for_outputs(540);
+    server.wait_until_done();
+    server.assert_every_entry_once();
+    wait_until("the engine is ready", LONG, || engine.is_ready());
+    engine.stop();
+}
+
+#[test]
+fn both_ends_killed_under_load_cost_nothing() {
+    let mut server = RedisServer::durable();
+    let environment = [("REDIS_QUEUE__RETRY_ATTEMPTS", "100")];
+    let mut engine = FramepressProcess::run(&server, &environment);
+    for round in 0..3 {
+        server.add_frames(&format!("cam{round}"), 120);
+        let goal = round * 120 + 20;
+        wait_until("some results", LONG, || server.len(OUTPUT) >= goal);
+        server.kill();
+        if round == 1 {
+            engine.kill();
+        }
+        server.restart();
+        if round == 1 {
+            engine = FramepressProcess::run(&server, &environment);
+        }
+    }
+    server.wait_for_outputs(360);
+    server.wait_until_done();
+    server.assert_every_entry_once();
+    drop(engine);
+}
+
+#[test]
+fn an_engine_that_starts_before_redis_waits_for_it() {
+    let mut server = RedisServer::durable();
+    server.kill();
+    let engine = FramepressProcess::run(&server, &[]);
+    wait_until("it says so", LONG, || engine.said().contains("127.0.0.1"));
+    server.restart();
+    server.add(&protobuf("f", "cam"));
+    server.wait_for_outputs(1);
+    drop(engine);
+}

@@ -1,0 +1,230 @@
+//! Stopping, and not starting: exit codes, deadlines, and what a person is told.
+
+use std::time::Duration;
+
+use framepress::metrics::Counter;
+use framepress::metrics::clock::Tick;
+use rustix::process::Signal;
+
+use crate::support::{
+    FramepressProcess, LONG, OUTPUT, RedisServer, RunningEngine, free_port, wait_until,
+};
+
+#[test]
+fn a_signal_drains_and_ends_with_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = RedisServer::start();
+        let mut engine = FramepressProcess::run(&server, &[]);
+        server.add_frames("cam", 500);
+        wait_until("some results", LONG, || server.len(OUTPUT) > 20);
+        engine.signal(signal);
+        engine.ends_with(0);
+        assert_eq!(server.pending(), 0, "everything that was read is stored");
+        let stored = server.len(OUTPUT);
+        assert!(stored >= 20, "{stored}");
+
+        let mut engine = FramepressProcess::run(&server, &[]);
+        server.wait_for_outputs(500);
+        engine.signal(signal);
+        engine.ends_with(0);
+        server.assert_every_entry_once();
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once_with_130() {
+    let server = RedisServer::start();
+    let environment = [
+        ("REDIS_QUEUE__OUTPUT_FULL", "block"),
+        ("REDIS_QUEUE__MAX_QUEUE_LENGTH", "3"),
+        ("ENGINE__DRAIN_TIMEOUT_MS", "600000"),
+    ];
+    let mut engine = FramepressProcess::run(&server, &environment);
+    server.add_frames("cam", 200);
+    wait_until("a full output stream", LONG, || server.len(OUTPUT) >= 3 && server.pending() > 0);
+    engine.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(engine.is_running(), "it cannot drain: the output stream is full\n{}", engine.said());
+    let second = Tick::now();
+    engine.signal(Signal::TERM);
+    engine.ends_with(130);
+    assert!(second.elapsed() < Duration::from_secs(3), "{:?}", second.elapsed());
+
+    // What it left is pending, and comes out once there is room.
+    assert!(server.pending() > 0);
+    let mut engine = FramepressProcess::run(&server, &[]);
+    server.wait_for_outputs(200);
+    engine.signal(Signal::TERM);
+    engine.ends_with(0);
+    server.assert_every_entry_once();
+}
+
+#[test]
+fn a_stop_without_redis_ends_within_the_drain_time() {
+    let mut server = RedisServer::start();
+    let flags = [("engine.drain_timeout_ms", "1000")];
+    let mut engine = RunningEngine::probed(&server, &flags, |_| {
+        std::thread::sleep(Duration::from_millis(20));
+    });
+    server.add_frames("cam", 300);
+    wait_until("frames in work", LONG, || engine.account().out > 5);
+    server.kill();
+    wait_until("the engine notices", LONG, || engine.count(Counter::Errors) > 0);
+    let began = Tick::now();
+    let _ = engine.end();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1 + 4), "{took:?}");
+    let account = engine.account();
+    assert_eq!(account.in_flight, 0, "every receipt has been given back: {account:?}");
+    assert!(account.abandoned > 0, "what is not stored stays pending: {account:?}");
+}
+
+#[test]
+fn an_idle_engine_stops_without_waiting_for_frames() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[("redis_queue.block_time_ms", "1000")]);
+    std::thread::sleep(Duration::from_millis(100));
+    let began = Tick::now();
+    engine.stop();
+    assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_stop_leaves_nothing_that_was_read_behind() {
+    for _ in 0..5 {
+        let server = RedisServer::start();
+        let engine = RunningEngine::start(&server, &[]);
+        server.add_frames("cam", 200);
+        server.wait_for_outputs(10);
+        let account = engine.stop();
+        assert_eq!(account.lost, 0, "{account:?}");
+        assert_eq!(server.pending(), 0);
+        assert_eq!(server.len(OUTPUT) as u64, account.out);
+    }
+}
+
+#[test]
+fn without_retry_a_lost_connection_ends_the_engine_with_its_cause() {
+    let mut server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[("redis_queue.retry_on_failure", "false")]);
+    server.kill();
+    let fault = engine.wait().expect_err("the connection was lost");
+    assert!(fault.to_string().contains(&format!("127.0.0.1:{}", server.port())), "{fault}");
+}
+
+#[test]
+fn a_missing_redis_is_reported_without_the_password() {
+    let port = free_port();
+    let url = format!("redis://user:very-secret@127.0.0.1:{port}/0");
+    let environment = [
+        ("REDIS_QUEUE__URL", &*url),
+        ("REDIS_QUEUE__RETRY_ON_FAILURE", "false"),
+        ("STATS__ADDR", "null"),
+    ];
+    let said = FramepressProcess::start(&["run"], &environment).ends_with(1);
+    assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
+    assert!(!said.contains("very-secret"), "{said}");
+}
+
+#[test]
+fn a_wrong_password_is_reported_and_not_printed() {
+    let server =
+        RedisServer::with(&["--user", "default off", "--user", "cam on >right ~* &* +@all"]);
+    let url = format!("redis://cam:very-secret@127.0.0.1:{}/0", server.port());
+    let environment = [("REDIS_QUEUE__URL", &*url), ("STATS__ADDR", "null")];
+    let said = FramepressProcess::start(&["run"], &environment).ends_with(1);
+    assert!(said.contains(&format!("127.0.0.1:{}", server.port())), "{said}");
+    assert!(!said.contains("very-secret"), "{said}");
+}
+
+#[test]
+fn a_missing_redis_is_waited_for_visibly() {
+    let port = free_port();
+    let url = format!("redis://:very-secret@127.0.0.1:{port}/0");
+    let environment = [("REDIS_QUEUE__URL", &*url), ("STATS__ADDR", "null")];
+    let mut engine = FramepressProcess::start(&["run"], &environment);
+    let address = format!("127.0.0.1:{port}");
+    wait_until("it names the address", LONG, || engine.said().contains(&address));
+    assert!(engine.is_running(), "it tries again");
+    engine.signal(Signal::TERM);
+    engine.wait(Duration::from_secs(10));
+    assert!(!engine.said().contains("very-secret"), "{}", engine.said());
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_2_and_every_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wrong.yaml");
+    let text = "redis_queue:\n  compression_quality: 400\n  bloc_time_ms: 5\n\
+                engine:\n  workers: none\nlimits:\n  max_pixels: -1\n";
+    std::fs::write(&file, text).unwrap();
+    let environment = [("STATS__ADDR", "nowhere")];
+    let arguments = ["run", "--config", file.to_str().unwrap()];
+    let said = FramepressProcess::start(&arguments, &environment).ends_with(2);
+    for word in [
+        "compression_quality",
+        "400",
+        "bloc_time_ms",
+        "block_time_ms",
+        "engine.workers",
+        "limits.max_pixels",
+        "stats.addr",
+    ] {
+        assert!(said.contains(word), "no {word} in\n{said}");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    FramepressProcess::start(&["run", "--no-such-flag"], &[]).ends_with(2);
+    FramepressProcess::start(&["no-such-command"], &[]).ends_with(2);
+    let said = FramepressProcess::start(&["--help"], &[]).ends_with(0);
+    for subcommand in ["run", "demo", "ingest", "inspect", "check"] {
+        assert!(said.contains(subcommand), "no {subcommand} in\n{said}");
+    }
+}
+
+#[test]
+fn a_taken_stats_port_ends_with_1_and_is_named() {
+    let server = RedisServer::start();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = FramepressProcess::run(&server, &[("STATS__ADDR", &address)]).ends_with(1);
+    assert!(said.contains(&address), "{said}");
+    assert_eq!(server.pending(), 0);
+}
+
+#[test]
+fn the_readiness_page_tells_how_redis_is() {
+    let mut server = RedisServer::durable();
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let engine = FramepressProcess::run(&server, &[("STATS__ADDR", &address)]);
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let get = |path: &str| {
+        let mut answer = agent.get(format!("http://{address}{path}")).call().ok()?;
+        let text = answer.body_mut().read_to_string().ok()?;
+        Some((answer.status().as_u16(), text))
+    };
+    let status = |path: &str| get(path).map_or(0, |(status, _)| status);
+    wait_until("ready", LONG, || status("/readyz") == 200);
+    assert_eq!(status("/livez"), 200);
+    server.add_frames("cam", 10);
+    server.wait_for_outputs(10);
+    let conservation = || -> serde_json::Value {
+        let (status, text) = get("/api/v1/system/metrics").expect("an answer");
+        assert_eq!(status, 200);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["conservation"].take()
+    };
+    wait_until("the account is told", LONG, || conservation()["out"] == 10);
+    assert_eq!(conservation()["balanced"], true);
+    assert_eq!(status("/no/such/page"), 404);
+
+    server.kill();
+    wait_until("not ready without Redis", LONG, || status("/readyz") == 503);
+    assert_eq!(status("/livez"), 200, "alive all the same");
+    server.restart();
+    wait_until("ready again", LONG, || status("/readyz") == 200);
+    drop(engine);
+}

@@ -1,0 +1,114 @@
+//! An engine in this process.
+
+use framepress::base::{Fault, Stop};
+use framepress::config::{Config, Loader};
+use framepress::engine::{Engine, Hooks, View};
+use framepress::metrics::{Conservation, Counter};
+
+use super::{LONG, RedisServer, wait_until};
+
+/// Settings that suit tests; `flags` win.
+const ORDINARY: [(&str, &str); 6] = [
+    ("redis_queue.block_time_ms", "100"),
+    ("redis_queue.timeout", "5"),
+    ("redis_queue.consumer_name", "engine"),
+    ("engine.workers", "2"),
+    ("engine.pin", "off"),
+    ("stats.addr", "null"),
+];
+
+/// The configuration for a server, with `flags` by dotted key.
+fn config(url: &str, flags: &[(&str, &str)]) -> Config {
+    let mut loader = Loader::new().flag("redis_queue.url", url);
+    for (key, value) in ORDINARY.iter().filter(|(key, _)| flags.iter().all(|(k, _)| k != key)) {
+        loader = loader.flag(*key, *value);
+    }
+    for (key, value) in flags {
+        loader = loader.flag(*key, *value);
+    }
+    loader.load().unwrap_or_else(|error| panic!("{error}")).config
+}
+
+/// An engine that is stopped with the value; [`RunningEngine::stop`] also looks at its account.
+pub struct RunningEngine {
+    engine: Option<Engine>,
+    stop: Stop,
+    view: View,
+}
+
+impl RunningEngine {
+    /// An engine on `server`, ready.
+    #[track_caller]
+    pub fn start(server: &RedisServer, flags: &[(&str, &str)]) -> RunningEngine {
+        RunningEngine::with_hooks(server, flags, Hooks::default())
+    }
+
+    /// An engine that calls `probe` with each frame id.
+    #[track_caller]
+    pub fn probed(
+        server: &RedisServer,
+        flags: &[(&str, &str)],
+        probe: impl Fn(&str) + Send + Sync + 'static,
+    ) -> RunningEngine {
+        let hooks = Hooks { probe: Some(std::sync::Arc::new(probe)) };
+        RunningEngine::with_hooks(server, flags, hooks)
+    }
+
+    #[track_caller]
+    fn with_hooks(server: &RedisServer, flags: &[(&str, &str)], hooks: Hooks) -> RunningEngine {
+        let stop = Stop::default();
+        let engine = Engine::start(&config(&server.url(), flags), hooks, stop.clone())
+            .unwrap_or_else(|fault| panic!("the engine does not start: {fault}"));
+        let view = engine.view().clone();
+        let running = RunningEngine { engine: Some(engine), stop, view };
+        wait_until("the engine is ready", LONG, || running.view.metrics.health.unready().is_none());
+        running
+    }
+
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.view.metrics.get(counter)
+    }
+
+    /// Where every frame read went; the sum holds at every moment.
+    #[track_caller]
+    pub fn account(&self) -> Conservation {
+        let account = self.view.metrics.ledger.read();
+        assert!(account.balanced, "the sum does not hold: {account:?}");
+        account
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.view.metrics.health.unready().is_none()
+    }
+
+    /// Stops it in order; the account, in which nothing is in flight any more.
+    #[track_caller]
+    pub fn stop(mut self) -> Conservation {
+        let ended = self.end();
+        assert!(ended.is_ok(), "the engine ends in order: {ended:?}");
+        let account = self.account();
+        assert_eq!(account.in_flight, 0, "{account:?}");
+        account
+    }
+
+    /// Stops it and says how it ended.
+    pub fn end(&mut self) -> Result<(), Fault> {
+        self.stop.drain();
+        self.engine.take().map_or(Ok(()), Engine::wait)
+    }
+
+    /// Waits for an end that nobody asked for.
+    pub fn wait(mut self) -> Result<(), Fault> {
+        self.engine.take().map_or(Ok(()), Engine::wait)
+    }
+}
+
+impl Drop for RunningEngine {
+    fn drop(&mut self) {
+        // After a failed claim there is nothing to drain for.
+        self.stop.now();
+        if let Some(engine) = self.engine.take() {
+            let _ = engine.wait();
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The program itself, as somebody would start it.
+
+use std::fs::File;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{LONG, RedisServer, wait_until};
+
+/// A running `framepress`; ended, by its process id, with the value.
+pub struct FramepressProcess {
+    child: Child,
+    folder: TempDir,
+}
+
+impl FramepressProcess {
+    /// Starts the program with arguments and environment variables.
+    pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> FramepressProcess {
+        let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
+        let sink = |name: &str| Stdio::from(File::create(folder.path().join(name)).unwrap());
+        let (out, err) = (sink("out"), sink("err"));
+        let child = Command::new(env!("CARGO_BIN_EXE_framepress"))
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .unwrap();
+        FramepressProcess { child, folder }
+    }
+
+    /// `framepress run` on a server, without a stats page.
+    pub fn run(server: &RedisServer, environment: &[(&str, &str)]) -> FramepressProcess {
+        let url = server.url();
+        let mut all = vec![
+            ("REDIS_QUEUE__URL", &*url),
+            ("REDIS_QUEUE__BLOCK_TIME_MS", "100"),
+            ("REDIS_QUEUE__CONSUMER_NAME", "process"),
+            ("ENGINE__PIN", "off"),
+            ("STATS__ADDR", "null"),
+        ];
+        all.extend(environment);
+        FramepressProcess::start(&["run"], &all)
+    }
+
+    /// Standard output and standard error so far.
+    pub fn said(&self) -> String {
+        let read = |name: &str| {
+            let bytes = std::fs::read(self.folder.path().join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        read("out") + &read("err")
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(id, signal).unwrap();
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let mut status = None;
+        wait_until(&format!("the end of the program; it said:\n{}", self.said()), limit, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Waits for its end, which is to be with exit code `code`; what it said.
+    #[track_caller]
+    pub fn ends_with(&mut self, code: i32) -> String {
+        let status = self.wait(LONG);
+        let said = self.said();
+        assert_eq!(status.code(), Some(code), "{status}; it said:\n{said}");
+        said
+    }
+}
+
+impl Drop for FramepressProcess {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("framepress said:\n{}", self.said());
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! A real redis-server for one test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use redis::streams::{StreamPendingReply, StreamRangeReply};
+use redis::{Connection, FromRedisValue, cmd};
+use tempfile::TempDir;
+
+use super::{
+    DEAD_LETTERS, DeadLetter, Fields, GROUP, INPUT, LONG, OUTPUT, Output, protobuf, wait_until,
+};
+
+/// A server on a free loopback port, with a folder of its own; both go with the value.
+pub struct RedisServer {
+    child: Child,
+    port: u16,
+    options: Vec<String>,
+    folder: TempDir,
+}
+
+impl RedisServer {
+    /// A server that saves nothing.
+    pub fn start() -> RedisServer {
+        RedisServer::with(&[])
+    }
+
+    /// A server whose data survive [`RedisServer::restart`], however it ended.
+    pub fn durable() -> RedisServer {
+        RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// A server with further options.
+    pub fn with(options: &[&str]) -> RedisServer {
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        // Somebody else may take the port between our asking for it and the server's start.
+        for _ in 0..10 {
+            let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
+            let port = free_port();
+            let child = spawn(port, &options, &folder);
+            let mut server = RedisServer { child, port, options: options.clone(), folder };
+            if server.comes_up() {
+                return server;
+            }
+        }
+        panic!("redis-server does not start; on Debian: apt-get install redis-server");
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn connect(&self) -> Connection {
+        self.try_connect().expect("the server of this test answers")
+    }
+
+    pub fn try_connect(&self) -> redis::RedisResult<Connection> {
+        let client = redis::Client::open(self.url())?;
+        let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
+        connection.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(connection)
+    }
+
+    /// Ends the server as a power cut would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again, on the same port and with the same folder.
+    pub fn restart(&mut self) {
+        self.child = spawn(self.port, &self.options, &self.folder);
+        assert!(self.comes_up(), "redis-server starts again on its port");
+    }
+
+    fn comes_up(&mut self) -> bool {
+        let began = framepress::metrics::clock::Tick::now();
+        while began.elapsed() < LONG {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return false;
+            }
+            let answer = self.try_connect().and_then(|mut c| cmd("PING").query::<String>(&mut c));
+            if answer.is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+}
+
+/// What tests ask of the streams.
+impl RedisServer {
+    /// Adds one entry to the input stream; its id.
+    pub fn add(&self, fields: &Fields) -> String {
+        add(&mut self.connect(), fields)
+    }
+
+    /// Adds entries to the input stream; their ids.
+    pub fn add_all<'a>(&self, entries: impl IntoIterator<Item = &'a Fields>) -> Vec<String> {
+        let mut connection = self.connect();
+        entries.into_iter().map(|fields| add(&mut connection, fields)).collect()
+    }
+
+    /// Adds `count` small frames `<camera>-0`, `<camera>-1` and so on; their entry ids.
+    pub fn add_frames(&self, camera: &str, count: usize) -> Vec<String> {
+        let mut connection = self.connect();
+        (0..count)
+            .map(|index| add(&mut connection, &protobuf(&format!("{camera}-{index}"), camera)))
+            .collect()
+    }
+
+    /// Creates the group of the engine before there is an engine.
+    pub fn create_group(&self, group: &str) {
+        let mut command = cmd("XGROUP");
+        command.arg("CREATE").arg(INPUT).arg(group).arg("0").arg("MKSTREAM");
+        let _: () = self.ask(&command);
+    }
+
+    /// Has a consumer that is no engine read `count` entries, and never acknowledge them.
+    pub fn read_as(&self, consumer: &str, count: usize) {
+        let mut command = cmd("XREADGROUP");
+        command.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(count);
+        let _: redis::Value = self.ask(command.arg("STREAMS").arg(INPUT).arg(">"));
+    }
+
+    /// Runs one command on a fresh connection.
+    pub fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> T {
+        command.query(&mut self.connect()).expect("the server of this test does as it is told")
+    }
+
+    pub fn configure(&self, key: &str, value: &str) {
+        let _: () = self.ask(cmd("CONFIG").arg("SET").arg(key).arg(value));
+    }
+
+    pub fn len(&self, stream: &str) -> usize {
+        self.ask(cmd("XLEN").arg(stream))
+    }
+
+    /// Entries delivered to the group and not acknowledged.
+    pub fn pending(&self) -> usize {
+        match self.ask(cmd("XPENDING").arg(INPUT).arg(GROUP)) {
+            StreamPendingReply::Data(data) => data.count,
+            _ => 0,
+        }
+    }
+
+    pub fn outputs(&self) -> Vec<Output> {
+        self.range(OUTPUT).into_iter().map(|(id, fields)| Output::new(id, fields)).collect()
+    }
+
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        let letters = self.range(DEAD_LETTERS).into_iter();
+        letters.map(|(_, fields)| DeadLetter { fields }).collect()
+    }
+
+    /// All entries of a stream.
+    pub fn range(&self, stream: &str) -> Vec<(String, BTreeMap<String, Vec<u8>>)> {
+        let reply: StreamRangeReply = self.ask(cmd("XRANGE").arg(stream).arg("-").arg("+"));
+        let bytes = |value: &redis::Value| Vec::<u8>::from_redis_value_ref(value).unwrap();
+        let fields = |map: std::collections::HashMap<String, redis::Value>| {
+            map.iter().map(|(name, value)| (name.clone(), bytes(value))).collect()
+        };
+        reply.ids.into_iter().map(|entry| (entry.id, fields(entry.map))).collect()
+    }
+
+    /// Waits for `count` results.
+    #[track_caller]
+    pub fn wait_for_outputs(&self, count: usize) {
+        wait_until(&format!("{count} results"), LONG, || self.len(OUTPUT) >= count);
+    }
+
+    /// Waits until every entry of the input stream has been read and acknowledged.
+    #[track_caller]
+    pub fn wait_until_done(&self) {
+        let done = || {
+            let groups: redis::streams::StreamInfoGroupsReply =
+                self.ask(cmd("XINFO").arg("GROUPS").arg(INPUT));
+            let ours = groups.groups.into_iter().find(|group| group.name == GROUP);
+            ours.is_some_and(|group| {
+                let last = self.last_id(INPUT);
+                group.pending == 0 && (last.is_none() || Some(group.last_delivered_id) >= last)
+            })
+        };
+        wait_until("every entry read and acknowledged", LONG, done);
+    }
+
+    fn last_id(&self, stream: &str) -> Option<String> {
+        let mut command = cmd("XREVRANGE");
+        let command = command.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let reply: StreamRangeReply = self.ask(command);
+        reply.ids.into_iter().next().map(|entry| entry.id)
+    }
+
+    /// The promise of the engine: every entry of the input stream has exactly one result, and
+    /// every result has an entry.
+    #[track_caller]
+    pub fn assert_every_entry_once(&self) {
+        let entries: BTreeSet<String> = self.range(INPUT).into_iter().map(|(id, _)| id).collect();
+        let mut results: BTreeMap<String, usize> = BTreeMap::new();
+        for output in self.outputs() {
+            *results.entry(output.source_id()).or_default() += 1;
+        }
+        let twice: Vec<_> = results.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(twice.is_empty(), "stored more than once: {twice:?}");
+        let results: BTreeSet<String> = results.into_keys().collect();
+        let lost: Vec<_> = entries.difference(&results).collect();
+        assert!(lost.is_empty(), "{} of {} without result: {lost:?}", lost.len(), entries.len());
+        let strange: Vec<_> = results.difference(&entries).collect();
+        assert!(strange.is_empty(), "results of no entry: {strange:?}");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Adds one entry to the input stream.
+fn add(connection: &mut Connection, fields: &Fields) -> String {
+    let mut command = cmd("XADD");
+    command.arg(INPUT).arg("*");
+    for (name, value) in fields {
+        command.arg(name).arg(&value[..]);
+    }
+    command.query(connection).expect("the server of this test takes entries")
+}
+
+/// A loopback port that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn spawn(port: u16, options: &[String], folder: &TempDir) -> Child {
+    Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
+        .args(["--daemonize", "no", "--loglevel", "warning", "--dir"])
+        .arg(folder.path())
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is needed by these tests; on Debian: apt-get install redis-server")
+}
