@@ -86,6 +86,11 @@ impl EntryBuilder {
         }
     }
 
+    /// Bytes of the pool that the entry holds so far.
+    pub fn leased_bytes(&self) -> usize {
+        self.entry.side.size() + self.entry.data.as_ref().map_or(0, Lease::size)
+    }
+
     /// Whether `data` was seen.
     pub fn has_data(&self) -> bool {
         self.entry.data.is_some() || self.entry.oversized.is_some()

@@ -33,6 +33,8 @@ struct Free {
     idle_bytes: usize,
     leased_bytes: usize,
     leased_count: usize,
+    /// Of the leased bytes, those held by callers who wait for more.
+    waiting_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,7 @@ impl Pool {
             idle_bytes: 0,
             leased_bytes: 0,
             leased_count: 0,
+            waiting_bytes: 0,
         };
         Pool {
             shared: Arc::new(Shared { free: Mutex::new(free), returned: Condvar::new(), budget }),
@@ -77,15 +80,25 @@ impl Pool {
     /// everybody is to leave. A request above the whole budget is served when nothing else is
     /// out, so that it can never wait for itself.
     pub fn lease(&self, len: usize, stop: &Stop) -> Option<Lease> {
+        self.lease_beside(len, 0, stop)
+    }
+
+    /// As [`Pool::lease`], for a caller who keeps `held` bytes of this pool while it waits: when
+    /// all that is out is held by callers who wait, one of them is served.
+    pub fn lease_beside(&self, len: usize, held: usize, stop: &Stop) -> Option<Lease> {
         let (class, size) = class_of(len);
         let mut free = self.shared.free.lock();
-        while free.leased_bytes + size > self.shared.budget && free.leased_count > 0 {
-            if stop.is_now() {
-                return None;
-            }
+        free.waiting_bytes += held;
+        let is_full = |free: &Free| {
+            free.leased_bytes + size > self.shared.budget && free.leased_bytes > free.waiting_bytes
+        };
+        let mut left = false;
+        while !left && is_full(&free) {
             self.shared.returned.wait_for(&mut free, limits::LANE_TICK);
+            left = stop.is_now();
         }
-        Some(self.take(&mut free, class, size, len))
+        free.waiting_bytes -= held;
+        (!left).then(|| self.take(&mut free, class, size, len))
     }
 
     /// Leases `len` bytes at once, above the budget if need be. For holders of a slot, who must
@@ -158,6 +171,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Bytes that it takes from the budget.
+    pub fn size(&self) -> usize {
+        self.storage.len()
+    }
+
     /// Gives up all but the first `len` bytes.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
@@ -237,6 +255,22 @@ mod tests {
         assert_eq!(lease.len(), 1 << 20);
         drop(lease);
         assert_eq!(pool.usage().idle_bytes, 0);
+    }
+
+    #[test]
+    fn callers_who_wait_do_not_wait_for_what_they_hold_themselves() {
+        let pool = Pool::new(4 << 10);
+        let stop = Stop::default();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let side = pool.lease_now(1 << 10);
+                    let data = pool.lease_beside(4 << 10, side.size(), &stop).unwrap();
+                    assert!(pool.usage().leased_bytes <= (3 << 10) + data.size());
+                });
+            }
+        });
+        assert_eq!(pool.usage().leased_bytes, 0);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::connection::{Connection, Waited, text};
 use super::request::Request;
 use super::resp::{Header, Trouble};
 use crate::base::{Fault, Stage, Stop, limits};
-use crate::frame::{Entry, EntryBuilder, EntryId, Journal, Origin, Pool, RawFrame};
+use crate::frame::{Entry, EntryBuilder, EntryId, Journal, Lease, Origin, Pool, RawFrame};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Metrics, Recorder, Timer};
 
@@ -412,16 +412,13 @@ impl Source {
                     continue;
                 }
                 let size = usize::try_from(len).unwrap_or(usize::MAX);
-                let Some(mut data) = self.pool.lease(size, &self.stop) else { return Err(left()) };
+                let mut data = self.lease_for(&builder, size)?;
                 self.read_into(&mut data)?;
                 builder.set_data(data);
             } else if SIDE_FIELDS.contains(&name) && len <= SIDE_VALUE_MAX {
                 let size = usize::try_from(len).unwrap_or(usize::MAX);
                 if !builder.has_room(name, size) {
-                    let Some(side) = self.pool.lease(SIDE_ROOM[1], &self.stop) else {
-                        return Err(left());
-                    };
-                    builder.move_side(side);
+                    builder.move_side(self.lease_for(&builder, SIDE_ROOM[1])?);
                 }
                 // A field that occurs so often that even the larger buffer is full is ignored.
                 match builder.side_room(name, size) {
@@ -437,6 +434,11 @@ impl Source {
             }
         }
         Ok(builder.build())
+    }
+
+    /// Waits for a buffer, but not for those that the entry itself has already.
+    fn lease_for(&self, builder: &EntryBuilder, len: usize) -> Result<Lease, Fault> {
+        self.pool.lease_beside(len, builder.leased_bytes(), &self.stop).ok_or_else(left)
     }
 
     /// The answer of XPENDING in its long form: deliveries by entry.
