@@ -95,6 +95,8 @@ impl Reader {
         while !self.stop.is_draining() {
             let fault = match self.session(&mut attempts) {
                 Ok(()) => return Ok(()),
+                // Told to leave while it waited for a lane or a buffer: as asked for.
+                Err(Fault::NeighbourGone(_)) if self.stop.is_draining() => return Ok(()),
                 Err(fault @ Fault::NeighbourGone(_)) => return Err(fault),
                 Err(fault) => fault,
             };
