@@ -151,7 +151,7 @@ fn the_samples_themselves_are_read() {
 
 /// A valid entry after a few changes.
 fn changed() -> impl Strategy<Value = Vec<u8>> {
-    let changes = prop::collection::vec(change(), 1..6);
+    let changes = prop::collection::vec(change(), 1..4);
     (prop::sample::select(samples()), changes).prop_map(|(mut data, changes)| {
         for change in &changes {
             change.apply(&mut data);
@@ -166,7 +166,7 @@ fn the_changes_are_small_enough_to_get_past_the_first_check() {
     let changed = changed();
     let read = (0..1000).filter(|_| read(&changed.new_tree(&mut runner).unwrap().current()));
     let read = read.count();
-    assert!((100..900).contains(&read), "{read} of 1000 are read all the same");
+    assert!((50..900).contains(&read), "{read} of 1000 are read all the same");
 }
 
 proptest! {

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use framepress::base::Fault;
 use framepress::base::threads::{Role, Turn};
+use framepress::base::{Fault, limits};
 use framepress::engine::Hooks;
+use framepress::image::Format;
 use framepress::metrics::clock::Tick;
 use redis::cmd;
 use rustix::process::Signal;
 
-use crate::support::{LONG, OUTPUT, ProgramUnderTest, RunningEngine, Server, wait_until};
+use crate::support::{
+    LONG, OUTPUT, ProgramUnderTest, RunningEngine, Server, frame, picture, wait_until,
+};
 
 /// What an end may take beyond the drain time.
 const GRACE: Duration = Duration::from_secs(2);
@@ -99,14 +102,53 @@ fn a_panic_in_a_job_costs_one_frame_and_nothing_else() {
 }
 
 #[test]
+fn a_frame_as_large_as_all_buffers_together_is_read() {
+    let mut server = Server::start();
+    let large = picture(Format::Raw, 640, 480);
+    server.add_pictures(3, &large);
+    let bytes = frame("frame-0", "camera-0", &large).len().to_string();
+    let flags =
+        [("engine.max_inflight_bytes", &*bytes), ("limits.max_payload_bytes", &*bytes), DRAIN];
+    let engine = RunningEngine::start(&server.url(), &flags, Hooks::default());
+    server.wait_until_done(LIMIT);
+    engine.stop();
+    server.assert_every_frame_once();
+}
+
+#[test]
 fn an_engine_before_a_full_output_stops_in_time() {
     let mut server = Server::start();
     server.add(100);
     let mut flags = vec![DRAIN];
     flags.extend(FULL);
     let engine = RunningEngine::start(&server.url(), &flags, slow_frames());
-    wait_until("the output is full", LONG, || {
-        engine.account().in_flight > 10 && engine.account().out > 0
+    // Lane, slots and both hands: everybody is waiting for somebody. See `back_pressure`.
+    let full = limits::READ_LANE_FRAMES + engine.view.plan.slots + 2;
+    wait_until("the engine is full", LONG, || engine.account().in_flight >= full as u64);
+    engine.signal().drain();
+    let (result, took) = engine.wait(LIMIT);
+    assert!(result.is_ok(), "as asked for: {result:?}");
+    assert!(took < DRAIN_TIME + GRACE, "{took:?}");
+    server.assert_nothing_acknowledged_without_result();
+    finish(&server);
+}
+
+#[test]
+fn an_engine_that_waits_for_buffers_stops_in_time() {
+    let mut server = Server::start();
+    server.add_pictures(30, &picture(Format::Raw, 640, 480));
+    let mut flags = vec![
+        DRAIN,
+        ("engine.max_inflight_bytes", "2000000"),
+        ("limits.max_payload_bytes", "1000000"),
+    ];
+    flags.extend(FULL);
+    let engine = RunningEngine::start(&server.url(), &flags, Hooks::default());
+    let mut before = 0;
+    wait_until("reading has stopped", LONG, || {
+        std::thread::sleep(Duration::from_millis(500));
+        let read = engine.account().read;
+        std::mem::replace(&mut before, read) == read && read > 0
     });
     engine.signal().drain();
     let (result, took) = engine.wait(LIMIT);
@@ -124,6 +166,7 @@ fn the_program_before_a_full_output_stops_in_time() {
     flags.extend(FULL);
     let mut program = ProgramUnderTest::run(&server.url(), &flags);
     wait_until("the output is full", LONG, || server.output_length() > 0 && server.pending() > 10);
+    std::thread::sleep(Duration::from_millis(700)); // until everybody waits for somebody
     program.signal(Signal::TERM);
     let took = program.ends_well(LIMIT);
     assert!(took < DRAIN_TIME + GRACE, "{took:?}");
