@@ -74,7 +74,7 @@ pub struct Hooks {
     pub probe: Option<Probe>,
     /// Asked before each operation of a data-plane socket.
     pub seam: Seam,
-    /// Called by each reader, dispatcher, committer and watcher at each turn.
+    /// Called by each thread at each turn, by workers at each job.
     pub turn: Turn,
 }
 

@@ -7,7 +7,7 @@ use super::dispatch::Job;
 use super::second_half::{self, Arrived};
 use super::work::{Work, Worker};
 use super::{Shared, figures, label, pictures};
-use crate::base::threads::panic_message;
+use crate::base::threads::{Role, panic_message};
 use crate::base::{Reason, Reject, Stage};
 use crate::frame::{Discard, Entry, RawFrame, Receipt, Verdict};
 use crate::image::Bounds;
@@ -17,6 +17,7 @@ use crate::wire;
 
 /// Runs on a worker. Whatever happens, the frame arrives at its camera's gate.
 pub(super) fn run(shared: &Shared, job: Job) {
+    shared.settings.turn.begins(Role::Work);
     let Job { frame, camera, ticket, mut slot } = job;
     let RawFrame { receipt, body, shard } = frame;
     let mut worker = shared.workers.mine();

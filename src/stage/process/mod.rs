@@ -70,7 +70,7 @@ pub struct ProcessSettings {
     pub cameras: HashMap<String, CameraSettings>,
     /// See [`Probe`].
     pub probe: Option<Probe>,
-    /// Called by the dispatcher at each turn.
+    /// Called by the dispatcher at each turn, by workers at each job.
     pub turn: Turn,
 }
 

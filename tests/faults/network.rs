@@ -1,0 +1,149 @@
+//! An engine behind a bad network: every frame exactly once, and no hang.
+
+use std::time::Duration;
+
+use framepress::engine::Hooks;
+use framepress::metrics::Counter;
+use framepress::metrics::clock::Tick;
+
+use crate::proxy::{Proxy, Weather};
+use crate::support::{Dice, LONG, RunningEngine, Server, wait_until};
+
+/// The time-out of these engines, in seconds. The watch on a blocked read is never shorter than
+/// two seconds, so neither is this.
+const TIMEOUT: u64 = 2;
+
+/// When the network is healthy again, a new frame is through within this time.
+const RECOVERY: Duration = Duration::from_secs(2 * TIMEOUT);
+
+/// An engine that reads through a proxy from a server to which frames are added directly.
+struct Scene {
+    engine: RunningEngine,
+    // The proxy goes after its engine and before its server.
+    proxy: Proxy,
+    server: Server,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let server = Server::start();
+        let proxy = Proxy::start(server.port());
+        let timeout = TIMEOUT.to_string();
+        let flags = [("redis_queue.timeout", &*timeout), ("redis_queue.batch_size", "8")];
+        let engine = RunningEngine::start(&proxy.url(), &flags, Hooks::default());
+        wait_until("the engine is ready", LONG, || engine.is_ready());
+        Scene { engine, proxy, server }
+    }
+
+    /// Adds a frame every few milliseconds.
+    fn feed_for(&mut self, time: Duration) {
+        let began = Tick::now();
+        while began.elapsed() < time {
+            self.server.add(1);
+            std::thread::sleep(Duration::from_millis(4));
+        }
+    }
+
+    /// The network is healthy: a new frame goes through in time, then all of them have gone
+    /// through exactly once, and the engine's account is in order.
+    #[track_caller]
+    fn heals(mut self) {
+        self.proxy.heal();
+        let began = Tick::now();
+        self.server.add(1);
+        let marker = self.server.last_added();
+        wait_until("working again after the fault", RECOVERY, || {
+            self.engine.is_ready() && self.server.latest_frame_ids(100).contains(&marker)
+        });
+        let took = began.elapsed();
+        // What a lost connection has taken with it comes back by its idle time.
+        let all = self.server.wait_until_done(LONG);
+        let errors = self.engine.view.metrics.get(Counter::Errors);
+        let frames = self.server.outputs().len();
+        eprintln!("{errors} errors, {frames} frames, works after {took:?}, all after {all:?}");
+        self.server.assert_every_frame_once();
+        let account = self.engine.stop();
+        // A frame that was being read when its connection was lost is given up, and read again.
+        assert_eq!(account.read - account.abandoned, frames as u64, "{account:?}");
+        assert_eq!(account.out, frames as u64, "{account:?}");
+        self.server.assert_every_frame_once();
+    }
+}
+
+#[test]
+fn a_slow_network_only_delays() {
+    let mut scene = Scene::new();
+    scene.proxy.set(Weather::Slow(Duration::from_millis(60)));
+    scene.feed_for(Duration::from_millis(1500));
+    assert_eq!(scene.engine.view.metrics.get(Counter::Errors), 0, "slowness is no error");
+    scene.heals();
+}
+
+#[test]
+fn connections_that_are_cut_are_made_again() {
+    let mut scene = Scene::new();
+    for _ in 0..8 {
+        scene.feed_for(Duration::from_millis(120));
+        scene.proxy.cut();
+    }
+    wait_until("a cut is noticed", LONG, || scene.engine.view.metrics.get(Counter::Reconnects) > 0);
+    scene.heals();
+}
+
+#[test]
+fn bytes_that_trickle_are_put_together() {
+    let mut scene = Scene::new();
+    scene.proxy.set(Weather::Trickle);
+    scene.feed_for(Duration::from_millis(1500));
+    assert_eq!(scene.engine.view.metrics.get(Counter::Errors), 0, "slowness is no error");
+    scene.heals();
+}
+
+#[test]
+fn a_reset_inside_a_bulk_loses_nothing() {
+    let mut scene = Scene::new();
+    for round in 1..=6 {
+        scene.proxy.reset_inside_a_bulk();
+        scene.feed_for(Duration::from_millis(50));
+        wait_until("the reset", LONG, || {
+            scene.server.add(1);
+            scene.proxy.resets() >= round
+        });
+    }
+    scene.heals();
+}
+
+#[test]
+fn a_black_hole_longer_than_the_time_out_is_survived() {
+    let mut scene = Scene::new();
+    scene.feed_for(Duration::from_millis(200));
+    scene.proxy.set(Weather::BlackHole);
+    scene.feed_for(Duration::from_secs(TIMEOUT) + Duration::from_millis(1500));
+    let errors = scene.engine.view.metrics.get(Counter::Errors);
+    assert!(errors > 0, "silence for longer than the time-out is noticed");
+    scene.heals();
+}
+
+#[test]
+fn any_weather_in_any_order_loses_and_doubles_nothing() {
+    let mut dice = Dice::thrown();
+    let mut scene = Scene::new();
+    let began = Tick::now();
+    while began.elapsed() < Duration::from_secs(12) {
+        match dice.next() % 6 {
+            0 => scene.proxy.set(Weather::Slow(dice.millis(1, 150))),
+            1 => scene.proxy.set(Weather::Trickle),
+            2 => scene.proxy.set(Weather::BlackHole),
+            3 => scene.proxy.reset_inside_a_bulk(),
+            _ => scene.proxy.cut(),
+        }
+        let longest = if dice.next() % 8 == 0 { 2500 } else { 500 };
+        scene.feed_for(dice.millis(20, longest));
+        // Faults may follow each other directly, or after a while of good weather.
+        if dice.next() % 2 == 0 {
+            scene.proxy.heal();
+            scene.feed_for(dice.millis(10, 300));
+        }
+    }
+    scene.heals();
+}
