@@ -82,8 +82,12 @@ impl Dispatcher {
                     second_half::arrive(&self.shared, &camera, ticket, arrived);
                 }
                 None => {
-                    let shared = Arc::clone(&self.shared);
-                    self.threads.spawn(move || first_half::run(&shared, job));
+                    // The engine knows by the count of these that the last job has ended.
+                    let (shared, threads) = (Arc::clone(&self.shared), Arc::clone(&self.threads));
+                    self.threads.spawn(move || {
+                        first_half::run(&shared, job);
+                        drop((shared, threads));
+                    });
                 }
             }
         }
