@@ -12,13 +12,13 @@ use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::threads::{self, Identity, Role, Running, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::config::{Config, RedisUrl, Scheme};
 use crate::frame::{Journal, Pool, Slots};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
-use crate::redis::{Address, Control, Embedded};
+use crate::redis::{Address, Control, Embedded, Seam};
 use crate::stage::commit::Committer;
 use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
 use crate::stage::read::Reader;
@@ -66,6 +66,10 @@ pub struct View {
 pub struct Hooks {
     /// Called with each frame id before the frame is decoded.
     pub probe: Option<Probe>,
+    /// Asked before each operation of a data-plane socket.
+    pub seam: Seam,
+    /// Called by each reader, dispatcher, committer and watcher at each turn.
+    pub turn: Turn,
 }
 
 impl Engine {
@@ -77,7 +81,8 @@ impl Engine {
     pub fn start(config: &Config, hooks: Hooks, stop: Stop) -> Result<Engine, Fault> {
         crate::image::supported_cpu()?;
         let (address, embedded) = find_server(&config.redis_queue.url, &stop)?;
-        let plan = Arc::new(Plan::new(config, &address, hooks.probe));
+        let address = address.through(hooks.seam.clone());
+        let plan = Arc::new(Plan::new(config, &address, &hooks));
         prepare_streams(&plan, &stop)?;
 
         let metrics = Metrics::new();

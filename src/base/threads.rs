@@ -2,6 +2,8 @@
 //! its handle unnoticed.
 
 use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use super::{Fault, Stop, stop::StopOnPanic};
@@ -58,6 +60,31 @@ pub struct Identity {
     pub core: Option<usize>,
 }
 
+/// Called by a thread of the engine at each turn of its loop, with what the thread does: for tests
+/// of what its panic does to the others. The default does nothing.
+#[derive(Clone, Default)]
+pub struct Turn(Option<Arc<dyn Fn(Role) + Send + Sync>>);
+
+impl Turn {
+    /// Calls `body`.
+    pub fn new(body: impl Fn(Role) + Send + Sync + 'static) -> Turn {
+        Turn(Some(Arc::new(body)))
+    }
+
+    /// A thread of that role begins a turn.
+    pub fn begins(&self, role: Role) {
+        if let Some(body) = &self.0 {
+            body(role);
+        }
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Turn(called)" } else { "Turn" })
+    }
+}
+
 /// A running thread; dropping the handle waits for the thread.
 #[derive(Debug)]
 #[must_use = "a thread that nobody joins cannot report its fault"]
@@ -100,7 +127,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts a thread. If its body panics, `stop` is raised to "now" so that nobody waits for it.
+/// Starts a thread. If it cannot be started, or its body panics, `stop` is raised to "now" so that
+/// nobody waits for it, nor for the threads started before it.
 ///
 /// # Errors
 /// [`Fault::Io`] when the operating system refuses another thread.
@@ -110,16 +138,19 @@ pub fn spawn(
     body: impl FnOnce() -> Result<(), Fault> + Send + 'static,
 ) -> Result<Running, Fault> {
     let name = name_of(identity.role, identity.index);
-    let stop = stop.clone();
+    let guard = StopOnPanic(stop.clone());
     #[allow(clippy::disallowed_methods)] // this is the door
     let handle = thread::Builder::new()
         .name(name.clone())
         .spawn(move || {
-            let _guard = StopOnPanic(stop);
+            let _guard = guard;
             pin_current(identity.core);
             body()
         })
-        .map_err(|source| Fault::io(format!("cannot start thread {name}"), source))?;
+        .map_err(|source| {
+            stop.now();
+            Fault::io(format!("cannot start thread {name}"), source)
+        })?;
     Ok(Running { name, handle: Some(handle) })
 }
 

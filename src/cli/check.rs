@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Common, Failure};
 use crate::base::{Fault, Stop, threads};
 use crate::config::{Config, OutputFull};
-use crate::engine::{self, Plan};
+use crate::engine::{self, Hooks, Plan};
 use crate::image;
 use crate::redis::Control;
 
@@ -119,7 +119,7 @@ fn simd() -> &'static str {
 
 fn redis(findings: &mut Findings, config: &Config) -> Result<(), Fault> {
     let (address, _embedded) = engine::find_server(&config.redis_queue.url, &Stop::default())?;
-    let plan = Plan::new(config, &address, None);
+    let plan = Plan::new(config, &address, &Hooks::default());
     let mut control = Control::new(&address, Duration::from_secs(config.redis_queue.timeout))?;
     control.ping()?;
     let server = control.info("server")?;

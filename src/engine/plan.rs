@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Hooks;
 use crate::analysis::RegionBox;
 use crate::base::{limits, threads};
 use crate::config::{
@@ -13,7 +14,7 @@ use crate::config::{
 use crate::image::{Format, Target};
 use crate::redis::{self, Address, SourceOptions};
 use crate::stage::commit::CommitSettings;
-use crate::stage::process::{AnalysisSettings, CameraSettings, Probe, ProcessSettings};
+use crate::stage::process::{AnalysisSettings, CameraSettings, ProcessSettings};
 use crate::stage::read::ReadSettings;
 use crate::stage::watch::WatchSettings;
 
@@ -73,7 +74,7 @@ pub struct Cores {
 
 impl Plan {
     /// Decides everything the configuration leaves open.
-    pub fn new(config: &Config, address: &Address, probe: Option<Probe>) -> Plan {
+    pub fn new(config: &Config, address: &Address, hooks: &Hooks) -> Plan {
         let queue = &config.redis_queue;
         let streams = streams(&queue.input_queue, &queue.output_queue, queue.shards);
         let timeout = Duration::from_secs(queue.timeout);
@@ -103,6 +104,7 @@ impl Plan {
                 inflight_bytes_max: config.engine.max_inflight_bytes,
                 claim_idle,
                 retry: queue.retry_on_failure,
+                turn: hooks.turn.clone(),
             })
             .collect();
         let commit_plan = Arc::new(redis::Plan {
@@ -132,6 +134,7 @@ impl Plan {
             },
             dead_letters: queue.dead_letter_queue,
             retry: queue.retry_on_failure,
+            turn: hooks.turn.clone(),
         };
         let watch = WatchSettings {
             address: address.clone(),
@@ -139,13 +142,14 @@ impl Plan {
             group: queue.consumer_group.clone(),
             timeout,
             trim_acked: queue.retention == Retention::TrimAcked,
+            turn: hooks.turn.clone(),
         };
         Plan {
             address: address.clone(),
             streams,
             group: queue.consumer_group.clone(),
             read,
-            process: process(config, probe),
+            process: process(config, hooks),
             commit,
             watch,
             workers,
@@ -169,7 +173,7 @@ impl Plan {
     }
 }
 
-fn process(config: &Config, probe: Option<Probe>) -> ProcessSettings {
+fn process(config: &Config, hooks: &Hooks) -> ProcessSettings {
     let queue = &config.redis_queue;
     let format = match (queue.enable_compression, queue.compression_format) {
         (false, _) => Format::Raw,
@@ -199,7 +203,8 @@ fn process(config: &Config, probe: Option<Probe>) -> ProcessSettings {
             .then(|| Duration::from_millis(queue.max_frame_age_ms)),
         cameras_max: config.engine.max_concurrent_streams,
         cameras: config.cameras.iter().map(camera_settings).collect::<HashMap<_, _>>(),
-        probe,
+        probe: hooks.probe.clone(),
+        turn: hooks.turn.clone(),
     }
 }
 

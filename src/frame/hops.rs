@@ -41,6 +41,12 @@ pub enum Verdict {
     Discard(Discard),
 }
 
+impl From<Reject> for Verdict {
+    fn from(reject: Reject) -> Verdict {
+        Verdict::DeadLetter(reject)
+    }
+}
+
 /// Why a frame is acknowledged without output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {

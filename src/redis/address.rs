@@ -5,6 +5,7 @@ use std::path::Path;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
+use super::Seam;
 use crate::base::Fault;
 
 /// Address and credentials of one server. `Display` and `Debug` show the address only.
@@ -12,6 +13,7 @@ use crate::base::Fault;
 pub struct Address {
     info: ConnectionInfo,
     shown: String,
+    seam: Seam,
 }
 
 impl Address {
@@ -49,7 +51,18 @@ impl Address {
                 ));
             }
         };
-        Ok(Address { info, shown })
+        Ok(Address { info, shown, seam: Seam::default() })
+    }
+
+    /// The same server, with `seam` between us and it on the data plane.
+    #[must_use]
+    pub fn through(self, seam: Seam) -> Address {
+        Address { seam, ..self }
+    }
+
+    /// What is asked before each operation of a data-plane socket.
+    pub(super) fn seam(&self) -> &Seam {
+        &self.seam
     }
 
     /// Where to connect to.

@@ -15,6 +15,7 @@ use redis::ConnectionAddr;
 use super::Address;
 use super::request::Request;
 use super::resp::{Header, Limits, Reader, Trouble};
+use super::{Operation, Seam};
 use crate::base::{Fault, Stop, limits};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics};
@@ -33,6 +34,7 @@ pub(super) struct Socket {
     /// Longest pause between two bytes.
     timeout: Duration,
     progress: Tick,
+    seam: Seam,
 }
 
 /// How waiting for a reply ended.
@@ -48,6 +50,8 @@ pub enum Waited {
 
 impl Socket {
     fn open(address: &Address, timeout: Duration, stop: &Stop) -> io::Result<Socket> {
+        let seam = address.seam().clone();
+        seam.pass(Operation::Connect)?;
         let stream = match address.target() {
             ConnectionAddr::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
             ConnectionAddr::Tcp(host, port) => {
@@ -62,14 +66,16 @@ impl Socket {
             Stream::Tcp(tcp) => tcp.set_read_timeout(tick).and(tcp.set_write_timeout(tick))?,
             Stream::Unix(unix) => unix.set_read_timeout(tick).and(unix.set_write_timeout(tick))?,
         }
-        Ok(Socket { stream, stop: stop.clone(), timeout, progress: Tick::now() })
+        Ok(Socket { stream, stop: stop.clone(), timeout, progress: Tick::now(), seam })
     }
 
     /// Repeats `attempt` until it moves, its time is over, or everybody is to leave.
     fn patiently(
         &mut self,
+        operation: Operation,
         mut attempt: impl FnMut(&mut Stream) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        self.seam.pass(operation)?;
         self.progress = Tick::now();
         loop {
             match attempt(&mut self.stream) {
@@ -90,7 +96,7 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        self.patiently(|stream| match stream {
+        self.patiently(Operation::Read, |stream| match stream {
             Stream::Tcp(tcp) => tcp.read(target),
             Stream::Unix(unix) => unix.read(target),
         })
@@ -99,14 +105,14 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.patiently(|stream| match stream {
+        self.patiently(Operation::Write, |stream| match stream {
             Stream::Tcp(tcp) => tcp.write(bytes),
             Stream::Unix(unix) => unix.write(bytes),
         })
     }
 
     fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.patiently(|stream| match stream {
+        self.patiently(Operation::Write, |stream| match stream {
             Stream::Tcp(tcp) => tcp.write_vectored(slices),
             Stream::Unix(unix) => unix.write_vectored(slices),
         })

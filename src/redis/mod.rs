@@ -12,6 +12,7 @@ mod embedded;
 mod feed;
 mod request;
 mod resp;
+mod seam;
 mod sink;
 mod source;
 
@@ -25,5 +26,6 @@ pub use control::{Control, GroupState, Record};
 pub use embedded::Embedded;
 pub use feed::Feed;
 pub use resp::{Header, Limits as RespLimits, Reader as RespReader, Trouble};
+pub use seam::{Operation, Seam};
 pub use sink::{Action, Answer, Delivery, Plan, Retention, Sink, Task};
 pub use source::{Delivered, Source, SourceOptions};

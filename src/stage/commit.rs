@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::retry::Attempts;
+use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stage, Stop, limits};
 use crate::frame::{self, Discard, Finished, Verdict};
 use crate::metrics::clock::{Tick, unix_seconds};
@@ -31,6 +32,8 @@ pub struct CommitSettings {
     pub dead_letters: bool,
     /// Whether to go on after a lost connection.
     pub retry: bool,
+    /// Called at each turn.
+    pub turn: Turn,
 }
 
 /// A committer, ready to run. `S` is the storage a frame's slot carries.
@@ -86,6 +89,7 @@ impl<S: Send> Committer<S> {
             self.failed(&mut attempts, fault)?;
         }
         while let Some(first) = frame::recv(&self.lane, &self.stop) {
+            self.settings.turn.begins(Role::Commit);
             self.fill_batch(first);
             let began = Tick::now();
             while !self.batch.is_empty() {

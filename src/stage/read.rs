@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::retry::Attempts;
+use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{self, EntryId, Journal, Pool, RawFrame};
 use crate::metrics::clock::Tick;
@@ -36,6 +37,8 @@ pub struct ReadSettings {
     pub claim_idle: Duration,
     /// Whether to go on after a lost connection.
     pub retry: bool,
+    /// Called at each turn.
+    pub turn: Turn,
 }
 
 /// A reader, ready to run.
@@ -137,6 +140,7 @@ impl Reader {
         let claim_period = limits::CLAIM_PERIOD.min(settings.claim_idle / 3);
         let mut claimed_at = Tick::now();
         loop {
+            settings.turn.begins(Role::Read);
             if self.stop.is_draining() {
                 return self.leave(&mut source);
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::retry::Attempts;
+use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop};
 use crate::frame::EntryId;
 use crate::metrics::clock::Tick;
@@ -33,6 +34,8 @@ pub struct WatchSettings {
     pub timeout: Duration,
     /// Whether to trim input entries that every group has acknowledged.
     pub trim_acked: bool,
+    /// Called at each turn.
+    pub turn: Turn,
 }
 
 /// How one kind of queue stands, over all shards.
@@ -105,6 +108,7 @@ impl Watcher {
         let mut control = Control::new(&self.settings.address, self.settings.timeout)?;
         let mut attempts = Attempts::new("watching the queues");
         loop {
+            self.settings.turn.begins(Role::Watch);
             let rates = self.rates();
             match self.look(&mut control) {
                 Ok(queues) => {

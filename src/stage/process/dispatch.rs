@@ -9,6 +9,7 @@ use rayon::ThreadPool;
 use super::camera::{Camera, Cameras};
 use super::second_half::Arrived;
 use super::{Outgoing, ProcessSettings, Shared, Work, Workers, first_half, second_half};
+use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop};
 use crate::frame::{self, Discard, Pool, RawFrame, Slot, Slots, Verdict};
 use crate::metrics::{Counter, Metrics};
@@ -70,6 +71,7 @@ impl Dispatcher {
     /// None of its own; an engine that is told to leave at once simply ends here.
     pub fn run(self) -> Result<(), Fault> {
         while let Some(frame) = frame::recv(&self.lane, &self.stop) {
+            self.shared.settings.turn.begins(Role::Dispatch);
             let Some(slot) = self.slots.acquire(&self.stop) else { break };
             let camera = self.camera_of(&frame);
             let ticket = camera.tickets.fetch_add(1, Ordering::Relaxed);

@@ -11,8 +11,11 @@
 
 mod camera;
 mod dispatch;
+mod figures;
 mod first_half;
 mod gate;
+mod label;
+mod pictures;
 mod second_half;
 mod work;
 
@@ -28,6 +31,7 @@ pub use dispatch::{Dispatcher, DispatcherParts};
 pub use work::{Work, Workers};
 
 use crate::analysis::RegionBox;
+use crate::base::threads::Turn;
 use crate::frame::{Finished, Pool, Slot};
 use crate::image::Target;
 use crate::metrics::{Metrics, Recorder};
@@ -66,6 +70,8 @@ pub struct ProcessSettings {
     pub cameras: HashMap<String, CameraSettings>,
     /// See [`Probe`].
     pub probe: Option<Probe>,
+    /// Called by the dispatcher at each turn.
+    pub turn: Turn,
 }
 
 /// How frames are judged.

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::camera::{Camera, Ended};
+use super::figures::replace;
 use super::work::Work;
 use super::{Outgoing, Shared};
 use crate::analysis::{self, Background};
@@ -84,14 +85,14 @@ fn complete(
         let activity = background.update(&work.reduced, time);
         traffic.vehicle_density = activity.density;
         traffic.motion_intensity = activity.motion;
-        traffic.congestion_level.clear();
-        traffic.congestion_level.push_str(analysis::congestion(activity.density.into()).name());
+        let congestion = analysis::congestion(activity.density.into());
+        replace(&mut traffic.congestion_level, congestion.name());
         let about = &work.composer.original;
         let size = [about.width, about.height].map(|side| usize::try_from(side).unwrap_or(0));
         for ((_, region), figures) in work.camera.regions.iter().zip(&mut message.roi_features) {
             figures.density = background.region_density(region, size[0], size[1]);
-            figures.congestion.clear();
-            figures.congestion.push_str(analysis::congestion(figures.density.into()).name());
+            let congestion = analysis::congestion(figures.density.into());
+            replace(&mut figures.congestion, congestion.name());
         }
     }
     let processing = receipt.read_at().elapsed();

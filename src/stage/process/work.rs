@@ -7,10 +7,10 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::CameraSettings;
+use super::pictures::Coder;
 use crate::analysis::Reduced;
 use crate::base::Fault;
-use crate::frame::Planes;
-use crate::image::{Bounds, Decoder, Encoder, Picture, Scaler};
+use crate::image::{Bounds, Decoder, Picture};
 use crate::metrics::{Metrics, Recorder};
 use crate::wire::{Composer, Draft, Scratch};
 
@@ -38,13 +38,9 @@ impl fmt::Debug for Work {
 /// Codecs and scratch memory of one worker.
 pub(super) struct Worker {
     pub(super) decoder: Decoder,
-    pub(super) encoder: Encoder,
-    pub(super) scaler: Scaler,
+    pub(super) coder: Coder,
     pub(super) unpacked: Scratch,
     pub(super) picture: Picture,
-    pub(super) scaled: Planes,
-    /// The coded original, ML image and thumbnail.
-    pub(super) coded: [Vec<u8>; 3],
     pub(super) recorder: Recorder,
 }
 
@@ -52,12 +48,9 @@ impl Worker {
     fn new(bounds: Bounds, recorder: Recorder) -> Result<Worker, Fault> {
         Ok(Worker {
             decoder: Decoder::new(bounds)?,
-            encoder: Encoder::new()?,
-            scaler: Scaler::new(),
+            coder: Coder::new()?,
             unpacked: Scratch::default(),
             picture: Picture::default(),
-            scaled: Planes::default(),
-            coded: [Vec::new(), Vec::new(), Vec::new()],
             recorder,
         })
     }

@@ -1,0 +1,155 @@
+//! The pictures of a result: the frame itself, the ML image, the thumbnail.
+
+use super::ProcessSettings;
+use super::figures::replace;
+use crate::base::{Fault, Reject};
+use crate::frame::{Planes, Pool, View};
+use crate::image::{self, Encoder, Format, Needs, Scaler, Source, Target};
+use crate::metrics::{Counter, Metrics};
+use crate::wire::proto::ImageData;
+use crate::wire::{Composer, Draft};
+
+/// Side of the ML image, in pixels.
+const ML_SIDE: usize = 640;
+/// Gray of the bars around it.
+const ML_PADDING: u8 = 114;
+/// Side of the thumbnail, in pixels.
+const THUMBNAIL_SIDE: usize = 128;
+/// JPEG quality of the thumbnail.
+const THUMBNAIL_QUALITY: u8 = 90;
+
+/// Bytes by which the message may still grow: times and traffic features, and per region.
+const GROWTH: usize = 256;
+const GROWTH_PER_REGION: usize = 128;
+
+/// The forms in which the decoder must give the picture.
+pub(super) fn needs(settings: &ProcessSettings) -> Needs {
+    Needs {
+        planes: settings.ml_image || settings.thumbnail || settings.analysis.is_some(),
+        interleaved: matches!(settings.target.format, Format::Raw | Format::Png),
+    }
+}
+
+/// Encoder, scaler and their scratch memory.
+pub(super) struct Coder {
+    encoder: Encoder,
+    scaler: Scaler,
+    scaled: Planes,
+    original: Vec<u8>,
+    ml_image: Vec<u8>,
+    thumbnail: Vec<u8>,
+}
+
+/// The pictures of one frame, coded.
+pub(super) struct Coded<'a> {
+    original: &'a [u8],
+    ml_image: Option<&'a [u8]>,
+    thumbnail: Option<&'a [u8]>,
+    passed_through: bool,
+}
+
+impl Coder {
+    pub(super) fn new() -> Result<Coder, Fault> {
+        Ok(Coder {
+            encoder: Encoder::new()?,
+            scaler: Scaler::new(),
+            scaled: Planes::default(),
+            original: Vec::new(),
+            ml_image: Vec::new(),
+            thumbnail: Vec::new(),
+        })
+    }
+
+    /// Codes all pictures that the settings ask for and describes them in the message.
+    pub(super) fn code<'a>(
+        &'a mut self,
+        settings: &ProcessSettings,
+        source: &Source<'a>,
+        view: &View<'_>,
+        composer: &mut Composer,
+    ) -> Result<Coded<'a>, Reject> {
+        let target = settings.target;
+        let kept =
+            if settings.reencode_when_smaller { kept_quality(source, &target) } else { None };
+        describe(
+            &mut composer.original,
+            view,
+            &Target { quality: kept.unwrap_or(target.quality), ..target },
+        );
+        if kept.is_none() {
+            self.encoder.encode(view, &target, &mut self.original)?;
+        }
+        if let (true, Some(planes)) = (settings.ml_image, view.planes) {
+            self.scaler.letterbox(planes, ML_SIDE, ML_PADDING, &mut self.scaled);
+            let small = view_of(&self.scaled);
+            let target = Target { format: Format::Jpeg, ..target };
+            self.encoder.encode(&small, &target, &mut self.ml_image)?;
+            describe(&mut composer.processed, &small, &target);
+        }
+        if let (true, Some(planes)) = (settings.thumbnail, view.planes) {
+            self.scaler.thumbnail(planes, THUMBNAIL_SIDE, &mut self.scaled);
+            let small = view_of(&self.scaled);
+            let target = Target { format: Format::Jpeg, quality: THUMBNAIL_QUALITY, ..target };
+            self.encoder.encode(&small, &target, &mut self.thumbnail)?;
+            describe(&mut composer.thumbnail, &small, &target);
+        }
+        Ok(Coded {
+            original: if kept.is_some() { source.bytes } else { &self.original },
+            ml_image: settings.ml_image.then_some(&self.ml_image),
+            thumbnail: settings.thumbnail.then_some(&self.thumbnail),
+            passed_through: kept.is_some(),
+        })
+    }
+}
+
+impl Coded<'_> {
+    pub(super) fn count(&self, metrics: &Metrics, view: &View<'_>) {
+        let raw_bytes = (view.width * view.height * view.channels) as u64;
+        metrics.add(Counter::ImageBytesOut, self.original.len() as u64);
+        metrics.add(Counter::RawPixelBytes, raw_bytes);
+        metrics.add(Counter::JsonBase64Bytes, json_base64_bytes(raw_bytes));
+        metrics.add(Counter::PassedThrough, self.passed_through.into());
+    }
+
+    /// Writes the pictures into the message, with room for its other fields.
+    pub(super) fn draft(&self, composer: &Composer, regions: usize, pool: &Pool) -> Draft {
+        let growth = GROWTH + GROWTH_PER_REGION * regions;
+        composer.draft(self.original, self.ml_image, self.thumbnail, growth, pool)
+    }
+}
+
+/// The quality of a JPEG that may be kept as it came: one at or below the target.
+fn kept_quality(source: &Source<'_>, target: &Target) -> Option<u8> {
+    if (source.format, target.format) != (Format::Jpeg, Format::Jpeg) {
+        return None;
+    }
+    image::jpeg_quality(source.bytes).filter(|quality| *quality <= target.quality)
+}
+
+fn view_of(planes: &Planes) -> View<'_> {
+    View {
+        width: planes.width(),
+        height: planes.height(),
+        channels: if planes.is_gray() { 1 } else { 3 },
+        interleaved: None,
+        planes: Some(planes),
+    }
+}
+
+fn describe(about: &mut ImageData, view: &View<'_>, target: &Target) {
+    let number = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
+    about.width = number(view.width);
+    about.height = number(view.height);
+    about.channels = number(view.channels);
+    replace(&mut about.compression_format, target.format.name());
+    about.quality = match target.format {
+        Format::Jpeg | Format::Webp => target.quality.into(),
+        Format::Png | Format::Raw => 0,
+    };
+}
+
+/// What the frame would take as JSON with base64 of its raw pixels: four characters for every
+/// three bytes, and about 120 for ids, time and braces.
+fn json_base64_bytes(raw_bytes: u64) -> u64 {
+    raw_bytes.div_ceil(3) * 4 + 120
+}
