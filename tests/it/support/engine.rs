@@ -50,7 +50,7 @@ impl RunningEngine {
         flags: &[(&str, &str)],
         probe: impl Fn(&str) + Send + Sync + 'static,
     ) -> RunningEngine {
-        let hooks = Hooks { probe: Some(std::sync::Arc::new(probe)) };
+        let hooks = Hooks { probe: Some(std::sync::Arc::new(probe)), ..Hooks::default() };
         RunningEngine::with_hooks(server, flags, hooks)
     }
 
