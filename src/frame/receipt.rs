@@ -102,6 +102,11 @@ impl Journal {
         *self.last_ended.lock()
     }
 
+    /// The entries in this process up to `last`.
+    pub fn held_up_to(&self, last: EntryId) -> Vec<EntryId> {
+        self.in_flight.lock().keys().copied().filter(|id| *id <= last).collect()
+    }
+
     /// Entries in this process.
     pub fn len(&self) -> usize {
         self.in_flight.lock().len()

@@ -178,11 +178,9 @@ impl<S: Send> Committer<S> {
             match answer {
                 Answer::Done => self.close(finished, false, began),
                 Answer::Fenced => self.close(finished, true, began),
-                // The group is gone, and the entry's pending state with it: nothing can be
-                // acknowledged any more, and the entry itself went with a flush.
-                Answer::Refused(message) if message.starts_with("NOGROUP") => {
-                    finished.receipt.close(Outcome::LostToTrim);
-                }
+                // Nobody makes the group again any more; the frame's receipt goes with it.
+                Answer::Refused(message)
+                    if message.starts_with("NOGROUP") && self.stop.is_draining() => {}
                 Answer::Refused(message) => {
                     refusal.get_or_insert(message);
                     kept.push(finished);

@@ -107,10 +107,11 @@ impl Reader {
                 return Err(fault);
             }
             attempts.failed(&fault);
+            // The pause comes first: commits that got through have then been noticed.
+            attempts.pause(&self.stop, false);
             if fault.redis_code() == Some("NOGROUP") {
                 self.recreate_group();
             }
-            attempts.pause(&self.stop, false);
             self.metrics.add(Counter::Reconnects, 1);
         }
         Ok(())
@@ -240,12 +241,16 @@ impl Reader {
         Ok(())
     }
 
-    /// After a flush or a failover without the group: begins again where we were.
+    /// After a flush or a failover without the group: begins again where we were. Entries that
+    /// come before that and are still in work become pending again, as far as they exist.
     fn recreate_group(&self) {
         let source = &self.settings.source;
         let start = self.journal.last_ended();
-        let created = Control::new(&self.settings.address, source.timeout)
-            .and_then(|mut control| control.ensure_group(&source.stream, &source.group, start));
+        let created =
+            Control::new(&self.settings.address, source.timeout).and_then(|mut control| {
+                let held = self.journal.held_up_to(start);
+                control.restore_group(&source.stream, &source.group, start, &source.consumer, &held)
+            });
         match created {
             Ok(true) => {
                 self.metrics.add(Counter::GroupRecreated, 1);
