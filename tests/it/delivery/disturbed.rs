@@ -120,7 +120,9 @@ fn connections_cut_under_load_cost_nothing() {
     assert!(server.dead_letters().is_empty(), "a lost connection is not the frames' fault");
     assert!(engine.count(Counter::Reconnects) >= 3);
     let account = engine.stop();
-    assert_eq!((account.out, account.lost), (720, 0), "{account:?}");
+    // After a reconnect an entry may be read again while its commit is on its way; the second
+    // result is fenced off and counts as superseded.
+    assert_eq!((account.out, account.lost_to_trim, account.abandoned), (720, 0, 0), "{account:?}");
 }
 
 #[test]
