@@ -22,7 +22,7 @@ use crate::redis::{Address, Control, Embedded, Seam};
 use crate::stage::commit::Committer;
 use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
 use crate::stage::read::Reader;
-use crate::stage::regroup::Regroup;
+use crate::stage::regroup::{Regroup, Shard};
 use crate::stage::watch::{Queues, Watcher};
 
 pub use plan::{Plan, camera_settings, input_streams};
@@ -316,10 +316,15 @@ fn start_threads(
 
     // Build everything before starting anything.
     let journals: Vec<_> = plan.streams.iter().map(|_| Journal::new(Arc::clone(metrics))).collect();
+    let shards = journals.iter().enumerate().map(|(shard, journal)| Shard {
+        stream: plan.streams[shard][0].clone(),
+        consumer: plan.watch.consumers[shard].clone(),
+        journal: Arc::clone(journal),
+    });
     let regroup = Arc::new(Regroup::new(
         plan.address.clone(),
         plan.group.clone(),
-        plan.streams.iter().map(|[input, ..]| input.clone()).zip(journals.clone()).collect(),
+        shards.collect(),
         Arc::clone(metrics),
     ));
     let readers: Vec<Reader> = plan

@@ -17,16 +17,6 @@ pub struct EntryId {
 }
 
 impl EntryId {
-    /// The largest id below this one.
-    #[must_use]
-    pub fn before(self) -> EntryId {
-        match (self.millis, self.sequence) {
-            (0, 0) => self,
-            (millis, 0) => EntryId { millis: millis - 1, sequence: u64::MAX },
-            (millis, sequence) => EntryId { millis, sequence: sequence - 1 },
-        }
-    }
-
     /// Reads `millis-sequence`.
     pub fn parse(text: &[u8]) -> Option<EntryId> {
         let text = std::str::from_utf8(text).ok()?;

@@ -24,8 +24,6 @@ pub enum Body {
     Entry(Entry),
     /// Nothing: it had been trimmed from the stream.
     Trimmed,
-    /// Nothing that matters: this process has ended it before.
-    EndedBefore,
 }
 
 impl Body {
@@ -33,7 +31,7 @@ impl Body {
     pub fn entry(&self) -> Option<&Entry> {
         match self {
             Body::Entry(entry) => Some(entry),
-            Body::Trimmed | Body::EndedBefore => None,
+            Body::Trimmed => None,
         }
     }
 }
@@ -79,8 +77,6 @@ pub enum Discard {
     BelowThreshold,
     /// Its body is gone from the stream.
     LostToTrim,
-    /// It was ended before, and only acknowledged once more.
-    EndedBefore,
 }
 
 /// A result ready to be stored.

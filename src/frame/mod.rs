@@ -17,5 +17,5 @@ pub use hops::{Body, Discard, Finished, Labels, RawFrame, Stored, Verdict};
 pub use lane::{recv, send};
 pub use plane::{Plane, Planes, View};
 pub use pool::{Lease, Pool};
-pub use receipt::{Journal, Opened, Origin, Receipt};
+pub use receipt::{Journal, Origin, Receipt};
 pub use slot::{Slot, Slots};

@@ -6,8 +6,8 @@
 //!    instead counts as abandoned; its entry stays pending in Redis and is delivered again.
 //! 3. An entry is in flight at most once per process: the journal refuses it a second time, so
 //!    reading the pending list after a reconnect cannot double work that is still going on.
-//! 4. What this process has ended lately is remembered, so that an entry is not processed again
-//!    when a group that had disappeared delivers it once more.
+//! 4. What this process has ended lately is remembered: a copy from the pending list that was made
+//!    before our acknowledgement arrived there is not processed again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -61,17 +61,6 @@ struct Book {
     last_ended: EntryId,
 }
 
-/// What the journal says to an entry that was read.
-#[derive(Debug)]
-pub enum Opened {
-    /// It is ours now.
-    Receipt(Receipt),
-    /// It is ours now, but was ended before: only its acknowledgement is missing.
-    EndedBefore(Receipt),
-    /// It is in work already, or is a late copy of one that has ended.
-    Known,
-}
-
 impl Journal {
     /// An empty journal.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Journal> {
@@ -89,28 +78,26 @@ impl Journal {
         self.book.lock().in_flight.contains_key(&id)
     }
 
-    /// Takes responsibility for an entry, unless this process has it already.
-    pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin) -> Opened {
+    /// Takes responsibility for an entry; `None` if this process has it already, or if this is a
+    /// late copy of one that has ended.
+    pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin) -> Option<Receipt> {
         let read_at = Tick::now();
         let mut book = self.book.lock();
-        let ended = book.ended_set.contains(&id);
-        // A copy from the pending list that was made before our acknowledgement arrived there.
-        let late = ended && origin != Origin::New;
+        let late = origin != Origin::New && book.ended_set.contains(&id);
         if late || book.in_flight.contains_key(&id) {
-            return Opened::Known;
+            return None;
         }
         book.in_flight.insert(id, read_at);
         drop(book);
         self.metrics.ledger.open();
-        let receipt = Receipt {
+        Some(Receipt {
             id,
             origin,
             read_at,
             read_unix_seconds: unix_seconds(),
             journal: Arc::clone(self),
             closed: false,
-        };
-        if ended { Opened::EndedBefore(receipt) } else { Opened::Receipt(receipt) }
+        })
     }
 
     /// The entries that have been here for longer than `age`; their clocks start again.
@@ -125,11 +112,15 @@ impl Journal {
         old
     }
 
-    /// After which entry a group that has disappeared is to begin again: before the first one in
-    /// flight, or after the last one that has ended.
-    pub fn resume_after(&self) -> EntryId {
-        let book = self.book.lock();
-        book.in_flight.keys().min().map_or(book.last_ended, |first| first.before())
+    /// The latest entry that this process has ended: where a group that has disappeared is to
+    /// begin again.
+    pub fn last_ended(&self) -> EntryId {
+        self.book.lock().last_ended
+    }
+
+    /// The entries in this process up to `last`.
+    pub fn held_up_to(&self, last: EntryId) -> Vec<EntryId> {
+        self.book.lock().in_flight.keys().copied().filter(|id| *id <= last).collect()
     }
 
     /// Entries in this process.
@@ -225,44 +216,36 @@ mod tests {
     const ID: EntryId = EntryId { millis: 5, sequence: 0 };
     const AGAIN: Origin = Origin::Again { deliveries: 2 };
 
-    fn taken(opened: Opened) -> Receipt {
-        match opened {
-            Opened::Receipt(receipt) => receipt,
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
     fn a_dropped_receipt_is_counted_and_the_entry_can_be_taken_again() {
         let metrics = Metrics::new();
         let journal = Journal::new(Arc::clone(&metrics));
-        let receipt = taken(journal.open(ID, Origin::New));
-        assert!(matches!(journal.open(ID, AGAIN), Opened::Known), "held already");
+        let receipt = journal.open(ID, Origin::New).unwrap();
+        assert!(journal.open(ID, AGAIN).is_none(), "held already");
         drop(receipt);
         let sum = metrics.ledger.read();
         assert_eq!((sum.abandoned, sum.in_flight, sum.balanced), (1, 0, true));
-        taken(journal.open(ID, AGAIN)).close(Outcome::Out);
+        journal.open(ID, AGAIN).unwrap().close(Outcome::Out);
         assert_eq!(metrics.ledger.read().out, 1);
         assert!(journal.is_empty());
     }
 
     #[test]
-    fn what_has_ended_is_not_processed_again() {
+    fn a_late_copy_of_what_has_ended_is_not_taken() {
         let journal = Journal::new(Metrics::new());
-        taken(journal.open(ID, Origin::New)).close(Outcome::Out);
-        assert!(matches!(journal.open(ID, AGAIN), Opened::Known), "a late copy");
-        let opened = journal.open(ID, Origin::New);
-        assert!(matches!(opened, Opened::EndedBefore(_)), "a group created again delivers it");
+        journal.open(ID, Origin::New).unwrap().close(Outcome::Out);
+        assert!(journal.open(ID, AGAIN).is_none());
+        assert!(journal.open(ID, Origin::New).is_some(), "somebody has moved the group back");
     }
 
     #[test]
-    fn a_new_group_begins_before_the_first_entry_in_flight() {
+    fn what_somebody_else_has_ended_does_not_count_as_our_place() {
         let journal = Journal::new(Metrics::new());
-        let receipt = taken(journal.open(ID, Origin::New));
         let later = EntryId { millis: 9, sequence: 1 };
-        taken(journal.open(later, Origin::New)).close(Outcome::Out);
-        assert_eq!(journal.resume_after(), EntryId { millis: 4, sequence: u64::MAX });
+        let receipt = journal.open(ID, Origin::New).unwrap();
+        journal.open(later, Origin::New).unwrap().close(Outcome::Out);
+        assert_eq!((journal.last_ended(), journal.held_up_to(later)), (later, vec![ID]));
         receipt.close(Outcome::Superseded);
-        assert_eq!(journal.resume_after(), later);
+        assert_eq!(journal.held_up_to(later), []);
     }
 }

@@ -13,6 +13,18 @@ use crate::frame::EntryId;
 
 const REPLAY: &str = include_str!("replay.lua");
 
+/// See [`Control::restore_group`].
+const RESTORE_GROUP: &str = "
+local stream, group, start, consumer = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local created = redis.pcall('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
+if created.err then
+  return created
+end
+for index = 4, #ARGV do
+  redis.call('XCLAIM', stream, group, consumer, '0', ARGV[index], 'FORCE', 'JUSTID')
+end
+return 1";
+
 /// A client for administrative commands.
 pub struct Control {
     client: redis::Client,
@@ -143,6 +155,34 @@ impl Control {
                 let exists = self.groups(stream)?.iter().any(|known| known.name == group);
                 if exists { Ok(false) } else { Err(fault) }
             }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Creates a consumer group that is gone, to begin after `start`, and makes the entries `held`
+    /// pending for `consumer` again, in one step: an entry in work that was not pending would
+    /// count as ended by somebody else. Says whether it was created; if it is there, nothing is
+    /// done.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn restore_group(
+        &mut self,
+        stream: &str,
+        group: &str,
+        start: EntryId,
+        consumer: &str,
+        held: &[EntryId],
+    ) -> Result<bool, Fault> {
+        let mut command = cmd("EVAL");
+        command.arg(RESTORE_GROUP).arg(1).arg(stream).arg(group).arg(start.to_string());
+        command.arg(consumer);
+        for id in held {
+            command.arg(id.to_string());
+        }
+        match self.run::<Value>("XGROUP CREATE", &command) {
+            Ok(_) => Ok(true),
+            Err(fault) if fault.redis_code() == Some("BUSYGROUP") => Ok(false),
             Err(fault) => Err(fault),
         }
     }

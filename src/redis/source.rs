@@ -12,7 +12,7 @@ use super::Address;
 use super::connection::{Connection, Waited};
 use super::request::Request;
 use crate::base::{Fault, Stage, Stop, limits};
-use crate::frame::{Body, Entry, EntryBuilder, EntryId, Journal, Opened, Origin, Pool, RawFrame};
+use crate::frame::{Body, Entry, EntryBuilder, EntryId, Journal, Origin, Pool, RawFrame};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Metrics, Recorder, Timer};
 
@@ -286,8 +286,7 @@ impl Source {
             if self.array_length("XRANGE", &args)? > 0 {
                 continue; // taken by another engine, or acknowledged, in the meantime
             }
-            let opened = self.journal.open(id, Origin::Again { deliveries: 1 });
-            if let Opened::Receipt(receipt) = opened {
+            if let Some(receipt) = self.journal.open(id, Origin::Again { deliveries: 1 }) {
                 deliver(RawFrame { receipt, body: Body::Trimmed, shard: options.shard })?;
             }
         }
@@ -356,17 +355,13 @@ impl Source {
             let Some(id) = EntryId::parse(&id) else { return Err(self.connection.surprised()) };
             last = id;
             let values = self.connection.array("XREADGROUP")?;
-            let (receipt, wanted) = match self.journal.open(id, origin(id)) {
-                Opened::Receipt(receipt) => (Some(receipt), true),
-                Opened::EndedBefore(receipt) => (Some(receipt), false),
-                Opened::Known => (None, false),
-            };
+            let receipt = self.journal.open(id, origin(id));
             let body = match values {
                 None => Body::Trimmed,
                 Some(values) => {
-                    let entry = self.entry(values, !wanted)?;
+                    let entry = self.entry(values, receipt.is_none())?;
                     bytes += entry.data().map_or(0, |data| data.len() as u64);
-                    if wanted { Body::Entry(entry) } else { Body::EndedBefore }
+                    Body::Entry(entry)
                 }
             };
             self.recorder.record(Timer::Stage(Stage::Read), began.elapsed());

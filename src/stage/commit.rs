@@ -202,6 +202,9 @@ impl<S: Send> Committer<S> {
             match answers_left.next() {
                 Some(Answer::Done) => self.close(finished, false, began),
                 Some(Answer::Fenced) => self.close(finished, true, began),
+                // Nobody makes the group again any more; the frame's receipt goes with it.
+                Some(Answer::Refused(message))
+                    if error_code(&message) == "NOGROUP" && self.stop.is_draining() => {}
                 Some(Answer::Refused(message)) => {
                     refusal.get_or_insert((finished.shard, message));
                     kept.push(finished);
@@ -251,8 +254,8 @@ impl<S: Send> Committer<S> {
             "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
             // Not the primary any more, or not ready yet: look it up again.
             "READONLY" | "MASTERDOWN" | "LOADING" => self.sink = None,
-            // Entries that are in no group any more cannot be acknowledged. The new group
-            // delivers those again that still exist; for the others this ends in the fence.
+            // Entries that are in no group any more cannot be acknowledged. Those that still exist
+            // become pending again with the new group; for the others this ends in the fence.
             "NOGROUP" => self.regroup.recreate(shard)?,
             _ => {}
         }
@@ -291,7 +294,6 @@ impl<S: Send> Committer<S> {
             Verdict::DeadLetter(_) | Verdict::Discard(Discard::BelowThreshold) => Outcome::Rejected,
             Verdict::Discard(Discard::Shed) => Outcome::Shed,
             Verdict::Discard(Discard::LostToTrim) => Outcome::LostToTrim,
-            Verdict::Discard(Discard::EndedBefore) => Outcome::Superseded,
         };
         if fenced && outcome != Outcome::LostToTrim {
             if !self.uncertain {

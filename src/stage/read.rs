@@ -112,14 +112,18 @@ impl Reader {
             self.metrics.add(Counter::Errors, 1);
             self.metrics.health.fails(self.part(), fault.to_string());
             attempts.failed(&fault);
-            if fault.redis_code() == Some("NOGROUP") {
-                if let Err(fault) = self.regroup.recreate(self.settings.source.shard) {
-                    tracing::warn!("cannot create the group again: {fault}");
+            if fault.redis_code() != Some("NOGROUP") {
+                if !self.settings.retry {
+                    return Err(fault);
                 }
-            } else if !self.settings.retry {
-                return Err(fault);
+                attempts.pause(&self.stop, false);
+                continue;
             }
+            // The pause comes first: commits that got through have then been noticed.
             attempts.pause(&self.stop, false);
+            if let Err(fault) = self.regroup.recreate(self.settings.source.shard) {
+                tracing::warn!("cannot create the group again: {fault}");
+            }
         }
         Ok(())
     }

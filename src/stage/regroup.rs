@@ -18,9 +18,19 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Regroup {
     address: Address,
     group: String,
-    /// Stream and journal of each shard.
-    shards: Vec<(String, Arc<Journal>)>,
+    shards: Vec<Shard>,
     metrics: Arc<Metrics>,
+}
+
+/// One input stream.
+#[derive(Debug)]
+pub struct Shard {
+    /// Its name.
+    pub stream: String,
+    /// Our name in its group.
+    pub consumer: String,
+    /// What of it is in this process.
+    pub journal: Arc<Journal>,
 }
 
 impl Regroup {
@@ -28,24 +38,26 @@ impl Regroup {
     pub fn new(
         address: Address,
         group: String,
-        shards: Vec<(String, Arc<Journal>)>,
+        shards: Vec<Shard>,
         metrics: Arc<Metrics>,
     ) -> Regroup {
         Regroup { address, group, shards, metrics }
     }
 
-    /// Creates the group unless somebody else was faster. It begins where this process was: the
-    /// entries in flight are delivered once more, those that have ended are known to the journal.
+    /// Creates the group, unless somebody else was faster, to begin where this process was.
+    /// Entries from before that which are still in work become pending again in the same step, as
+    /// far as they exist.
     ///
     /// # Errors
-    /// As [`Control::ensure_group`].
+    /// As [`Control::restore_group`].
     pub fn recreate(&self, shard: usize) -> Result<(), Fault> {
-        let (stream, journal) = &self.shards[shard];
+        let Shard { stream, consumer, journal } = &self.shards[shard];
         let mut control = Control::new(&self.address, TIMEOUT)?;
         // A stream whose last id lies before our place has been made anew or restored: beginning
         // behind its end would pass over entries that a clock behind ours still adds.
-        let start = journal.resume_after().min(control.last_generated(stream)?);
-        if control.ensure_group(stream, &self.group, start)? {
+        let start = journal.last_ended().min(control.last_generated(stream)?);
+        let held = journal.held_up_to(start);
+        if control.restore_group(stream, &self.group, start, consumer, &held)? {
             self.metrics.add(Counter::GroupRecreated, 1);
             tracing::warn!(
                 "the group {} of {stream} was gone; created again after {start}",

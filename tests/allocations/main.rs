@@ -101,7 +101,12 @@ impl Run {
             let gate = Arc::clone(&gate);
             Arc::new(move |_: &str| gate.pass())
         };
-        let engine = Engine::start(&config, Hooks { probe: Some(probe) }, Stop::default()).unwrap();
+        let engine = Engine::start(
+            &config,
+            Hooks { probe: Some(probe), ..Hooks::default() },
+            Stop::default(),
+        )
+        .unwrap();
         let options = ProducerOptions {
             address: engine.view().address.clone(),
             streams: input_streams(&config),

@@ -106,7 +106,6 @@ impl Dispatcher {
         match frame.body {
             Body::Entry(_) => {}
             Body::Trimmed => return Some(Verdict::Discard(Discard::LostToTrim)),
-            Body::EndedBefore => return Some(Verdict::Discard(Discard::EndedBefore)),
         }
         let deliveries = frame.receipt.origin().deliveries();
         if deliveries > settings.deliveries_max {

@@ -1,5 +1,7 @@
 //! Redis disturbed under load: lost groups, lost connections, restarts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use framepress::metrics::Counter;
@@ -33,6 +35,30 @@ fn a_group_destroyed_under_load_is_made_again_and_no_frame_is_lost() {
     server.assert_every_entry_once();
     assert!(engine.count(Counter::GroupRecreated) >= 1);
     engine.stop();
+}
+
+#[test]
+fn a_frame_in_work_while_its_group_is_lost_is_stored_once_all_the_same() {
+    let server = RedisServer::start();
+    let go_on = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&go_on);
+    let engine = RunningEngine::probed(&server, &[], move |frame_id| {
+        while frame_id == "slow-0" && !gate.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    server.add_frames("before", 5);
+    server.add_frames("slow", 1);
+    server.add_frames("quick", 20);
+    server.wait_for_outputs(25);
+    let _: i64 = server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
+    wait_until("the group is there again", LONG, || has_group(&server));
+    server.add_frames("after", 5);
+    server.wait_for_outputs(30);
+    go_on.store(true, Ordering::SeqCst);
+    server.wait_until_done();
+    server.assert_every_entry_once();
+    assert_eq!(engine.stop().out, 31);
 }
 
 fn has_group(server: &RedisServer) -> bool {
@@ -94,7 +120,9 @@ fn connections_cut_under_load_cost_nothing() {
     assert!(server.dead_letters().is_empty(), "a lost connection is not the frames' fault");
     assert!(engine.count(Counter::Reconnects) >= 3);
     let account = engine.stop();
-    assert_eq!((account.out, account.lost), (720, 0), "{account:?}");
+    // After a reconnect an entry may be read again while its commit is on its way; the second
+    // result is fenced off and counts as superseded.
+    assert_eq!((account.out, account.lost_to_trim, account.abandoned), (720, 0, 0), "{account:?}");
 }
 
 #[test]

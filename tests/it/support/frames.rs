@@ -26,7 +26,7 @@ impl Sample {
         let mut pixels = Vec::with_capacity(width * height * 3);
         for y in 0..height {
             for x in 0..width {
-                let edge = if (x / 16 + y / 16 + seed) % 5 == 0 { 24 } else { 0 };
+                let edge = if (x / 16 + y / 16 + seed).is_multiple_of(5) { 24 } else { 0 };
                 pixels.extend([
                     wave(x, width, 0.0) + edge,
                     wave(y, height, 1.0) + edge,

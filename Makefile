@@ -1,0 +1,46 @@
+# Everything a new user needs: `make demo` shows the system at work, `make test` tests all of it.
+
+CARGO := $(shell command -v cargo 2>/dev/null || echo "$(HOME)/.cargo/bin/cargo")
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PYTHON_TESTS := tests/python
+VENV := $(PYTHON_TESTS)/.venv
+
+.PHONY: demo test cargo-test python-test lint bench setup setup-test clean
+
+demo: setup
+	@$(CARGO) build --release --quiet --bin framepress
+	@$(TARGET)/release/framepress demo
+
+test: cargo-test python-test
+
+cargo-test: setup-test
+	@$(CARGO) test --quiet
+
+# Other people's programs read and write the same streams: redis-py, protobuf, Pillow.
+python-test: setup-test $(VENV)/.complete
+	@$(CARGO) build --quiet --bin framepress
+	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/interop.py
+
+$(VENV)/.complete: $(PYTHON_TESTS)/requirements.txt
+	@python3 -m venv --clear $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+lint:
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --quiet --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
+
+bench: setup
+	@$(CARGO) bench
+
+# Installs nothing that is there already.
+setup:
+	@sh tests/setup.sh cmake nasm redis-server
+
+setup-test:
+	@sh tests/setup.sh cmake nasm redis-server ffmpeg python3-venv
+
+clean:
+	@$(CARGO) clean --quiet
+	@rm -rf $(VENV) $(PYTHON_TESTS)/__pycache__

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Installs the named Debian packages, unless what is needed of them is there already.
+# On another system it says what to install and stops.
+set -eu
+
+present() {
+    case "$1" in
+        python3-venv) python3 -c 'import ensurepip, venv' ;;
+        *) command -v "$1" ;;
+    esac >/dev/null 2>&1
+}
+
+missing=""
+for package in "$@"; do
+    present "$package" || missing="$missing $package"
+done
+
+cargo="$(command -v cargo || echo "${HOME:-}/.cargo/bin/cargo")"
+if [ ! -x "$cargo" ]; then
+    echo "Rust is missing: install it as https://rustup.rs says, then come back" >&2
+    exit 1
+fi
+if ! command -v cc >/dev/null 2>&1; then
+    missing="$missing build-essential"
+fi
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "please install:$missing (Debian's names; redis-server 6.2 or later), then come back" >&2
+    exit 1
+fi
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null 2>&1; then
+        echo "please install as root: apt-get install$missing" >&2
+        exit 1
+    fi
+    as_root="sudo"
+fi
+
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # a list of words
+if ! $as_root apt-get install -qq --no-install-recommends $missing >/dev/null 2>&1; then
+    # The lists may be old or not there at all.
+    $as_root apt-get update -qq
+    $as_root apt-get install -qq --no-install-recommends $missing >/dev/null
+fi
