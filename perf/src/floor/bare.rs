@@ -20,8 +20,8 @@ pub const STREAM: &str = "bare_frames";
 pub const OUTPUT: &str = "bare_results";
 pub const GROUP: &str = "bare";
 
-/// Entries per read: what the engine's reader asks for at most, the room of its lane.
-const COUNT: usize = framepress::base::limits::READ_LANE_FRAMES;
+/// Entries per read.
+const COUNT: usize = 8;
 
 /// Planes without padding.
 const ALIGN: usize = 1;
@@ -89,8 +89,8 @@ impl Bare {
                 let frame = wire::open(&self.data, u64::MAX, &mut scratch)
                     .map_err(|reject| reject.to_string())?;
                 let len = match Format::from_name(frame.image.format) {
-                    Some(Format::Jpeg) => self.coder.from_jpeg(frame.image.bytes)?,
-                    _ => self.coder.from_pixels(frame.image.bytes)?,
+                    Some(Format::Jpeg) => self.coder.recode_jpeg(frame.image.bytes)?,
+                    _ => self.coder.code_pixels(frame.image.bytes)?,
                 };
                 let coded = thread_cpu();
                 self.write_result(&id, len)?;
@@ -210,13 +210,13 @@ impl Coder {
         })
     }
 
-    fn from_pixels(&mut self, pixels: &[u8]) -> Outcome<usize> {
+    fn code_pixels(&mut self, pixels: &[u8]) -> Outcome<usize> {
         let (width, height) = self.sides;
         let image = Image { pixels, width, pitch: 3 * width, height, format: PixelFormat::RGB };
         Ok(self.compressor.compress_to_slice(image, &mut self.out)?)
     }
 
-    fn from_jpeg(&mut self, file: &[u8]) -> Outcome<usize> {
+    fn recode_jpeg(&mut self, file: &[u8]) -> Outcome<usize> {
         let (width, height) = self.sides;
         let subsamp = Subsamp::Sub2x2;
         let pixels = &mut self.planes[..];
