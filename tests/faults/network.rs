@@ -137,10 +137,10 @@ fn any_weather_in_any_order_loses_and_doubles_nothing() {
             3 => scene.proxy.reset_inside_a_bulk(),
             _ => scene.proxy.cut(),
         }
-        let longest = if dice.next() % 8 == 0 { 2500 } else { 500 };
+        let longest = if dice.next().is_multiple_of(8) { 2500 } else { 500 };
         scene.feed_for(dice.millis(20, longest));
         // Faults may follow each other directly, or after a while of good weather.
-        if dice.next() % 2 == 0 {
+        if dice.next().is_multiple_of(2) {
             scene.proxy.heal();
             scene.feed_for(dice.millis(10, 300));
         }

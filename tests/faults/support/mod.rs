@@ -64,7 +64,7 @@ pub fn pixels(width: usize, height: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(width * height * 3);
     for y in 0..height {
         for x in 0..width {
-            let texture = (x * 31 ^ y * 17) % 61;
+            let texture = ((x * 31) ^ (y * 17)) % 61;
             out.extend([(x + texture) as u8, (y + texture) as u8, (x + y) as u8]);
         }
     }
