@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test python-test lint bench setup setup-test clean
+.PHONY: demo test cargo-test python-test lint bench perf-floor perf-kill setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --quiet --bin framepress
@@ -28,11 +28,21 @@ $(VENV)/.complete: $(PYTHON_TESTS)/requirements.txt
 
 lint:
 	@$(CARGO) fmt --check
-	@$(CARGO) clippy --quiet --all-targets -- -D warnings
+	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
 
 bench: setup
 	@$(CARGO) bench
+
+# The engine's CPU per frame beside that of the unavoidable work alone, in one run.
+perf-floor: setup
+	@$(CARGO) run --release --quiet -p framepress-perf -- floor
+
+# Kills at random moments: every frame exactly once at the end.
+perf-kill: setup
+	@$(CARGO) build --release --quiet --bin framepress
+	@$(CARGO) run --release --quiet -p framepress-perf -- kill
+	@$(CARGO) run --release --quiet -p framepress-perf -- kill --engines 2
 
 # Installs nothing that is there already.
 setup:

@@ -179,7 +179,9 @@ fn read_ours(bench: &Bench, source: &mut Source, count: usize) -> Cost {
             frame.receipt.close(Outcome::Out);
             Ok(())
         });
-        assert!(matches!(delivered.unwrap(), Delivered::Entries(read, ..) if read == count));
+        assert!(
+            matches!(delivered.unwrap(), Delivered::Entries(batch) if batch.taken == count as u64)
+        );
     })
 }
 
@@ -225,7 +227,12 @@ fn commit_ours(bench: &Bench, sink: &mut Sink, payload: &[u8]) -> Cost {
         let tasks: Vec<Task<'_>> = ids
             .iter()
             .zip(&labels)
-            .map(|(&id, labels)| Task { shard: 0, id, action: Action::Store { payload, labels } })
+            .map(|(&id, labels)| Task {
+                shard: 0,
+                id,
+                after: None,
+                action: Action::Store { payload, labels },
+            })
             .collect();
         sink.commit(&tasks, &mut answers).unwrap();
     });

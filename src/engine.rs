@@ -330,12 +330,10 @@ fn start_threads(
     let readers: Vec<Reader> = plan
         .read
         .iter()
-        .enumerate()
-        .map(|(index, settings)| {
+        .map(|settings| {
             let journal = Arc::clone(&journals[settings.source.shard]);
             let (pool, lane) = (view.pool.clone(), read_lane.clone());
             Reader::new(
-                index,
                 settings.clone(),
                 journal,
                 Arc::clone(&regroup),

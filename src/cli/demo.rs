@@ -145,8 +145,8 @@ impl Filming {
     /// Stops all of them.
     fn end(mut self) -> Result<(), Fault> {
         self.stop.drain();
-        let ends = self.cameras.drain(..).map(Running::join);
-        ends.fold(Ok(()), |all, end| all.and(end))
+        let ends: Vec<_> = self.cameras.drain(..).map(Running::join).collect();
+        ends.into_iter().collect()
     }
 }
 

@@ -90,6 +90,7 @@ impl Plan {
         let read = (0..readers)
             .map(|index| (index, index % streams.len()))
             .map(|(index, shard)| ReadSettings {
+                index,
                 address: address.clone(),
                 source: Arc::new(SourceOptions {
                     stream: streams[shard][0].clone(),

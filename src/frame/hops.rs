@@ -11,29 +11,10 @@ use crate::base::Reject;
 pub struct RawFrame {
     /// The obligation to answer for it.
     pub receipt: Receipt,
-    /// What was read.
-    pub body: Body,
+    /// What was read; `None` when it had been trimmed from the stream.
+    pub entry: Option<Entry>,
     /// Which input stream it came from.
     pub shard: usize,
-}
-
-/// What was read of an entry.
-#[derive(Debug)]
-pub enum Body {
-    /// Its fields.
-    Entry(Entry),
-    /// Nothing: it had been trimmed from the stream.
-    Trimmed,
-}
-
-impl Body {
-    /// The fields, if there are any.
-    pub fn entry(&self) -> Option<&Entry> {
-        match self {
-            Body::Entry(entry) => Some(entry),
-            Body::Trimmed => None,
-        }
-    }
 }
 
 /// From the workers to the committer. `S` is the storage its slot carries.

@@ -13,7 +13,7 @@ mod receipt;
 mod slot;
 
 pub use entry::{Entry, EntryBuilder, EntryId};
-pub use hops::{Body, Discard, Finished, Labels, RawFrame, Stored, Verdict};
+pub use hops::{Discard, Finished, Labels, RawFrame, Stored, Verdict};
 pub use lane::{recv, send};
 pub use plane::{Plane, Planes, View};
 pub use pool::{Lease, Pool};

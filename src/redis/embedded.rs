@@ -44,7 +44,7 @@ impl Embedded {
                  on Debian: apt-get install redis-server"
             ))
         })?;
-        let mut embedded = Embedded { child, address, folder: folder };
+        let mut embedded = Embedded { child, address, folder };
         embedded.wait(stop)?;
         Ok(embedded)
     }

@@ -12,7 +12,7 @@ use super::Address;
 use super::connection::{Connection, Waited};
 use super::request::Request;
 use crate::base::{Fault, Stage, Stop, limits};
-use crate::frame::{Body, Entry, EntryBuilder, EntryId, Journal, Origin, Pool, RawFrame};
+use crate::frame::{Entry, EntryBuilder, EntryId, Journal, Origin, Pool, RawFrame};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Metrics, Recorder, Timer};
 
@@ -287,7 +287,7 @@ impl Source {
                 continue; // taken by another engine, or acknowledged, in the meantime
             }
             if let Some(receipt) = self.journal.open(id, Origin::Again { deliveries: 1 }) {
-                deliver(RawFrame { receipt, body: Body::Trimmed, shard: options.shard })?;
+                deliver(RawFrame { receipt, entry: None, shard: options.shard })?;
             }
         }
         Ok(())
@@ -356,18 +356,18 @@ impl Source {
             last = id;
             let values = self.connection.array("XREADGROUP")?;
             let receipt = self.journal.open(id, origin(id));
-            let body = match values {
-                None => Body::Trimmed,
+            let entry = match values {
+                None => None,
                 Some(values) => {
                     let entry = self.entry(values, receipt.is_none())?;
                     bytes += entry.data().map_or(0, |data| data.len() as u64);
-                    Body::Entry(entry)
+                    Some(entry)
                 }
             };
             self.recorder.record(Timer::Stage(Stage::Read), began.elapsed());
             if let Some(receipt) = receipt {
                 taken += 1;
-                deliver(RawFrame { receipt, body, shard: self.options.shard })?;
+                deliver(RawFrame { receipt, entry, shard: self.options.shard })?;
             }
         }
         Ok(Delivered::Entries(Batch { taken, bytes, last }))

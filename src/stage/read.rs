@@ -26,6 +26,8 @@ const LAST_REPLY_LIMIT: Duration = Duration::from_millis(500);
 /// What a reader needs to know.
 #[derive(Clone, Debug)]
 pub struct ReadSettings {
+    /// Its number among the readers.
+    pub index: usize,
     /// The server.
     pub address: Address,
     /// The stream and our place in its group.
@@ -45,7 +47,6 @@ pub struct ReadSettings {
 /// A reader, ready to run.
 #[derive(Debug)]
 pub struct Reader {
-    index: usize,
     settings: ReadSettings,
     journal: Arc<Journal>,
     regroup: Arc<Regroup>,
@@ -62,9 +63,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reader number `index`, which sends what it reads to `out`.
+    /// A reader that sends what it reads to `out`.
     pub fn new(
-        index: usize,
         settings: ReadSettings,
         journal: Arc<Journal>,
         regroup: Arc<Regroup>,
@@ -73,10 +73,9 @@ impl Reader {
         stop: Stop,
         out: Sender<RawFrame>,
     ) -> Reader {
-        metrics.health.expect(Part::Reader(index));
+        metrics.health.expect(Part::Reader(settings.index));
         let recorder = metrics.recorder();
         Reader {
-            index,
             settings,
             journal,
             regroup,
@@ -129,7 +128,7 @@ impl Reader {
     }
 
     fn part(&self) -> Part {
-        Part::Reader(self.index)
+        Part::Reader(self.settings.index)
     }
 
     /// One connection's life.

@@ -11,7 +11,7 @@ use super::second_half::Arrived;
 use super::{Outgoing, ProcessSettings, Shared, Work, Workers, first_half, second_half};
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop};
-use crate::frame::{self, Body, Discard, Pool, RawFrame, Slot, Slots, Verdict};
+use crate::frame::{self, Discard, Pool, RawFrame, Slot, Slots, Verdict};
 use crate::metrics::{Counter, Metrics};
 use crate::wire;
 
@@ -79,7 +79,7 @@ impl Dispatcher {
             match self.without_work(&job.frame) {
                 Some(verdict) => {
                     let Job { frame, camera, ticket, slot } = job;
-                    let RawFrame { receipt, shard, body: _ } = frame;
+                    let RawFrame { receipt, shard, entry: _ } = frame;
                     let arrived = Arrived { receipt, shard, slot, verdict: Some(verdict) };
                     second_half::arrive(&self.shared, &camera, ticket, arrived);
                 }
@@ -93,7 +93,7 @@ impl Dispatcher {
     }
 
     fn camera_of(&self, frame: &RawFrame) -> Arc<Camera> {
-        let entry = frame.body.entry();
+        let entry = frame.entry.as_ref();
         let in_data = entry.and_then(|entry| entry.data()).and_then(wire::camera_of);
         let beside = || entry.and_then(|entry| entry.side_text("camera_id"));
         let id = in_data.as_deref().or_else(beside).unwrap_or_default();
@@ -103,9 +103,8 @@ impl Dispatcher {
     /// What is decided without looking at the frame.
     fn without_work(&self, frame: &RawFrame) -> Option<Verdict> {
         let settings = &self.shared.settings;
-        match frame.body {
-            Body::Entry(_) => {}
-            Body::Trimmed => return Some(Verdict::Discard(Discard::LostToTrim)),
+        if frame.entry.is_none() {
+            return Some(Verdict::Discard(Discard::LostToTrim));
         }
         let deliveries = frame.receipt.origin().deliveries();
         if deliveries > settings.deliveries_max {

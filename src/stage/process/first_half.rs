@@ -19,13 +19,13 @@ use crate::wire;
 pub(super) fn run(shared: &Shared, job: Job) {
     shared.settings.turn.begins(Role::Work);
     let Job { frame, camera, ticket, mut slot } = job;
-    let RawFrame { receipt, body, shard } = frame;
+    let RawFrame { receipt, entry, shard } = frame;
     let mut worker = shared.workers.mine();
     worker.recorder.record(Timer::Stage(Stage::QueueWait), receipt.read_at().elapsed());
     let verdict = {
         let work = &mut *slot;
         let worker = &mut *worker;
-        let attempt = AssertUnwindSafe(|| match body.entry() {
+        let attempt = AssertUnwindSafe(|| match &entry {
             Some(entry) => process(shared, worker, work, entry, &receipt, &camera),
             None => Err(Verdict::Discard(Discard::LostToTrim)),
         });
@@ -36,7 +36,7 @@ pub(super) fn run(shared: &Shared, job: Job) {
         })
     };
     drop(worker);
-    drop(body); // its buffers go home before the frame waits for anything
+    drop(entry); // its buffers go home before the frame waits for anything
     let arrived = Arrived { receipt, shard, slot, verdict: verdict.err() };
     second_half::arrive(shared, &camera, ticket, arrived);
 }
