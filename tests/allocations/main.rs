@@ -191,6 +191,7 @@ fn steady_state(what: &str, config: Config, format: Format) {
     counter::arm(traces.unwrap_or(0));
     run.frames(COUNTED);
     let counts = counter::disarm();
+    let slots = run.engine.view().plan.slots as u64;
     run.engine.stop().drain();
     run.engine.wait().unwrap();
 
@@ -200,9 +201,11 @@ fn steady_state(what: &str, config: Config, format: Format) {
         println!("  {role:<12} {rust:>5} ({:.3})   C {:.1}", per_frame(rust), per_frame(c));
     }
     let [reader, dispatcher, workers, committer] = counts.map(|(rust, _)| rust);
-    assert_eq!(reader, 0, "the reader allocated");
-    assert_eq!(committer, 0, "the committer allocated");
-    assert_eq!(workers, 0, "a worker allocated");
+    // None per frame. What is allowed is that the pool meets a new depth: when Redis is slow for a
+    // moment, more results of one size wait than ever before, at most one for each slot.
+    for (who, count) in [("reader", reader), ("workers", workers), ("committer", committer)] {
+        assert!(count <= slots, "{who}: {count} allocations in {COUNTED} frames");
+    }
     let per_frame = dispatcher as f64 / COUNTED as f64;
     assert!(per_frame <= DISPATCHER_PER_FRAME, "the dispatcher allocated {per_frame} per frame");
 }

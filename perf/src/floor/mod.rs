@@ -193,7 +193,11 @@ impl Bench {
             let gate = Arc::clone(&gate);
             Arc::new(move |_: &str| gate.pass())
         };
-        let engine = Engine::start(&config, Hooks { probe: Some(probe), ..Hooks::default() }, Stop::default())?;
+        let engine = Engine::start(
+            &config,
+            Hooks { probe: Some(probe), ..Hooks::default() },
+            Stop::default(),
+        )?;
         let socket = server.address().to_string();
         let bare = (0..workers).map(|index| Bare::new(&socket, index, QUALITY.into(), size));
         Ok(Bench {

@@ -32,7 +32,7 @@ pub(super) fn judge(
     });
     let traffic = message.traffic_features.get_or_insert_default();
     scene(traffic, &stats, view, planes);
-    regions(message, &work.camera, luma);
+    regions(message, &mut work.spare_regions, &work.camera, luma);
 
     let threshold = work.camera.quality_threshold.unwrap_or(settings.quality_threshold);
     message.validation_passed = quality.quality_score >= threshold;
@@ -54,8 +54,19 @@ fn scene(traffic: &mut TrafficFeatures, stats: &LumaStats, view: &View<'_>, plan
 }
 
 /// Brightness of each region; its density needs the camera's past and comes later.
-fn regions(message: &mut ProcessedFrame, camera: &CameraSettings, luma: Plane<'_>) {
-    message.roi_features.resize_with(camera.regions.len(), RoiAnalysis::default);
+///
+/// Figures that this camera has no use for wait in `spare` for one that has: a slot serves all
+/// cameras in turn.
+fn regions(
+    message: &mut ProcessedFrame,
+    spare: &mut Vec<RoiAnalysis>,
+    camera: &CameraSettings,
+    luma: Plane<'_>,
+) {
+    let kept = message.roi_features.len().min(camera.regions.len());
+    spare.extend(message.roi_features.drain(kept..));
+    let more = camera.regions.len() - kept;
+    message.roi_features.extend((0..more).map(|_| spare.pop().unwrap_or_default()));
     for ((label, region), figures) in camera.regions.iter().zip(&mut message.roi_features) {
         replace(&mut figures.roi_id, label);
         figures.brightness = analysis::region_luma(luma, region);
@@ -64,8 +75,9 @@ fn regions(message: &mut ProcessedFrame, camera: &CameraSettings, luma: Plane<'_
     }
 }
 
-/// Keeps the storage of the string.
+/// Keeps the storage of the string, and takes enough of it for any of our own words at once.
 pub(super) fn replace(text: &mut String, with: &str) {
     text.clear();
+    text.reserve(with.len().max(32));
     text.push_str(with);
 }

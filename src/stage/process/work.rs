@@ -12,6 +12,7 @@ use crate::analysis::Reduced;
 use crate::base::Fault;
 use crate::image::{Bounds, Decoder, Picture};
 use crate::metrics::{Metrics, Recorder};
+use crate::wire::proto::RoiAnalysis;
 use crate::wire::{Composer, Draft, Scratch};
 
 /// Storage of one slot: what the second half of the job needs of the first.
@@ -27,6 +28,8 @@ pub struct Work {
     pub(super) traceparent: String,
     /// What was configured for the camera when work on the frame began.
     pub(super) camera: Arc<CameraSettings>,
+    /// Figures of regions that are not in use, kept for the storage of their strings.
+    pub(super) spare_regions: Vec<RoiAnalysis>,
 }
 
 impl fmt::Debug for Work {
