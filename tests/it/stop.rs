@@ -25,6 +25,8 @@ fn a_signal_drains_and_ends_with_0() {
 
         let mut engine = FramepressProcess::run(&server, &[]);
         server.wait_for_outputs(500);
+        // The first engine may have done them all; this one listens to signals once it runs.
+        wait_until("the engine", LONG, || engine.said().contains("running:"));
         engine.signal(signal);
         engine.ends_with(0);
         server.assert_every_entry_once();
