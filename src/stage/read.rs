@@ -212,11 +212,12 @@ impl Reader {
             // From now on deliveries count that a lost connection has swallowed.
             self.recovered = true;
             match delivered? {
-                Delivered::Entries(batch) => {
+                // Each page lies behind the one before, or there is none.
+                Delivered::Entries(batch) if batch.last > after => {
                     self.count(batch, Some(Counter::Recovered));
                     after = batch.last;
                 }
-                Delivered::Nothing | Delivered::Draining => break,
+                Delivered::Entries(_) | Delivered::Nothing | Delivered::Draining => break,
             }
         }
         Ok(())
@@ -229,7 +230,9 @@ impl Reader {
         let idle = self.settings.claim_idle;
         if let Delivered::Entries(batch) = source.claim_stale(idle, &mut deliver)? {
             self.count(batch, Some(Counter::Claimed));
-            tracing::info!("took over {} entries idle for more than {idle:?}", batch.taken);
+            if batch.taken > 0 {
+                tracing::info!("took over {} entries idle for more than {idle:?}", batch.taken);
+            }
         }
         Ok(())
     }
