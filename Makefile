@@ -8,12 +8,13 @@ VENV := $(PYTHON_TESTS)/.venv
 .PHONY: demo test cargo-test python-test lint bench perf-floor perf-kill setup setup-test clean
 
 demo: setup
-	@$(CARGO) build --release --quiet --bin framepress
+	@$(CARGO) build --release --bin framepress
 	@$(TARGET)/release/framepress demo
 
 test: cargo-test python-test
 
 cargo-test: setup-test
+	@$(CARGO) test --no-run
 	@$(CARGO) test --quiet
 
 # Other people's programs read and write the same streams: redis-py, protobuf, Pillow.
