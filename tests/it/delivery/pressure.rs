@@ -1,5 +1,6 @@
 //! Redis out of memory: back-pressure, never a drop.
 
+use framepress::engine::Hooks;
 use framepress::image::Format;
 use framepress::metrics::Counter;
 use redis::cmd;
@@ -17,7 +18,7 @@ fn out_of_memory_is_waited_for() {
         (0..60).map(|index| protobuf_of(&format!("{index}"), "cam", image.clone())).collect();
     server.add_all(&entries);
     server.configure("maxmemory", "1mb"); // far less than the frames take
-    let engine = RunningEngine::start(&server, &[]);
+    let engine = RunningEngine::launch(&server, &[], Hooks::default());
     wait_until("the engine waits", LONG, || engine.count(Counter::OutOfMemoryWaits) > 1);
     assert_eq!(server.len(OUTPUT), 0);
     let held = engine.account();

@@ -56,13 +56,20 @@ impl RunningEngine {
 
     #[track_caller]
     fn with_hooks(server: &RedisServer, flags: &[(&str, &str)], hooks: Hooks) -> RunningEngine {
+        let running = RunningEngine::launch(server, flags, hooks);
+        wait_until("the engine is ready", LONG, || running.view.metrics.health.unready().is_none());
+        running
+    }
+
+    /// An engine on a server that lets it do nothing yet. It is not waited for: between connecting
+    /// and its first failure such an engine is ready only for a moment, which a waiter may miss.
+    #[track_caller]
+    pub fn launch(server: &RedisServer, flags: &[(&str, &str)], hooks: Hooks) -> RunningEngine {
         let stop = Stop::default();
         let engine = Engine::start(&config(&server.url(), flags), hooks, stop.clone())
             .unwrap_or_else(|fault| panic!("the engine does not start: {fault}"));
         let view = engine.view().clone();
-        let running = RunningEngine { engine: Some(engine), stop, view };
-        wait_until("the engine is ready", LONG, || running.view.metrics.health.unready().is_none());
-        running
+        RunningEngine { engine: Some(engine), stop, view }
     }
 
     pub fn count(&self, counter: Counter) -> u64 {
