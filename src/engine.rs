@@ -179,7 +179,7 @@ impl Engine {
     fn join_threads(&mut self) -> Option<Fault> {
         let mut cause = self.worker_fault.lock().take();
         for thread in self.threads.drain(..) {
-            if !thread.is_finished() {
+            if !thread.is_finished() && !thread.has_panicked() {
                 // In a system call without a limit, such as a name look-up.
                 thread.abandon();
             } else if let Err(fault) = thread.join() {

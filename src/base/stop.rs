@@ -4,6 +4,7 @@
 //! hand), and now (leave everything; what is not committed stays pending in Redis).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -79,12 +80,18 @@ impl Stop {
 
 /// Raises the signal when a thread unwinds, so that its neighbours leave instead of waiting.
 #[derive(Debug)]
-pub struct StopOnPanic(pub Stop);
+pub struct StopOnPanic {
+    /// What is raised.
+    pub stop: Stop,
+    /// The mark by which a panic is known before the thread has ended. Set first.
+    pub panicked: Arc<AtomicBool>,
+}
 
 impl Drop for StopOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.now();
+            self.panicked.store(true, Ordering::Release);
+            self.stop.now();
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use super::{Fault, Stop, stop::StopOnPanic};
@@ -91,6 +92,7 @@ impl fmt::Debug for Turn {
 pub struct Running {
     name: String,
     handle: Option<JoinHandle<Result<(), Fault>>>,
+    panicked: Arc<AtomicBool>,
 }
 
 impl Running {
@@ -111,6 +113,11 @@ impl Running {
     /// Whether the thread has ended.
     pub fn is_finished(&self) -> bool {
         self.handle.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Whether the thread has panicked, and has ended or is about to.
+    pub fn has_panicked(&self) -> bool {
+        self.panicked.load(Ordering::Acquire)
     }
 
     fn join_once(&mut self) -> Result<(), Fault> {
@@ -144,7 +151,8 @@ pub fn spawn(
     body: impl FnOnce() -> Result<(), Fault> + Send + 'static,
 ) -> Result<Running, Fault> {
     let name = name_of(identity.role, identity.index);
-    let guard = StopOnPanic(stop.clone());
+    let panicked = Arc::new(AtomicBool::new(false));
+    let guard = StopOnPanic { stop: stop.clone(), panicked: Arc::clone(&panicked) };
     #[allow(clippy::disallowed_methods)] // this is the door
     let handle = thread::Builder::new()
         .name(name.clone())
@@ -157,7 +165,7 @@ pub fn spawn(
             stop.now();
             Fault::io(format!("cannot start thread {name}"), source)
         })?;
-    Ok(Running { name, handle: Some(handle) })
+    Ok(Running { name, handle: Some(handle), panicked })
 }
 
 /// Keeps the calling thread on `core`, if one is named. A refusal is only worth a warning: the

@@ -109,6 +109,7 @@ fn peaks_with_raw_frames(image: &ImageData) -> [usize; 2] {
     // Looks as often as it can; the budget is an invariant, so no moment may break it.
     let looker = Looker::start(&engine);
     // First with a committer that stands still, until reading has stopped; then without.
+    wait_until("frames are in work", LONG, || engine.view.pool.usage().leased_bytes > BUDGET / 2);
     let mut before = 0;
     wait_until("reading has stopped", LONG, || {
         std::thread::sleep(WHILE);

@@ -4,7 +4,7 @@ use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
 use framepress::wire::{self, Scratch};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{RngSeed, TestRunner};
 
 use crate::support::{frame, picture, pixels};
 
@@ -170,8 +170,12 @@ fn the_changes_are_small_enough_to_get_past_the_first_check() {
 }
 
 proptest! {
+    // The same cases at each run: a search for new ones is the business of the fuzzers.
     #![proptest_config(ProptestConfig {
-        cases: 20_000, failure_persistence: None, ..ProptestConfig::default()
+        cases: 4_000,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
     })]
 
     #[test]

@@ -33,7 +33,8 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+            if path.is_dir() && !hidden {
                 collect(&path, into);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 into.push(path);

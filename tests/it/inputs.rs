@@ -92,7 +92,7 @@ fn check(case: &Case, id: &str, output: &Output, format: Format, began: f64) {
     assert!(processed <= unix_seconds(), "{name}");
     let between = (processed - received) * 1000.0;
     let told = f64::from(frame.processing_time_ms);
-    assert!(told > 0.0 && (told - between).abs() < 5.0, "{name}: {told} ms, {between} ms");
+    assert!(told > 0.0 && (told - between).abs() < 0.01, "{name}: {told} ms, {between} ms");
 
     let image = frame.original_image.as_ref().expect("a picture");
     let sample = &case.sample;

@@ -28,7 +28,7 @@ TIMESTAMP = 1700000000.25
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 # Mean absolute difference of the samples at quality 85.
 DIFFERENCE_MAX = 4.0
-PATIENCE = 30.0
+PATIENCE = 180.0
 
 passed = 0
 failures = []
@@ -150,7 +150,7 @@ def check_result(pb, form, sent, entry, began):
     ordered = began - 0.1 <= frame.received_timestamp <= frame.processed_timestamp <= now + 0.1
     check(f"{label}: times", ordered, f"{frame.received_timestamp} {frame.processed_timestamp}")
     between = 1000 * (frame.processed_timestamp - frame.received_timestamp)
-    close = 0 < frame.processing_time_ms and abs(frame.processing_time_ms - between) < 5
+    close = 0 < frame.processing_time_ms and abs(frame.processing_time_ms - between) < 0.01
     check(f"{label}: processing_time_ms", close, f"{frame.processing_time_ms}, {between}")
 
     same("size", (image.width, image.height), (WIDTH, HEIGHT))

@@ -11,7 +11,6 @@ use crate::base::threads::panic_message;
 use crate::base::{Reason, Reject, Stage};
 use crate::frame::{Finished, Labels, Receipt, Slot, Stored, Verdict};
 use crate::metrics::Timer;
-use crate::metrics::clock::unix_seconds;
 
 /// A frame at the gate.
 pub(super) struct Arrived {
@@ -97,7 +96,7 @@ fn complete(
         }
     }
     let processing = receipt.read_at().elapsed();
-    message.processed_timestamp = unix_seconds();
+    message.processed_timestamp = message.received_timestamp + processing.as_secs_f64();
     message.processing_time_ms = processing.as_secs_f32() * 1000.0;
     shared.recorder.record(Timer::Processing, processing);
 

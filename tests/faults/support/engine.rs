@@ -18,7 +18,7 @@ use super::{LONG, wait_until};
 
 /// Settings that suit tests of faults: short time-outs, and no limit on deliveries, for each
 /// fault may cost every entry one.
-const ORDINARY: [(&str, &str); 8] = [
+const ORDINARY: [(&str, &str); 9] = [
     ("redis_queue.block_time_ms", "100"),
     ("redis_queue.timeout", "1"),
     ("redis_queue.claim_idle_ms", "1000"),
@@ -27,6 +27,7 @@ const ORDINARY: [(&str, &str); 8] = [
     ("engine.workers", "2"),
     ("engine.pin", "off"),
     ("stats.addr", "null"),
+    ("engine.drain_timeout_ms", "30000"),
 ];
 
 fn with_ordinary<'a>(flags: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {

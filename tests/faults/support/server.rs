@@ -20,6 +20,7 @@ use framepress::wire::proto::ImageData;
 pub struct Server {
     child: Child,
     port: u16,
+    durable: bool,
     folder: TempDir,
     small: ImageData,
     added: usize,
@@ -33,15 +34,24 @@ pub struct Output {
 }
 
 impl Server {
-    /// A server that keeps every write on disk, and so survives [`Server::kill`].
+    /// A server that keeps nothing on disk.
     pub fn start() -> Server {
+        Server::with(false)
+    }
+
+    /// A server that keeps every write on disk, and so survives [`Server::kill`].
+    pub fn durable() -> Server {
+        Server::with(true)
+    }
+
+    fn with(durable: bool) -> Server {
         // Somebody else may take the port between our asking for it and the server's start.
         for _ in 0..10 {
             let folder = tempfile::Builder::new().prefix("framepress-fault-").tempdir().unwrap();
             let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-            let child = spawn(port, &folder);
+            let child = spawn(port, durable, &folder);
             let small = picture(Format::Jpeg, 64, 48);
-            let mut server = Server { child, port, folder, small, added: 0 };
+            let mut server = Server { child, port, durable, folder, small, added: 0 };
             if server.comes_up() {
                 return server;
             }
@@ -65,7 +75,8 @@ impl Server {
 
     /// Starts it again, on the same port and with the same folder.
     pub fn restart(&mut self) {
-        self.child = spawn(self.port, &self.folder);
+        assert!(self.durable, "a server that kept nothing has nothing to come back with");
+        self.child = spawn(self.port, self.durable, &self.folder);
         assert!(self.comes_up(), "redis-server starts again on its port");
     }
 
@@ -80,9 +91,13 @@ impl Server {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return false;
             }
-            let answer = self.try_connect().and_then(|mut c| cmd("PING").query::<String>(&mut c));
-            if answer.is_ok() {
-                return true;
+            if let Ok(mut connection) = self.try_connect() {
+                // While it loads its data it answers with an error; and who answers on this port
+                // may be somebody else's server that took it first.
+                let loaded = cmd("PING").query::<String>(&mut connection);
+                if loaded.is_ok() && process_id(&mut connection) == Some(self.child.id()) {
+                    return true;
+                }
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -91,8 +106,8 @@ impl Server {
 
     fn try_connect(&self) -> redis::RedisResult<Connection> {
         let client = redis::Client::open(self.url())?;
-        let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
-        connection.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let connection = client.get_connection_with_timeout(LONG)?;
+        connection.set_read_timeout(Some(LONG))?;
         Ok(connection)
     }
 
@@ -145,6 +160,11 @@ impl Server {
             Some(Output { entry, source_id, frame_id: frame.frame_id })
         };
         self.range(OUTPUT).into_iter().filter_map(of).collect()
+    }
+
+    /// How many frames were added.
+    pub fn added(&self) -> usize {
+        self.added
     }
 
     /// The id of the last frame added.
@@ -227,6 +247,10 @@ impl Server {
     /// any more has one.
     #[track_caller]
     pub fn assert_nothing_acknowledged_without_result(&self) {
+        // What an engine has sent is carried out even after its end.
+        wait_until("the engine's connections are closed", LONG, || {
+            !self.ask::<String>(cmd("CLIENT").arg("LIST")).contains("name=framepress")
+        });
         let mut results = BTreeSet::new();
         for output in self.outputs() {
             assert!(results.insert(output.source_id.clone()), "{} twice", output.source_id);
@@ -266,10 +290,18 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, folder: &TempDir) -> Child {
+/// The process of the server at the other end.
+fn process_id(connection: &mut Connection) -> Option<u32> {
+    let info: redis::InfoDict = cmd("INFO").arg("server").query(connection).ok()?;
+    info.get("process_id")
+}
+
+fn spawn(port: u16, durable: bool, folder: &TempDir) -> Child {
+    let durability: &[&str] =
+        if durable { &["--appendonly", "yes", "--appendfsync", "always"] } else { &[] };
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
-        .args(["--appendonly", "yes", "--appendfsync", "always"])
+        .args(durability)
         .args(["--daemonize", "no", "--loglevel", "warning", "--dir"])
         .arg(folder.path())
         .stdin(Stdio::null())

@@ -22,9 +22,9 @@ fn a_restart_finds_what_the_engine_was_given_before() {
     // The name of the first reader of the consumer "engine".
     server.read_as("engine-0", 5);
     assert_eq!(server.pending(), 5);
-    let engine = RunningEngine::start(&server, &[]);
-    // The claim time is half a minute: nobody but the owner can have taken them sooner.
-    wait_until("12 results", Duration::from_secs(15), || server.outputs().len() == 12);
+    let engine = RunningEngine::start(&server, &[("redis_queue.claim_idle_ms", "600000")]);
+    // The claim time is ten minutes: nobody but the owner can have taken them sooner.
+    server.wait_for_outputs(12);
     server.wait_until_done();
     server.assert_every_entry_once();
     assert_eq!(engine.count(Counter::Recovered), 5);

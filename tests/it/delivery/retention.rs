@@ -1,7 +1,11 @@
 //! What becomes of input entries afterwards, and of the output stream when it is long.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use framepress::base::threads::{Role, Turn};
+use framepress::engine::Hooks;
 use framepress::metrics::Counter;
 use redis::cmd;
 
@@ -41,11 +45,23 @@ fn acknowledged_entries_are_deleted_if_so_configured() {
 fn what_every_group_has_acknowledged_is_trimmed() {
     let server = RedisServer::with(&SMALL_NODES);
     server.create_group("archive");
-    let engine = RunningEngine::start(&server, &[("redis_queue.retention", "trim_acked")]);
+    let looks = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&looks);
+    let turn = Turn::new(move |role| {
+        count.fetch_add(u64::from(role == Role::Watch), Ordering::SeqCst);
+    });
+    let hooks = Hooks { turn, ..Hooks::default() };
+    let flags = [("redis_queue.retention", "trim_acked")];
+    let engine = RunningEngine::with_hooks(&server, &flags, hooks);
+    // The one under way may have begun before what it is to see.
+    let has_looked_again = || {
+        let before = looks.load(Ordering::SeqCst);
+        wait_until("another look", LONG, || looks.load(Ordering::SeqCst) >= before + 2);
+    };
     server.add_frames("cam", 100);
     server.wait_for_outputs(100);
     server.wait_until_done();
-    std::thread::sleep(Duration::from_millis(2500)); // two looks of the watcher
+    has_looked_again();
     assert_eq!(server.len(INPUT), 100, "the other group has read nothing yet");
 
     let mut read = cmd("XREADGROUP");
@@ -54,7 +70,7 @@ fn what_every_group_has_acknowledged_is_trimmed() {
     let ids: Vec<String> = server.range(INPUT).into_iter().map(|(id, _)| id).collect();
     let _: i64 = server.ask(cmd("XACK").arg(INPUT).arg("archive").arg(&ids[..30]));
     wait_until("the first thirty are gone", LONG, || server.len(INPUT) <= 70);
-    std::thread::sleep(Duration::from_millis(1500));
+    has_looked_again();
     let left = server.range(INPUT);
     assert_eq!(left.len(), 70, "thirty to sixty are pending in the other group");
     assert_eq!(left[0].0, ids[30]);
@@ -138,14 +154,19 @@ fn frames_that_are_too_old_are_shed_and_counted() {
 #[test]
 fn frames_that_grow_old_in_work_are_shed_before_they_are_encoded() {
     let server = RedisServer::start();
-    let flags = [("redis_queue.max_frame_age_ms", "1500")];
-    let engine = RunningEngine::probed(&server, &flags, |frame_id| {
-        if frame_id == "cam-0" {
-            std::thread::sleep(Duration::from_millis(1700));
-        }
+    let flags = [("redis_queue.max_frame_age_ms", "2000")];
+    let engine = RunningEngine::probed(&server, &flags, |_| {
+        std::thread::sleep(Duration::from_secs(5));
     });
-    server.add_frames("cam", 1);
-    wait_until("the frame is shed", LONG, || engine.count(Counter::ShedAtEncode) == 1);
+    // On a machine that stands still for two seconds a frame is too old when it is read.
+    let mut added = 0;
+    wait_until("a frame is shed just before it is encoded", LONG, || {
+        if engine.account().shed == added && engine.count(Counter::ShedAtEncode) == 0 {
+            server.add_frames("cam", 1);
+            added += 1;
+        }
+        engine.count(Counter::ShedAtEncode) > 0
+    });
     server.wait_until_done();
-    assert_eq!((server.len(OUTPUT), engine.stop().shed), (0, 1));
+    assert_eq!((server.len(OUTPUT), engine.stop().shed), (0, added));
 }

@@ -8,13 +8,14 @@ use framepress::metrics::{Conservation, Counter};
 use super::{LONG, RedisServer, wait_until};
 
 /// Settings that suit tests; `flags` win.
-const ORDINARY: [(&str, &str); 6] = [
+const ORDINARY: [(&str, &str); 7] = [
     ("redis_queue.block_time_ms", "100"),
     ("redis_queue.timeout", "5"),
     ("redis_queue.consumer_name", "engine"),
     ("engine.workers", "2"),
     ("engine.pin", "off"),
     ("stats.addr", "null"),
+    ("engine.drain_timeout_ms", "30000"),
 ];
 
 /// The configuration for a server, with `flags` by dotted key.
@@ -54,8 +55,9 @@ impl RunningEngine {
         RunningEngine::with_hooks(server, flags, hooks)
     }
 
+    /// An engine with `hooks`, ready.
     #[track_caller]
-    fn with_hooks(server: &RedisServer, flags: &[(&str, &str)], hooks: Hooks) -> RunningEngine {
+    pub fn with_hooks(server: &RedisServer, flags: &[(&str, &str)], hooks: Hooks) -> RunningEngine {
         let running = RunningEngine::launch(server, flags, hooks);
         wait_until("the engine is ready", LONG, || running.view.metrics.health.unready().is_none());
         running

@@ -12,7 +12,7 @@ pub use frames::{
     rgb_array,
 };
 pub use process::FramepressProcess;
-pub use redis::{RedisServer, free_port};
+pub use redis::RedisServer;
 pub use results::{DeadLetter, Output};
 
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use framepress::metrics::clock::Tick;
 
 /// What nothing in a healthy test takes; generous, for machines that do other things as well.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(180);
 
 /// The streams and the group of every test.
 pub const INPUT: &str = "camera_frames";

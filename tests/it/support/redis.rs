@@ -62,8 +62,8 @@ impl RedisServer {
 
     pub fn try_connect(&self) -> redis::RedisResult<Connection> {
         let client = redis::Client::open(self.url())?;
-        let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
-        connection.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let connection = client.get_connection_with_timeout(LONG)?;
+        connection.set_read_timeout(Some(LONG))?;
         Ok(connection)
     }
 
@@ -85,9 +85,13 @@ impl RedisServer {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return false;
             }
-            let answer = self.try_connect().and_then(|mut c| cmd("PING").query::<String>(&mut c));
-            if answer.is_ok() {
-                return true;
+            if let Ok(mut connection) = self.try_connect() {
+                // While it loads its data it answers with an error; and who answers on this port
+                // may be somebody else's server that took it first.
+                let loaded = cmd("PING").query::<String>(&mut connection);
+                if loaded.is_ok() && process_id(&mut connection) == Some(self.child.id()) {
+                    return true;
+                }
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -185,7 +189,9 @@ impl RedisServer {
             let ours = groups.groups.into_iter().find(|group| group.name == GROUP);
             ours.is_some_and(|group| {
                 let last = self.last_id(INPUT);
-                group.pending == 0 && (last.is_none() || Some(group.last_delivered_id) >= last)
+                let delivered =
+                    last.is_none_or(|last| parts(&group.last_delivered_id) >= parts(&last));
+                group.pending == 0 && delivered
             })
         };
         wait_until("every entry read and acknowledged", LONG, done);
@@ -217,10 +223,43 @@ impl RedisServer {
     }
 }
 
+/// What holds however an engine has ended.
+impl RedisServer {
+    /// No entry has two results, and each that was delivered either is pending or has one.
+    #[track_caller]
+    pub fn assert_nothing_acknowledged_without_result(&self) {
+        // What an engine has sent is carried out even after its end.
+        wait_until("the engine's connections are closed", LONG, || {
+            !self.ask::<String>(cmd("CLIENT").arg("LIST")).contains("name=framepress")
+        });
+        let results: Vec<String> = self.outputs().iter().map(Output::source_id).collect();
+        let unique: BTreeSet<&String> = results.iter().collect();
+        assert_eq!(unique.len(), results.len(), "a result stored twice");
+        let mut command = cmd("XPENDING");
+        command.arg(INPUT).arg(GROUP).arg("-").arg("+").arg(100_000);
+        let rows: Vec<(String, String, u64, u64)> = self.ask(&command);
+        let pending: BTreeSet<String> = rows.into_iter().map(|row| row.0).collect();
+        let groups: redis::streams::StreamInfoGroupsReply =
+            self.ask(cmd("XINFO").arg("GROUPS").arg(INPUT));
+        let ours = groups.groups.into_iter().find(|group| group.name == GROUP);
+        let last = ours.map_or((0, 0), |group| parts(&group.last_delivered_id));
+        for (id, _) in self.range(INPUT) {
+            let open = parts(&id) > last || pending.contains(&id);
+            assert!(open != unique.contains(&id), "{id}: open {open}, with or without result");
+        }
+    }
+}
+
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The process of the server at the other end.
+fn process_id(connection: &mut Connection) -> Option<u32> {
+    let info: redis::InfoDict = cmd("INFO").arg("server").query(connection).ok()?;
+    info.get("process_id")
 }
 
 /// Adds one entry to the input stream.
@@ -231,6 +270,12 @@ fn add(connection: &mut Connection, fields: &Fields) -> String {
         command.arg(name).arg(&value[..]);
     }
     command.query(connection).expect("the server of this test takes entries")
+}
+
+/// An entry id as a pair that can be compared.
+fn parts(id: &str) -> (u64, u64) {
+    let (millis, sequence) = id.split_once('-').unwrap();
+    (millis.parse().unwrap(), sequence.parse().unwrap())
 }
 
 /// A loopback port that nobody listens on at this moment.
