@@ -10,8 +10,8 @@ use crate::analysis::{self, Background};
 use crate::base::threads::panic_message;
 use crate::base::{Reason, Reject, Stage};
 use crate::frame::{Finished, Labels, Receipt, Slot, Stored, Verdict};
-use crate::metrics::Timer;
 use crate::metrics::clock::unix_seconds;
+use crate::metrics::{Gauge, Timer};
 
 /// A frame at the gate.
 pub(super) struct Arrived {
@@ -120,5 +120,7 @@ fn hand_on(shared: &Shared, finished: Outgoing, camera: u64) {
     let index = usize::try_from(camera % lanes.max(1)).unwrap_or(0);
     // A lane has room for every slot; if its committer is gone, the engine is ending and the
     // receipt says so itself.
-    let _ = shared.lanes[index].try_send(finished);
+    if shared.lanes[index].try_send(finished).is_ok() {
+        shared.metrics.raise(Gauge::CommitLanes);
+    }
 }
