@@ -114,6 +114,15 @@ impl Distribution {
         counts
     }
 
+    /// What has been recorded since `earlier`, which was taken of the same timer.
+    #[must_use]
+    pub fn since(&self, earlier: &Distribution) -> Distribution {
+        let mut merged = self.merged.clone();
+        // Counts only grow and bounds are the same, so subtracting cannot fail.
+        let _ = merged.subtract(&earlier.merged);
+        Distribution { merged }
+    }
+
     /// How many were recorded.
     pub fn count(&self) -> u64 {
         self.merged.len()

@@ -98,7 +98,8 @@ series! {
 
     Cameras = Gauge "cameras" "Cameras with state kept.",
     CamerasEvicted = Counter "cameras_evicted_total" "Camera states dropped to make room for others.",
-    CameraFrames = Counter "camera_frames_total" "Frames by camera and outcome; cameras beyond the cap count as other.",
+    CameraFrames = Counter "camera_frames_total" "Frames by camera and outcome, of the first 50 cameras.",
+    OtherCameraFrames = Counter "other_camera_frames_total" "Frames by outcome of all cameras that have no series of their own.",
     CameraLastFrame = Gauge "camera_last_frame_timestamp_seconds" "When the last result of a camera was ready, in seconds since the Unix epoch.",
     CameraQuality = Gauge "camera_quality_ratio" "Quality score of a camera's last frame.",
     CameraDensity = Gauge "camera_vehicle_density_ratio" "Vehicle density of a camera's last frame.",

@@ -1,18 +1,21 @@
 //! Housekeeping beside the stages: how the queues stand, and trimming what everybody has done
 //! with. Nothing here is on a frame's way.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+pub use super::recent::{History, Point, Rates, Recent};
+
+use super::recent::Looks;
 use super::retry::Attempts;
 use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop};
 use crate::frame::{EntryId, Journal};
 use crate::metrics::clock::{Tick, unix_seconds};
-use crate::metrics::{Conservation, Counter, Metrics};
+use crate::metrics::{Counter, Metrics};
 use crate::redis::{Address, Control, DeadLetterNote, GroupState};
 
 /// How often queues are looked at.
@@ -26,9 +29,6 @@ const DEAD_LETTERS_SHOWN: usize = 20;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Looks over which rates are taken.
-const RATE_LOOKS: usize = 10;
 
 /// What the watcher needs to know.
 #[derive(Clone, Debug)]
@@ -97,19 +97,10 @@ pub struct Queues {
     pub dead_letter: QueueState,
     /// Of the last ten seconds.
     pub rates: Rates,
+    /// Of the last ten seconds.
+    pub recent: Recent,
     /// Of the server.
     pub server_memory: ServerMemory,
-}
-
-/// Frames per second over the last ten seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rates {
-    /// Entries read.
-    pub read: f64,
-    /// Results stored.
-    pub out: f64,
-    /// Dead letters stored.
-    pub dead_lettered: f64,
 }
 
 /// Length and last entry of each shard's dead-letter stream, and when that was.
@@ -121,36 +112,37 @@ pub struct Watcher {
     settings: WatchSettings,
     queues: Arc<Mutex<Queues>>,
     dead_letters: Arc<Mutex<DeadLetters>>,
+    history: Arc<Mutex<History>>,
     /// How the dead-letter streams were at the last look.
     dead_letters_seen: Option<Seen>,
     metrics: Arc<Metrics>,
     /// The journal of each shard.
     journals: Vec<Arc<Journal>>,
     stop: Stop,
-    /// The account at the last looks, the oldest first.
-    past: VecDeque<(Tick, Conservation)>,
+    looks: Looks,
 }
 
 impl Watcher {
-    /// A watcher that keeps `queues` and `dead_letters` up to date.
+    /// A watcher that keeps `queues`, `dead_letters` and `history` up to date.
     pub fn new(
         settings: WatchSettings,
         queues: Arc<Mutex<Queues>>,
         dead_letters: Arc<Mutex<DeadLetters>>,
+        history: Arc<Mutex<History>>,
         metrics: Arc<Metrics>,
         journals: Vec<Arc<Journal>>,
         stop: Stop,
     ) -> Watcher {
-        let past = VecDeque::with_capacity(RATE_LOOKS + 1);
         Watcher {
             settings,
             queues,
             dead_letters,
+            history,
             dead_letters_seen: None,
             metrics,
             journals,
             stop,
-            past,
+            looks: Looks::default(),
         }
     }
 
@@ -164,11 +156,11 @@ impl Watcher {
         let mut attempts = Attempts::new("watching the queues");
         loop {
             self.settings.turn.begins(Role::Watch);
-            let rates = self.rates();
+            let (rates, recent) = self.looks.look(&self.metrics);
             match self.renew(&mut control).and_then(|()| self.look(&mut control)) {
                 Ok(queues) => {
                     attempts.succeeded();
-                    *self.queues.lock() = Queues { rates, ..queues };
+                    *self.queues.lock() = Queues { rates, recent, ..queues };
                     if let Err(fault) = self.look_at_dead_letters(&mut control) {
                         // Only a page is poorer for it, as where scripts of ours are not allowed.
                         tracing::debug!("cannot look at the dead letters: {fault}");
@@ -176,33 +168,15 @@ impl Watcher {
                 }
                 Err(fault) => {
                     attempts.failed(&fault);
-                    self.queues.lock().rates = rates;
+                    let mut queues = self.queues.lock();
+                    (queues.rates, queues.recent) = (rates, recent);
                 }
             }
+            let input = self.queues.lock().input;
+            self.history.lock().add(&rates, &recent, input.lag.unwrap_or(input.depth));
             if self.stop.sleep(PERIOD) {
                 return Ok(());
             }
-        }
-    }
-
-    fn rates(&mut self) -> Rates {
-        self.past.push_back((Tick::now(), self.metrics.ledger.read()));
-        if self.past.len() > RATE_LOOKS + 1 {
-            self.past.pop_front();
-        }
-        let (Some((first, before)), Some((last, now))) = (self.past.front(), self.past.back())
-        else {
-            return Rates::default();
-        };
-        let seconds = last.since(*first).as_secs_f64();
-        #[allow(clippy::cast_precision_loss)] // frames of ten seconds
-        let rate = |now: u64, before: u64| {
-            if seconds > 0.0 { (now - before) as f64 / seconds } else { 0.0 }
-        };
-        Rates {
-            read: rate(now.read, before.read),
-            out: rate(now.out, before.out),
-            dead_lettered: rate(now.dead_lettered, before.dead_lettered),
         }
     }
 
