@@ -12,6 +12,14 @@ pub fn metrics_json(view: &View) -> Value {
     let metrics = &*view.metrics;
     let account = metrics.ledger.read();
     let queues = *view.queues.lock();
+    let mut output = queue_json(
+        &queues.output,
+        Some(view.plan.queue_length_max),
+        &Conservation::default(),
+        account.out,
+        queues.rates.out,
+    );
+    output["blocks_when_full"] = (view.plan.commit.output_full_at > 0).into();
     let cameras = view.cameras.statuses();
     let unready = unready(view);
     let active = cameras.iter().filter(|camera| camera.status == "active").count();
@@ -49,10 +57,11 @@ pub fn metrics_json(view: &View) -> Value {
             "compression_enabled": view.plan.compression,
         },
         "queue_metrics": {
-            "input": queue_json(&queues.input, &account, account.out, queues.rates.read),
-            "output": queue_json(&queues.output, &Conservation::default(), account.out, queues.rates.out),
+            "input": queue_json(&queues.input, None, &account, account.out, queues.rates.read),
+            "output": output,
             "dead_letter": queue_json(
                 &queues.dead_letter,
+                Some(view.plan.commit.plan.dead_letter_length_max),
                 &Conservation::default(),
                 account.dead_lettered,
                 queues.rates.dead_lettered,
@@ -161,9 +170,17 @@ fn recent_json(recent: &Recent) -> Value {
     })
 }
 
-fn queue_json(state: &QueueState, account: &Conservation, completed: u64, rate: f64) -> Value {
+/// `limit` is the most entries of one shard's stream.
+fn queue_json(
+    state: &QueueState,
+    limit: Option<u64>,
+    account: &Conservation,
+    completed: u64,
+    rate: f64,
+) -> Value {
     json!({
         "depth": state.depth,
+        "limit": limit,
         "pending_count": state.pending,
         "processing_count": account.in_flight,
         "completed_count": completed,

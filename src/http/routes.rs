@@ -153,6 +153,10 @@ impl Routes {
     fn picture(&self, request: &Request, id: &str) -> Answer {
         match self.view.cameras.photo(id) {
             None => Answer::error(404, "no such camera has been seen"),
+            // For a page that asks again anyway, it is no error.
+            Some(None) if request.url().ends_with("?missing=204") => {
+                Answer::new(204, JSON, Bytes::new())
+            }
             Some(None) => Answer::error(
                 404,
                 "no picture yet: it is kept from the camera's next frame on, while somebody asks",
