@@ -50,8 +50,9 @@ impl Gate {
         while !end.is_draining() {
             let buffered: usize = visits.iter().map(Visit::buffered).sum();
             let room = BUFFERED_BYTES_MAX.saturating_sub(buffered).max(ROOM_MIN);
-            let (has_guests, ready) =
-                self.wait(&visits, room).map_err(|errno| Fault::io("stats server", errno.into()))?;
+            let (has_guests, ready) = self
+                .wait(&visits, room)
+                .map_err(|errno| Fault::io("stats server", errno.into()))?;
             let now = Tick::now();
             let mut ready = ready.into_iter();
             visits.retain_mut(|visit| {

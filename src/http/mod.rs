@@ -125,7 +125,8 @@ fn private_socket() -> Result<(TempDir, UnixListener), Fault> {
         Ok((folder, listener))
     };
     // Where the file system is read-only, or its path too long for a socket, memory will do.
-    make(&std::env::temp_dir()).or_else(|error| make(Path::new("/dev/shm")).map_err(|_| error))
+    make(&std::env::temp_dir())
+        .or_else(|error| make(Path::new("/dev/shm")).map_err(|_| error))
         .map_err(failed)
 }
 

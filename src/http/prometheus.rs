@@ -22,8 +22,8 @@ pub(super) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 /// Upper bounds of the latency buckets, in seconds: close together around what frames take, and
 /// with one at the limit that matters, 100 ms.
 const BUCKETS: [f64; 18] = [
-    0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5,
-    1.0, 5.0, 30.0,
+    0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25,
+    0.5, 1.0, 5.0, 30.0,
 ];
 
 const CAMERA_OUTCOMES: [&str; 3] = ["processed", "rejected", "dropped"];

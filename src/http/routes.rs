@@ -108,7 +108,10 @@ impl Routes {
                 return Answer::page("text/css; charset=utf-8", include_str!("page/page.css"));
             }
             ["assets", "page.js"] => {
-                return Answer::page("text/javascript; charset=utf-8", include_str!("page/page.js"));
+                return Answer::page(
+                    "text/javascript; charset=utf-8",
+                    include_str!("page/page.js"),
+                );
             }
             _ => {}
         }

@@ -189,8 +189,9 @@ impl Visit {
         self.deadline = Tick::now().after(LINGER_LIMIT);
         self.inner = None;
         self.head = Vec::new();
-        self.answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            .into_bytes();
+        self.answer =
+            format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .into_bytes();
         self.sent = 0;
     }
 
@@ -288,7 +289,8 @@ mod tests {
 
     #[test]
     fn a_request_goes_on_without_its_body_and_as_the_last_one() {
-        let head = b"POST /x HTTP/1.1\r\nHost: a:1\r\nCONTENT-LENGTH: 9\r\nConnection: keep-alive\r\n\r\n";
+        let head =
+            b"POST /x HTTP/1.1\r\nHost: a:1\r\nCONTENT-LENGTH: 9\r\nConnection: keep-alive\r\n\r\n";
         let expected = b"POST /x HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n";
         assert_eq!(without_body(head), expected);
     }

@@ -75,7 +75,10 @@ impl Control {
 
 fn note(values: &[Vec<u8>]) -> DeadLetterNote {
     let text = |index: usize| {
-        values.get(index).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+        values
+            .get(index)
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+            .unwrap_or_default()
     };
     DeadLetterNote {
         id: text(0),

@@ -43,6 +43,7 @@ const FORMATS = {
   seconds: duration,
   rate: (value) => digits(value, value < 100 ? 1 : 0),
   ms: (value) => digits(value, value < 10 ? 2 : value < 100 ? 1 : 0),
+  measured: (value) => (value > 0 ? FORMATS.ms(value) : '–'),
   percent: (value) => digits(value * 100, value < 0.1 ? 1 : 0),
 };
 
@@ -196,6 +197,7 @@ function showStages(means) {
   }
   STAGES.forEach((stage, index) => {
     const share = total > 0 ? means[stage] / total : 0;
+    bar.children[index].hidden = share === 0;
     bar.children[index].style.flex = `${share} 1 0`;
     const text = total > 0 ? `${FORMATS.ms(means[stage])} ms` : '–';
     say(list.children[index].lastChild, text);
@@ -220,9 +222,13 @@ function showQueues(queues) {
       row.firstElementChild,
       cell('Entries', 'n', whole(queue.depth)),
       cell('Of the limit', 'broad', ...of),
-      cell('Not yet read', 'n', own && queue.lag != null ? whole(queue.lag) : '–'),
-      cell('Pending', 'n', own ? whole(queue.pending_count) : '–'),
-      cell('Consumers', 'n', own ? whole(queue.consumer_count) : '–'),
+      ...(own
+        ? [
+          cell('Not yet read', 'n', queue.lag == null ? '–' : whole(queue.lag)),
+          cell('Pending', 'n', whole(queue.pending_count)),
+          cell('Consumers', 'n', whole(queue.consumer_count)),
+        ]
+        : [1, 2, 3].map(() => cell('', 'n blank', '–'))),
       cell('Memory', 'n', bytes(queue.memory_usage_bytes)),
     );
   }
@@ -348,8 +354,8 @@ function rowOf(id) {
     frames: cell('Frames', 'n'),
     refused: cell('Refused', 'n'),
     dropped: cell('Dropped', 'n'),
-    quality: cell('Quality', 'broad'),
-    traffic: cell('', 'broad'),
+    quality: cell('Quality', 'broad late'),
+    traffic: cell('', 'broad late'),
     took: cell('Took', 'n'),
   };
   const name = make('th', '', id || '(no name)');

@@ -46,6 +46,18 @@ fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived
             Verdict::DeadLetter(Reject::new(Reason::Panic, Stage::Analyse, detail))
         })
     });
+    if let Verdict::DeadLetter(reject) = &verdict {
+        let trace = slot.traceparent.as_str();
+        tracing::warn!(
+            camera = camera.id.as_str(),
+            entry = %receipt.id(),
+            stage = reject.stage.name(),
+            reason = reject.reason.code(),
+            traceparent = (!trace.is_empty()).then_some(trace),
+            "frame refused: {}",
+            reject.detail
+        );
+    }
     camera.note(match &verdict {
         Verdict::Store(_) => {
             let message = &slot.composer.message;
