@@ -5,8 +5,8 @@
 //! threads that work on frames.
 
 mod api;
+mod exposition;
 mod gate;
-mod prometheus;
 mod routes;
 mod visit;
 

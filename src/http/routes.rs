@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tiny_http::{Header, Method, Request, Response};
 
-use super::{api, prometheus};
+use super::{api, exposition};
 use crate::config::Secret;
 use crate::engine::View;
 
@@ -120,8 +120,8 @@ impl Routes {
                 .with("WWW-Authenticate", "Bearer realm=\"framepress\"");
         }
         match segments[..] {
-            ["metrics"] => match prometheus::text(&self.view) {
-                Ok(text) => Answer::new(200, prometheus::CONTENT_TYPE, text),
+            ["metrics"] => match exposition::text(&self.view) {
+                Ok(text) => Answer::new(200, exposition::CONTENT_TYPE, text),
                 Err(error) => Answer::error(500, &error.to_string()),
             },
             ["api", "v1", "system", "metrics"] => Answer::json(&api::metrics_json(&self.view)),

@@ -55,6 +55,8 @@ pub(super) struct Visit {
     head: Vec<u8>,
     /// To the server behind the gate, until it has said everything.
     inner: Option<UnixStream>,
+    /// Whether it has said anything.
+    heard: bool,
     /// The answer so far, of which `sent` bytes are with the client.
     answer: Vec<u8>,
     sent: usize,
@@ -78,6 +80,7 @@ impl Visit {
             deadline: Tick::now().after(HEAD_LIMIT),
             head: Vec::new(),
             inner: None,
+            heard: false,
             answer: Vec::new(),
             sent: 0,
             lingered: 0,
@@ -147,13 +150,14 @@ impl Visit {
             // The end of the head may lie across two chunks.
             let searched = self.head.len().saturating_sub(3);
             self.head.extend_from_slice(&chunk[..count]);
-            if let Some(end) = memchr::memmem::find(&self.head[searched..], b"\r\n\r\n") {
-                self.head.truncate(searched + end + 4);
-                self.ask(server);
-                return Ok(Next::Wait);
-            }
+            let end = memchr::memmem::find(&self.head[searched..], b"\r\n\r\n");
+            self.head.truncate(end.map_or(self.head.len(), |end| searched + end + 4));
             if self.head.len() > HEAD_BYTES_MAX {
                 self.refuse("431 Request Header Fields Too Large");
+                return Ok(Next::Wait);
+            }
+            if end.is_some() {
+                self.ask(server);
                 return Ok(Next::Wait);
             }
         }
@@ -223,9 +227,8 @@ impl Visit {
             match inner.read(&mut chunk) {
                 Ok(0) => self.inner = None,
                 Ok(count) => {
-                    let is_first = self.answer.is_empty() && self.sent == 0;
                     self.answer.extend_from_slice(&chunk[..count]);
-                    if is_first {
+                    if !std::mem::replace(&mut self.heard, true) {
                         say_close(&mut self.answer);
                     }
                     continue;
@@ -234,7 +237,7 @@ impl Visit {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => self.inner = None,
             }
-            if self.answer.is_empty() && self.sent == 0 {
+            if !self.heard {
                 self.refuse("400 Bad Request");
             }
         }

@@ -93,7 +93,8 @@ impl Snapshot {
     /// Forgets the picture when nobody has asked for a while: for cameras that have gone quiet.
     pub(super) fn forget_if_unwatched(&self) {
         let asked = self.asked_ms.load(Ordering::Relaxed);
-        if unix_millis().saturating_sub(asked) > INTEREST_MS {
+        if asked != 0 && unix_millis().saturating_sub(asked) > INTEREST_MS {
+            self.asked_ms.store(0, Ordering::Relaxed);
             self.put(None);
         }
     }
@@ -154,7 +155,12 @@ mod tests {
         snapshot.asked_ms.store(unix_millis() - INTEREST_MS - 1, Ordering::Relaxed);
         assert!(!snapshot.is_due());
         assert_eq!(kept.load(Ordering::Relaxed), 0);
+
+        snapshot.ask();
         snapshot.keep(&[1]);
+        snapshot.forget_if_unwatched();
+        assert_eq!(kept.load(Ordering::Relaxed), 1, "somebody has asked just now");
+        snapshot.asked_ms.store(unix_millis() - INTEREST_MS - 1, Ordering::Relaxed);
         snapshot.forget_if_unwatched();
         assert_eq!(kept.load(Ordering::Relaxed), 0);
     }

@@ -7,8 +7,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric};
 use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{Result, TextEncoder};
 
-use crate::base::Stage;
-use crate::base::limits;
+use crate::base::{Stage, limits};
 use crate::engine::View;
 use crate::metrics::clock::unix_seconds;
 use crate::metrics::{Counter as Count, Distribution, Gauge as Level, Kind, Series, Timer};
@@ -228,6 +227,8 @@ fn queues(view: &View, page: &mut Page) {
         page.count(Series::QueueLimit, &labels, limit * shards);
         page.count(Series::QueueBytes, &labels, state.memory_bytes);
     }
+    let blocks = limits.commit.output_full_at > 0;
+    page.count(Series::OutputBlocks, &[], blocks.into());
     if let Some(lag) = queues.input.lag {
         page.count(Series::Lag, &[], lag);
     }
