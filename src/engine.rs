@@ -23,7 +23,7 @@ use crate::stage::commit::Committer;
 use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
 use crate::stage::read::Reader;
 use crate::stage::regroup::{Regroup, Shard};
-use crate::stage::watch::{Queues, Watcher};
+use crate::stage::watch::{DeadLetters, History, Queues, Watcher};
 
 pub use plan::{Plan, camera_settings, input_streams};
 
@@ -59,6 +59,10 @@ pub struct View {
     pub cameras: Arc<Cameras>,
     /// How the queues stand.
     pub queues: Arc<Mutex<Queues>>,
+    /// The latest dead letters.
+    pub dead_letters: Arc<Mutex<DeadLetters>>,
+    /// The last minutes.
+    pub history: Arc<Mutex<History>>,
     /// Buffers.
     pub pool: Pool,
     /// The server.
@@ -99,6 +103,8 @@ impl Engine {
             metrics: Arc::clone(&metrics),
             cameras,
             queues,
+            dead_letters: Arc::default(),
+            history: Arc::default(),
             pool: Pool::new(plan.inflight_bytes_max),
             address,
             plan: Arc::clone(&plan),
@@ -367,6 +373,8 @@ fn start_threads(
     let watcher = Watcher::new(
         plan.watch.clone(),
         Arc::clone(&view.queues),
+        Arc::clone(&view.dead_letters),
+        Arc::clone(&view.history),
         Arc::clone(metrics),
         journals,
         stop.clone(),

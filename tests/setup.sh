@@ -5,6 +5,8 @@ set -eu
 
 present() {
     case "$1" in
+        prometheus) command -v promtool ;;
+        chromium-driver) command -v chromedriver ;;
         python3-venv) python3 -c 'import ensurepip, venv' ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1
@@ -46,3 +48,8 @@ if ! $as_root apt-get install -qq --no-install-recommends $missing >/dev/null 2>
     $as_root apt-get update -qq
     $as_root apt-get install -qq --no-install-recommends $missing >/dev/null
 fi
+
+# Only its promtool is wanted; nothing is to listen that was not listening before.
+case "$missing" in
+    *prometheus*) $as_root systemctl disable --quiet --now prometheus 2>/dev/null || true ;;
+esac

@@ -183,6 +183,15 @@ pub fn pin_current(core: Option<usize>) {
     let _ = core;
 }
 
+/// Lets the calling thread, and those it starts from now on, step back behind all others: for work
+/// that frames must not wait for. Where the system refuses, nothing is lost but that.
+pub fn step_back() {
+    #[cfg(target_os = "linux")] // elsewhere it would be the whole process
+    if let Err(errno) = rustix::process::setpriority_process(None, 10) {
+        tracing::debug!("cannot lower the priority of a thread: {errno}");
+    }
+}
+
 /// The cores this process may run on, by their numbers.
 pub fn allowed_cores() -> Vec<usize> {
     #[cfg(target_os = "linux")]

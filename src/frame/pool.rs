@@ -10,10 +10,12 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::base::{Stop, limits};
+use crate::metrics::clock::Tick;
 
 /// Smallest buffer: side fields and labels of a frame.
 const SMALLEST: usize = 1 << 10;
@@ -39,6 +41,7 @@ struct Free {
     leased_count: usize,
     /// Of those, buffers above [`SMALL`].
     leased_large: usize,
+    blocked: Duration,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub struct Usage {
     pub idle_bytes: usize,
     /// Buffers in use.
     pub leased_count: usize,
+    /// Time for which anybody waited for others to come home.
+    pub blocked: Duration,
 }
 
 impl Pool {
@@ -74,6 +79,7 @@ impl Pool {
             leased_bytes: 0,
             leased_count: 0,
             leased_large: 0,
+            blocked: Duration::ZERO,
         };
         Pool {
             shared: Arc::new(Shared { free: Mutex::new(free), returned: Condvar::new(), budget }),
@@ -90,7 +96,9 @@ impl Pool {
             if stop.is_now() {
                 return None;
             }
+            let began = Tick::now();
             self.shared.returned.wait_for(&mut free, limits::LANE_TICK);
+            free.blocked += began.elapsed();
         }
         Some(self.take(&mut free, class, size, len))
     }
@@ -110,6 +118,7 @@ impl Pool {
             leased_bytes: free.leased_bytes,
             idle_bytes: free.idle_bytes,
             leased_count: free.leased_count,
+            blocked: free.blocked,
         }
     }
 
@@ -235,6 +244,7 @@ mod tests {
             drop(first);
             assert_eq!(waiter.join().unwrap(), Some(40 << 10));
         });
+        assert!(!pool.usage().blocked.is_zero(), "the wait is on the account");
         assert_eq!(pool.usage().leased_count, 0);
         assert!(pool.usage().idle_bytes <= 100 << 10);
     }

@@ -4,15 +4,24 @@ use serde_json::{Value, json};
 
 use crate::base::Stage;
 use crate::engine::View;
-use crate::metrics::{Conservation, Counter, Distribution, Metrics, Timer};
-use crate::stage::watch::QueueState;
+use crate::metrics::{Conservation, Counter, Distribution, Gauge, Metrics, Timer};
+use crate::stage::watch::{QueueState, Recent};
 
 /// `/api/v1/system/metrics`.
 pub fn metrics_json(view: &View) -> Value {
     let metrics = &*view.metrics;
     let account = metrics.ledger.read();
     let queues = *view.queues.lock();
+    let mut output = queue_json(
+        &queues.output,
+        Some(view.plan.queue_length_max),
+        &Conservation::default(),
+        account.out,
+        queues.rates.out,
+    );
+    output["blocks_when_full"] = (view.plan.commit.output_full_at > 0).into();
     let cameras = view.cameras.statuses();
+    let unready = unready(view);
     let active = cameras.iter().filter(|camera| camera.status == "active").count();
     let processing = metrics.distribution(Timer::Processing);
     let serialization = metrics.distribution(Timer::Serialization);
@@ -34,6 +43,7 @@ pub fn metrics_json(view: &View) -> Value {
             "frames_rejected": account.rejected + account.dead_lettered,
             "avg_processing_time": processing.mean_ms(),
             "throughput_fps": queues.rates.out,
+            "recent": recent_json(&queues.recent),
             "error_count": metrics.get(Counter::Errors),
             "latency_ms": latency_json(&metrics.distribution(Timer::EndToEnd)),
             "stages": stages,
@@ -47,22 +57,29 @@ pub fn metrics_json(view: &View) -> Value {
             "compression_enabled": view.plan.compression,
         },
         "queue_metrics": {
-            "input": queue_json(&queues.input, &account, account.out, queues.rates.read),
-            "output": queue_json(&queues.output, &Conservation::default(), account.out, queues.rates.out),
+            "input": queue_json(&queues.input, None, &account, account.out, queues.rates.read),
+            "output": output,
             "dead_letter": queue_json(
                 &queues.dead_letter,
+                Some(view.plan.commit.plan.dead_letter_length_max),
                 &Conservation::default(),
                 account.dead_lettered,
                 queues.rates.dead_lettered,
             ),
         },
         "conservation": account,
+        "health": { "ready": unready.is_none(), "reason": unready },
+        "lanes": {
+            "read": metrics.level(Gauge::ReadLane),
+            "commit": metrics.level(Gauge::CommitLanes),
+        },
+        "redis": {
+            "memory_bytes": queues.server_memory.used,
+            "memory_limit_bytes": queues.server_memory.limit,
+        },
         "dead_letters_by_reason": dead_letters,
         "connections": {
-            // The control plane's own connection to watch the queues is not among the counted.
-            "open": metrics
-                .get(Counter::ConnectionsOpened)
-                .saturating_sub(metrics.get(Counter::ConnectionsClosed)) + 1,
+            "open": connections_open(metrics),
             "limit": view.plan.connections_max,
             "reconnects": metrics.get(Counter::Reconnects),
         },
@@ -70,6 +87,7 @@ pub fn metrics_json(view: &View) -> Value {
             "leased_bytes": view.pool.usage().leased_bytes,
             "idle_bytes": view.pool.usage().idle_bytes,
             "limit_bytes": view.plan.inflight_bytes_max,
+            "blocked_seconds": view.pool.usage().blocked.as_secs_f64(),
         },
         "counters": Counter::ALL
             .into_iter()
@@ -80,15 +98,43 @@ pub fn metrics_json(view: &View) -> Value {
     })
 }
 
+/// Connections to Redis. The one that watches the queues is not among the counted.
+pub(super) fn connections_open(metrics: &Metrics) -> u64 {
+    let closed = metrics.get(Counter::ConnectionsClosed);
+    metrics.get(Counter::ConnectionsOpened).saturating_sub(closed) + 1
+}
+
+/// Why the engine is not ready; `None` if it is.
+pub(super) fn unready(view: &View) -> Option<String> {
+    let is_balanced = view.metrics.ledger.read().balanced;
+    let why = view.metrics.health.unready();
+    why.or_else(|| (!is_balanced).then(|| "frames are unaccounted for".to_owned()))
+}
+
+/// `/api/v1/dead-letters`.
+pub(super) fn dead_letters_json(view: &View) -> Value {
+    let known = view.dead_letters.lock().clone();
+    json!({
+        "as_of": known.as_of,
+        "depth": view.queues.lock().dead_letter.depth,
+        "latest": known.latest,
+    })
+}
+
+/// `/api/v1/history`.
+pub(super) fn history_json(view: &View) -> Value {
+    let points: Vec<_> = view.history.lock().points().collect();
+    json!({ "points": points })
+}
+
 /// `/api/v1/cameras`.
 pub(super) fn cameras_json(view: &View) -> Value {
     json!({ "cameras": view.cameras.statuses() })
 }
 
-/// `/api/v1/cameras/{id}`; `id` as it stands in the path, percent-encoded.
+/// `/api/v1/cameras/{id}`.
 pub(super) fn camera_json(view: &View, id: &str) -> Option<Value> {
-    let id = percent_encoding::percent_decode_str(id).decode_utf8().ok()?;
-    view.cameras.status(&id).and_then(|status| serde_json::to_value(status).ok())
+    view.cameras.status(id).and_then(|status| serde_json::to_value(status).ok())
 }
 
 /// Compressed bytes / raw pixel bytes; 0 before the first frame.
@@ -111,9 +157,30 @@ pub fn latency_json(distribution: &Distribution) -> Value {
     })
 }
 
-fn queue_json(state: &QueueState, account: &Conservation, completed: u64, rate: f64) -> Value {
+/// The last ten seconds: latency, and the mean of a frame in each stage, in milliseconds.
+fn recent_json(recent: &Recent) -> Value {
+    let stages = Stage::ALL.into_iter().zip(recent.stages);
+    let stages: serde_json::Map<String, Value> =
+        stages.map(|(stage, mean)| (stage.name().to_owned(), mean.into())).collect();
+    json!({
+        "latency_ms": {
+            "p50": recent.p50, "p90": recent.p90, "p99": recent.p99, "max": recent.max,
+        },
+        "stages_mean_ms": stages,
+    })
+}
+
+/// `limit` is the most entries of one shard's stream.
+fn queue_json(
+    state: &QueueState,
+    limit: Option<u64>,
+    account: &Conservation,
+    completed: u64,
+    rate: f64,
+) -> Value {
     json!({
         "depth": state.depth,
+        "limit": limit,
         "pending_count": state.pending,
         "processing_count": account.in_flight,
         "completed_count": completed,
@@ -122,5 +189,6 @@ fn queue_json(state: &QueueState, account: &Conservation, completed: u64, rate: 
         "consumer_count": state.consumers,
         "throughput_fps": rate,
         "memory_usage_bytes": state.memory_bytes,
+        "oldest_pending_seconds": state.oldest_pending.as_secs_f64(),
     })
 }

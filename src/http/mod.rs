@@ -1,12 +1,22 @@
-//! Floor 6: the statistics server, tiny_http on one thread. It only reads.
+//! Floor 6: the statistics server: figures, the dashboard, pictures. It only reads.
+//!
+//! Three parts, one behind the other: the gate, which no client can hold up or fill; tiny_http,
+//! which understands requests; and the routes, which answer them. All of it steps back behind the
+//! threads that work on frames.
 
 mod api;
+mod exposition;
+mod gate;
+mod routes;
+mod visit;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::Duration;
 
-use rustix::net::sockopt::Timeout;
-use tiny_http::{Header, Method, Request, Response, Server};
+use tempfile::TempDir;
+use tiny_http::{Request, Server};
 
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
@@ -14,16 +24,11 @@ use crate::config::{HostPort, Secret};
 use crate::engine::View;
 
 pub use api::{compression_ratio, latency_json, metrics_json};
+use gate::Gate;
+use routes::Routes;
 
 /// How often the server looks at the stop signal.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Without a sign of life from any part for this long beyond the time-out for Redis, the engine
-/// does not count as alive. A part may be silent for one attempt to connect.
-const SILENCE_MARGIN: Duration = Duration::from_secs(10);
-
-/// Longest a client may take to accept an answer.
-const SEND_LIMIT: Duration = Duration::from_secs(5);
 
 /// A bound address, not served yet: so that a port that is taken is noticed before the engine
 /// starts.
@@ -42,10 +47,7 @@ impl Listener {
         let failed =
             |source| Fault::io(format!("the stats server cannot listen on {addr}"), source);
         let tcp = TcpListener::bind((addr.host.as_str(), addr.port)).map_err(failed)?;
-        // Connections inherit it; without it a client that does not read would hold the server.
-        let limit = Some(SEND_LIMIT);
-        rustix::net::sockopt::set_socket_timeout(&tcp, Timeout::Send, limit)
-            .map_err(|errno| failed(errno.into()))?;
+        tcp.set_nonblocking(true).map_err(failed)?;
         let addr = tcp.local_addr().map_err(failed)?;
         Ok(Listener { tcp, addr })
     }
@@ -58,30 +60,31 @@ impl Listener {
     /// Serves until the returned server is ended or dropped.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] if the server cannot be set up.
+    /// [`Fault::Io`] if the server cannot be set up.
     pub fn serve(self, view: View, token: Option<Secret>, stop: &Stop) -> Result<Serving, Fault> {
         if token.is_none() && !self.addr.ip().is_loopback() {
             tracing::warn!(
-                "the stats server listens on {} without a token: anybody who can reach it can read it",
+                "the stats server listens on {} without a token: anybody who can reach it can \
+                 read its figures and see pictures of the cameras; set stats.token",
                 self.addr
             );
         }
-        let server = Server::from_listener(self.tcp, None)
-            .map_err(|error| Fault::Unusable(format!("stats server: {error}")))?;
-        let identity = Identity { role: Role::Stats, index: 0, core: None };
+        let (folder, inner) = private_socket()?;
         let ended = Stop::default();
+        let identity = |index| Identity { role: Role::Stats, index, core: None };
+        let gate = Gate { listener: self.tcp, server: socket_in(folder.path()) };
+        let routes = Routes::new(view, token);
         let end = ended.clone();
-        let thread = threads::spawn(identity, stop, move || {
-            while !end.is_draining() {
-                match server.recv_timeout(TICK) {
-                    Ok(Some(request)) => answer(request, &view, token.as_ref()),
-                    Ok(None) => {}
-                    Err(source) => return Err(Fault::io("stats server", source)),
-                }
-            }
-            Ok(())
+        let answers = threads::spawn(identity(1), stop, move || {
+            threads::step_back();
+            answer_all(inner, &routes, &end)
         })?;
-        Ok(Serving { ended, thread: Some(thread) })
+        let end = ended.clone();
+        let gate = threads::spawn(identity(0), stop, move || {
+            threads::step_back();
+            gate.run(&end)
+        })?;
+        Ok(Serving { ended, threads: vec![gate, answers], _folder: folder })
     }
 }
 
@@ -89,7 +92,9 @@ impl Listener {
 #[derive(Debug)]
 pub struct Serving {
     ended: Stop,
-    thread: Option<Running>,
+    threads: Vec<Running>,
+    /// Holds the socket between the gate and the server.
+    _folder: TempDir,
 }
 
 impl Serving {
@@ -99,84 +104,51 @@ impl Serving {
     /// What it ended with, if it had ended by itself.
     pub fn end(mut self) -> Result<(), Fault> {
         self.ended.drain();
-        self.thread.take().map_or(Ok(()), Running::join)
+        let ends: Vec<_> = self.threads.drain(..).map(Running::join).collect();
+        ends.into_iter().collect()
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // Before the thread is joined.
+        // Before the threads are joined.
         self.ended.drain();
     }
 }
 
-fn answer(request: Request, view: &View, token: Option<&Secret>) {
-    let path = request.url().split('?').next().unwrap_or_default().to_owned();
-    let (status, kind, body) = match request.method() {
-        Method::Get | Method::Head => route(&path, &request, view, token),
-        _ => (405, TEXT, "only GET is answered here\n".to_owned()),
+/// A socket that only this user can reach.
+fn private_socket() -> Result<(TempDir, UnixListener), Fault> {
+    let failed = |source| Fault::io("the stats server cannot make its socket", source);
+    let make = |parent: &Path| {
+        let folder = tempfile::Builder::new().prefix("framepress-stats-").tempdir_in(parent)?;
+        let listener = UnixListener::bind(socket_in(folder.path()))?;
+        Ok((folder, listener))
     };
-    let mut response = Response::from_string(body).with_status_code(status);
-    for (name, value) in [
-        ("Content-Type", kind),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    ] {
-        if let Ok(header) = Header::from_bytes(name, value) {
-            response.add_header(header);
+    // Where the file system is read-only, or its path too long for a socket, memory will do.
+    make(&std::env::temp_dir())
+        .or_else(|error| make(Path::new("/dev/shm")).map_err(|_| error))
+        .map_err(failed)
+}
+
+fn socket_in(folder: &Path) -> std::path::PathBuf {
+    folder.join("http")
+}
+
+fn answer_all(inner: UnixListener, routes: &Routes, end: &Stop) -> Result<(), Fault> {
+    let server = Server::from_listener(inner, None)
+        .map_err(|error| Fault::Unusable(format!("stats server: {error}")))?;
+    while !end.is_draining() {
+        match server.recv_timeout(TICK) {
+            Ok(Some(request)) => respond(request, routes),
+            Ok(None) => {}
+            Err(source) => return Err(Fault::io("stats server", source)),
         }
     }
+    Ok(())
+}
+
+fn respond(request: Request, routes: &Routes) {
+    let response = routes.answer(&request).into_response();
     // A client that has gone away is no fault of ours.
     let _ = request.respond(response);
-}
-
-const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
-
-const INDEX: &str = "framepress\n\n/api/v1/system/metrics\n/api/v1/cameras\n/livez\n/readyz\n";
-
-fn route(
-    path: &str,
-    request: &Request,
-    view: &View,
-    token: Option<&Secret>,
-) -> (u16, &'static str, String) {
-    match path {
-        "/livez" => match view.metrics.health.silence() {
-            silence if silence > view.plan.timeout + SILENCE_MARGIN => {
-                (503, TEXT, format!("no sign of life for {} s\n", silence.as_secs()))
-            }
-            _ => (200, TEXT, "ok\n".into()),
-        },
-        "/readyz" => {
-            let account = view.metrics.ledger.read();
-            match view.metrics.health.unready() {
-                Some(why) => (503, TEXT, format!("{why}\n")),
-                None if !account.balanced => (503, TEXT, "frames are unaccounted for\n".into()),
-                None => (200, TEXT, "ok\n".into()),
-            }
-        }
-        _ if !is_allowed(request, token) => (401, TEXT, "a bearer token is needed\n".into()),
-        "/" => (200, TEXT, INDEX.into()),
-        "/api/v1/system/metrics" => (200, JSON, api::metrics_json(view).to_string()),
-        "/api/v1/cameras" => (200, JSON, api::cameras_json(view).to_string()),
-        _ => {
-            match path.strip_prefix("/api/v1/cameras/").and_then(|id| api::camera_json(view, id)) {
-                Some(camera) => (200, JSON, camera.to_string()),
-                None => (404, TEXT, "not found\n".into()),
-            }
-        }
-    }
-}
-
-fn is_allowed(request: &Request, token: Option<&Secret>) -> bool {
-    let Some(token) = token else { return true };
-    request
-        .headers()
-        .iter()
-        .find(|header| header.field.equiv("Authorization"))
-        .and_then(|header| header.value.as_str().strip_prefix("Bearer "))
-        .is_some_and(|given| {
-            constant_time_eq::constant_time_eq(given.as_bytes(), token.expose().as_bytes())
-        })
 }

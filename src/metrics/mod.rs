@@ -9,14 +9,17 @@ mod health;
 mod ledger;
 mod names;
 mod recorder;
+mod series;
 
 pub use health::{Health, Part};
 pub use ledger::{Conservation, Ledger, Outcome};
-pub use names::{Counter, Timer};
+pub use names::{Counter, Gauge, Timer};
 pub use recorder::{Distribution, Recorder};
+pub use series::{Kind, Series};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use clock::Tick;
 use recorder::Recorders;
@@ -29,6 +32,7 @@ pub struct Metrics {
     /// Where every frame read went.
     pub ledger: Ledger,
     counters: [AtomicU64; Counter::ALL.len()],
+    gauges: [AtomicI64; Gauge::COUNT],
     dead_letters: [AtomicU64; Reason::ALL.len()],
     recorders: Recorders,
     started: Tick,
@@ -44,6 +48,7 @@ impl Metrics {
         Arc::new(Metrics {
             ledger: Ledger::default(),
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            gauges: std::array::from_fn(|_| AtomicI64::new(0)),
             dead_letters: std::array::from_fn(|_| AtomicU64::new(0)),
             recorders: Recorders::default(),
             started: Tick::now(),
@@ -55,6 +60,26 @@ impl Metrics {
     /// Adds to a counter.
     pub fn add(&self, counter: Counter, amount: u64) {
         self.counters[counter as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Adds a time to a counter of microseconds.
+    pub fn add_micros(&self, counter: Counter, time: Duration) {
+        self.add(counter, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Raises a gauge by one.
+    pub fn raise(&self, gauge: Gauge) {
+        self.gauges[gauge as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Lowers a gauge by one.
+    pub fn lower(&self, gauge: Gauge) {
+        self.gauges[gauge as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Reads a gauge. Who lowers it may be a moment ahead of who raises it: that reads as 0.
+    pub fn level(&self, gauge: Gauge) -> u64 {
+        u64::try_from(self.gauges[gauge as usize].load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Reads a counter.

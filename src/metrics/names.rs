@@ -63,6 +63,24 @@ counters! {
     CamerasEvicted = "cameras_evicted",
     /// Pipelined commits sent.
     CommitBatches = "commit_batches",
+    /// Microseconds for which readers waited because the lane to the dispatcher was full.
+    ReadLaneBlockedMicros = "read_lane_blocked_micros",
+    /// Microseconds for which the dispatcher waited because every slot was in use.
+    SlotsBlockedMicros = "slots_blocked_micros",
+}
+
+/// A number that rises and falls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// Frames between the readers and the dispatcher.
+    ReadLane,
+    /// Frames between the workers and the committers, over all their lanes.
+    CommitLanes,
+}
+
+impl Gauge {
+    /// Number of gauges.
+    pub const COUNT: usize = 2;
 }
 
 /// A duration that is recorded per frame.

@@ -87,6 +87,42 @@ impl Distribution {
         if self.merged.is_empty() { 0.0 } else { self.merged.mean() / 1000.0 }
     }
 
+    /// The sum, in seconds, as exact as the recorder's resolution of 1 %; it never falls.
+    #[allow(clippy::cast_precision_loss)] // far below 2^53
+    pub fn sum_seconds(&self) -> f64 {
+        let middle = |value: u64| self.merged.median_equivalent(value) as f64;
+        let counts = self.merged.iter_recorded();
+        let micros: f64 =
+            counts.map(|it| middle(it.value_iterated_to()) * it.count_at_value() as f64).sum();
+        micros / 1e6
+    }
+
+    /// For each of `bounds`, ascending and in seconds: how many did not exceed it. What the
+    /// recorder cannot tell from a longer duration, within 1 %, counts as the longer one.
+    pub fn cumulative(&self, bounds: &[f64]) -> Vec<u64> {
+        let mut counts = vec![0; bounds.len()];
+        for recorded in self.merged.iter_recorded() {
+            let longest = self.merged.highest_equivalent(recorded.value_iterated_to());
+            let fits = bounds.partition_point(|bound| *bound < to_ms(longest) / 1000.0);
+            if let Some(count) = counts.get_mut(fits) {
+                *count += recorded.count_at_value();
+            }
+        }
+        for index in 1..counts.len() {
+            counts[index] += counts[index - 1];
+        }
+        counts
+    }
+
+    /// What has been recorded since `earlier`, which was taken of the same timer.
+    #[must_use]
+    pub fn since(&self, earlier: &Distribution) -> Distribution {
+        let mut merged = self.merged.clone();
+        // Counts only grow and bounds are the same, so subtracting cannot fail.
+        let _ = merged.subtract(&earlier.merged);
+        Distribution { merged }
+    }
+
     /// How many were recorded.
     pub fn count(&self) -> u64 {
         self.merged.len()
@@ -116,5 +152,19 @@ mod tests {
         assert!((merged.quantile_ms(0.5) - 51.0).abs() < 1.0);
         assert!((merged.max_ms() - 600_000.0).abs() < 6_000.0);
         assert_eq!(metrics.distribution(Timer::Processing).max_ms(), 0.0);
+    }
+
+    #[test]
+    fn cumulative_counts_never_promise_more_than_was_recorded() {
+        let metrics = Metrics::new();
+        let recorder = metrics.recorder();
+        for ms in 1..=100 {
+            recorder.record(Timer::EndToEnd, Duration::from_millis(ms));
+        }
+        let merged = metrics.distribution(Timer::EndToEnd);
+        let counts = merged.cumulative(&[0.000_5, 0.010_5, 0.2]);
+        assert_eq!(counts, [0, 10, 100]);
+        assert!((merged.sum_seconds() - 5.05).abs() < 0.06, "{}", merged.sum_seconds());
+        assert_eq!(metrics.distribution(Timer::Processing).cumulative(&[1.0]), [0]);
     }
 }

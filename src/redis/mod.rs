@@ -9,6 +9,7 @@ mod address;
 mod answers;
 mod connection;
 mod control;
+mod dead_letters;
 mod embedded;
 mod feed;
 mod request;
@@ -24,6 +25,7 @@ pub const DEAD_LETTER_FIELDS: [&str; 7] =
 pub use address::Address;
 pub use connection::{Connection, Waited};
 pub use control::{Control, GroupState, Record};
+pub use dead_letters::DeadLetterNote;
 pub use embedded::Embedded;
 pub use feed::Feed;
 pub use resp::{Header, Limits as RespLimits, Reader as RespReader, Trouble};

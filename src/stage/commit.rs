@@ -16,7 +16,7 @@ use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stage, Stop, error_code, limits};
 use crate::frame::{self, Discard, Finished, Verdict};
 use crate::metrics::clock::{Tick, unix_seconds};
-use crate::metrics::{Counter, Metrics, Outcome, Part, Recorder, Timer};
+use crate::metrics::{Counter, Gauge, Metrics, Outcome, Part, Recorder, Timer};
 use crate::redis::{Action, Address, Answer, Delivery, Plan, Sink, Task};
 
 /// What a committer needs to know.
@@ -144,10 +144,12 @@ impl<S: Send> Committer<S> {
     }
 
     fn fill_batch(&mut self, first: Finished<S>) {
+        self.metrics.lower(Gauge::CommitLanes);
         let mut bytes = payload_len(&first);
         self.batch.push(first);
         while self.batch.len() < limits::COMMIT_BATCH_FRAMES && bytes < limits::COMMIT_BATCH_BYTES {
             let Ok(next) = self.lane.try_recv() else { break };
+            self.metrics.lower(Gauge::CommitLanes);
             bytes += payload_len(&next);
             self.batch.push(next);
         }
@@ -310,14 +312,7 @@ impl<S: Send> Committer<S> {
                 let age = self.metrics.redis_clock.age_of(finished.receipt.id().millis);
                 self.recorder.record(Timer::EndToEnd, age);
             }
-            Verdict::DeadLetter(reject) => {
-                self.metrics.count_dead_letter(reject.reason);
-                tracing::warn!(
-                    entry = %finished.receipt.id(),
-                    stage = reject.stage.name(),
-                    "frame refused: {reject}"
-                );
-            }
+            Verdict::DeadLetter(reject) => self.metrics.count_dead_letter(reject.reason),
             Verdict::Discard(_) => {}
         }
         finished.receipt.close(outcome);

@@ -6,6 +6,7 @@
 pub mod commit;
 pub mod process;
 pub mod read;
+mod recent;
 pub mod watch;
 
 pub mod regroup;

@@ -17,7 +17,7 @@ use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{self, EntryId, Journal, Pool, RawFrame};
 use crate::metrics::clock::Tick;
-use crate::metrics::{Counter, Metrics, Part, Recorder};
+use crate::metrics::{Counter, Gauge, Metrics, Part, Recorder};
 use crate::redis::{Address, Batch, Control, Delivered, Source, SourceOptions};
 
 /// How long a read that is being unblocked may still take to answer.
@@ -166,9 +166,8 @@ impl Reader {
             let count = self.next_count();
             source.request(count)?;
             let ahead = (claimed_at.elapsed() < claim_period).then_some(count);
-            let (out, stop) = (&self.out, &self.stop);
-            let delivered =
-                source.receive(ahead, &mut |frame| frame::send(out, frame, stop, "process"))?;
+            let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
+            let delivered = source.receive(ahead, &mut deliver)?;
             attempts.succeeded();
             self.metrics.health.works(self.part());
             if let Delivered::Entries(batch) = delivered
@@ -203,8 +202,7 @@ impl Reader {
     /// Reads what this consumer was given before and never acknowledged.
     fn recover(&mut self, source: &mut Source) -> Result<(), Fault> {
         let mut after = EntryId::default();
-        let (out, stop) = (&self.out, &self.stop);
-        let mut deliver = |frame| frame::send(out, frame, stop, "process");
+        let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
         let trust_counts = !self.recovered;
         while !self.stop.is_draining() {
             let page = self.settings.batch_size;
@@ -225,8 +223,7 @@ impl Reader {
 
     /// Takes over entries that others have left lying.
     fn claim(&mut self, source: &mut Source) -> Result<(), Fault> {
-        let (out, stop) = (&self.out, &self.stop);
-        let mut deliver = |frame| frame::send(out, frame, stop, "process");
+        let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
         let idle = self.settings.claim_idle;
         if let Delivered::Entries(batch) = source.claim_stale(idle, &mut deliver)? {
             self.count(batch, Some(Counter::Claimed));
@@ -249,8 +246,7 @@ impl Reader {
             // Entries in the reply that we now miss stay pending and come back at the next start.
             tracing::debug!("cannot unblock the last read: {fault}");
         }
-        let (out, stop) = (&self.out, &self.stop);
-        let mut deliver = |frame| frame::send(out, frame, stop, "process");
+        let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
         match source.receive_last(LAST_REPLY_LIMIT, &mut deliver) {
             Ok(Delivered::Entries(batch)) => {
                 self.count(batch, None);
@@ -258,6 +254,21 @@ impl Reader {
             Ok(Delivered::Nothing | Delivered::Draining) => {}
             Err(fault) => tracing::debug!("the last read: {fault}"),
         }
+        Ok(())
+    }
+}
+
+/// Hands frames on to the dispatcher, and keeps account of the lane and of the waits for it.
+fn hand_on<'a>(
+    out: &'a Sender<RawFrame>,
+    stop: &'a Stop,
+    metrics: &'a Metrics,
+) -> impl FnMut(RawFrame) -> Result<(), Fault> + 'a {
+    move |frame| {
+        let began = Tick::now();
+        frame::send(out, frame, stop, "process")?;
+        metrics.raise(Gauge::ReadLane);
+        metrics.add_micros(Counter::ReadLaneBlockedMicros, began.elapsed());
         Ok(())
     }
 }

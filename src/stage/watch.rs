@@ -1,28 +1,34 @@
 //! Housekeeping beside the stages: how the queues stand, and trimming what everybody has done
 //! with. Nothing here is on a frame's way.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+pub use super::recent::{History, Point, Rates, Recent};
+
+use super::recent::Looks;
 use super::retry::Attempts;
 use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop};
 use crate::frame::{EntryId, Journal};
-use crate::metrics::clock::Tick;
-use crate::metrics::{Conservation, Counter, Metrics};
-use crate::redis::{Address, Control, GroupState};
+use crate::metrics::clock::{Tick, unix_seconds};
+use crate::metrics::{Counter, Metrics};
+use crate::redis::{Address, Control, DeadLetterNote, GroupState};
 
 /// How often queues are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// How often the latest dead letters are looked at, at most: Redis has to touch their frames.
+const DEAD_LETTER_PERIOD: Duration = Duration::from_secs(3);
+
+/// Dead letters kept for whoever looks.
+const DEAD_LETTERS_SHOWN: usize = 20;
+
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Looks over which rates are taken.
-const RATE_LOOKS: usize = 10;
 
 /// What the watcher needs to know.
 #[derive(Clone, Debug)]
@@ -58,6 +64,26 @@ pub struct QueueState {
     pub consumers: u64,
     /// Memory taken, in bytes, by Redis' estimate.
     pub memory_bytes: u64,
+    /// Time since the oldest pending entry was added; zero if none is pending.
+    pub oldest_pending: Duration,
+}
+
+/// Memory of the server, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerMemory {
+    /// In use.
+    pub used: u64,
+    /// `maxmemory`; 0 for no limit.
+    pub limit: u64,
+}
+
+/// The latest dead letters, as of some time ago.
+#[derive(Clone, Debug, Default)]
+pub struct DeadLetters {
+    /// When they were looked at, in seconds since the Unix epoch; `None` before the first look.
+    pub as_of: Option<f64>,
+    /// The newest first, of all shards together.
+    pub latest: Vec<DeadLetterNote>,
 }
 
 /// How the queues stand, as of the last look.
@@ -71,43 +97,53 @@ pub struct Queues {
     pub dead_letter: QueueState,
     /// Of the last ten seconds.
     pub rates: Rates,
+    /// Of the last ten seconds.
+    pub recent: Recent,
+    /// Of the server.
+    pub server_memory: ServerMemory,
 }
 
-/// Frames per second over the last ten seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rates {
-    /// Entries read.
-    pub read: f64,
-    /// Results stored.
-    pub out: f64,
-    /// Dead letters stored.
-    pub dead_lettered: f64,
-}
+/// Length and last entry of each shard's dead-letter stream, and when that was.
+type Seen = (Vec<(u64, EntryId)>, Tick);
 
 /// The watcher, ready to run.
 #[derive(Debug)]
 pub struct Watcher {
     settings: WatchSettings,
     queues: Arc<Mutex<Queues>>,
+    dead_letters: Arc<Mutex<DeadLetters>>,
+    history: Arc<Mutex<History>>,
+    /// How the dead-letter streams were at the last look.
+    dead_letters_seen: Option<Seen>,
     metrics: Arc<Metrics>,
     /// The journal of each shard.
     journals: Vec<Arc<Journal>>,
     stop: Stop,
-    /// The account at the last looks, the oldest first.
-    past: VecDeque<(Tick, Conservation)>,
+    looks: Looks,
 }
 
 impl Watcher {
-    /// A watcher that keeps `queues` up to date.
+    /// A watcher that keeps `queues`, `dead_letters` and `history` up to date.
     pub fn new(
         settings: WatchSettings,
         queues: Arc<Mutex<Queues>>,
+        dead_letters: Arc<Mutex<DeadLetters>>,
+        history: Arc<Mutex<History>>,
         metrics: Arc<Metrics>,
         journals: Vec<Arc<Journal>>,
         stop: Stop,
     ) -> Watcher {
-        let past = VecDeque::with_capacity(RATE_LOOKS + 1);
-        Watcher { settings, queues, metrics, journals, stop, past }
+        Watcher {
+            settings,
+            queues,
+            dead_letters,
+            history,
+            dead_letters_seen: None,
+            metrics,
+            journals,
+            stop,
+            looks: Looks::default(),
+        }
     }
 
     /// Watches until draining begins.
@@ -120,41 +156,27 @@ impl Watcher {
         let mut attempts = Attempts::new("watching the queues");
         loop {
             self.settings.turn.begins(Role::Watch);
-            let rates = self.rates();
+            let (rates, recent) = self.looks.look(&self.metrics);
             match self.renew(&mut control).and_then(|()| self.look(&mut control)) {
                 Ok(queues) => {
                     attempts.succeeded();
-                    *self.queues.lock() = Queues { rates, ..queues };
+                    *self.queues.lock() = Queues { rates, recent, ..queues };
+                    if let Err(fault) = self.look_at_dead_letters(&mut control) {
+                        // Only a page is poorer for it, as where scripts of ours are not allowed.
+                        tracing::debug!("cannot look at the dead letters: {fault}");
+                    }
                 }
                 Err(fault) => {
                     attempts.failed(&fault);
-                    self.queues.lock().rates = rates;
+                    let mut queues = self.queues.lock();
+                    (queues.rates, queues.recent) = (rates, recent);
                 }
             }
+            let input = self.queues.lock().input;
+            self.history.lock().add(&rates, &recent, input.lag.unwrap_or(input.depth));
             if self.stop.sleep(PERIOD) {
                 return Ok(());
             }
-        }
-    }
-
-    fn rates(&mut self) -> Rates {
-        self.past.push_back((Tick::now(), self.metrics.ledger.read()));
-        if self.past.len() > RATE_LOOKS + 1 {
-            self.past.pop_front();
-        }
-        let (Some((first, before)), Some((last, now))) = (self.past.front(), self.past.back())
-        else {
-            return Rates::default();
-        };
-        let seconds = last.since(*first).as_secs_f64();
-        #[allow(clippy::cast_precision_loss)] // frames of ten seconds
-        let rate = |now: u64, before: u64| {
-            if seconds > 0.0 { (now - before) as f64 / seconds } else { 0.0 }
-        };
-        Rates {
-            read: rate(now.read, before.read),
-            out: rate(now.out, before.out),
-            dead_lettered: rate(now.dead_lettered, before.dead_lettered),
         }
     }
 
@@ -183,6 +205,12 @@ impl Watcher {
             add(&mut queues.dead_letter, control, dead_letter)?;
             if let Some(ours) = groups.iter().find(|group| group.name == self.settings.group) {
                 queues.input.pending += ours.pending;
+                if ours.pending > 0
+                    && let Some(oldest) = control.first_pending(input, &ours.name)?
+                {
+                    let age = self.metrics.redis_clock.age_of(oldest.millis);
+                    queues.input.oldest_pending = queues.input.oldest_pending.max(age);
+                }
                 queues.input.consumers += ours.consumers;
                 lags.push(ours.lag);
             }
@@ -190,9 +218,44 @@ impl Watcher {
                 trim_acked(control, input, &groups)?;
             }
         }
+        let memory = match control.info("memory") {
+            // Not everybody may ask.
+            Err(Fault::Refused { .. }) => HashMap::default(),
+            answer => answer?,
+        };
+        let bytes = |key: &str| memory.get(key).and_then(|text| text.trim().parse().ok());
+        queues.server_memory = ServerMemory {
+            used: bytes("used_memory").unwrap_or(0),
+            limit: bytes("maxmemory").unwrap_or(0),
+        };
         // Known only if it is known of every shard.
         queues.input.lag = lags.into_iter().sum();
         Ok(queues)
+    }
+
+    /// Looks at the latest dead letters, if there are others than at the last look.
+    fn look_at_dead_letters(&mut self, control: &mut Control) -> Result<(), Fault> {
+        let is_recent = |seen: &Seen| seen.1.elapsed() < DEAD_LETTER_PERIOD;
+        if self.dead_letters_seen.as_ref().is_some_and(is_recent) {
+            return Ok(());
+        }
+        let streams = self.settings.streams.iter().map(|[_, _, dead_letters]| dead_letters);
+        let ends = streams
+            .clone()
+            .map(|stream| Ok((control.length(stream)?, control.last_generated(stream)?)))
+            .collect::<Result<Vec<_>, Fault>>()?;
+        if self.dead_letters_seen.as_ref().is_none_or(|(seen, _)| *seen != ends) {
+            let mut latest = Vec::new();
+            for stream in streams {
+                latest.extend(control.dead_letters(stream)?);
+            }
+            latest.sort_by(|a, b| b.failed_at.total_cmp(&a.failed_at));
+            latest.truncate(DEAD_LETTERS_SHOWN);
+            self.dead_letters.lock().latest = latest;
+        }
+        self.dead_letters.lock().as_of = Some(unix_seconds());
+        self.dead_letters_seen = Some((ends, Tick::now()));
+        Ok(())
     }
 }
 

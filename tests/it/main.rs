@@ -8,6 +8,7 @@ mod bad_input;
 mod commands;
 mod delivery;
 mod house;
+mod http;
 mod inputs;
 mod order;
 mod stop;

@@ -9,12 +9,16 @@ use parking_lot::Mutex;
 use super::CameraSettings;
 use super::gate::Gate;
 use super::second_half::Arrived;
+use super::snapshot::{Kept, Photo, Snapshot};
 use crate::analysis::Background;
 use crate::metrics::clock::unix_seconds;
 use crate::metrics::{Counter, Metrics};
 
 /// Seconds without a frame after which a camera does not count as active.
 const ACTIVE_SECONDS: f64 = 10.0;
+
+/// Cameras with a time series of their own; all others are summed up.
+pub const CAMERA_SERIES_MAX: usize = 50;
 
 /// One camera.
 pub(super) struct Camera {
@@ -28,6 +32,29 @@ pub(super) struct Camera {
     pub(super) past: Mutex<Past>,
     status: Mutex<Status>,
     used: AtomicU64,
+    /// The latest picture, while somebody looks at it.
+    pub(super) snapshot: Snapshot,
+    /// Where its frames count as well if it has no time series of its own.
+    others: Option<Arc<Totals>>,
+}
+
+/// Frames of all cameras beyond the cap on time series.
+#[derive(Debug, Default)]
+struct Totals {
+    processed: AtomicU64,
+    rejected: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Totals {
+    fn note(&self, ended: Ended) {
+        let counter = match ended {
+            Ended::Result { .. } => &self.processed,
+            Ended::Refused => &self.rejected,
+            Ended::Dropped => &self.dropped,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// What the second half of a job works on, frame after frame.
@@ -72,6 +99,20 @@ pub struct CameraStatus {
     pub congestion_level: &'static str,
     /// Of the last frame.
     pub processing_time_ms: f32,
+    /// Whether it has a time series of its own.
+    #[serde(skip)]
+    pub has_series: bool,
+}
+
+/// Frames of the cameras without a time series of their own, those that are gone included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OtherCameras {
+    /// Results handed to the committer.
+    pub processed: u64,
+    /// Frames refused.
+    pub rejected: u64,
+    /// Frames acknowledged without output.
+    pub dropped: u64,
 }
 
 /// How a frame of a camera ended.
@@ -89,6 +130,9 @@ impl Camera {
     }
 
     pub(super) fn note(&self, ended: Ended) {
+        if let Some(others) = &self.others {
+            others.note(ended);
+        }
         let mut status = self.status.lock();
         match ended {
             Ended::Refused => status.refused += 1,
@@ -120,6 +164,8 @@ pub struct Cameras {
     limit: usize,
     clock: AtomicU64,
     metrics: Arc<Metrics>,
+    others: Arc<Totals>,
+    pictures: Kept,
 }
 
 impl Cameras {
@@ -139,6 +185,8 @@ impl Cameras {
             limit: limit.max(1),
             clock: AtomicU64::new(0),
             metrics,
+            others: Arc::default(),
+            pictures: Kept::default(),
         })
     }
 
@@ -161,17 +209,57 @@ impl Cameras {
                 self.metrics.add(Counter::CamerasEvicted, 1);
             }
         }
+        let configured = self.configured.lock().get(id).cloned();
+        let has_series = self.has_place(&by_id, configured.is_some());
         let camera = Arc::new(Camera {
             id: id.to_owned(),
             hash: xxhash_rust::xxh3::xxh3_64(id.as_bytes()),
-            settings: Mutex::new(self.configured.lock().get(id).cloned().unwrap_or_default()),
+            settings: Mutex::new(configured.unwrap_or_default()),
             tickets: AtomicU64::new(0),
             past: Mutex::default(),
             status: Mutex::default(),
             used: AtomicU64::new(now),
+            snapshot: Snapshot::new(&self.pictures),
+            others: (!has_series).then(|| Arc::clone(&self.others)),
         });
         by_id.insert(id.to_owned(), Arc::clone(&camera));
         camera
+    }
+
+    /// Whether a new camera gets a time series of its own. It keeps it for as long as it is kept:
+    /// counters that moved between cameras and "other" would seem to start again. Places are kept
+    /// free for configured cameras; the others take theirs in the order they appear.
+    fn has_place(&self, by_id: &HashMap<String, Arc<Camera>>, is_configured: bool) -> bool {
+        let taken = by_id.values().filter(|camera| camera.others.is_none());
+        let configured = self.configured.lock();
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            taken.partition(|camera| configured.contains_key(&camera.id));
+        let reserved = configured.len().min(CAMERA_SERIES_MAX);
+        if is_configured {
+            known.len() + unknown.len() < CAMERA_SERIES_MAX
+        } else {
+            unknown.len() + known.len().max(reserved) < CAMERA_SERIES_MAX
+        }
+    }
+
+    /// The frames of cameras without a time series of their own.
+    pub fn others(&self) -> OtherCameras {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        OtherCameras {
+            processed: read(&self.others.processed),
+            rejected: read(&self.others.rejected),
+            dropped: read(&self.others.dropped),
+        }
+    }
+
+    /// The latest picture of a camera; `None` if there is no such camera, `Some(None)` if it has
+    /// no picture yet: one is kept of its next frame, and for as long as somebody asks.
+    pub fn photo(&self, id: &str) -> Option<Option<Photo>> {
+        let by_id = self.by_id.lock();
+        for camera in by_id.values().filter(|camera| camera.id != id) {
+            camera.snapshot.forget_if_unwatched();
+        }
+        by_id.get(id).map(|camera| camera.snapshot.ask())
     }
 
     /// Configures a camera, from its next frame on.
@@ -212,11 +300,32 @@ fn status_of(camera: &Camera) -> CameraStatus {
         vehicle_density: status.density,
         congestion_level: status.congestion,
         processing_time_ms: status.processing_ms,
+        has_series: camera.others.is_none(),
     }
 }
 
 impl std::fmt::Debug for Cameras {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Cameras({} of {})", self.by_id.lock().len(), self.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cameras_beyond_the_cap_are_summed_and_configured_ones_have_their_place() {
+        let configured = HashMap::from([("known".to_owned(), CameraSettings::default())]);
+        let cameras = Cameras::new(1000, &configured, Metrics::new());
+        for index in 0..CAMERA_SERIES_MAX + 10 {
+            cameras.get(&format!("cam{index}")).note(Ended::Refused);
+        }
+        cameras.get("known").note(Ended::Dropped);
+        let statuses = cameras.statuses();
+        let with_series = statuses.iter().filter(|status| status.has_series).count();
+        assert_eq!(with_series, CAMERA_SERIES_MAX);
+        assert!(cameras.status("known").unwrap().has_series);
+        assert_eq!(cameras.others(), OtherCameras { rejected: 11, ..OtherCameras::default() });
     }
 }

@@ -8,11 +8,12 @@ use rayon::ThreadPool;
 
 use super::camera::{Camera, Cameras};
 use super::second_half::Arrived;
-use super::{Outgoing, ProcessSettings, Shared, Work, Workers, first_half, second_half};
+use super::{Outgoing, ProcessSettings, Shared, Work, Workers, first_half, label, second_half};
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop};
 use crate::frame::{self, Discard, Pool, RawFrame, Slot, Slots, Verdict};
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::clock::Tick;
+use crate::metrics::{Counter, Gauge, Metrics};
 use crate::wire;
 
 /// One frame to be processed.
@@ -71,8 +72,13 @@ impl Dispatcher {
     /// None of its own; an engine that is told to leave at once simply ends here.
     pub fn run(self) -> Result<(), Fault> {
         while let Some(frame) = frame::recv(&self.lane, &self.stop) {
+            let metrics = &self.shared.metrics;
+            metrics.lower(Gauge::ReadLane);
             self.shared.settings.turn.begins(Role::Dispatch);
-            let Some(slot) = self.slots.acquire(&self.stop) else { break };
+            let began = Tick::now();
+            let Some(mut slot) = self.slots.acquire(&self.stop) else { break };
+            metrics.add_micros(Counter::SlotsBlockedMicros, began.elapsed());
+            label::trace(&mut slot, frame.entry.as_ref());
             let camera = self.camera_of(&frame);
             let ticket = camera.tickets.fetch_add(1, Ordering::Relaxed);
             let job = Job { frame, camera, ticket, slot };

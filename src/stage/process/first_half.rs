@@ -81,6 +81,13 @@ fn process(
     coded.count(&shared.metrics, &view);
     work.draft = Some(coded.draft(&work.composer, work.camera.regions.len(), &shared.pool));
     laps.end(Timer::Serialization);
+    if camera.snapshot.is_due() {
+        // A picture that cannot be kept for people is no fault of the frame.
+        match coded.jpeg(&work.composer) {
+            Some(jpeg) => camera.snapshot.keep(jpeg),
+            None => coder.photograph(&view).map_or((), |jpeg| camera.snapshot.keep(jpeg)),
+        }
+    }
     Ok(())
 }
 

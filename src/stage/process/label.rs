@@ -44,8 +44,13 @@ pub(super) fn fill(work: &mut Work, envelope: &Envelope<'_>, entry: &Entry, rece
     message.processing_stage = ProcessingStage::Output.into();
     message.validation_passed = true;
     work.draft = None;
+}
+
+/// The trace a frame belongs to; known before anything else, so that a refusal names it as well.
+pub(super) fn trace(work: &mut Work, entry: Option<&Entry>) {
     work.traceparent.clear();
-    work.traceparent.push_str(entry.side_text("traceparent").unwrap_or_default());
+    let given = entry.and_then(|entry| entry.side_text("traceparent"));
+    work.traceparent.push_str(given.unwrap_or_default());
 }
 
 /// What the picture is: the bytes know better than the name they were given.

@@ -17,6 +17,7 @@ mod gate;
 mod label;
 mod pictures;
 mod second_half;
+mod snapshot;
 mod work;
 
 use std::collections::HashMap;
@@ -26,8 +27,9 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-pub use camera::{CameraStatus, Cameras};
+pub use camera::{CAMERA_SERIES_MAX, CameraStatus, Cameras, OtherCameras};
 pub use dispatch::{Dispatcher, DispatcherParts};
+pub use snapshot::Photo;
 pub use work::{Work, Workers};
 
 use crate::analysis::RegionBox;

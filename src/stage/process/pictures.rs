@@ -18,6 +18,9 @@ const THUMBNAIL_SIDE: usize = 128;
 /// JPEG quality of the thumbnail.
 const THUMBNAIL_QUALITY: u8 = 90;
 
+/// JPEG quality of pictures for people, where results are something else.
+const PHOTO_QUALITY: u8 = 80;
+
 /// Bytes by which the message may still grow: times and traffic features, and per region.
 const GROWTH: usize = 256;
 const GROWTH_PER_REGION: usize = 128;
@@ -102,7 +105,22 @@ impl Coder {
     }
 }
 
-impl Coded<'_> {
+impl Coder {
+    /// The picture as a JPEG for people to look at, where the result is something else.
+    pub(super) fn photograph(&mut self, view: &View<'_>) -> Result<&[u8], Reject> {
+        let target = Target { format: Format::Jpeg, quality: PHOTO_QUALITY, webp_method: 0 };
+        self.encoder.encode(view, &target, &mut self.original)?;
+        Ok(&self.original)
+    }
+}
+
+impl<'a> Coded<'a> {
+    /// The picture of the frame, if it is a JPEG.
+    pub(super) fn jpeg(&self, composer: &Composer) -> Option<&'a [u8]> {
+        let format = Format::from_name(&composer.original.compression_format);
+        (format == Some(Format::Jpeg)).then_some(self.original)
+    }
+
     pub(super) fn count(&self, metrics: &Metrics, view: &View<'_>) {
         let raw_bytes = (view.width * view.height * view.channels) as u64;
         metrics.add(Counter::ImageBytesOut, self.original.len() as u64);

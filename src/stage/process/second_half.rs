@@ -10,7 +10,7 @@ use crate::analysis::{self, Background};
 use crate::base::threads::panic_message;
 use crate::base::{Reason, Reject, Stage};
 use crate::frame::{Finished, Labels, Receipt, Slot, Stored, Verdict};
-use crate::metrics::Timer;
+use crate::metrics::{Gauge, Timer};
 
 /// A frame at the gate.
 pub(super) struct Arrived {
@@ -45,6 +45,18 @@ fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived
             Verdict::DeadLetter(Reject::new(Reason::Panic, Stage::Analyse, detail))
         })
     });
+    if let Verdict::DeadLetter(reject) = &verdict {
+        let trace = slot.traceparent.as_str();
+        tracing::warn!(
+            camera = camera.id.as_str(),
+            entry = %receipt.id(),
+            stage = reject.stage.name(),
+            reason = reject.reason.code(),
+            traceparent = (!trace.is_empty()).then_some(trace),
+            "frame refused: {}",
+            reject.detail
+        );
+    }
     camera.note(match &verdict {
         Verdict::Store(_) => {
             let message = &slot.composer.message;
@@ -119,5 +131,7 @@ fn hand_on(shared: &Shared, finished: Outgoing, camera: u64) {
     let index = usize::try_from(camera % lanes.max(1)).unwrap_or(0);
     // A lane has room for every slot; if its committer is gone, the engine is ending and the
     // receipt says so itself.
-    let _ = shared.lanes[index].try_send(finished);
+    if shared.lanes[index].try_send(finished).is_ok() {
+        shared.metrics.raise(Gauge::CommitLanes);
+    }
 }

@@ -74,6 +74,11 @@ impl RunningEngine {
         RunningEngine { engine: Some(engine), stop, view }
     }
 
+    /// What can be seen of it.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
     pub fn count(&self, counter: Counter) -> u64 {
         self.view.metrics.get(counter)
     }

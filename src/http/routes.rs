@@ -1,0 +1,232 @@
+//! Which question gets which answer. All of it is reading: there is nothing but GET and HEAD.
+
+use std::borrow::Cow;
+use std::io::Cursor;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tiny_http::{Header, Method, Request, Response};
+
+use super::{api, exposition};
+use crate::config::Secret;
+use crate::engine::View;
+
+/// Without a sign of life from any part for this long beyond the time-out for Redis, the engine
+/// does not count as alive. A part may be silent for one attempt to connect.
+const SILENCE_MARGIN: Duration = Duration::from_secs(10);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// The dashboard may load nothing but its own two files, and show pictures it has fetched itself.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
+
+/// Sent with everything.
+const SECURITY: [(&str, &str); 6] = [
+    ("Content-Security-Policy", POLICY),
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+];
+
+/// What a client gets.
+#[derive(Debug)]
+pub(super) struct Answer {
+    status: u16,
+    kind: &'static str,
+    body: Bytes,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Answer {
+    fn new(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+        Answer { status, kind, body: body.into(), headers: Vec::new() }
+    }
+
+    fn page(kind: &'static str, text: &'static str) -> Answer {
+        Answer::new(200, kind, text)
+    }
+
+    fn json(value: &Value) -> Answer {
+        Answer::new(200, JSON, value.to_string())
+    }
+
+    fn error(status: u16, why: &str) -> Answer {
+        Answer::new(status, JSON, json!({ "error": why }).to_string())
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(super) fn into_response(self) -> Response<Cursor<Bytes>> {
+        let own = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers = SECURITY
+            .into_iter()
+            .chain([("Content-Type", self.kind), ("Server", "framepress")])
+            .chain(own)
+            .filter_map(|(name, value)| Header::from_bytes(name, value).ok())
+            .collect();
+        let len = self.body.len();
+        Response::new(self.status.into(), headers, Cursor::new(self.body), Some(len), None)
+            .with_chunked_threshold(usize::MAX)
+    }
+}
+
+/// What there is to be asked.
+#[derive(Debug)]
+pub(super) struct Routes {
+    view: View,
+    token: Option<Secret>,
+}
+
+impl Routes {
+    pub(super) fn new(view: View, token: Option<Secret>) -> Routes {
+        Routes { view, token }
+    }
+
+    pub(super) fn answer(&self, request: &Request) -> Answer {
+        if !matches!(request.method(), Method::Get | Method::Head) {
+            return Answer::error(405, "only GET and HEAD are answered").with("Allow", "GET, HEAD");
+        }
+        let Some(segments) = segments_of(request.url()) else { return not_found() };
+        let segments: Vec<&str> = segments.iter().map(Cow::as_ref).collect();
+        // What holds no figures needs no token: a browser has to get the page that asks for it.
+        match segments[..] {
+            ["livez"] => return self.livez(),
+            ["readyz"] => return self.readyz(),
+            [""] => {
+                return Answer::page("text/html; charset=utf-8", include_str!("page/index.html"));
+            }
+            ["assets", "page.css"] => {
+                return Answer::page("text/css; charset=utf-8", include_str!("page/page.css"));
+            }
+            ["assets", "page.js"] => {
+                return Answer::page(
+                    "text/javascript; charset=utf-8",
+                    include_str!("page/page.js"),
+                );
+            }
+            _ => {}
+        }
+        if !self.is_allowed(request) {
+            return Answer::error(401, "a bearer token is needed")
+                .with("WWW-Authenticate", "Bearer realm=\"framepress\"");
+        }
+        match segments[..] {
+            ["metrics"] => match exposition::text(&self.view) {
+                Ok(text) => Answer::new(200, exposition::CONTENT_TYPE, text),
+                Err(error) => Answer::error(500, &error.to_string()),
+            },
+            ["api", "v1", "system", "metrics"] => Answer::json(&api::metrics_json(&self.view)),
+            ["api", "v1", "dead-letters"] => Answer::json(&api::dead_letters_json(&self.view)),
+            ["api", "v1", "history"] => Answer::json(&api::history_json(&self.view)),
+            ["api", "v1", "cameras"] => Answer::json(&api::cameras_json(&self.view)),
+            ["api", "v1", "cameras", id] => match api::camera_json(&self.view, id) {
+                Some(camera) => Answer::json(&camera),
+                None => Answer::error(404, "no such camera has been seen"),
+            },
+            ["api", "v1", "cameras", id, "latest.jpg"] => self.picture(request, id),
+            _ => not_found(),
+        }
+    }
+
+    fn livez(&self) -> Answer {
+        match self.view.metrics.health.silence() {
+            silence if silence > self.view.plan.timeout + SILENCE_MARGIN => {
+                Answer::new(503, TEXT, format!("no sign of life for {} s\n", silence.as_secs()))
+            }
+            _ => Answer::new(200, TEXT, "ok\n"),
+        }
+    }
+
+    fn readyz(&self) -> Answer {
+        match api::unready(&self.view) {
+            Some(why) => Answer::new(503, TEXT, format!("{why}\n")),
+            None => Answer::new(200, TEXT, "ok\n"),
+        }
+    }
+
+    fn picture(&self, request: &Request, id: &str) -> Answer {
+        match self.view.cameras.photo(id) {
+            None => Answer::error(404, "no such camera has been seen"),
+            // For a page that asks again anyway, it is no error.
+            Some(None) if request.url().ends_with("?missing=204") => {
+                Answer::new(204, JSON, Bytes::new())
+            }
+            Some(None) => Answer::error(
+                404,
+                "no picture yet: it is kept from the camera's next frame on, while somebody asks",
+            )
+            .with("Retry-After", "1"),
+            Some(Some(photo)) => {
+                let tag = format!("\"{:x}-{:x}\"", photo.taken_ms, photo.jpeg.len());
+                let is_known = header(request, "If-None-Match").is_some_and(|known| known == tag);
+                let answer = if is_known {
+                    Answer::new(304, "image/jpeg", Bytes::new())
+                } else {
+                    Answer::new(200, "image/jpeg", photo.jpeg)
+                };
+                answer.with("ETag", tag)
+            }
+        }
+    }
+
+    fn is_allowed(&self, request: &Request) -> bool {
+        let Some(token) = &self.token else { return true };
+        let given = header(request, "Authorization").and_then(|value| value.split_once(' '));
+        given.is_some_and(|(scheme, given)| {
+            scheme.eq_ignore_ascii_case("bearer")
+                && constant_time_eq::constant_time_eq(
+                    given.trim().as_bytes(),
+                    token.expose().as_bytes(),
+                )
+        })
+    }
+}
+
+fn not_found() -> Answer {
+    Answer::error(404, "not found")
+}
+
+fn header<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
+    let found = request.headers().iter().find(|header| header.field.equiv(name));
+    found.map(|header| header.value.as_str())
+}
+
+/// The parts of a path, each decoded by itself, so that an encoded slash stays part of a name.
+/// Nothing here is a file: dots mean nothing.
+fn segments_of(url: &str) -> Option<Vec<Cow<'_, str>>> {
+    // The absolute form, as proxies send it, names the server as well.
+    let path = match url.strip_prefix("http://") {
+        Some(rest) => &rest[rest.find('/').unwrap_or(rest.len())..],
+        None => url,
+    };
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let decode = |part| percent_encoding::percent_decode_str(part).decode_utf8().ok();
+    path.strip_prefix('/').unwrap_or(path).split('/').map(decode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(url: &str) -> Option<Vec<String>> {
+        segments_of(url).map(|parts| parts.into_iter().map(Cow::into_owned).collect())
+    }
+
+    #[test]
+    fn a_path_is_taken_apart_before_it_is_decoded() {
+        assert_eq!(segments("/api/a%2Fb?x=/y#z").unwrap(), ["api", "a/b"]);
+        assert_eq!(segments("/").unwrap(), [""]);
+        assert_eq!(segments("http://host:1/livez").unwrap(), ["livez"]);
+        assert_eq!(segments("/../%2e%2e/etc").unwrap(), ["..", "..", "etc"]);
+        assert_eq!(segments("/%ff"), None, "not UTF-8");
+    }
+}

@@ -1,0 +1,308 @@
+//! One connection at the gate: a head within limits, its answer, and the end.
+
+use std::io::{ErrorKind, Read, Result, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+
+use crate::metrics::clock::Tick;
+
+/// Longest request line and headers, in bytes. Those of a browser take under 2 KiB.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// Time for the whole head to arrive, however slowly it trickles.
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+
+/// Time for the whole answer to be taken.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// After the answer: time and bytes for the client to finish what it was sending. A socket closed
+/// over unread bytes is reset, and the client may lose the answer.
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 256 << 10;
+
+/// Headers that concern the connection or a body: the gate has its own word on both.
+const OURS: [&str; 7] = [
+    "connection",
+    "keep-alive",
+    "content-length",
+    "transfer-encoding",
+    "expect",
+    "upgrade",
+    "proxy-connection",
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The request is on its way.
+    Head,
+    /// The answer is.
+    Answer,
+    /// All is said.
+    Linger,
+}
+
+/// One connection. Never blocks; see [`Visit::step`].
+#[derive(Debug)]
+pub(super) struct Visit {
+    client: TcpStream,
+    phase: Phase,
+    deadline: Tick,
+    head: Vec<u8>,
+    /// To the server behind the gate, until it has said everything.
+    inner: Option<UnixStream>,
+    /// Whether it has said anything.
+    heard: bool,
+    /// The answer so far, of which `sent` bytes are with the client.
+    answer: Vec<u8>,
+    sent: usize,
+    lingered: usize,
+}
+
+/// Whether a visit goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Wait,
+    Gone,
+}
+
+impl Visit {
+    pub(super) fn new(client: TcpStream) -> Result<Visit> {
+        client.set_nonblocking(true)?;
+        client.set_nodelay(true)?;
+        Ok(Visit {
+            client,
+            phase: Phase::Head,
+            deadline: Tick::now().after(HEAD_LIMIT),
+            head: Vec::new(),
+            inner: None,
+            heard: false,
+            answer: Vec::new(),
+            sent: 0,
+            lingered: 0,
+        })
+    }
+
+    /// Whether its place may be given to somebody else: it asks for nothing yet, or has its answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase != Phase::Answer
+    }
+
+    /// Bytes of the answer that wait for the client.
+    pub(super) fn buffered(&self) -> usize {
+        self.answer.len() - self.sent
+    }
+
+    /// What it waits for: of the client, and of the server behind the gate.
+    pub(super) fn waits_for(&self, room: usize) -> [Option<(BorrowedFd<'_>, PollFlags)>; 2] {
+        let of_client = match self.phase {
+            Phase::Head | Phase::Linger => Some(PollFlags::IN),
+            Phase::Answer if self.buffered() > 0 => Some(PollFlags::OUT),
+            // Not even whether it has gone: that would wake us again and again.
+            Phase::Answer => None,
+        };
+        let inner = self.inner.as_ref().filter(|_| self.buffered() < room);
+        [
+            of_client.map(|flags| (self.client.as_fd(), flags)),
+            inner.map(|inner| (inner.as_fd(), PollFlags::IN)),
+        ]
+    }
+
+    /// Goes as far as it can without waiting. `room` is how much of the answer may be held here.
+    pub(super) fn step(&mut self, server: &Path, room: usize) -> Next {
+        let stepped = match self.phase {
+            Phase::Head => self.take_head(server),
+            Phase::Answer => Ok(Next::Wait),
+            Phase::Linger => self.linger(),
+        };
+        let stepped = match (stepped, self.phase) {
+            (Ok(Next::Wait), Phase::Answer) => self.pass_on(room),
+            (stepped, _) => stepped,
+        };
+        // A client that has gone away is no fault of ours.
+        stepped.unwrap_or(Next::Gone)
+    }
+
+    /// Called at every turn: ends what takes too long.
+    pub(super) fn look_at_clock(&mut self, now: Tick) -> Next {
+        if now < self.deadline {
+            return Next::Wait;
+        }
+        if self.phase == Phase::Head && !self.head.is_empty() {
+            self.refuse("408 Request Timeout");
+            return Next::Wait;
+        }
+        Next::Gone
+    }
+
+    fn take_head(&mut self, server: &Path) -> Result<Next> {
+        let mut chunk = [0; 2048];
+        loop {
+            let count = match self.client.read(&mut chunk) {
+                Ok(0) => return Ok(Next::Gone),
+                Ok(count) => count,
+                Err(error) => return waits(error),
+            };
+            // The end of the head may lie across two chunks.
+            let searched = self.head.len().saturating_sub(3);
+            self.head.extend_from_slice(&chunk[..count]);
+            let end = memchr::memmem::find(&self.head[searched..], b"\r\n\r\n");
+            self.head.truncate(end.map_or(self.head.len(), |end| searched + end + 4));
+            if self.head.len() > HEAD_BYTES_MAX {
+                self.refuse("431 Request Header Fields Too Large");
+                return Ok(Next::Wait);
+            }
+            if end.is_some() {
+                self.ask(server);
+                return Ok(Next::Wait);
+            }
+        }
+    }
+
+    /// Puts the request to the server. It has no body: nothing here takes one.
+    fn ask(&mut self, server: &Path) {
+        let request = without_body(&self.head);
+        self.head = Vec::new();
+        let asked = UnixStream::connect(server).and_then(|mut inner| {
+            // It fits the socket's buffer, so this does not wait.
+            inner.write_all(&request)?;
+            inner.shutdown(Shutdown::Write)?;
+            inner.set_nonblocking(true)?;
+            Ok(inner)
+        });
+        match asked {
+            Ok(inner) => {
+                self.phase = Phase::Answer;
+                self.deadline = Tick::now().after(ANSWER_LIMIT);
+                self.inner = Some(inner);
+            }
+            Err(error) => {
+                tracing::debug!("the statistics do not answer: {error}");
+                self.refuse("503 Service Unavailable");
+            }
+        }
+    }
+
+    /// Answers without asking.
+    fn refuse(&mut self, status: &str) {
+        self.phase = Phase::Answer;
+        self.deadline = Tick::now().after(LINGER_LIMIT);
+        self.inner = None;
+        self.head = Vec::new();
+        self.answer =
+            format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .into_bytes();
+        self.sent = 0;
+    }
+
+    fn pass_on(&mut self, room: usize) -> Result<Next> {
+        self.hear(room);
+        while self.sent < self.answer.len() {
+            match self.client.write(&self.answer[self.sent..]) {
+                Ok(0) => return Ok(Next::Gone),
+                Ok(count) => self.sent += count,
+                Err(error) => return waits(error),
+            }
+        }
+        self.answer.clear();
+        self.sent = 0;
+        if self.inner.is_none() {
+            self.client.shutdown(Shutdown::Write)?;
+            self.phase = Phase::Linger;
+            self.deadline = Tick::now().after(LINGER_LIMIT);
+            return self.linger();
+        }
+        Ok(Next::Wait)
+    }
+
+    /// Takes what the server has said.
+    fn hear(&mut self, room: usize) {
+        let mut chunk = [0; 16 << 10];
+        while self.buffered() < room {
+            let Some(inner) = &mut self.inner else { return };
+            match inner.read(&mut chunk) {
+                Ok(0) => self.inner = None,
+                Ok(count) => {
+                    self.answer.extend_from_slice(&chunk[..count]);
+                    if !std::mem::replace(&mut self.heard, true) {
+                        say_close(&mut self.answer);
+                    }
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.inner = None,
+            }
+            if !self.heard {
+                self.refuse("400 Bad Request");
+            }
+        }
+    }
+
+    fn linger(&mut self) -> Result<Next> {
+        let mut chunk = [0; 16 << 10];
+        while self.lingered < LINGER_BYTES_MAX {
+            match self.client.read(&mut chunk) {
+                Ok(0) => return Ok(Next::Gone),
+                Ok(count) => self.lingered += count,
+                Err(error) => return waits(error),
+            }
+        }
+        Ok(Next::Gone)
+    }
+}
+
+fn waits(error: std::io::Error) -> Result<Next> {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(Next::Wait),
+        _ => Err(error),
+    }
+}
+
+/// The head of a request as the only one of its connection, and without a body.
+fn without_body(head: &[u8]) -> Vec<u8> {
+    let mut request = Vec::with_capacity(head.len() + 32);
+    for line in head.split_inclusive(|byte| *byte == b'\n') {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        let is_ours = OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()));
+        if line == b"\r\n" {
+            request.extend_from_slice(b"Connection: close\r\n");
+        }
+        if !is_ours {
+            request.extend_from_slice(line);
+        }
+    }
+    request
+}
+
+/// Tells the client, behind the status line, that the connection will not be used again.
+fn say_close(answer: &mut Vec<u8>) {
+    if let Some(end) = memchr::memmem::find(answer, b"\r\n") {
+        answer.splice(end + 2..end + 2, *b"Connection: close\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_on_without_its_body_and_as_the_last_one() {
+        let head =
+            b"POST /x HTTP/1.1\r\nHost: a:1\r\nCONTENT-LENGTH: 9\r\nConnection: keep-alive\r\n\r\n";
+        let expected = b"POST /x HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n";
+        assert_eq!(without_body(head), expected);
+    }
+
+    #[test]
+    fn an_answer_says_that_it_is_the_last() {
+        let mut answer = b"HTTP/1.1 200 OK\r\nServer: s\r\n\r\nbody\r\n".to_vec();
+        say_close(&mut answer);
+        let expected = b"HTTP/1.1 200 OK\r\nConnection: close\r\nServer: s\r\n\r\nbody\r\n";
+        assert_eq!(answer, expected);
+    }
+}

@@ -1,0 +1,123 @@
+//! The time series a monitoring system sees, each with its name, kind and meaning.
+//!
+//! Base units: seconds, bytes, ratios from 0 to 1. Counters end in `_total`. Labels have few
+//! values, all of them known beforehand but `camera`, which is capped.
+
+/// How a series behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Durations by upper bound, cumulative.
+    Histogram,
+}
+
+macro_rules! series {
+    ($($variant:ident = $kind:ident $name:literal $help:literal),+ $(,)?) => {
+        /// A family of time series.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Series { $(#[doc = $help] $variant),+ }
+
+        impl Series {
+            /// Every series, in the order they are shown.
+            pub const ALL: [Series; [$($name),+].len()] = [$(Series::$variant),+];
+
+            /// The full name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Series::$variant => concat!("framepress_", $name)),+ }
+            }
+
+            /// What it means, in one sentence.
+            pub const fn help(self) -> &'static str {
+                match self { $(Series::$variant => $help),+ }
+            }
+
+            /// How it behaves.
+            pub const fn kind(self) -> Kind {
+                match self { $(Series::$variant => Kind::$kind),+ }
+            }
+        }
+    };
+}
+
+series! {
+    BuildInfo = Gauge "build_info" "Always 1; the labels say what is running.",
+    StartTime = Gauge "start_time_seconds" "When counting began, in seconds since the Unix epoch.",
+    Ready = Gauge "ready" "1 when every part is connected and works, as /readyz says; else 0.",
+    Silence = Gauge "silence_seconds" "Time since any part of the engine gave a sign of life.",
+
+    FramesRead = Counter "frames_read_total" "Entries taken from the input streams.",
+    Frames = Counter "frames_total" "Frames that have ended, by outcome.",
+    FramesInFlight = Gauge "frames_in_flight" "Frames in this process now.",
+    FramesUnaccounted = Gauge "frames_unaccounted" "Frames read that are neither in flight nor ended; anything but 0 is a fault of the engine.",
+    DeadLetters = Counter "dead_letters_total" "Frames refused, by reason.",
+    Shed = Counter "shed_total" "Frames shed for their age, by where it was noticed.",
+    Errors = Counter "errors_total" "Errors met by any thread, whether or not they were overcome.",
+
+    InputBytes = Counter "input_bytes_total" "Payload bytes read from the input streams.",
+    OutputBytes = Counter "output_bytes_total" "Payload bytes written to the output streams.",
+    ImageBytes = Counter "image_bytes_total" "Bytes of the coded pictures of frames.",
+    RawPixelBytes = Counter "raw_pixel_bytes_total" "Bytes that the pixels of those pictures take uncompressed.",
+    JsonBase64Bytes = Counter "json_base64_bytes_total" "Bytes that the frames would take as JSON with base64 of their pixels.",
+    CompressionRatio = Gauge "compression_ratio" "Coded bytes by raw pixel bytes, since the start.",
+    PassedThrough = Counter "passed_through_total" "Pictures that were small enough to be kept as they came.",
+
+    EndToEnd = Histogram "end_to_end_seconds" "From the entry being added to its result being stored, by the clock of Redis.",
+    Processing = Histogram "processing_seconds" "From reading a frame to its result being ready.",
+    StageSeconds = Histogram "stage_seconds" "Time of a frame in each stage.",
+    Serialization = Histogram "serialization_seconds" "Writing the protobuf message.",
+
+    LaneFrames = Gauge "lane_frames" "Frames waiting in a lane between two stages.",
+    LaneCapacity = Gauge "lane_capacity_frames" "Room of that lane.",
+    Blocked = Counter "blocked_seconds_total" "Time for which a thread waited for room: in the lane to the dispatcher, for a slot, for a buffer.",
+    PoolBytes = Gauge "pool_bytes" "Bytes of buffers, leased and idle.",
+    PoolLimit = Gauge "pool_limit_bytes" "Most bytes of buffers on lease.",
+
+    QueueEntries = Gauge "queue_entries" "Entries in the streams.",
+    QueueLimit = Gauge "queue_limit_entries" "Most entries of a stream; 0 for no limit.",
+    OutputBlocks = Gauge "output_blocks" "1 if a full output stream stops the engine; 0 if the oldest results make room.",
+    QueueBytes = Gauge "queue_bytes" "Memory of the streams, by the estimate of Redis.",
+    Lag = Gauge "lag_entries" "Entries not delivered to the group yet; absent while Redis cannot tell.",
+    Pending = Gauge "pending_entries" "Entries delivered to the group and not acknowledged.",
+    OldestPending = Gauge "oldest_pending_seconds" "Time since the oldest unacknowledged entry was added; 0 if there is none.",
+    Consumers = Gauge "consumers" "Consumers in the group.",
+
+    Connections = Gauge "connections" "Connections to Redis.",
+    ConnectionLimit = Gauge "connection_limit" "Most connections to Redis, as configured.",
+    Reconnects = Counter "reconnects_total" "Connections to Redis made again after a loss.",
+    Claimed = Counter "claimed_total" "Stale entries taken over from other consumers.",
+    Renewed = Counter "renewed_total" "Entries in work whose idle time was reset.",
+    Recovered = Counter "recovered_total" "Entries read again from the own pending list.",
+    GroupsRecreated = Counter "groups_recreated_total" "Times the consumer group had to be created again.",
+    ScriptFences = Counter "script_fences_total" "Commits that found their entry ended already: by an earlier attempt of this engine, or by another engine.",
+    CommitBatches = Counter "commit_batches_total" "Pipelined commits sent.",
+    BackPressure = Counter "back_pressure_waits_total" "Pauses because Redis was out of memory or the output stream full.",
+    RedisMemory = Gauge "redis_memory_bytes" "Memory that Redis uses.",
+    RedisMemoryLimit = Gauge "redis_memory_limit_bytes" "Redis' maxmemory; 0 for no limit.",
+
+    Cameras = Gauge "cameras" "Cameras with state kept.",
+    CamerasEvicted = Counter "cameras_evicted_total" "Camera states dropped to make room for others.",
+    CameraFrames = Counter "camera_frames_total" "Frames by camera and outcome, of the first 50 cameras.",
+    OtherCameraFrames = Counter "other_camera_frames_total" "Frames by outcome of all cameras that have no series of their own.",
+    CameraLastFrame = Gauge "camera_last_frame_timestamp_seconds" "When the last result of a camera was ready, in seconds since the Unix epoch.",
+    CameraQuality = Gauge "camera_quality_ratio" "Quality score of a camera's last frame.",
+    CameraDensity = Gauge "camera_vehicle_density_ratio" "Vehicle density of a camera's last frame.",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for series in Series::ALL {
+            let name = series.name();
+            assert_eq!(name.ends_with("_total"), series.kind() == Kind::Counter, "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_64".contains(&byte)));
+            let others = Series::ALL.iter().filter(|other| other.name() == name);
+            assert_eq!(others.count(), 1, "{name} is taken twice");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `/metrics`, as a monitoring system reads it.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use framepress::metrics::{Kind, Series};
+
+use super::Site;
+use crate::support::{
+    LONG, RedisServer, RunningEngine, data, has_program, protobuf, skip, wait_until,
+};
+
+/// Samples by name and labels.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+/// An engine that has stored three results and refused one frame.
+fn worked(server: &RedisServer) -> (RunningEngine, Site) {
+    let engine = RunningEngine::start(server, &[]);
+    let site = Site::of(&engine, None);
+    server.add_all([&protobuf("f1", "a"), &protobuf("f2", "b\"\\\n"), &protobuf("f3", "")]);
+    server.add(&data("no frame"));
+    wait_until("all is done", LONG, || {
+        let account = engine.account();
+        (account.out, account.dead_lettered) == (3, 1)
+    });
+    (engine, site)
+}
+
+#[test]
+fn promtool_finds_nothing_to_criticise() {
+    if !has_program("promtool") {
+        skip("promtool is not installed; on Debian: apt-get install prometheus");
+        return;
+    }
+    let server = RedisServer::start();
+    let (_engine, site) = worked(&server);
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&site.get("/metrics").body).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.trim().is_empty(), "{said}");
+}
+
+#[test]
+fn every_series_is_there_with_its_kind_and_meaning() {
+    let server = RedisServer::start();
+    let (engine, site) = worked(&server);
+    wait_until("the queues have been looked at", LONG, || {
+        engine.view().queues.lock().input.lag.is_some()
+    });
+    let scrape = site.get("/metrics");
+    let text = scrape.text();
+    for series in Series::ALL {
+        let name = series.name();
+        let kind = match series.kind() {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name}\n{text}");
+        assert!(text.contains(&format!("# HELP {name} {}\n", series.help())), "{name}");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(text.contains(&format!("framepress_build_info{{version=\"{version}\"")), "{text}");
+}
+
+#[test]
+fn the_figures_are_those_of_the_engine_and_counters_never_fall() {
+    let server = RedisServer::start();
+    let (engine, site) = worked(&server);
+    let first = samples(site.get("/metrics").text());
+    assert_eq!(first["framepress_frames_read_total"], 4.0);
+    assert_eq!(first["framepress_frames_total{outcome=\"out\"}"], 3.0);
+    assert_eq!(first["framepress_dead_letters_total{reason=\"undecodable\"}"], 1.0);
+    assert_eq!(first["framepress_end_to_end_seconds_count"], 3.0);
+    assert_eq!(first["framepress_end_to_end_seconds_bucket{le=\"+Inf\"}"], 3.0);
+    assert_eq!(first["framepress_stage_seconds_count{stage=\"encode\"}"], 3.0);
+    assert_eq!(first["framepress_lane_frames{lane=\"read\"}"], 0.0, "all has been taken out");
+    assert_eq!(first["framepress_lane_frames{lane=\"commit\"}"], 0.0);
+    assert_eq!(first["framepress_ready"], 1.0);
+    let of_b = r#"framepress_camera_frames_total{camera="b\"\\\n",outcome="processed"}"#;
+    assert_eq!(first[of_b], 1.0, "names are escaped");
+    let ratio = first["framepress_image_bytes_total"] / first["framepress_raw_pixel_bytes_total"];
+    assert!((first["framepress_compression_ratio"] - ratio).abs() < 1e-9);
+
+    server.add_frames("a", 20);
+    wait_until("the frames are out", LONG, || engine.account().out == 23);
+    let second = samples(site.get("/metrics").text());
+    let grows = |name: &str| {
+        let family = name.split('{').next().unwrap();
+        ["_total", "_bucket", "_sum", "_count"].iter().any(|end| family.ends_with(end))
+    };
+    for (name, before) in first.iter().filter(|(name, _)| grows(name)) {
+        assert!(second[name] >= *before, "{name} fell from {before} to {}", second[name]);
+    }
+    assert_eq!(second["framepress_end_to_end_seconds_count"], 23.0);
+    for family in ["framepress_end_to_end_seconds", "framepress_processing_seconds"] {
+        let text = site.get("/metrics").text().to_owned();
+        let start = format!("{family}_bucket");
+        let buckets: Vec<f64> = text
+            .lines()
+            .filter(|line| line.starts_with(&start))
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+            .collect();
+        assert!(buckets.len() > 10 && buckets.is_sorted(), "{family}: {buckets:?}");
+    }
+}
+
+#[test]
+fn many_cameras_are_few_series() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[]);
+    let site = Site::of(&engine, None);
+    let frames: Vec<_> = (0..70).map(|camera| protobuf("f", &format!("cam{camera}"))).collect();
+    server.add_all(&frames);
+    wait_until("the frames are out", LONG, || engine.account().out == 70);
+    let found = samples(site.get("/metrics").text());
+    let own = found.iter().filter(|(name, _)| name.starts_with("framepress_camera_frames_total"));
+    assert_eq!(own.clone().count(), 50 * 3, "three outcomes each");
+    assert_eq!(own.map(|(_, count)| count).sum::<f64>(), 50.0);
+    let others = "framepress_other_camera_frames_total{outcome=\"processed\"}";
+    assert_eq!(found[others], 20.0, "nobody is left out of the sum");
+}
