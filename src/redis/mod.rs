@@ -11,6 +11,7 @@ mod connection;
 mod control;
 mod embedded;
 mod feed;
+mod pending;
 mod request;
 mod resp;
 mod seam;
