@@ -6,7 +6,7 @@
 pub mod samples;
 
 use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
-use framepress::redis::{Header, RespLimits, RespReader};
+use framepress::redis::{Header, RespLimits, RespReader, Trouble};
 use framepress::wire::proto::ProcessedFrame;
 use framepress::wire::{self, Envelope, Scratch};
 use prost::Message as _;
@@ -55,18 +55,17 @@ impl Read for Pieces<'_> {
 
 /// Everything in a stream up to its end or its first fault, bulk strings in turn by each of the
 /// reader's ways.
-fn transcript(io: &mut Pieces<'_>) -> Vec<String> {
+fn transcript(io: &mut Pieces<'_>) -> Vec<Vec<u8>> {
     let mut reader = RespReader::new(RESP_LIMITS);
-    let mut lines = Vec::new();
+    let mut parts = Vec::new();
     for index in 0..VALUES_MAX {
-        let header = reader.header(io).map(|header| (format!("{header:?}"), header));
-        let bulk = match header {
-            Ok((line, header)) => {
-                lines.push(line);
+        let bulk = match reader.header(io) {
+            Ok(header) => {
+                parts.push(format!("{header:?}").into_bytes());
                 if let Header::Bulk(len) = header { len } else { continue }
             }
             Err(trouble) => {
-                lines.push(trouble.to_string());
+                parts.push(trouble.to_string().into_bytes());
                 break;
             }
         };
@@ -79,18 +78,19 @@ fn transcript(io: &mut Pieces<'_>) -> Vec<String> {
             _ => reader.bulk_discard(io, bulk).map(|()| Vec::new()),
         };
         match read {
-            Ok(bytes) => lines.push(format!("{bytes:?}")),
-            Err(trouble) => {
-                // How the end of the stream is worded depends on who met it.
-                lines.push(
-                    if trouble.to_string().contains("protocol") { "protocol" } else { "end" }
-                        .into(),
-                );
+            Ok(bytes) => parts.push(bytes),
+            // How the end of the stream is worded depends on who met it.
+            Err(Trouble::Io(_)) => {
+                parts.push(b"the end".to_vec());
+                break;
+            }
+            Err(Trouble::Protocol(what)) => {
+                parts.push(what.into());
                 break;
             }
         }
     }
-    lines
+    parts
 }
 
 /// The `data` of an entry as a protobuf frame, held against prost.
@@ -109,6 +109,8 @@ pub fn protobuf(data: &[u8]) {
     let has_image = theirs.original_image.is_some();
     let image = theirs.original_image.unwrap_or_default();
     match ours {
+        // JSON behind a line feed that prost takes for the tag of a frame id.
+        Ok(_) if !has_image => {}
         Ok(ours) => {
             assert_eq!(ours.frame_id, theirs.frame_id);
             assert_eq!(ours.camera_id, theirs.camera_id);
