@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test python-test lint bench perf-floor perf-kill setup setup-test clean
+.PHONY: demo test cargo-test python-test lint bench fuzz perf-floor perf-kill setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -36,6 +36,25 @@ lint:
 
 bench: setup
 	@$(CARGO) bench
+
+# Each fuzz target for ten minutes (`make fuzz FUZZ_SECONDS=60`: for one), beginning with the corpus
+# of tests/fuzz. New finds stay in the target folder; a crash is written to tests/fuzz/artifacts,
+# and its smallest form (`cargo fuzz tmin`) belongs into the corpus, which `make test` runs as well.
+#
+# Needs `cargo install cargo-fuzz`. RUSTC_BOOTSTRAP lets a stable compiler instrument the code; with
+# clang, the C code of the codecs is instrumented, too.
+comma := ,
+FUZZ_SECONDS := 600
+FUZZ_TARGETS := resp protobuf json pictures
+FUZZ_FLAGS := $(if $(shell command -v clang 2>/dev/null),-fsanitize=address$(comma)fuzzer-no-link)
+
+fuzz: setup
+	@for target in $(FUZZ_TARGETS); do \
+		found="$(TARGET)/fuzz-corpus/$$target"; mkdir -p "$$found"; \
+		RUSTC_BOOTSTRAP=1 CFLAGS="$(FUZZ_FLAGS)" $(if $(FUZZ_FLAGS),CC=clang) \
+		$(CARGO) fuzz run --fuzz-dir tests/fuzz $$target "$$found" tests/fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=32768 -print_final_stats=1 || exit 1; \
+	done
 
 # The engine's CPU per frame beside that of the unavoidable work alone, in one run.
 perf-floor: setup

@@ -2,13 +2,17 @@
 //!
 //! Wall time includes the server, which does the same work for both sides; what a client can save
 //! is its own CPU time. So after criterion's figures the two sides take turns once more, and a
-//! table shows the CPU time of the client thread and the ratio of the two.
+//! table shows the CPU time of the client thread and the ratio of the two. Beside it stands the
+//! floor of reading: `read` into one buffer, over and over, of the same bytes, without looking at
+//! them.
 //!
 //! Goal: reading a raw frame of 1920x1080 costs at most a quarter of the typed reply of `redis`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::cell::RefCell;
 use std::hint::black_box;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -211,6 +215,45 @@ fn read_theirs(bench: &Bench, count: usize) -> Cost {
     })
 }
 
+/// The same bytes, not looked at.
+struct Floor {
+    socket: UnixStream,
+    buffer: Vec<u8>,
+    request: String,
+    reply_bytes: usize,
+}
+
+impl Floor {
+    fn new(bench: &Bench, count: usize) -> Floor {
+        let mut floor = Floor {
+            socket: UnixStream::connect(bench.server.address().to_string()).unwrap(),
+            buffer: vec![0; 8 << 20],
+            request: format!("XREADGROUP GROUP {GROUP} floor COUNT {count} STREAMS in >\r\n"),
+            reply_bytes: 0,
+        };
+        // How long a reply is: all there is until nothing more comes.
+        floor.socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        bench.rewind();
+        floor.socket.write_all(floor.request.as_bytes()).unwrap();
+        while let Ok(read) = floor.socket.read(&mut floor.buffer) {
+            floor.reply_bytes += read;
+        }
+        floor
+    }
+
+    fn read(&mut self, bench: &Bench) -> Cost {
+        bench.rewind();
+        measured(|| {
+            self.socket.write_all(self.request.as_bytes()).unwrap();
+            let mut left = self.reply_bytes;
+            while left > 0 {
+                left -= self.socket.read(&mut self.buffer).unwrap();
+            }
+            black_box(&self.buffer);
+        })
+    }
+}
+
 /// One step of committing: as many results as fit a step, in one batch.
 fn commit_ours(bench: &Bench, sink: &mut Sink, payload: &[u8]) -> Cost {
     let ids = bench.pending(entries_of(payload.len()));
@@ -302,37 +345,51 @@ fn committing(c: &mut Criterion, bench: &Bench) {
     }
 }
 
-/// Takes turns, so that a slow moment of the machine hits both sides; prints medians per frame.
+/// Takes turns, so that a slow moment of the machine hits all sides; prints medians per frame.
 fn turns(
     what: &str,
     frames: usize,
     mut ours: impl FnMut() -> Cost,
     mut theirs: impl FnMut() -> Cost,
+    mut floor: Option<&mut dyn FnMut() -> Cost>,
 ) {
-    ours();
-    theirs(); // both warm
     let micros = |cost: Cost| cost.cpu.as_secs_f64() * 1e6 / frames as f64;
-    let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (micros(ours()), micros(theirs()))).collect();
-    let median = |mut values: Vec<f64>| {
+    let mut round = || {
+        let floor = floor.as_mut().map(|floor| micros(floor()));
+        [micros(ours()), micros(theirs()), floor.unwrap_or(f64::NAN)]
+    };
+    round(); // all warm
+    let rounds: Vec<[f64; 3]> = (0..ROUNDS).map(|_| round()).collect();
+    let spread = |of: fn(&[f64; 3]) -> f64| {
+        let mut values: Vec<f64> = rounds.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         (values[0], values[values.len() / 2], values[values.len() - 1])
     };
-    let (_, ours, _) = median(rounds.iter().map(|round| round.0).collect());
-    let (_, theirs, _) = median(rounds.iter().map(|round| round.1).collect());
-    let (least, middle, most) = median(rounds.iter().map(|round| round.0 / round.1).collect());
-    println!("| {what} | {ours:.0} | {theirs:.0} | {middle:.3} | {least:.3} - {most:.3} |");
+    let (_, ours, _) = spread(|round| round[0]);
+    let (_, theirs, _) = spread(|round| round[1]);
+    let (least, middle, most) = spread(|round| round[0] / round[1]);
+    print!("| {what} | {ours:.0} | {theirs:.0} | {middle:.3} | {least:.3} - {most:.3} |");
+    if floor.is_some() {
+        let (_, floor, _) = spread(|round| round[2]);
+        let (_, above, _) = spread(|round| round[0] / round[2]);
+        println!(" {floor:.0} | {above:.2} |");
+    } else {
+        println!(" | |");
+    }
 }
 
 fn table(bench: &Bench) {
     println!("\nClient CPU per frame, {ROUNDS} rounds in turns, medians\n");
-    println!("| what | ours, us | redis crate, us | ratio | range |");
-    println!("| --- | ---: | ---: | ---: | --- |");
+    println!("| what | ours, us | redis crate, us | ratio | range | floor, us | ours / floor |");
+    println!("| --- | ---: | ---: | ---: | --- | ---: | ---: |");
     for (name, bytes) in SIZES {
         let count = entries_of(bytes);
         bench.fill(count, bytes);
         let mut source = bench.source();
         let ours = || read_ours(bench, &mut source, count);
-        turns(&format!("read {name}"), count, ours, || read_theirs(bench, count));
+        let mut floor = Floor::new(bench, count);
+        let theirs = || read_theirs(bench, count);
+        turns(&format!("read {name}"), count, ours, theirs, Some(&mut || floor.read(bench)));
     }
     for (name, bytes) in SIZES {
         bench.fill(0, bytes);
@@ -344,7 +401,7 @@ fn table(bench: &Bench) {
             let mut sink = bench.sink(delivery);
             let ours = || commit_ours(bench, &mut sink, &payload);
             let theirs = || commit_theirs(bench, &payload);
-            turns(&format!("commit {name}, {what}"), count, ours, theirs);
+            turns(&format!("commit {name}, {what}"), count, ours, theirs, None);
         }
     }
     println!("\nGoal: read 6 MB (a raw frame of 1920x1080) at most 0.25.");

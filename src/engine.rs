@@ -12,6 +12,7 @@ use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::base::stop::StopOnPanic;
 use crate::base::threads::{self, Identity, Role, Running, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::config::{Config, RedisUrl, Scheme};
@@ -90,6 +91,8 @@ impl Engine {
     /// `stop`), codecs that do not fit the processor, threads refused by the system.
     pub fn start(config: &Config, hooks: Hooks, stop: Stop) -> Result<Engine, Fault> {
         crate::image::supported_cpu()?;
+        let turn = hooks.turn.clone();
+        turn.begins(Role::Build);
         let (address, embedded) = find_server(&config.redis_queue.url, &stop)?;
         let address = address.through(hooks.seam.clone());
         let plan = Arc::new(Plan::new(config, &address, &hooks));
@@ -111,7 +114,8 @@ impl Engine {
         };
         let worker_fault = WorkerFault::default();
         let workers = build_workers(&plan, &worker_fault, &stop)?;
-        let threads = start_threads(&view, &workers, &stop)?;
+        turn.begins(Role::Build);
+        let threads = start_threads(&view, &workers, &turn, &stop)?;
         tracing::info!(
             "running: {} readers, {} workers, {} committers; {} from {} to {} on {}",
             plan.read.len(),
@@ -309,6 +313,7 @@ fn build_workers(plan: &Plan, fault: &WorkerFault, stop: &Stop) -> Result<Arc<Th
 fn start_threads(
     view: &View,
     workers: &Arc<ThreadPool>,
+    turn: &Turn,
     stop: &Stop,
 ) -> Result<Vec<Running>, Fault> {
     let plan = &view.plan;
@@ -326,6 +331,7 @@ fn start_threads(
         stream: plan.streams[shard][0].clone(),
         consumer: plan.watch.consumers[shard].clone(),
         journal: Arc::clone(journal),
+        created_at: Mutex::default(),
     });
     let regroup = Arc::new(Regroup::new(
         plan.address.clone(),
@@ -380,14 +386,18 @@ fn start_threads(
         stop.clone(),
     );
 
+    turn.begins(Role::Build);
     // Start from the end of the line, so that whoever sends has somebody who receives.
     let cores = &plan.cores;
     let mut running = Vec::new();
+    // Dropped before the handles, which wait for their threads.
+    let _leave = StopOnPanic(stop.clone());
     for (index, committer) in committers.into_iter().enumerate() {
         let core = cores.committers.get(index).copied().flatten();
         running
             .push(threads::spawn(identity(Role::Commit, index, core), stop, || committer.run())?);
     }
+    turn.begins(Role::Build);
     running.push(threads::spawn(identity(Role::Dispatch, 0, cores.dispatcher), stop, || {
         dispatcher.run()
     })?);
@@ -395,6 +405,7 @@ fn start_threads(
         let core = cores.readers.get(index).copied().flatten();
         running.push(threads::spawn(identity(Role::Read, index, core), stop, || reader.run())?);
     }
+    turn.begins(Role::Build);
     running.push(threads::spawn(identity(Role::Watch, 0, None), stop, || watcher.run())?);
     Ok(running)
 }

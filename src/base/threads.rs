@@ -28,6 +28,8 @@ pub enum Role {
     Camera,
     /// Waits for signals.
     Signal,
+    /// Builds the engine; not a thread of its own, but whoever starts it.
+    Build,
 }
 
 impl Role {
@@ -41,6 +43,7 @@ impl Role {
             Role::Watch => "watch",
             Role::Camera => "camera",
             Role::Signal => "signal",
+            Role::Build => "build",
         }
     }
 }
@@ -61,8 +64,8 @@ pub struct Identity {
     pub core: Option<usize>,
 }
 
-/// Called by a thread of the engine at each turn of its loop, with what the thread does: for tests
-/// of what its panic does to the others. The default does nothing.
+/// Called by a thread of the engine at each turn of its loop, and by the builder at each step, with
+/// what it does: for tests of what its panic does to the others. The default does nothing.
 #[derive(Clone, Default)]
 pub struct Turn(Option<Arc<dyn Fn(Role) + Send + Sync>>);
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::ops::Range;
 
 use super::{Entry, EntryId, Lease, Receipt};
-use crate::base::Reject;
+use crate::base::{Reject, Stage};
 
 /// From the reader to the workers.
 #[derive(Debug)]
@@ -52,8 +52,8 @@ impl From<Reject> for Verdict {
 /// Why a frame is acknowledged without output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {
-    /// Older than `max_frame_age_ms`.
-    Shed,
+    /// Older than `max_frame_age_ms` at that stage.
+    Shed(Stage),
     /// Below the quality threshold, and configured to be dropped.
     BelowThreshold,
     /// Its body is gone from the stream.

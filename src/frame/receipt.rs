@@ -7,9 +7,12 @@
 //! 3. An entry is in flight at most once per process: the journal refuses it a second time, so
 //!    reading the pending list after a reconnect cannot double work that is still going on.
 //! 4. What this process has ended lately is remembered: a copy from the pending list that was made
-//!    before our acknowledgement arrived there is not processed again.
+//!    before our acknowledgement arrived there is not processed again. One that was asked for only
+//!    afterwards is: then Redis itself has gone back in time, as after a restart from a snapshot.
+//! 5. While the commit of an entry is on its way, nobody here may make the entry pending again: it
+//!    may be stored already.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,11 +57,19 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct Book {
-    in_flight: HashMap<EntryId, Tick>,
+    in_flight: HashMap<EntryId, InFlight>,
     /// Ended with Redis' confirmation, in the order of their ends.
     ended: VecDeque<EntryId>,
-    ended_set: HashSet<EntryId>,
+    ended_at: HashMap<EntryId, Tick>,
     last_ended: EntryId,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    /// Read, or renewed.
+    since: Tick,
+    /// Its commit is on its way.
+    sent: bool,
 }
 
 impl Journal {
@@ -67,7 +78,7 @@ impl Journal {
         let book = Book {
             in_flight: HashMap::with_capacity(512),
             ended: VecDeque::with_capacity(REMEMBERED),
-            ended_set: HashSet::with_capacity(2 * REMEMBERED),
+            ended_at: HashMap::with_capacity(2 * REMEMBERED),
             last_ended: EntryId::default(),
         };
         Arc::new(Journal { book: Mutex::new(book), metrics })
@@ -78,16 +89,17 @@ impl Journal {
         self.book.lock().in_flight.contains_key(&id)
     }
 
-    /// Takes responsibility for an entry; `None` if this process has it already, or if this is a
-    /// late copy of one that has ended.
-    pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin) -> Option<Receipt> {
+    /// Takes responsibility for an entry that Redis was asked for at `asked_at`; `None` if this
+    /// process has it already, or if this is a late copy of one that has ended.
+    pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin, asked_at: Tick) -> Option<Receipt> {
         let read_at = Tick::now();
         let mut book = self.book.lock();
-        let late = origin != Origin::New && book.ended_set.contains(&id);
+        let late = origin != Origin::New
+            && book.ended_at.get(&id).is_some_and(|ended_at| *ended_at >= asked_at);
         if late || book.in_flight.contains_key(&id) {
             return None;
         }
-        book.in_flight.insert(id, read_at);
+        book.in_flight.insert(id, InFlight { since: read_at, sent: false });
         drop(book);
         self.metrics.ledger.open();
         Some(Receipt {
@@ -103,24 +115,35 @@ impl Journal {
     /// The entries that have been here for longer than `age`; their clocks start again.
     pub fn renewable(&self, age: Duration) -> Vec<EntryId> {
         let mut old = Vec::new();
-        for (id, since) in &mut self.book.lock().in_flight {
-            if since.elapsed() > age {
-                *since = Tick::now();
+        for (id, entry) in &mut self.book.lock().in_flight {
+            if entry.since.elapsed() > age {
+                entry.since = Tick::now();
                 old.push(*id);
             }
         }
         old
     }
 
-    /// The latest entry that this process has ended: where a group that has disappeared is to
-    /// begin again.
-    pub fn last_ended(&self) -> EntryId {
-        self.book.lock().last_ended
+    /// The latest entry that this process has ended, or is about to: where a group that has
+    /// disappeared is to begin again.
+    pub fn place(&self) -> EntryId {
+        let book = self.book.lock();
+        let sent = book.in_flight.iter().filter(|(_, entry)| entry.sent).map(|(id, _)| *id);
+        sent.fold(book.last_ended, EntryId::max)
     }
 
-    /// The entries in this process up to `last`.
+    /// The entries in this process up to `last` that are certainly not stored.
     pub fn held_up_to(&self, last: EntryId) -> Vec<EntryId> {
-        self.book.lock().in_flight.keys().copied().filter(|id| *id <= last).collect()
+        let book = self.book.lock();
+        let held = book.in_flight.iter().filter(|(id, entry)| **id <= last && !entry.sent);
+        held.map(|(id, _)| *id).collect()
+    }
+
+    /// Notes whether the commit of an entry is on its way.
+    fn set_sent(&self, id: EntryId, sent: bool) {
+        if let Some(entry) = self.book.lock().in_flight.get_mut(&id) {
+            entry.sent = sent;
+        }
     }
 
     /// Entries in this process.
@@ -148,9 +171,9 @@ impl Journal {
                 if book.ended.len() == REMEMBERED
                     && let Some(oldest) = book.ended.pop_front()
                 {
-                    book.ended_set.remove(&oldest);
+                    book.ended_at.remove(&oldest);
                 }
-                if book.ended_set.insert(id) {
+                if book.ended_at.insert(id, Tick::now()).is_none() {
                     book.ended.push_back(id);
                 }
             }
@@ -194,6 +217,11 @@ impl Receipt {
         self.read_unix_seconds
     }
 
+    /// The entry's commit is on its way, or was refused and is not any more.
+    pub fn set_sent(&self, sent: bool) {
+        self.journal.set_sent(self.id, sent);
+    }
+
     /// Ends the obligation. To be called by the committer alone, once Redis has confirmed.
     pub fn close(mut self, outcome: Outcome) {
         self.closed = true;
@@ -220,12 +248,12 @@ mod tests {
     fn a_dropped_receipt_is_counted_and_the_entry_can_be_taken_again() {
         let metrics = Metrics::new();
         let journal = Journal::new(Arc::clone(&metrics));
-        let receipt = journal.open(ID, Origin::New).unwrap();
-        assert!(journal.open(ID, AGAIN).is_none(), "held already");
+        let receipt = journal.open(ID, Origin::New, Tick::now()).unwrap();
+        assert!(journal.open(ID, AGAIN, Tick::now()).is_none(), "held already");
         drop(receipt);
         let sum = metrics.ledger.read();
         assert_eq!((sum.abandoned, sum.in_flight, sum.balanced), (1, 0, true));
-        journal.open(ID, AGAIN).unwrap().close(Outcome::Out);
+        journal.open(ID, AGAIN, Tick::now()).unwrap().close(Outcome::Out);
         assert_eq!(metrics.ledger.read().out, 1);
         assert!(journal.is_empty());
     }
@@ -233,19 +261,39 @@ mod tests {
     #[test]
     fn a_late_copy_of_what_has_ended_is_not_taken() {
         let journal = Journal::new(Metrics::new());
-        journal.open(ID, Origin::New).unwrap().close(Outcome::Out);
-        assert!(journal.open(ID, AGAIN).is_none());
-        assert!(journal.open(ID, Origin::New).is_some(), "somebody has moved the group back");
+        let asked_at = Tick::now();
+        journal.open(ID, Origin::New, asked_at).unwrap().close(Outcome::Out);
+        assert!(journal.open(ID, AGAIN, asked_at).is_none());
+        assert!(journal.open(ID, Origin::New, asked_at).is_some(), "somebody moved the group back");
+    }
+
+    #[test]
+    fn what_is_pending_after_we_have_ended_it_is_taken_once_more() {
+        let journal = Journal::new(Metrics::new());
+        journal.open(ID, Origin::New, Tick::now()).unwrap().close(Outcome::Out);
+        let asked_at = Tick::now().after(Duration::from_nanos(1));
+        assert!(journal.open(ID, AGAIN, asked_at).is_some(), "Redis has lost our commit");
     }
 
     #[test]
     fn what_somebody_else_has_ended_does_not_count_as_our_place() {
         let journal = Journal::new(Metrics::new());
         let later = EntryId { millis: 9, sequence: 1 };
-        let receipt = journal.open(ID, Origin::New).unwrap();
-        journal.open(later, Origin::New).unwrap().close(Outcome::Out);
-        assert_eq!((journal.last_ended(), journal.held_up_to(later)), (later, vec![ID]));
+        let receipt = journal.open(ID, Origin::New, Tick::now()).unwrap();
+        journal.open(later, Origin::New, Tick::now()).unwrap().close(Outcome::Out);
+        assert_eq!((journal.place(), journal.held_up_to(later)), (later, vec![ID]));
         receipt.close(Outcome::Superseded);
         assert_eq!(journal.held_up_to(later), []);
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_our_place_and_not_to_be_made_pending() {
+        let journal = Journal::new(Metrics::new());
+        let receipt = journal.open(ID, Origin::New, Tick::now()).unwrap();
+        receipt.set_sent(true);
+        assert_eq!((journal.place(), journal.held_up_to(ID)), (ID, vec![]));
+        receipt.set_sent(false);
+        assert_eq!((journal.place(), journal.held_up_to(ID)), (EntryId::default(), vec![ID]));
+        drop(receipt);
     }
 }

@@ -68,3 +68,23 @@ impl RemoteClock {
         Duration::from_micros(u64::try_from(now.saturating_sub(entry)).unwrap_or(0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_an_entry_is_told_by_the_clock_that_made_its_id() {
+        let clock = RemoteClock::default();
+        let entry = unix_millis() - 10_000;
+        let seconds = |clock: &RemoteClock| clock.age_of(entry).as_secs();
+        let before = seconds(&clock);
+        assert!((10..60).contains(&before), "{before}");
+        // A server whose clock is an hour ahead gave this id to an entry an hour ago.
+        clock.set_ahead_seconds(3600.0);
+        assert!((3610..3660).contains(&seconds(&clock)));
+        clock.set_ahead_seconds(-3600.0);
+        assert_eq!(clock.age_of(entry), Duration::ZERO, "from the future");
+        assert_eq!(clock.age_of(u64::MAX), Duration::ZERO, "no id is too large");
+    }
+}

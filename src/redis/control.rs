@@ -25,6 +25,25 @@ for index = 4, #ARGV do
 end
 return 1";
 
+/// See [`Control::renew`].
+const RENEW: &str = "
+local stream, group, consumer, id = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+if #redis.call('XRANGE', stream, id, id) > 0 then
+  redis.call('XCLAIM', stream, group, consumer, '0', id, 'JUSTID')
+end
+return 1";
+
+/// See [`Control::make_pending`].
+const MAKE_PENDING: &str = "
+local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+for index = 3, #ARGV do
+  local id = ARGV[index]
+  if #redis.call('XPENDING', stream, group, id, id, 1) == 0 then
+    redis.call('XCLAIM', stream, group, consumer, '0', id, 'FORCE', 'JUSTID')
+  end
+end
+return 1";
+
 /// A client for administrative commands.
 pub struct Control {
     client: redis::Client,
@@ -241,6 +260,10 @@ impl Control {
 
     /// Resets the idle time of entries that `consumer` has in work, so that nobody takes them over.
     ///
+    /// An entry whose body has been trimmed meanwhile is left as it is: Redis 7 would drop it from
+    /// the pending list, and with it the fence for the result that is still to come. One by one,
+    /// for looking at a body costs Redis a copy of it.
+    ///
     /// # Errors
     /// As [`Control::run`].
     pub fn renew(
@@ -250,12 +273,31 @@ impl Control {
         consumer: &str,
         ids: &[EntryId],
     ) -> Result<(), Fault> {
-        let mut command = cmd("XCLAIM");
-        command.arg(stream).arg(group).arg(consumer).arg(0);
+        for id in ids {
+            let mut command = cmd("EVAL");
+            command.arg(RENEW).arg(1).arg(stream).arg(group).arg(consumer).arg(id.to_string());
+            self.run::<Value>("XCLAIM", &command)?;
+        }
+        Ok(())
+    }
+
+    /// Makes entries pending for `consumer` that are not pending for anybody, as far as they exist.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn make_pending(
+        &mut self,
+        stream: &str,
+        group: &str,
+        consumer: &str,
+        ids: &[EntryId],
+    ) -> Result<(), Fault> {
+        let mut command = cmd("EVAL");
+        command.arg(MAKE_PENDING).arg(1).arg(stream).arg(group).arg(consumer);
         for id in ids {
             command.arg(id.to_string());
         }
-        self.run::<Value>("XCLAIM", command.arg("JUSTID")).map(|_| ())
+        self.run::<Value>("XCLAIM", &command).map(|_| ())
     }
 
     /// The last entry a stream has ever had; 0-0 if there is no such stream.

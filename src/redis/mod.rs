@@ -12,6 +12,7 @@ mod control;
 mod dead_letters;
 mod embedded;
 mod feed;
+mod pending;
 mod request;
 mod resp;
 mod seam;

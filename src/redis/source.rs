@@ -2,9 +2,8 @@
 //!
 //! Each entry is handed on as soon as its own bytes have arrived. The bytes of `data` go from the
 //! socket into a leased buffer in one copy; a `data` above the limit is passed over and only its
-//! length kept.
+//! length kept. What was delivered before and never acknowledged is the matter of `pending`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,19 +65,33 @@ pub struct Batch {
     pub last: EntryId,
 }
 
+/// What is known of the entries of a reply before they are read.
+pub(super) struct Asked<'a> {
+    /// When the request was sent, or before.
+    pub(super) at: Tick,
+    /// How each came here.
+    pub(super) origin: &'a dyn Fn(EntryId) -> Origin,
+}
+
+impl Asked<'_> {
+    fn for_new() -> Asked<'static> {
+        Asked { at: Tick::now(), origin: &|_| Origin::New }
+    }
+}
+
 /// Takes over one frame that was read.
 pub type Deliver<'a> = dyn FnMut(RawFrame) -> Result<(), Fault> + 'a;
 
 /// A connection that reads one stream in a consumer group.
 #[derive(Debug)]
 pub struct Source {
-    connection: Connection,
-    options: Arc<SourceOptions>,
-    journal: Arc<Journal>,
+    pub(super) connection: Connection,
+    pub(super) options: Arc<SourceOptions>,
+    pub(super) journal: Arc<Journal>,
     pool: Pool,
     stop: Stop,
     recorder: Recorder,
-    request: Request,
+    pub(super) request: Request,
     outstanding: bool,
 }
 
@@ -177,7 +190,7 @@ impl Source {
         }
         self.outstanding = false;
         let Some(count) = self.stream_reply("XREADGROUP")? else { return Ok(Delivered::Nothing) };
-        self.entries(count, next_count, &|_| Origin::New, deliver)
+        self.entries(count, next_count, &Asked::for_new(), deliver)
     }
 
     /// After [`Delivered::Draining`]: waits a little longer for the reply, which somebody else is
@@ -195,102 +208,7 @@ impl Source {
         }
         self.outstanding = false;
         let Some(count) = self.stream_reply("XREADGROUP")? else { return Ok(Delivered::Nothing) };
-        self.entries(count, None, &|_| Origin::New, deliver)
-    }
-
-    /// Delivers up to `count` entries of our own pending list that come after `after`. With
-    /// `trust_counts`, they carry the server's delivery count; without, they count as new, for
-    /// the deliveries that a lost connection swallowed are not the entry's fault.
-    ///
-    /// # Errors
-    /// As [`Source::receive`].
-    pub fn own_pending(
-        &mut self,
-        after: EntryId,
-        count: usize,
-        trust_counts: bool,
-        deliver: &mut Deliver<'_>,
-    ) -> Result<Delivered, Fault> {
-        let options = Arc::clone(&self.options);
-        self.request.clear();
-        self.request.command(7).arg("XPENDING").arg(&options.stream).arg(&options.group);
-        self.request.arg(format!("({after}")).arg("+").number(count).arg(&options.consumer);
-        self.connection.send(&self.request, &[])?;
-        let deliveries = self.pending_list()?;
-
-        self.request.clear();
-        self.request.command(9).arg("XREADGROUP").arg("GROUP").arg(&options.group);
-        self.request.arg(&options.consumer).arg("COUNT").number(count);
-        self.request.arg("STREAMS").arg(&options.stream).number(after);
-        self.connection.send(&self.request, &[])?;
-        let Some(count) = self.stream_reply("XREADGROUP")? else { return Ok(Delivered::Nothing) };
-        let origin = |id: EntryId| {
-            let before = deliveries.get(&id).copied().unwrap_or(0);
-            Origin::Again { deliveries: if trust_counts { before.saturating_add(1) } else { 1 } }
-        };
-        self.entries(count, None, &origin, deliver)
-    }
-
-    /// Takes over entries that some consumer has held for longer than `idle` and delivers them.
-    /// Entries of this process that are still in work are left alone.
-    ///
-    /// # Errors
-    /// As [`Source::receive`].
-    pub fn claim_stale(
-        &mut self,
-        idle: Duration,
-        deliver: &mut Deliver<'_>,
-    ) -> Result<Delivered, Fault> {
-        let options = Arc::clone(&self.options);
-        self.request.clear();
-        self.request.command(8).arg("XPENDING").arg(&options.stream).arg(&options.group);
-        self.request.arg("IDLE").number(idle.as_millis()).arg("-").arg("+");
-        self.request.number(limits::CLAIM_BATCH);
-        self.connection.send(&self.request, &[])?;
-        let mut deliveries = self.pending_list()?;
-        deliveries.retain(|id, _| !self.journal.holds(*id));
-        if deliveries.is_empty() {
-            return Ok(Delivered::Nothing);
-        }
-        let mut ids: Vec<EntryId> = deliveries.keys().copied().collect();
-        ids.sort_unstable();
-
-        self.request.clear();
-        self.request.command(5 + ids.len()).arg("XCLAIM").arg(&options.stream);
-        self.request.arg(&options.group).arg(&options.consumer).number(idle.as_millis());
-        for id in &ids {
-            self.request.number(id);
-        }
-        self.connection.send(&self.request, &[])?;
-        let Some(count) = self.connection.array("XCLAIM")? else { return Ok(Delivered::Nothing) };
-        let mut returned = Vec::with_capacity(ids.len());
-        let origin = |id: EntryId| Origin::Again {
-            deliveries: deliveries.get(&id).copied().unwrap_or(0).saturating_add(1),
-        };
-        let delivered = self.entries(count, None, &origin, &mut |frame| {
-            returned.push(frame.receipt.id());
-            deliver(frame)
-        })?;
-        ids.retain(|id| !returned.contains(id));
-        self.report_bodiless(&ids, deliver)?;
-        Ok(delivered)
-    }
-
-    /// Of entries that XCLAIM did not return, those whose body is gone: since Redis 7 it drops
-    /// them from the pending list without a word.
-    fn report_bodiless(&mut self, ids: &[EntryId], deliver: &mut Deliver<'_>) -> Result<(), Fault> {
-        for &id in ids {
-            let text = id.to_string();
-            let options = Arc::clone(&self.options);
-            let args = [options.stream.as_bytes(), text.as_bytes(), text.as_bytes()];
-            if self.array_length("XRANGE", &args)? > 0 {
-                continue; // taken by another engine, or acknowledged, in the meantime
-            }
-            if let Some(receipt) = self.journal.open(id, Origin::Again { deliveries: 1 }) {
-                deliver(RawFrame { receipt, entry: None, shard: options.shard })?;
-            }
-        }
-        Ok(())
+        self.entries(count, None, &Asked::for_new(), deliver)
     }
 
     /// Measures by how much the Redis clock is ahead of ours, in seconds; not while a request is
@@ -319,7 +237,7 @@ impl Source {
 
     /// Opens the reply of XREADGROUP on one stream: the number of entries, `None` if there is
     /// nothing.
-    fn stream_reply(&mut self, command: &'static str) -> Result<Option<usize>, Fault> {
+    pub(super) fn stream_reply(&mut self, command: &'static str) -> Result<Option<usize>, Fault> {
         let Some(streams) = self.connection.array(command)? else { return Ok(None) };
         if streams != 1 || self.connection.array(command)? != Some(2) {
             return Err(self.connection.surprised());
@@ -329,11 +247,11 @@ impl Source {
     }
 
     /// Reads `count` entries and delivers each.
-    fn entries(
+    pub(super) fn entries(
         &mut self,
         count: usize,
         next_count: Option<usize>,
-        origin: &dyn Fn(EntryId) -> Origin,
+        asked: &Asked<'_>,
         deliver: &mut Deliver<'_>,
     ) -> Result<Delivered, Fault> {
         if count == 0 {
@@ -355,7 +273,7 @@ impl Source {
             let Some(id) = EntryId::parse(&id) else { return Err(self.connection.surprised()) };
             last = id;
             let values = self.connection.array("XREADGROUP")?;
-            let receipt = self.journal.open(id, origin(id));
+            let receipt = self.journal.open(id, (asked.origin)(id), asked.at);
             let entry = match values {
                 None => None,
                 Some(values) => {
@@ -426,40 +344,6 @@ impl Source {
             }
         }
         Ok(builder.build())
-    }
-
-    /// The answer of XPENDING in its long form: deliveries by entry.
-    fn pending_list(&mut self) -> Result<HashMap<EntryId, u32>, Fault> {
-        let count = self.connection.array("XPENDING")?.unwrap_or(0);
-        let mut deliveries = HashMap::with_capacity(count.min(limits::BATCH_SIZE_MAX));
-        for _ in 0..count {
-            if self.connection.array("XPENDING")? != Some(4) {
-                return Err(self.connection.surprised());
-            }
-            let id = self.connection.small_text()?;
-            let consumer_len = self.connection.bulk()?;
-            self.connection.pass_over(consumer_len)?;
-            self.connection.integer()?;
-            let times = self.connection.integer()?;
-            if let Some(id) = EntryId::parse(&id) {
-                deliveries.insert(id, u32::try_from(times).unwrap_or(u32::MAX));
-            }
-        }
-        Ok(deliveries)
-    }
-
-    fn array_length(&mut self, name: &'static str, args: &[&[u8]]) -> Result<usize, Fault> {
-        self.request.clear();
-        self.request.command(1 + args.len()).arg(name);
-        for arg in args {
-            self.request.arg(arg);
-        }
-        self.connection.send(&self.request, &[])?;
-        let count = self.connection.array(name)?.unwrap_or(0);
-        for _ in 0..count {
-            self.connection.skip_answer()?;
-        }
-        Ok(count)
     }
 }
 

@@ -3,6 +3,11 @@
 //! A batch is what has gathered while the last one was on its way: it is sent with its first
 //! frame when there is nothing to wait for, so batching costs no latency and needs no timer.
 //! After a lost connection the batch is sent again; the fence makes the repetition harmless.
+//!
+//! The fence is the pending entry, so it goes with its group. One case is left in which a frame may
+//! be stored twice: its commit gets through, the connection is lost before the answer, and the
+//! group is destroyed before the batch is sent again. The frame is then made pending once more, for
+//! nobody can tell it from one that was not stored, and a frame doubled is better than one lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,10 +192,12 @@ impl<S: Send> Committer<S> {
         let batch = std::mem::take(&mut self.batch);
         let mut answers = std::mem::take(&mut self.answers);
         let tasks = self.tasks(&batch);
+        batch.iter().take(tasks.len()).for_each(|finished| finished.receipt.set_sent(true));
         let sent = self.connect().and_then(|sink| sink.commit(&tasks, &mut answers));
         drop(tasks);
         if let Err(fault) = sent {
             self.uncertain = true;
+            batch.iter().for_each(|finished| finished.receipt.set_sent(false));
             (self.batch, self.answers) = (batch, answers);
             return Err(fault);
         }
@@ -208,6 +215,7 @@ impl<S: Send> Committer<S> {
                 Some(Answer::Refused(message))
                     if error_code(&message) == "NOGROUP" && self.stop.is_draining() => {}
                 Some(Answer::Refused(message)) => {
+                    finished.receipt.set_sent(false);
                     refusal.get_or_insert((finished.shard, message));
                     kept.push(finished);
                 }
@@ -258,7 +266,11 @@ impl<S: Send> Committer<S> {
             "READONLY" | "MASTERDOWN" | "LOADING" => self.sink = None,
             // Entries that are in no group any more cannot be acknowledged. Those that still exist
             // become pending again with the new group; for the others this ends in the fence.
-            "NOGROUP" => self.regroup.recreate(shard)?,
+            "NOGROUP" => {
+                let of_shard = self.batch.iter().filter(|finished| finished.shard == shard);
+                let ids: Vec<_> = of_shard.map(|finished| finished.receipt.id()).collect();
+                self.regroup.recreate_with(shard, &ids)?;
+            }
             _ => {}
         }
         let endpoint = self.settings.address.to_string();
@@ -294,7 +306,7 @@ impl<S: Send> Committer<S> {
             Verdict::Store(_) => Outcome::Out,
             Verdict::DeadLetter(_) if self.settings.dead_letters => Outcome::DeadLettered,
             Verdict::DeadLetter(_) | Verdict::Discard(Discard::BelowThreshold) => Outcome::Rejected,
-            Verdict::Discard(Discard::Shed) => Outcome::Shed,
+            Verdict::Discard(Discard::Shed(_)) => Outcome::Shed,
             Verdict::Discard(Discard::LostToTrim) => Outcome::LostToTrim,
         };
         if fenced && outcome != Outcome::LostToTrim {

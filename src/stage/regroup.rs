@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::base::Fault;
-use crate::frame::Journal;
+use crate::frame::{EntryId, Journal};
 use crate::metrics::{Counter, Metrics};
 use crate::redis::{Address, Control};
 
@@ -31,6 +33,9 @@ pub struct Shard {
     pub consumer: String,
     /// What of it is in this process.
     pub journal: Arc<Journal>,
+    /// Where the group that this process created last begins. Nobody is ever given an entry from
+    /// before that unless it is made pending.
+    pub created_at: Mutex<EntryId>,
 }
 
 impl Regroup {
@@ -46,18 +51,20 @@ impl Regroup {
 
     /// Creates the group, unless somebody else was faster, to begin where this process was.
     /// Entries from before that which are still in work become pending again in the same step, as
-    /// far as they exist.
+    /// far as they exist; not those whose commit is on its way, for they may be stored already.
     ///
     /// # Errors
     /// As [`Control::restore_group`].
     pub fn recreate(&self, shard: usize) -> Result<(), Fault> {
-        let Shard { stream, consumer, journal } = &self.shards[shard];
+        let Shard { stream, consumer, journal, created_at } = &self.shards[shard];
         let mut control = Control::new(&self.address, TIMEOUT)?;
+        let mut created_at = created_at.lock();
         // A stream whose last id lies before our place has been made anew or restored: beginning
         // behind its end would pass over entries that a clock behind ours still adds.
-        let start = journal.last_ended().min(control.last_generated(stream)?);
+        let start = journal.place().min(control.last_generated(stream)?);
         let held = journal.held_up_to(start);
         if control.restore_group(stream, &self.group, start, consumer, &held)? {
+            *created_at = start;
             self.metrics.add(Counter::GroupRecreated, 1);
             tracing::warn!(
                 "the group {} of {stream} was gone; created again after {start}",
@@ -65,5 +72,23 @@ impl Regroup {
             );
         }
         Ok(())
+    }
+
+    /// The same for a committer to which Redis has refused `ids`, for want of the group: they are
+    /// not stored, and become pending again even if the group is there by now. Those behind the
+    /// group's beginning are delivered again instead.
+    ///
+    /// # Errors
+    /// As [`Control::restore_group`].
+    pub fn recreate_with(&self, shard: usize, ids: &[EntryId]) -> Result<(), Fault> {
+        self.recreate(shard)?;
+        let Shard { stream, consumer, created_at, .. } = &self.shards[shard];
+        let created_at = *created_at.lock();
+        let before: Vec<EntryId> = ids.iter().copied().filter(|id| *id <= created_at).collect();
+        if before.is_empty() {
+            return Ok(());
+        }
+        let mut control = Control::new(&self.address, TIMEOUT)?;
+        control.make_pending(stream, &self.group, consumer, &before)
     }
 }

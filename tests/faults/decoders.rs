@@ -1,15 +1,14 @@
-//! Whatever is in `data`: both envelopes and every decoder refuse it or read it, and none panics.
+//! Whatever a server or a camera sends: the RESP reader, both envelopes and every decoder refuse
+//! it or read it, and none panics. What is checked is what the fuzz targets check; here it runs on
+//! their corpus, and on what proptest makes of the same samples.
 
-use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
-use framepress::wire::{self, Scratch};
+use std::path::Path;
+
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
 
-use crate::support::{frame, picture, pixels};
-
-/// Pixels accepted: enough for the samples, little enough to be quick.
-const PIXELS_MAX: u64 = 1 << 14;
+use crate::targets::{self, samples};
 
 /// One change of some bytes; places are shares of the length.
 #[derive(Clone, Debug)]
@@ -73,86 +72,49 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Valid entries of every kind, in a fixed order.
-fn samples() -> Vec<Vec<u8>> {
-    let mut all = Vec::new();
-    for format in [Format::Jpeg, Format::Png, Format::Webp, Format::Raw] {
-        let image = picture(format, 48, 34);
-        all.push(frame("frame-1", "camera-1", &image));
-        if format != Format::Raw {
-            let text = base64_simd::STANDARD.encode_to_string(&image.compressed_data);
-            all.push(json("image_base64", serde_json::Value::String(text)));
-        }
-    }
-    let pixels = pixels(12, 9);
-    let rows = |channels: usize| {
-        let of_row = |row: &[u8]| match channels {
-            1 => serde_json::to_value(row.iter().step_by(3).collect::<Vec<_>>()).unwrap(),
-            _ => serde_json::to_value(row.chunks_exact(3).collect::<Vec<_>>()).unwrap(),
-        };
-        serde_json::Value::Array(pixels.chunks_exact(36).map(of_row).collect())
-    };
-    all.push(json("image_array", rows(3)));
-    all.push(json("image_array", rows(1)));
-    all
-}
-
-fn json(key: &str, picture: serde_json::Value) -> Vec<u8> {
-    let mut frame = serde_json::json!({
-        "frame_id": "frame-1", "camera_id": "camera-1", "timestamp": 1_700_000_000.25,
-    });
-    frame[key] = picture;
-    frame.to_string().into_bytes()
-}
-
-/// Everything a worker does with `data` until there are pixels; whether there were any.
-fn read(data: &[u8]) -> bool {
-    let mut scratch = Scratch::default();
-    let camera = wire::camera_of(data);
-    let Ok(envelope) = wire::open(data, PIXELS_MAX, &mut scratch) else { return false };
-    // The dispatcher puts the frame into the order of the camera that the worker will see.
-    assert_eq!(camera.as_deref().unwrap_or_default(), envelope.camera_id);
-    let image = envelope.image;
-    let named = Format::from_name(image.format);
-    let format = match named {
-        Some(Format::Raw) => Format::Raw,
-        _ => match Format::sniff(image.bytes).or(named) {
-            Some(format) => format,
-            None => return false,
-        },
-    };
-    let side = |value: i32| u32::try_from(value).unwrap_or(0);
-    let (width, height) = (side(image.width), side(image.height));
-    let channels = side(image.channels);
-    let source = Source { format, width, height, channels, bytes: image.bytes };
-    let mut decoder = Decoder::new(Bounds { pixels_max: PIXELS_MAX }).unwrap();
-    let mut any = false;
-    for (planes, interleaved) in [(true, false), (false, true), (true, true)] {
-        let mut store = Picture::default();
-        let Ok(view) = decoder.decode(&source, Needs { planes, interleaved }, &mut store) else {
-            continue;
-        };
-        any = true;
-        assert!((view.width * view.height) as u64 <= PIXELS_MAX);
-        if let Some(samples) = view.interleaved {
-            assert_eq!(samples.len(), view.width * view.height * view.channels);
-        }
-        assert!(view.planes.is_some() || !planes);
-        assert!(view.interleaved.is_some() || !interleaved);
-    }
-    any
+fn entries() -> Vec<Vec<u8>> {
+    [samples::protobuf(), samples::json()].concat()
 }
 
 #[test]
 fn the_samples_themselves_are_read() {
-    for (index, sample) in samples().iter().enumerate() {
-        assert!(read(sample), "sample {index}");
+    for (index, sample) in entries().iter().enumerate() {
+        assert!(targets::reads(sample), "sample {index}");
     }
 }
 
-/// A valid entry after a few changes.
-fn changed() -> impl Strategy<Value = Vec<u8>> {
+/// Runs each target on its corpus. With `FRAMEPRESS_WRITE_SEEDS` set, the samples are written into
+/// it first.
+#[test]
+fn every_file_of_the_corpus_passes() {
+    type Target = fn(&[u8]);
+    let all: [(&str, Target, Vec<Vec<u8>>); 4] = [
+        ("resp", targets::resp, samples::resp()),
+        ("protobuf", targets::protobuf, samples::protobuf()),
+        ("json", targets::json, samples::json()),
+        ("pictures", targets::pictures, entries()),
+    ];
+    for (name, target, seeds) in all {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
+        if std::env::var_os("FRAMEPRESS_WRITE_SEEDS").is_some() {
+            std::fs::create_dir_all(&folder).unwrap();
+            for (index, seed) in seeds.iter().enumerate() {
+                std::fs::write(folder.join(format!("seed-{index}")), seed).unwrap();
+            }
+        }
+        let files: Vec<_> = folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(files.len() >= 4, "{} has files", folder.display());
+        for file in files {
+            eprintln!("{}", file.display());
+            target(&std::fs::read(&file).unwrap());
+        }
+    }
+}
+
+/// One of `samples` after a few changes.
+fn changed(samples: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let changes = prop::collection::vec(change(), 1..4);
-    (prop::sample::select(samples()), changes).prop_map(|(mut data, changes)| {
+    (prop::sample::select(samples), changes).prop_map(|(mut data, changes)| {
         for change in &changes {
             change.apply(&mut data);
         }
@@ -163,8 +125,9 @@ fn changed() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn the_changes_are_small_enough_to_get_past_the_first_check() {
     let mut runner = TestRunner::deterministic();
-    let changed = changed();
-    let read = (0..1000).filter(|_| read(&changed.new_tree(&mut runner).unwrap().current()));
+    let changed = changed(entries());
+    let read =
+        (0..1000).filter(|_| targets::reads(&changed.new_tree(&mut runner).unwrap().current()));
     let read = read.count();
     assert!((50..900).contains(&read), "{read} of 1000 are read all the same");
 }
@@ -179,12 +142,34 @@ proptest! {
     })]
 
     #[test]
-    fn nothing_in_data_makes_a_decoder_panic(data in changed()) {
-        read(&data);
+    fn nothing_in_data_makes_a_decoder_panic(data in changed(entries())) {
+        targets::pictures(&data);
     }
 
     #[test]
     fn noise_is_refused_or_read(data in prop::collection::vec(any::<u8>(), 0..200)) {
-        read(&data);
+        targets::pictures(&data);
+        targets::resp(&data);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 4_000, failure_persistence: None, ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn answers_read_the_same_however_they_are_cut(stream in changed(samples::resp())) {
+        targets::resp(&stream);
+    }
+
+    #[test]
+    fn protobuf_frames_read_as_prost_reads_them(data in changed(samples::protobuf())) {
+        targets::protobuf(&data);
+    }
+
+    #[test]
+    fn json_frames_read_as_serde_json_reads_them(data in changed(samples::json())) {
+        targets::json(&data);
     }
 }

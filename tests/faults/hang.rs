@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use framepress::base::threads::{Role, Turn};
+use framepress::base::threads::{self, Role, Turn};
 use framepress::base::{Fault, limits};
 use framepress::engine::Hooks;
 use framepress::image::Format;
@@ -83,6 +83,29 @@ fn a_panic_in_any_thread_ends_the_engine_with_the_true_cause() {
             server.assert_nothing_acknowledged_without_result();
             finish(&server);
         }
+    }
+}
+
+#[test]
+fn a_panic_in_the_builder_leaves_no_thread_behind() {
+    // Before anything is made, when nothing runs yet, and between the starts of two threads.
+    for step in 1..=5 {
+        let mut server = Server::start();
+        server.add(30);
+        let panicked = std::panic::catch_unwind(|| {
+            RunningEngine::start(&server.url(), &[], panics(Role::Build, step))
+        });
+        let message = panicked.err().map(|payload| threads::panic_message(&*payload));
+        assert_eq!(message.as_deref(), Some("the wheel came off"), "step {step}");
+        // Whoever starts an engine hears of the panic only after the last thread has left.
+        wait_until("no connection is left", LONG, || {
+            let clients: String = server.ask(cmd("CLIENT").arg("LIST"));
+            !clients.contains("name=framepress")
+        });
+        if step > 1 {
+            server.assert_nothing_acknowledged_without_result(); // before that there is no group
+        }
+        finish(&server);
     }
 }
 

@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
+/// The fuzz targets, which are a crate of their own.
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
 
 mod back_pressure;
 mod decoders;

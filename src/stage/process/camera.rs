@@ -11,6 +11,8 @@ use super::gate::Gate;
 use super::second_half::Arrived;
 use super::snapshot::{Kept, Photo, Snapshot};
 use crate::analysis::Background;
+use crate::base::Stage;
+use crate::frame::Discard;
 use crate::metrics::clock::unix_seconds;
 use crate::metrics::{Counter, Metrics};
 
@@ -68,7 +70,9 @@ pub(super) struct Past {
 struct Status {
     frames: u64,
     refused: u64,
-    dropped: u64,
+    shed_at_read: u64,
+    shed_at_encode: u64,
+    below_threshold: u64,
     last_frame: f64,
     quality: f32,
     density: f32,
@@ -87,8 +91,14 @@ pub struct CameraStatus {
     pub frames_processed: u64,
     /// Frames refused.
     pub frames_rejected: u64,
-    /// Frames acknowledged without output: too old, or below the threshold.
+    /// Frames acknowledged without output: the sum of the next three.
     pub frames_dropped: u64,
+    /// Frames that were too old when they were read.
+    pub frames_shed_at_read: u64,
+    /// Frames that had grown too old before they were encoded.
+    pub frames_shed_at_encode: u64,
+    /// Frames below the quality threshold.
+    pub frames_below_threshold: u64,
     /// When the last result was ready, in seconds since the Unix epoch; 0 for never.
     pub last_frame_time: f64,
     /// Of the last frame.
@@ -120,7 +130,7 @@ pub struct OtherCameras {
 pub(super) enum Ended {
     Result { quality: f32, density: f32, congestion: &'static str, processing_ms: f32 },
     Refused,
-    Dropped,
+    Dropped(Discard),
 }
 
 impl Camera {
@@ -136,20 +146,20 @@ impl Camera {
         let mut status = self.status.lock();
         match ended {
             Ended::Refused => status.refused += 1,
-            Ended::Dropped => status.dropped += 1,
+            Ended::Dropped(Discard::Shed(Stage::Read)) => status.shed_at_read += 1,
+            Ended::Dropped(Discard::Shed(_)) => status.shed_at_encode += 1,
+            Ended::Dropped(Discard::BelowThreshold) => status.below_threshold += 1,
+            // Its camera went with its body.
+            Ended::Dropped(Discard::LostToTrim) => {}
             Ended::Result { quality, density, congestion, processing_ms } => {
-                let frames = status.frames + 1;
-                let last_frame = unix_seconds();
-                let (refused, dropped) = (status.refused, status.dropped);
                 *status = Status {
-                    frames,
-                    refused,
-                    dropped,
-                    last_frame,
+                    frames: status.frames + 1,
+                    last_frame: unix_seconds(),
                     quality,
                     density,
                     congestion,
                     processing_ms,
+                    ..*status
                 };
             }
         }
@@ -294,7 +304,10 @@ fn status_of(camera: &Camera) -> CameraStatus {
         status: if active { "active" } else { "inactive" },
         frames_processed: status.frames,
         frames_rejected: status.refused,
-        frames_dropped: status.dropped,
+        frames_dropped: status.shed_at_read + status.shed_at_encode + status.below_threshold,
+        frames_shed_at_read: status.shed_at_read,
+        frames_shed_at_encode: status.shed_at_encode,
+        frames_below_threshold: status.below_threshold,
         last_frame_time: status.last_frame,
         quality_score: status.quality,
         vehicle_density: status.density,

@@ -123,7 +123,7 @@ impl Dispatcher {
         }
         if self.shared.is_too_old(&frame.receipt) {
             self.shared.metrics.add(Counter::ShedAtRead, 1);
-            return Some(Verdict::Discard(Discard::Shed));
+            return Some(Verdict::Discard(Discard::Shed(Stage::Read)));
         }
         None
     }

@@ -73,7 +73,7 @@ fn process(
 
     if shared.is_too_old(receipt) {
         shared.metrics.add(Counter::ShedAtEncode, 1);
-        return Err(Verdict::Discard(Discard::Shed));
+        return Err(Verdict::Discard(Discard::Shed(Stage::Encode)));
     }
     let coded = coder.code(settings, &source, &view, &mut work.composer)?;
     laps.end(Timer::Stage(Stage::Encode));

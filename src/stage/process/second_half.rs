@@ -73,7 +73,7 @@ fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived
             }
         }
         Verdict::DeadLetter(_) => Ended::Refused,
-        Verdict::Discard(_) => Ended::Dropped,
+        Verdict::Discard(discard) => Ended::Dropped(*discard),
     });
     let ordered = shared.settings.keep_order.then_some(camera.hash);
     let finished = Finished { receipt, shard, camera: ordered, verdict, slot };

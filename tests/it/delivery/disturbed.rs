@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use framepress::engine::Hooks;
 use framepress::metrics::Counter;
+use framepress::redis::{Operation, Seam};
 use redis::cmd;
 
 use crate::support::{
@@ -59,6 +61,38 @@ fn a_frame_in_work_while_its_group_is_lost_is_stored_once_all_the_same() {
     server.wait_until_done();
     server.assert_every_entry_once();
     assert_eq!(engine.stop().out, 31);
+}
+
+#[test]
+fn a_group_lost_while_a_commit_is_on_its_way_doubles_nothing() {
+    let server = RedisServer::start();
+    let deaf = Arc::new(AtomicBool::new(false));
+    let is_deaf = Arc::clone(&deaf);
+    let seam = Seam::new(move |operation| {
+        let thread = std::thread::current();
+        let commits = thread.name().is_some_and(|name| name.starts_with("fp-commit"));
+        while commits && operation == Operation::Read && is_deaf.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    });
+    let flags = [("redis_queue.claim_idle_ms", "1000"), ("redis_queue.retry_attempts", "100")];
+    let engine = RunningEngine::launch(&server, &flags, Hooks { seam, ..Hooks::default() });
+    wait_until("the engine is ready", LONG, || engine.is_ready());
+    server.add_frames("before", 5);
+    server.wait_for_outputs(5);
+    server.wait_until_done();
+
+    deaf.store(true, Ordering::SeqCst);
+    server.add_frames("cam", 10); // fewer than hold the reader up
+    server.wait_for_outputs(6); // stored, and the engine has not heard of it
+    let _: i64 = server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
+    wait_until("the group is there again", LONG, || has_group(&server));
+    deaf.store(false, Ordering::SeqCst);
+    server.wait_for_outputs(15);
+    server.wait_until_done();
+    server.assert_every_entry_once();
+    assert_eq!(engine.stop().out, 15);
 }
 
 fn has_group(server: &RedisServer) -> bool {

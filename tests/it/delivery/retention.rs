@@ -146,9 +146,13 @@ fn frames_that_are_too_old_are_shed_and_counted() {
     let results: Vec<_> = server.outputs().into_iter().map(|output| output.source_id()).collect();
     assert_eq!(results, fresh);
     assert_eq!(engine.count(Counter::ShedAtRead), 20);
+    let cameras = engine.cameras();
     let account = engine.stop();
     assert_eq!((account.shed, account.out, account.dead_lettered), (20, 5, 0));
     assert_eq!(server.pending(), 0);
+    let camera = cameras.status("cam").unwrap();
+    assert_eq!((camera.frames_shed_at_read, camera.frames_dropped), (20, 20));
+    assert_eq!(camera.frames_processed, 5);
 }
 
 #[test]
@@ -168,5 +172,8 @@ fn frames_that_grow_old_in_work_are_shed_before_they_are_encoded() {
         engine.count(Counter::ShedAtEncode) > 0
     });
     server.wait_until_done();
+    let camera = engine.cameras().status("cam").unwrap();
+    assert!(camera.frames_shed_at_encode > 0);
+    assert_eq!(camera.frames_shed_at_encode + camera.frames_shed_at_read, added);
     assert_eq!((server.len(OUTPUT), engine.stop().shed), (0, added));
 }

@@ -95,6 +95,16 @@ impl RunningEngine {
         self.view.metrics.health.unready().is_none()
     }
 
+    /// The figures of its cameras.
+    pub fn cameras(&self) -> std::sync::Arc<framepress::stage::process::Cameras> {
+        std::sync::Arc::clone(&self.view.cameras)
+    }
+
+    /// Why it is not ready; empty if it is.
+    pub fn complaint(&self) -> String {
+        self.view.metrics.health.unready().unwrap_or_default()
+    }
+
     /// Stops it in order; the account, in which nothing is in flight any more.
     #[track_caller]
     pub fn stop(mut self) -> Conservation {
@@ -105,15 +115,21 @@ impl RunningEngine {
         account
     }
 
-    /// Stops it and says how it ended.
+    /// Stops it and says how it ended. However that is, the sum holds.
+    #[track_caller]
     pub fn end(&mut self) -> Result<(), Fault> {
         self.stop.drain();
-        self.engine.take().map_or(Ok(()), Engine::wait)
+        let ended = self.engine.take().map_or(Ok(()), Engine::wait);
+        self.account();
+        ended
     }
 
-    /// Waits for an end that nobody asked for.
+    /// Waits for an end that nobody asked for. However it ends, the sum holds.
+    #[track_caller]
     pub fn wait(mut self) -> Result<(), Fault> {
-        self.engine.take().map_or(Ok(()), Engine::wait)
+        let ended = self.engine.take().map_or(Ok(()), Engine::wait);
+        self.account();
+        ended
     }
 }
 

@@ -92,6 +92,7 @@ impl FramepressProcess {
         let status = self.wait(LONG);
         let said = self.said();
         assert_eq!(status.code(), Some(code), "{status}; it said:\n{said}");
+        assert_sum_holds(&said);
         said
     }
 }
@@ -103,4 +104,18 @@ impl Drop for FramepressProcess {
             eprintln!("framepress said:\n{}", self.said());
         }
     }
+}
+
+/// An engine that ends in order says where every frame went: the sum holds, and nothing is left.
+#[track_caller]
+fn assert_sum_holds(said: &str) {
+    let Some(line) = said.lines().rfind(|line| line.contains("ended: ")) else { return };
+    let figures = line.split("ended: ").nth(1).unwrap_or_default();
+    let numbers: Vec<u64> = figures
+        .split(", ")
+        .map(|figure| figure.split(' ').next().and_then(|number| number.parse().ok()).unwrap())
+        .collect();
+    let (read, rest) = numbers.split_first().unwrap();
+    assert_eq!(*read, rest.iter().sum::<u64>(), "the sum does not hold: {line}");
+    assert_eq!((rest.len(), rest.last()), (6, Some(&0)), "something is in flight: {line}");
 }

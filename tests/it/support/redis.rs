@@ -79,6 +79,19 @@ impl RedisServer {
         assert!(self.comes_up(), "redis-server starts again on its port");
     }
 
+    /// Starts it again with further options, and does not wait until it can answer.
+    pub fn restart_unready(&mut self, options: &[&str]) {
+        let mut all = self.options.clone();
+        all.extend(options.iter().map(|&option| option.to_owned()));
+        self.child = spawn(self.port, &all, &self.folder);
+    }
+
+    /// Waits until it answers.
+    #[track_caller]
+    pub fn wait_until_up(&mut self) {
+        assert!(self.comes_up(), "redis-server answers");
+    }
+
     fn comes_up(&mut self) -> bool {
         let began = framepress::metrics::clock::Tick::now();
         while began.elapsed() < LONG {

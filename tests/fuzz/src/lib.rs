@@ -1,0 +1,219 @@
+//! What each fuzz target does with its bytes, and what it holds the result against.
+//!
+//! Ordinary tests include this file as well: they run it on the corpus and on what proptest makes
+//! of the same samples, so that nothing here needs a fuzzer to be checked.
+
+pub mod samples;
+
+use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
+use framepress::redis::{Header, RespLimits, RespReader, Trouble};
+use framepress::wire::proto::ProcessedFrame;
+use framepress::wire::{self, Envelope, Scratch};
+use prost::Message as _;
+use std::io::{self, Read};
+
+/// Pixels accepted: enough for the samples, little enough to be quick.
+pub const PIXELS_MAX: u64 = 1 << 14;
+
+/// Small, so that what is declared within them can be stored.
+const RESP_LIMITS: RespLimits = RespLimits { bulk_bytes_max: 1 << 16, array_max: 1 << 10 };
+
+/// Values read from one stream of bytes.
+const VALUES_MAX: usize = 1 << 12;
+
+/// A stream of RESP: whatever it is, it reads the same in one piece and in many. The first byte
+/// says how large the pieces are.
+pub fn resp(data: &[u8]) {
+    let Some((&piece, stream)) = data.split_first() else { return };
+    let whole = transcript(&mut Pieces { rest: stream, size: usize::MAX });
+    let cut = transcript(&mut Pieces { rest: stream, size: 1 + usize::from(piece) });
+    assert_eq!(whole, cut, "in pieces of {} bytes", 1 + usize::from(piece));
+
+    let mut reader = RespReader::new(RESP_LIMITS);
+    let mut io = Pieces { rest: stream, size: usize::MAX };
+    for _ in 0..VALUES_MAX {
+        if reader.skip_value(&mut io).is_err() {
+            break;
+        }
+    }
+}
+
+/// Gives out its bytes at most `size` at a time.
+struct Pieces<'a> {
+    rest: &'a [u8],
+    size: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let len = self.size.min(target.len()).min(self.rest.len());
+        target[..len].copy_from_slice(&self.rest[..len]);
+        self.rest = &self.rest[len..];
+        Ok(len)
+    }
+}
+
+/// Everything in a stream up to its end or its first fault, bulk strings in turn by each of the
+/// reader's ways.
+fn transcript(io: &mut Pieces<'_>) -> Vec<Vec<u8>> {
+    let mut reader = RespReader::new(RESP_LIMITS);
+    let mut parts = Vec::new();
+    for index in 0..VALUES_MAX {
+        let bulk = match reader.header(io) {
+            Ok(header) => {
+                parts.push(format!("{header:?}").into_bytes());
+                if let Header::Bulk(len) = header { len } else { continue }
+            }
+            Err(trouble) => {
+                parts.push(trouble.to_string().into_bytes());
+                break;
+            }
+        };
+        let read = match index % 3 {
+            0 => {
+                let mut target = vec![0; usize::try_from(bulk).unwrap()];
+                reader.bulk_into(io, &mut target).map(|()| target)
+            }
+            1 => reader.bulk_small(io, bulk).map(<[u8]>::to_vec),
+            _ => reader.bulk_discard(io, bulk).map(|()| Vec::new()),
+        };
+        match read {
+            Ok(bytes) => parts.push(bytes),
+            // How the end of the stream is worded depends on who met it.
+            Err(Trouble::Io(_)) => {
+                parts.push(b"the end".to_vec());
+                break;
+            }
+            Err(Trouble::Protocol(what)) => {
+                parts.push(what.into());
+                break;
+            }
+        }
+    }
+    parts
+}
+
+/// The `data` of an entry as a protobuf frame, held against prost.
+pub fn protobuf(data: &[u8]) {
+    // White space may be in front of JSON, which is the other target's.
+    if data
+        .first()
+        .is_none_or(|first| *first == b'{' || first.is_ascii_whitespace() && *first != b'\n')
+    {
+        return;
+    }
+    let mut scratch = Scratch::default();
+    let ours = wire::open(data, PIXELS_MAX, &mut scratch);
+    agrees_on_the_camera(data, &ours);
+    let Ok(theirs) = ProcessedFrame::decode(data) else { return };
+    let has_image = theirs.original_image.is_some();
+    let image = theirs.original_image.unwrap_or_default();
+    match ours {
+        // JSON behind a line feed that prost takes for the tag of a frame id.
+        Ok(_) if !has_image => {}
+        Ok(ours) => {
+            assert_eq!(ours.frame_id, theirs.frame_id);
+            assert_eq!(ours.camera_id, theirs.camera_id);
+            assert_eq!(ours.timestamp.unwrap_or(0.0).to_bits(), theirs.timestamp.to_bits());
+            assert_eq!(ours.version, theirs.version);
+            assert_eq!(ours.image.bytes, image.compressed_data);
+            assert_eq!(
+                (ours.image.width, ours.image.height, ours.image.channels, ours.image.format),
+                (image.width, image.height, image.channels, &*image.compression_format),
+            );
+        }
+        Err(reject) => {
+            let long = theirs.frame_id.len().max(theirs.camera_id.len()) > 256;
+            let deep = reject.detail.contains("nested too deeply");
+            assert!(!has_image || long || deep, "prost reads it, we do not: {reject}");
+        }
+    }
+}
+
+/// The `data` of an entry as a JSON frame, held against serde_json's own values.
+pub fn json(data: &[u8]) {
+    if data.first() != Some(&b'{') {
+        return;
+    }
+    let mut scratch = Scratch::default();
+    let ours = wire::open(data, PIXELS_MAX, &mut scratch);
+    agrees_on_the_camera(data, &ours);
+    let (Ok(ours), Ok(theirs)) = (ours, serde_json::from_slice::<serde_json::Value>(data)) else {
+        return;
+    };
+    assert_eq!(ours.frame_id, theirs["frame_id"].as_str().unwrap_or_default());
+    assert_eq!(ours.camera_id, theirs["camera_id"].as_str().unwrap_or_default());
+    assert_eq!(ours.timestamp, theirs["timestamp"].as_f64());
+    match theirs["image_base64"].as_str() {
+        Some(text) => {
+            let bytes = base64_simd::STANDARD.decode_to_vec(text).expect("we have decoded it");
+            assert_eq!(ours.image.bytes, bytes);
+        }
+        None => {
+            let mut samples = Vec::new();
+            flatten(&theirs["image_array"], &mut samples);
+            assert_eq!(ours.image.bytes, samples);
+            let sides = [ours.image.width, ours.image.height, ours.image.channels];
+            let product: u64 = sides.map(|side| u64::try_from(side).unwrap()).iter().product();
+            assert_eq!(product, samples.len() as u64);
+            assert!(product <= 3 * (PIXELS_MAX + 1), "{product} samples");
+        }
+    }
+}
+
+fn flatten(value: &serde_json::Value, into: &mut Vec<u8>) {
+    match value {
+        serde_json::Value::Array(values) => values.iter().for_each(|value| flatten(value, into)),
+        number => into.push(number.as_u64().and_then(|number| number.try_into().ok()).unwrap()),
+    }
+}
+
+/// The dispatcher puts a frame into the order of the camera that the worker will see.
+fn agrees_on_the_camera<E>(data: &[u8], opened: &Result<Envelope<'_>, E>) {
+    let camera = wire::camera_of(data);
+    if let Ok(envelope) = opened {
+        assert_eq!(camera.as_deref().unwrap_or_default(), envelope.camera_id);
+    }
+}
+
+/// The `data` of an entry all the way to pixels.
+pub fn pictures(data: &[u8]) {
+    reads(data);
+}
+
+/// Everything a worker does with `data` until there are pixels; whether there were any.
+pub fn reads(data: &[u8]) -> bool {
+    let mut scratch = Scratch::default();
+    let opened = wire::open(data, PIXELS_MAX, &mut scratch);
+    agrees_on_the_camera(data, &opened);
+    let Ok(envelope) = opened else { return false };
+    let image = envelope.image;
+    let named = Format::from_name(image.format);
+    let format = match named {
+        Some(Format::Raw) => Format::Raw,
+        _ => match Format::sniff(image.bytes).or(named) {
+            Some(format) => format,
+            None => return false,
+        },
+    };
+    let side = |value: i32| u32::try_from(value).unwrap_or(0);
+    let (width, height) = (side(image.width), side(image.height));
+    let channels = side(image.channels);
+    let source = Source { format, width, height, channels, bytes: image.bytes };
+    let mut decoder = Decoder::new(Bounds { pixels_max: PIXELS_MAX }).unwrap();
+    let mut any = false;
+    for (planes, interleaved) in [(true, false), (false, true), (true, true)] {
+        let mut store = Picture::default();
+        let Ok(view) = decoder.decode(&source, Needs { planes, interleaved }, &mut store) else {
+            continue;
+        };
+        any = true;
+        assert!((view.width * view.height) as u64 <= PIXELS_MAX);
+        if let Some(samples) = view.interleaved {
+            assert_eq!(samples.len(), view.width * view.height * view.channels);
+        }
+        assert!(view.planes.is_some() || !planes);
+        assert!(view.interleaved.is_some() || !interleaved);
+    }
+    any
+}
