@@ -37,7 +37,7 @@ const WEIGHT_UNITS: f32 = 65535.0;
 const _: () = assert!(VARIANCE_MAX * VARIANCE_UNITS < 65535.0);
 
 /// The models of [`LANES`] neighbouring samples.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Block {
     mean: [[u16; LANES]; MODES],
     variance: [[u16; LANES]; MODES],
@@ -140,6 +140,18 @@ fn smaller(a: f32, b: f32) -> f32 {
 /// within the last block. Returns how many samples are foreground.
 #[multiversion(targets("x86_64+avx2"))]
 pub(super) fn learn(
+    blocks: &mut [Block],
+    levels: &[u16],
+    foreground: &mut [[u8; LANES]],
+    rate: f32,
+    dither: f32,
+) -> usize {
+    learn_here(blocks, levels, foreground, rate, dither)
+}
+
+/// The same, compiled for whatever its caller is compiled for.
+#[inline(always)]
+pub(super) fn learn_here(
     blocks: &mut [Block],
     levels: &[u16],
     foreground: &mut [[u8; LANES]],
