@@ -171,7 +171,10 @@ fn scale(title: String, frames: &Frames) {
     let bilinear = fir::ResizeAlg::Interpolation(fir::FilterType::Bilinear);
     let sides = vec![
         side("fast_image_resize, letterbox", by_library(planes, bilinear, (wide, high))),
-        side("ours, letterbox", scaling(|scaler, out| drop(scaler.letterbox(planes, 640, 114, out)))),
+        side(
+            "ours, letterbox",
+            scaling(|scaler, out| drop(scaler.letterbox(planes, 640, 114, out))),
+        ),
         side(
             "fast_image_resize, thumbnail",
             by_library(planes, fir::ResizeAlg::Convolution(fir::FilterType::Box), (128, 128)),
@@ -207,4 +210,3 @@ fn by_library<'a>(
         }
     }
 }
-

@@ -104,10 +104,7 @@ fn segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The frame, and the identifiers of its components' quantisation tables.
-fn start_of_frame(
-    process: u8,
-    body: &[u8],
-) -> Result<(Frame, [u8; COMPONENTS]), &'static str> {
+fn start_of_frame(process: u8, body: &[u8]) -> Result<(Frame, [u8; COMPONENTS]), &'static str> {
     let short = "JPEG frame header is too short";
     let (&[precision, h1, h0, w1, w0, components], list) =
         body.split_first_chunk::<6>().ok_or(short)?;

@@ -82,7 +82,8 @@ fn background_models_agree_over_time() {
     let mut random = Random(14);
     let count = 5 * mixture::LANES - 9;
     let blocks = count.div_ceil(mixture::LANES);
-    let mut models = [(); 2].map(|()| vec![mixture::Block::knowing(&[128 << 8; mixture::LANES]); blocks]);
+    let mut models =
+        [(); 2].map(|()| vec![mixture::Block::knowing(&[128 << 8; mixture::LANES]); blocks]);
     let mut seen = [(); 2].map(|()| vec![[0; mixture::LANES]; blocks]);
     for frame in 0..200 {
         let levels: Vec<u16> = (0..count)

@@ -37,9 +37,8 @@ fn entry(id: &str, sample: &Sample) -> Fields {
 
 #[test]
 fn light_and_weather_are_told_from_level_and_contrast() {
-    let stripes = |dark: u8, bright: u8| {
-        drawn(move |x, _| if x / 8 % 2 == 0 { dark } else { bright })
-    };
+    let stripes =
+        |dark: u8, bright: u8| drawn(move |x, _| if x / 8 % 2 == 0 { dark } else { bright });
     let cases = [
         (stripes(40, 40), "dark", "foggy"),
         (stripes(70, 90), "dim", "foggy"),
@@ -132,8 +131,7 @@ fn a_frame_below_the_threshold_is_marked_or_dropped_and_counted() {
     assert_eq!(passed(emitted), [("good".into(), true), ("bad".into(), false)]);
 
     let server = RedisServer::start();
-    let engine =
-        RunningEngine::start(&server, &[threshold, ("analysis.below_threshold", "drop")]);
+    let engine = RunningEngine::start(&server, &[threshold, ("analysis.below_threshold", "drop")]);
     server.add_all(&good_and_bad("cam"));
     server.wait_until_done();
     let camera = engine.cameras().remove(0);

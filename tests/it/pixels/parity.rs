@@ -111,9 +111,8 @@ fn check(name: &str, golden: &Value, format: Format, file: &[u8], score_off_max:
         worst = worst.max(off);
     }
 
-    let clear_of = |value: f64, limits: &[f64]| {
-        limits.iter().all(|limit| (value - limit).abs() > BOUNDARY)
-    };
+    let clear_of =
+        |value: f64, limits: &[f64]| limits.iter().all(|limit| (value - limit).abs() > BOUNDARY);
     let label = |key: &str| golden[key].as_str().unwrap();
     if clear_of(number("mean_value"), &[180.0, 100.0, 50.0]) {
         let value = mean_value(planes);

@@ -3,7 +3,9 @@
 use framepress::image::{Format, jpeg_quality};
 use framepress::wire::proto::ProcessedFrame;
 
-use crate::support::{Fields, RedisServer, RunningEngine, Sample, decoded, mean_difference, protobuf_of};
+use crate::support::{
+    Fields, RedisServer, RunningEngine, Sample, decoded, mean_difference, protobuf_of,
+};
 
 fn result_of(entry: &Fields, flags: &[(&str, &str)]) -> ProcessedFrame {
     let server = RedisServer::start();
@@ -94,7 +96,8 @@ fn the_ml_image_is_letterboxed_in_gray_and_the_thumbnail_shows_all_of_the_pictur
             assert_eq!(jpeg_quality(&image.compressed_data), Some(90), "{what}");
             let small = decoded(image);
             assert_eq!((small.width, small.height), (128, 128), "{what}");
-            let corner = |x: usize, y: usize| [0, 1, 2].map(|of| mean(&small, [x, x + 40], [y, y + 40], of));
+            let corner =
+                |x: usize, y: usize| [0, 1, 2].map(|of| mean(&small, [x, x + 40], [y, y + 40], of));
             for (got, want) in [
                 (corner(8, 8), [220.0, 30.0, 30.0]),
                 (corner(80, 8), [30.0, 200.0, 30.0]),

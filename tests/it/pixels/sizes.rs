@@ -42,7 +42,9 @@ fn entries() -> (Vec<Fields>, Vec<Sample>) {
     let name = |image: &ImageData| {
         format!("{}x{}x{} {}", image.width, image.height, image.channels, image.compression_format)
     };
-    all.into_iter().map(|(image, sample)| (protobuf_of(&name(&image), "cam", image), sample)).unzip()
+    all.into_iter()
+        .map(|(image, sample)| (protobuf_of(&name(&image), "cam", image), sample))
+        .unzip()
 }
 
 fn all_pass(format: &str) {
@@ -114,8 +116,7 @@ fn extreme_sizes_become_raw() {
 #[test]
 fn the_widest_frames_have_a_result_or_a_reason() {
     let gray = |width| Sample { width, height: 1, channels: 1, pixels: vec![90; width] };
-    let colour =
-        |width| Sample { width, height: 1, channels: 3, pixels: vec![90; 3 * width] };
+    let colour = |width| Sample { width, height: 1, channels: 3, pixels: vec![90; 3 * width] };
     let entries = [
         ("jpeg 65500", colour(65_500).image(Format::Jpeg)),
         ("webp 16383", colour(16_383).image(Format::Webp)),
