@@ -8,6 +8,7 @@
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 mod counter;
+mod leaks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use framepress::Producer;
 use framepress::base::Stop;
 use framepress::camera::{Outbound, ProducerOptions};
-use framepress::config::{Camera, Config, RedisUrl, Retention, RoiBox};
+use framepress::config::{Camera, CompressionFormat, Config, RedisUrl, Retention, RoiBox};
 use framepress::engine::{Engine, Hooks, input_streams};
 use framepress::frame::View;
 use framepress::image::{Encoder, Format, Source, Target};
@@ -238,5 +239,8 @@ fn analysis_and_extra_pictures_allocate_nothing() {
         quality_threshold: None,
     });
     steady_state("raw to JPEG with everything", config.clone(), Format::Raw);
-    steady_state("JPEG to JPEG with everything", config, Format::Jpeg);
+    steady_state("JPEG to JPEG with everything", config.clone(), Format::Jpeg);
+    config.redis_queue.compression_format = CompressionFormat::Webp;
+    config.redis_queue.webp_method = 0;
+    steady_state("raw to WebP with everything", config, Format::Raw);
 }

@@ -11,5 +11,6 @@ mod house;
 mod http;
 mod inputs;
 mod order;
+mod pixels;
 mod stop;
 mod video;
