@@ -4,6 +4,7 @@
 //! the first thread: whatever can be refused is refused before a frame has been read.
 
 mod plan;
+mod server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +15,19 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::base::threads::{self, Identity, Role, Running, Turn};
 use crate::base::{Fault, Stop, limits};
-use crate::config::{Config, RedisUrl, Scheme};
+use crate::config::Config;
 use crate::frame::{EntryId, Journal, Pool, Slots};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
-use crate::redis::{Address, Control, Embedded, Seam};
+use crate::redis::{Control, Embedded, Seam, Topology};
 use crate::stage::commit::Committer;
 use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
 use crate::stage::read::Reader;
 use crate::stage::regroup::{Regroup, Shard};
 use crate::stage::watch::{Queues, Watcher};
 
-pub use plan::{Plan, camera_settings, input_streams};
+pub use plan::{Plan, all_streams, camera_settings, input_streams};
+pub use server::find_server;
 
 /// How often threads are looked after while the engine runs.
 const LOOK: Duration = Duration::from_millis(20);
@@ -61,8 +63,8 @@ pub struct View {
     pub queues: Arc<Mutex<Queues>>,
     /// Buffers.
     pub pool: Pool,
-    /// The server.
-    pub address: Address,
+    /// Where Redis is.
+    pub topology: Topology,
     /// What the engine was built from.
     pub plan: Arc<Plan>,
 }
@@ -86,9 +88,9 @@ impl Engine {
     /// `stop`), codecs that do not fit the processor, threads refused by the system.
     pub fn start(config: &Config, hooks: Hooks, stop: Stop) -> Result<Engine, Fault> {
         crate::image::supported_cpu()?;
-        let (address, embedded) = find_server(&config.redis_queue.url, &stop)?;
-        let address = address.through(hooks.seam.clone());
-        let plan = Arc::new(Plan::new(config, &address, &hooks));
+        let (topology, embedded) = find_server(&config.redis_queue, &stop)?;
+        let topology = topology.through(hooks.seam.clone());
+        let plan = Arc::new(Plan::new(config, &topology, &hooks));
         prepare_streams(&plan, &stop)?;
 
         let metrics = Metrics::new();
@@ -100,7 +102,7 @@ impl Engine {
             cameras,
             queues,
             pool: Pool::new(plan.inflight_bytes_max),
-            address,
+            topology,
             plan: Arc::clone(&plan),
         };
         let worker_fault = WorkerFault::default();
@@ -114,7 +116,7 @@ impl Engine {
             plan.process.target.format.name(),
             plan.streams[0][0],
             plan.streams[0][1],
-            plan.address,
+            plan.topology,
         );
         let drain_timeout = plan.drain_timeout;
         Ok(Engine {
@@ -208,30 +210,10 @@ impl Drop for Engine {
     }
 }
 
-/// The server of a URL; for `embedded://` one that is started here.
-///
-/// # Errors
-/// [`Fault::Unusable`] for schemes this version does not speak, or if no server can be started.
-pub fn find_server(url: &RedisUrl, stop: &Stop) -> Result<(Address, Option<Embedded>), Fault> {
-    match url.scheme() {
-        Scheme::Redis | Scheme::Unix => Ok((Address::parse(url.expose())?, None)),
-        Scheme::Embedded => {
-            let embedded = Embedded::start(stop)?;
-            Ok((embedded.address().clone(), Some(embedded)))
-        }
-        other @ (Scheme::Rediss | Scheme::Sentinel | Scheme::Cluster) => {
-            Err(Fault::Unusable(format!(
-                "redis_queue.url: {other:?} is not spoken by this version; use redis://, \
-                 redis+unix:// or embedded://"
-            )))
-        }
-    }
-}
-
 /// Makes sure that every input stream has its group and that results can be stored, waiting for
 /// Redis if so configured.
 fn prepare_streams(plan: &Plan, stop: &Stop) -> Result<(), Fault> {
-    let mut control = Control::new(&plan.address, plan.timeout.min(PREPARE_LIMIT))?;
+    let mut control = Control::new(&plan.topology, plan.timeout.min(PREPARE_LIMIT))?;
     let mut pause = limits::BACKOFF_FIRST;
     loop {
         let prepared = plan
@@ -263,7 +245,7 @@ fn prepare_shard(
         if !matches!(kind.as_str(), "stream" | "none") {
             return Err(Fault::Unusable(format!(
                 "{key} at {} is a {kind}, not a stream; choose another name",
-                control.address()
+                control.topology()
             )));
         }
     }
@@ -322,7 +304,7 @@ fn start_threads(
         journal: Arc::clone(journal),
     });
     let regroup = Arc::new(Regroup::new(
-        plan.address.clone(),
+        plan.topology.clone(),
         plan.group.clone(),
         shards.collect(),
         Arc::clone(metrics),

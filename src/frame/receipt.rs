@@ -9,7 +9,7 @@
 //! 4. What this process has ended lately is remembered: a copy from the pending list that was made
 //!    before our acknowledgement arrived there is not processed again.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,10 @@ impl Origin {
 /// that many slots no engine has.
 const REMEMBERED: usize = 4096;
 
+/// How late a copy from the pending list can be. What comes after that has been taken back by a
+/// failover between its end and the copy.
+const COPY_AGE_MAX: Duration = Duration::from_secs(60);
+
 /// The entries of one stream that are in this process, or were a moment ago.
 #[derive(Debug)]
 pub struct Journal {
@@ -57,7 +61,7 @@ struct Book {
     in_flight: HashMap<EntryId, Tick>,
     /// Ended with Redis' confirmation, in the order of their ends.
     ended: VecDeque<EntryId>,
-    ended_set: HashSet<EntryId>,
+    ended_set: HashMap<EntryId, Tick>,
     last_ended: EntryId,
 }
 
@@ -67,7 +71,7 @@ impl Journal {
         let book = Book {
             in_flight: HashMap::with_capacity(512),
             ended: VecDeque::with_capacity(REMEMBERED),
-            ended_set: HashSet::with_capacity(2 * REMEMBERED),
+            ended_set: HashMap::with_capacity(2 * REMEMBERED),
             last_ended: EntryId::default(),
         };
         Arc::new(Journal { book: Mutex::new(book), metrics })
@@ -83,7 +87,8 @@ impl Journal {
     pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin) -> Option<Receipt> {
         let read_at = Tick::now();
         let mut book = self.book.lock();
-        let late = origin != Origin::New && book.ended_set.contains(&id);
+        let late = origin != Origin::New
+            && book.ended_set.get(&id).is_some_and(|ended| ended.elapsed() < COPY_AGE_MAX);
         if late || book.in_flight.contains_key(&id) {
             return None;
         }
@@ -123,6 +128,14 @@ impl Journal {
         self.book.lock().in_flight.keys().copied().filter(|id| *id <= last).collect()
     }
 
+    /// Forgets what has ended: on a server that has just been connected to, whatever is pending
+    /// has not ended there, whatever another one has confirmed before it failed.
+    pub fn forget_ended(&self) {
+        let mut book = self.book.lock();
+        book.ended.clear();
+        book.ended_set.clear();
+    }
+
     /// Entries in this process.
     pub fn len(&self) -> usize {
         self.book.lock().in_flight.len()
@@ -150,7 +163,7 @@ impl Journal {
                 {
                     book.ended_set.remove(&oldest);
                 }
-                if book.ended_set.insert(id) {
+                if book.ended_set.insert(id, Tick::now()).is_none() {
                     book.ended.push_back(id);
                 }
             }
@@ -236,6 +249,14 @@ mod tests {
         journal.open(ID, Origin::New).unwrap().close(Outcome::Out);
         assert!(journal.open(ID, AGAIN).is_none());
         assert!(journal.open(ID, Origin::New).is_some(), "somebody has moved the group back");
+    }
+
+    #[test]
+    fn what_another_server_has_confirmed_does_not_count_on_a_new_one() {
+        let journal = Journal::new(Metrics::new());
+        journal.open(ID, Origin::New).unwrap().close(Outcome::Out);
+        journal.forget_ended();
+        assert!(journal.open(ID, AGAIN).is_some());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::base::Fault;
 use crate::frame::Journal;
 use crate::metrics::{Counter, Metrics};
-use crate::redis::{Address, Control};
+use crate::redis::{Control, Topology};
 
 /// Longest wait for an answer; whoever waits has a frame in hand.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// the loss, and either may be unable to go on without the other.
 #[derive(Debug)]
 pub struct Regroup {
-    address: Address,
+    topology: Topology,
     group: String,
     shards: Vec<Shard>,
     metrics: Arc<Metrics>,
@@ -36,12 +36,12 @@ pub struct Shard {
 impl Regroup {
     /// For the group of that name on all these streams.
     pub fn new(
-        address: Address,
+        topology: Topology,
         group: String,
         shards: Vec<Shard>,
         metrics: Arc<Metrics>,
     ) -> Regroup {
-        Regroup { address, group, shards, metrics }
+        Regroup { topology, group, shards, metrics }
     }
 
     /// Creates the group, unless somebody else was faster, to begin where this process was.
@@ -52,7 +52,7 @@ impl Regroup {
     /// As [`Control::restore_group`].
     pub fn recreate(&self, shard: usize) -> Result<(), Fault> {
         let Shard { stream, consumer, journal } = &self.shards[shard];
-        let mut control = Control::new(&self.address, TIMEOUT)?;
+        let mut control = Control::new(&self.topology, TIMEOUT)?;
         // A stream whose last id lies before our place has been made anew or restored: beginning
         // behind its end would pass over entries that a clock behind ours still adds.
         let start = journal.last_ended().min(control.last_generated(stream)?);

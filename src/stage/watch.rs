@@ -13,7 +13,7 @@ use crate::base::{Fault, Stop};
 use crate::frame::{EntryId, Journal};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Conservation, Counter, Metrics};
-use crate::redis::{Address, Control, GroupState};
+use crate::redis::{Control, GroupState, Topology};
 
 /// How often queues are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -27,8 +27,8 @@ const RATE_LOOKS: usize = 10;
 /// What the watcher needs to know.
 #[derive(Clone, Debug)]
 pub struct WatchSettings {
-    /// The server.
-    pub address: Address,
+    /// Where Redis is.
+    pub topology: Topology,
     /// Input, output and dead-letter stream of each shard.
     pub streams: Vec<[String; 3]>,
     /// Our consumer group.
@@ -116,8 +116,8 @@ impl Watcher {
     /// [`Fault::Unusable`] if the address cannot be used; a server that is away is waited for.
     pub fn run(mut self) -> Result<(), Fault> {
         // Short, for nothing hangs on one look, but a stop waits for it.
-        let mut control = Control::new(&self.settings.address, self.settings.timeout.min(TIMEOUT))?;
-        let mut attempts = Attempts::new("watching the queues");
+        let mut control = Control::new(&self.settings.topology, self.settings.timeout.min(TIMEOUT))?;
+        let mut attempts = Attempts::new("watching the queues", self.settings.topology.pause_longest());
         loop {
             self.settings.turn.begins(Role::Watch);
             let rates = self.rates();
