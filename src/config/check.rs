@@ -187,10 +187,8 @@ fn tls(config: &Config, r: &mut Reader) {
         tls.cert.is_some() == tls.key.is_some(),
         "a certificate and its key come together; valid: both cert and key, or neither",
     );
-    let any = tls.ca.is_some()
-        || tls.cert.is_some()
-        || tls.key.is_some()
-        || tls.server_name.is_some();
+    let any =
+        tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some() || tls.server_name.is_some();
     let scheme = config.redis_queue.url.scheme();
     let is_plain = matches!(scheme, Scheme::Redis | Scheme::Unix | Scheme::Embedded);
     r.rule(

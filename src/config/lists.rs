@@ -84,7 +84,9 @@ pub(super) fn shards(given: Given) -> Parsed<Option<Vec<usize>>> {
             true => Ok(number),
             false => Err("valid: each shard once".into()),
         });
-        number.map_err(|message| problems.push(Problem { at, part: Some(value.clone()), message })).ok()
+        number
+            .map_err(|message| problems.push(Problem { at, part: Some(value.clone()), message }))
+            .ok()
     })?;
     if numbers.is_empty() {
         return Err(vec![format!("valid: {valid}").into()]);

@@ -11,16 +11,11 @@ use crate::redis::{Address, Embedded, Login, Tls, TlsOptions, Topology};
 ///
 /// # Errors
 /// [`Fault::Unusable`] if a file for TLS cannot be used, or if no server can be started.
-pub fn find_server(
-    queue: &RedisQueue,
-    stop: &Stop,
-) -> Result<(Topology, Option<Embedded>), Fault> {
+pub fn find_server(queue: &RedisQueue, stop: &Stop) -> Result<(Topology, Option<Embedded>), Fault> {
     let url = &queue.url;
     let timeout = Duration::from_secs(queue.timeout);
     let at = |node: &HostPort, login: &Login, tls: &Option<Tls>| {
-        Address::tcp(node.host.as_str(), node.port)
-            .with_login(login.clone())
-            .with_tls(tls.clone())
+        Address::tcp(node.host.as_str(), node.port).with_login(login.clone()).with_tls(tls.clone())
     };
     if url.scheme() == Scheme::Embedded {
         let embedded = Embedded::start(stop)?;

@@ -288,14 +288,16 @@ impl Connection {
 
     pub(super) fn fault(&self, trouble: Trouble) -> Fault {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-        let plain = matches!(self.address.place(), Place::Tcp { .. }) && self.address.tls().is_none();
+        let plain =
+            matches!(self.address.place(), Place::Tcp { .. }) && self.address.tls().is_none();
         let hung_up = matches!(
             &trouble,
             Trouble::Io(error)
                 if matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
         );
         if plain && hung_up && !self.answered {
-            let detail = format!("{trouble}, before any answer; if this is a TLS port, use rediss://");
+            let detail =
+                format!("{trouble}, before any answer; if this is a TLS port, use rediss://");
             return Fault::connection(&self.endpoint, detail);
         }
         Fault::connection(&self.endpoint, trouble)

@@ -56,7 +56,7 @@ impl Control {
     /// `timeout` bounds connecting and each pause within an answer.
     ///
     /// # Errors
-    /// None yet; reserved for addresses that cannot be used.
+    /// [`Fault::Unusable`] for servers that can never be spoken to; there are none so far.
     pub fn new(servers: impl Into<Topology>, timeout: Duration) -> Result<Control, Fault> {
         let topology = servers.into().through(Seam::default());
         Ok(Control { topology, timeout, connections: Vec::new() })
@@ -301,7 +301,11 @@ impl Control {
     /// As [`Control::run`].
     pub fn trim_before(&mut self, stream: &str, first_kept: EntryId) -> Result<u64, Fault> {
         let mut command = cmd("XTRIM");
-        self.run_on(stream, "XTRIM", command.arg(stream).arg("MINID").arg("~").arg(first_kept.to_string()))
+        self.run_on(
+            stream,
+            "XTRIM",
+            command.arg(stream).arg("MINID").arg("~").arg(first_kept.to_string()),
+        )
     }
 
     /// A section of INFO, or all of it for an empty name, as keys and values.

@@ -19,7 +19,7 @@ use crate::base::{Fault, Stop, error_code};
 use crate::frame::EntryId;
 use crate::metrics::Metrics;
 
-/// How to open a [`Sink`].
+/// A [`Sink`] for every server concerned, opened when it is needed.
 #[derive(Debug)]
 pub struct Sinks {
     topology: Topology,

@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustls::ClientConnection;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustls::ClientConnection;
 
 use super::Address;
 use super::address::Place;
@@ -165,7 +165,8 @@ impl Encrypted {
         while encrypted.session.is_handshaking() {
             match encrypted.drain().and_then(|()| encrypted.take_records()) {
                 Ok(0) => {
-                    let text = "TLS: the server hung up during the handshake; is this its TLS port?";
+                    let text =
+                        "TLS: the server hung up during the handshake; is this its TLS port?";
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
                 }
                 Ok(_) => {}

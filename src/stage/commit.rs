@@ -96,8 +96,7 @@ impl<S: Send> Committer<S> {
     /// early, and what is not committed then stays pending.
     pub fn run(mut self) -> Result<(), Fault> {
         // Connecting before the first frame is there keeps the first frame fast.
-        let mut attempts =
-            Attempts::new("committing", self.settings.topology.pause_longest());
+        let mut attempts = Attempts::new("committing", self.settings.topology.pause_longest());
         while let Err(fault) = self.sinks.connect() {
             self.lost(&mut attempts, fault)?;
             if self.stop.is_draining() {

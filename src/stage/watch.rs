@@ -116,8 +116,10 @@ impl Watcher {
     /// [`Fault::Unusable`] if the address cannot be used; a server that is away is waited for.
     pub fn run(mut self) -> Result<(), Fault> {
         // Short, for nothing hangs on one look, but a stop waits for it.
-        let mut control = Control::new(&self.settings.topology, self.settings.timeout.min(TIMEOUT))?;
-        let mut attempts = Attempts::new("watching the queues", self.settings.topology.pause_longest());
+        let mut control =
+            Control::new(&self.settings.topology, self.settings.timeout.min(TIMEOUT))?;
+        let mut attempts =
+            Attempts::new("watching the queues", self.settings.topology.pause_longest());
         loop {
             self.settings.turn.begins(Role::Watch);
             let rates = self.rates();

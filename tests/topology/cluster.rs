@@ -68,6 +68,10 @@ fn with_at_least_once_the_streams_may_lie_on_different_nodes() {
     let cluster = Cluster::start();
     let (input, output) = ("camera_frames", "processed_frames");
     assert_ne!(cluster.owner(input), cluster.owner(output), "the example is one");
+    for key in [input, output, INPUT] {
+        let slot: u16 = cluster.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]);
+        assert_eq!(slot, framepress::redis::slot_of(key), "{key}");
+    }
     let flags = [("redis_queue.delivery", "at_least_once"), ("redis_queue.retention", "keep")];
     let config = config(&cluster.url(), &flags);
     let engine = RunningEngine::start(&config);
@@ -106,9 +110,9 @@ fn exactly_once_across_slots_is_refused_with_names_that_would_do() {
     };
     let error = load(&[]).unwrap_err().to_string();
     for part in [
-        "camera_frames in slot 14926",
-        "processed_frames in slot",
-        "camera_frames:dlq in slot",
+        "camera_frames in slot 1250,",
+        "processed_frames in slot 13014,",
+        "camera_frames:dlq in slot 2340;",
         "input_queue: \"{camera_frames}\"",
         "output_queue: \"{camera_frames}:processed_frames\"",
     ] {

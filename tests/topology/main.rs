@@ -5,3 +5,4 @@ mod sentinel;
 mod shards;
 mod support;
 mod tls;
+mod urls;

@@ -34,7 +34,13 @@ pub fn frame<'a>(frame_id: &'a str, camera_id: &'a str, picture: &'a [u8]) -> Ou
         frame_id,
         camera_id,
         timestamp: 1_700_000_000.25,
-        picture: Source { format: Format::Jpeg, width: 64, height: 48, channels: 3, bytes: picture },
+        picture: Source {
+            format: Format::Jpeg,
+            width: 64,
+            height: 48,
+            channels: 3,
+            bytes: picture,
+        },
         quality: 90,
     }
 }
@@ -57,6 +63,7 @@ pub fn producer(config: &Config, stop: &Stop) -> Producer {
 pub struct Load {
     stop: Stop,
     sent: Arc<AtomicUsize>,
+    acks_missing: Arc<AtomicUsize>,
     thread: Option<Running>,
 }
 
@@ -64,9 +71,10 @@ impl Load {
     pub fn start(config: &Config) -> Load {
         let stop = Stop::default();
         let sent = Arc::new(AtomicUsize::new(0));
+        let acks_missing = Arc::new(AtomicUsize::new(0));
         let mut producer = producer(config, &stop);
         let identity = Identity { role: Role::Camera, index: 0, core: None };
-        let (until, count) = (stop.clone(), Arc::clone(&sent));
+        let (until, count, missing) = (stop.clone(), Arc::clone(&sent), Arc::clone(&acks_missing));
         let thread = threads::spawn(identity, &stop, move || {
             let picture = picture();
             while !until.sleep(Duration::from_millis(3)) {
@@ -77,15 +85,21 @@ impl Load {
                     Err(_) if until.is_draining() => break,
                     Err(fault) => return Err(fault),
                 };
+                missing.store(producer.replica_acks_missing() as usize, Ordering::Relaxed);
             }
             Ok(())
         });
-        Load { stop, sent, thread: Some(thread.unwrap()) }
+        Load { stop, sent, acks_missing, thread: Some(thread.unwrap()) }
     }
 
     /// Frames whose sending has been confirmed.
     pub fn sent(&self) -> usize {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Frames that not every replica asked for has confirmed.
+    pub fn replica_acks_missing(&self) -> usize {
+        self.acks_missing.load(Ordering::Relaxed)
     }
 
     /// Waits until so many more are on their way.

@@ -43,6 +43,13 @@ pub fn ids(connection: &mut Connection, stream: &str) -> BTreeSet<String> {
     reply.ids.into_iter().map(|entry| entry.id).collect()
 }
 
+/// The frames that a stream's entries hold, each once.
+pub fn frame_ids(connection: &mut Connection, stream: &str) -> BTreeSet<String> {
+    let reply: StreamRangeReply =
+        cmd("XRANGE").arg(stream).arg("-").arg("+").query(connection).unwrap();
+    reply.ids.iter().filter_map(|entry| entry.get("frame_id")).collect()
+}
+
 /// How many results each entry has.
 pub fn results(connection: &mut Connection, output: &str) -> BTreeMap<String, usize> {
     let reply: StreamRangeReply =
@@ -84,7 +91,12 @@ pub fn assert_every_entry_once(
     assert!(twice.is_empty(), "{output}: stored more than once: {twice:?}");
     let results: BTreeSet<String> = results.into_keys().collect();
     let lost: Vec<_> = entries.difference(&results).collect();
-    assert!(lost.is_empty(), "{input}: {} of {} without result: {lost:?}", lost.len(), entries.len());
+    assert!(
+        lost.is_empty(),
+        "{input}: {} of {} without result: {lost:?}",
+        lost.len(),
+        entries.len()
+    );
     let strange: Vec<_> = results.difference(&entries).collect();
     assert!(strange.is_empty(), "{output}: results of no entry: {strange:?}");
     entries.len()

@@ -31,7 +31,13 @@ impl Sentinels {
         let primary = Server::start(&[]);
         let port = primary.port;
         let replica = || {
-            Server::start(&["--replicaof", "127.0.0.1", &port.to_string(), "--repl-diskless-sync-delay", "0"])
+            Server::start(&[
+                "--replicaof",
+                "127.0.0.1",
+                &port.to_string(),
+                "--repl-diskless-sync-delay",
+                "0",
+            ])
         };
         let servers = vec![primary, replica(), replica()];
         wait_until("both replicas are in step", || online(&servers[0]) == 2);
@@ -43,7 +49,8 @@ impl Sentinels {
                      sentinel failover-timeout {SERVICE} 5000\n"
                 );
                 if let Some(password) = password {
-                    lines += &format!("requirepass {password}\nsentinel sentinel-pass {password}\n");
+                    lines +=
+                        &format!("requirepass {password}\nsentinel sentinel-pass {password}\n");
                 }
                 let file = folder.join("sentinel.conf");
                 std::fs::write(&file, lines).unwrap();

@@ -15,7 +15,8 @@ use super::LONG;
 pub struct Server {
     child: Child,
     pub port: u16,
-    folder: TempDir,
+    /// Declared after the child: it goes last.
+    _folder: TempDir,
 }
 
 impl Server {
@@ -43,16 +44,12 @@ impl Server {
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("redis-server is needed by these tests; apt-get install redis-server");
-            let mut server = Server { child, port, folder };
+            let mut server = Server { child, port, _folder: folder };
             if server.comes_up() {
                 return server;
             }
         }
         panic!("redis-server does not start; on Debian: apt-get install redis-server");
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// Ends it as a power cut would.
