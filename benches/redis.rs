@@ -141,6 +141,7 @@ impl Bench {
             dead_letter_length_max: 8,
             delivery,
             retention: Retention::Keep,
+            wait_replicas: 0,
         });
         let (address, wait) = (self.server.address(), Duration::from_secs(30));
         Sink::open(address, &plan, "sink", wait, &self.metrics, &self.stop).unwrap()

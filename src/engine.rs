@@ -4,6 +4,7 @@
 //! the first thread: whatever can be refused is refused before a frame has been read.
 
 mod plan;
+mod server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +16,19 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::base::stop::StopOnPanic;
 use crate::base::threads::{self, Identity, Role, Running, Turn};
 use crate::base::{Fault, Stop, limits};
-use crate::config::{Config, RedisUrl, Scheme};
+use crate::config::Config;
 use crate::frame::{EntryId, Journal, Pool, Slots};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
-use crate::redis::{Address, Control, Embedded, Seam};
+use crate::redis::{Control, Embedded, Seam, Topology};
 use crate::stage::commit::Committer;
 use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
 use crate::stage::read::Reader;
 use crate::stage::regroup::{Regroup, Shard};
 use crate::stage::watch::{DeadLetters, History, Queues, Watcher};
 
-pub use plan::{Plan, camera_settings, input_streams};
+pub use plan::{Plan, all_streams, camera_settings, input_streams};
+pub use server::find_server;
 
 /// How often threads are looked after while the engine runs.
 const LOOK: Duration = Duration::from_millis(20);
@@ -66,8 +68,8 @@ pub struct View {
     pub history: Arc<Mutex<History>>,
     /// Buffers.
     pub pool: Pool,
-    /// The server.
-    pub address: Address,
+    /// Where Redis is.
+    pub topology: Topology,
     /// What the engine was built from.
     pub plan: Arc<Plan>,
 }
@@ -93,9 +95,9 @@ impl Engine {
         crate::image::supported_cpu()?;
         let turn = hooks.turn.clone();
         turn.begins(Role::Build);
-        let (address, embedded) = find_server(&config.redis_queue.url, &stop)?;
-        let address = address.through(hooks.seam.clone());
-        let plan = Arc::new(Plan::new(config, &address, &hooks));
+        let (topology, embedded) = find_server(&config.redis_queue, &stop)?;
+        let topology = topology.through(hooks.seam.clone());
+        let plan = Arc::new(Plan::new(config, &topology, &hooks));
         prepare_streams(&plan, &stop)?;
 
         let metrics = Metrics::new();
@@ -109,7 +111,7 @@ impl Engine {
             dead_letters: Arc::default(),
             history: Arc::default(),
             pool: Pool::new(plan.inflight_bytes_max),
-            address,
+            topology,
             plan: Arc::clone(&plan),
         };
         let worker_fault = WorkerFault::default();
@@ -124,7 +126,7 @@ impl Engine {
             plan.process.target.format.name(),
             plan.streams[0][0],
             plan.streams[0][1],
-            plan.address,
+            plan.topology,
         );
         let drain_timeout = plan.drain_timeout;
         Ok(Engine {
@@ -218,30 +220,10 @@ impl Drop for Engine {
     }
 }
 
-/// The server of a URL; for `embedded://` one that is started here.
-///
-/// # Errors
-/// [`Fault::Unusable`] for schemes this version does not speak, or if no server can be started.
-pub fn find_server(url: &RedisUrl, stop: &Stop) -> Result<(Address, Option<Embedded>), Fault> {
-    match url.scheme() {
-        Scheme::Redis | Scheme::Unix => Ok((Address::parse(url.expose())?, None)),
-        Scheme::Embedded => {
-            let embedded = Embedded::start(stop)?;
-            Ok((embedded.address().clone(), Some(embedded)))
-        }
-        other @ (Scheme::Rediss | Scheme::Sentinel | Scheme::Cluster) => {
-            Err(Fault::Unusable(format!(
-                "redis_queue.url: {other:?} is not spoken by this version; use redis://, \
-                 redis+unix:// or embedded://"
-            )))
-        }
-    }
-}
-
 /// Makes sure that every input stream has its group and that results can be stored, waiting for
 /// Redis if so configured.
 fn prepare_streams(plan: &Plan, stop: &Stop) -> Result<(), Fault> {
-    let mut control = Control::new(&plan.address, plan.timeout.min(PREPARE_LIMIT))?;
+    let mut control = Control::new(&plan.topology, plan.timeout.min(PREPARE_LIMIT))?;
     let mut pause = limits::BACKOFF_FIRST;
     loop {
         let prepared = plan
@@ -273,7 +255,7 @@ fn prepare_shard(
         if !matches!(kind.as_str(), "stream" | "none") {
             return Err(Fault::Unusable(format!(
                 "{key} at {} is a {kind}, not a stream; choose another name",
-                control.address()
+                control.topology()
             )));
         }
     }
@@ -334,7 +316,7 @@ fn start_threads(
         created_at: Mutex::default(),
     });
     let regroup = Arc::new(Regroup::new(
-        plan.address.clone(),
+        plan.topology.clone(),
         plan.group.clone(),
         shards.collect(),
         Arc::clone(metrics),
@@ -391,7 +373,7 @@ fn start_threads(
     let cores = &plan.cores;
     let mut running = Vec::new();
     // Dropped before the handles, which wait for their threads.
-    let _leave = StopOnPanic(stop.clone());
+    let _leave = StopOnPanic { stop: stop.clone(), panicked: Arc::default() };
     for (index, committer) in committers.into_iter().enumerate() {
         let core = cores.committers.get(index).copied().flatten();
         running

@@ -23,9 +23,10 @@ pub fn create_stream_processor(config: &Config) -> Result<StreamProcessor, Fault
     let engine = Engine::start(config, Hooks::default(), Stop::default())?;
     let view = engine.view().clone();
     let options = ProducerOptions {
-        address: view.address.clone(),
+        topology: view.topology.clone(),
         streams: engine::input_streams(config),
         length_max: 0,
+        wait_replicas: config.redis_queue.wait_replicas,
         timeout: Duration::from_secs(config.redis_queue.timeout),
         retry: config.redis_queue.retry_on_failure,
     };

@@ -76,9 +76,10 @@ impl Pictures {
 /// A producer for one stream.
 pub fn producer(address: &Address, stream: &str) -> Outcome<Producer> {
     let options = ProducerOptions {
-        address: address.clone(),
+        topology: address.into(),
         streams: vec![stream.to_owned()],
         length_max: 0,
+        wait_replicas: 0,
         timeout: Duration::from_secs(10),
         retry: false,
     };

@@ -8,6 +8,7 @@ mod common;
 mod floor;
 mod kill;
 mod server;
+mod shards;
 
 use std::process::ExitCode;
 
@@ -34,12 +35,15 @@ enum Command {
     Floor(floor::FloorArgs),
     /// Kill the engine at random moments; every frame must come out exactly once
     Kill(kill::KillArgs),
+    /// Frames per second through a Cluster, by number of shards
+    Shards(shards::ShardsArgs),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Floor(args) => floor::run(&args),
         Command::Kill(args) => kill::run(&args),
+        Command::Shards(args) => shards::run(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

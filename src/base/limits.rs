@@ -43,6 +43,13 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// See [`BACKOFF_FIRST`].
 pub const BACKOFF_LONGEST: Duration = Duration::from_secs(2);
 
+/// The longest pause where another server takes over from one that is gone: looking for it costs
+/// little, and frames wait.
+pub const BACKOFF_LONGEST_FAILOVER: Duration = Duration::from_millis(250);
+
+/// How long replicas are waited for; longer than replication takes while it works at all.
+pub const REPLICAS_LIMIT: Duration = Duration::from_secs(1);
+
 /// Reply time allowed beyond `BLOCK`: a blocked read that is later than this has lost its server.
 pub const BLOCK_MARGIN: Duration = Duration::from_secs(2);
 

@@ -6,23 +6,30 @@ use std::time::Duration;
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Pool};
 use crate::image::Source as Picture;
-use crate::metrics::Metrics;
-use crate::redis::{Address, Feed};
+use crate::metrics::{Counter, Metrics};
+use crate::redis::{Feeds, Topology};
 use crate::wire::Composer;
 use crate::wire::proto::ProcessingStage;
 
 /// Buffer budget of a producer: it holds one frame at a time.
 const POOL_BYTES: usize = 256 << 20;
 
+/// Refusals that waiting may mend.
+const PASSING: [&str; 8] =
+    ["OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"];
+
 /// Where and how a [`Producer`] sends.
 #[derive(Clone, Debug)]
 pub struct ProducerOptions {
-    /// The server.
-    pub address: Address,
+    /// Where Redis is.
+    pub topology: Topology,
     /// The streams of all shards; a camera always sends to the same one.
     pub streams: Vec<String>,
     /// Approximate length limit of each stream; 0 for none.
     pub length_max: u64,
+    /// Replicas that are to have a frame before [`Producer::send`] returns, as far as they confirm
+    /// it within a second; 0 does not wait.
+    pub wait_replicas: u32,
     /// Longest wait for Redis.
     pub timeout: Duration,
     /// Whether to wait for a server that is away; otherwise its loss is an error.
@@ -48,7 +55,7 @@ pub struct Outbound<'a> {
 #[derive(Debug)]
 pub struct Producer {
     options: ProducerOptions,
-    feed: Option<Feed>,
+    feeds: Feeds,
     composer: Composer,
     pool: Pool,
     metrics: Arc<Metrics>,
@@ -63,19 +70,21 @@ impl Producer {
     /// [`Fault::Connection`] or [`Fault::Refused`] when the server does not let us in, unless
     /// `retry` is set and it is merely away.
     pub fn connect(options: ProducerOptions, stop: &Stop) -> Result<Producer, Fault> {
+        let metrics = Metrics::new();
+        let ProducerOptions { topology, timeout, wait_replicas, .. } = &options;
+        let feeds = Feeds::new(topology, *timeout, *wait_replicas, &metrics, stop);
         let mut producer = Producer {
             options,
-            feed: None,
+            feeds,
             composer: Composer::default(),
             pool: Pool::new(POOL_BYTES),
-            metrics: Metrics::new(),
+            metrics,
             stop: stop.clone(),
             pause: limits::BACKOFF_FIRST,
         };
-        while producer.feed.is_none() {
-            if let Err(fault) = producer.open() {
-                producer.after(fault)?;
-            }
+        // What is sent first should not have to wait for a connection, nor be the first to fail.
+        while let Err(fault) = producer.feeds.connect(&producer.options.streams) {
+            producer.after(fault)?;
         }
         Ok(producer)
     }
@@ -110,40 +119,27 @@ impl Producer {
             ("timestamp", stamp.as_bytes()),
         ];
         loop {
-            let sent = match &mut self.feed {
-                Some(feed) => {
-                    let stream = &self.options.streams[stream];
-                    feed.add(stream, &payload, &beside, self.options.length_max)
-                }
-                None => match self.open() {
-                    Ok(()) => continue,
-                    Err(fault) => Err(fault),
-                },
-            };
-            match sent {
+            let stream = &self.options.streams[stream];
+            match self.feeds.add(stream, &payload, &beside, self.options.length_max) {
                 Ok(id) => {
                     self.pause = limits::BACKOFF_FIRST;
                     return Ok(id);
                 }
-                Err(fault) => {
-                    self.feed = None;
-                    self.after(fault)?;
-                }
+                Err(fault) => self.after(fault)?,
             }
         }
     }
 
-    fn open(&mut self) -> Result<(), Fault> {
-        let ProducerOptions { address, timeout, .. } = &self.options;
-        let feed = Feed::open(address, "framepress-producer", *timeout, &self.metrics, &self.stop)?;
-        self.feed = Some(feed);
-        Ok(())
+    /// Frames that fewer replicas than asked for have confirmed in time; see
+    /// [`ProducerOptions::wait_replicas`].
+    pub fn replica_acks_missing(&self) -> u64 {
+        self.metrics.get(Counter::ReplicaAcksMissing)
     }
 
     /// Waits after a fault that waiting may mend; hands back all others.
     fn after(&mut self, fault: Fault) -> Result<(), Fault> {
         let passing = matches!(fault, Fault::Connection { .. })
-            || matches!(fault.redis_code(), Some("OOM" | "LOADING" | "READONLY" | "MASTERDOWN"));
+            || matches!(fault.redis_code(), Some(code) if PASSING.contains(&code));
         if !self.options.retry || !passing || self.stop.is_draining() {
             return Err(fault);
         }
@@ -151,7 +147,7 @@ impl Producer {
         if self.stop.sleep(self.pause) {
             return Err(fault);
         }
-        self.pause = (self.pause * 2).min(limits::BACKOFF_LONGEST);
+        self.pause = (self.pause * 2).min(self.options.topology.pause_longest());
         Ok(())
     }
 }

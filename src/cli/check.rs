@@ -118,15 +118,15 @@ fn simd() -> &'static str {
 }
 
 fn redis(findings: &mut Findings, config: &Config) -> Result<(), Fault> {
-    let (address, _embedded) = engine::find_server(&config.redis_queue.url, &Stop::default())?;
-    let plan = Plan::new(config, &address, &Hooks::default());
-    let mut control = Control::new(&address, Duration::from_secs(config.redis_queue.timeout))?;
+    let (topology, _embedded) = engine::find_server(&config.redis_queue, &Stop::default())?;
+    let plan = Plan::new(config, &topology, &Hooks::default());
+    let mut control = Control::new(&topology, Duration::from_secs(config.redis_queue.timeout))?;
     control.ping()?;
     let server = control.info("server")?;
     let text = server.get("redis_version").cloned().unwrap_or_default();
     let mut numbers = text.split('.').map(|part| part.parse().unwrap_or(0));
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    findings.say(Grade::Good, format!("Redis {text} answers at {address}"));
+    findings.say(Grade::Good, format!("Redis {text} answers at {topology}"));
     if version < OLDEST_SERVER {
         findings.say(
             Grade::Broken,
@@ -143,7 +143,7 @@ fn redis(findings: &mut Findings, config: &Config) -> Result<(), Fault> {
     if replication.get("role").is_some_and(|role| role != "master") {
         findings.say(
             Grade::Broken,
-            format!("{address} is a replica: it cannot be written to; name the primary"),
+            format!("{topology} is a replica: it cannot be written to; name the primary"),
         );
     }
     memory(findings, &mut control, config)?;

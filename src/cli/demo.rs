@@ -85,7 +85,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let view = engine.view().clone();
     println!(
         "{} cameras, {} at {} frames/s each, for {} s, through Redis at {}",
-        args.cameras, args.size, args.fps, args.seconds, view.address
+        args.cameras, args.size, args.fps, args.seconds, view.topology
     );
     let server = match listener {
         Some(listener) => {
@@ -130,7 +130,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
 fn engine_end(engine: Engine, view: &View) -> Result<(), Fault> {
     let timeout = Duration::from_secs(2);
     for key in view.plan.streams.iter().flatten() {
-        Control::new(&view.address, timeout)?.remove(key)?;
+        Control::new(&view.topology, timeout)?.remove(key)?;
     }
     engine.wait()
 }
@@ -206,9 +206,10 @@ fn start_cameras(
     let backlog_max = (BACKLOG_BYTES_MAX / frame_bytes.max(1)).max(u64::from(args.cameras) * 2);
     for (number, mut scene) in (1..).zip(scenes) {
         let options = ProducerOptions {
-            address: view.address.clone(),
+            topology: view.topology.clone(),
             streams: view.plan.streams.iter().map(|[input, ..]| input.clone()).collect(),
             length_max: 0,
+            wait_replicas: config.redis_queue.wait_replicas,
             timeout: Duration::from_secs(config.redis_queue.timeout),
             retry: false,
         };

@@ -90,8 +90,8 @@ pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
         | DlqCommand::Purge { common, .. } => common,
     };
     let config = common.load(common.quiet(common.loader()))?.config;
-    let (address, _embedded) = engine::find_server(&config.redis_queue.url, &Stop::default())?;
-    let mut control = Control::new(&address, Duration::from_secs(config.redis_queue.timeout))?;
+    let (topology, _embedded) = engine::find_server(&config.redis_queue, &Stop::default())?;
+    let mut control = Control::new(&topology, Duration::from_secs(config.redis_queue.timeout))?;
     let queues: Vec<Queue> = engine::input_streams(&config)
         .into_iter()
         .map(|input| Queue { dead_letters: format!("{input}:dlq"), input })

@@ -101,12 +101,13 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
     let mut source = camera::open(&args.source, &options)?;
     let rate = args.fps.or(source.fps()).unwrap_or(0.0);
     let pace = Pace::new(rate);
-    let (address, _embedded) = engine::find_server(&config.redis_queue.url, &stop)?;
+    let (topology, _embedded) = engine::find_server(&config.redis_queue, &stop)?;
     let streams = engine::input_streams(&config);
     let producer_options = ProducerOptions {
-        address,
+        topology,
         streams,
         length_max: args.max_length,
+        wait_replicas: config.redis_queue.wait_replicas,
         timeout: Duration::from_secs(config.redis_queue.timeout),
         retry: config.redis_queue.retry_on_failure,
     };

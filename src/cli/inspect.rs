@@ -50,31 +50,46 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
     let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
     let stop = Stop::default();
     let _signals = SignalWatch::start(&stop)?;
-    let (address, _embedded) = engine::find_server(&config.redis_queue.url, &stop)?;
+    let (topology, _embedded) = engine::find_server(&config.redis_queue, &stop)?;
     let timeout = Duration::from_secs(config.redis_queue.timeout).max(4 * BLOCK);
-    let mut control = Control::new(&address, timeout)?;
-    let stream = args.stream.clone().unwrap_or_else(|| config.redis_queue.output_queue.clone());
+    let mut control = Control::new(&topology, timeout)?;
+    let streams: Vec<String> = match &args.stream {
+        Some(stream) => vec![stream.clone()],
+        None => engine::all_streams(&config).into_iter().map(|[_, output, _]| output).collect(),
+    };
     let mut saver = args.save.as_deref().map(|dir| Saver::new(dir, config.limits.max_pixels));
     if let Some(saver) = &mut saver {
         saver.prepare()?;
     }
 
-    let records = control.latest(&stream, args.count)?;
+    // The last entry shown of each stream.
+    let mut last = vec![EntryId::default(); streams.len()];
+    let mut records = Vec::new();
+    for (stream, last) in streams.iter().zip(&mut last) {
+        let latest = control.latest(stream, args.count)?;
+        *last = latest.last().map_or(EntryId::default(), |(id, _)| *id);
+        records.extend(latest);
+    }
+    // Of several shards the newest of all.
+    records.sort_by_key(|(id, _)| *id);
+    records.drain(..records.len().saturating_sub(args.count));
     if records.is_empty() && !args.follow {
-        println!("the stream {stream} at {address} has no entries");
+        println!("the stream {} at {topology} has no entries", streams.join(", "));
         return Ok(());
     }
     if !args.json {
         println!("{HEAD}");
     }
-    let mut last = records.last().map_or(EntryId::default(), |(id, _)| *id);
     for record in &records {
         show(record, args.json, saver.as_mut())?;
     }
+    let block = BLOCK / u32::try_from(streams.len()).unwrap_or(u32::MAX);
     while args.follow && !stop.is_draining() {
-        for record in &control.after(&stream, last, 100, BLOCK)? {
-            last = record.0;
-            show(record, args.json, saver.as_mut())?;
+        for (stream, last) in streams.iter().zip(&mut last) {
+            for record in &control.after(stream, *last, 100, block)? {
+                *last = record.0;
+                show(record, args.json, saver.as_mut())?;
+            }
         }
     }
     Ok(())

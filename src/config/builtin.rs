@@ -44,6 +44,7 @@ impl Config {
 fn redis_queue() -> RedisQueue {
     RedisQueue {
         url: RedisUrl::local(),
+        url_file: None,
         pool_size: 20,
         timeout: 30,
         retry_on_failure: true,
@@ -63,12 +64,17 @@ fn redis_queue() -> RedisQueue {
         retention: Retention::Keep,
         max_frame_age_ms: 0,
         shards: 1,
+        shard_subset: None,
+        wait_replicas: 0,
         enable_compression: true,
         compression_format: CompressionFormat::Jpeg,
         compression_quality: 85,
         webp_method: 1,
         sentinel_service_name: None,
         sentinel_nodes: Vec::new(),
-        tls: Tls { ca: None, cert: None, key: None },
+        sentinel_username: None,
+        sentinel_password: None,
+        sentinel_password_file: None,
+        tls: Tls { ca: None, cert: None, key: None, server_name: None },
     }
 }

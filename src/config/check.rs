@@ -1,9 +1,10 @@
 //! The rules that need more than one key.
 
-use super::choice::{Count, Ordering};
+use super::choice::{Count, Delivery, Ordering};
 use super::model::Config;
 use super::reader::Reader;
 use super::url::Scheme;
+use crate::redis::slot_of;
 
 /// How much longer than a blocking read the reply time-out must be, in milliseconds: the time-out
 /// must not strike while Redis is merely waiting for frames.
@@ -17,6 +18,8 @@ pub(super) fn across(config: &Config, r: &mut Reader) {
     timing(config, r);
     threads(config, r);
     streams(config, r);
+    shards(config, r);
+    slots(config, r);
     topology(config, r);
     tls(config, r);
 }
@@ -49,7 +52,8 @@ fn threads(config: &Config, r: &mut Reader) {
              limits.max_payload_bytes"
         ),
     );
-    let readers = engine.readers.or(queue.shards).max(queue.shards);
+    let streams = queue.shard_subset.as_ref().map_or(queue.shards, Vec::len);
+    let readers = engine.readers.or(streams).max(streams);
     let connections = readers + engine.committers.or(1) + CONNECTIONS_BESIDE;
     r.rule(
         config,
@@ -62,16 +66,15 @@ fn threads(config: &Config, r: &mut Reader) {
     );
     let too_many = match engine.readers {
         Count::Auto => false,
-        Count::Fixed(readers) => engine.ordering == Ordering::PerCamera && readers > queue.shards,
+        Count::Fixed(readers) => engine.ordering == Ordering::PerCamera && readers > streams,
     };
     r.rule(
         config,
         &["engine.readers", "redis_queue.shards", "engine.ordering"],
         !too_many,
         format!(
-            "one stream is read by one reader so that the order holds; valid: auto, 1 to {} \
-             (redis_queue.shards), or ordering: none",
-            queue.shards
+            "one stream is read by one reader so that the order holds; valid: auto, 1 to {streams} \
+             (redis_queue.shards), or ordering: none"
         ),
     );
 }
@@ -101,6 +104,52 @@ fn streams(config: &Config, r: &mut Reader) {
             "shards get a {number} of their own; valid: a name without braces, or shards: 1",
         );
     }
+}
+
+fn shards(config: &Config, r: &mut Reader) {
+    let queue = &config.redis_queue;
+    let highest = queue.shard_subset.iter().flatten().max();
+    r.rule(
+        config,
+        &["redis_queue.shard_subset", "redis_queue.shards"],
+        highest.is_none_or(|highest| *highest < queue.shards),
+        format!("there are fewer shards; valid: numbers from 0 to {}", queue.shards - 1),
+    );
+}
+
+/// In a Cluster, one script can do what concerns keys of one slot only. Shards have a tag of their
+/// own and need no rule.
+fn slots(config: &Config, r: &mut Reader) {
+    let queue = &config.redis_queue;
+    if queue.url.scheme() != Scheme::Cluster
+        || queue.delivery != Delivery::ExactlyOnce
+        || queue.shards > 1
+    {
+        return;
+    }
+    let dead_letters = format!("{}:dlq", queue.input_queue);
+    let mut keys = vec![queue.input_queue.as_str(), queue.output_queue.as_str()];
+    if queue.dead_letter_queue {
+        keys.push(&dead_letters);
+    }
+    let mut apart = keys.iter().map(|key| slot_of(key));
+    let first = apart.next();
+    let shown: Vec<String> =
+        keys.iter().map(|key| format!("{key} in slot {}", slot_of(key))).collect();
+    // Braces within the names would be hash tags of their own.
+    let bare = |name: &str| name.replace(['{', '}'], "");
+    let (input, output) = (bare(&queue.input_queue), bare(&queue.output_queue));
+    r.rule(
+        config,
+        &["redis_queue.input_queue", "redis_queue.output_queue", "redis_queue.url"],
+        apart.all(|slot| Some(slot) == first),
+        format!(
+            "exactly_once needs all keys in one slot of the Cluster, but there is {}; valid: \
+             names with one hash tag, as in input_queue: \"{{{input}}}\" and output_queue: \
+             \"{{{input}}}:{output}\", or shards from 2, or delivery: at_least_once",
+            shown.join(", ")
+        ),
+    );
 }
 
 fn topology(config: &Config, r: &mut Reader) {
@@ -138,14 +187,21 @@ fn tls(config: &Config, r: &mut Reader) {
         tls.cert.is_some() == tls.key.is_some(),
         "a certificate and its key come together; valid: both cert and key, or neither",
     );
-    let any = tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some();
+    let any =
+        tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some() || tls.server_name.is_some();
     let scheme = config.redis_queue.url.scheme();
     let is_plain = matches!(scheme, Scheme::Redis | Scheme::Unix | Scheme::Embedded);
     r.rule(
         config,
-        &["redis_queue.tls.ca", "redis_queue.tls.cert", "redis_queue.tls.key", "redis_queue.url"],
+        &[
+            "redis_queue.tls.ca",
+            "redis_queue.tls.cert",
+            "redis_queue.tls.key",
+            "redis_queue.tls.server_name",
+            "redis_queue.url",
+        ],
         !(any && is_plain),
         "this URL is not encrypted whatever tls says; valid: rediss:// (or redis-sentinel://, \
-         redis-cluster://), or no tls files",
+         redis-cluster://), or nothing below tls",
     );
 }

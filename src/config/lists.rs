@@ -6,6 +6,9 @@ use super::url::{HostPort, is_host};
 use serde_json::Value;
 use std::collections::HashSet;
 
+/// Highest number of a shard; `shards` itself is looked at in `check.rs`.
+const SHARD_MAX: u64 = 16_383;
+
 /// Largest coordinate of a region's edges: results carry them as `i32`.
 const EDGE_MAX: u64 = i32::MAX as u64;
 
@@ -66,6 +69,30 @@ fn roi_box(at: String, value: &Value, problems: &mut Vec<Problem>) -> Option<Roi
         }
     }
     Some(RoiBox { x, y, width, height, label: label.unwrap_or_default() })
+}
+
+/// The list `shard_subset`: numbers of shards, ascending when done; or nothing.
+pub(super) fn shards(given: Given) -> Parsed<Option<Vec<usize>>> {
+    if given.is_null() {
+        return Ok(None);
+    }
+    let mut seen = HashSet::new();
+    let valid = "a list of shards such as [0, 2], or null";
+    let mut numbers = each(given, valid, |at, value, problems| {
+        let number = Given { value, is_text: false }.whole::<usize>(&(0..=SHARD_MAX));
+        let number = number.and_then(|number| match seen.insert(number) {
+            true => Ok(number),
+            false => Err("valid: each shard once".into()),
+        });
+        number
+            .map_err(|message| problems.push(Problem { at, part: Some(value.clone()), message }))
+            .ok()
+    })?;
+    if numbers.is_empty() {
+        return Err(vec![format!("valid: {valid}").into()]);
+    }
+    numbers.sort_unstable();
+    Ok(Some(numbers))
 }
 
 /// The list `sentinel_nodes`: mappings of host and port, `host:port`, or pairs of both as the

@@ -35,6 +35,8 @@ pub struct Config {
 pub struct RedisQueue {
     /// Where Redis is.
     pub url: RedisUrl,
+    /// The file that `url` was read from, if it was.
+    pub url_file: Option<PathBuf>,
     /// Most connections this process may open.
     pub pool_size: usize,
     /// Longest wait for a connection or a reply, in seconds.
@@ -73,6 +75,10 @@ pub struct RedisQueue {
     pub max_frame_age_ms: u64,
     /// Streams the cameras are spread over.
     pub shards: usize,
+    /// Of those the ones this engine reads, ascending; `None` means all.
+    pub shard_subset: Option<Vec<usize>>,
+    /// Replicas that are to have a result, or a frame sent, before the next one is dealt with.
+    pub wait_replicas: u32,
     /// False: raw pixels out.
     pub enable_compression: bool,
     /// Format of output images when compression is on.
@@ -85,6 +91,12 @@ pub struct RedisQueue {
     pub sentinel_service_name: Option<String>,
     /// The Sentinels.
     pub sentinel_nodes: Vec<HostPort>,
+    /// User name at the Sentinels; `None` for the default one.
+    pub sentinel_username: Option<String>,
+    /// Password at the Sentinels; `None` where they want none.
+    pub sentinel_password: Option<Secret>,
+    /// The file that `sentinel_password` was read from, if it was.
+    pub sentinel_password_file: Option<PathBuf>,
     /// Files for TLS.
     pub tls: Tls,
 }
@@ -98,6 +110,8 @@ pub struct Tls {
     pub cert: Option<PathBuf>,
     /// The file of this client's private key; comes with `cert`.
     pub key: Option<PathBuf>,
+    /// The name the server's certificate must have; `None` means the host of the URL.
+    pub server_name: Option<String>,
 }
 
 /// Section `engine`.

@@ -110,6 +110,23 @@ impl Reader {
         self.read(key, default, |given| given.count(most))
     }
 
+    /// Whether somebody has given a value to each of the two.
+    pub fn both_are_set(&self, one: &str, other: &str) -> bool {
+        [one, other].iter().all(|key| {
+            let typed = self.values.get(*key);
+            typed.is_some_and(|it| !Given { value: &it.value, is_text: it.is_text() }.is_null())
+        })
+    }
+
+    /// Reports that `key` says what `other` says already.
+    pub fn conflict(&mut self, key: &'static str, other: &'static str) {
+        if let Some(typed) = self.values.get(key) {
+            let message = format!("{other} is set as well; valid: one of the two");
+            self.faults.push(typed.fault(message));
+            self.faulty.extend([key, other]);
+        }
+    }
+
     /// A rule over several keys of `config`: reported at the first of them that somebody set,
     /// unless one of them is faulty by itself.
     pub fn rule(

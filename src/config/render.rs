@@ -95,10 +95,20 @@ fn sections(config: &Config, exposed: bool) -> Sections {
 
 fn redis_queue(config: &Config, exposed: bool) -> Vec<(&'static str, Value)> {
     let queue = &config.redis_queue;
-    let Tls { ca, cert, key } = &queue.tls;
-    let url = if exposed { queue.url.expose().to_string() } else { queue.url.to_string() };
+    let Tls { ca, cert, key, server_name } = &queue.tls;
+    // What was read from a file is named by its file, and read again.
+    let url = match (&queue.url_file, exposed) {
+        (Some(file), _) => ("url_file", json!(file)),
+        (None, true) => ("url", json!(queue.url.expose())),
+        (None, false) => ("url", json!(queue.url.to_string())),
+    };
+    let sentinel_password = match (&queue.sentinel_password_file, &queue.sentinel_password) {
+        (Some(file), _) => ("sentinel_password_file", json!(file)),
+        (None, Some(password)) if exposed => ("sentinel_password", json!(password.expose())),
+        (None, password) => ("sentinel_password", text(password.as_ref())),
+    };
     vec![
-        ("url", json!(url)),
+        url,
         ("pool_size", json!(queue.pool_size)),
         ("timeout", json!(queue.timeout)),
         ("retry_on_failure", json!(queue.retry_on_failure)),
@@ -118,13 +128,22 @@ fn redis_queue(config: &Config, exposed: bool) -> Vec<(&'static str, Value)> {
         ("retention", word(queue.retention)),
         ("max_frame_age_ms", json!(queue.max_frame_age_ms)),
         ("shards", json!(queue.shards)),
+        ("shard_subset", json!(queue.shard_subset)),
+        ("wait_replicas", json!(queue.wait_replicas)),
         ("enable_compression", json!(queue.enable_compression)),
         ("compression_format", word(queue.compression_format)),
         ("compression_quality", json!(queue.compression_quality)),
         ("webp_method", json!(queue.webp_method)),
         ("sentinel_service_name", json!(queue.sentinel_service_name)),
         ("sentinel_nodes", queue.sentinel_nodes.iter().map(node).collect()),
-        ("tls", json!({ "ca": path(ca), "cert": path(cert), "key": path(key) })),
+        ("sentinel_username", json!(queue.sentinel_username)),
+        sentinel_password,
+        (
+            "tls",
+            json!({
+                "ca": path(ca), "cert": path(cert), "key": path(key), "server_name": server_name,
+            }),
+        ),
     ]
 }
 

@@ -25,6 +25,8 @@ const PAYLOAD_BYTES_MAX: u64 = (1 << 31) - 1;
 const INFLIGHT_BYTES_MAX: u64 = 1 << 40;
 /// Most pixels of an image: 32768 x 32768.
 const PIXELS_MAX: u64 = 1 << 30;
+/// Most replicas waited for; real primaries have a handful.
+const REPLICAS_MAX: u64 = 64;
 /// Most shards: the hash slots of a Cluster.
 const SHARDS_MAX: u64 = 16_384;
 
@@ -56,8 +58,11 @@ pub(super) fn config(r: &mut Reader) -> Config {
 }
 
 fn redis_queue(r: &mut Reader, d: RedisQueue) -> RedisQueue {
+    let (url, url_file) = url(r, d.url);
+    let (sentinel_password, sentinel_password_file) = sentinel_password(r);
     RedisQueue {
-        url: r.read("redis_queue.url", d.url, redis_url),
+        url,
+        url_file,
         pool_size: r.whole("redis_queue.pool_size", d.pool_size, 1..=10_000),
         timeout: r.whole("redis_queue.timeout", d.timeout, 1..=3_600),
         retry_on_failure: r.truth("redis_queue.retry_on_failure", d.retry_on_failure),
@@ -86,6 +91,8 @@ fn redis_queue(r: &mut Reader, d: RedisQueue) -> RedisQueue {
         retention: r.choice("redis_queue.retention", d.retention),
         max_frame_age_ms: r.whole("redis_queue.max_frame_age_ms", d.max_frame_age_ms, 0..=WEEK_MS),
         shards: r.whole("redis_queue.shards", d.shards, 1..=SHARDS_MAX),
+        shard_subset: r.parsed("redis_queue.shard_subset", d.shard_subset, lists::shards),
+        wait_replicas: r.whole("redis_queue.wait_replicas", d.wait_replicas, 0..=REPLICAS_MAX),
         enable_compression: r.truth("redis_queue.enable_compression", d.enable_compression),
         compression_format: r.read(
             "redis_queue.compression_format",
@@ -108,10 +115,18 @@ fn redis_queue(r: &mut Reader, d: RedisQueue) -> RedisQueue {
             d.sentinel_nodes,
             lists::sentinel_nodes,
         ),
+        sentinel_username: r.nullable(
+            "redis_queue.sentinel_username",
+            d.sentinel_username,
+            |given| given.name(),
+        ),
+        sentinel_password,
+        sentinel_password_file,
         tls: Tls {
             ca: r.nullable("redis_queue.tls.ca", d.tls.ca, path),
             cert: r.nullable("redis_queue.tls.cert", d.tls.cert, path),
             key: r.nullable("redis_queue.tls.key", d.tls.key, path),
+            server_name: r.nullable("redis_queue.tls.server_name", d.tls.server_name, server_name),
         },
     }
 }
@@ -155,6 +170,59 @@ fn redis_url(given: Given) -> Result<RedisUrl, String> {
         Some(text) => RedisUrl::parse(text.trim()).map_err(valid),
         None => Err(valid("a URL, as in redis://localhost:6379/0".into())),
     }
+}
+
+/// The URL, typed or in a file that holds nothing else.
+fn url(r: &mut Reader, default: RedisUrl) -> (RedisUrl, Option<PathBuf>) {
+    let typed = r.read("redis_queue.url", None, |given| redis_url(given).map(Some));
+    let read = r.nullable("redis_queue.url_file", None, |given| {
+        let (path, text) = secret_file(given)?;
+        let url = RedisUrl::parse(&text).map_err(|valid| format!("in the file: valid: {valid}"))?;
+        Ok((url, path))
+    });
+    if r.both_are_set("redis_queue.url", "redis_queue.url_file") {
+        r.conflict("redis_queue.url_file", "redis_queue.url");
+    }
+    match (typed, read) {
+        (Some(url), _) => (url, None),
+        (None, Some((url, path))) => (url, Some(path)),
+        (None, None) => (default, None),
+    }
+}
+
+fn sentinel_password(r: &mut Reader) -> (Option<Secret>, Option<PathBuf>) {
+    let typed = r.nullable("redis_queue.sentinel_password", None, password);
+    let read = r.nullable("redis_queue.sentinel_password_file", None, secret_file);
+    if r.both_are_set("redis_queue.sentinel_password", "redis_queue.sentinel_password_file") {
+        r.conflict("redis_queue.sentinel_password_file", "redis_queue.sentinel_password");
+    }
+    match (typed, read) {
+        (Some(password), _) => (Some(password), None),
+        (None, Some((path, text))) => (Some(Secret::new(text)), Some(path)),
+        (None, None) => (None, None),
+    }
+}
+
+/// The path and the only line of a small file, without the white space around it.
+fn secret_file(given: Given) -> Result<(PathBuf, String), String> {
+    const VALID: &str = "valid: the path of a readable file that holds one line of text";
+    let path = PathBuf::from(given.text().map_err(|_| VALID)?);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{error}; {VALID}"))?;
+    let line = text.trim();
+    if line.is_empty() || line.chars().any(char::is_control) {
+        return Err(VALID.into());
+    }
+    Ok((path, line.to_owned()))
+}
+
+fn password(given: Given) -> Result<Secret, String> {
+    given.text().map(Secret::new)
+}
+
+fn server_name(given: Given) -> Result<String, String> {
+    let name = given.text().map_err(|_| "valid: a host name or address")?;
+    super::url::is_host(name).map_err(|_| "valid: a host name or address")?;
+    Ok(name.to_owned())
 }
 
 /// `jpg` is how many write the format of JPEG.

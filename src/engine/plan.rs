@@ -12,7 +12,7 @@ use crate::config::{
     Retention,
 };
 use crate::image::{Format, Target};
-use crate::redis::{self, Address, SourceOptions};
+use crate::redis::{self, SourceOptions, Topology};
 use crate::stage::commit::CommitSettings;
 use crate::stage::process::{AnalysisSettings, CameraSettings, ProcessSettings};
 use crate::stage::read::ReadSettings;
@@ -21,9 +21,9 @@ use crate::stage::watch::WatchSettings;
 /// Everything an engine is built from.
 #[derive(Debug)]
 pub struct Plan {
-    /// The server.
-    pub address: Address,
-    /// Input, output and dead-letter stream of each shard.
+    /// Where Redis is.
+    pub topology: Topology,
+    /// Input, output and dead-letter stream of each shard that this engine reads.
     pub streams: Vec<[String; 3]>,
     /// The consumer group.
     pub group: String,
@@ -74,9 +74,12 @@ pub struct Cores {
 
 impl Plan {
     /// Decides everything the configuration leaves open.
-    pub fn new(config: &Config, address: &Address, hooks: &Hooks) -> Plan {
+    pub fn new(config: &Config, topology: &Topology, hooks: &Hooks) -> Plan {
         let queue = &config.redis_queue;
-        let streams = streams(&queue.input_queue, &queue.output_queue, queue.shards);
+        let mut streams = streams(&queue.input_queue, &queue.output_queue, queue.shards);
+        if let Some(subset) = &queue.shard_subset {
+            streams = subset.iter().filter_map(|&shard| streams.get(shard).cloned()).collect();
+        }
         let timeout = Duration::from_secs(queue.timeout);
         let workers = config.engine.workers.or(threads::parallelism());
         // One committer keeps up with several workers; it waits most of its time.
@@ -91,7 +94,7 @@ impl Plan {
             .map(|index| (index, index % streams.len()))
             .map(|(index, shard)| ReadSettings {
                 index,
-                address: address.clone(),
+                topology: topology.clone(),
                 source: Arc::new(SourceOptions {
                     stream: streams[shard][0].clone(),
                     shard,
@@ -124,9 +127,10 @@ impl Plan {
                 Retention::Delete => redis::Retention::Delete,
                 Retention::Keep | Retention::TrimAcked => redis::Retention::Keep,
             },
+            wait_replicas: queue.wait_replicas,
         });
         let commit = CommitSettings {
-            address: address.clone(),
+            topology: topology.clone(),
             plan: commit_plan,
             timeout,
             output_full_at: match queue.output_full {
@@ -138,7 +142,7 @@ impl Plan {
             turn: hooks.turn.clone(),
         };
         let watch = WatchSettings {
-            address: address.clone(),
+            topology: topology.clone(),
             streams: streams.clone(),
             group: queue.consumer_group.clone(),
             timeout,
@@ -148,7 +152,7 @@ impl Plan {
             turn: hooks.turn.clone(),
         };
         Plan {
-            address: address.clone(),
+            topology: topology.clone(),
             streams,
             group: queue.consumer_group.clone(),
             read,
@@ -233,11 +237,16 @@ fn consumer_of(name: &str, reader: usize) -> String {
     format!("{name}-{reader}")
 }
 
-/// The input streams of a configuration, in the order of their shards: where producers send.
+/// The input streams of a configuration, in the order of their shards, whichever this engine
+/// reads: where producers send.
 pub fn input_streams(config: &Config) -> Vec<String> {
+    all_streams(config).into_iter().map(|[input, ..]| input).collect()
+}
+
+/// Input, output and dead-letter stream of every shard of a configuration.
+pub fn all_streams(config: &Config) -> Vec<[String; 3]> {
     let queue = &config.redis_queue;
-    let all = streams(&queue.input_queue, &queue.output_queue, queue.shards);
-    all.into_iter().map(|[input, ..]| input).collect()
+    streams(&queue.input_queue, &queue.output_queue, queue.shards)
 }
 
 /// The names of all streams. With one shard they are as configured; with more, each carries its

@@ -57,6 +57,8 @@ counters! {
     OutOfMemoryWaits = "out_of_memory_waits",
     /// Pauses because the output stream was full.
     OutputFullWaits = "output_full_waits",
+    /// Batches that fewer replicas than asked for have confirmed in time.
+    ReplicaAcksMissing = "replica_acks_missing",
     /// Pictures passed through without being coded again.
     PassedThrough = "passed_through",
     /// Camera states dropped to make room for others.

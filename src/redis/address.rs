@@ -1,22 +1,67 @@
 //! Where a Redis server is, and who we are there.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, IntoConnectionInfo};
 
-use super::Seam;
+use super::{Seam, Tls};
 use crate::base::Fault;
 
-/// Address and credentials of one server. `Display` and `Debug` show the address only.
+/// Address and credentials of one server; cheap to clone. `Display` and `Debug` show the address
+/// only.
 #[derive(Clone)]
 pub struct Address {
-    info: ConnectionInfo,
-    shown: String,
+    place: Arc<Place>,
+    login: Arc<Login>,
+    tls: Option<Tls>,
     seam: Seam,
+    must_be_primary: bool,
+    asking: bool,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+/// Who we are: `Debug` is deliberately absent.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Login {
+    /// The user; `None` for the default one.
+    pub username: Option<String>,
+    /// The password, if one is needed.
+    pub password: Option<String>,
+    /// The database number.
+    pub database: u32,
 }
 
 impl Address {
+    /// The server on a TCP port, without credentials. `host` is a name, or an address without
+    /// brackets.
+    pub fn tcp(host: impl Into<String>, port: u16) -> Address {
+        Address::of(Place::Tcp { host: host.into(), port })
+    }
+
+    /// The server behind a Unix socket, without credentials.
+    pub fn unix(path: &Path) -> Address {
+        Address::of(Place::Unix(path.to_path_buf()))
+    }
+
+    fn of(place: Place) -> Address {
+        Address {
+            place: Arc::new(place),
+            login: Arc::default(),
+            tls: None,
+            seam: Seam::default(),
+            must_be_primary: false,
+            asking: false,
+        }
+    }
+
     /// Reads a `redis://` or `redis+unix://` URL.
     ///
     /// # Errors
@@ -24,79 +69,116 @@ impl Address {
     /// holds the URL itself, which may hold a password.
     pub fn parse(url: &str) -> Result<Address, Fault> {
         let scheme = url.split("://").next().unwrap_or_default();
-        let info = url.into_connection_info().map_err(|error| {
-            Fault::Unusable(format!("redis_queue.url ({scheme}://...) is not an address: {error}"))
-        })?;
-        Address::from_info(info)
-    }
-
-    /// The server behind a Unix socket, without credentials.
-    ///
-    /// # Errors
-    /// [`Fault::Unusable`] if the path is no address.
-    pub fn unix(path: &Path) -> Result<Address, Fault> {
-        Address::parse(&format!("redis+unix://{}", path.display()))
-    }
-
-    fn from_info(info: ConnectionInfo) -> Result<Address, Fault> {
-        let shown = match info.addr() {
-            ConnectionAddr::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
-            ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
-            ConnectionAddr::Unix(path) => path.display().to_string(),
-            _ => {
-                return Err(Fault::Unusable(
-                    "redis_queue.url: TLS is not built into this version; use redis:// or \
-                     redis+unix://"
-                        .into(),
-                ));
-            }
+        let unusable = |detail: &dyn fmt::Display| {
+            Fault::Unusable(format!("the URL {scheme}://... is not an address: {detail}"))
         };
-        Ok(Address { info, shown, seam: Seam::default() })
+        let info = url.into_connection_info().map_err(|error| unusable(&error))?;
+        let address = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Address::tcp(host.as_str(), *port),
+            ConnectionAddr::Unix(path) => Address::unix(path),
+            _ => return Err(unusable(&"it needs TLS settings beside it")),
+        };
+        let settings = info.redis_settings();
+        Ok(address.with_login(Login {
+            username: settings.username().map(str::to_owned),
+            password: settings.password().map(str::to_owned),
+            database: u32::try_from(settings.db()).unwrap_or(0),
+        }))
     }
 
-    /// The same server, with `seam` between us and it on the data plane.
+    /// The same server, where we are `login`.
+    #[must_use]
+    pub fn with_login(self, login: Login) -> Address {
+        Address { login: Arc::new(login), ..self }
+    }
+
+    /// The same server, encrypted if `tls` says how.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Address {
+        Address { tls, ..self }
+    }
+
+    /// The same server, with `seam` between us and it.
     #[must_use]
     pub fn through(self, seam: Seam) -> Address {
         Address { seam, ..self }
     }
 
-    /// What is asked before each operation of a data-plane socket.
+    /// Another server of the same deployment: same credentials, same encryption.
+    #[must_use]
+    pub(super) fn elsewhere(&self, host: &str, port: u16) -> Address {
+        let place = Place::Tcp { host: host.to_owned(), port };
+        Address { place: Arc::new(place), asking: false, ..self.clone() }
+    }
+
+    /// The same server, which is left again if it is not a primary.
+    #[must_use]
+    pub(super) fn as_primary(self) -> Address {
+        Address { must_be_primary: true, ..self }
+    }
+
+    /// The same server, which is told with each command that another node has sent us.
+    #[must_use]
+    pub(super) fn asking(self) -> Address {
+        Address { asking: true, ..self }
+    }
+
+    /// Whether both are the same server, spoken to in the same way.
+    pub(super) fn is_same(&self, other: &Address) -> bool {
+        self.asking == other.asking && self.is_at(other)
+    }
+
+    /// Whether both are the same server.
+    pub(super) fn is_at(&self, other: &Address) -> bool {
+        Arc::ptr_eq(&self.place, &other.place) || self.place == other.place
+    }
+
     pub(super) fn seam(&self) -> &Seam {
         &self.seam
     }
 
-    /// Where to connect to.
-    pub(super) fn target(&self) -> &ConnectionAddr {
-        self.info.addr()
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
-    /// User, if one is named, and password, if there is one.
-    pub(super) fn credentials(&self) -> Option<(Option<&str>, &str)> {
-        let settings = self.info.redis_settings();
-        settings.password().map(|password| (settings.username(), password))
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
-    /// The database number.
-    pub(super) fn database(&self) -> i64 {
-        self.info.redis_settings().db()
+    pub(super) fn login(&self) -> &Login {
+        &self.login
     }
 
-    /// A control-plane client for the same server.
-    pub(super) fn client(&self) -> Result<redis::Client, Fault> {
-        redis::Client::open(self.info.clone())
-            .map_err(|error| Fault::Unusable(format!("{}: {error}", self.shown)))
+    pub(super) fn must_be_primary(&self) -> bool {
+        self.must_be_primary
+    }
+
+    pub(super) fn is_asking(&self) -> bool {
+        self.asking
+    }
+
+    /// The host, if it is reached over TCP.
+    pub(super) fn host(&self) -> Option<&str> {
+        match &*self.place {
+            Place::Tcp { host, .. } => Some(host),
+            Place::Unix(_) => None,
+        }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        match &*self.place {
+            Place::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Place::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Place::Unix(path) => write!(f, "{}", path.display()),
+        }
     }
 }
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Address({})", self.shown)
+        write!(f, "Address({self})")
     }
 }
 
@@ -109,15 +191,26 @@ mod tests {
         let address = Address::parse("redis://user:s3cret@127.0.0.1:6400/2").unwrap();
         assert_eq!(address.to_string(), "127.0.0.1:6400");
         assert!(!format!("{address:?}").contains("s3cret"));
-        assert_eq!(address.credentials(), Some((Some("user"), "s3cret")));
-        assert_eq!(address.database(), 2);
+        let Login { username, password, database } = address.login();
+        assert_eq!((username.as_deref(), password.as_deref()), (Some("user"), Some("s3cret")));
+        assert_eq!(*database, 2);
         let fault = Address::parse("redis://user:s3cret@:bad:/x").unwrap_err();
         assert!(!fault.to_string().contains("s3cret"), "{fault}");
     }
 
     #[test]
     fn sockets_and_ipv6_are_addresses() {
-        assert_eq!(Address::unix(Path::new("/tmp/r.sock")).unwrap().to_string(), "/tmp/r.sock");
+        assert_eq!(Address::unix(Path::new("/tmp/r.sock")).to_string(), "/tmp/r.sock");
         assert_eq!(Address::parse("redis://[::1]:7000").unwrap().to_string(), "[::1]:7000");
+        assert_eq!(Address::tcp("::1", 7000).to_string(), "[::1]:7000");
+    }
+
+    #[test]
+    fn an_asking_address_is_the_same_place_and_another_way_to_speak() {
+        let address = Address::tcp("a", 1);
+        let asking = address.clone().asking();
+        assert!(address.is_at(&asking) && !address.is_same(&asking));
+        assert!(address.is_same(&asking.elsewhere("a", 1)));
+        assert!(!address.is_at(&address.elsewhere("b", 1)));
     }
 }

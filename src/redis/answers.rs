@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::connection::{Connection, text};
 use super::resp::{Header, Trouble};
 use crate::base::Fault;
+use crate::metrics::Counter;
 
 /// A short value that is kept on the stack.
 pub(super) type SmallText = SmallVec<[u8; 64]>;
@@ -69,6 +70,15 @@ impl Connection {
     pub(super) fn skip_answer(&mut self) -> Result<(), Fault> {
         let skipped = self.reader.skip_value(&mut self.socket);
         skipped.map(|_| ()).map_err(|trouble| self.fault(trouble))
+    }
+
+    /// The answer of WAIT, which was to wait for `wanted` replicas; fewer are counted, for the
+    /// write is done and cannot be taken back.
+    pub(super) fn receive_acks(&mut self, wanted: u32) -> Result<(), Fault> {
+        if self.integer()? < i64::from(wanted) {
+            self.count(Counter::ReplicaAcksMissing);
+        }
+        Ok(())
     }
 
     pub(super) fn surprised(&self) -> Fault {

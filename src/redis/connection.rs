@@ -5,31 +5,22 @@
 //! otherwise be taken for the answer to a later question.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::ConnectionAddr;
-
-use super::Address;
+use super::address::{Login, Place};
 use super::request::Request;
 use super::resp::{Header, Limits, Reader, Trouble};
-use super::{Operation, Seam};
-use crate::base::{Fault, Stop, limits};
+use super::transport::{Transport, is_pause};
+use super::{Address, Operation, Seam};
+use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics};
-
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
 
 /// The transport, with its patience.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: Stream,
+    transport: Transport,
     stop: Stop,
     /// Longest pause between two bytes.
     timeout: Duration,
@@ -52,33 +43,20 @@ impl Socket {
     fn open(address: &Address, timeout: Duration, stop: &Stop) -> io::Result<Socket> {
         let seam = address.seam().clone();
         seam.pass(Operation::Connect)?;
-        let stream = match address.target() {
-            ConnectionAddr::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
-            ConnectionAddr::Tcp(host, port) => {
-                let tcp = connect_tcp(host, *port, timeout)?;
-                tcp.set_nodelay(true)?;
-                Stream::Tcp(tcp)
-            }
-            _ => return Err(io::ErrorKind::Unsupported.into()),
-        };
-        let tick = Some(limits::SOCKET_TICK);
-        match &stream {
-            Stream::Tcp(tcp) => tcp.set_read_timeout(tick).and(tcp.set_write_timeout(tick))?,
-            Stream::Unix(unix) => unix.set_read_timeout(tick).and(unix.set_write_timeout(tick))?,
-        }
-        Ok(Socket { stream, stop: stop.clone(), timeout, progress: Tick::now(), seam })
+        let transport = Transport::open(address, timeout, || stop.is_now())?;
+        Ok(Socket { transport, stop: stop.clone(), timeout, progress: Tick::now(), seam })
     }
 
     /// Repeats `attempt` until it moves, its time is over, or everybody is to leave.
-    fn patiently(
+    fn patiently<T>(
         &mut self,
         operation: Operation,
-        mut attempt: impl FnMut(&mut Stream) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+        mut attempt: impl FnMut(&mut Transport) -> io::Result<T>,
+    ) -> io::Result<T> {
         self.seam.pass(operation)?;
         self.progress = Tick::now();
         loop {
-            match attempt(&mut self.stream) {
+            match attempt(&mut self.transport) {
                 Err(error) if is_pause(&error) => {
                     if self.stop.is_now() {
                         return Err(io::Error::other("stopped"));
@@ -96,26 +74,16 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        self.patiently(Operation::Read, |stream| match stream {
-            Stream::Tcp(tcp) => tcp.read(target),
-            Stream::Unix(unix) => unix.read(target),
-        })
+        self.patiently(Operation::Read, |transport| transport.read(target))
     }
 
     /// For the bodies of bulk strings: asks for all of it at once, which takes fewer wake-ups and
     /// calls. The socket's own time-out, a tick, still ends each wait.
     fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
-        use rustix::net::{RecvFlags, recv};
         let mut filled = 0;
         while filled < target.len() {
             let rest = &mut target[filled..];
-            let read = self.patiently(Operation::Read, |stream| {
-                let (read, _) = match stream {
-                    Stream::Tcp(tcp) => recv(tcp, &mut *rest, RecvFlags::WAITALL)?,
-                    Stream::Unix(unix) => recv(unix, &mut *rest, RecvFlags::WAITALL)?,
-                };
-                Ok(read)
-            })?;
+            let read = self.patiently(Operation::Read, |transport| transport.read_all(rest))?;
             if read == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the server"));
             }
@@ -127,38 +95,19 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.patiently(Operation::Write, |stream| match stream {
-            Stream::Tcp(tcp) => tcp.write(bytes),
-            Stream::Unix(unix) => unix.write(bytes),
-        })
+        self.patiently(Operation::Write, |transport| transport.write(bytes))
     }
 
     fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.patiently(Operation::Write, |stream| match stream {
-            Stream::Tcp(tcp) => tcp.write_vectored(slices),
-            Stream::Unix(unix) => unix.write_vectored(slices),
-        })
+        self.patiently(Operation::Write, |transport| transport.write_vectored(slices))
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if self.transport.is_encrypted() {
+            self.patiently(Operation::Write, Transport::flush)?;
+        }
         Ok(())
     }
-}
-
-fn is_pause(error: &io::Error) -> bool {
-    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
-}
-
-fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(tcp) => return Ok(tcp),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// A connection that has said who it is.
@@ -166,9 +115,13 @@ fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream
 pub struct Connection {
     pub(super) socket: Socket,
     pub(super) reader: Reader,
+    address: Address,
     endpoint: String,
     client_id: i64,
-    metrics: Arc<Metrics>,
+    /// Whether the server has ever answered.
+    answered: bool,
+    /// Where it is counted, if it is.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Connection {
@@ -176,7 +129,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`Fault::Connection`] if the server cannot be reached in time, [`Fault::Refused`] with its
-    /// own words if it does not let us in.
+    /// own words if it does not let us in, or if it is a replica where a primary is wanted.
     pub fn open(
         address: &Address,
         name: &str,
@@ -184,31 +137,93 @@ impl Connection {
         metrics: &Arc<Metrics>,
         stop: &Stop,
     ) -> Result<Connection, Fault> {
-        let socket = Socket::open(address, timeout, stop)
-            .map_err(|error| Fault::connection(address, error))?;
-        metrics.add(Counter::ConnectionsOpened, 1);
-        let mut connection = Connection {
-            socket,
-            reader: Reader::new(Limits::REDIS),
-            endpoint: address.to_string(),
-            client_id: 0,
-            metrics: Arc::clone(metrics),
-        };
-        if let Some((user, password)) = address.credentials() {
-            match user {
-                Some(user) => connection.call("AUTH", &[user.as_bytes(), password.as_bytes()])?,
-                None => connection.call("AUTH", &[password.as_bytes()])?,
-            };
-        }
-        if address.database() != 0 {
-            connection.call("SELECT", &[address.database().to_string().as_bytes()])?;
-        }
+        let mut connection = Connection::connect(address, timeout, Some(metrics), stop)?;
         // Convenient, not necessary: an account may be forbidden to say either.
         let name: Vec<u8> =
             name.bytes().map(|byte| if byte.is_ascii_graphic() { byte } else { b'_' }).collect();
         unless_refused(connection.call("CLIENT", &[b"SETNAME", &name]))?;
         connection.client_id = unless_refused(connection.call("CLIENT", &[b"ID"]))?;
+        connection.answered = true;
         Ok(connection)
+    }
+
+    /// Connects, authenticates and selects the database.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub(super) fn connect(
+        address: &Address,
+        timeout: Duration,
+        metrics: Option<&Arc<Metrics>>,
+        stop: &Stop,
+    ) -> Result<Connection, Fault> {
+        let socket = Socket::open(address, timeout, stop)
+            .map_err(|error| Fault::connection(address, error))?;
+        if let Some(metrics) = metrics {
+            metrics.add(Counter::ConnectionsOpened, 1);
+        }
+        let mut connection = Connection {
+            socket,
+            reader: Reader::new(Limits::REDIS),
+            address: address.clone(),
+            endpoint: address.to_string(),
+            client_id: 0,
+            answered: false,
+            metrics: metrics.map(Arc::clone),
+        };
+        let Login { username, password, database } = address.login();
+        match (username, password) {
+            (Some(user), Some(password)) => {
+                connection.call("AUTH", &[user.as_bytes(), password.as_bytes()])?;
+            }
+            (None, Some(password)) => {
+                connection.call("AUTH", &[password.as_bytes()])?;
+            }
+            (_, None) => {}
+        }
+        if *database != 0 {
+            connection.call("SELECT", &[database.to_string().as_bytes()])?;
+        }
+        if address.must_be_primary() {
+            connection.confirm_primary()?;
+        }
+        Ok(connection)
+    }
+
+    /// Leaves a server that is no primary: whoever named it was wrong, or is late.
+    fn confirm_primary(&mut self) -> Result<(), Fault> {
+        let mut request = Request::default();
+        request.command(1).arg("ROLE");
+        self.send(&request, &[])?;
+        let count = self.array("ROLE")?.unwrap_or(0);
+        if count == 0 {
+            return Err(self.surprised());
+        }
+        let role = self.small_text()?;
+        for _ in 1..count {
+            self.skip_answer()?;
+        }
+        if role.as_slice() == b"master" {
+            return Ok(());
+        }
+        let role = text(&role);
+        Err(self.refused("ROLE", format!("READONLY it is a {role}, not the primary")))
+    }
+
+    pub(super) fn count(&self, counter: Counter) {
+        if let Some(metrics) = &self.metrics {
+            metrics.add(counter, 1);
+        }
+    }
+
+    /// The server.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// An empty request in the form this connection needs.
+    pub(super) fn request(&self) -> Request {
+        Request::new(self.address.is_asking())
     }
 
     /// The server's number for this connection, by which another one can unblock it.
@@ -253,6 +268,7 @@ impl Connection {
         } else {
             request.write_to(&mut self.socket, payloads)
         };
+        let sent = sent.and_then(|()| self.socket.flush());
         sent.map_err(|error| self.fault(error.into()))
     }
 
@@ -267,7 +283,7 @@ impl Connection {
         }
         let began = Tick::now();
         loop {
-            match self.readable() {
+            match self.socket.transport.readable() {
                 Ok(true) => return Ok(Waited::Ready),
                 Ok(false) => {}
                 Err(error) => return Err(self.fault(error.into())),
@@ -279,27 +295,26 @@ impl Connection {
             if began.elapsed() >= limit {
                 return Ok(Waited::TimedOut);
             }
-            self.metrics.health.beat(); // waiting within a limit is a sign of life
-        }
-    }
-
-    /// Whether there is something to read (or the end of it) within one tick.
-    fn readable(&self) -> io::Result<bool> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        use std::os::fd::AsFd;
-        let fd = match &self.socket.stream {
-            Stream::Tcp(tcp) => tcp.as_fd(),
-            Stream::Unix(unix) => unix.as_fd(),
-        };
-        let tick = Timespec { tv_sec: 0, tv_nsec: limits::SOCKET_TICK.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&tick)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(errno) => Err(errno.into()),
+            if let Some(metrics) = &self.metrics {
+                metrics.health.beat(); // waiting within a limit is a sign of life
+            }
         }
     }
 
     pub(super) fn fault(&self, trouble: Trouble) -> Fault {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let plain =
+            matches!(self.address.place(), Place::Tcp { .. }) && self.address.tls().is_none();
+        let hung_up = matches!(
+            &trouble,
+            Trouble::Io(error)
+                if matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+        );
+        if plain && hung_up && !self.answered {
+            let detail =
+                format!("{trouble}, before any answer; if this is a TLS port, use rediss://");
+            return Fault::connection(&self.endpoint, detail);
+        }
         Fault::connection(&self.endpoint, trouble)
     }
 
@@ -310,7 +325,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.metrics.add(Counter::ConnectionsClosed, 1);
+        self.count(Counter::ConnectionsClosed);
     }
 }
 

@@ -1,17 +1,17 @@
-//! The control plane: administrative commands through the `redis` crate, each with a limit on how
-//! long it may take. A connection that failed once is dropped and made anew at the next command.
+//! The control plane: administrative commands, each with a limit on how long it may take. Answers
+//! are converted by the `redis` crate; they travel on connections of our own, so that encryption,
+//! time-outs and the search for the right server are those of the data plane. A connection that
+//! failed once is dropped and made anew at the next command.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
-use redis::{Cmd, Connection, FromRedisValue, RedisError, Value, cmd};
+use redis::{Cmd, FromRedisValue, Value, cmd};
 
-use super::{Address, DEAD_LETTER_FIELDS};
-use crate::base::Fault;
+use super::connection::Connection;
+use super::{Address, Seam, Topology};
+use crate::base::{Fault, Stop};
 use crate::frame::EntryId;
-
-const REPLAY: &str = include_str!("replay.lua");
 
 /// See [`Control::restore_group`].
 const RESTORE_GROUP: &str = "
@@ -44,12 +44,15 @@ for index = 3, #ARGV do
 end
 return 1";
 
+/// Most times one command is sent on by nodes of a Cluster.
+pub(super) const HOPS_MAX: usize = 5;
+
 /// A client for administrative commands.
 pub struct Control {
-    client: redis::Client,
-    address: Address,
+    topology: Topology,
     timeout: Duration,
-    connection: Option<Connection>,
+    /// One for each server spoken to so far.
+    connections: Vec<Connection>,
 }
 
 /// A consumer group as XINFO describes it.
@@ -68,22 +71,22 @@ pub struct GroupState {
 }
 
 impl Control {
-    /// A client for the server at `address`; connects at the first command. `timeout` bounds
-    /// connecting and each answer.
+    /// A client for one server, or for all servers of a topology; connects at the first command.
+    /// `timeout` bounds connecting and each pause within an answer.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] if the address cannot be used.
-    pub fn new(address: &Address, timeout: Duration) -> Result<Control, Fault> {
-        let client = address.client()?;
-        Ok(Control { client, address: address.clone(), timeout, connection: None })
+    /// [`Fault::Unusable`] for servers that can never be spoken to; there are none so far.
+    pub fn new(servers: impl Into<Topology>, timeout: Duration) -> Result<Control, Fault> {
+        let topology = servers.into().through(Seam::default());
+        Ok(Control { topology, timeout, connections: Vec::new() })
     }
 
-    /// Address without credentials.
-    pub fn address(&self) -> &Address {
-        &self.address
+    /// Where it speaks to, without credentials.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
     }
 
-    /// Runs a command.
+    /// Runs a command that concerns no key: on the server, or on any node of a Cluster.
     ///
     /// # Errors
     /// [`Fault::Connection`] or [`Fault::Refused`], without any credentials in the text.
@@ -92,52 +95,61 @@ impl Control {
         name: &'static str,
         command: &Cmd,
     ) -> Result<T, Fault> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect()?,
-        };
-        match command.query::<T>(&mut connection) {
-            Ok(value) => {
-                self.connection = Some(connection);
-                Ok(value)
-            }
-            Err(error) => {
-                // A refusal leaves the connection in order; anything else does not.
-                let fault = self.fault(name, &error);
-                if matches!(fault, Fault::Refused { .. }) {
-                    self.connection = Some(connection);
+        self.run_on("", name, command)
+    }
+
+    /// Runs a command on the server that has `key`.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn run_on<T: FromRedisValue>(
+        &mut self,
+        key: &str,
+        name: &'static str,
+        command: &Cmd,
+    ) -> Result<T, Fault> {
+        let mut sent_on = None;
+        let mut hops = 0;
+        loop {
+            let address = match sent_on.take() {
+                Some(address) => address,
+                None => self.topology.primary_for(key)?.through(Seam::default()),
+            };
+            match self.run_at(&address, name, command) {
+                Ok(value) => {
+                    return T::from_redis_value(value).map_err(|error| {
+                        Fault::connection(&address, format!("protocol error: {name}: {error}"))
+                    });
                 }
-                Err(fault)
+                Err(fault) => {
+                    sent_on = self.topology.learn(&address, &fault);
+                    hops += 1;
+                    let follow = matches!(fault.redis_code(), Some("MOVED" | "ASK"));
+                    if !follow || hops > HOPS_MAX {
+                        return Err(fault);
+                    }
+                }
             }
         }
     }
 
-    fn connect(&self) -> Result<Connection, Fault> {
-        let connection = self
-            .client
-            .get_connection_with_timeout(self.timeout)
-            .map_err(|error| self.fault("AUTH", &error))?;
-        connection
-            .set_read_timeout(Some(self.timeout))
-            .and(connection.set_write_timeout(Some(self.timeout)))
-            .map_err(|error| self.fault("connect", &error))?;
-        Ok(connection)
-    }
-
-    fn fault(&self, command: &'static str, error: &RedisError) -> Fault {
-        match error.code() {
-            Some(code) => Fault::Refused {
-                endpoint: self.address.to_string(),
-                command,
-                message: format!("{code} {}", error.detail().unwrap_or_default()),
-            },
-            None if error.kind() == redis::ErrorKind::AuthenticationFailed => Fault::Refused {
-                endpoint: self.address.to_string(),
-                command,
-                message: error.to_string(),
-            },
-            None => Fault::connection(&self.address, error),
+    fn run_at(
+        &mut self,
+        address: &Address,
+        name: &'static str,
+        command: &Cmd,
+    ) -> Result<Value, Fault> {
+        let open = self.connections.iter().position(|open| open.address().is_same(address));
+        let mut connection = match open {
+            Some(at) => self.connections.swap_remove(at),
+            None => Connection::connect(address, self.timeout, None, &Stop::default())?,
+        };
+        let answer = connection.query(name, command);
+        // A refusal leaves the connection in order; anything else does not.
+        if matches!(answer, Ok(_) | Err(Fault::Refused { .. })) {
+            self.connections.push(connection);
         }
+        answer
     }
 
     /// Whether the server answers.
@@ -166,7 +178,7 @@ impl Control {
         } else {
             command.arg(start.to_string());
         }
-        match self.run::<Value>("XGROUP CREATE", command.arg("MKSTREAM")) {
+        match self.run_on::<Value>(stream, "XGROUP CREATE", command.arg("MKSTREAM")) {
             Ok(_) => Ok(true),
             Err(fault) if fault.redis_code() == Some("BUSYGROUP") => Ok(false),
             // A server out of memory refuses the command before it looks whether the group exists.
@@ -199,7 +211,7 @@ impl Control {
         for id in held {
             command.arg(id.to_string());
         }
-        match self.run::<Value>("XGROUP CREATE", &command) {
+        match self.run_on::<Value>(stream, "XGROUP CREATE", &command) {
             Ok(_) => Ok(true),
             Err(fault) if fault.redis_code() == Some("BUSYGROUP") => Ok(false),
             Err(fault) => Err(fault),
@@ -219,7 +231,7 @@ impl Control {
     /// # Errors
     /// As [`Control::run`].
     pub fn length(&mut self, stream: &str) -> Result<u64, Fault> {
-        self.run("XLEN", cmd("XLEN").arg(stream))
+        self.run_on(stream, "XLEN", cmd("XLEN").arg(stream))
     }
 
     /// Bytes of memory a key takes, estimated by Redis from a sample; 0 if there is none.
@@ -227,7 +239,8 @@ impl Control {
     /// # Errors
     /// As [`Control::run`].
     pub fn memory(&mut self, key: &str) -> Result<u64, Fault> {
-        let usage: Option<u64> = self.run("MEMORY USAGE", cmd("MEMORY").arg("USAGE").arg(key))?;
+        let usage: Option<u64> =
+            self.run_on(key, "MEMORY USAGE", cmd("MEMORY").arg("USAGE").arg(key))?;
         Ok(usage.unwrap_or(0))
     }
 
@@ -236,7 +249,8 @@ impl Control {
     /// # Errors
     /// As [`Control::run`].
     pub fn groups(&mut self, stream: &str) -> Result<Vec<GroupState>, Fault> {
-        let groups = self.run::<Vec<HashMap<String, Value>>>(
+        let groups = self.run_on::<Vec<HashMap<String, Value>>>(
+            stream,
             "XINFO GROUPS",
             cmd("XINFO").arg("GROUPS").arg(stream),
         );
@@ -254,7 +268,7 @@ impl Control {
     /// As [`Control::run`].
     pub fn first_pending(&mut self, stream: &str, group: &str) -> Result<Option<EntryId>, Fault> {
         let summary: (u64, Option<String>, Value, Value) =
-            self.run("XPENDING", cmd("XPENDING").arg(stream).arg(group))?;
+            self.run_on(stream, "XPENDING", cmd("XPENDING").arg(stream).arg(group))?;
         Ok(summary.1.and_then(|id| EntryId::parse(id.as_bytes())))
     }
 
@@ -276,7 +290,7 @@ impl Control {
         for id in ids {
             let mut command = cmd("EVAL");
             command.arg(RENEW).arg(1).arg(stream).arg(group).arg(consumer).arg(id.to_string());
-            self.run::<Value>("XCLAIM", &command)?;
+            self.run_on::<Value>(stream, "XCLAIM", &command)?;
         }
         Ok(())
     }
@@ -297,7 +311,7 @@ impl Control {
         for id in ids {
             command.arg(id.to_string());
         }
-        self.run::<Value>("XCLAIM", &command).map(|_| ())
+        self.run_on::<Value>(stream, "XCLAIM", &command).map(|_| ())
     }
 
     /// The last entry a stream has ever had; 0-0 if there is no such stream.
@@ -305,8 +319,11 @@ impl Control {
     /// # Errors
     /// As [`Control::run`].
     pub fn last_generated(&mut self, stream: &str) -> Result<EntryId, Fault> {
-        let about = self
-            .run::<HashMap<String, Value>>("XINFO STREAM", cmd("XINFO").arg("STREAM").arg(stream));
+        let about = self.run_on::<HashMap<String, Value>>(
+            stream,
+            "XINFO STREAM",
+            cmd("XINFO").arg("STREAM").arg(stream),
+        );
         match about {
             Ok(about) => {
                 let id = about.get("last-generated-id").map(String::from_redis_value_ref);
@@ -326,7 +343,11 @@ impl Control {
     /// As [`Control::run`].
     pub fn trim_before(&mut self, stream: &str, first_kept: EntryId) -> Result<u64, Fault> {
         let mut command = cmd("XTRIM");
-        self.run("XTRIM", command.arg(stream).arg("MINID").arg("~").arg(first_kept.to_string()))
+        self.run_on(
+            stream,
+            "XTRIM",
+            command.arg(stream).arg("MINID").arg("~").arg(first_kept.to_string()),
+        )
     }
 
     /// A section of INFO, or all of it for an empty name, as keys and values.
@@ -345,121 +366,6 @@ impl Control {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect())
     }
-}
-
-/// An entry as the control plane reads it: its id and its fields.
-pub type Record = (EntryId, HashMap<String, Vec<u8>>);
-
-impl Control {
-    /// The last `count` entries of a stream, the oldest first.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn latest(&mut self, stream: &str, count: usize) -> Result<Vec<Record>, Fault> {
-        let mut command = cmd("XREVRANGE");
-        command.arg(stream).arg("+").arg("-").arg("COUNT").arg(count);
-        let reply: StreamRangeReply = self.run("XREVRANGE", &command)?;
-        let mut records = records(reply.ids);
-        records.reverse();
-        Ok(records)
-    }
-
-    /// Up to `count` entries after `after`, the oldest first; waits for up to `block` if there is
-    /// none yet. `block` must be shorter than the limit on answers.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn after(
-        &mut self,
-        stream: &str,
-        after: EntryId,
-        count: usize,
-        block: Duration,
-    ) -> Result<Vec<Record>, Fault> {
-        let mut command = cmd("XREAD");
-        command.arg("COUNT").arg(count).arg("BLOCK").arg(block.as_millis().max(1).to_string());
-        command.arg("STREAMS").arg(stream).arg(after.to_string());
-        let reply: Option<StreamReadReply> = self.run("XREAD", &command)?;
-        let streams = reply.map(|reply| reply.keys).unwrap_or_default();
-        Ok(streams.into_iter().flat_map(|stream| records(stream.ids)).collect())
-    }
-
-    /// Up to `count` entries from `first` on, the oldest first.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn range(
-        &mut self,
-        stream: &str,
-        first: EntryId,
-        count: usize,
-    ) -> Result<Vec<Record>, Fault> {
-        let mut command = cmd("XRANGE");
-        command.arg(stream).arg(first.to_string()).arg("+").arg("COUNT").arg(count);
-        let reply: StreamRangeReply = self.run("XRANGE", &command)?;
-        Ok(records(reply.ids))
-    }
-
-    /// Puts a dead letter back into the stream it came from and removes it, in one step; `None`
-    /// if there is no such dead letter.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn replay(
-        &mut self,
-        dead_letters: &str,
-        input: &str,
-        id: EntryId,
-    ) -> Result<Option<String>, Fault> {
-        let mut command = cmd("EVAL");
-        command.arg(REPLAY).arg(2).arg(dead_letters).arg(input).arg(id.to_string());
-        self.run("EVAL", command.arg(DEAD_LETTER_FIELDS.len()))
-    }
-
-    /// Removes a key, if there is one.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn remove(&mut self, key: &str) -> Result<(), Fault> {
-        self.run::<Value>("UNLINK", cmd("UNLINK").arg(key)).map(|_| ())
-    }
-
-    /// Removes an entry; says whether there was one.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn delete(&mut self, stream: &str, id: EntryId) -> Result<bool, Fault> {
-        self.run("XDEL", cmd("XDEL").arg(stream).arg(id.to_string()))
-    }
-
-    /// The value of a configuration parameter; `None` if the server does not say.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn setting(&mut self, name: &str) -> Result<Option<String>, Fault> {
-        let all: HashMap<String, String> =
-            self.run("CONFIG GET", cmd("CONFIG").arg("GET").arg(name))?;
-        Ok(all.into_values().next())
-    }
-
-    /// The type of a key: `stream`, `none` if there is none, or something else.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn kind(&mut self, key: &str) -> Result<String, Fault> {
-        self.run("TYPE", cmd("TYPE").arg(key))
-    }
-}
-
-fn records(ids: Vec<StreamId>) -> Vec<Record> {
-    let fields = |map: HashMap<String, Value>| {
-        map.into_iter()
-            .filter_map(|(name, value)| Some((name, Vec::<u8>::from_redis_value(value).ok()?)))
-            .collect()
-    };
-    ids.into_iter()
-        .filter_map(|entry| Some((EntryId::parse(entry.id.as_bytes())?, fields(entry.map))))
-        .collect()
 }
 
 fn group_state(fields: &HashMap<String, Value>) -> GroupState {
@@ -483,6 +389,6 @@ fn group_state(fields: &HashMap<String, Value>) -> GroupState {
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Control({})", self.address)
+        write!(f, "Control({})", self.topology)
     }
 }

@@ -37,7 +37,7 @@ impl Embedded {
             .tempdir()
             .map_err(|source| Fault::io("cannot make a temporary folder", source))?;
         let socket = folder.path().join("redis.sock");
-        let address = Address::unix(&socket)?;
+        let address = Address::unix(&socket);
         let child = command(&socket, folder.path()).spawn().map_err(|error| {
             Fault::Unusable(format!(
                 "embedded:// needs the program redis-server, which cannot be started ({error}); \

@@ -2,34 +2,48 @@
 //!
 //! The *data plane* ([`Source`], [`Sink`], [`Feed`]) is a small RESP client of our own for the hot
 //! commands only: bulk replies go from the socket into a pooled buffer in one copy, payloads go
-//! out by vectored writes. The *control plane* ([`Control`]) is the `redis` crate, with a limit on
-//! every wait.
+//! out by vectored writes. The *control plane* ([`Control`]) is for everything else, with a limit
+//! on every wait. Both go over the same connections and find their servers through [`Topology`].
 
 mod address;
 mod answers;
+mod cluster;
 mod connection;
 mod control;
 mod dead_letters;
 mod embedded;
 mod feed;
 mod pending;
+mod records;
 mod request;
 mod resp;
 mod seam;
+mod sentinel;
 mod sink;
+mod sinks;
+mod slot;
 mod source;
+mod tls;
+mod topology;
+mod transport;
+mod value;
 
 /// The fields a dead letter has behind the original ones, in this order.
 pub const DEAD_LETTER_FIELDS: [&str; 7] =
     ["original_id", "queue", "reason", "detail", "stage", "deliveries", "failed_at"];
 
-pub use address::Address;
+pub use address::{Address, Login};
 pub use connection::{Connection, Waited};
-pub use control::{Control, GroupState, Record};
+pub use control::{Control, GroupState};
 pub use dead_letters::DeadLetterNote;
 pub use embedded::Embedded;
-pub use feed::Feed;
+pub use feed::{Feed, Feeds};
+pub use records::Record;
 pub use resp::{Header, Limits as RespLimits, Reader as RespReader, Trouble};
 pub use seam::{Operation, Seam};
 pub use sink::{Action, Answer, Delivery, Plan, Retention, Sink, Task};
+pub use sinks::Sinks;
+pub use slot::{SLOTS, slot_of};
 pub use source::{Batch, Delivered, Source, SourceOptions};
+pub use tls::{Tls, TlsOptions};
+pub use topology::Topology;

@@ -15,9 +15,21 @@ pub(super) struct Request {
     text: Vec<u8>,
     /// Where in `text` each payload belongs.
     cuts: Vec<usize>,
+    /// Whether each command is announced; see [`ANNOUNCEMENT`].
+    asking: bool,
 }
 
+/// Says to a Cluster node, before a command, that another node has sent us: CLIENT REPLY SKIP, so
+/// that no reply has to be told from those of the commands, and ASKING.
+const ANNOUNCEMENT: &[u8] =
+    b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nSKIP\r\n*1\r\n$6\r\nASKING\r\n";
+
 impl Request {
+    /// An empty request; with `asking`, each of its commands is announced as such.
+    pub(super) fn new(asking: bool) -> Request {
+        Request { asking, ..Request::default() }
+    }
+
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.cuts.clear();
@@ -25,7 +37,19 @@ impl Request {
 
     /// Begins a command of `count` arguments, its name included.
     pub(super) fn command(&mut self, count: usize) -> &mut Self {
+        if self.asking {
+            self.text.extend_from_slice(ANNOUNCEMENT);
+        }
         self.length(b'*', count);
+        self
+    }
+
+    /// Adds a whole command that is packed already.
+    pub(super) fn packed(&mut self, command: &[u8]) -> &mut Self {
+        if self.asking {
+            self.text.extend_from_slice(ANNOUNCEMENT);
+        }
+        self.text.extend_from_slice(command);
         self
     }
 

@@ -48,6 +48,8 @@ pub struct Plan {
     pub delivery: Delivery,
     /// See [`Retention`].
     pub retention: Retention,
+    /// Replicas that are to have a batch before it counts as committed; 0 does not wait.
+    pub wait_replicas: u32,
 }
 
 /// One entry to be ended.
@@ -95,7 +97,21 @@ pub enum Answer {
     Fenced,
     /// Refused with these words; the entry is still pending.
     Refused(String),
+    /// The connection was lost before the answer.
+    Unknown,
 }
+
+/// What is sent for one task: all of it, or one half where input and output lie on different nodes
+/// of a Cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Whole,
+    Add,
+    Acknowledge,
+}
+
+/// Tasks of a batch, by their place in it.
+pub(super) type Which = SmallVec<[usize; limits::COMMIT_BATCH_FRAMES]>;
 
 /// A connection that ends entries.
 #[derive(Debug)]
@@ -120,10 +136,9 @@ impl Sink {
         stop: &Stop,
     ) -> Result<Sink, Fault> {
         let mut connection = Connection::open(address, name, timeout, metrics, stop)?;
-        let script_hash = match plan.delivery {
-            Delivery::AtLeastOnce | Delivery::ExactlyOnce => load(&mut connection)?,
-        };
-        Ok(Sink { connection, plan: Arc::clone(plan), script_hash, request: Request::default() })
+        let script_hash = load(&mut connection)?;
+        let request = connection.request();
+        Ok(Sink { connection, plan: Arc::clone(plan), script_hash, request })
     }
 
     /// Loads the script again, after Redis has forgotten it.
@@ -140,25 +155,65 @@ impl Sink {
     /// # Errors
     /// [`Fault::Connection`] if it is not known what became of the tasks.
     pub fn commit(&mut self, tasks: &[Task<'_>], answers: &mut Vec<Answer>) -> Result<(), Fault> {
+        let all: Which = (0..tasks.len()).collect();
         answers.clear();
+        answers.resize(tasks.len(), Answer::Unknown);
+        self.send(tasks, &all, Part::Whole)?;
+        self.receive(tasks, &all, Part::Whole, answers)
+    }
+
+    /// Sends `part` of those tasks.
+    pub(super) fn send(
+        &mut self,
+        tasks: &[Task<'_>],
+        which: &[usize],
+        part: Part,
+    ) -> Result<(), Fault> {
         self.request.clear();
         let mut payloads: SmallVec<[&[u8]; limits::COMMIT_BATCH_FRAMES]> = SmallVec::new();
-        for task in tasks {
-            if let Action::Store { payload, .. } = task.action {
+        for task in which.iter().map(|&index| &tasks[index]) {
+            if let (Action::Store { payload, .. }, Part::Whole | Part::Add) = (task.action, part) {
                 payloads.push(payload);
             }
-            encode(&mut self.request, &self.plan, &self.script_hash, task);
+            encode(&mut self.request, &self.plan, &self.script_hash, task, part);
         }
-        self.connection.send(&self.request, &payloads)?;
-        for task in tasks {
-            let answer = if self.is_transaction(task) {
-                self.transaction_answer()
-            } else {
-                self.script_answer()
-            };
-            answers.push(answer?);
+        if self.plan.wait_replicas > 0 {
+            let limit_ms = limits::REPLICAS_LIMIT.as_millis();
+            self.request.command(3).arg("WAIT").number(self.plan.wait_replicas).number(limit_ms);
+        }
+        self.connection.send(&self.request, &payloads)
+    }
+
+    /// Receives the answers to what was sent last, each into its place.
+    pub(super) fn receive(
+        &mut self,
+        tasks: &[Task<'_>],
+        which: &[usize],
+        part: Part,
+        answers: &mut [Answer],
+    ) -> Result<(), Fault> {
+        for &index in which {
+            answers[index] = match part {
+                Part::Whole if self.is_transaction(&tasks[index]) => self.transaction_answer(),
+                Part::Whole => self.script_answer(),
+                Part::Add => self.plain_answer(),
+                Part::Acknowledge if self.plan.retention == Retention::Delete => {
+                    let acknowledged = self.plain_answer()?;
+                    self.plain_answer()?; // of XDEL
+                    Ok(acknowledged)
+                }
+                Part::Acknowledge => self.plain_answer(),
+            }?;
+        }
+        if self.plan.wait_replicas > 0 {
+            self.connection.receive_acks(self.plan.wait_replicas)?;
         }
         Ok(())
+    }
+
+    /// The server.
+    pub(super) fn address(&self) -> &Address {
+        self.connection.address()
     }
 
     /// Entries in the output stream of a shard.
@@ -180,6 +235,18 @@ impl Sink {
         match reader.header(socket) {
             Ok(Header::Int(1)) => Ok(Answer::Done),
             Ok(Header::Int(0)) => Ok(Answer::Fenced),
+            Ok(Header::Error(message)) => Ok(Answer::Refused(text(message))),
+            Ok(_) => Err(unexpected(&self.connection)),
+            Err(trouble) => Err(self.connection.fault(trouble)),
+        }
+    }
+
+    /// Of a command by itself: any answer that is no error is good.
+    fn plain_answer(&mut self) -> Result<Answer, Fault> {
+        let Connection { reader, socket, .. } = &mut self.connection;
+        match reader.header(socket) {
+            Ok(Header::Int(_)) => Ok(Answer::Done),
+            Ok(Header::Bulk(len)) => self.connection.pass_over(len).map(|()| Answer::Done),
             Ok(Header::Error(message)) => Ok(Answer::Refused(text(message))),
             Ok(_) => Err(unexpected(&self.connection)),
             Err(trouble) => Err(self.connection.fault(trouble)),
@@ -246,9 +313,12 @@ fn load(connection: &mut Connection) -> Result<Vec<u8>, Fault> {
     }
 }
 
-fn encode(request: &mut Request, plan: &Plan, script_hash: &[u8], task: &Task<'_>) {
+fn encode(request: &mut Request, plan: &Plan, script_hash: &[u8], task: &Task<'_>, part: Part) {
     let [input, output, dead_letters] = &plan.streams[task.shard];
     let delete = plan.retention == Retention::Delete;
+    if part == Part::Acknowledge {
+        return acknowledge(request, plan, task);
+    }
     let mut script = |target: &str, action: &str, limit: u64, fields: usize| {
         request
             .command(11 + 2 * fields)
@@ -268,24 +338,17 @@ fn encode(request: &mut Request, plan: &Plan, script_hash: &[u8], task: &Task<'_
         };
     };
     match task.action {
+        Action::Store { payload, labels } if part == Part::Add => {
+            add(request, plan, output, payload, labels);
+        }
         Action::Store { payload, labels } if plan.delivery == Delivery::ExactlyOnce => {
             script(output, "store", plan.output_length_max, 1 + labels.fields().count());
             put_result(request, payload, labels);
         }
         Action::Store { payload, labels } => {
             request.command(1).arg("MULTI");
-            let limited = plan.output_length_max > 0;
-            let fields = 2 * (1 + labels.fields().count());
-            request.command(3 + fields + if limited { 3 } else { 0 }).arg("XADD").arg(output);
-            if limited {
-                request.arg("MAXLEN").arg("~").number(plan.output_length_max);
-            }
-            request.arg("*");
-            put_result(request, payload, labels);
-            request.command(4).arg("XACK").arg(input).arg(&plan.group).number(task.id);
-            if delete {
-                request.command(3).arg("XDEL").arg(input).number(task.id);
-            }
+            add(request, plan, output, payload, labels);
+            acknowledge(request, plan, task);
             request.command(1).arg("EXEC");
         }
         Action::DeadLetter { reject, deliveries, failed_at } => {
@@ -297,6 +360,25 @@ fn encode(request: &mut Request, plan: &Plan, script_hash: &[u8], task: &Task<'_
             request.arg(when).number(failed_at);
         }
         Action::Drop => script(output, "drop", 0, 0),
+    }
+}
+
+fn add(request: &mut Request, plan: &Plan, output: &str, payload: &[u8], labels: &Labels) {
+    let limited = plan.output_length_max > 0;
+    let fields = 2 * (1 + labels.fields().count());
+    request.command(3 + fields + if limited { 3 } else { 0 }).arg("XADD").arg(output);
+    if limited {
+        request.arg("MAXLEN").arg("~").number(plan.output_length_max);
+    }
+    request.arg("*");
+    put_result(request, payload, labels);
+}
+
+fn acknowledge(request: &mut Request, plan: &Plan, task: &Task<'_>) {
+    let [input, ..] = &plan.streams[task.shard];
+    request.command(4).arg("XACK").arg(input).arg(&plan.group).number(task.id);
+    if plan.retention == Retention::Delete {
+        request.command(3).arg("XDEL").arg(input).number(task.id);
     }
 }
 

@@ -111,6 +111,7 @@ impl Source {
     ) -> Result<Source, Fault> {
         let name = format!("framepress-{}", options.consumer);
         let connection = Connection::open(address, &name, options.timeout, metrics, stop)?;
+        let request = connection.request();
         Ok(Source {
             connection,
             options: Arc::clone(options),
@@ -118,9 +119,14 @@ impl Source {
             pool: pool.clone(),
             stop: stop.clone(),
             recorder: recorder.clone(),
-            request: Request::default(),
+            request,
             outstanding: false,
         })
+    }
+
+    /// The server.
+    pub fn address(&self) -> &Address {
+        self.connection.address()
     }
 
     /// The number by which another connection can end our blocked read.

@@ -22,13 +22,13 @@ use crate::base::{Fault, Stage, Stop, error_code, limits};
 use crate::frame::{self, Discard, Finished, Verdict};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Counter, Gauge, Metrics, Outcome, Part, Recorder, Timer};
-use crate::redis::{Action, Address, Answer, Delivery, Plan, Sink, Task};
+use crate::redis::{Action, Answer, Delivery, Plan, Sinks, Task, Topology};
 
 /// What a committer needs to know.
 #[derive(Clone, Debug)]
 pub struct CommitSettings {
-    /// The server.
-    pub address: Address,
+    /// Where Redis is.
+    pub topology: Topology,
     /// Where things go.
     pub plan: Arc<Plan>,
     /// Longest wait for an answer.
@@ -55,12 +55,12 @@ pub struct Committer<S> {
     recorder: Recorder,
     stop: Stop,
     lane: Receiver<Finished<S>>,
-    sink: Option<Sink>,
+    sinks: Sinks,
     batch: Vec<Finished<S>>,
     answers: Vec<Answer>,
     /// Whether the batch may have been committed already, by a connection that was then lost.
     uncertain: bool,
-    was_connected: bool,
+    connections_made: u64,
 }
 
 impl<S: Send> Committer<S> {
@@ -75,6 +75,9 @@ impl<S: Send> Committer<S> {
     ) -> Self {
         metrics.health.expect(Part::Committer(index));
         let recorder = metrics.recorder();
+        let name = format!("framepress-commit-{index}");
+        let CommitSettings { topology, plan, timeout, .. } = &settings;
+        let sinks = Sinks::new(topology, plan, name, *timeout, &metrics, &stop);
         Committer {
             index,
             settings,
@@ -83,11 +86,11 @@ impl<S: Send> Committer<S> {
             recorder,
             stop,
             lane,
-            sink: None,
+            sinks,
             batch: Vec::with_capacity(limits::COMMIT_BATCH_FRAMES),
             answers: Vec::with_capacity(limits::COMMIT_BATCH_FRAMES),
             uncertain: false,
-            was_connected: false,
+            connections_made: 0,
         }
     }
 
@@ -98,12 +101,16 @@ impl<S: Send> Committer<S> {
     /// early, and what is not committed then stays pending.
     pub fn run(mut self) -> Result<(), Fault> {
         // Connecting before the first frame is there keeps the first frame fast.
-        let mut attempts = Attempts::new("committing");
-        while let Err(fault) = self.connect() {
+        let mut attempts = Attempts::new("committing", self.settings.topology.pause_longest());
+        while let Err(fault) = self.sinks.connect() {
             self.lost(&mut attempts, fault)?;
             if self.stop.is_draining() {
                 break;
             }
+        }
+        self.count_connections();
+        if self.connections_made > 0 {
+            self.metrics.health.works(Part::Committer(self.index));
         }
         while let Some(first) = frame::recv(&self.lane, &self.stop) {
             self.settings.turn.begins(Role::Commit);
@@ -131,9 +138,8 @@ impl<S: Send> Committer<S> {
         Ok(())
     }
 
-    /// The connection is gone: the next attempt makes another one.
+    /// A connection is gone: the next attempt makes another one.
     fn lost(&mut self, attempts: &mut Attempts, fault: Fault) -> Result<(), Fault> {
-        self.sink = None;
         self.note(attempts, &fault);
         if !self.settings.retry {
             return Err(fault);
@@ -160,26 +166,13 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    fn connect(&mut self) -> Result<&mut Sink, Fault> {
-        let sink = match self.sink.take() {
-            Some(sink) => sink,
-            None => {
-                let sink = Sink::open(
-                    &self.settings.address,
-                    &self.settings.plan,
-                    &format!("framepress-commit-{}", self.index),
-                    self.settings.timeout,
-                    &self.metrics,
-                    &self.stop,
-                )?;
-                if std::mem::replace(&mut self.was_connected, true) {
-                    self.metrics.add(Counter::Reconnects, 1);
-                }
-                self.metrics.health.works(Part::Committer(self.index));
-                sink
-            }
-        };
-        Ok(self.sink.insert(sink))
+    /// All but the first connections are made again after a loss.
+    fn count_connections(&mut self) {
+        let made = self.sinks.made();
+        if self.connections_made > 0 {
+            self.metrics.add(Counter::Reconnects, made - self.connections_made);
+        }
+        self.connections_made = made;
     }
 
     /// Sends the batch once and closes the receipts of all that is done. What Redis refused stays
@@ -188,20 +181,14 @@ impl<S: Send> Committer<S> {
         if let Some(full) = self.output_full()? {
             return Ok(Some(full));
         }
-        self.connect()?;
         let batch = std::mem::take(&mut self.batch);
         let mut answers = std::mem::take(&mut self.answers);
         let tasks = self.tasks(&batch);
         batch.iter().take(tasks.len()).for_each(|finished| finished.receipt.set_sent(true));
-        let sent = self.connect().and_then(|sink| sink.commit(&tasks, &mut answers));
+        let sent = self.sinks.commit(&tasks, &mut answers);
         drop(tasks);
-        if let Err(fault) = sent {
-            self.uncertain = true;
-            batch.iter().for_each(|finished| finished.receipt.set_sent(false));
-            (self.batch, self.answers) = (batch, answers);
-            return Err(fault);
-        }
-        self.metrics.add(Counter::CommitBatches, 1);
+        self.count_connections();
+        self.metrics.add(Counter::CommitBatches, u64::from(sent.is_ok()));
         let mut refusal = None;
         let mut kept = Vec::new();
         let mut emptied = batch;
@@ -219,12 +206,18 @@ impl<S: Send> Committer<S> {
                     refusal.get_or_insert((finished.shard, message));
                     kept.push(finished);
                 }
-                None => kept.push(finished),
+                Some(Answer::Unknown) | None => {
+                    finished.receipt.set_sent(false);
+                    kept.push(finished);
+                }
             }
         }
         drop(answers_left);
         emptied.append(&mut kept);
         (self.batch, self.answers) = (emptied, answers);
+        // From here on the fence may be our own.
+        self.uncertain |= sent.is_err();
+        sent?;
         refusal.map(|(shard, message)| self.refused(shard, message)).transpose()
     }
 
@@ -260,10 +253,8 @@ impl<S: Send> Committer<S> {
     fn refused(&mut self, shard: usize, message: String) -> Result<Fault, Fault> {
         match error_code(&message) {
             // Redis has forgotten the script: a restart, or SCRIPT FLUSH.
-            "NOSCRIPT" => self.connect()?.reload()?,
+            "NOSCRIPT" => self.sinks.reload()?,
             "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
-            // Not the primary any more, or not ready yet: look it up again.
-            "READONLY" | "MASTERDOWN" | "LOADING" => self.sink = None,
             // Entries that are in no group any more cannot be acknowledged. Those that still exist
             // become pending again with the new group; for the others this ends in the fence.
             "NOGROUP" => {
@@ -271,9 +262,10 @@ impl<S: Send> Committer<S> {
                 let ids: Vec<_> = of_shard.map(|finished| finished.receipt.id()).collect();
                 self.regroup.recreate_with(shard, &ids)?;
             }
+            // Whoever is not the primary any more, or not ready, has been left already.
             _ => {}
         }
-        let endpoint = self.settings.address.to_string();
+        let endpoint = self.settings.topology.to_string();
         Ok(Fault::Refused { endpoint, command: "the commit", message })
     }
 
@@ -288,7 +280,7 @@ impl<S: Send> Committer<S> {
             self.batch.iter().map(|finished| finished.shard).collect();
         shards.dedup();
         for shard in shards {
-            let length = self.connect()?.output_length(shard)?;
+            let length = self.sinks.output_length(shard)?;
             if length >= limit {
                 self.metrics.add(Counter::OutputFullWaits, 1);
                 let [_, output, _] = &self.settings.plan.streams[shard];

@@ -18,7 +18,7 @@ use crate::base::{Fault, Stop, limits};
 use crate::frame::{self, EntryId, Journal, Pool, RawFrame};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Gauge, Metrics, Part, Recorder};
-use crate::redis::{Address, Batch, Control, Delivered, Source, SourceOptions};
+use crate::redis::{Address, Batch, Control, Delivered, Source, SourceOptions, Topology};
 
 /// How long a read that is being unblocked may still take to answer.
 const LAST_REPLY_LIMIT: Duration = Duration::from_millis(500);
@@ -28,8 +28,8 @@ const LAST_REPLY_LIMIT: Duration = Duration::from_millis(500);
 pub struct ReadSettings {
     /// Its number among the readers.
     pub index: usize,
-    /// The server.
-    pub address: Address,
+    /// Where Redis is.
+    pub topology: Topology,
     /// The stream and our place in its group.
     pub source: Arc<SourceOptions>,
     /// Most entries asked for at a time.
@@ -96,9 +96,11 @@ impl Reader {
     /// [`Fault::NeighbourGone`] if nobody takes the frames; with `retry` off, the first fault of
     /// Redis.
     pub fn run(mut self) -> Result<(), Fault> {
-        let mut attempts = Attempts::new("reading");
+        let mut attempts = Attempts::new("reading", self.settings.topology.pause_longest());
+        // Where the next session goes, if a node of a Cluster has said so.
+        let mut sent_on = None;
         while !self.stop.is_draining() {
-            let fault = match self.session(&mut attempts) {
+            let fault = match self.visit(&mut sent_on, &mut attempts) {
                 Ok(()) => return Ok(()),
                 // Told to leave while handing on a frame: an end like any other.
                 Err(Fault::NeighbourGone(_)) if self.stop.is_now() => return Ok(()),
@@ -112,7 +114,8 @@ impl Reader {
             self.metrics.health.fails(self.part(), fault.to_string());
             attempts.failed(&fault);
             if fault.redis_code() != Some("NOGROUP") {
-                if !self.settings.retry {
+                let follow = matches!(fault.redis_code(), Some("MOVED" | "ASK"));
+                if !self.settings.retry && !follow {
                     return Err(fault);
                 }
                 attempts.pause(&self.stop, false);
@@ -131,11 +134,28 @@ impl Reader {
         Part::Reader(self.settings.index)
     }
 
+    /// Finds the server and reads from it for as long as that goes well.
+    fn visit(
+        &mut self,
+        sent_on: &mut Option<Address>,
+        attempts: &mut Attempts,
+    ) -> Result<(), Fault> {
+        let address = match sent_on.take() {
+            Some(address) => address,
+            None => self.settings.topology.primary_for(&self.settings.source.stream)?,
+        };
+        let end = self.session(&address, attempts);
+        if let Err(fault) = &end {
+            *sent_on = self.settings.topology.learn(&address, fault);
+        }
+        end
+    }
+
     /// One connection's life.
-    fn session(&mut self, attempts: &mut Attempts) -> Result<(), Fault> {
+    fn session(&mut self, address: &Address, attempts: &mut Attempts) -> Result<(), Fault> {
         let settings = self.settings.clone();
         let mut source = Source::open(
-            &settings.address,
+            address,
             &settings.source,
             &self.journal,
             &self.pool,
@@ -240,7 +260,7 @@ impl Reader {
         if !source.is_outstanding() {
             return Ok(());
         }
-        let unblocked = Control::new(&self.settings.address, LAST_REPLY_LIMIT)
+        let unblocked = Control::new(source.address(), LAST_REPLY_LIMIT)
             .and_then(|mut control| control.unblock(source.client_id()));
         if let Err(fault) = unblocked {
             // Entries in the reply that we now miss stay pending and come back at the next start.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::base::Fault;
 use crate::frame::{EntryId, Journal};
 use crate::metrics::{Counter, Metrics};
-use crate::redis::{Address, Control};
+use crate::redis::{Control, Topology};
 
 /// Longest wait for an answer; whoever waits has a frame in hand.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// the loss, and either may be unable to go on without the other.
 #[derive(Debug)]
 pub struct Regroup {
-    address: Address,
+    topology: Topology,
     group: String,
     shards: Vec<Shard>,
     metrics: Arc<Metrics>,
@@ -41,12 +41,12 @@ pub struct Shard {
 impl Regroup {
     /// For the group of that name on all these streams.
     pub fn new(
-        address: Address,
+        topology: Topology,
         group: String,
         shards: Vec<Shard>,
         metrics: Arc<Metrics>,
     ) -> Regroup {
-        Regroup { address, group, shards, metrics }
+        Regroup { topology, group, shards, metrics }
     }
 
     /// Creates the group, unless somebody else was faster, to begin where this process was.
@@ -57,7 +57,7 @@ impl Regroup {
     /// As [`Control::restore_group`].
     pub fn recreate(&self, shard: usize) -> Result<(), Fault> {
         let Shard { stream, consumer, journal, created_at } = &self.shards[shard];
-        let mut control = Control::new(&self.address, TIMEOUT)?;
+        let mut control = Control::new(&self.topology, TIMEOUT)?;
         let mut created_at = created_at.lock();
         // A stream whose last id lies before our place has been made anew or restored: beginning
         // behind its end would pass over entries that a clock behind ours still adds.
@@ -88,7 +88,7 @@ impl Regroup {
         if before.is_empty() {
             return Ok(());
         }
-        let mut control = Control::new(&self.address, TIMEOUT)?;
+        let mut control = Control::new(&self.topology, TIMEOUT)?;
         control.make_pending(stream, &self.group, consumer, &before)
     }
 }

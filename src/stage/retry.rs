@@ -13,13 +13,15 @@ const REMINDER: Duration = Duration::from_secs(10);
 pub(super) struct Attempts {
     what: &'static str,
     pause: Duration,
+    pause_longest: Duration,
     failures: u64,
     mentioned: Option<Tick>,
 }
 
 impl Attempts {
-    pub(super) fn new(what: &'static str) -> Self {
-        Attempts { what, pause: limits::BACKOFF_FIRST, failures: 0, mentioned: None }
+    pub(super) fn new(what: &'static str, pause_longest: Duration) -> Self {
+        let pause = limits::BACKOFF_FIRST;
+        Attempts { what, pause, pause_longest, failures: 0, mentioned: None }
     }
 
     /// It worked: says so if it had failed before, and begins anew.
@@ -27,7 +29,7 @@ impl Attempts {
         if self.failures > 0 {
             tracing::info!("{}: working again after {} failures", self.what, self.failures);
         }
-        *self = Attempts::new(self.what);
+        *self = Attempts::new(self.what, self.pause_longest);
     }
 
     /// It failed: says so the first time and then now and again.
@@ -51,6 +53,6 @@ impl Attempts {
         } else {
             stop.sleep(self.pause);
         }
-        self.pause = (self.pause * 2).min(limits::BACKOFF_LONGEST);
+        self.pause = (self.pause * 2).min(self.pause_longest);
     }
 }

@@ -16,7 +16,7 @@ use crate::base::{Fault, Stop};
 use crate::frame::{EntryId, Journal};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Counter, Metrics};
-use crate::redis::{Address, Control, DeadLetterNote, GroupState};
+use crate::redis::{Control, DeadLetterNote, GroupState, Topology};
 
 /// How often queues are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -33,8 +33,8 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// What the watcher needs to know.
 #[derive(Clone, Debug)]
 pub struct WatchSettings {
-    /// The server.
-    pub address: Address,
+    /// Where Redis is.
+    pub topology: Topology,
     /// Input, output and dead-letter stream of each shard.
     pub streams: Vec<[String; 3]>,
     /// Our consumer group.
@@ -152,8 +152,10 @@ impl Watcher {
     /// [`Fault::Unusable`] if the address cannot be used; a server that is away is waited for.
     pub fn run(mut self) -> Result<(), Fault> {
         // Short, for nothing hangs on one look, but a stop waits for it.
-        let mut control = Control::new(&self.settings.address, self.settings.timeout.min(TIMEOUT))?;
-        let mut attempts = Attempts::new("watching the queues");
+        let mut control =
+            Control::new(&self.settings.topology, self.settings.timeout.min(TIMEOUT))?;
+        let mut attempts =
+            Attempts::new("watching the queues", self.settings.topology.pause_longest());
         loop {
             self.settings.turn.begins(Role::Watch);
             let (rates, recent) = self.looks.look(&self.metrics);

@@ -109,7 +109,8 @@ impl Run {
         )
         .unwrap();
         let options = ProducerOptions {
-            address: engine.view().address.clone(),
+            topology: engine.view().topology.clone(),
+            wait_replicas: 0,
             streams: input_streams(&config),
             length_max: 0,
             timeout: Duration::from_secs(10),
@@ -131,7 +132,7 @@ impl Run {
         self.send(FULL_HOUSE);
         std::thread::sleep(Duration::from_millis(100));
         let timeout = Duration::from_secs(10);
-        let mut control = Control::new(&self.engine.view().address, timeout).unwrap();
+        let mut control = Control::new(&self.engine.view().topology, timeout).unwrap();
         let mut pause = redis::cmd("CLIENT");
         pause.arg("PAUSE").arg(300).arg("WRITE");
         control.run::<()>("CLIENT PAUSE", &pause).unwrap();

@@ -281,6 +281,17 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def shards():
+    """A producer in another language finds the shard of a camera by the documented rule."""
+    table = (ROOT / "tests" / "topology" / "shards.tsv").read_text(encoding="utf-8").splitlines()
+    for line in table[1:]:
+        camera, digest, *columns = line.split("\t")
+        number = xxhash.xxh3_64_intdigest(camera.encode())
+        check(f"hash of {camera}", f"{number:016x}" == digest, digest)
+        for count, column in zip((2, 3, 4, 16), columns, strict=True):
+            check(f"shard of {camera} of {count}", number % count == int(column), column)
+
+
 def main():
     if "FRAMEPRESS_BIN" not in os.environ:
         sys.exit("FRAMEPRESS_BIN names the program under test; `make python-test` sets it")
@@ -291,6 +302,7 @@ def main():
             ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder],
             stdout=subprocess.DEVNULL,
         )
+        shards()
         try:
             client = redis.Redis(port=port)
 

@@ -6,6 +6,7 @@ mod layers;
 mod lists;
 mod rules;
 mod secrets;
+mod topology;
 mod urls;
 
 use super::{Config, ConfigError, Loaded, Loader};

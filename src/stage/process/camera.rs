@@ -53,7 +53,7 @@ impl Totals {
         let counter = match ended {
             Ended::Result { .. } => &self.processed,
             Ended::Refused => &self.rejected,
-            Ended::Dropped => &self.dropped,
+            Ended::Dropped(_) => &self.dropped,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -337,7 +337,7 @@ mod tests {
         for index in 0..CAMERA_SERIES_MAX + 10 {
             cameras.get(&format!("cam{index}")).note(Ended::Refused);
         }
-        cameras.get("known").note(Ended::Dropped);
+        cameras.get("known").note(Ended::Dropped(Discard::BelowThreshold));
         let statuses = cameras.statuses();
         let with_series = statuses.iter().filter(|status| status.has_series).count();
         assert_eq!(with_series, CAMERA_SERIES_MAX);

@@ -131,7 +131,7 @@ fn cameras_beyond_the_limit_are_forgotten_the_least_recently_used_first() {
     }
     server.add_all(&entries);
     server.wait_for_outputs(entries.len());
-    let cameras = engine.cameras();
+    let cameras = engine.cameras().statuses();
     let regular = cameras.iter().find(|camera| camera.camera_id == "regular").expect("is kept");
     assert_eq!(regular.frames_processed, STRANGERS as u64, "and was at no time forgotten");
     let forgotten = engine.count(Counter::CamerasEvicted);

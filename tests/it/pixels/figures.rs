@@ -134,7 +134,7 @@ fn a_frame_below_the_threshold_is_marked_or_dropped_and_counted() {
     let engine = RunningEngine::start(&server, &[threshold, ("analysis.below_threshold", "drop")]);
     server.add_all(&good_and_bad("cam"));
     server.wait_until_done();
-    let camera = engine.cameras().remove(0);
+    let camera = engine.cameras().statuses().remove(0);
     assert_eq!((camera.frames_processed, camera.frames_dropped), (1, 1), "{camera:?}");
     assert_eq!(engine.count(Counter::CamerasEvicted), 0);
     let account = engine.stop();

@@ -1,0 +1,182 @@
+//! The control plane's view of entries: reading them, putting them back, removing them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
+use redis::{FromRedisValue, Value, cmd};
+
+use super::slot::slot_of;
+use super::{Control, DEAD_LETTER_FIELDS};
+use crate::base::Fault;
+use crate::frame::EntryId;
+
+const REPLAY: &str = include_str!("replay.lua");
+
+/// An entry as the control plane reads it: its id and its fields.
+pub type Record = (EntryId, HashMap<String, Vec<u8>>);
+
+impl Control {
+    /// The last `count` entries of a stream, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn latest(&mut self, stream: &str, count: usize) -> Result<Vec<Record>, Fault> {
+        let mut command = cmd("XREVRANGE");
+        command.arg(stream).arg("+").arg("-").arg("COUNT").arg(count);
+        let reply: StreamRangeReply = self.run_on(stream, "XREVRANGE", &command)?;
+        let mut records = records(reply.ids);
+        records.reverse();
+        Ok(records)
+    }
+
+    /// Up to `count` entries after `after`, the oldest first; waits for up to `block` if there is
+    /// none yet. `block` must be shorter than the limit on answers.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn after(
+        &mut self,
+        stream: &str,
+        after: EntryId,
+        count: usize,
+        block: Duration,
+    ) -> Result<Vec<Record>, Fault> {
+        let mut command = cmd("XREAD");
+        command.arg("COUNT").arg(count).arg("BLOCK").arg(block.as_millis().max(1).to_string());
+        command.arg("STREAMS").arg(stream).arg(after.to_string());
+        let reply: Option<StreamReadReply> = self.run_on(stream, "XREAD", &command)?;
+        let streams = reply.map(|reply| reply.keys).unwrap_or_default();
+        Ok(streams.into_iter().flat_map(|stream| records(stream.ids)).collect())
+    }
+
+    /// Up to `count` entries from `first` on, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn range(
+        &mut self,
+        stream: &str,
+        first: EntryId,
+        count: usize,
+    ) -> Result<Vec<Record>, Fault> {
+        let mut command = cmd("XRANGE");
+        command.arg(stream).arg(first.to_string()).arg("+").arg("COUNT").arg(count);
+        let reply: StreamRangeReply = self.run_on(stream, "XRANGE", &command)?;
+        Ok(records(reply.ids))
+    }
+
+    /// Puts a dead letter back into the stream it came from and removes it, in one step; `None`
+    /// if there is no such dead letter. Between two nodes of a Cluster it takes two steps: broken
+    /// off in between, the entry is in both streams.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn replay(
+        &mut self,
+        dead_letters: &str,
+        input: &str,
+        id: EntryId,
+    ) -> Result<Option<String>, Fault> {
+        if self.topology().is_cluster() && slot_of(dead_letters) != slot_of(input) {
+            return self.replay_apart(dead_letters, input, id);
+        }
+        let mut command = cmd("EVAL");
+        command.arg(REPLAY).arg(2).arg(dead_letters).arg(input).arg(id.to_string());
+        self.run_on(dead_letters, "EVAL", command.arg(DEAD_LETTER_FIELDS.len()))
+    }
+
+    fn replay_apart(
+        &mut self,
+        dead_letters: &str,
+        input: &str,
+        id: EntryId,
+    ) -> Result<Option<String>, Fault> {
+        let Some(mut fields) = self.fields(dead_letters, id)? else { return Ok(None) };
+        fields.truncate(fields.len().saturating_sub(2 * DEAD_LETTER_FIELDS.len()));
+        let mut command = cmd("XADD");
+        command.arg(input).arg("*").arg(&fields);
+        let entry: String = self.run_on(input, "XADD", &command)?;
+        self.delete(dead_letters, id)?;
+        Ok(Some(entry))
+    }
+
+    /// Copies an entry with all its fields, and `added` behind them, to a stream that lies on
+    /// another node; `length_max` limits that stream approximately.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub(super) fn copy(
+        &mut self,
+        (from, id): (&str, EntryId),
+        to: &str,
+        added: &[(&str, String)],
+        length_max: u64,
+    ) -> Result<(), Fault> {
+        let fields = self.fields(from, id)?.unwrap_or_default();
+        let mut command = cmd("XADD");
+        command.arg(to);
+        if length_max > 0 {
+            command.arg("MAXLEN").arg("~").arg(length_max);
+        }
+        command.arg("*").arg(&fields);
+        for (name, value) in added {
+            command.arg(name).arg(value);
+        }
+        self.run_on::<Value>(to, "XADD", &command).map(|_| ())
+    }
+
+    /// Names and values of an entry by turns, in their order; `None` if there is no such entry.
+    fn fields(&mut self, stream: &str, id: EntryId) -> Result<Option<Vec<Vec<u8>>>, Fault> {
+        let id = id.to_string();
+        let mut command = cmd("XRANGE");
+        command.arg(stream).arg(&id).arg(&id);
+        let found: Vec<(String, Vec<Vec<u8>>)> = self.run_on(stream, "XRANGE", &command)?;
+        Ok(found.into_iter().next().map(|(_, fields)| fields))
+    }
+
+    /// Removes a key, if there is one.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn remove(&mut self, key: &str) -> Result<(), Fault> {
+        self.run_on::<Value>(key, "UNLINK", cmd("UNLINK").arg(key)).map(|_| ())
+    }
+
+    /// Removes an entry; says whether there was one.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn delete(&mut self, stream: &str, id: EntryId) -> Result<bool, Fault> {
+        self.run_on(stream, "XDEL", cmd("XDEL").arg(stream).arg(id.to_string()))
+    }
+
+    /// The value of a configuration parameter; `None` if the server does not say.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn setting(&mut self, name: &str) -> Result<Option<String>, Fault> {
+        let all: HashMap<String, String> =
+            self.run("CONFIG GET", cmd("CONFIG").arg("GET").arg(name))?;
+        Ok(all.into_values().next())
+    }
+
+    /// The type of a key: `stream`, `none` if there is none, or something else.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn kind(&mut self, key: &str) -> Result<String, Fault> {
+        self.run_on(key, "TYPE", cmd("TYPE").arg(key))
+    }
+}
+
+fn records(ids: Vec<StreamId>) -> Vec<Record> {
+    let fields = |map: HashMap<String, Value>| {
+        map.into_iter()
+            .filter_map(|(name, value)| Some((name, Vec::<u8>::from_redis_value(value).ok()?)))
+            .collect()
+    };
+    ids.into_iter()
+        .filter_map(|entry| Some((EntryId::parse(entry.id.as_bytes())?, fields(entry.map))))
+        .collect()
+}

@@ -1,0 +1,268 @@
+//! The ways bytes travel: TCP, a Unix socket, TLS over TCP.
+//!
+//! Every one of them wakes up every [`limits::SOCKET_TICK`] with `WouldBlock`; how often that is
+//! put up with is for the caller to say. Between TLS and its caller lies plaintext that no poll of
+//! the socket can see, so waiting goes through [`Transport::readable`].
+
+use std::io::{self, BufReader, IoSlice, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, recv};
+use rustls::ClientConnection;
+
+use super::Address;
+use super::address::Place;
+use super::tls::{self, Tls};
+use crate::base::limits;
+use crate::metrics::clock::Tick;
+
+/// Bytes taken from the socket of a TLS connection at a time: a few records.
+const TLS_READ_BYTES: usize = 64 << 10;
+
+/// Longest handshake, beside the caller's own limit. A plain port that is spoken to in TLS may say
+/// nothing at all.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// An open way to a server.
+#[derive(Debug)]
+pub(super) enum Transport {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<Encrypted>),
+}
+
+impl Transport {
+    /// Connects. `gone` is asked now and then whether there is still somebody who waits for it.
+    pub(super) fn open(
+        address: &Address,
+        timeout: Duration,
+        gone: impl Fn() -> bool,
+    ) -> io::Result<Transport> {
+        let tick = Some(limits::SOCKET_TICK);
+        match address.place() {
+            Place::Unix(path) => {
+                let unix = UnixStream::connect(path)?;
+                unix.set_read_timeout(tick).and(unix.set_write_timeout(tick))?;
+                Ok(Transport::Unix(unix))
+            }
+            Place::Tcp { host, port } => {
+                let tcp = connect_tcp(host, *port, timeout)?;
+                tcp.set_nodelay(true)?;
+                tcp.set_read_timeout(tick).and(tcp.set_write_timeout(tick))?;
+                match address.tls() {
+                    None => Ok(Transport::Tcp(tcp)),
+                    Some(tls) => {
+                        let limit = timeout.min(HANDSHAKE_LIMIT);
+                        Encrypted::open(tcp, tls, host, limit, gone)
+                            .map(Box::new)
+                            .map(Transport::Tls)
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(tcp) => tcp.read(target),
+            Transport::Unix(unix) => unix.read(target),
+            Transport::Tls(tls) => tls.read(target),
+        }
+    }
+
+    /// As [`Transport::read`], but waits for as much as fits if the system can do so in one call.
+    pub(super) fn read_all(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let (read, _) = match self {
+            Transport::Tcp(tcp) => recv(tcp, target, RecvFlags::WAITALL)?,
+            Transport::Unix(unix) => recv(unix, target, RecvFlags::WAITALL)?,
+            Transport::Tls(tls) => return tls.read(target),
+        };
+        Ok(read)
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(tcp) => tcp.write(bytes),
+            Transport::Unix(unix) => unix.write(bytes),
+            Transport::Tls(tls) => tls.write_vectored(&[IoSlice::new(bytes)]),
+        }
+    }
+
+    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(tcp) => tcp.write_vectored(slices),
+            Transport::Unix(unix) => unix.write_vectored(slices),
+            Transport::Tls(tls) => tls.write_vectored(slices),
+        }
+    }
+
+    /// Sends what is still here. An error leaves the rest for the next call.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) => Ok(()),
+            Transport::Tls(tls) => tls.drain(),
+        }
+    }
+
+    /// Whether there is something to read (or the end of it) within one tick.
+    pub(super) fn readable(&mut self) -> io::Result<bool> {
+        match self {
+            Transport::Tcp(tcp) => poll_once(tcp),
+            Transport::Unix(unix) => poll_once(unix),
+            Transport::Tls(tls) => tls.readable(),
+        }
+    }
+
+    /// Whether this is TLS.
+    pub(super) fn is_encrypted(&self) -> bool {
+        matches!(self, Transport::Tls(_))
+    }
+}
+
+fn poll_once(fd: &impl AsFd) -> io::Result<bool> {
+    let tick = Timespec { tv_sec: 0, tv_nsec: limits::SOCKET_TICK.subsec_nanos().into() };
+    match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&tick)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether an error only means that nothing moved within a tick.
+pub(super) fn is_pause(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
+}
+
+fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// TLS over TCP.
+///
+/// What rustls has accepted is never lost by a pause: it stays in its buffer until the next write
+/// or flush sends it.
+#[derive(Debug)]
+pub(super) struct Encrypted {
+    session: ClientConnection,
+    /// rustls takes 4 KiB at a time; the buffer spares a system call for each.
+    tcp: BufReader<TcpStream>,
+}
+
+impl Encrypted {
+    fn open(
+        tcp: TcpStream,
+        tls: &Tls,
+        host: &str,
+        limit: Duration,
+        gone: impl Fn() -> bool,
+    ) -> io::Result<Encrypted> {
+        let name = tls.server_name(host)?;
+        let session = ClientConnection::new(tls.config(), name).map_err(tls::explain)?;
+        let tcp = BufReader::with_capacity(TLS_READ_BYTES, tcp);
+        let mut encrypted = Encrypted { session, tcp };
+        let began = Tick::now();
+        while encrypted.session.is_handshaking() {
+            match encrypted.drain().and_then(|()| encrypted.take_records()) {
+                Ok(0) => {
+                    let text =
+                        "TLS: the server hung up during the handshake; is this its TLS port?";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+                }
+                Ok(_) => {}
+                Err(error) if is_pause(&error) => {
+                    if gone() {
+                        return Err(io::Error::other("stopped"));
+                    }
+                    if began.elapsed() >= limit {
+                        let text = format!(
+                            "TLS: no answer to the handshake within {limit:?}; if this is a plain \
+                             port, use a URL without TLS (redis://)"
+                        );
+                        return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(encrypted)
+    }
+
+    /// Sends what rustls has ready.
+    fn drain(&mut self) -> io::Result<()> {
+        while self.session.wants_write() {
+            let sent = self.session.write_tls(self.tcp.get_mut());
+            if let Err(error) = sent {
+                if is_pause(&error) {
+                    return Err(error);
+                }
+                // A server that refuses us says why, and then hangs up.
+                return Err(match self.take_records() {
+                    Err(reason) if reason.kind() == io::ErrorKind::InvalidData => reason,
+                    _ => error,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the socket has and decrypts it: 0 at its end.
+    fn take_records(&mut self) -> io::Result<usize> {
+        let taken = self.session.read_tls(&mut self.tcp)?;
+        if let Err(error) = self.session.process_new_packets() {
+            // The alert that tells the server why we leave.
+            let _ = self.session.write_tls(self.tcp.get_mut());
+            return Err(tls::explain(error));
+        }
+        Ok(taken)
+    }
+
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.session.reader().read(target) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            self.take_records()?;
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.drain()?;
+        let taken = self.session.writer().write_vectored(slices)?;
+        match self.drain() {
+            Err(error) if !is_pause(&error) => Err(error),
+            _ => Ok(taken),
+        }
+    }
+
+    fn readable(&mut self) -> io::Result<bool> {
+        loop {
+            let state = self.session.process_new_packets().map_err(tls::explain)?;
+            if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+                return Ok(true);
+            }
+            if self.tcp.buffer().is_empty() && !poll_once(self.tcp.get_ref())? {
+                return Ok(false);
+            }
+            // Records without data (session tickets, key updates) are no reason to wake anybody.
+            match self.take_records() {
+                Ok(0) => return Ok(true),
+                Ok(_) => {}
+                Err(error) if is_pause(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

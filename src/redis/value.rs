@@ -1,0 +1,58 @@
+//! Answers of any shape, for the commands that are not hot: read whole, then converted by the
+//! `redis` crate.
+
+use redis::{Cmd, Value};
+
+use super::connection::{Connection, text};
+use super::resp::{Header, Trouble};
+use crate::base::Fault;
+
+/// Deepest nesting of an answer; XINFO STREAM FULL has 5.
+const DEPTH_MAX: usize = 16;
+
+impl Connection {
+    /// Sends a command and reads its answer, whatever its shape.
+    ///
+    /// # Errors
+    /// [`Fault::Refused`] if it is an error, or holds one; the connection is then still in order.
+    pub(super) fn query(&mut self, name: &'static str, command: &Cmd) -> Result<Value, Fault> {
+        let mut request = self.request();
+        request.packed(&command.get_packed_command());
+        self.send(&request, &[])?;
+        let mut refusal = None;
+        let value = self.value(DEPTH_MAX, &mut refusal)?;
+        match refusal {
+            Some(message) => Err(self.refused(name, message)),
+            None => Ok(value),
+        }
+    }
+
+    fn value(&mut self, depth: usize, refusal: &mut Option<String>) -> Result<Value, Fault> {
+        let Some(deeper) = depth.checked_sub(1) else {
+            return Err(self.fault(Trouble::Protocol("an answer nested too deeply")));
+        };
+        let count = match self.reader.header(&mut self.socket) {
+            Ok(Header::Int(number)) => return Ok(Value::Int(number)),
+            Ok(Header::Nil) => return Ok(Value::Nil),
+            Ok(Header::Simple(b"OK")) => return Ok(Value::Okay),
+            Ok(Header::Simple(status)) => return Ok(Value::SimpleString(text(status))),
+            Ok(Header::Error(message)) => {
+                let message = text(message);
+                refusal.get_or_insert(message);
+                return Ok(Value::Nil);
+            }
+            Ok(Header::Bulk(len)) => {
+                let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+                self.read_into(&mut bytes)?;
+                return Ok(Value::BulkString(bytes));
+            }
+            Ok(Header::Array(count)) => count,
+            Err(trouble) => return Err(self.fault(trouble)),
+        };
+        let mut values = Vec::new();
+        for _ in 0..count {
+            values.push(self.value(deeper, refusal)?);
+        }
+        Ok(Value::Array(values))
+    }
+}

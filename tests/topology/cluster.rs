@@ -1,0 +1,128 @@
+//! A Cluster: keys on different nodes, nodes that fail, slots that move.
+
+use framepress::config::Loader;
+use framepress::metrics::Counter;
+
+use crate::support::{
+    Cluster, Load, RunningEngine, assert_every_entry_once, config, is_done, wait_until,
+};
+
+/// Streams of one slot.
+const INPUT: &str = "{road}:frames";
+const OUTPUT: &str = "{road}:results";
+const TOGETHER: [(&str, &str); 2] =
+    [("redis_queue.input_queue", INPUT), ("redis_queue.output_queue", OUTPUT)];
+
+/// Every entry of the two streams has exactly one result, wherever they are; how many there are.
+#[track_caller]
+fn every_entry_once(cluster: &Cluster, input: &str, output: &str) -> usize {
+    let (inputs, outputs) = (&mut cluster.connect(input), &mut cluster.connect(output));
+    assert_every_entry_once((inputs, input), (outputs, output))
+}
+
+#[test]
+fn a_killed_primary_is_replaced_and_nothing_that_survives_is_lost_or_doubled() {
+    let mut cluster = Cluster::start();
+    let config = config(&cluster.url(), &TOGETHER);
+    let engine = RunningEngine::start(&config);
+    let load = Load::start(&config);
+    load.wait_for_more(200);
+    let owner = cluster.owner(INPUT).unwrap();
+    cluster.nodes[owner].kill();
+    wait_until("a replica takes over", || cluster.owner(INPUT).is_some_and(|new| new != owner));
+    let mark = engine.view.metrics.ledger.read().out;
+    wait_until("results again", || engine.view.metrics.ledger.read().out > mark + 20);
+    load.wait_for_more(200);
+    let sent = load.stop();
+    wait_until("every entry done", || cluster.is_done(INPUT));
+    let survived = every_entry_once(&cluster, INPUT, OUTPUT);
+    println!("failover: {sent} frames confirmed, {survived} survived");
+    assert!(engine.view.metrics.get(Counter::Reconnects) > 0);
+    engine.stop();
+}
+
+#[test]
+fn a_slot_that_moves_under_load_costs_nothing() {
+    let cluster = Cluster::start();
+    let config = config(&cluster.url(), &TOGETHER);
+    let engine = RunningEngine::start(&config);
+    let load = Load::start(&config);
+    load.wait_for_more(100);
+    let from = cluster.owner(INPUT).unwrap();
+    let is_primary = |node: &usize| {
+        cluster.nodes[*node].ask::<String>(&["INFO", "replication"]).contains("role:master")
+    };
+    let to = (0..6).filter(is_primary).find(|node| *node != from).unwrap();
+    cluster.migrate(INPUT, to, || load.wait_for_more(50));
+    assert_eq!(cluster.owner(INPUT), Some(to));
+    load.wait_for_more(100);
+    let sent = load.stop();
+    wait_until("every entry done", || cluster.is_done(INPUT));
+    assert_eq!(every_entry_once(&cluster, INPUT, OUTPUT), sent);
+    let account = engine.stop();
+    assert_eq!((account.out as usize, account.dead_lettered), (sent, 0));
+}
+
+#[test]
+fn with_at_least_once_the_streams_may_lie_on_different_nodes() {
+    let cluster = Cluster::start();
+    let (input, output) = ("camera_frames", "processed_frames");
+    assert_ne!(cluster.owner(input), cluster.owner(output), "the example is one");
+    for key in [input, output, INPUT] {
+        let slot: u16 = cluster.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]);
+        assert_eq!(slot, framepress::redis::slot_of(key), "{key}");
+    }
+    let flags = [("redis_queue.delivery", "at_least_once"), ("redis_queue.retention", "keep")];
+    let config = config(&cluster.url(), &flags);
+    let engine = RunningEngine::start(&config);
+    let load = Load::start(&config);
+    load.wait_for_more(50);
+    let sent = load.stop();
+    let bad = b"no frame at all";
+    let mut command = redis::cmd("XADD");
+    command.arg(input).arg("*").arg("note").arg("kept").arg("data").arg(&bad[..]);
+    let bad_id: String = command.query(&mut cluster.connect(input)).unwrap();
+    wait_until("every entry done", || is_done(&mut cluster.connect(input), input));
+    let account = engine.stop();
+    assert_eq!((account.out as usize, account.dead_lettered), (sent, 1));
+
+    let results = crate::support::results(&mut cluster.connect(output), output);
+    assert!(results.len() == sent && results.values().all(|count| *count == 1), "undisturbed");
+    // The dead letter lies on a third key; it has the original fields first and then its own.
+    let dead = "camera_frames:dlq";
+    let mut command = redis::cmd("XRANGE");
+    let letters: Vec<(String, Vec<String>)> =
+        command.arg(dead).arg("-").arg("+").query(&mut cluster.connect(dead)).unwrap();
+    let fields = &letters[0].1;
+    assert_eq!(fields[..4], ["note", "kept", "data", "no frame at all"]);
+    let at = fields.iter().position(|field| field == "original_id").unwrap();
+    assert_eq!((letters.len(), &fields[at + 1]), (1, &bad_id));
+}
+
+#[test]
+fn exactly_once_across_slots_is_refused_with_names_that_would_do() {
+    let load = |flags: &[(&str, &str)]| {
+        let mut loader = Loader::new().flag("redis_queue.url", "redis-cluster://127.0.0.1:1");
+        for (key, value) in flags {
+            loader = loader.flag(*key, *value);
+        }
+        loader.load()
+    };
+    let error = load(&[]).unwrap_err().to_string();
+    for part in [
+        "camera_frames in slot 1250,",
+        "processed_frames in slot 13014,",
+        "camera_frames:dlq in slot 2340;",
+        "input_queue: \"{camera_frames}\"",
+        "output_queue: \"{camera_frames}:processed_frames\"",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    let named = [
+        ("redis_queue.input_queue", "{camera_frames}"),
+        ("redis_queue.output_queue", "{camera_frames}:processed_frames"),
+    ];
+    assert!(load(&named).is_ok(), "the names it proposes");
+    assert!(load(&[("redis_queue.shards", "3")]).is_ok());
+    assert!(load(&[("redis_queue.delivery", "at_least_once")]).is_ok());
+}

@@ -1,0 +1,84 @@
+//! An engine in this process.
+
+use framepress::base::{Fault, Stop};
+use framepress::config::{Config, Loader};
+use framepress::engine::{Engine, Hooks, View};
+use framepress::metrics::Conservation;
+
+use super::wait_until;
+
+/// Settings that suit tests; `flags` win.
+const ORDINARY: [(&str, &str); 8] = [
+    ("redis_queue.block_time_ms", "100"),
+    ("redis_queue.timeout", "5"),
+    ("redis_queue.claim_idle_ms", "2000"),
+    // A failover may cost every entry a delivery.
+    ("redis_queue.retry_attempts", "1000"),
+    ("redis_queue.consumer_name", "engine"),
+    ("engine.workers", "2"),
+    ("engine.pin", "off"),
+    ("stats.addr", "null"),
+];
+
+/// The configuration for a URL, with `flags` by dotted key.
+pub fn config(url: &str, flags: &[(&str, &str)]) -> Config {
+    let mut loader = Loader::new().flag("redis_queue.url", url);
+    for (key, value) in ORDINARY.iter().filter(|(key, _)| flags.iter().all(|(k, _)| k != key)) {
+        loader = loader.flag(*key, *value);
+    }
+    for (key, value) in flags {
+        loader = loader.flag(*key, *value);
+    }
+    loader.load().unwrap_or_else(|error| panic!("{error}")).config
+}
+
+/// An engine that is stopped with the value; [`RunningEngine::stop`] also looks at its account.
+pub struct RunningEngine {
+    engine: Option<Engine>,
+    stop: Stop,
+    pub view: View,
+}
+
+impl RunningEngine {
+    /// An engine, ready.
+    #[track_caller]
+    pub fn start(config: &Config) -> RunningEngine {
+        let stop = Stop::default();
+        let engine = Engine::start(config, Hooks::default(), stop.clone())
+            .unwrap_or_else(|fault| panic!("the engine does not start: {fault}"));
+        let view = engine.view().clone();
+        wait_until("the engine is ready", || view.metrics.health.unready().is_none());
+        RunningEngine { engine: Some(engine), stop, view }
+    }
+
+    /// Stops it in order; the account, in which nothing is in flight any more.
+    #[track_caller]
+    pub fn stop(mut self) -> Conservation {
+        self.stop.drain();
+        let ended = self.engine.take().map_or(Ok(()), Engine::wait);
+        assert!(ended.is_ok(), "the engine ends in order: {ended:?}");
+        let account = self.view.metrics.ledger.read();
+        assert!(account.balanced && account.in_flight == 0, "{account:?}");
+        account
+    }
+}
+
+impl Drop for RunningEngine {
+    fn drop(&mut self) {
+        self.stop.now();
+        if let Some(engine) = self.engine.take() {
+            let _ = engine.wait();
+        }
+    }
+}
+
+/// What keeps an engine from starting; one that would try again is told not to.
+#[track_caller]
+pub fn start_fault(url: &str, flags: &[(&str, &str)]) -> Fault {
+    let mut flags = flags.to_vec();
+    flags.push(("redis_queue.retry_on_failure", "false"));
+    match Engine::start(&config(url, &flags), Hooks::default(), Stop::default()) {
+        Ok(_) => panic!("the engine has started"),
+        Err(fault) => fault,
+    }
+}

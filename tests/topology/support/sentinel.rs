@@ -1,0 +1,171 @@
+//! A primary, two replicas and three Sentinels.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use redis::Connection;
+
+use super::{Server, wait_until};
+
+/// What the Sentinels call the primary.
+pub const SERVICE: &str = "cabinet";
+
+/// Time after which a silent primary counts as gone.
+pub const DOWN_AFTER_MS: u64 = 500;
+
+/// The whole deployment.
+pub struct Sentinels {
+    pub servers: Vec<Server>,
+    pub sentinels: Vec<Server>,
+    password: Option<String>,
+}
+
+impl Sentinels {
+    /// Sentinels that let everybody in.
+    pub fn start() -> Sentinels {
+        Sentinels::with_password(None)
+    }
+
+    /// Sentinels that want a password, which the servers do not.
+    pub fn with_password(password: Option<&str>) -> Sentinels {
+        let primary = Server::start(&[]);
+        let port = primary.port;
+        let replica = || {
+            Server::start(&[
+                "--replicaof",
+                "127.0.0.1",
+                &port.to_string(),
+                "--repl-diskless-sync-delay",
+                "0",
+            ])
+        };
+        let servers = vec![primary, replica(), replica()];
+        wait_until("both replicas are in step", || online(&servers[0]) == 2);
+        let sentinels = (0..3).map(|_| {
+            Server::run(|own, folder| {
+                let mut lines = format!(
+                    "bind 127.0.0.1\nport {own}\nsentinel monitor {SERVICE} 127.0.0.1 {port} 2\n\
+                     sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n\
+                     sentinel failover-timeout {SERVICE} 5000\n"
+                );
+                if let Some(password) = password {
+                    lines +=
+                        &format!("requirepass {password}\nsentinel sentinel-pass {password}\n");
+                }
+                let file = folder.join("sentinel.conf");
+                std::fs::write(&file, lines).unwrap();
+                let mut command = Command::new("redis-sentinel");
+                command.arg(file);
+                command
+            })
+        });
+        let sentinels: Vec<_> = sentinels.collect();
+        let deployment = Sentinels { servers, sentinels, password: password.map(str::to_owned) };
+        let known = |sentinel: &Server| {
+            let told: std::collections::HashMap<String, String> =
+                deployment.ask(sentinel, &["SENTINEL", "MASTER", SERVICE]);
+            told["num-other-sentinels"] == "2" && told["num-slaves"] == "2"
+        };
+        wait_until("the Sentinels know all", || deployment.sentinels.iter().all(known));
+        deployment
+    }
+
+    fn ask<T: redis::FromRedisValue>(&self, sentinel: &Server, words: &[&str]) -> T {
+        let mut connection = sentinel.connect();
+        if let Some(password) = &self.password {
+            let _: () = redis::cmd("AUTH").arg(password).query(&mut connection).unwrap();
+        }
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        command.query(&mut connection).unwrap()
+    }
+
+    /// `redis-sentinel://` with the Sentinels, behind further ones in front of them.
+    pub fn url(&self, in_front: &[u16]) -> String {
+        let own = self.sentinels.iter().map(|sentinel| sentinel.port);
+        let nodes: Vec<String> =
+            in_front.iter().copied().chain(own).map(|port| format!("127.0.0.1:{port}")).collect();
+        format!("redis-sentinel://{}/{SERVICE}", nodes.join(","))
+    }
+
+    /// The port of the primary, as the first Sentinel knows it.
+    pub fn primary_port(&self) -> u16 {
+        let told: (String, u16) =
+            self.ask(&self.sentinels[0], &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
+        told.1
+    }
+
+    /// A connection to the primary.
+    pub fn primary(&self) -> Connection {
+        let port = self.primary_port();
+        self.servers.iter().find(|server| server.port == port).unwrap().connect()
+    }
+
+    /// Orders a failover.
+    pub fn fail_over(&self) {
+        // A replica that has just come up is not good enough for a moment.
+        wait_until("the failover is accepted", || {
+            let mut command = redis::cmd("SENTINEL");
+            let mut connection = self.sentinels[0].connect();
+            command.arg("FAILOVER").arg(SERVICE).query::<()>(&mut connection).is_ok()
+        });
+    }
+
+    /// Waits for another primary than the one at `port`.
+    #[track_caller]
+    pub fn wait_for_other_primary(&self, port: u16) {
+        wait_until("another primary", || {
+            let new = self.primary_port();
+            new != port && self.servers.iter().any(|it| it.port == new && is_primary(it))
+        });
+    }
+}
+
+fn is_primary(server: &Server) -> bool {
+    let role = server
+        .try_connect()
+        .and_then(|mut c| redis::cmd("INFO").arg("replication").query::<String>(&mut c));
+    role.is_ok_and(|text| text.contains("role:master"))
+}
+
+fn online(server: &Server) -> usize {
+    let told: String = server.ask(&["INFO", "replication"]);
+    told.matches("state=online").count()
+}
+
+/// A port on which connections are accepted and nobody ever answers.
+pub fn black_hole() -> TcpListener {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap()
+}
+
+impl Sentinels {
+    /// Somebody who answers every question with the same server; gone with the process.
+    pub fn lying(port: u16) -> TcpListener {
+        use std::io::{Read, Write};
+        let listener = black_hole();
+        let answering = listener.try_clone().unwrap();
+        let port = port.to_string();
+        let answer = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
+        let identity = framepress::base::threads::Identity {
+            role: framepress::base::threads::Role::Signal,
+            index: 0,
+            core: None,
+        };
+        let stop = framepress::base::Stop::default();
+        let running = framepress::base::threads::spawn(identity, &stop, move || {
+            for stream in answering.incoming() {
+                let Ok(mut stream) = stream else { break };
+                while stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        });
+        running.unwrap().abandon();
+        listener
+    }
+}

@@ -1,0 +1,115 @@
+//! A redis-server, or anything else that answers PING, as a process.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use framepress::metrics::clock::Tick;
+use redis::{Connection, FromRedisValue, cmd};
+use tempfile::TempDir;
+
+use super::LONG;
+
+/// A server on a free loopback port, with a folder of its own; both go with the value.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+    /// Declared after the child: it goes last.
+    _folder: TempDir,
+}
+
+impl Server {
+    /// A server with further options.
+    pub fn start(options: &[&str]) -> Server {
+        Server::run(|port, folder| {
+            let mut command = Command::new("redis-server");
+            command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
+            command.args(["--daemonize", "no", "--dir"]).arg(folder).args(options);
+            command
+        })
+    }
+
+    /// What `command` makes of a free port and an empty folder.
+    pub fn run(command: impl Fn(u16, &Path) -> Command) -> Server {
+        // Somebody else may take the port between our asking for it and the server's start.
+        for _ in 0..10 {
+            let folder = tempfile::Builder::new().prefix("framepress-topology-").tempdir().unwrap();
+            let port = free_port();
+            let log = std::fs::File::create(folder.path().join("log")).unwrap();
+            let child = command(port, folder.path())
+                .current_dir(folder.path())
+                .stdin(Stdio::null())
+                .stdout(log)
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("redis-server is needed by these tests; apt-get install redis-server");
+            let mut server = Server { child, port, _folder: folder };
+            if server.comes_up() {
+                return server;
+            }
+        }
+        panic!("redis-server does not start; on Debian: apt-get install redis-server");
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn connect(&self) -> Connection {
+        self.try_connect().expect("the server of this test answers")
+    }
+
+    pub fn try_connect(&self) -> redis::RedisResult<Connection> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
+        let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
+        connection.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(connection)
+    }
+
+    /// Runs one command on a fresh connection.
+    pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        command.query(&mut self.connect()).expect("the server of this test does as it is told")
+    }
+
+    fn comes_up(&mut self) -> bool {
+        let began = Tick::now();
+        while began.elapsed() < LONG {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return false;
+            }
+            let answer = self.try_connect().and_then(|mut c| cmd("PING").query::<String>(&mut c));
+            // One that wants a password first is there as well.
+            if answer.is_ok() || answer.is_err_and(|error| error.code() == Some("NOAUTH")) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A loopback port that nobody listens on at this moment, nor 10,000 above it: nodes of a Cluster
+/// talk there.
+pub fn free_port() -> u16 {
+    for _ in 0..100 {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let bus = port.checked_add(10_000);
+        if bus.is_some_and(|bus| TcpListener::bind(("127.0.0.1", bus)).is_ok()) {
+            return port;
+        }
+    }
+    panic!("no free ports");
+}

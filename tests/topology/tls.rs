@@ -1,0 +1,224 @@
+//! Encryption, with certificates made here.
+
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use tempfile::TempDir;
+
+use crate::support::{
+    INPUT, Load, OUTPUT, RunningEngine, Server, assert_every_entry_once, config, is_done,
+    start_fault, wait_until,
+};
+
+/// A CA, and what it has signed.
+struct Certificates {
+    folder: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Certificates {
+    fn new() -> Certificates {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let folder = tempfile::Builder::new().prefix("framepress-tls-").tempdir().unwrap();
+        let ca = params.self_signed(&key).unwrap();
+        std::fs::write(folder.path().join("ca.pem"), ca.pem()).unwrap();
+        Certificates { folder, issuer: Issuer::new(params, key) }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// Certificate and key for `host`, in files called `name`.
+    fn sign(&self, name: &str, host: &str, change: impl FnOnce(&mut CertificateParams)) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        // Of the same name as its CA it would pass for one that has signed itself.
+        params.distinguished_name.push(DnType::CommonName, host);
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let write = |kind: &str, pem: String| {
+            std::fs::write(PathBuf::from(self.path(&format!("{name}.{kind}"))), pem).unwrap();
+        };
+        write("crt", certificate.pem());
+        write("key", key.serialize_pem());
+    }
+}
+
+/// A server with a plain port and a TLS port.
+struct TlsServer {
+    plain: Server,
+    tls_port: u16,
+    certificates: Certificates,
+}
+
+impl TlsServer {
+    /// A server whose certificate is for `host`; `clients`: `no` or `yes`, they need one.
+    fn start(host: &str, clients: &str, change: impl FnOnce(&mut CertificateParams)) -> TlsServer {
+        let certificates = Certificates::new();
+        certificates.sign("server", host, change);
+        let port = std::cell::Cell::new(0);
+        let plain = Server::run(|plain_port, folder| {
+            port.set(crate::support::free_port());
+            let mut command = std::process::Command::new("redis-server");
+            command
+                .args(["--bind", "127.0.0.1", "--port", &plain_port.to_string(), "--save", ""])
+                .args(["--daemonize", "no", "--tls-port", &port.get().to_string()])
+                .args(["--tls-cert-file", &certificates.path("server.crt")])
+                .args(["--tls-key-file", &certificates.path("server.key")])
+                .args(["--tls-ca-cert-file", &certificates.path("ca.pem")])
+                .args(["--tls-auth-clients", clients, "--dir"])
+                .arg(folder);
+            command
+        });
+        TlsServer { plain, tls_port: port.get(), certificates }
+    }
+
+    fn ordinary() -> TlsServer {
+        TlsServer::start("127.0.0.1", "no", |_| {})
+    }
+
+    fn url(&self) -> String {
+        format!("rediss://127.0.0.1:{}/0", self.tls_port)
+    }
+
+    fn ca(&self) -> String {
+        self.certificates.path("ca.pem")
+    }
+
+    /// A load, the engine, and every frame exactly once, all of it encrypted.
+    #[track_caller]
+    fn serves(&self, flags: &[(&str, &str)]) {
+        let config = config(&self.url(), flags);
+        let load = Load::start(&config);
+        let engine = RunningEngine::start(&config);
+        load.wait_for_more(100);
+        let sent = load.stop();
+        let mut connection = self.plain.connect();
+        wait_until("every entry done", || is_done(&mut connection, INPUT));
+        let outputs = &mut self.plain.connect();
+        let entries = assert_every_entry_once((&mut connection, INPUT), (outputs, OUTPUT));
+        assert_eq!(entries, sent);
+        assert_eq!(engine.stop().out as usize, sent);
+    }
+}
+
+/// Starting on `url` fails with words that hold each of `valid`.
+#[track_caller]
+fn refused(url: &str, flags: &[(&str, &str)], valid: &[&str]) {
+    let fault = start_fault(url, flags).to_string();
+    for part in valid {
+        assert!(fault.contains(part), "{part:?} is not in: {fault}");
+    }
+}
+
+#[test]
+fn a_whole_run_goes_over_tls() {
+    let server = TlsServer::ordinary();
+    server.serves(&[("redis_queue.tls.ca", &server.ca())]);
+}
+
+#[test]
+fn frames_larger_than_any_buffer_of_tls_go_through() {
+    let server = TlsServer::ordinary();
+    let config = config(&server.url(), &[("redis_queue.tls.ca", &server.ca())]);
+    let stop = framepress::base::Stop::default();
+    let mut producer = crate::support::producer(&config, &stop);
+    let (width, height) = (1920, 1080);
+    let pixels: Vec<u8> = (0..width * height * 3).map(|at| (at * 7 % 251) as u8).collect();
+    for number in 0..10 {
+        let frame_id = format!("frame-{number}");
+        let mut frame = crate::support::frame(&frame_id, "camera", &pixels);
+        frame.picture.format = framepress::image::Format::Raw;
+        (frame.picture.width, frame.picture.height) = (width as u32, height as u32);
+        producer.send(&frame).unwrap();
+    }
+    let engine = RunningEngine::start(&config);
+    let mut connection = server.plain.connect();
+    wait_until("every entry done", || is_done(&mut connection, INPUT));
+    assert_eq!(engine.stop().out, 10);
+}
+
+#[test]
+fn a_client_certificate_is_shown_where_one_is_wanted() {
+    let server = TlsServer::start("127.0.0.1", "yes", |_| {});
+    server.certificates.sign("client", "engine", |_| {});
+    let (cert, key) =
+        (server.certificates.path("client.crt"), server.certificates.path("client.key"));
+    let ca = server.ca();
+    server.serves(&[
+        ("redis_queue.tls.ca", &ca),
+        ("redis_queue.tls.cert", &cert),
+        ("redis_queue.tls.key", &key),
+    ]);
+    let without = [("redis_queue.tls.ca", ca.as_str())];
+    refused(&server.url(), &without, &["asks for a client certificate", "redis_queue.tls.cert"]);
+
+    let others = Certificates::new();
+    others.sign("client", "engine", |_| {});
+    let (cert, key) = (others.path("client.crt"), others.path("client.key"));
+    let strange = [
+        ("redis_queue.tls.ca", ca.as_str()),
+        ("redis_queue.tls.cert", &cert),
+        ("redis_queue.tls.key", &key),
+    ];
+    refused(&server.url(), &strange, &["does not accept the client certificate"]);
+}
+
+#[test]
+fn a_server_of_another_ca_is_not_trusted() {
+    let server = TlsServer::ordinary();
+    let other = Certificates::new();
+    let flags = [("redis_queue.tls.ca", &*other.path("ca.pem"))];
+    refused(&server.url(), &flags, &["CA is not trusted", "redis_queue.tls.ca"]);
+}
+
+#[test]
+fn an_expired_certificate_is_refused() {
+    let server = TlsServer::start("127.0.0.1", "no", |params| {
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    });
+    let flags = [("redis_queue.tls.ca", &*server.ca())];
+    refused(&server.url(), &flags, &["has expired", "renew it"]);
+}
+
+#[test]
+fn the_name_in_the_certificate_counts_and_can_be_given() {
+    let server = TlsServer::start("redis.cabinet.example", "no", |_| {});
+    let ca = server.ca();
+    let flags = [("redis_queue.tls.ca", ca.as_str())];
+    refused(&server.url(), &flags, &["for another name", "redis_queue.tls.server_name"]);
+    server.serves(&[
+        ("redis_queue.tls.ca", &ca),
+        ("redis_queue.tls.server_name", "redis.cabinet.example"),
+    ]);
+}
+
+#[test]
+fn plain_text_to_a_tls_port_is_told_what_to_do() {
+    let server = TlsServer::ordinary();
+    let url = format!("redis://127.0.0.1:{}/0", server.tls_port);
+    refused(&url, &[], &["rediss://"]);
+}
+
+#[test]
+fn tls_to_a_plain_port_is_told_what_to_do() {
+    let server = TlsServer::ordinary();
+    let url = format!("rediss://127.0.0.1:{}/0", server.plain.port);
+    let ca = server.ca();
+    let flags = [("redis_queue.tls.ca", ca.as_str()), ("redis_queue.timeout", "2")];
+    refused(&url, &flags, &["TLS", "redis://"]);
+}
+
+#[test]
+fn a_file_that_is_no_certificate_is_named() {
+    let server = TlsServer::ordinary();
+    let key = server.certificates.path("server.key");
+    refused(&server.url(), &[("redis_queue.tls.ca", &key)], &["redis_queue.tls.ca", "server.key"]);
+    let gone = server.certificates.path("gone.pem");
+    refused(&server.url(), &[("redis_queue.tls.ca", &gone)], &["redis_queue.tls.ca", "gone.pem"]);
+}
