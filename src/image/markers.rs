@@ -3,6 +3,9 @@
 //! Limits must be decided before anything is allocated or handed to C, and the quality of a file
 //! is in its quantisation tables, which the library does not give out. Format: ITU-T T.81, annex B.
 
+/// Components whose tables are looked at: those of a colour picture.
+pub(super) const COMPONENTS: usize = 3;
+
 /// The decisive facts of a JPEG header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
@@ -18,8 +21,8 @@ pub(super) struct Frame {
     pub usual_sampling: bool,
     /// Whether there are restart markers.
     pub restarts: bool,
-    /// The quantisation table of the first component, in zigzag order.
-    pub luma_table: Option<[u16; 64]>,
+    /// The quantisation table of each component, in zigzag order.
+    pub quantisation: [Option<[u16; 64]>; COMPONENTS],
     /// Whether every table the scans need is in the file. A decoder that has seen other files
     /// would use their tables instead.
     pub tables_complete: bool,
@@ -46,7 +49,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Frame, &'static str> {
         return Err("not a JPEG file: no start marker");
     }
     let mut tables = Tables { quantisation: [None; 4], huffman: 0 };
-    let mut frame: Option<(Frame, u8)> = None;
+    let mut frame: Option<(Frame, [u8; COMPONENTS])> = None;
     let mut restarts = false;
     let mut rest = &bytes[2..];
     loop {
@@ -70,9 +73,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Frame, &'static str> {
         }
         rest = after;
     }
-    let (mut frame, luma_id) = frame.ok_or("JPEG scan without a frame header")?;
+    let (mut frame, table_ids) = frame.ok_or("JPEG scan without a frame header")?;
     frame.restarts = restarts;
-    frame.luma_table = tables.quantisation[usize::from(luma_id & 3)];
+    frame.quantisation = table_ids.map(|id| tables.quantisation[usize::from(id & 3)]);
     // Progressive files bring further tables between scans; whether those are complete is not
     // visible here.
     let needed = if frame.components == 1 { 0b1_0001 } else { 0b11_0011 };
@@ -100,12 +103,14 @@ fn segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(len)
 }
 
-fn start_of_frame(process: u8, body: &[u8]) -> Result<(Frame, u8), &'static str> {
+/// The frame, and the identifiers of its components' quantisation tables.
+fn start_of_frame(process: u8, body: &[u8]) -> Result<(Frame, [u8; COMPONENTS]), &'static str> {
     let short = "JPEG frame header is too short";
     let (&[precision, h1, h0, w1, w0, components], list) =
         body.split_first_chunk::<6>().ok_or(short)?;
     let list = list.get(..3 * usize::from(components)).ok_or(short)?;
     let luma_id = list.get(2).copied().ok_or("JPEG without components")?;
+    let table_ids = std::array::from_fn(|at| list.get(3 * at + 2).copied().unwrap_or(luma_id));
     let usual_sampling = list.chunks_exact(3).skip(1).all(|component| component[1] == 0x11);
     let frame = Frame {
         width: u16::from_be_bytes([w1, w0]),
@@ -115,10 +120,10 @@ fn start_of_frame(process: u8, body: &[u8]) -> Result<(Frame, u8), &'static str>
         process,
         usual_sampling,
         restarts: false,
-        luma_table: None,
+        quantisation: [None; COMPONENTS],
         tables_complete: false,
     };
-    Ok((frame, luma_id))
+    Ok((frame, table_ids))
 }
 
 fn quantisation(mut body: &[u8], tables: &mut Tables) -> Result<(), &'static str> {

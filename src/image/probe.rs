@@ -70,7 +70,7 @@ pub(super) fn jpeg_header(bytes: &[u8]) -> Result<(markers::Frame, Header), Reje
     if usize::from(frame.width.max(frame.height)) > JPEG_SIDE_MAX {
         return Err(Reject::unsupported("JPEG of more than 65500 pixels a side"));
     }
-    if frame.luma_table.is_none() {
+    if frame.quantisation[0].is_none() {
         return Err(Reject::undecodable("JPEG without quantisation tables"));
     }
     let header = Header {

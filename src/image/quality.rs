@@ -1,4 +1,4 @@
-//! The quality a JPEG was written with, judged by its quantisation table.
+//! The quality a JPEG was written with, judged by its quantisation tables.
 
 use super::markers;
 
@@ -14,24 +14,50 @@ const LUMINANCE: [u16; 64] = [
     72, 92, 95, 98, 112, 100, 103, 99,
 ];
 
-/// Estimates the quality setting of libjpeg, 1 to 100, that gives the luma quantisation table
-/// nearest to the file's: exact for files written by libjpeg and its kin, a close guess for
-/// others.
+/// Chrominance quantisation of ITU-T T.81, table K.2.
+const CHROMINANCE: [u16; 64] = [
+    17, 18, 24, 47, 99, 99, 99, 99, //
+    18, 21, 26, 66, 99, 99, 99, 99, //
+    24, 26, 56, 99, 99, 99, 99, 99, //
+    47, 66, 99, 99, 99, 99, 99, 99, //
+    99, 99, 99, 99, 99, 99, 99, 99, //
+    99, 99, 99, 99, 99, 99, 99, 99, //
+    99, 99, 99, 99, 99, 99, 99, 99, //
+    99, 99, 99, 99, 99, 99, 99, 99,
+];
+
+/// Estimates the quality setting of libjpeg, 1 to 100, that a JPEG was written with: exact for
+/// files written by libjpeg and its kin, a close guess for others.
 ///
-/// `None` if the bytes are not a JPEG with a luma table. The scaling is libjpeg's
-/// `jpeg_quality_scaling`: `5000 / q` per cent below 50, `200 - 2 q` per cent from there on,
-/// entries limited to 1..255.
+/// Each component's quantisation table is compared with the standard one at every setting (T.81,
+/// annex K, luminance for the first component and chrominance for the others), and the nearest
+/// setting taken; of the components, the finest counts. So a file with coarse luma and fine chroma
+/// is judged by its chroma. The scaling is libjpeg's `jpeg_quality_scaling`: `5000 / q` per cent
+/// below 50, `200 - 2 q` per cent from there on, entries limited to 1..255. Chroma subsampling plays
+/// no part.
+///
+/// `None` if the bytes are not a JPEG, or a table is missing.
 pub fn jpeg_quality(bytes: &[u8]) -> Option<u8> {
-    let table = markers::read(bytes).ok()?.luma_table?;
-    (1..=100).min_by_key(|&quality| distance(&table, quality))
+    let frame = markers::read(bytes).ok()?;
+    let components = frame.quantisation.iter().take(frame.components.into());
+    let standards = [&LUMINANCE, &CHROMINANCE, &CHROMINANCE];
+    let mut finest = None;
+    for (table, standard) in components.zip(standards) {
+        finest = finest.max(nearest(table.as_ref()?, standard));
+    }
+    finest
 }
 
-fn distance(table: &[u16; 64], quality: u8) -> u32 {
+fn nearest(table: &[u16; 64], standard: &[u16; 64]) -> Option<u8> {
+    (1..=100).min_by_key(|&quality| distance(table, standard, quality))
+}
+
+fn distance(table: &[u16; 64], standard: &[u16; 64], quality: u8) -> u32 {
     let quality = u32::from(quality);
     let scale = if quality < 50 { 5000 / quality } else { 200 - 2 * quality };
     let mut sum = 0;
     for (at, &found) in zigzag().zip(table) {
-        let ideal = ((u32::from(LUMINANCE[at]) * scale + 50) / 100).clamp(1, 255);
+        let ideal = ((u32::from(standard[at]) * scale + 50) / 100).clamp(1, 255);
         sum += ideal.abs_diff(u32::from(found));
     }
     sum
@@ -65,20 +91,59 @@ mod tests {
         assert_eq!(order.iter().sum::<usize>(), 63 * 64 / 2);
     }
 
+    fn file(quality: i32, subsampling: turbojpeg::Subsamp) -> Vec<u8> {
+        let pixels: Vec<u8> = (0..32 * 32 * 3).map(|i| (i * 7 % 251) as u8).collect();
+        let image = turbojpeg::Image {
+            pixels: &pixels[..],
+            width: 32,
+            pitch: 96,
+            height: 32,
+            format: turbojpeg::PixelFormat::RGB,
+        };
+        turbojpeg::compress(image, quality, subsampling).unwrap().to_vec()
+    }
+
+    /// Overwrites table `id` of a file, from its diagonal `from` on.
+    fn with_table(mut file: Vec<u8>, id: u8, from: usize, value: u8) -> Vec<u8> {
+        let head = [0xff, 0xdb, 0, 67, id];
+        let at = file.windows(5).position(|window| window == head).unwrap() + 5;
+        file[at + from..at + 64].fill(value);
+        file
+    }
+
     #[test]
     fn files_of_libjpeg_are_read_exactly() {
-        let pixels: Vec<u8> = (0..32 * 32 * 3).map(|i| (i * 7 % 251) as u8).collect();
-        for quality in 10..=100 {
-            let image = turbojpeg::Image {
-                pixels: &pixels[..],
-                width: 32,
-                pitch: 96,
-                height: 32,
-                format: turbojpeg::PixelFormat::RGB,
-            };
-            let file = turbojpeg::compress(image, quality, turbojpeg::Subsamp::Sub2x2).unwrap();
-            assert_eq!(jpeg_quality(&file), Some(quality as u8));
+        for subsampling in [turbojpeg::Subsamp::Sub2x2, turbojpeg::Subsamp::None] {
+            for quality in 5..=100 {
+                assert_eq!(jpeg_quality(&file(quality, subsampling)), Some(quality as u8));
+            }
         }
+        for quality in 10..=100 {
+            let gray = file(quality, turbojpeg::Subsamp::Gray);
+            assert_eq!(jpeg_quality(&gray), Some(quality as u8));
+        }
+    }
+
+    #[test]
+    fn the_finest_table_decides() {
+        let coarse = file(40, turbojpeg::Subsamp::Sub2x2);
+        assert_eq!(jpeg_quality(&with_table(coarse.clone(), 1, 0, 1)), Some(100));
+        assert_eq!(jpeg_quality(&with_table(coarse, 0, 0, 1)), Some(100));
+    }
+
+    #[test]
+    fn tables_of_nobodys_making_are_judged_by_the_nearest() {
+        let between = |file: &[u8]| jpeg_quality(file).unwrap();
+        // All alike: finer in the high frequencies, coarser in the low ones.
+        let flat = |value| {
+            let file = with_table(file(90, turbojpeg::Subsamp::Sub2x2), 0, 0, value);
+            between(&with_table(file, 1, 0, value))
+        };
+        assert_eq!((flat(1), flat(255)), (100, 1));
+        assert!(flat(10) > flat(20) && flat(20) > flat(60), "{} {}", flat(10), flat(60));
+        // A few entries off hardly matter.
+        let tuned = with_table(file(75, turbojpeg::Subsamp::Sub2x2), 0, 60, 40);
+        assert!(between(&tuned).abs_diff(75) <= 2, "{}", between(&tuned));
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Coded<'_> {
     }
 }
 
-/// The quality of a JPEG that may be kept as it came: one at or below the target.
+/// The quality of a JPEG that may be kept as it came: one of which no quantisation table is finer
+/// than the target's. Its subsampling and its metadata are kept as well.
 fn kept_quality(source: &Source<'_>, target: &Target) -> Option<u8> {
     if (source.format, target.format) != (Format::Jpeg, Format::Jpeg) {
         return None;
