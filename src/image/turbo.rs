@@ -178,6 +178,12 @@ impl Compressor {
         self.0.set(raw::TJPARAM_TJPARAM_QUALITY, c_int::from(quality.clamp(1, 100)))
     }
 
+    /// Has a restart marker written after every row of blocks, as some cameras do.
+    #[cfg(test)]
+    pub fn restart_every_row(&mut self) -> Result<(), Complaint> {
+        self.0.set(raw::TJPARAM_TJPARAM_RESTARTROWS, 1)
+    }
+
     /// Interleaved RGB or gray to a 4:2:0 or gray JPEG in `out`; gives its length.
     pub fn compress(
         &mut self,

@@ -116,6 +116,28 @@ fn stray_bytes_before_the_end_marker_are_forgiven() {
 }
 
 #[test]
+fn what_follows_the_end_marker_is_ignored() {
+    let plain = jpeg(48, 32, Subsamp::Sub2x2, |_| {});
+    let followed = [&plain[..], b"\xff\xd8\xff\xe0 and so on", &[0; 500]].concat();
+    assert_eq!(decode(Format::Jpeg, &followed), decode(Format::Jpeg, &plain));
+}
+
+#[test]
+fn restart_markers_are_read_and_a_missing_one_is_noticed() {
+    let (width, height) = (96, 64);
+    let mut compressor = turbo::Compressor::new().unwrap();
+    compressor.restart_every_row().unwrap();
+    let mut file = vec![0; turbo::Compressor::bound(width, height, false).unwrap()];
+    let pixels = smooth(width, height);
+    let len = compressor.compress(&pixels, (width, height), false, 97, &mut file).unwrap();
+    file.truncate(len);
+    looks_like_smooth(&file, width, height, "restart markers");
+    let second = file.windows(2).position(|pair| pair == [0xff, 0xd1]).unwrap();
+    let without = [&file[..second], &file[second + 2..]].concat();
+    assert_eq!(refusal(Format::Jpeg, &without), Reason::Undecodable);
+}
+
+#[test]
 fn one_file_leaves_nothing_behind_for_the_next() {
     let good = jpeg(48, 32, Subsamp::Sub2x2, |_| {});
     let want = decode(Format::Jpeg, &good);
@@ -275,5 +297,4 @@ fn codecs_may_move_to_their_worker() {
     moves::<Encoder>();
     moves::<Scaler>();
     moves::<Picture>();
-    supported_cpu().unwrap();
 }

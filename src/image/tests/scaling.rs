@@ -112,3 +112,46 @@ fn thumbnails_keep_colour_and_size() {
     assert!(cb.samples.iter().all(|&value| value == 99));
     assert!(cr.samples.iter().all(|&value| value == 180));
 }
+
+/// A plane scaled by `fast_image_resize`.
+fn by_library(
+    source: &Planes,
+    algorithm: fast_image_resize::ResizeAlg,
+    (width, height): (usize, usize),
+) -> Vec<u8> {
+    use fast_image_resize::{PixelType, ResizeOptions, Resizer, images};
+    let luma = source.luma();
+    let (wide, high) = (luma.width as u32, luma.height as u32);
+    let source = images::ImageRef::new(wide, high, luma.samples, PixelType::U8).unwrap();
+    let mut target = images::Image::new(width as u32, height as u32, PixelType::U8);
+    let options = ResizeOptions::new().resize_alg(algorithm);
+    Resizer::new().resize(&source, &mut target, &options).unwrap();
+    target.into_vec()
+}
+
+#[test]
+fn both_small_pictures_are_those_of_a_library() {
+    use fast_image_resize::{FilterType, ResizeAlg};
+    for (width, height, fitted) in
+        [(1280, 720, (640, 360)), (768, 432, (640, 360)), (300, 400, (480, 640))]
+    {
+        let mut source = Planes::default();
+        source.reshape(width, height, true);
+        source.samples_mut().copy_from_slice(&gray(width, height));
+        let mut target = Planes::default();
+
+        let place = Scaler::new().letterbox(&source, 640, 114, &mut target);
+        assert_eq!((place.width, place.height), fitted);
+        let bilinear = ResizeAlg::Interpolation(FilterType::Bilinear);
+        let theirs = by_library(&source, bilinear, fitted);
+        let rows = target.luma().samples.chunks(640).skip(place.y).take(place.height);
+        let ours: Vec<u8> = rows.flat_map(|row| &row[place.x..][..place.width]).copied().collect();
+        assert!(worst(&ours, &theirs) <= 1, "{width}x{height}: {}", worst(&ours, &theirs));
+
+        Scaler::new().thumbnail(&source, 128, &mut target);
+        let theirs = by_library(&source, ResizeAlg::Convolution(FilterType::Box), (128, 128));
+        // Its box takes whole samples only; ours takes the shares that lie within.
+        let ours = target.luma().samples;
+        assert!(mean(ours, &theirs) <= 1.0, "{width}x{height}: {}", mean(ours, &theirs));
+    }
+}
