@@ -109,7 +109,13 @@ fn laplacian_sum(luma: &Plane<'_>) -> i64 {
 
 /// Every sum but that of the Laplacian. `luma` is at least three columns wide.
 #[multiversion(targets("x86_64+avx2"))]
-fn sums(luma: Plane<'_>) -> Sums {
+pub(super) fn sums(luma: Plane<'_>) -> Sums {
+    sums_here(luma)
+}
+
+/// The same, compiled for whatever its caller is compiled for.
+#[inline(always)]
+pub(super) fn sums_here(luma: Plane<'_>) -> Sums {
     let mut sums = Sums::default();
     let mut strip = Strip { luma: [0; STRIP], laplacian: [0; STRIP], high_pass: [0; STRIP] };
     let last = luma.width - 1;

@@ -37,7 +37,7 @@ const WEIGHT_UNITS: f32 = 65535.0;
 const _: () = assert!(VARIANCE_MAX * VARIANCE_UNITS < 65535.0);
 
 /// The models of [`LANES`] neighbouring samples.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Block {
     mean: [[u16; LANES]; MODES],
     variance: [[u16; LANES]; MODES],
@@ -60,7 +60,7 @@ impl Block {
 /// Judges `levels` (in 1/256) against `block` and learns from them; `foreground` becomes 1 or 0.
 ///
 /// `rate` is the share of what is known that one frame replaces, above 0 and at most 0.5; `dither`
-/// the rounding threshold, 0 to 1.
+/// shifts the rounding threshold, 0 to 1.
 #[inline(always)]
 fn learn_block(
     block: &mut Block,
@@ -70,6 +70,7 @@ fn learn_block(
     dither: f32,
 ) {
     let keep = 1.0 - rate;
+    let dither = dither - 0.5;
     for i in 0..LANES {
         let level = f32::from(levels[i]) / LEVEL_UNITS;
         let mut mean = [0.0; MODES];
@@ -119,10 +120,15 @@ fn learn_block(
     }
 }
 
-/// Rounds down into 16 bits; the value is never negative.
+/// Rounds into 16 bits a value of at least -0.5.
+///
+/// Added to 1.5 x 2^23, a value is rounded to a whole number by the addition itself and is then
+/// found in the lowest bits. The cast `as i32` also minds what does not fit, one lane at a time, and
+/// cost more than the rest of the model.
 #[inline(always)]
 fn stored(value: f32) -> u16 {
-    smaller(value, 65535.0) as i32 as u16
+    const WHOLE_NUMBERS: f32 = 12_582_912.0;
+    (smaller(value, 65535.0) + WHOLE_NUMBERS).to_bits() as u16
 }
 
 // Plain comparisons: `f32::min` and `max` also order NaN, which costs instructions.
@@ -140,6 +146,18 @@ fn smaller(a: f32, b: f32) -> f32 {
 /// within the last block. Returns how many samples are foreground.
 #[multiversion(targets("x86_64+avx2"))]
 pub(super) fn learn(
+    blocks: &mut [Block],
+    levels: &[u16],
+    foreground: &mut [[u8; LANES]],
+    rate: f32,
+    dither: f32,
+) -> usize {
+    learn_here(blocks, levels, foreground, rate, dither)
+}
+
+/// The same, compiled for whatever its caller is compiled for.
+#[inline(always)]
+pub(super) fn learn_here(
     blocks: &mut [Block],
     levels: &[u16],
     foreground: &mut [[u8; LANES]],

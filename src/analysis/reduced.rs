@@ -102,7 +102,13 @@ impl Reduced {
 
 /// Sums rows `first..last` column by column.
 #[multiversion(targets("x86_64+avx2"))]
-fn sum_columns(luma: Plane<'_>, first: usize, last: usize, sums: &mut [u16]) {
+pub(super) fn sum_columns(luma: Plane<'_>, first: usize, last: usize, sums: &mut [u16]) {
+    sum_columns_here(luma, first, last, sums);
+}
+
+/// The same, compiled for whatever its caller is compiled for.
+#[inline(always)]
+pub(super) fn sum_columns_here(luma: Plane<'_>, first: usize, last: usize, sums: &mut [u16]) {
     sums.fill(0);
     let mut y = first;
     while y + 4 <= last {

@@ -1,5 +1,6 @@
 //! Claims about the figures, room-wide: against OpenCV, against the plain twin, and over time.
 
+mod dispatch;
 mod footage;
 mod parity;
 mod single;

@@ -68,7 +68,13 @@ fn plane_mean(plane: Plane<'_>) -> f64 {
 
 /// The value of every 2x2 block of one chroma row, summed.
 #[multiversion(targets("x86_64+avx2"))]
-fn paired_sum(upper: &[u8], lower: &[u8], cb: &[u8], cr: &[u8]) -> u64 {
+pub(super) fn paired_sum(upper: &[u8], lower: &[u8], cb: &[u8], cr: &[u8]) -> u64 {
+    paired_sum_here(upper, lower, cb, cr)
+}
+
+/// The same, compiled for whatever its caller is compiled for.
+#[inline(always)]
+pub(super) fn paired_sum_here(upper: &[u8], lower: &[u8], cb: &[u8], cr: &[u8]) -> u64 {
     let mut values = [0u16; STRIP];
     let mut total = 0;
     let mut start = 0;
@@ -106,7 +112,13 @@ fn block_values(upper: &[u8], lower: &[u8], cb: &[u8], cr: &[u8], values: &mut [
 }
 
 #[multiversion(targets("x86_64+avx2"))]
-fn largest_sum(row: &[u8]) -> u64 {
+pub(super) fn largest_sum(row: &[u8]) -> u64 {
+    largest_sum_here(row)
+}
+
+/// The same, compiled for whatever its caller is compiled for.
+#[inline(always)]
+pub(super) fn largest_sum_here(row: &[u8]) -> u64 {
     let (pixels, _) = row.as_chunks::<3>();
     pixels.iter().map(|&[r, g, b]| u64::from(r.max(g).max(b))).sum()
 }
