@@ -92,7 +92,7 @@ impl Engine {
         prepare_streams(&plan, &stop)?;
 
         let metrics = Metrics::new();
-        let cameras_max = plan.process.cameras_max.max(plan.slots);
+        let cameras_max = plan.process.cameras_max;
         let cameras = Cameras::new(cameras_max, &plan.process.cameras, Arc::clone(&metrics));
         let queues = Arc::new(Mutex::new(Queues::default()));
         let view = View {

@@ -112,8 +112,9 @@ impl Camera {
     }
 }
 
-/// The cameras seen lately, at most so many; the least recently used one goes first, unless a
-/// frame of it is still in work.
+/// The cameras seen lately, at most so many: the least recently used one goes first. A camera with a
+/// frame in work stays, so for as long as frames of more cameras than that are in work at once,
+/// there are more; slots bound them.
 pub struct Cameras {
     by_id: Mutex<HashMap<String, Arc<Camera>>>,
     configured: Mutex<HashMap<String, Arc<CameraSettings>>>,
@@ -150,16 +151,10 @@ impl Cameras {
             camera.used.store(now, Ordering::Relaxed);
             return Arc::clone(camera);
         }
-        if by_id.len() >= self.limit {
-            let oldest = by_id
-                .values()
-                .filter(|camera| Arc::strong_count(camera) == 1)
-                .min_by_key(|camera| camera.used.load(Ordering::Relaxed))
-                .map(|camera| camera.id.clone());
-            if let Some(oldest) = oldest {
-                by_id.remove(&oldest);
-                self.metrics.add(Counter::CamerasEvicted, 1);
-            }
+        while by_id.len() >= self.limit {
+            let Some(idle) = least_recently_used(&by_id) else { break };
+            by_id.remove(&idle);
+            self.metrics.add(Counter::CamerasEvicted, 1);
         }
         let camera = Arc::new(Camera {
             id: id.to_owned(),
@@ -198,6 +193,14 @@ impl Cameras {
     }
 }
 
+/// The camera that was used least recently, of those without a frame in work: each of those frames
+/// holds its camera.
+fn least_recently_used(cameras: &HashMap<String, Arc<Camera>>) -> Option<String> {
+    let idle = cameras.values().filter(|camera| Arc::strong_count(camera) == 1);
+    let oldest = idle.min_by_key(|camera| camera.used.load(Ordering::Relaxed))?;
+    Some(oldest.id.clone())
+}
+
 fn status_of(camera: &Camera) -> CameraStatus {
     let status = *camera.status.lock();
     let active = unix_seconds() - status.last_frame <= ACTIVE_SECONDS;
@@ -218,5 +221,56 @@ fn status_of(camera: &Camera) -> CameraStatus {
 impl std::fmt::Debug for Cameras {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Cameras({} of {})", self.by_id.lock().len(), self.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room_for(limit: usize) -> (Arc<Cameras>, Arc<Metrics>) {
+        let metrics = Metrics::new();
+        (Cameras::new(limit, &HashMap::new(), Arc::clone(&metrics)), metrics)
+    }
+
+    fn names(cameras: &Cameras) -> Vec<String> {
+        cameras.statuses().into_iter().map(|status| status.camera_id).collect()
+    }
+
+    #[test]
+    fn the_least_recently_used_camera_goes_first_and_is_counted() {
+        let (cameras, metrics) = room_for(3);
+        for id in ["a", "b", "c", "a", "d"] {
+            cameras.get(id);
+        }
+        assert_eq!(names(&cameras), ["a", "c", "d"]);
+        assert_eq!(metrics.get(Counter::CamerasEvicted), 1);
+        cameras.get("b");
+        assert_eq!(names(&cameras), ["a", "b", "d"]);
+        assert_eq!(metrics.get(Counter::CamerasEvicted), 2);
+    }
+
+    #[test]
+    fn a_camera_with_a_frame_in_work_stays_and_the_excess_goes_when_it_can() {
+        let (cameras, metrics) = room_for(2);
+        let busy = ["a", "b", "c"].map(|id| cameras.get(id));
+        assert_eq!(names(&cameras), ["a", "b", "c"]);
+        assert_eq!(metrics.get(Counter::CamerasEvicted), 0);
+        assert!(Arc::ptr_eq(&busy[0], &cameras.get("a")));
+        drop(busy);
+        cameras.get("d");
+        assert_eq!(names(&cameras), ["a", "d"]);
+        assert_eq!(metrics.get(Counter::CamerasEvicted), 2);
+    }
+
+    #[test]
+    fn what_is_configured_outlives_the_camera() {
+        let (cameras, _) = room_for(1);
+        let strict = CameraSettings { quality_threshold: Some(0.9), ..CameraSettings::default() };
+        cameras.configure("a", strict);
+        cameras.get("a");
+        cameras.get("b");
+        assert_eq!(names(&cameras), ["b"]);
+        assert_eq!(cameras.get("a").settings().quality_threshold, Some(0.9));
     }
 }

@@ -4,7 +4,9 @@
 //! figures, encoding; jobs of all cameras run side by side. The second needs the camera's past
 //! (background model) and its place in the order; it goes through the camera's gate, which
 //! lets frames pass in the order of their tickets. A job whose turn it is not leaves its frame at
-//! the gate and ends; nobody ever waits inside a job.
+//! the gate and ends; nobody ever waits inside a job. Each camera has a gate of its own, behind a
+//! lock of its own: a frame that takes long holds up the later frames of its camera, at their gate,
+//! and no other camera, no worker, and no part of the work that concerns the picture alone.
 //!
 //! Every frame past the dispatcher holds a slot, and each lane to a committer has room for every
 //! slot, so handing a finished frame on never waits either.
