@@ -10,5 +10,6 @@ mod delivery;
 mod house;
 mod inputs;
 mod order;
+mod pixels;
 mod stop;
 mod video;

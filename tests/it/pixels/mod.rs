@@ -1,0 +1,8 @@
+//! Pixels and figures, across the rooms: what a consumer finds in a result.
+
+mod cameras;
+mod density;
+mod figures;
+mod parity;
+mod pictures;
+mod sizes;
