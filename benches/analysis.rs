@@ -1,63 +1,81 @@
-//! The whole analysis of a 1080p frame beside the JPEG encode of the same frame.
+//! What the analysis costs beside the JPEG encode of the same frame, and what everything costs.
 //!
-//! The last line is the figure that counts: analysis / encode (quality 85, 4:2:0, from RGB), medians
-//! of turns taken alternately, so that a busy machine slows both. Goal: 0.35 or less.
+//! The JPEG encode is the bare one: `tj3Compress8` from RGB, quality 85, 4:2:0. Goals, at 1080p:
+//! the whole analysis at most 0.35 of it; everything together (planes, quality, scene, density, ML
+//! image, thumbnail, and the JPEG itself) at most twice.
+#![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-#![allow(missing_docs, reason = "criterion's macros make undocumented items")]
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+mod support;
 
 use std::hint::black_box;
-use std::time::Instant;
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use framepress::analysis::{Background, Reduced, luma_stats, mean_value, mean_value_rgb, scalar};
-use framepress::frame::Planes;
-use turbojpeg::{Compressor, Image, PixelFormat, Subsamp, YuvImage};
+use framepress::analysis::{
+    self, Background, Reduced, luma_stats, mean_value, mean_value_rgb, quality, scalar,
+};
+use framepress::frame::{Planes, View};
+use framepress::image::{Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target};
 
-const WIDTH: usize = 1920;
-const HEIGHT: usize = 1080;
-const GOAL: f64 = 0.35;
+use support::frames::{Frames, coded};
+use support::turns::{compare, side};
+use support::{BOUNDS, PLANES, bare, target};
 
-/// A road-like frame: sky, textured ground, vehicles, sensor noise; moved by `shift` pixels. Kept
-/// calm, so that its encode costs no more than that of a real frame and does not flatter the ratio.
-fn draw(shift: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491u32;
-    let mut rgb = Vec::with_capacity(WIDTH * HEIGHT * 3);
-    for y in 0..HEIGHT {
-        for x in 0..WIDTH {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            let noise = (state % 5) as i32 - 2;
-            let texture = ((x * 7 / 5) ^ (y * 3)) as i32 % 7;
-            let vehicle = y > 500 && ((x + shift) / 240).is_multiple_of(3) && y / 160 % 2 == 0;
-            let base = match () {
-                () if y < 300 => [150 + (y / 10) as i32, 180, 220 - (y / 12) as i32],
-                () if vehicle => [40 + texture, 60, 140 - (x % 240) as i32 / 4],
-                () => [90 + texture, 92 + texture, 98 + texture],
-            };
-            rgb.extend(base.map(|v| (v + noise).clamp(0, 255) as u8));
-        }
+fn main() {
+    for frames in Frames::all() {
+        let planes = planes(&frames);
+        parts(&frames, &planes);
+        whole(&frames, &planes);
     }
-    rgb
 }
 
-fn image(rgb: &[u8]) -> Image<&[u8]> {
-    Image { pixels: rgb, width: WIDTH, pitch: WIDTH * 3, height: HEIGHT, format: PixelFormat::RGB }
+/// The planes of every frame.
+fn planes(frames: &Frames) -> Vec<Planes> {
+    let mut decoder = Decoder::new(BOUNDS).unwrap();
+    let planes = |number| {
+        let mut store = Picture::default();
+        let view = decoder.decode(&frames.source(number), PLANES, &mut store).unwrap();
+        let made = view.planes.unwrap();
+        let mut planes = Planes::default();
+        planes.reshape(made.width(), made.height(), false);
+        planes.samples_mut().copy_from_slice(made.samples());
+        planes
+    };
+    (0..frames.len()).map(planes).collect()
 }
 
-/// Planes as libjpeg-turbo makes them.
-fn planes(rgb: &[u8]) -> Planes {
-    let yuv = turbojpeg::compress(image(rgb), 100, Subsamp::Sub2x2).unwrap();
-    let yuv = turbojpeg::decompress_to_yuv(&yuv).unwrap();
-    let mut planes = Planes::default();
-    planes.reshape(WIDTH, HEIGHT, false);
-    let align = yuv.align;
-    assert!((WIDTH / 2).is_multiple_of(align), "no padding at this size");
-    planes.samples_mut().copy_from_slice(&yuv.pixels);
-    planes
+fn parts(frames: &Frames, planes: &[Planes]) {
+    let (width, height) = (frames.width, frames.height);
+    let (mut reduced, mut filled) = (Reduced::new(), Reduced::new());
+    filled.fill(planes[0].luma());
+    let (mut background, mut seconds) = (Background::new(), 0.0);
+    let luma = |number: usize| planes[number].luma();
+    compare(
+        format!("parts of the analysis, {}", frames.name),
+        frames.len(),
+        vec![
+            side("luma_stats", |number| {
+                black_box(luma_stats(luma(number)));
+            }),
+            side("its plain twin", |number| {
+                black_box(scalar::luma_stats(luma(number)));
+            }),
+            side("mean_value, planes", |number| {
+                black_box(mean_value(&planes[number]));
+            }),
+            side("mean_value_rgb", |number| {
+                black_box(mean_value_rgb(&frames.rgb[number], width, height));
+            }),
+            side("Reduced::fill", |number| reduced.fill(luma(number))),
+            side("Background::update", |_| {
+                seconds += 0.04;
+                black_box(background.update(&filled, seconds));
+            }),
+        ],
+    );
 }
 
+/// All of the analysis, as the engine does it.
+#[derive(Default)]
 struct Analysis {
     reduced: Reduced,
     background: Background,
@@ -65,90 +83,100 @@ struct Analysis {
 }
 
 impl Analysis {
-    fn run(&mut self, planes: &Planes) {
+    fn run(&mut self, planes: &Planes, rgb: Option<&[u8]>) {
         self.seconds += 0.04;
-        black_box(luma_stats(planes.luma()));
-        black_box(mean_value(planes));
+        let stats = luma_stats(planes.luma());
+        let value = match rgb {
+            Some(rgb) => mean_value_rgb(rgb, planes.width(), planes.height()),
+            None => mean_value(planes),
+        };
         self.reduced.fill(planes.luma());
-        black_box(self.background.update(&self.reduced, self.seconds));
+        let activity = self.background.update(&self.reduced, self.seconds);
+        black_box((quality(&stats), analysis::lighting(value)));
+        black_box(analysis::weather(stats.mean_luma, stats.std_luma));
+        black_box((activity, analysis::congestion(activity.density.into())));
     }
 }
 
-fn analysis(criterion: &mut Criterion) {
-    let rgb = draw(0);
-    let frames = [planes(&rgb), planes(&draw(12))];
-    let planes = &frames[0];
-    assert_eq!(luma_stats(planes.luma()), scalar::luma_stats(planes.luma()));
+/// Everything the engine can be asked to do with a frame.
+struct Everything {
+    decoder: Decoder,
+    store: Picture,
+    analysis: Analysis,
+    encoder: Encoder,
+    scaler: Scaler,
+    scaled: Planes,
+    out: Vec<u8>,
+}
 
-    let mut encoder = Compressor::new().unwrap();
-    encoder.set_quality(85).unwrap();
-    encoder.set_subsamp(Subsamp::Sub2x2).unwrap();
-    let mut jpeg = vec![0; encoder.buf_len(WIDTH, HEIGHT).unwrap()];
-    let yuv = || YuvImage {
-        pixels: planes.samples(),
-        width: WIDTH,
-        align: 1,
-        height: HEIGHT,
-        subsamp: Subsamp::Sub2x2,
+impl Everything {
+    fn new() -> Everything {
+        Everything {
+            decoder: Decoder::new(BOUNDS).unwrap(),
+            store: Picture::default(),
+            analysis: Analysis::default(),
+            encoder: Encoder::new().unwrap(),
+            scaler: Scaler::new(),
+            scaled: Planes::default(),
+            out: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, source: &Source<'_>) {
+        let needs = Needs { planes: true, interleaved: false };
+        let view = self.decoder.decode(source, needs, &mut self.store).unwrap();
+        let planes = view.planes.unwrap();
+        self.analysis.run(planes, view.interleaved);
+        self.encoder.encode(&view, &target(Format::Jpeg), &mut self.out).unwrap();
+        black_box(&self.out);
+        self.scaler.letterbox(planes, 640, 114, &mut self.scaled);
+        self.encoder.encode(&of(&self.scaled), &target(Format::Jpeg), &mut self.out).unwrap();
+        black_box(&self.out);
+        self.scaler.thumbnail(planes, 128, &mut self.scaled);
+        let small = Target { quality: 90, ..target(Format::Jpeg) };
+        self.encoder.encode(&of(&self.scaled), &small, &mut self.out).unwrap();
+        black_box(&self.out);
+    }
+}
+
+fn of(planes: &Planes) -> View<'_> {
+    let (width, height) = (planes.width(), planes.height());
+    View { width, height, channels: 3, interleaved: None, planes: Some(planes) }
+}
+
+fn whole(frames: &Frames, planes: &[Planes]) {
+    let mut bare = bare::Jpeg::new(frames.width, frames.height);
+    let mut recode = bare::Jpeg::new(frames.width, frames.height);
+    let mut encoder = Encoder::new().unwrap();
+    let file = |number| {
+        let mut out = Vec::new();
+        encoder.encode(&frames.view(number), &target(Format::Jpeg), &mut out).unwrap();
+        out
     };
-    let mut whole =
-        Analysis { reduced: Reduced::new(), background: Background::new(), seconds: 0.0 };
-    whole.run(planes);
-
-    let mut group = criterion.benchmark_group("analysis_1080p");
-    group.sample_size(20);
-    group.bench_function("luma_stats", |b| b.iter(|| luma_stats(black_box(planes.luma()))));
-    group.bench_function("mean_value", |b| b.iter(|| mean_value(black_box(planes))));
-    group.bench_function("mean_value_rgb", |b| {
-        b.iter(|| mean_value_rgb(black_box(&rgb), WIDTH, HEIGHT));
-    });
-    group.bench_function("reduced_fill", |b| {
-        b.iter(|| whole.reduced.fill(black_box(planes.luma())));
-    });
-    group.bench_function("background_update", |b| {
-        b.iter(|| {
-            whole.seconds += 0.04;
-            whole.background.update(black_box(&whole.reduced), whole.seconds)
-        });
-    });
-    group.bench_function("whole", |b| b.iter(|| whole.run(planes)));
-    group.bench_function("jpeg_from_rgb", |b| {
-        b.iter(|| encoder.compress_to_slice(image(&rgb), &mut jpeg).unwrap());
-    });
-    group.bench_function("jpeg_from_planes", |b| {
-        b.iter(|| encoder.compress_yuv_to_slice(yuv(), &mut jpeg).unwrap());
-    });
-    group.finish();
-
-    let (mut ours, mut from_rgb, mut from_planes) = (Vec::new(), Vec::new(), Vec::new());
-    for turn in 0..101 {
-        ours.push(milliseconds(|| whole.run(&frames[turn % 2])));
-        from_rgb.push(milliseconds(|| {
-            encoder.compress_to_slice(image(&rgb), &mut jpeg).unwrap();
-        }));
-        from_planes.push(milliseconds(|| {
-            encoder.compress_yuv_to_slice(yuv(), &mut jpeg).unwrap();
-        }));
-    }
-    let [ours, from_rgb, from_planes] = [ours, from_rgb, from_planes].map(median);
-    println!("analysis {ours:.3} ms; JPEG from RGB {from_rgb:.3}, from planes {from_planes:.3} ms");
-    println!(
-        "analysis / JPEG encode: {:.3} from RGB, {:.3} from planes (goal {GOAL})",
-        ours / from_rgb,
-        ours / from_planes
+    let files: Vec<_> = (0..frames.len()).map(file).collect();
+    let (mut from_raw, mut from_jpeg) = (Analysis::default(), Analysis::default());
+    let (mut all_of_raw, mut all_of_jpeg) = (Everything::new(), Everything::new());
+    let outcome = compare(
+        format!("analysis and everything, {}", frames.name),
+        frames.len(),
+        vec![
+            side("JPEG encode", |number| {
+                black_box(bare.encode(&frames.rgb[number]));
+            }),
+            side("analysis of a raw frame", |number| {
+                from_raw.run(&planes[number], Some(&frames.rgb[number]));
+            }),
+            side("analysis of a JPEG", |number| from_jpeg.run(&planes[number], None)),
+            side("everything, raw in", |number| all_of_raw.run(&frames.source(number))),
+            side("everything, JPEG in", |number| {
+                all_of_jpeg.run(&coded(Format::Jpeg, &files[number]));
+            }),
+            side("JPEG decode to RGB and encode", |number| {
+                black_box(recode.recode(&files[number]));
+            }),
+        ],
     );
+    outcome.goal("analysis of a raw frame", "JPEG encode", 0.35);
+    outcome.goal("analysis of a JPEG", "JPEG encode", 0.35);
+    outcome.goal("everything, raw in", "JPEG encode", 2.0);
 }
-
-fn milliseconds(mut work: impl FnMut()) -> f64 {
-    let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64() * 1e3
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-criterion_group!(benches, analysis);
-criterion_main!(benches);

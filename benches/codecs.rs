@@ -1,241 +1,214 @@
 //! Our codecs beside the bare libraries, in the same run: the ratios are the point.
 //!
-//! Pictures are generated; with `FRAMEPRESS_DATA` set to a folder that has `frames/*.png`, the
-//! largest of those is measured as well.
-#![allow(missing_docs, unsafe_code, clippy::unwrap_used)]
+//! `cargo bench --bench codecs -- jpeg` runs the comparisons with `jpeg` in their title. Real frames
+//! come from `../shared/data/frames`, or from the folder `FRAMEPRESS_DATA` names.
+//!
+//! Goals: our JPEG path, pixels in and no analysis, costs at most 1.05 of the bare library; JPEG in
+//! and JPEG out at most 1/1.2 of decoding to RGB and encoding that.
+#![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+mod support;
 
 use std::hint::black_box;
-use std::path::Path;
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use fast_image_resize as fir;
 use framepress::frame::{Planes, View};
-use framepress::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target};
-use turbojpeg::{Image, PixelFormat, Subsamp};
+use framepress::image::{Decoder, Encoder, Format, Picture, Scaler};
 
-const BOUNDS: Bounds = Bounds { pixels_max: 1 << 25 };
-const PLANES: Needs = Needs { planes: true, interleaved: false };
-const PIXELS: Needs = Needs { planes: false, interleaved: true };
+use support::frames::{Frames, coded};
+use support::turns::{compare, side};
+use support::{BOUNDS, EITHER, PIXELS, PLANES, bare, target};
 
-struct Frame {
-    name: String,
-    width: usize,
-    height: usize,
-    rgb: Vec<u8>,
-}
-
-impl Frame {
-    fn view(&self) -> View<'_> {
-        let (width, height) = (self.width, self.height);
-        View { width, height, channels: 3, interleaved: Some(&self.rgb), planes: None }
-    }
-
-    fn source(&self) -> Source<'_> {
-        Source {
-            format: Format::Raw,
-            width: self.width as u32,
-            height: self.height as u32,
-            channels: 3,
-            bytes: &self.rgb,
-        }
-    }
-
-    fn image(&self) -> Image<&[u8]> {
-        let (width, height) = (self.width, self.height);
-        Image { pixels: &self.rgb, width, pitch: 3 * width, height, format: PixelFormat::RGB }
-    }
-}
-
-/// Slopes, edges and a little noise, roughly as hard to code as a street.
-fn generated(width: usize, height: usize) -> Frame {
-    let mut state = 1_u32;
-    let mut rgb = Vec::new();
-    for y in 0..height {
-        for x in 0..width {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let noise = (state >> 28) as usize;
-            let block = 60 * usize::from((x / 37 + y / 23) % 3 == 0);
-            let slope = 100 * x / width + 60 * y / height;
-            rgb.extend(
-                [slope + noise + block, slope + noise, 200 - slope + noise].map(|v| v as u8),
-            );
-        }
-    }
-    Frame { name: format!("{width}x{height}"), width, height, rgb }
-}
-
-fn frames() -> Vec<Frame> {
-    let mut frames = vec![generated(640, 480), generated(1920, 1080)];
-    let Ok(folder) = std::env::var("FRAMEPRESS_DATA") else { return frames };
-    let folder = std::fs::read_dir(Path::new(&folder).join("frames")).unwrap();
-    // The largest one, by its file.
-    let png = |path: &std::path::PathBuf| path.extension().is_some_and(|name| name == "png");
-    let largest = folder
-        .map(|entry| entry.unwrap().path())
-        .filter(png)
-        .max_by_key(|path| path.metadata().unwrap().len());
-    if let Some(path) = largest {
-        let bytes = std::fs::read(path).unwrap();
-        let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
-        let source = coded(Format::Png, &bytes);
-        let view = decoder.decode(&source, PIXELS, &mut store).unwrap();
-        let (width, height) = (view.width, view.height);
-        let rgb = view.interleaved.unwrap().to_vec();
-        frames.push(Frame { name: format!("real-{width}x{height}"), width, height, rgb });
-    }
-    frames
-}
-
-fn coded(format: Format, bytes: &[u8]) -> Source<'_> {
-    Source { format, width: 0, height: 0, channels: 0, bytes }
-}
-
-fn target(format: Format) -> Target {
-    Target { format, quality: 85, webp_method: 1 }
-}
-
-fn encoders(c: &mut Criterion) {
-    let mut encoder = Encoder::new().unwrap();
-    let mut out = Vec::new();
-    for frame in frames() {
-        let mut group = c.benchmark_group(format!("encode/{}", frame.name));
-        let mut bare = turbojpeg::Compressor::new().unwrap();
-        bare.set_quality(85).unwrap();
-        bare.set_subsamp(Subsamp::Sub2x2).unwrap();
-        let mut room = vec![0; bare.buf_len(frame.width, frame.height).unwrap()];
-        group.bench_function("jpeg bare", |b| {
-            b.iter(|| bare.compress_to_slice(black_box(frame.image()), &mut room).unwrap());
-        });
-        group.bench_function("jpeg from pixels", |b| {
-            b.iter(|| encoder.encode(&frame.view(), &target(Format::Jpeg), &mut out).unwrap());
-        });
-        let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
-        group.bench_function("pixels to planes", |b| {
-            b.iter(|| decoder.decode(&frame.source(), PLANES, &mut store).unwrap().width);
-        });
-        let view = decoder.decode(&frame.source(), PLANES, &mut store).unwrap();
-        let view = View { interleaved: None, ..view };
-        group.bench_function("jpeg from planes", |b| {
-            b.iter(|| encoder.encode(&view, &target(Format::Jpeg), &mut out).unwrap());
-        });
-        group.bench_function("webp bare", |b| b.iter(|| bare_webp(&frame)));
-        for (what, view) in [("webp from pixels", frame.view()), ("webp from planes", view)] {
-            group.bench_function(what, |b| {
-                b.iter(|| encoder.encode(&view, &target(Format::Webp), &mut out).unwrap());
-            });
-        }
-        group.bench_function("png from pixels", |b| {
-            b.iter(|| encoder.encode(&frame.view(), &target(Format::Png), &mut out).unwrap());
-        });
-        group.finish();
-    }
-}
-
-/// libwebp as its own example program uses it: RGB in, a memory writer out, method 1.
-fn bare_webp(frame: &Frame) -> usize {
-    use libwebp_sys::*;
-    let mut config = WebPConfig::new().unwrap();
-    (config.quality, config.method) = (85.0, 1);
-    let mut picture = WebPPicture::new().unwrap();
-    (picture.width, picture.height) = (frame.width as i32, frame.height as i32);
-    // SAFETY: the pixels are `height` rows of `3 * width` bytes; writer and picture are
-    // initialised, used on this thread only, and cleared below.
-    unsafe {
-        let mut writer = std::mem::zeroed::<WebPMemoryWriter>();
-        WebPMemoryWriterInit(&mut writer);
-        picture.writer = Some(WebPMemoryWrite);
-        picture.custom_ptr = (&raw mut writer).cast();
-        assert_ne!(WebPPictureImportRGB(&mut picture, frame.rgb.as_ptr(), 3 * picture.width), 0);
-        assert_ne!(WebPEncode(&config, &mut picture), 0);
-        WebPPictureFree(&mut picture);
-        let len = writer.size;
-        WebPMemoryWriterClear(&mut writer);
-        len
-    }
-}
-
-fn decoders(c: &mut Criterion) {
-    let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
-    let (mut encoder, mut out) = (Encoder::new().unwrap(), Vec::new());
-    for frame in frames() {
-        let mut group = c.benchmark_group(format!("decode/{}", frame.name));
-        for format in [Format::Jpeg, Format::Webp, Format::Png] {
-            encoder.encode(&frame.view(), &target(format), &mut out).unwrap();
-            for (needs, what) in [(PLANES, "planes"), (PIXELS, "pixels")] {
-                group.bench_function(format!("{} to {what}", format.name()), |b| {
-                    b.iter(|| {
-                        decoder.decode(&coded(format, &out), needs, &mut store).unwrap().width
-                    });
-                });
+fn main() {
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let wanted = |title: &str| filter.as_ref().is_none_or(|filter| title.contains(&**filter));
+    for frames in Frames::all() {
+        let comparisons: [(&str, fn(String, &Frames)); 6] = [
+            ("encode jpeg", encode_jpeg),
+            ("recode jpeg", recode_jpeg),
+            ("encode webp", encode_webp),
+            ("encode png and raw", encode_lossless),
+            ("decode", decode),
+            ("scale", scale),
+        ];
+        for (what, run) in comparisons {
+            let title = format!("{what}, {}", frames.name);
+            if wanted(&title) {
+                run(title, &frames);
             }
         }
-        encoder.encode(&frame.view(), &target(Format::Jpeg), &mut out).unwrap();
-        let mut again = Vec::new();
-        for (needs, what) in [(PLANES, "planes"), (PIXELS, "pixels")] {
-            group.bench_function(format!("jpeg to {what} to jpeg"), |b| {
-                b.iter(|| {
-                    let view = decoder.decode(&coded(Format::Jpeg, &out), needs, &mut store);
-                    encoder.encode(&view.unwrap(), &target(Format::Jpeg), &mut again).unwrap();
-                });
-            });
-        }
-        let mut bare = turbojpeg::Compressor::new().unwrap();
-        bare.set_quality(85).unwrap();
-        bare.set_subsamp(Subsamp::Sub2x2).unwrap();
-        let mut room = vec![0; bare.buf_len(frame.width, frame.height).unwrap()];
-        let mut bare_decoder = turbojpeg::Decompressor::new().unwrap();
-        let mut pixels = vec![0; frame.rgb.len()];
-        group.bench_function("jpeg to pixels to jpeg, bare", |b| {
-            b.iter(|| {
-                let (width, height) = (frame.width, frame.height);
-                let format = PixelFormat::RGB;
-                let image =
-                    Image { pixels: &mut pixels[..], width, pitch: 3 * width, height, format };
-                bare_decoder.decompress(&out, image).unwrap();
-                let image = Image { pixels: &pixels[..], width, pitch: 3 * width, height, format };
-                bare.compress_to_slice(image, &mut room).unwrap()
-            });
-        });
-        group.finish();
     }
 }
 
-fn scalers(c: &mut Criterion) {
+/// Encoding by ourselves into a buffer that is kept.
+fn encoding<'a>(frames: &'a Frames, format: Format) -> impl FnMut(usize) + 'a {
+    let (mut encoder, mut out) = (Encoder::new().unwrap(), Vec::new());
+    move |number| {
+        encoder.encode(&frames.view(number), &target(format), &mut out).unwrap();
+        black_box(&out);
+    }
+}
+
+/// The same, by way of planes.
+fn encoding_planes<'a>(frames: &'a Frames, format: Format) -> impl FnMut(usize) + 'a {
     let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
-    for frame in frames() {
-        let mut group = c.benchmark_group(format!("scale/{}", frame.name));
-        let view = decoder.decode(&frame.source(), PLANES, &mut store).unwrap();
-        let planes = view.planes.unwrap();
-        let (mut scaler, mut out) = (Scaler::new(), Planes::default());
-        group.bench_function("letterbox", |b| {
-            b.iter(|| scaler.letterbox(planes, 640, 114, &mut out));
-        });
-        group.bench_function("thumbnail", |b| b.iter(|| scaler.thumbnail(planes, 128, &mut out)));
-        let [cb, cr] = planes.chroma().unwrap();
-        let mut resizer = fir::Resizer::new();
-        let algorithm = fir::ResizeAlg::Interpolation(fir::FilterType::Bilinear);
-        let options = fir::ResizeOptions::new().resize_alg(algorithm);
-        let small = |side: usize| (side * 640 / frame.width) as u32;
-        let mut targets = [(planes.luma(), 1), (cb, 2), (cr, 2)].map(|(plane, half)| {
-            let (width, height) = (small(frame.width) / half, small(frame.height) / half);
-            (plane, fir::images::Image::new(width, height, fir::PixelType::U8))
-        });
-        group.bench_function("letterbox by fast_image_resize", |b| {
-            b.iter(|| {
-                for (plane, target) in &mut targets {
-                    let source = fir::images::ImageRef::new(
-                        plane.width as u32,
-                        plane.height as u32,
-                        plane.samples,
-                        fir::PixelType::U8,
-                    );
-                    resizer.resize(&source.unwrap(), target, &options).unwrap();
-                }
-            });
-        });
-        group.finish();
+    let (mut encoder, mut out) = (Encoder::new().unwrap(), Vec::new());
+    move |number| {
+        let view = decoder.decode(&frames.source(number), PLANES, &mut store).unwrap();
+        let view = View { interleaved: None, ..view };
+        encoder.encode(&view, &target(format), &mut out).unwrap();
+        black_box(&out);
     }
 }
 
-criterion_group!(benches, encoders, decoders, scalers);
-criterion_main!(benches);
+/// Every frame as a file.
+fn files(frames: &Frames, format: Format) -> Vec<Vec<u8>> {
+    let mut encoder = Encoder::new().unwrap();
+    let file = |number| {
+        let mut out = Vec::new();
+        encoder.encode(&frames.view(number), &target(format), &mut out).unwrap();
+        out
+    };
+    (0..frames.len()).map(file).collect()
+}
+
+fn encode_jpeg(title: String, frames: &Frames) {
+    let mut bare = bare::Jpeg::new(frames.width, frames.height);
+    let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
+    let outcome = compare(
+        title,
+        frames.len(),
+        vec![
+            side("tj3Compress8", |number| {
+                black_box(bare.encode(&frames.rgb[number]));
+            }),
+            side("ours, from pixels", encoding(frames, Format::Jpeg)),
+            side("ours, pixels to planes", |number| {
+                decoder.decode(&frames.source(number), PLANES, &mut store).unwrap();
+            }),
+            side("ours, pixels to planes to jpeg", encoding_planes(frames, Format::Jpeg)),
+        ],
+    );
+    outcome.goal("ours, from pixels", "tj3Compress8", 1.05);
+}
+
+fn recode_jpeg(title: String, frames: &Frames) {
+    let files = files(frames, Format::Jpeg);
+    let mut bare = bare::Jpeg::new(frames.width, frames.height);
+    let recoding = |needs| {
+        let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
+        let (mut encoder, mut out) = (Encoder::new().unwrap(), Vec::new());
+        let files = &files;
+        move |number: usize| {
+            let view = decoder.decode(&coded(Format::Jpeg, &files[number]), needs, &mut store);
+            encoder.encode(&view.unwrap(), &target(Format::Jpeg), &mut out).unwrap();
+            black_box(&out);
+        }
+    };
+    let outcome = compare(
+        title,
+        frames.len(),
+        vec![
+            side("tj3Decompress8 to RGB, tj3Compress8", |number| {
+                black_box(bare.recode(&files[number]));
+            }),
+            side("ours, by way of planes", recoding(EITHER)),
+            side("ours, by way of RGB", recoding(PIXELS)),
+        ],
+    );
+    outcome.goal("ours, by way of planes", "tj3Decompress8 to RGB, tj3Compress8", 1.0 / 1.2);
+}
+
+fn encode_webp(title: String, frames: &Frames) {
+    let size = (frames.width, frames.height);
+    compare(
+        title,
+        frames.len(),
+        vec![
+            side("WebPPictureImportRGB, WebPEncode", |number| {
+                black_box(bare::webp(&frames.rgb[number], size, 1));
+            }),
+            side("ours, from pixels", encoding(frames, Format::Webp)),
+            side("ours, pixels to planes to webp", encoding_planes(frames, Format::Webp)),
+        ],
+    );
+}
+
+fn encode_lossless(title: String, frames: &Frames) {
+    let formats = [("ours, raw", Format::Raw), ("ours, png", Format::Png)];
+    let sides = formats.map(|(name, format)| side(name, encoding(frames, format)));
+    compare(title, frames.len(), sides.into());
+}
+
+fn decode(title: String, frames: &Frames) {
+    let jpegs = files(frames, Format::Jpeg);
+    let mut bare = bare::Jpeg::new(frames.width, frames.height);
+    let mut sides = vec![side("tj3Decompress8 to RGB", |number| bare.decode(&jpegs[number]))];
+    for (name, format, needs) in [
+        ("ours, jpeg to planes", Format::Jpeg, PLANES),
+        ("ours, jpeg to RGB", Format::Jpeg, PIXELS),
+        ("ours, webp to planes", Format::Webp, PLANES),
+        ("ours, webp to RGB", Format::Webp, PIXELS),
+        ("ours, png to RGB", Format::Png, PIXELS),
+        ("ours, png to planes", Format::Png, PLANES),
+    ] {
+        let files = files(frames, format);
+        let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
+        sides.push(side(name, move |number| {
+            decoder.decode(&coded(format, &files[number]), needs, &mut store).unwrap();
+        }));
+    }
+    compare(title, frames.len(), sides);
+}
+
+/// Our scaler beside `fast_image_resize`, which has the same two filters.
+fn scale(title: String, frames: &Frames) {
+    let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
+    let view = decoder.decode(&frames.source(0), PLANES, &mut store).unwrap();
+    let planes = view.planes.unwrap();
+    let (high, wide) = (frames.height * 640 / frames.width, 640);
+    let bilinear = fir::ResizeAlg::Interpolation(fir::FilterType::Bilinear);
+    let sides = vec![
+        side("fast_image_resize, letterbox", by_library(planes, bilinear, (wide, high))),
+        side(
+            "ours, letterbox",
+            scaling(|scaler, out| {
+                black_box(scaler.letterbox(planes, 640, 114, out));
+            }),
+        ),
+        side(
+            "fast_image_resize, thumbnail",
+            by_library(planes, fir::ResizeAlg::Convolution(fir::FilterType::Box), (128, 128)),
+        ),
+        side("ours, thumbnail", scaling(|scaler, out| scaler.thumbnail(planes, 128, out))),
+    ];
+    compare(title, 1, sides);
+}
+
+fn scaling<'a>(run: impl Fn(&mut Scaler, &mut Planes) + 'a) -> impl FnMut(usize) + 'a {
+    let (mut scaler, mut out) = (Scaler::new(), Planes::default());
+    move |_| run(&mut scaler, &mut out)
+}
+
+fn by_library<'a>(
+    planes: &'a Planes,
+    algorithm: fir::ResizeAlg,
+    (width, height): (usize, usize),
+) -> impl FnMut(usize) + 'a {
+    let [cb, cr] = planes.chroma().unwrap();
+    let mut resizer = fir::Resizer::new();
+    let options = fir::ResizeOptions::new().resize_alg(algorithm);
+    let mut targets = [(planes.luma(), 1), (cb, 2), (cr, 2)].map(|(plane, half)| {
+        let (width, height) = (width as u32 / half, height as u32 / half);
+        (plane, fir::images::Image::new(width, height, fir::PixelType::U8))
+    });
+    move |_| {
+        for (plane, target) in &mut targets {
+            let (width, height) = (plane.width as u32, plane.height as u32);
+            let source =
+                fir::images::ImageRef::new(width, height, plane.samples, fir::PixelType::U8);
+            resizer.resize(&source.unwrap(), target, &options).unwrap();
+        }
+    }
+}
