@@ -26,6 +26,8 @@ thread_local! {
     static ROLE: Cell<u8> = const { Cell::new(UNKNOWN) };
     /// Set while Rust's allocator, or the search for the role, is at work.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Blocks of the C heap that this thread has taken and not given back, Rust's left out.
+    static C_BLOCKS: Cell<i64> = const { Cell::new(0) };
 }
 
 #[global_allocator]
@@ -52,8 +54,12 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let outermost = !INSIDE.replace(true);
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
+        if outermost {
+            INSIDE.set(false);
+        }
     }
 }
 
@@ -96,22 +102,70 @@ mod c_heap {
 
     unsafe extern "C" {
         fn __libc_malloc(size: usize) -> *mut c_void;
+        fn __libc_calloc(count: usize, size: usize) -> *mut c_void;
+        fn __libc_realloc(block: *mut c_void, size: usize) -> *mut c_void;
+        fn __libc_free(block: *mut c_void);
     }
 
-    /// Stands in front of the C library's, as its manual allows.
-    ///
+    /// Notes `blocks` more, unless they are Rust's.
+    fn note(blocks: i64) {
+        if INSIDE.get() {
+            return;
+        }
+        C_BLOCKS.set(C_BLOCKS.get() + blocks);
+        if blocks > 0 && ARMED.load(Ordering::Relaxed) {
+            INSIDE.set(true);
+            C[role()].fetch_add(1, Ordering::Relaxed);
+            INSIDE.set(false);
+        }
+    }
+
+    // The four stand in front of the C library's, as its manual allows.
+
     /// # Safety
     /// As `malloc`.
     // SAFETY: the name is meant to be the C library's; it behaves as that one does.
     #[unsafe(no_mangle)]
     unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
-        if ARMED.load(Ordering::Relaxed) && !INSIDE.replace(true) {
-            C[role()].fetch_add(1, Ordering::Relaxed);
-            INSIDE.set(false);
-        }
+        note(1);
         // SAFETY: the C library's own function behind `malloc`, with the caller's argument.
         unsafe { __libc_malloc(size) }
     }
+
+    /// # Safety
+    /// As `calloc`.
+    // SAFETY: as above.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+        note(1);
+        // SAFETY: as above.
+        unsafe { __libc_calloc(count, size) }
+    }
+
+    /// # Safety
+    /// As `realloc`.
+    // SAFETY: as above.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void {
+        note(i64::from(block.is_null()));
+        // SAFETY: as above.
+        unsafe { __libc_realloc(block, size) }
+    }
+
+    /// # Safety
+    /// As `free`.
+    // SAFETY: as above.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn free(block: *mut c_void) {
+        note(-i64::from(!block.is_null()));
+        // SAFETY: as above.
+        unsafe { __libc_free(block) }
+    }
+}
+
+/// Blocks of the C heap that C libraries have taken on this thread and not given back.
+pub fn c_blocks() -> i64 {
+    C_BLOCKS.get()
 }
 
 /// Begins to count from zero; the first `traces` allocations print where they come from.

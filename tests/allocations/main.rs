@@ -8,6 +8,7 @@
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 mod counter;
+mod leaks;
 
 use std::sync::Arc;
 use std::time::Duration;
