@@ -173,7 +173,9 @@ fn scale(title: String, frames: &Frames) {
         side("fast_image_resize, letterbox", by_library(planes, bilinear, (wide, high))),
         side(
             "ours, letterbox",
-            scaling(|scaler, out| drop(scaler.letterbox(planes, 640, 114, out))),
+            scaling(|scaler, out| {
+                black_box(scaler.letterbox(planes, 640, 114, out));
+            }),
         ),
         side(
             "fast_image_resize, thumbnail",
