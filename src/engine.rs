@@ -18,14 +18,14 @@ use crate::config::{Config, RedisUrl, Scheme};
 use crate::frame::{EntryId, Journal, Pool, Slots};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
-use crate::redis::{Address, Control, Embedded, Seam};
+use crate::redis::{Address, Control, Embedded, Greeting, Seam};
 use crate::stage::commit::Committer;
 use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
 use crate::stage::read::Reader;
 use crate::stage::regroup::{Regroup, Shard};
 use crate::stage::watch::{Queues, Watcher};
 
-pub use plan::{Plan, camera_settings, input_streams};
+pub use plan::{Plan, all_streams, camera_settings, input_streams};
 
 /// How often threads are looked after while the engine runs.
 const LOOK: Duration = Duration::from_millis(20);
@@ -234,10 +234,11 @@ fn prepare_streams(plan: &Plan, stop: &Stop) -> Result<(), Fault> {
     let mut control = Control::new(&plan.address, plan.timeout.min(PREPARE_LIMIT))?;
     let mut pause = limits::BACKOFF_FIRST;
     loop {
-        let prepared = plan
-            .streams
-            .iter()
-            .try_for_each(|streams| prepare_shard(&mut control, streams, &plan.group));
+        let prepared = prepare_server(&mut control).and_then(|()| {
+            plan.streams
+                .iter()
+                .try_for_each(|streams| prepare_shard(&mut control, streams, &plan.group))
+        });
         match prepared {
             Ok(()) => return Ok(()),
             Err(fault) if !plan.retry || is_final(&fault) => return Err(fault),
@@ -250,6 +251,17 @@ fn prepare_streams(plan: &Plan, stop: &Stop) -> Result<(), Fault> {
             }
         }
     }
+}
+
+/// A server that is too old would only show when an engine has died.
+fn prepare_server(control: &mut Control) -> Result<(), Fault> {
+    let greeting = Greeting::ask(control)?;
+    greeting.require(control.address())?;
+    match greeting.lacks() {
+        Some(lacks) => tracing::warn!("{greeting}: {lacks}"),
+        None => tracing::debug!("{greeting} answers"),
+    }
+    Ok(())
 }
 
 /// A key of another type would only show when the first result cannot be stored.
