@@ -235,9 +235,13 @@ fn consumer_of(name: &str, reader: usize) -> String {
 
 /// The input streams of a configuration, in the order of their shards: where producers send.
 pub fn input_streams(config: &Config) -> Vec<String> {
+    all_streams(config).into_iter().map(|[input, ..]| input).collect()
+}
+
+/// Input, output and dead-letter stream of each shard of a configuration.
+pub fn all_streams(config: &Config) -> Vec<[String; 3]> {
     let queue = &config.redis_queue;
-    let all = streams(&queue.input_queue, &queue.output_queue, queue.shards);
-    all.into_iter().map(|[input, ..]| input).collect()
+    streams(&queue.input_queue, &queue.output_queue, queue.shards)
 }
 
 /// The names of all streams. With one shard they are as configured; with more, each carries its
