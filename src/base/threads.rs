@@ -27,6 +27,8 @@ pub enum Role {
     Camera,
     /// Waits for signals.
     Signal,
+    /// Tells the service manager how the engine stands.
+    Notify,
 }
 
 impl Role {
@@ -40,6 +42,7 @@ impl Role {
             Role::Watch => "watch",
             Role::Camera => "camera",
             Role::Signal => "signal",
+            Role::Notify => "notify",
         }
     }
 }

@@ -11,7 +11,7 @@ use tiny_http::{Header, Method, Request, Response, Server};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::config::{HostPort, Secret};
-use crate::engine::View;
+use crate::engine::{Plan, View};
 
 pub use api::{compression_ratio, latency_json, metrics_json};
 
@@ -21,6 +21,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// Without a sign of life from any part for this long beyond the time-out for Redis, the engine
 /// does not count as alive. A part may be silent for one attempt to connect.
 const SILENCE_MARGIN: Duration = Duration::from_secs(10);
+
+/// How long an engine that is well may give no sign of life.
+pub fn silence_max(plan: &Plan) -> Duration {
+    plan.timeout + SILENCE_MARGIN
+}
 
 /// Longest a client may take to accept an answer.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
@@ -143,7 +148,7 @@ fn route(
 ) -> (u16, &'static str, String) {
     match path {
         "/livez" => match view.metrics.health.silence() {
-            silence if silence > view.plan.timeout + SILENCE_MARGIN => {
+            silence if silence > silence_max(&view.plan) => {
                 (503, TEXT, format!("no sign of life for {} s\n", silence.as_secs()))
             }
             _ => (200, TEXT, "ok\n".into()),

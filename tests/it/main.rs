@@ -10,6 +10,7 @@ mod delivery;
 mod doctor;
 mod house;
 mod inputs;
+mod notify;
 mod order;
 mod rights;
 mod stop;
