@@ -17,10 +17,12 @@ cargo-test: setup-test
 	@$(CARGO) test --no-run
 	@$(CARGO) test --quiet
 
-# Other people's programs read and write the same streams: redis-py, protobuf, Pillow.
+# Other people's programs read and write the same streams: redis-py, protobuf, Pillow; and others
+# read what is in deploy/: Compose, Kubernetes, systemd.
 python-test: setup-test $(VENV)/.complete
 	@$(CARGO) build --quiet --bin framepress
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/interop.py
+	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/deploy.py
 
 $(VENV)/.complete: $(PYTHON_TESTS)/requirements.txt
 	@python3 -m venv --clear $(VENV)
@@ -50,7 +52,7 @@ setup:
 	@sh tests/setup.sh cmake nasm redis-server
 
 setup-test:
-	@sh tests/setup.sh cmake nasm redis-server ffmpeg python3-venv
+	@sh tests/setup.sh cmake nasm redis-server ffmpeg python3-venv docker-compose systemd
 
 clean:
 	@$(CARGO) clean --quiet

@@ -6,6 +6,8 @@ set -eu
 present() {
     case "$1" in
         python3-venv) python3 -c 'import ensurepip, venv' ;;
+        docker-compose) docker compose version || command -v docker-compose ;;
+        systemd) command -v systemd-analyze ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1
 }

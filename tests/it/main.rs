@@ -7,6 +7,7 @@ mod support;
 mod bad_input;
 mod commands;
 mod delivery;
+mod deploy;
 mod doctor;
 mod house;
 mod inputs;
