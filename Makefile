@@ -18,11 +18,12 @@ cargo-test: setup-test
 	@$(CARGO) test --quiet
 
 # Other people's programs read and write the same streams: redis-py, protobuf, Pillow. A real browser
-# shows the dashboard.
+# shows the dashboard; others read what is in deploy/: Compose, Kubernetes, systemd.
 python-test: setup-test $(VENV)/.complete
 	@$(CARGO) build --quiet --bin framepress
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/interop.py
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/dashboard.py
+	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/deploy.py
 
 $(VENV)/.complete: $(PYTHON_TESTS)/requirements.txt
 	@python3 -m venv --clear $(VENV)
@@ -71,7 +72,8 @@ setup:
 	@sh tests/setup.sh cmake nasm redis-server
 
 setup-test:
-	@sh tests/setup.sh cmake nasm redis-server ffmpeg python3-venv prometheus chromium chromium-driver
+	@sh tests/setup.sh cmake nasm redis-server redis-sentinel ffmpeg python3-venv prometheus \
+		chromium chromium-driver docker-compose systemd
 
 clean:
 	@$(CARGO) clean --quiet

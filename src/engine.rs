@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::frame::{EntryId, Journal, Pool, Slots};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
-use crate::redis::{Control, Embedded, Seam, Topology};
+use crate::redis::{Control, Embedded, Greeting, Seam, Topology};
 use crate::stage::commit::Committer;
 use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
 use crate::stage::read::Reader;
@@ -226,10 +226,11 @@ fn prepare_streams(plan: &Plan, stop: &Stop) -> Result<(), Fault> {
     let mut control = Control::new(&plan.topology, plan.timeout.min(PREPARE_LIMIT))?;
     let mut pause = limits::BACKOFF_FIRST;
     loop {
-        let prepared = plan
-            .streams
-            .iter()
-            .try_for_each(|streams| prepare_shard(&mut control, streams, &plan.group));
+        let prepared = prepare_server(&mut control).and_then(|()| {
+            plan.streams
+                .iter()
+                .try_for_each(|streams| prepare_shard(&mut control, streams, &plan.group))
+        });
         match prepared {
             Ok(()) => return Ok(()),
             Err(fault) if !plan.retry || is_final(&fault) => return Err(fault),
@@ -242,6 +243,17 @@ fn prepare_streams(plan: &Plan, stop: &Stop) -> Result<(), Fault> {
             }
         }
     }
+}
+
+/// A server that is too old would only show when an engine has died.
+fn prepare_server(control: &mut Control) -> Result<(), Fault> {
+    let greeting = Greeting::ask(control)?;
+    greeting.require(control.topology())?;
+    match greeting.lacks() {
+        Some(lacks) => tracing::warn!("{greeting}: {lacks}"),
+        None => tracing::debug!("{greeting} answers"),
+    }
+    Ok(())
 }
 
 /// A key of another type would only show when the first result cannot be stored.

@@ -8,6 +8,8 @@ present() {
         prometheus) command -v promtool ;;
         chromium-driver) command -v chromedriver ;;
         python3-venv) python3 -c 'import ensurepip, venv' ;;
+        docker-compose) docker compose version || command -v docker-compose ;;
+        systemd) command -v systemd-analyze ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1
 }

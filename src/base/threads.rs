@@ -30,6 +30,8 @@ pub enum Role {
     Signal,
     /// Builds the engine; not a thread of its own, but whoever starts it.
     Build,
+    /// Tells the service manager how the engine stands.
+    Notify,
 }
 
 impl Role {
@@ -44,6 +46,7 @@ impl Role {
             Role::Camera => "camera",
             Role::Signal => "signal",
             Role::Build => "build",
+            Role::Notify => "notify",
         }
     }
 }

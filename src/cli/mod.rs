@@ -9,6 +9,7 @@ mod dlq;
 mod ingest;
 mod inspect;
 mod logging;
+mod notify;
 mod report;
 mod run;
 mod signals;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::notify::Notifier;
 use super::signals::SignalWatch;
 use super::{Common, Failure};
 use crate::base::Stop;
@@ -28,6 +29,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = args.common.load(loader)?.config;
     let stop = Stop::default();
     let _signals = SignalWatch::start(&stop)?;
+    let notifier = Notifier::start(&stop)?;
 
     // The port is taken before the first frame is read, so that a second engine by mistake does
     // not get that far.
@@ -42,6 +44,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         Err(fault) => return Err(fault.into()),
     };
     let view = engine.view().clone();
+    notifier.watch(&view);
     let server = match listener {
         Some(listener) => {
             tracing::info!("statistics on http://{}", listener.addr());

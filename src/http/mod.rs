@@ -26,6 +26,7 @@ use crate::engine::View;
 pub use api::{compression_ratio, latency_json, metrics_json};
 use gate::Gate;
 use routes::Routes;
+pub use routes::silence_max;
 
 /// How often the server looks at the stop signal.
 const TICK: Duration = Duration::from_millis(100);

@@ -10,11 +10,16 @@ use tiny_http::{Header, Method, Request, Response};
 
 use super::{api, exposition};
 use crate::config::Secret;
-use crate::engine::View;
+use crate::engine::{Plan, View};
 
 /// Without a sign of life from any part for this long beyond the time-out for Redis, the engine
 /// does not count as alive. A part may be silent for one attempt to connect.
 const SILENCE_MARGIN: Duration = Duration::from_secs(10);
+
+/// How long an engine that is well may give no sign of life.
+pub fn silence_max(plan: &Plan) -> Duration {
+    plan.timeout + SILENCE_MARGIN
+}
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -139,7 +144,7 @@ impl Routes {
 
     fn livez(&self) -> Answer {
         match self.view.metrics.health.silence() {
-            silence if silence > self.view.plan.timeout + SILENCE_MARGIN => {
+            silence if silence > silence_max(&self.view.plan) => {
                 Answer::new(503, TEXT, format!("no sign of life for {} s\n", silence.as_secs()))
             }
             _ => Answer::new(200, TEXT, "ok\n"),

@@ -8,13 +8,14 @@ pub const SLOTS: u16 = 16_384;
 
 /// The slot of a key: CRC16 of its hash tag, or of all of it if it has none.
 pub fn slot_of(key: &str) -> u16 {
-    crc16::State::<crc16::XMODEM>::calculate(tag_of(key).as_bytes()) % SLOTS
+    crc16::State::<crc16::XMODEM>::calculate(tag_of(key).unwrap_or(key).as_bytes()) % SLOTS
 }
 
-/// What stands between the first `{` and the first `}` behind it, unless that is nothing.
-fn tag_of(key: &str) -> &str {
+/// The hash tag of a key, if it has one: what stands between the first `{` and the first `}` behind
+/// it, unless that is nothing.
+pub fn tag_of(key: &str) -> Option<&str> {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
-    tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
+    tag.filter(|tag| !tag.is_empty())
 }
 
 #[cfg(test)]
@@ -38,5 +39,6 @@ mod tests {
         assert_eq!(slot_of("foo{bar}{zap}"), slot_of("bar"));
         assert_ne!(slot_of("foo{}{bar}"), slot_of("bar"));
         assert_ne!(slot_of("foo{bar"), slot_of("bar"));
+        assert_eq!((tag_of("foo{}{bar}"), tag_of("foo{bar}{zap}")), (None, Some("bar")));
     }
 }

@@ -78,7 +78,7 @@ fn a_check_says_what_is_broken() {
     let server = RedisServer::start();
     let url = server.url();
     let good = framepress(&["check", "--redis-url", &url], &[]);
-    assert!(good.status.success() && text(&good).contains("0 broken"), "{}", text(&good));
+    assert!(good.status.success() && text(&good).contains("0 errors"), "{}", text(&good));
     let mut connection = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
     redis::cmd("SET").arg(OUTPUT).arg("text").exec(&mut connection).unwrap();
     let bad = framepress(&["check", "--redis-url", &url], &[]);

@@ -72,3 +72,8 @@ pub fn data_folder() -> PathBuf {
 pub fn data(bytes: impl Into<Vec<u8>>) -> Fields {
     vec![("data".to_owned(), bytes.into())]
 }
+
+/// The folder of the repository.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}

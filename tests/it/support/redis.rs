@@ -48,6 +48,20 @@ impl RedisServer {
         panic!("redis-server does not start; on Debian: apt-get install redis-server");
     }
 
+    /// A server on this port, which somebody waits for already.
+    pub fn on(port: u16) -> RedisServer {
+        let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
+        let child = spawn(port, &[], &folder);
+        let mut server = RedisServer { child, port, options: Vec::new(), folder };
+        assert!(server.comes_up(), "redis-server starts on port {port}");
+        server
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(id.unwrap(), signal).unwrap();
+    }
+
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
@@ -154,6 +168,11 @@ impl RedisServer {
 
     pub fn configure(&self, key: &str, value: &str) {
         let _: () = self.ask(cmd("CONFIG").arg("SET").arg(key).arg(value));
+    }
+
+    /// Puts a folder where the server would write the file `name`.
+    pub fn block_file(&self, name: &str) {
+        std::fs::create_dir(self.folder.path().join(name)).unwrap();
     }
 
     pub fn len(&self, stream: &str) -> usize {

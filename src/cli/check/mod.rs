@@ -1,0 +1,247 @@
+//! `framepress check`: the doctor. What is in order, what is not, why it matters, what to do.
+//!
+//! Facts are gathered first, from the server ([`Survey`]) and from this machine; each file here
+//! judges one subject of them, by plain functions from facts to findings.
+
+mod finding;
+mod keys;
+mod machine;
+mod memory;
+mod rights;
+mod server;
+mod show;
+mod timing;
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::{Common, Failure};
+use crate::base::{Fault, Stop};
+use crate::config::{Config, Delivery, Retention, Scheme};
+use crate::engine::{self, Hooks, Plan};
+use crate::redis::Survey;
+use crate::redis::rights::{Account, Usage, When};
+use finding::{Finding, Severity};
+
+/// Longest wait for one answer: whoever checks is looking at the screen.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  framepress check --config framepress.yaml\n  \
+    framepress check --for ingest --redis-url redis://camera:secret@10.0.0.1\n  \
+    framepress check --show-acl\n\n\
+    Exit code 0: nothing keeps it from working. 1: something does. 2: the configuration is wrong.")]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Show the whole configuration as it takes effect
+    #[arg(long)]
+    show_config: bool,
+    /// Print the ACL SETUSER lines with the least rights this configuration needs, and end
+    #[arg(long)]
+    show_acl: bool,
+    /// Whose rights to look at: those of the account that runs this subcommand
+    #[arg(long = "for", value_enum, value_name = "SUBCOMMAND", default_value = "run")]
+    account: AccountArg,
+    /// One JSON object instead of text; its form is described in docs/check.md
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AccountArg {
+    Run,
+    Ingest,
+    Inspect,
+    Dlq,
+}
+
+impl AccountArg {
+    fn account(self) -> Account {
+        match self {
+            AccountArg::Run => Account::Engine,
+            AccountArg::Ingest => Account::Producer,
+            AccountArg::Inspect => Account::Inspect,
+            AccountArg::Dlq => Account::DeadLetters,
+        }
+    }
+}
+
+pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
+    let loaded = match args.common.load(args.common.quiet(args.common.loader())) {
+        Ok(loaded) => loaded,
+        Err(Failure::Config(error)) => {
+            if args.json {
+                say(&format!("{:#}\n", show::faults_json(&error)));
+            }
+            return Err(error.into());
+        }
+        Err(failure) => return Err(failure),
+    };
+    let config = loaded.config;
+    if args.show_acl {
+        for account in Account::ALL {
+            say(&format!("{}\n", usage(&config, account).setuser(account.subcommand())));
+        }
+        return Ok(());
+    }
+    let mut findings = vec![Finding::ok("configuration.valid", "the configuration is valid")];
+    findings.extend(loaded.notes.iter().map(|note| Finding::note("configuration.note", note)));
+    if args.show_config && !args.json {
+        say(&format!("{}\n", config.to_yaml()));
+    }
+    let endpoint = examine(&mut findings, &config, args.account.account());
+    let broken = show::count(&findings, Severity::Error);
+    if args.json {
+        let code = u8::from(broken > 0);
+        say(&format!("{:#}\n", show::json(&findings, endpoint.as_deref(), code)));
+    } else {
+        say(&show::text(&findings, show::coloured()));
+    }
+    match broken {
+        0 => Ok(()),
+        _ => Err(Fault::Unusable("it would not work as configured".into()).into()),
+    }
+}
+
+/// A reader that has gone away, as `head` does, has seen enough.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Looks at everything; the address of the server, if there is one.
+fn examine(findings: &mut Vec<Finding>, config: &Config, account: Account) -> Option<String> {
+    findings.extend(timing::judge(config));
+    let url = &config.redis_queue.url;
+    let (topology, _embedded) = match engine::find_server(&config.redis_queue, &Stop::default()) {
+        Ok(found) => found,
+        Err(fault) => {
+            findings.push(unreachable(&fault));
+            return None;
+        }
+    };
+    let endpoint = topology.to_string();
+    let plan = Plan::new(config, &topology, &Hooks::default());
+    let local = machine::is_local(&endpoint);
+    findings.extend(machine::judge(&machine::Machine::look(), &plan, config, local));
+    let usage = usage(config, account);
+    let timeout = Duration::from_secs(config.redis_queue.timeout).min(ANSWER_LIMIT);
+    match Survey::take(&topology, &usage, timeout) {
+        Ok(survey) => {
+            findings.extend(server::judge(&survey, config, &endpoint));
+            findings.extend(memory::judge(&survey));
+            findings.extend(rights::judge(&survey, &usage, url.username().unwrap_or("default")));
+            findings.extend(keys::judge(&survey, config));
+        }
+        // Without it no connection comes about, and nothing else can be asked.
+        Err(Fault::Refused { message, .. }) if message.contains("'select'") => {
+            findings.push(rights::no_select(&usage, url.username().unwrap_or("default")));
+        }
+        Err(fault) => findings.push(unreachable(&fault)),
+    }
+    Some(endpoint)
+}
+
+fn unreachable(fault: &Fault) -> Finding {
+    let (why, remedy) = match fault {
+        Fault::Refused { .. } => (
+            "the server is there, but does not let us in",
+            "look at user and password in redis_queue.url, and at ACL LIST on the server",
+        ),
+        Fault::Connection { .. } => (
+            "without it there is nothing to read frames from",
+            "is redis-server running, at this address, and let through by bind and firewalls?",
+        ),
+        _ => ("without a server there is nothing to read frames from", "mend redis_queue.url"),
+    };
+    Finding::error("server.reachable", fault.to_string()).why(why).mend(remedy)
+}
+
+/// What an account does on the server under a configuration.
+fn usage(config: &Config, account: Account) -> Usage {
+    let queue = &config.redis_queue;
+    let scheme = queue.url.scheme();
+    let conditions = [
+        (When::Database, queue.url.database() != 0),
+        (When::AtLeastOnce, queue.delivery == Delivery::AtLeastOnce),
+        (When::Delete, queue.retention == Retention::Delete),
+        (When::TrimAcked, queue.retention == Retention::TrimAcked),
+        (When::Sentinel, scheme == Scheme::Sentinel || !queue.sentinel_nodes.is_empty()),
+        (When::Cluster, scheme == Scheme::Cluster),
+        (When::WaitReplicas, queue.wait_replicas > 0),
+    ];
+    Usage {
+        account,
+        streams: engine::all_streams(config),
+        group: queue.consumer_group.clone(),
+        database: queue.url.database(),
+        conditions: conditions.iter().filter(|(_, is)| *is).map(|(when, _)| *when).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Loader;
+    use crate::redis::survey::{ConsumerFacts, GroupFacts, Info, KeyState, Settings};
+    use crate::redis::{Greeting, Version};
+
+    pub(super) fn config(flags: &[(&str, &str)]) -> Config {
+        let loader =
+            flags.iter().fold(Loader::new(), |loader, (key, value)| loader.flag(*key, *value));
+        loader.load().unwrap().config
+    }
+
+    pub(super) fn usage_of(config: &Config) -> Usage {
+        usage(config, Account::Engine)
+    }
+
+    /// A server about which there is nothing to complain, with an engine at work.
+    pub(super) fn healthy() -> Survey {
+        let key = |name: &str| KeyState {
+            name: name.into(),
+            kind: Some("stream".into()),
+            ..KeyState::default()
+        };
+        let reader = ConsumerFacts { name: "host-0".into(), ..ConsumerFacts::default() };
+        Survey {
+            greeting: Greeting {
+                server: "redis".into(),
+                version: Version(7, 2, 4),
+                mode: "standalone".into(),
+            },
+            clock_ahead_seconds: Some(0.001),
+            info: Some(Info {
+                role: "master".into(),
+                aof: true,
+                aof_write_ok: true,
+                snapshot_ok: true,
+                memory_bytes: 1 << 30,
+                memory_bytes_max: 8 << 30,
+                policy: "noeviction".into(),
+                system_bytes: 32 << 30,
+                backlog_bytes: 256 << 20,
+                ..Info::default()
+            }),
+            settings: Some(Settings {
+                save: "3600 1".into(),
+                appendfsync: "everysec".into(),
+                stop_writes: true,
+                bulk_bytes_max: 512 << 20,
+                query_bytes_max: 1 << 30,
+                keepalive_seconds: 60,
+                ..Settings::default()
+            }),
+            streams: vec![["camera_frames", "processed_frames", "camera_frames:dlq"].map(key)],
+            groups: vec![Some(GroupFacts {
+                lag: Some(0),
+                consumers: vec![reader],
+                ..GroupFacts::default()
+            })],
+            missing: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Judging the server: version, role, clock, connections, buffers, replicas.
+
+use super::finding::Finding;
+use crate::cli::report::bytes;
+use crate::config::{CompressionFormat, Config, Scheme};
+use crate::redis::Survey;
+use crate::redis::survey::{Info, Settings};
+
+/// A clock that differs by more is worth a word, and by more again a warning.
+const CLOCK_NOTE_SECONDS: f64 = 0.1;
+const CLOCK_WARNING_SECONDS: f64 = 1.0;
+
+/// A replica that is away for a second or two should not need all data again.
+const BACKLOG_BYTES_MIN: u64 = 64 << 20;
+
+/// Idle connections of a quiet night should survive it.
+const IDLE_SECONDS_MIN: u64 = 3_600;
+
+pub(super) fn judge(survey: &Survey, config: &Config, endpoint: &str) -> Vec<Finding> {
+    let mut findings = vec![version(survey, endpoint)];
+    if let Some(info) = &survey.info {
+        findings.push(role(info, endpoint));
+        findings.extend(topology(info, config));
+        findings.extend(replication(info, survey.settings.as_ref()));
+    }
+    findings.extend(survey.clock_ahead_seconds.map(clock));
+    if let Some(settings) = &survey.settings {
+        findings.push(idle(settings));
+        findings.extend(keepalive(settings));
+        findings.push(output_buffer(survey, settings, config));
+        findings.push(request_size(settings, config));
+    }
+    findings
+}
+
+fn version(survey: &Survey, endpoint: &str) -> Finding {
+    let greeting = &survey.greeting;
+    let code = "server.version";
+    if let Some(why) = greeting.too_old() {
+        return Finding::error(code, format!("{greeting} at {endpoint} {why}"))
+            .why("the engine refuses to start on it")
+            .mend("install Redis 6.2 or newer, better 7.0 or newer");
+    }
+    let answers = format!("{greeting} answers at {endpoint}");
+    match greeting.lacks() {
+        Some(lacks) => Finding::note(code, format!("{answers}; {lacks}"))
+            .why("the statistics and autoscalers cannot see how far the engine is behind")
+            .mend("upgrade to Redis 7.0 or newer when convenient"),
+        None => Finding::ok(code, answers),
+    }
+}
+
+fn role(info: &Info, endpoint: &str) -> Finding {
+    let code = "server.role";
+    if info.loading {
+        return Finding::warning(code, "it is still loading its data from disk")
+            .why("until then it answers LOADING, and the engine waits")
+            .mend("check again in a while; INFO persistence tells loading_eta_seconds");
+    }
+    if info.role == "slave" {
+        let primary = info.primary.as_deref().unwrap_or("its primary");
+        return Finding::error(code, format!("{endpoint} is a replica of {primary}"))
+            .why("a replica cannot be written to: no frame could be acknowledged or stored")
+            .mend(format!("name the primary, {primary}, in redis_queue.url, or use Sentinel"));
+    }
+    Finding::ok(code, "it is a primary")
+}
+
+fn topology(info: &Info, config: &Config) -> Option<Finding> {
+    let asked_for_cluster = config.redis_queue.url.scheme() == Scheme::Cluster;
+    match (info.cluster, asked_for_cluster) {
+        (true, false) => Some(
+            Finding::warning("server.cluster", "it is a node of a cluster, addressed as if alone")
+                .why("keys that lie on, or move to, another node are answered with MOVED")
+                .mend("name the cluster: redis_queue.url: redis-cluster://host:port,host:port"),
+        ),
+        (false, true) => Some(
+            Finding::error("server.cluster", "it is no node of a cluster")
+                .why("a cluster is asked for its slots, and this server has none")
+                .mend("name it as redis://host:port, or set cluster-enabled yes"),
+        ),
+        _ => None,
+    }
+}
+
+fn replication(info: &Info, settings: Option<&Settings>) -> Vec<Finding> {
+    if info.replicas == 0 {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    let size = bytes(info.backlog_bytes);
+    let replicas = info.replicas;
+    if info.backlog_bytes < BACKLOG_BYTES_MIN {
+        findings.push(
+            Finding::warning(
+                "server.replication_backlog",
+                format!("the replication backlog is {size}, with {replicas} replicas"),
+            )
+            .why(
+                "frames fill it in a moment: a replica that misses one copies all data again, and \
+                 until it has is no use in a failover",
+            )
+            .mend("CONFIG SET repl-backlog-size 256mb"),
+        );
+    } else {
+        let what = format!("the replication backlog is {size}, for {replicas} replicas");
+        findings.push(Finding::ok("server.replication_backlog", what));
+    }
+    let limit = settings.map(|settings| settings.replica_buffer).unwrap_or_default();
+    let lowest = [limit.hard, limit.soft].into_iter().filter(|bytes| *bytes > 0).min();
+    if let Some(lowest) = lowest.filter(|lowest| *lowest < 2 * BACKLOG_BYTES_MIN) {
+        findings.push(
+            Finding::warning(
+                "server.replica_buffer",
+                format!("a replica is cut off with {} waiting to be sent", bytes(lowest)),
+            )
+            .why(
+                "during a full copy frames go on arriving; cut off, the copy begins anew, for ever",
+            )
+            .mend("CONFIG SET client-output-buffer-limit \"replica 1gb 512mb 120\""),
+        );
+    }
+    findings
+}
+
+fn clock(ahead: f64) -> Finding {
+    let code = "server.clock";
+    if ahead.abs() < 0.001 {
+        return Finding::ok(code, "its clock agrees with this machine's");
+    }
+    let direction = if ahead >= 0.0 { "ahead of" } else { "behind" };
+    let what = format!("its clock is {:.3} s {direction} this machine's", ahead.abs());
+    let why = "the age of frames is taken by the server's clock, but the timestamps of cameras and \
+               in results are other machines'";
+    let remedy = "synchronise both machines: chrony or systemd-timesyncd";
+    match ahead.abs() {
+        off if off > CLOCK_WARNING_SECONDS => Finding::warning(code, what).why(why).mend(remedy),
+        off if off > CLOCK_NOTE_SECONDS => Finding::note(code, what).why(why).mend(remedy),
+        _ => Finding::ok(code, what),
+    }
+}
+
+fn idle(settings: &Settings) -> Finding {
+    let code = "server.idle_timeout";
+    match settings.idle_seconds_max {
+        0 => Finding::ok(code, "idle connections are kept (timeout 0)"),
+        seconds if seconds < IDLE_SECONDS_MIN => Finding::warning(
+            code,
+            format!("connections idle for {seconds} s are closed"),
+        )
+        .why(
+            "committers are idle while no frame comes; the first one afterwards waits for a \
+                     new connection, and a lost connection is counted. A blocked read is not idle",
+        )
+        .mend("CONFIG SET timeout 0; tcp-keepalive finds peers that are gone"),
+        seconds => Finding::ok(code, format!("connections idle for {seconds} s are closed")),
+    }
+}
+
+fn keepalive(settings: &Settings) -> Option<Finding> {
+    let code = "server.keepalive";
+    match settings.keepalive_seconds {
+        0 => Some(
+            Finding::warning(code, "tcp-keepalive is off")
+                .why(
+                    "a client whose cable is cut keeps its connection, and what is buffered for it",
+                )
+                .mend("CONFIG SET tcp-keepalive 60"),
+        ),
+        seconds => Some(Finding::ok(code, format!("peers are probed every {seconds} s"))),
+    }
+}
+
+/// A reply carries several frames, but the engine reads while the server writes: what may wait in
+/// the buffer is judged by one frame, which must fit, and by what one read may ask for.
+fn output_buffer(survey: &Survey, settings: &Settings, config: &Config) -> Finding {
+    let code = "server.output_buffer";
+    let limit = settings.output_buffer;
+    let Some(lowest) = [limit.hard, limit.soft].into_iter().filter(|bytes| *bytes > 0).min() else {
+        return Finding::ok(code, "replies to ordinary clients are not limited");
+    };
+    let frame = config.limits.max_payload_bytes as u64;
+    let what = format!("a client is cut off with {} waiting to be sent", bytes(lowest));
+    let remedy = "CONFIG SET client-output-buffer-limit \"normal 0 0 0\"";
+    if lowest < frame {
+        return Finding::error(code, what)
+            .why(format!(
+                "limits.max_payload_bytes allows frames of {}: the connection would be cut at the \
+                 first one that large, and at each attempt to read it again",
+                bytes(frame)
+            ))
+            .mend(format!("{remedy}, or lower limits.max_payload_bytes below it"));
+    }
+    let entries: u64 = survey.streams.iter().map(|names| names[0].length).sum();
+    let memory: u64 = survey.streams.iter().map(|names| names[0].memory_bytes).sum();
+    let batch = memory.checked_div(entries).unwrap_or(0) * config.redis_queue.batch_size as u64;
+    if batch > lowest {
+        return Finding::warning(code, what)
+            .why(format!(
+                "one read may ask for {} frames, about {} at their present size",
+                config.redis_queue.batch_size,
+                bytes(batch)
+            ))
+            .mend(format!("{remedy}, or lower redis_queue.batch_size"));
+    }
+    Finding::ok(code, what)
+}
+
+/// The largest result: for lossless output as large as the largest picture, with its envelope.
+fn request_size(settings: &Settings, config: &Config) -> Finding {
+    let code = "server.request_size";
+    let queue = &config.redis_queue;
+    let lossless = !queue.enable_compression || queue.compression_format == CompressionFormat::Png;
+    let payload = config.limits.max_payload_bytes as u64;
+    let largest = if lossless { payload.max(3 * config.limits.max_pixels) } else { payload };
+    let limits = [
+        ("proto-max-bulk-len", settings.bulk_bytes_max),
+        ("client-query-buffer-limit", settings.query_bytes_max),
+    ];
+    let lowest = limits.into_iter().filter(|(_, limit)| *limit > 0).min_by_key(|(_, limit)| *limit);
+    match lowest {
+        Some((name, limit)) if limit < largest => Finding::error(
+            code,
+            format!("{name} is {}, less than a frame may have: {}", bytes(limit), bytes(largest)),
+        )
+        .why("the server closes the connection that sends it: it could never be stored")
+        .mend(format!(
+            "CONFIG SET {name} {largest}, or lower limits.max_payload_bytes and limits.max_pixels"
+        )),
+        Some((_, limit)) => Finding::ok(
+            code,
+            format!("requests may have {}, the largest frame {}", bytes(limit), bytes(largest)),
+        ),
+        None => Finding::ok(code, "the size of requests is not limited"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Severity::{Error, Note, Ok, Warning};
+    use super::super::finding::tests::only;
+    use super::super::tests::{config, healthy};
+    use super::*;
+    use crate::redis::Version;
+    use crate::redis::survey::BufferLimit;
+
+    fn findings(change: impl FnOnce(&mut Survey)) -> Vec<Finding> {
+        let mut survey = healthy();
+        change(&mut survey);
+        judge(&survey, &config(&[]), "10.0.0.1:6379")
+    }
+
+    fn settings(change: impl FnOnce(&mut Settings)) -> Vec<Finding> {
+        findings(|survey| change(survey.settings.as_mut().unwrap()))
+    }
+
+    fn info(change: impl FnOnce(&mut Info)) -> Vec<Finding> {
+        findings(|survey| change(survey.info.as_mut().unwrap()))
+    }
+
+    #[test]
+    fn a_healthy_server_has_nothing_to_mend() {
+        let findings = findings(|_| {});
+        assert!(findings.iter().all(|finding| finding.severity == Ok), "{findings:#?}");
+    }
+
+    #[test]
+    fn old_servers_are_refused_and_middling_ones_noted() {
+        let of = |version| findings(|survey| survey.greeting.version = version);
+        let old = of(Version(6, 0, 16));
+        assert!(only(&old, "server.version", Error).what.contains("XPENDING"), "{old:#?}");
+        assert!(only(&of(Version(6, 2, 14)), "server.version", Note).what.contains("lag"));
+        only(&of(Version(7, 0, 0)), "server.version", Ok);
+    }
+
+    #[test]
+    fn a_replica_and_a_loading_server_are_no_primary() {
+        let replica = info(|info| {
+            info.role = "slave".into();
+            info.primary = Some("10.0.0.2:6379".into());
+        });
+        let finding = only(&replica, "server.role", Error);
+        assert!(finding.remedy.contains("10.0.0.2:6379"), "{finding:#?}");
+        only(&info(|info| info.loading = true), "server.role", Warning);
+    }
+
+    #[test]
+    fn a_cluster_node_is_not_to_be_taken_for_a_single_server() {
+        only(&info(|info| info.cluster = true), "server.cluster", Warning);
+        let url = [("redis_queue.url", "redis-cluster://10.0.0.1:7000")];
+        only(&judge(&healthy(), &config(&url), "10.0.0.1:7000"), "server.cluster", Error);
+    }
+
+    #[test]
+    fn replicas_need_a_backlog_that_holds_frames() {
+        assert!(info(|_| {}).iter().all(|finding| finding.code != "server.replication_backlog"));
+        let small = info(|info| (info.replicas, info.backlog_bytes) = (2, 1 << 20));
+        only(&small, "server.replication_backlog", Warning);
+        only(
+            &info(|info| (info.replicas, info.backlog_bytes) = (1, 256 << 20)),
+            "server.replication_backlog",
+            Ok,
+        );
+        let cut = findings(|survey| {
+            survey.info.as_mut().unwrap().replicas = 1;
+            survey.settings.as_mut().unwrap().replica_buffer.soft = 64 << 20;
+        });
+        only(&cut, "server.replica_buffer", Warning);
+    }
+
+    #[test]
+    fn clocks_apart_are_told_by_how_far() {
+        for (ahead, severity) in [(0.02, Ok), (-0.3, Note), (2.5, Warning), (-7.0, Warning)] {
+            let findings = findings(|survey| survey.clock_ahead_seconds = Some(ahead));
+            let finding = only(&findings, "server.clock", severity);
+            assert_eq!(finding.what.contains("behind"), ahead < 0.0, "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn connections_should_outlive_a_quiet_hour_and_not_a_cut_cable() {
+        only(&settings(|s| s.idle_seconds_max = 60), "server.idle_timeout", Warning);
+        only(&settings(|s| s.idle_seconds_max = 7_200), "server.idle_timeout", Ok);
+        only(&settings(|s| s.keepalive_seconds = 0), "server.keepalive", Warning);
+    }
+
+    #[test]
+    fn the_largest_frame_must_fit_through_the_output_buffer() {
+        let limit =
+            |hard, soft| settings(|s| s.output_buffer = BufferLimit { hard, soft, seconds: 10 });
+        only(&limit(32 << 20, 0), "server.output_buffer", Error);
+        only(&limit(1 << 30, 16 << 20), "server.output_buffer", Error);
+        only(&limit(1 << 30, 0), "server.output_buffer", Ok);
+        let large_frames = findings(|survey| {
+            survey.streams[0][0].length = 10;
+            survey.streams[0][0].memory_bytes = 10 * (6 << 20);
+            survey.settings.as_mut().unwrap().output_buffer.hard = 100 << 20;
+        });
+        only(&large_frames, "server.output_buffer", Warning);
+    }
+
+    #[test]
+    fn the_largest_result_must_fit_into_a_request() {
+        let finding = settings(|s| s.bulk_bytes_max = 8 << 20);
+        assert!(only(&finding, "server.request_size", Error).what.contains("proto-max-bulk-len"));
+        let finding = settings(|s| s.query_bytes_max = 8 << 20);
+        assert!(only(&finding, "server.request_size", Error).what.contains("query-buffer"));
+        let raw = config(&[
+            ("redis_queue.enable_compression", "false"),
+            ("limits.max_pixels", "268435456"),
+        ]);
+        only(&judge(&healthy(), &raw, "here"), "server.request_size", Error);
+    }
+}

@@ -1,0 +1,85 @@
+//! Judging the waits and limits of the configuration against each other.
+
+use super::finding::Finding;
+use crate::config::Config;
+
+/// In-flight frames are renewed every second by a question that may itself take a second.
+const CLAIM_MS_MIN: u64 = 5_000;
+
+pub(super) fn judge(config: &Config) -> Vec<Finding> {
+    vec![answers(config), claim(config), drain(config)]
+}
+
+/// The rules of the configuration keep the time-out above BLOCK; here is what it means.
+fn answers(config: &Config) -> Finding {
+    let queue = &config.redis_queue;
+    let code = "timing.timeout";
+    let (block, timeout) = (queue.block_time_ms, queue.timeout);
+    let what = format!(
+        "reads block for {block} ms; a server that does not answer is given up after {timeout} s"
+    );
+    if timeout * 1_000 > queue.claim_idle_ms.saturating_mul(2) {
+        return Finding::note(code, what)
+            .why(format!(
+                "cut off from Redis without being told, this engine waits on while others take \
+                 its frames over after claim_idle_ms = {}: nothing is doubled, but done twice",
+                queue.claim_idle_ms
+            ))
+            .mend("a shorter redis_queue.timeout, or a longer claim_idle_ms");
+    }
+    Finding::ok(code, what)
+}
+
+fn claim(config: &Config) -> Finding {
+    let code = "timing.claim";
+    let claim = config.redis_queue.claim_idle_ms;
+    let what = format!("frames of an engine that died are taken over after {claim} ms");
+    if claim < CLAIM_MS_MIN {
+        return Finding::warning(code, what)
+            .why(
+                "frames in work are renewed every second, or two when Redis is slow: others may \
+                 take them over meanwhile. Nothing is doubled, but work is done twice",
+            )
+            .mend(format!("redis_queue.claim_idle_ms: {CLAIM_MS_MIN} or more"));
+    }
+    Finding::ok(code, format!("{what}; frames in work are renewed after {} ms", claim / 3))
+}
+
+fn drain(config: &Config) -> Finding {
+    let code = "timing.drain";
+    let (drain, claim) = (config.engine.drain_timeout_ms, config.redis_queue.claim_idle_ms);
+    // What is in work when draining begins may have waited a third of the claim time already.
+    if drain > claim - claim / 3 {
+        return Finding::warning(code, format!("a stop finishes its frames for up to {drain} ms"))
+            .why(format!(
+                "nothing is renewed while draining: after claim_idle_ms = {claim} other engines \
+                 take over what is still in work"
+            ))
+            .mend("a shorter engine.drain_timeout_ms, or a longer claim_idle_ms");
+    }
+    Finding::ok(code, format!("a stop finishes its frames for up to {drain} ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Severity::{Note, Ok, Warning};
+    use super::super::finding::tests::only;
+    use super::super::tests::config;
+    use super::*;
+
+    #[test]
+    fn the_built_in_times_fit_together() {
+        assert!(judge(&config(&[])).iter().all(|finding| finding.severity == Ok));
+    }
+
+    #[test]
+    fn others_should_not_take_over_what_is_in_work() {
+        let short = config(&[("redis_queue.claim_idle_ms", "1000")]);
+        only(&judge(&short), "timing.claim", Warning);
+        only(&judge(&short), "timing.drain", Warning);
+        only(&judge(&short), "timing.timeout", Note);
+        let long = config(&[("engine.drain_timeout_ms", "25000")]);
+        only(&judge(&long), "timing.drain", Warning);
+        only(&judge(&config(&[("engine.drain_timeout_ms", "20000")])), "timing.drain", Ok);
+    }
+}

@@ -1,0 +1,241 @@
+//! What systemd is told about `run`: when it is ready, that it stops, how it stands, and, for its
+//! watchdog, that it makes progress.
+//!
+//! Waiting within limits is progress: for frames, for a server that is away, for room in the output
+//! stream. An engine of which no thread has given a sign of life for longer than any single wait
+//! may take hangs; then the watchdog is no longer answered, and systemd starts the engine anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sd_notify::NotifyState;
+
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Stop};
+use crate::engine::View;
+use crate::http::silence_max;
+use crate::metrics::clock::Tick;
+
+/// How often systemd is told how the engine stands, at most; oftener for a shorter watchdog.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// How often readiness is looked at before the engine is ready for the first time.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Tells systemd until dropped; only where systemd has asked for it.
+#[derive(Debug)]
+pub(super) struct Notifier {
+    view: Arc<Mutex<Option<View>>>,
+    ended: Stop,
+    thread: Option<Running>,
+}
+
+impl Notifier {
+    /// Begins, before there is an engine: waiting for Redis may take long.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] when the operating system refuses another thread.
+    pub(super) fn start(stop: &Stop) -> Result<Notifier, Fault> {
+        let (view, ended) = (Arc::new(Mutex::new(None)), Stop::default());
+        let mut thread = None;
+        if std::env::var_os("NOTIFY_SOCKET").is_some() {
+            let watchdog = sd_notify::watchdog_enabled();
+            let teller = Teller {
+                view: Arc::clone(&view),
+                stop: stop.clone(),
+                ended: ended.clone(),
+                watchdog: watchdog.is_some(),
+                // Thrice within the time, so that one message may be late.
+                period: watchdog.map_or(PERIOD, |limit| PERIOD.min(limit / 3)),
+                ready: false,
+                stopping: false,
+                told: None,
+            };
+            let identity = Identity { role: Role::Notify, index: 0, core: None };
+            thread = Some(threads::spawn(identity, stop, move || {
+                teller.run();
+                Ok(())
+            })?);
+        }
+        Ok(Notifier { view, ended, thread })
+    }
+
+    /// From now on there is an engine to tell about.
+    pub(super) fn watch(&self, view: &View) {
+        *self.view.lock() = Some(view.clone());
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        // Before the thread is joined.
+        self.ended.drain();
+        drop(self.thread.take());
+    }
+}
+
+struct Teller {
+    view: Arc<Mutex<Option<View>>>,
+    stop: Stop,
+    ended: Stop,
+    watchdog: bool,
+    period: Duration,
+    ready: bool,
+    stopping: bool,
+    /// What was told last, and when.
+    told: Option<(String, Tick)>,
+}
+
+impl Teller {
+    fn run(mut self) {
+        loop {
+            self.tell();
+            let pause = if self.ready { self.period } else { LOOK.min(self.period) };
+            // A stop is told at once; while draining only the end is waited for.
+            let waited = if self.stopping { &self.ended } else { &self.stop };
+            waited.sleep(pause);
+            if self.ended.is_draining() {
+                return self.tell();
+            }
+        }
+    }
+
+    fn tell(&mut self) {
+        let view = self.view.lock().clone();
+        let silence =
+            view.as_ref().map(|view| (view.metrics.health.silence(), silence_max(&view.plan)));
+        let hangs = silence.is_some_and(|(silence, limit)| silence > limit);
+        let unready = match &view {
+            Some(view) => view.metrics.health.unready(),
+            None => Some("starting: waiting for Redis".into()),
+        };
+        let status = match (silence, &unready, &view) {
+            (Some((silence, _)), ..) if hangs => {
+                format!("hangs: no sign of life for {} s", silence.as_secs())
+            }
+            (_, Some(why), _) => format!("not ready: {}", why.replace('\n', " ")),
+            (_, None, Some(view)) => working(view),
+            (_, None, None) => String::new(),
+        };
+        let stops = self.stop.is_draining() && !self.stopping;
+        self.stopping |= stops;
+        let becomes_ready = unready.is_none() && !self.stopping && !self.ready;
+        self.ready |= becomes_ready;
+        let is_old_news = self.told.as_ref().is_some_and(|(told, when)| {
+            !stops && !becomes_ready && *told == status && when.elapsed() < self.period
+        });
+        if is_old_news {
+            return;
+        }
+
+        let mut states = Vec::with_capacity(4);
+        if becomes_ready {
+            states.push(NotifyState::Ready);
+        }
+        if stops {
+            states.push(NotifyState::Stopping);
+        }
+        if self.watchdog && !hangs {
+            states.push(NotifyState::Watchdog);
+        }
+        states.push(NotifyState::Status(&status));
+        // A manager that does not listen is no fault of ours, and of no frame.
+        if let Err(error) = sd_notify::notify(&states) {
+            tracing::debug!("systemd cannot be told: {error}");
+        }
+        self.told = Some((status, Tick::now()));
+    }
+}
+
+fn working(view: &View) -> String {
+    let account = view.metrics.ledger.read();
+    let queues = *view.queues.lock();
+    let lag = queues.input.lag.map_or_else(|| "unknown".into(), |lag| lag.to_string());
+    format!(
+        "ready: {} read, {} out, {} in flight, {} dead-lettered; {:.1} frames/s, lag {lag}",
+        account.read, account.out, account.in_flight, account.dead_lettered, queues.rates.out
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::base::threads::Turn;
+    use crate::config::Loader;
+    use crate::engine::{Engine, Hooks};
+
+    /// Set in the process that plays the engine.
+    const PLAY: &str = "FRAMEPRESS_TEST_HANGING_ENGINE";
+
+    /// An engine whose reader hangs after some turns, as `run` would start it.
+    fn hanging_engine() {
+        let config = Loader::new()
+            .flag("redis_queue.url", "embedded://")
+            .flag("redis_queue.timeout", "2")
+            .flag("redis_queue.block_time_ms", "50")
+            .load()
+            .unwrap()
+            .config;
+        let stop = Stop::default();
+        let notifier = Notifier::start(&stop).unwrap();
+        let turns = std::sync::atomic::AtomicU32::new(0);
+        let turn = Turn::new(move |role| {
+            let turn = turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if role == Role::Read && turn > 20 {
+                loop {
+                    std::thread::park();
+                }
+            }
+        });
+        let engine = Engine::start(&config, Hooks { turn, ..Hooks::default() }, stop).unwrap();
+        notifier.watch(engine.view());
+        std::io::stdin().read_line(&mut String::new()).unwrap(); // until the test is done
+        engine.stop().now();
+        let _ = engine.wait();
+    }
+
+    /// The engine lives in a process of its own, for the socket is named by the environment.
+    #[test]
+    fn the_watchdog_is_answered_until_the_engine_hangs() {
+        if std::env::var_os(PLAY).is_some() {
+            return hanging_engine();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["cli::notify::tests::the_watchdog_is_answered_until_the_engine_hangs"])
+            .args(["--exact", "--nocapture"])
+            .envs([(PLAY, "1"), ("NOTIFY_SOCKET", path.to_str().unwrap())])
+            .env("WATCHDOG_USEC", "1500000")
+            .env_remove("WATCHDOG_PID")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let next = || {
+            let mut bytes = [0; 4096];
+            let len = socket.recv(&mut bytes).expect("it goes on telling");
+            String::from_utf8_lossy(&bytes[..len]).into_owned()
+        };
+        let mut told = String::new();
+        let mut answered = 0;
+        while !told.contains("STATUS=hangs") {
+            told = next();
+            answered += u32::from(told.contains("WATCHDOG=1"));
+        }
+        assert!(answered > 3, "it was answered while the engine ran: {answered}");
+        for _ in 0..5 {
+            assert!(told.contains("STATUS=hangs: no sign of life for"), "{told}");
+            assert!(!told.contains("WATCHDOG=1"), "a hanging engine is not kept alive: {told}");
+            told = next();
+        }
+        drop(child.stdin.take());
+        let _ = child.wait();
+    }
+}

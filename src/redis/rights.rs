@@ -1,0 +1,392 @@
+//! The least rights: what each part of the program runs on a server, in one table. The
+//! documentation, `check` and the tests are all made of it.
+//!
+//! Whether an account has a right is found out by trying, with arguments that cannot change
+//! anything: a server looks at the rights of an account before it looks at arguments. Asking with
+//! ACL DRYRUN or ACL GETUSER would itself need rights that no engine should have.
+
+use redis::{Cmd, Value, cmd};
+
+use super::Control;
+use crate::base::Fault;
+
+/// Who connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// `framepress run`.
+    Engine,
+    /// `framepress ingest`, or any other producer.
+    Producer,
+    /// `framepress inspect`, or any other consumer without a group.
+    Inspect,
+    /// `framepress dlq`.
+    DeadLetters,
+}
+
+/// What of the configuration makes a right necessary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Nothing; it always is.
+    Always,
+    /// A database other than 0.
+    Database,
+    /// `delivery: at_least_once`.
+    AtLeastOnce,
+    /// `retention: delete`.
+    Delete,
+    /// `retention: trim_acked`.
+    TrimAcked,
+    /// `wait_replicas` above 0.
+    WaitReplicas,
+    /// Sentinels, which name the primary.
+    Sentinel,
+    /// A Redis Cluster.
+    Cluster,
+}
+
+/// One command that an account has to be allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Right {
+    /// As ACL SETUSER takes it, without its sign: `xgroup|create`.
+    pub rule: &'static str,
+    /// When it is needed.
+    pub when: When,
+    /// What cannot be done without it.
+    pub purpose: &'static str,
+    /// A form of the command that changes nothing; words in braces stand for names.
+    attempt: &'static str,
+}
+
+const fn right(
+    rule: &'static str,
+    when: When,
+    purpose: &'static str,
+    attempt: &'static str,
+) -> Right {
+    Right { rule, when, purpose, attempt }
+}
+
+/// Of `run`. MULTI comes last: it leaves its connection within a transaction.
+#[rustfmt::skip]
+const ENGINE: &[Right] = &[
+    right("type", When::Always, "seeing that its keys are streams, before the first frame", "TYPE {input}"),
+    right("xgroup|create", When::Always, "creating the consumer group, also after a flush or a failover", "XGROUP CREATE {input} {group} x MKSTREAM"),
+    right("xinfo|groups", When::Always, "the lag, and finding its group", "XINFO GROUPS {input}"),
+    right("xinfo|stream", When::Always, "finding the place to go on from when the group is gone", "XINFO STREAM {input}"),
+    right("xreadgroup", When::Always, "reading frames", "XREADGROUP GROUP {group} {consumer} STREAMS {input} x"),
+    right("xpending", When::Always, "finding frames that were not finished, and the fence of each commit", "XPENDING {input} {group}"),
+    right("xclaim", When::Always, "taking over the frames of an engine that died", "XCLAIM {input} {group} {consumer} 0 x"),
+    right("xrange", When::Always, "copying a refused frame to the dead letters", "XRANGE {input} + - COUNT 1"),
+    right("xadd", When::Always, "storing results and dead letters", "XADD {output} x x x"),
+    right("xack", When::Always, "acknowledging frames", "XACK {input} {group} x"),
+    right("script|load", When::Always, "loading the commit script", "SCRIPT LOAD {script}"),
+    right("evalsha", When::Always, "committing, in one step", "EVALSHA {digest} 2 {input} {output}"),
+    right("eval", When::Always, "restoring the group with the frames in work, in one step", "EVAL {script} 1 {input}"),
+    right("time", When::Always, "the age of frames by the server's clock", "TIME"),
+    right("client|id", When::Always, "waking its own blocked read at a stop", "CLIENT ID"),
+    right("client|unblock", When::Always, "waking its own blocked read at a stop", "CLIENT UNBLOCK 0"),
+    right("xlen", When::Always, "the depth of the queues, and output_full: block", "XLEN {input}"),
+    right("memory|usage", When::Always, "the memory of the queues", "MEMORY USAGE {input}"),
+    right("xdel", When::Delete, "deleting acknowledged frames", "XDEL {input} x"),
+    right("xtrim", When::TrimAcked, "trimming frames that every group has acknowledged", "XTRIM {input} MINID x"),
+    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
+    right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
+    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
+    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
+    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
+    right("exec", When::AtLeastOnce, "committing in a transaction", "EXEC"),
+    right("multi", When::AtLeastOnce, "committing in a transaction", "MULTI"),
+];
+
+#[rustfmt::skip]
+const PRODUCER: &[Right] = &[
+    right("xadd", When::Always, "sending frames", "XADD {input} x x x"),
+    right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
+    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
+    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
+    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
+    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
+];
+
+#[rustfmt::skip]
+const INSPECT: &[Right] = &[
+    right("xrevrange", When::Always, "showing the latest frames", "XREVRANGE {output} - + COUNT 1"),
+    right("xread", When::Always, "--follow", "XREAD STREAMS {output} x"),
+    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
+    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
+    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
+    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
+];
+
+#[rustfmt::skip]
+const DEAD_LETTERS: &[Right] = &[
+    right("xlen", When::Always, "dlq list", "XLEN {dead}"),
+    right("xrevrange", When::Always, "dlq list, and --all", "XREVRANGE {dead} - + COUNT 1"),
+    right("xrange", When::Always, "dlq show and dlq replay", "XRANGE {dead} + - COUNT 1"),
+    right("xadd", When::Always, "dlq replay", "XADD {input} x x x"),
+    right("xdel", When::Always, "dlq replay and dlq purge", "XDEL {dead} x"),
+    right("eval", When::Always, "dlq replay, in one step", "EVAL {script} 1 {dead}"),
+    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
+    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
+    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
+    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
+];
+
+/// A script that does nothing, and the digest of one that nobody has.
+const SCRIPT: &str = "return 0";
+const DIGEST: &str = "0000000000000000000000000000000000000000";
+
+/// How many shards' keys are tried; their names differ only in a number.
+const SHARDS_TRIED: usize = 64;
+
+impl Account {
+    /// Every account.
+    pub const ALL: [Account; 4] =
+        [Account::Engine, Account::Producer, Account::Inspect, Account::DeadLetters];
+
+    /// Every right it may need, in the order they are tried.
+    pub const fn rights(self) -> &'static [Right] {
+        match self {
+            Account::Engine => ENGINE,
+            Account::Producer => PRODUCER,
+            Account::Inspect => INSPECT,
+            Account::DeadLetters => DEAD_LETTERS,
+        }
+    }
+
+    /// The subcommand that connects so.
+    pub const fn subcommand(self) -> &'static str {
+        match self {
+            Account::Engine => "run",
+            Account::Producer => "ingest",
+            Account::Inspect => "inspect",
+            Account::DeadLetters => "dlq",
+        }
+    }
+
+    /// The places in `[input, output, dead letters]` of the keys it uses, and the sign of how.
+    const fn keys(self) -> (&'static [usize], &'static str) {
+        match self {
+            Account::Engine => (&[0, 1, 2], "~"),
+            Account::Producer => (&[0], "%W~"),
+            Account::Inspect => (&[1], "%R~"),
+            Account::DeadLetters => (&[0, 2], "~"),
+        }
+    }
+
+    /// What is tried on each key, the most demanding first.
+    const fn key_attempts(self) -> &'static [&'static str] {
+        match self {
+            Account::Engine | Account::DeadLetters => {
+                &["EVALSHA {digest} 1 {key}", "EVAL {script} 1 {key}", "XADD {key} x x x"]
+            }
+            Account::Producer => &["XADD {key} x x x"],
+            Account::Inspect => &["XREVRANGE {key} - + COUNT 1", "XREAD STREAMS {key} x"],
+        }
+    }
+}
+
+/// What an account works on.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// Who connects.
+    pub account: Account,
+    /// Input, output and dead-letter stream of each shard.
+    pub streams: Vec<[String; 3]>,
+    /// The consumer group.
+    pub group: String,
+    /// The database.
+    pub database: u32,
+    /// What of the configuration makes rights necessary, beside [`When::Always`].
+    pub conditions: Vec<When>,
+}
+
+/// A right that an account lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// What ACL SETUSER needs to be told to grant it: `+xack`, `~camera_frames`.
+    pub rule: String,
+    /// The command concerned, as in XGROUP CREATE.
+    pub command: String,
+    /// The key concerned, if it is the key that is forbidden.
+    pub key: Option<String>,
+    /// What cannot be done without it.
+    pub purpose: &'static str,
+}
+
+impl Usage {
+    /// The rights needed.
+    pub fn rights(&self) -> impl Iterator<Item = &'static Right> + '_ {
+        let needed = |when: When| when == When::Always || self.conditions.contains(&when);
+        self.account.rights().iter().filter(move |right| needed(right.when))
+    }
+
+    /// All rules of ACL SETUSER, keys first.
+    pub fn rules(&self) -> Vec<String> {
+        let mut rules = self.patterns();
+        rules.extend(self.rights().map(|right| format!("+{}", right.rule)));
+        rules
+    }
+
+    /// The whole line that makes an account with these rights and no others.
+    pub fn setuser(&self, name: &str) -> String {
+        format!("ACL SETUSER {name} reset on >PASSWORD resetchannels {}", self.rules().join(" "))
+    }
+
+    /// The keys, as patterns: with several shards one for all of them.
+    fn patterns(&self) -> Vec<String> {
+        let (places, sign) = self.account.keys();
+        let shards = self.streams.len();
+        let pattern = |place: usize| match self.streams.first() {
+            None => String::new(),
+            Some(names) if shards == 1 => escaped(&names[place]),
+            Some(names) => escaped(&names[place]).replacen("{0}", "{*}", 1),
+        };
+        places.iter().map(|&place| format!("{sign}{}", pattern(place))).collect()
+    }
+
+    /// Tries every right; those that the account lacks.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`] if the server goes away meanwhile.
+    pub fn missing(&self, control: &mut Control) -> Result<Vec<Missing>, Fault> {
+        let mut missing = self.missing_keys(control)?;
+        for right in self.rights() {
+            if refusal(control, &self.command(right.attempt, None))? == Some(Forbidden::Command) {
+                missing.push(Missing {
+                    rule: format!("+{}", right.rule),
+                    command: right.rule.replace('|', " ").to_uppercase(),
+                    key: None,
+                    purpose: right.purpose,
+                });
+            }
+        }
+        Ok(missing)
+    }
+
+    fn missing_keys(&self, control: &mut Control) -> Result<Vec<Missing>, Fault> {
+        let (places, _) = self.account.keys();
+        let mut missing: Vec<Missing> = Vec::new();
+        for names in self.streams.iter().take(SHARDS_TRIED) {
+            for (&place, rule) in places.iter().zip(self.patterns()) {
+                let key = &names[place];
+                for attempt in self.account.key_attempts() {
+                    match refusal(control, &self.command(attempt, Some(key)))? {
+                        Some(Forbidden::Command) => continue,
+                        Some(Forbidden::Key) if missing.iter().all(|known| known.rule != rule) => {
+                            missing.push(Missing {
+                                rule,
+                                command: attempt.split(' ').next().unwrap_or_default().to_owned(),
+                                key: Some(key.clone()),
+                                purpose: ["reading frames", "results", "dead letters"][place],
+                            });
+                        }
+                        Some(Forbidden::Key) | None => {}
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    fn command(&self, attempt: &str, key: Option<&str>) -> Cmd {
+        let [input, output, dead] = self
+            .streams
+            .first()
+            .map_or([""; 3], |names| [names[0].as_str(), names[1].as_str(), names[2].as_str()]);
+        let database = self.database.to_string();
+        let mut words = attempt.split(' ');
+        let mut command = cmd(words.next().unwrap_or_default());
+        for word in words {
+            command.arg(match word {
+                "{input}" => input,
+                "{output}" => output,
+                "{dead}" => dead,
+                "{key}" => key.unwrap_or_default(),
+                "{group}" => &self.group,
+                "{consumer}" => "framepress-check",
+                "{script}" => SCRIPT,
+                "{digest}" => DIGEST,
+                "{database}" => &database,
+                word => word,
+            });
+        }
+        command
+    }
+}
+
+/// A key name in which no character of a pattern has a meaning.
+fn escaped(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for letter in name.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '\\') {
+            text.push('\\');
+        }
+        text.push(letter);
+    }
+    text
+}
+
+/// What an account may not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forbidden {
+    Command,
+    Key,
+}
+
+/// Tries a command. Any other refusal than for want of rights means that the rights are there.
+fn refusal(control: &mut Control, command: &Cmd) -> Result<Option<Forbidden>, Fault> {
+    match control.run::<Value>("a trial of rights", command) {
+        Ok(_) => Ok(None),
+        // To a forbidden EXEC the answer is EXECABORT, with the refusal behind it.
+        Err(fault) if fault.to_string().contains("NOPERM ") => {
+            // "... no permissions to run the 'xadd' command", or "... to access a key".
+            let is_command = fault.to_string().contains(" to run the ");
+            Ok(Some(if is_command { Forbidden::Command } else { Forbidden::Key }))
+        }
+        Err(Fault::Refused { .. }) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(account: Account, shards: usize) -> Usage {
+        let names = |shard: usize| match shards {
+            1 => ["in*", "out", "in*:dlq"].map(String::from),
+            _ => [
+                format!("in:{{{shard}}}"),
+                format!("out:{{{shard}}}"),
+                format!("in:{{{shard}}}:dlq"),
+            ],
+        };
+        Usage {
+            account,
+            streams: (0..shards).map(names).collect(),
+            group: "group".into(),
+            database: 0,
+            conditions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_producer_may_only_add() {
+        assert_eq!(usage(Account::Producer, 1).rules(), [r"%W~in\*", "+xadd"]);
+        let line = usage(Account::Producer, 2).setuser("cam");
+        assert_eq!(
+            line, "ACL SETUSER cam reset on >PASSWORD resetchannels %W~in:{*} +xadd",
+            "one pattern for all shards"
+        );
+    }
+
+    #[test]
+    fn rights_that_the_configuration_does_not_need_are_left_out() {
+        let mut engine = usage(Account::Engine, 1);
+        assert!(!engine.rules().contains(&"+multi".to_owned()));
+        engine.conditions.push(When::AtLeastOnce);
+        assert_eq!(engine.rules().last().map(String::as_str), Some("+multi"));
+    }
+}

@@ -1,0 +1,200 @@
+//! The files in deploy/ that this machine can put to use: Redis' configuration, accounts and
+//! Sentinel, the engine's configurations, the health check.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use framepress::config::Loader;
+use redis::{Value, cmd};
+use tempfile::TempDir;
+
+use crate::support::{FramepressProcess, LONG, RedisServer, free_port, root, wait_until};
+
+fn deploy(name: &str) -> PathBuf {
+    root().join("deploy").join(name)
+}
+
+/// The settings as shipped, but for where the server listens, and its accounts, but for one by
+/// which a test may do anything.
+struct Shipped {
+    folder: TempDir,
+}
+
+impl Shipped {
+    fn new(users: &str) -> Shipped {
+        let folder = tempfile::tempdir().unwrap();
+        let text = std::fs::read_to_string(deploy("redis/redis.conf")).unwrap();
+        let here =
+            |line: &&str| ["port ", "bind ", "aclfile "].iter().all(|key| !line.starts_with(key));
+        let settings: Vec<&str> = text.lines().filter(here).collect();
+        assert_eq!(settings.len() + 3, text.lines().count(), "port, bind and aclfile");
+        std::fs::write(folder.path().join("redis.conf"), settings.join("\n")).unwrap();
+        let text = std::fs::read_to_string(deploy(users)).unwrap();
+        assert!(text.starts_with("user default off\n"));
+        let text = text.replacen("default off", "default on nopass allchannels ~* +@all", 1);
+        std::fs::write(folder.path().join("users.acl"), text).unwrap();
+        Shipped { folder }
+    }
+
+    fn server(&self, options: &[&str]) -> RedisServer {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let (settings, users) = (path("redis.conf"), path("users.acl"));
+        RedisServer::with(&[&["--include", &settings, "--aclfile", &users], options].concat())
+    }
+}
+
+fn check(server: &RedisServer, user: &str, account: &str) -> (serde_json::Value, Option<i32>) {
+    let url = format!("redis://{user}@127.0.0.1:{}/0", server.port());
+    let output = Command::new(env!("CARGO_BIN_EXE_framepress"))
+        .args(["check", "--json", "--for", account, "--redis-url", &url])
+        .output()
+        .unwrap();
+    (serde_json::from_slice(&output.stdout).unwrap(), output.status.code())
+}
+
+#[test]
+fn redis_as_shipped_has_nothing_to_mend() {
+    let shipped = Shipped::new("redis/users.acl");
+    let server = shipped.server(&[]);
+    let (report, code) = check(&server, "admin:change-me-admin", "run");
+    assert_eq!(code, Some(0), "{report:#}");
+    for finding in report["findings"].as_array().unwrap() {
+        // What this machine's kernel is set to is not in that file.
+        let machine = finding["code"].as_str().unwrap().starts_with("machine.");
+        assert!(
+            machine || ["ok", "note"].contains(&finding["severity"].as_str().unwrap()),
+            "{finding:#}"
+        );
+    }
+}
+
+#[test]
+fn the_accounts_as_shipped_may_do_their_work_and_no_more() {
+    let shipped = Shipped::new("redis/users.acl");
+    let server = shipped.server(&[]);
+    for (user, account) in [
+        ("framepress:change-me-engine", "run"),
+        ("camera:change-me-camera", "ingest"),
+        ("viewer:change-me-viewer", "inspect"),
+        ("viewer:change-me-viewer", "dlq"),
+    ] {
+        let (report, code) = check(&server, user, account);
+        assert_eq!(code, Some(0), "{user}: {report:#}");
+    }
+    for (user, account) in [("camera:change-me-camera", "run"), ("viewer:change-me-viewer", "run")]
+    {
+        assert_eq!(check(&server, user, account).1, Some(1), "{user} is no engine");
+    }
+    let shown =
+        Command::new(env!("CARGO_BIN_EXE_framepress")).args(["check", "--show-acl"]).output();
+    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+    let (_, rules) = shown.lines().next().unwrap().split_once("resetchannels ").unwrap();
+    let users = std::fs::read_to_string(deploy("redis/users.acl")).unwrap();
+    assert!(
+        users.contains(&format!("user framepress on >change-me-engine resetchannels {rules}\n"))
+    );
+
+    // The autoscaler asks for the version and the lag.
+    server.create_group(crate::support::GROUP);
+    let url = format!("redis://scaler:change-me-scaler@127.0.0.1:{}/0", server.port());
+    let mut scaler = redis::Client::open(url).unwrap().get_connection().unwrap();
+    let _: String = cmd("INFO").query(&mut scaler).unwrap();
+    let _: Value = cmd("XINFO").arg("GROUPS").arg("camera_frames").query(&mut scaler).unwrap();
+    let refused = cmd("XLEN").arg("processed_frames").query::<Value>(&mut scaler);
+    assert_eq!(refused.unwrap_err().code(), Some("NOPERM"));
+}
+
+/// A process that ends with the value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn sentinel(folder: &Path, primary: u16, port: u16) -> Running {
+    let text = std::fs::read_to_string(deploy("redis/sentinel.conf")).unwrap();
+    let text = text
+        .replace("port 26379", &format!("port {port}\nbind 127.0.0.1"))
+        .replace("framepress redis-1 6379 2", &format!("framepress 127.0.0.1 {primary} 1"));
+    let path = folder.join("sentinel.conf");
+    std::fs::write(&path, text).unwrap();
+    let child = Command::new("redis-server")
+        .arg(path)
+        .args(["--sentinel", "--dir"])
+        .arg(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    Running(child.unwrap())
+}
+
+#[test]
+fn sentinel_and_replicas_work_with_the_accounts_as_shipped() {
+    let shipped = Shipped::new("redis/users-sentinel.acl");
+    let replication = ["--masteruser", "replica", "--masterauth", "change-me-replica"];
+    let primary = shipped.server(&replication);
+    let of = format!("127.0.0.1 {}", primary.port());
+    let replica = shipped.server(&[&replication[..], &["--replicaof", &of]].concat());
+    // A failover ends connections; then there is no answer, and another question.
+    let role = |server: &RedisServer| {
+        let role = server
+            .try_connect()
+            .and_then(|mut connection| cmd("ROLE").query::<Vec<Value>>(&mut connection));
+        role.ok().and_then(|role| redis::from_redis_value_ref::<String>(role.first()?).ok())
+    };
+    let info = |server: &RedisServer| -> String { server.ask(cmd("INFO").arg("replication")) };
+    wait_until("a replica in step", LONG, || info(&primary).contains("state=online"));
+    let is = |server: &RedisServer, name: &str| role(server).as_deref() == Some(name);
+    assert!(is(&primary, "master") && is(&replica, "slave"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _sentinel = sentinel(folder.path(), primary.port(), port);
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+    let ask = |words: [&str; 3]| -> redis::RedisResult<Value> {
+        let mut connection = client.get_connection()?;
+        cmd(words[0]).arg(words[1]).arg(words[2]).query(&mut connection)
+    };
+    // Refused with NOGOODSLAVE until the Sentinel has seen the replica.
+    wait_until("a failover begins", LONG, || ask(["SENTINEL", "FAILOVER", "framepress"]).is_ok());
+    wait_until("the replica is the primary", LONG, || is(&replica, "master"));
+    wait_until("the old primary follows", LONG, || is(&primary, "slave"));
+}
+
+#[test]
+fn the_configurations_of_the_engine_are_valid() {
+    let mut found = 0;
+    for folder in std::fs::read_dir(root().join("deploy")).unwrap() {
+        let file = folder.unwrap().path().join("framepress.yaml");
+        if file.exists() {
+            let loaded = Loader::new().file(Some(file.clone())).load();
+            assert!(loaded.is_ok(), "{}: {}", file.display(), loaded.unwrap_err());
+            found += 1;
+        }
+    }
+    assert_eq!(found, 3, "compose, kubernetes and systemd");
+}
+
+#[test]
+fn the_health_check_of_the_image_tells_alive_from_dead() {
+    let text = std::fs::read_to_string(deploy("Dockerfile")).unwrap();
+    let check = text.lines().find_map(|line| line.trim().strip_prefix("CMD [\"bash\"")).unwrap();
+    let words: Vec<String> = serde_json::from_str(&format!("[\"bash\"{check}")).unwrap();
+    let server = RedisServer::start();
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let mut engine = FramepressProcess::run(&server, &[("STATS__ADDR", &address)]);
+    let healthy = || {
+        let script = words[2].replace("8080", &port.to_string());
+        let mut command = Command::new(&words[0]);
+        command.arg(&words[1]).arg(script).stderr(Stdio::null());
+        command.status().unwrap().success()
+    };
+    wait_until("a healthy engine", LONG, healthy);
+    engine.kill();
+    assert!(!healthy(), "nobody answers any more");
+}
