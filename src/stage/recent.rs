@@ -23,8 +23,6 @@ pub struct Rates {
     pub out: f64,
     /// Dead letters stored.
     pub dead_lettered: f64,
-    /// Frames shed.
-    pub shed: f64,
 }
 
 /// Times over the last ten seconds, in milliseconds; 0 where nothing happened.
@@ -129,7 +127,6 @@ fn between(before: &Look, now: &Look) -> (Rates, Recent) {
         read: rate(b.read, a.read),
         out: rate(b.out, a.out),
         dead_lettered: rate(b.dead_lettered, a.dead_lettered),
-        shed: rate(b.shed, a.shed),
     };
     let latency = now.latency.since(&before.latency);
     let mut stages = [0.0; Stage::ALL.len()];
