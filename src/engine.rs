@@ -8,6 +8,7 @@ mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -20,7 +21,9 @@ use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
 use crate::redis::{Address, Control, Embedded, Seam};
 use crate::stage::commit::Committer;
-use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
+use crate::stage::process::{
+    Cameras, Dispatcher, DispatcherParts, Live, Outgoing, Probe, Work, Workers,
+};
 use crate::stage::read::Reader;
 use crate::stage::regroup::{Regroup, Shard};
 use crate::stage::watch::{Queues, Watcher};
@@ -57,6 +60,8 @@ pub struct View {
     pub metrics: Arc<Metrics>,
     /// The cameras seen.
     pub cameras: Arc<Cameras>,
+    /// What can be changed: see [`View::reload`].
+    pub live: Live,
     /// How the queues stand.
     pub queues: Arc<Mutex<Queues>>,
     /// Buffers.
@@ -65,6 +70,16 @@ pub struct View {
     pub address: Address,
     /// What the engine was built from.
     pub plan: Arc<Plan>,
+}
+
+impl View {
+    /// Has the engine go on by the part of `config` that may change while it runs; see
+    /// [`Config::take_live`](crate::config::Config::take_live). The rest of it counts for nothing
+    /// here. Each frame is treated wholly by the old or wholly by the new.
+    pub fn reload(&self, config: &Config) {
+        self.live.store(Arc::new(plan::live_settings(config)));
+        self.cameras.reconfigure(plan::all_camera_settings(config));
+    }
 }
 
 /// Hooks for tests and embedding programs.
@@ -98,6 +113,7 @@ impl Engine {
         let view = View {
             metrics: Arc::clone(&metrics),
             cameras,
+            live: Arc::new(ArcSwap::from_pointee(plan.process.live.clone())),
             queues,
             pool: Pool::new(plan.inflight_bytes_max),
             address,
@@ -111,7 +127,7 @@ impl Engine {
             plan.read.len(),
             plan.workers,
             plan.committers,
-            plan.process.target.format.name(),
+            plan.process.live.target.format.name(),
             plan.streams[0][0],
             plan.streams[0][1],
             plan.address,
@@ -351,6 +367,7 @@ fn start_threads(
         threads: Arc::clone(workers),
         pool: view.pool.clone(),
         cameras: Arc::clone(&view.cameras),
+        live: Arc::clone(&view.live),
         lane: dispatch_lane,
         lanes: commit_lanes,
     };

@@ -27,6 +27,8 @@ pub enum Role {
     Camera,
     /// Waits for signals.
     Signal,
+    /// Keeps the log: summaries, repetitions, and a configuration read again.
+    Keep,
 }
 
 impl Role {
@@ -40,6 +42,7 @@ impl Role {
             Role::Watch => "watch",
             Role::Camera => "camera",
             Role::Signal => "signal",
+            Role::Keep => "keep",
         }
     }
 }

@@ -87,6 +87,14 @@ impl Distribution {
         if self.merged.is_empty() { 0.0 } else { self.merged.mean() / 1000.0 }
     }
 
+    /// What has been recorded since `earlier`, a distribution of the same timer.
+    pub fn since(&self, earlier: &Distribution) -> Distribution {
+        let mut merged = self.merged.clone();
+        // Nothing is ever taken out of a recorder, so it cannot fail.
+        let _ = merged.subtract(&earlier.merged);
+        Distribution { merged }
+    }
+
     /// How many were recorded.
     pub fn count(&self) -> u64 {
         self.merged.len()
@@ -116,5 +124,10 @@ mod tests {
         assert!((merged.quantile_ms(0.5) - 51.0).abs() < 1.0);
         assert!((merged.max_ms() - 600_000.0).abs() < 6_000.0);
         assert_eq!(metrics.distribution(Timer::Processing).max_ms(), 0.0);
+
+        (0..50).for_each(|_| one.record(Timer::EndToEnd, Duration::from_millis(3)));
+        let lately = metrics.distribution(Timer::EndToEnd).since(&merged);
+        assert_eq!(lately.count(), 50);
+        assert!((lately.quantile_ms(0.99) - 3.0).abs() < 0.1);
     }
 }

@@ -310,14 +310,7 @@ impl<S: Send> Committer<S> {
                 let age = self.metrics.redis_clock.age_of(finished.receipt.id().millis);
                 self.recorder.record(Timer::EndToEnd, age);
             }
-            Verdict::DeadLetter(reject) => {
-                self.metrics.count_dead_letter(reject.reason);
-                tracing::warn!(
-                    entry = %finished.receipt.id(),
-                    stage = reject.stage.name(),
-                    "frame refused: {reject}"
-                );
-            }
+            Verdict::DeadLetter(reject) => self.metrics.count_dead_letter(reject.reason),
             Verdict::Discard(_) => {}
         }
         finished.receipt.close(outcome);

@@ -57,7 +57,7 @@ cameras: []
 stats:
   addr: 127.0.0.1:8080
   token: null
-log: {level: info, format: text}
+log: {level: info, format: text, summary_seconds: 60}
 ";
 
 /// A file in which nothing is as built in.
@@ -111,7 +111,7 @@ cameras:
   - {id: 'cam: 1', roi_boxes: [{x: 1, y: 2, width: 3, height: 4, label: lane 1}], quality_threshold: 0.5}
   - {id: 'null'}
 stats: {addr: '[::1]:9090', token: null}
-log: {level: debug, format: json}
+log: {level: debug, format: json, summary_seconds: 5}
 ";
 
 #[test]

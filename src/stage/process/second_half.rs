@@ -24,7 +24,7 @@ pub(super) struct Arrived {
 
 /// Leaves a frame at its camera's gate and takes through all whose turn has come.
 pub(super) fn arrive(shared: &Shared, camera: &Camera, ticket: u64, arrived: Arrived) {
-    if !shared.settings.keep_order && shared.settings.analysis.is_none() {
+    if !shared.settings.gated {
         finish(shared, camera, &mut Background::new(), arrived);
         return;
     }
@@ -46,6 +46,16 @@ fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived
             Verdict::DeadLetter(Reject::new(Reason::Panic, Stage::Analyse, detail))
         })
     });
+    if let Verdict::DeadLetter(reject) = &verdict {
+        tracing::warn!(
+            camera = camera.id.as_str(),
+            entry = %receipt.id(),
+            stage = reject.stage.name(),
+            reason = reject.reason.code(),
+            "frame refused: {}",
+            reject.detail
+        );
+    }
     camera.note(match &verdict {
         Verdict::Store(_) => {
             let message = &slot.composer.message;
