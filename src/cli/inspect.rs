@@ -24,6 +24,9 @@ const WIDE: usize = 110;
 /// How long one look at the stream waits for news.
 const BLOCK: Duration = Duration::from_millis(500);
 
+/// Longest time from a signal to its being known.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(1);
+
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -86,7 +89,13 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
         show(record, form, saver.as_mut())?;
     }
     while args.follow && !stop.is_draining() {
-        for record in &control.after(&stream, last, 100, BLOCK)? {
+        let records = match control.after(&stream, last, 100, BLOCK) {
+            Ok(records) => records,
+            // The signal that ends us also interrupts the read, and may be noticed there first.
+            Err(_) if stop.sleep(SIGNAL_LIMIT) => break,
+            Err(fault) => return Err(fault.into()),
+        };
+        for record in &records {
             last = record.0;
             show(record, form, saver.as_mut())?;
         }

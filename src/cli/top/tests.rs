@@ -66,7 +66,7 @@ fn a_terminal_of_80_by_24_shows_everything() {
         "* ready",
         "60.0 frames/s in, 60.0 out   ratio 0.059",
         "  end to end       4.5      7.6     17.2     20.0     82.9",
-        "  queue wait       0.4",
+        "  queue wait       0.5",
         "  input             12        3        2          1     60.0    1.00 MiB",
         "read 1200 = out 1190 + rejected 1 + dead 2 + shed 3 + lost 0 + in work 4",
         "(it adds up)",

@@ -129,6 +129,13 @@ fn every_built_in_value_is_the_one_written_in_the_contract() {
 }
 
 #[test]
+fn the_example_names_every_key_with_its_built_in_value() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/framepress.example.yaml");
+    let written = crate::config::file::read(std::path::Path::new(path)).unwrap();
+    assert_eq!(Config::builtin().to_json(), serde_json::Value::Object(written));
+}
+
+#[test]
 fn every_key_of_the_contract_reaches_its_field() {
     let changed = valid(ALL_CHANGED).to_json();
     let builtin = Config::builtin().to_json();

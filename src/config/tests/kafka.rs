@@ -49,7 +49,7 @@ fn what_has_none_is_named_with_the_reason_and_without_secrets() {
         "kafka.auto_offset_reset = earliest: a new group begins",
         "kafka.sasl_password = ***",
         "kafka.made_up = 7: nothing here does the same",
-        "kafka.fetch_max_wait_ms = 5000: valid: 1 to 1000",
+        "kafka.fetch_max_wait_ms = 5000: valid: a whole number from 1 to 1000",
         "processing_timeout",
         "database_url",
     ] {
@@ -84,7 +84,7 @@ fn the_password_of_redis_is_not_copied() {
     let (migrated, _) =
         converted("old.yaml", "redis_url: redis://:hunter2@r/0\nkafka: {acks: all}");
     assert!(!migrated.yaml.contains("hunter2"), "{}", migrated.yaml);
-    assert!(migrated.yaml.contains("url: redis://***@r/0"), "{}", migrated.yaml);
+    assert!(migrated.yaml.contains("redis://***@r/0"), "{}", migrated.yaml);
     assert!(migrated.left_out.iter().any(|line| line.contains("REDIS_QUEUE__URL")));
 }
 
