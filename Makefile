@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test python-test lint bench fuzz perf-floor perf-kill setup setup-test clean
+.PHONY: demo test cargo-test python-test deb deb-test lint bench fuzz perf-floor perf-kill setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -29,6 +29,14 @@ $(VENV)/.complete: $(PYTHON_TESTS)/requirements.txt
 	@python3 -m venv --clear $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+# A Debian package with the service, manual pages and completions: target/debian/framepress_*.deb.
+deb: setup
+	@sh deploy/debian/package.sh release
+
+# The same from the build of the tests, unpacked and run.
+deb-test: setup-test
+	@sh deploy/debian/test.sh
 
 lint:
 	@$(CARGO) fmt --check

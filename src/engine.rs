@@ -9,6 +9,7 @@ mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -22,7 +23,9 @@ use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
 use crate::redis::{Control, Embedded, Greeting, Seam, Topology};
 use crate::stage::commit::Committer;
-use crate::stage::process::{Cameras, Dispatcher, DispatcherParts, Outgoing, Probe, Work, Workers};
+use crate::stage::process::{
+    Cameras, Dispatcher, DispatcherParts, Live, Outgoing, Probe, Work, Workers,
+};
 use crate::stage::read::Reader;
 use crate::stage::regroup::{Regroup, Shard};
 use crate::stage::watch::{DeadLetters, History, Queues, Watcher};
@@ -60,6 +63,8 @@ pub struct View {
     pub metrics: Arc<Metrics>,
     /// The cameras seen.
     pub cameras: Arc<Cameras>,
+    /// What can be changed: see [`View::reload`].
+    pub live: Live,
     /// How the queues stand.
     pub queues: Arc<Mutex<Queues>>,
     /// The latest dead letters.
@@ -72,6 +77,16 @@ pub struct View {
     pub topology: Topology,
     /// What the engine was built from.
     pub plan: Arc<Plan>,
+}
+
+impl View {
+    /// Has the engine go on by the part of `config` that may change while it runs; see
+    /// [`Config::take_live`](crate::config::Config::take_live). The rest of it counts for nothing
+    /// here. Each frame is treated wholly by the old or wholly by the new.
+    pub fn reload(&self, config: &Config) {
+        self.live.store(Arc::new(plan::live_settings(config)));
+        self.cameras.reconfigure(plan::all_camera_settings(config));
+    }
 }
 
 /// Hooks for tests and embedding programs.
@@ -107,6 +122,7 @@ impl Engine {
         let view = View {
             metrics: Arc::clone(&metrics),
             cameras,
+            live: Arc::new(ArcSwap::from_pointee(plan.process.live.clone())),
             queues,
             dead_letters: Arc::default(),
             history: Arc::default(),
@@ -123,7 +139,7 @@ impl Engine {
             plan.read.len(),
             plan.workers,
             plan.committers,
-            plan.process.target.format.name(),
+            plan.process.live.target.format.name(),
             plan.streams[0][0],
             plan.streams[0][1],
             plan.topology,
@@ -357,6 +373,7 @@ fn start_threads(
         threads: Arc::clone(workers),
         pool: view.pool.clone(),
         cameras: Arc::clone(&view.cameras),
+        live: Arc::clone(&view.live),
         lane: dispatch_lane,
         lanes: commit_lanes,
     };

@@ -32,6 +32,8 @@ pub enum Role {
     Build,
     /// Tells the service manager how the engine stands.
     Notify,
+    /// Keeps the log: summaries, repetitions, and a configuration read again.
+    Keep,
 }
 
 impl Role {
@@ -47,6 +49,7 @@ impl Role {
             Role::Signal => "signal",
             Role::Build => "build",
             Role::Notify => "notify",
+            Role::Keep => "keep",
         }
     }
 }

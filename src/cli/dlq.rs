@@ -1,12 +1,15 @@
 //! `framepress dlq`: frames that were refused, why, and putting them back.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
 
 use super::report::bytes;
-use super::{Common, Failure};
+use super::terminal::{clip, printable};
+use super::{Common, Failure, out, progress, terminal};
 use crate::base::{Fault, Reason, Stop};
 use crate::engine;
 use crate::frame::EntryId;
@@ -14,8 +17,8 @@ use crate::image::Format;
 use crate::redis::{Control, Record};
 use crate::wire::{self, Scratch};
 
-/// Dead letters looked at in one step.
-const PAGE: usize = 100;
+/// Dead letters looked at in one step; each comes with its picture.
+const PAGE: usize = 10;
 
 /// Arguments of `dlq`.
 #[derive(Debug, Args)]
@@ -23,7 +26,7 @@ const PAGE: usize = 100;
     framepress dlq list\n  \
     framepress dlq show 1700000000000-0 --save broken.jpg\n  \
     framepress dlq replay --all\n  \
-    framepress dlq purge 1700000000000-0")]
+    framepress dlq purge --all --yes")]
 pub(super) struct DlqArgs {
     #[command(subcommand)]
     command: DlqCommand,
@@ -32,6 +35,7 @@ pub(super) struct DlqArgs {
 #[derive(Debug, Subcommand)]
 enum DlqCommand {
     /// The latest dead letters, one line each
+    #[command(after_help = "Example:\n  framepress dlq list --count 100")]
     List {
         #[command(flatten)]
         common: Common,
@@ -40,6 +44,7 @@ enum DlqCommand {
         count: usize,
     },
     /// One dead letter with all its fields, and what its reason means
+    #[command(after_help = "Example:\n  framepress dlq show 1700000000000-0 --save broken.jpg")]
     Show {
         #[command(flatten)]
         common: Common,
@@ -50,6 +55,12 @@ enum DlqCommand {
         save: Option<PathBuf>,
     },
     /// Put dead letters back into the stream they came from
+    ///
+    /// Each comes back with all its original fields, and is a dead letter no more, in one step on
+    /// the server.
+    #[command(after_help = "Examples:\n  \
+        framepress dlq replay 1700000000000-0 1700000000001-0\n  \
+        framepress dlq replay --all")]
     Replay {
         #[command(flatten)]
         common: Common,
@@ -57,11 +68,17 @@ enum DlqCommand {
         which: Which,
     },
     /// Remove dead letters for good
+    #[command(after_help = "Examples:\n  \
+        framepress dlq purge 1700000000000-0\n  \
+        framepress dlq purge --all --yes")]
     Purge {
         #[command(flatten)]
         common: Common,
         #[command(flatten)]
         which: Which,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -96,6 +113,7 @@ pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
         .into_iter()
         .map(|input| Queue { dead_letters: format!("{input}:dlq"), input })
         .collect();
+    progress::waiting(&format!("waiting for Redis at {topology}"), || control.ping())?;
     match &args.command {
         DlqCommand::List { count, .. } => list(&mut control, &queues, *count),
         DlqCommand::Show { id, save, .. } => {
@@ -107,7 +125,10 @@ pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
                 Ok(control.replay(&queue.dead_letters, &queue.input, id)?.is_some())
             })
         }
-        DlqCommand::Purge { which, .. } => {
+        DlqCommand::Purge { which, yes, .. } => {
+            if !yes && !confirmed(&mut control, &queues, which)? {
+                return out::line("nothing purged");
+            }
             each(&mut control, &queues, which, "purged", &|control, queue, id| {
                 control.delete(&queue.dead_letters, id)
             })
@@ -122,8 +143,7 @@ fn entry_id(text: &str) -> Result<EntryId, Failure> {
 
 fn text(record: &Record, name: &str) -> String {
     let bytes = record.1.get(name).map(Vec::as_slice).unwrap_or_default();
-    // Fields come from outside: control characters would reach the terminal.
-    String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    printable(&String::from_utf8_lossy(bytes))
 }
 
 fn list(control: &mut Control, queues: &[Queue], count: usize) -> Result<(), Failure> {
@@ -135,22 +155,24 @@ fn list(control: &mut Control, queues: &[Queue], count: usize) -> Result<(), Fai
             continue;
         }
         any = true;
-        println!("{}: {total} dead letters, the last {}:", queue.dead_letters, records.len());
+        out::line(format!("{}: {total}, the last {}:", queue.dead_letters, records.len()))?;
         for record in &records {
-            println!(
-                "{:<22} {:<18} {:<10} {:<15} {}",
+            let row = format!(
+                "{:<15} {:<17} {:<7} {:<12} {}",
                 record.0.to_string(),
                 text(record, "reason"),
                 text(record, "stage"),
-                text(record, "camera_id"),
+                clip(&text(record, "camera_id"), 12),
                 text(record, "detail"),
             );
+            out::line(clip(&row, terminal::width().unwrap_or(usize::MAX)))?;
         }
     }
-    if !any {
-        println!("no dead letters");
+    if any {
+        out::line("framepress dlq show ID explains one of them")
+    } else {
+        out::line("no dead letters")
     }
-    Ok(())
 }
 
 fn find(control: &mut Control, queues: &[Queue], id: EntryId) -> Result<Record, Failure> {
@@ -173,16 +195,15 @@ fn show(
     let record = find(control, queues, id)?;
     let mut names: Vec<&String> = record.1.keys().collect();
     names.sort_unstable();
-    println!("dead letter {id}");
+    out::line(format!("dead letter {id}"))?;
     for name in names {
-        let value = &record.1[name];
-        if name == "data" {
-            println!("  {name:<14} {}", bytes(value.len() as u64));
-        } else {
-            println!("  {name:<14} {}", text(&record, name));
-        }
+        let value = match name.as_str() {
+            "data" => bytes(record.1[name].len() as u64),
+            _ => text(&record, name),
+        };
+        out::line(format!("  {:<14} {value}", printable(name)))?;
     }
-    println!("\n{}", meaning(&text(&record, "reason")));
+    out::line(format!("\n{}", meaning(&text(&record, "reason"))))?;
     if let Some(path) = save {
         let data = record.1.get("data").map(Vec::as_slice).unwrap_or_default();
         let mut scratch = Scratch::default();
@@ -193,11 +214,8 @@ fn show(
             .filter(|bytes| Format::sniff(bytes).is_some());
         std::fs::write(path, picture.unwrap_or(data))
             .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
-        println!(
-            "\nsaved {} to {}",
-            if picture.is_some() { "the picture" } else { "data" },
-            path.display()
-        );
+        let what = if picture.is_some() { "the picture" } else { "data" };
+        out::line(format!("\nsaved {what} to {}", path.display()))?;
     }
     Ok(())
 }
@@ -244,9 +262,11 @@ fn each(
 ) -> Result<(), Failure> {
     let mut count = 0_u64;
     if which.all {
+        let bar = progress::bar(Some(total(control, queues)?), "dead letters");
         for queue in queues {
-            count += all(control, queue, treat)?;
+            count += all(control, queue, treat, &bar)?;
         }
+        bar.finish_and_clear();
     }
     for id in &which.ids {
         let id = entry_id(id)?;
@@ -261,12 +281,38 @@ fn each(
         }
         count += 1;
     }
-    println!("{count} {done}");
-    Ok(())
+    out::line(format!("{count} {done}"))
+}
+
+fn total(control: &mut Control, queues: &[Queue]) -> Result<u64, Fault> {
+    queues.iter().map(|queue| control.length(&queue.dead_letters)).sum()
+}
+
+/// Asks whoever sits at the terminal.
+fn confirmed(control: &mut Control, queues: &[Queue], which: &Which) -> Result<bool, Failure> {
+    let count = if which.all { total(control, queues)? } else { which.ids.len() as u64 };
+    if count == 0 {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        let text = "purging is for good, and there is nobody to ask: add --yes";
+        return Err(Failure::Usage(text.into()));
+    }
+    eprint!("remove {count} dead letters for good? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|source| Fault::io("cannot read the answer", source))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Those that are there at the beginning: a replayed frame that is refused again comes later.
-fn all(control: &mut Control, queue: &Queue, treat: &Treat<'_>) -> Result<u64, Failure> {
+fn all(
+    control: &mut Control,
+    queue: &Queue,
+    treat: &Treat<'_>,
+    bar: &ProgressBar,
+) -> Result<u64, Failure> {
     let Some((last, _)) = control.latest(&queue.dead_letters, 1)?.pop() else { return Ok(0) };
     let mut count = 0;
     loop {
@@ -278,6 +324,7 @@ fn all(control: &mut Control, queue: &Queue, treat: &Treat<'_>) -> Result<u64, F
         }
         for id in ids {
             count += u64::from(treat(control, queue, id)?);
+            bar.inc(1);
         }
     }
 }

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure};
+use super::{Common, Failure, progress};
 use crate::base::{Fault, Reject, Stop};
 use crate::camera::{self, Coding, OpenOptions, Outbound, Pace, Producer, ProducerOptions, Still};
 use crate::config::Config;
@@ -21,7 +20,8 @@ use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
     framepress ingest --camera cam1 --source traffic.mp4\n  \
     framepress ingest --camera cam1 --source rtsp://camera.local/stream --format jpeg\n  \
     framepress ingest --camera cam1 --source synthetic --size 1280x720 --fps 10 --limit 100\n  \
-    ffmpeg -i in.mkv -f rawvideo -pix_fmt rgb24 - | framepress ingest --camera cam1 --source - --size 640x480")]
+    ffmpeg -i in.mkv -f rawvideo -pix_fmt rgb24 - | \\\n    \
+      framepress ingest --camera cam1 --source - --size 640x480")]
 pub(super) struct IngestArgs {
     #[command(flatten)]
     common: Common,
@@ -119,7 +119,7 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
         (Some(limit), _) => Some(limit),
         (None, frames) => frames.filter(|_| !args.repeat),
     };
-    let bar = progress(total);
+    let bar = progress::bar(total, "frames");
     let run_id = unix_millis();
     let began = Tick::now();
     let mut still = Still::default();
@@ -150,21 +150,6 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
     let seconds = began.elapsed().as_secs_f64();
     println!("{sent} frames of {} sent in {seconds:.1} s", args.camera);
     Ok(())
-}
-
-fn progress(total: Option<u64>) -> ProgressBar {
-    let bar = match total {
-        Some(total) => ProgressBar::new(total),
-        None => ProgressBar::no_length(),
-    };
-    let template = if total.is_some() {
-        "{bar:40} {pos}/{len} frames  {per_sec}  {eta} left"
-    } else {
-        "{spinner} {pos} frames  {per_sec}"
-    };
-    // The template is constant; a fault in it would only cost the bar its looks.
-    let style = ProgressStyle::with_template(template);
-    if let Ok(style) = style { bar.with_style(style) } else { bar }
 }
 
 /// Brings pictures into the form they are sent in.

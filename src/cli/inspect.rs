@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::report::bytes;
 use super::signals::SignalWatch;
-use super::{Common, Failure};
+use super::terminal::{clip, printable_json};
+use super::{Common, Failure, out, progress, terminal};
 use crate::base::{Fault, Stop};
 use crate::engine;
 use crate::frame::EntryId;
@@ -17,8 +18,14 @@ use crate::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Tar
 use crate::redis::{Control, Record};
 use crate::wire::proto::{ImageData, ProcessedFrame};
 
+/// From this width on the names of the frames are shown too.
+const WIDE: usize = 110;
+
 /// How long one look at the stream waits for news.
 const BLOCK: Duration = Duration::from_millis(500);
+
+/// Longest time from a signal to its being known.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(1);
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
@@ -64,84 +71,105 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
 
     // The last entry shown of each stream.
     let mut last = vec![EntryId::default(); streams.len()];
-    let mut records = Vec::new();
-    for (stream, last) in streams.iter().zip(&mut last) {
-        let latest = control.latest(stream, args.count)?;
-        *last = latest.last().map_or(EntryId::default(), |(id, _)| *id);
-        records.extend(latest);
-    }
+    let mut records = progress::waiting(&format!("waiting for Redis at {topology}"), || {
+        let mut records = Vec::new();
+        for (stream, last) in streams.iter().zip(&mut last) {
+            let latest = control.latest(stream, args.count)?;
+            *last = latest.last().map_or(EntryId::default(), |(id, _)| *id);
+            records.extend(latest);
+        }
+        Ok::<_, Fault>(records)
+    })?;
     // Of several shards the newest of all.
     records.sort_by_key(|(id, _)| *id);
     records.drain(..records.len().saturating_sub(args.count));
+    let form = match (args.json, terminal::width()) {
+        (true, _) => Form::Json,
+        (false, Some(width)) if width < WIDE => Form::Narrow,
+        (false, _) => Form::Wide,
+    };
     if records.is_empty() && !args.follow {
-        println!("the stream {} at {topology} has no entries", streams.join(", "));
+        // Not among the JSON lines.
+        eprintln!("the stream {} at {topology} has no entries", streams.join(", "));
         return Ok(());
     }
-    if !args.json {
-        println!("{HEAD}");
+    match form {
+        Form::Json => {}
+        Form::Narrow => out::line(NARROW_HEAD)?,
+        Form::Wide => out::line(WIDE_HEAD)?,
     }
     for record in &records {
-        show(record, args.json, saver.as_mut())?;
+        show(record, form, saver.as_mut())?;
     }
     let block = BLOCK / u32::try_from(streams.len()).unwrap_or(u32::MAX);
     while args.follow && !stop.is_draining() {
         for (stream, last) in streams.iter().zip(&mut last) {
-            for record in &control.after(stream, *last, 100, block)? {
+            let records = match control.after(stream, *last, 100, block) {
+                Ok(records) => records,
+                // The signal that ends us also interrupts the read, and may be noticed there first.
+                Err(_) if stop.sleep(SIGNAL_LIMIT) => break,
+                Err(fault) => return Err(fault.into()),
+            };
+            for record in &records {
                 *last = record.0;
-                show(record, args.json, saver.as_mut())?;
+                show(record, form, saver.as_mut())?;
             }
         }
     }
     Ok(())
 }
 
-const HEAD: &str = "entry                  camera          frame                         picture               size       quality  density  congestion  ms";
+/// How results are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Json,
+    /// Fits 80 columns.
+    Narrow,
+    Wide,
+}
 
-fn show(
-    (id, fields): &Record,
-    as_json: bool,
-    saver: Option<&mut Saver<'_>>,
-) -> Result<(), Failure> {
-    let Some(data) = fields.get("data") else {
-        println!("{id:<22} no field data");
-        return Ok(());
-    };
-    let frame = match ProcessedFrame::decode(&data[..]) {
+const NARROW_HEAD: &str =
+    "entry           camera    picture             size  qual  dens traffic      ms";
+const WIDE_HEAD: &str =
+    "entry           camera    picture             size  qual  dens traffic      ms  frame";
+
+fn show((id, fields): &Record, form: Form, saver: Option<&mut Saver<'_>>) -> Result<(), Failure> {
+    let frame = fields.get("data").ok_or_else(|| "no field data".to_owned()).and_then(|data| {
+        ProcessedFrame::decode(&data[..]).map_err(|error| format!("not a ProcessedFrame: {error}"))
+    });
+    let frame = match frame {
         Ok(frame) => frame,
-        Err(error) => {
-            println!("{id:<22} not a ProcessedFrame: {error}");
-            return Ok(());
+        Err(why) if form == Form::Json => {
+            return out::line(json!({ "entry_id": id.to_string(), "error": why }));
         }
+        Err(why) => return out::line(format!("{:<15} {why}", id.to_string())),
     };
     let saved = saver.map(|saver| saver.save(*id, &frame)).transpose()?.unwrap_or_default();
-    if as_json {
-        println!("{}", to_json(*id, &frame, &saved));
-        return Ok(());
+    if form == Form::Json {
+        return out::line(printable_json(&to_json(*id, &frame, &saved)));
     }
     let image = frame.original_image.clone().unwrap_or_default();
     let quality = frame.quality_metrics.as_ref().map(|figures| figures.quality_score);
     let traffic = frame.traffic_features.clone().unwrap_or_default();
-    println!(
-        "{:<22} {:<15} {:<29} {:<21} {:<10} {:<8} {:<8} {:<11} {:.1}",
+    let row = format!(
+        "{:<15} {:<9} {:<14} {:>9} {:>5} {:>5} {:<9} {:>5.1}",
         id.to_string(),
-        printable(&frame.camera_id, 15),
-        printable(&frame.frame_id, 29),
-        format!("{}x{}x{} {}", image.width, image.height, image.channels, image.compression_format),
-        bytes(image.compressed_data.len() as u64),
+        clip(&frame.camera_id, 9),
+        clip(&format!("{}x{} {}", image.width, image.height, image.compression_format), 14),
+        bytes(image.compressed_data.len() as u64).replace(' ', ""),
         quality.map_or_else(|| "-".into(), |quality| format!("{quality:.2}")),
         format!("{:.2}", traffic.vehicle_density),
-        if traffic.congestion_level.is_empty() { "-" } else { &traffic.congestion_level },
+        clip(if traffic.congestion_level.is_empty() { "-" } else { &traffic.congestion_level }, 9),
         frame.processing_time_ms,
     );
+    match form {
+        Form::Wide => out::line(format!("{row}  {}", clip(&frame.frame_id, 60)))?,
+        Form::Narrow | Form::Json => out::line(row)?,
+    }
     for path in &saved {
-        println!("  {}", path.display());
+        out::line(format!("  {}", path.display()))?;
     }
     Ok(())
-}
-
-/// Names come from outside: control characters would reach the terminal.
-fn printable(text: &str, width: usize) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).take(width).collect()
 }
 
 fn to_json(id: EntryId, frame: &ProcessedFrame, saved: &[PathBuf]) -> serde_json::Value {

@@ -6,14 +6,22 @@
 mod check;
 mod demo;
 mod dlq;
+mod generate;
 mod ingest;
 mod inspect;
+mod keeper;
 mod logging;
+mod migrate;
 mod notify;
+mod out;
+mod progress;
 mod report;
 mod run;
 mod signals;
 mod size;
+mod summary;
+mod terminal;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +34,11 @@ use crate::config::{ConfigError, Loaded, Loader, LogLevel};
 /// Camera frames from a Redis stream in, analysed and compressed protobuf out.
 #[derive(Debug, Parser)]
 #[command(name = "framepress", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Examples:\n  \
+    framepress demo                                   the whole system at work for 20 seconds\n  \
+    framepress check --config framepress.yaml         is everything in order?\n  \
+    framepress run --config framepress.yaml           the engine, until stopped\n  \
+    framepress top                                    live figures of a running engine")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -45,6 +58,14 @@ enum Command {
     Dlq(dlq::DlqArgs),
     /// Check configuration, Redis and this machine, and say what to mend
     Check(check::CheckArgs),
+    /// Show the figures of a running engine, live
+    Top(top::TopArgs),
+    /// Convert a configuration of the Kafka version
+    MigrateConfig(migrate::MigrateArgs),
+    /// Write the completions of a shell to standard output
+    Completions(generate::CompletionsArgs),
+    /// Write the manual pages
+    Man(generate::ManArgs),
 }
 
 /// What every subcommand understands.
@@ -101,6 +122,9 @@ enum Failure {
     Usage(String),
     #[error("{0}")]
     Fault(#[from] Fault),
+    /// Nobody reads our output any more; not worth a word.
+    #[error("the reader of the output has gone")]
+    ReaderGone,
 }
 
 impl Failure {
@@ -108,6 +132,7 @@ impl Failure {
         match self {
             Failure::Config(_) | Failure::Usage(_) => 2,
             Failure::Fault(_) => 1,
+            Failure::ReaderGone => 0,
         }
     }
 }
@@ -122,12 +147,20 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Dlq(args) => dlq::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::MigrateConfig(args) => migrate::run(&args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("framepress: {failure}");
+            if failure.code() != 0 {
+                eprintln!("framepress: {failure}");
+            }
             ExitCode::from(failure.code())
         }
-    }
+    };
+    logging::finish();
+    code
 }

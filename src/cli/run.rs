@@ -2,17 +2,24 @@
 
 use clap::Args;
 
+use super::keeper::Keeper;
 use super::notify::Notifier;
 use super::signals::SignalWatch;
 use super::{Common, Failure};
 use crate::base::Stop;
+use crate::config::Loader;
 use crate::engine::{Engine, Hooks};
 use crate::http::{Listener, Serving};
 
 /// Arguments of `run`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  framepress run --config framepress.yaml\n\n\
-    The first SIGTERM or SIGINT finishes the frames in hand, the second leaves at once.")]
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress run --config framepress.yaml\n  \
+    framepress run --redis-url redis://10.0.0.5:6379 --stats-addr 127.0.0.1:9100\n  \
+    REDIS_QUEUE__COMPRESSION_QUALITY=70 framepress run\n\n\
+    The first SIGTERM or SIGINT finishes the frames in hand, the second leaves at once. At a\n\
+    SIGHUP the configuration is read again: what can change while the engine runs does, what\n\
+    cannot is named in the log, and a wrong configuration changes nothing.")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     common: Common,
@@ -22,13 +29,11 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let mut loader = args.common.loader();
-    if let Some(addr) = &args.stats_addr {
-        loader = loader.flag("stats.addr", addr);
-    }
-    let config = args.common.load(loader)?.config;
+    let config = args.common.load(loader(args))?.config;
     let stop = Stop::default();
-    let _signals = SignalWatch::start(&stop)?;
+    // One place: several wishes to read the configuration again are one.
+    let (hang_up, reload) = crossbeam_channel::bounded(1);
+    let _signals = SignalWatch::with_reload(&stop, hang_up)?;
     let notifier = Notifier::start(&stop)?;
 
     // The port is taken before the first frame is read, so that a second engine by mistake does
@@ -53,7 +58,10 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         None => None,
     };
+    let again = args.clone();
+    let keeper = Keeper::start(view.clone(), config, move || loader(&again), reload, &stop)?;
     let end = engine.wait();
+    drop(keeper);
     let served = server.map_or(Ok(()), Serving::end);
     let account = view.metrics.ledger.read();
     tracing::info!(
@@ -67,4 +75,13 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         account.in_flight,
     );
     Ok(end.and(served)?)
+}
+
+/// The layers of the configuration, now and whenever it is read again.
+fn loader(args: &RunArgs) -> Loader {
+    let loader = args.common.loader();
+    match &args.stats_addr {
+        Some(addr) => loader.flag("stats.addr", addr),
+        None => loader,
+    }
 }

@@ -36,7 +36,7 @@ impl Config {
                 addr: Some(HostPort { host: "127.0.0.1".into(), port: 8080 }),
                 token: None,
             },
-            log: Log { level: LogLevel::Info, format: LogFormat::Text },
+            log: Log { level: LogLevel::Info, format: LogFormat::Text, summary_seconds: 60 },
         }
     }
 }

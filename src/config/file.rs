@@ -38,7 +38,8 @@ pub(super) fn read(path: &Path) -> Result<Map<String, Value>, String> {
 
 const NOT_A_MAPPING: &str = "the file is no mapping of keys; valid: sections such as redis_queue:";
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// The text of the file at `path`, within bounds.
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
     let fault = |error: std::io::Error| format!("cannot be read: {error}");
     let file = File::open(path).map_err(fault)?;
     let mut bytes = Vec::new();

@@ -80,7 +80,8 @@ impl Config {
     }
 }
 
-fn finish(layers: Layers) -> Result<Loaded, ConfigError> {
+/// Everything typed, as one valid configuration.
+pub(super) fn finish(layers: Layers) -> Result<Loaded, ConfigError> {
     let Layers { values, mut faults, notes, file_is_whole } = layers;
     let mut reader = Reader::new(values);
     let config = valid::config(&mut reader);

@@ -15,8 +15,10 @@ mod choice;
 mod fault;
 mod file;
 mod given;
+mod kafka;
 mod layers;
 mod lists;
+mod live;
 mod loader;
 mod model;
 mod near;
@@ -33,6 +35,8 @@ pub use choice::{
     OutputFull, Pin, Reencode, Retention,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
+pub use kafka::{Migrated, migrate};
+pub use live::Changes;
 pub use loader::{Loaded, Loader};
 pub use model::{Analysis, Camera, Config, Engine, Limits, Log, RedisQueue, RoiBox, Stats, Tls};
 pub use secret::Secret;

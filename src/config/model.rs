@@ -203,4 +203,6 @@ pub struct Log {
     pub level: LogLevel,
     /// How they are written.
     pub format: LogFormat,
+    /// How often the engine sums up how it goes, in seconds; 0 means never.
+    pub summary_seconds: u64,
 }

@@ -89,7 +89,14 @@ fn sections(config: &Config, exposed: bool) -> Sections {
             ],
         ),
         ("stats", vec![("addr", text(stats.addr.as_ref())), ("token", text(token))]),
-        ("log", vec![("level", word(log.level)), ("format", word(log.format))]),
+        (
+            "log",
+            vec![
+                ("level", word(log.level)),
+                ("format", word(log.format)),
+                ("summary_seconds", json!(log.summary_seconds)),
+            ],
+        ),
     ]
 }
 
@@ -196,7 +203,7 @@ fn camera_value(camera: &Camera) -> Value {
 }
 
 /// `value` in YAML's flow style, on one line.
-fn flow(value: &Value) -> String {
+pub(super) fn flow(value: &Value) -> String {
     match value {
         Value::String(text) if is_bare(text) => text.clone(),
         Value::Array(items) => {

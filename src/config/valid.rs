@@ -23,6 +23,8 @@ const ENTRIES_MAX: u64 = 1_000_000_000_000;
 const PAYLOAD_BYTES_MAX: u64 = (1 << 31) - 1;
 /// Most bytes in flight: 1 TiB.
 const INFLIGHT_BYTES_MAX: u64 = 1 << 40;
+/// Longest time between two summaries in the log: a day.
+const SUMMARY_SECONDS_MAX: u64 = 86_400;
 /// Most pixels of an image: 32768 x 32768.
 const PIXELS_MAX: u64 = 1 << 30;
 /// Most replicas waited for; real primaries have a handful.
@@ -53,6 +55,11 @@ pub(super) fn config(r: &mut Reader) -> Config {
         log: Log {
             level: r.choice("log.level", d.log.level),
             format: r.choice("log.format", d.log.format),
+            summary_seconds: r.whole(
+                "log.summary_seconds",
+                d.log.summary_seconds,
+                0..=SUMMARY_SECONDS_MAX,
+            ),
         },
     }
 }

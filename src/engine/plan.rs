@@ -14,7 +14,7 @@ use crate::config::{
 use crate::image::{Format, Target};
 use crate::redis::{self, SourceOptions, Topology};
 use crate::stage::commit::CommitSettings;
-use crate::stage::process::{AnalysisSettings, CameraSettings, ProcessSettings};
+use crate::stage::process::{AnalysisSettings, CameraSettings, LiveSettings, ProcessSettings};
 use crate::stage::read::ReadSettings;
 use crate::stage::watch::WatchSettings;
 
@@ -181,6 +181,26 @@ impl Plan {
 }
 
 fn process(config: &Config, hooks: &Hooks) -> ProcessSettings {
+    let keep_order = config.engine.ordering == Ordering::PerCamera;
+    ProcessSettings {
+        live: live_settings(config),
+        pixels_max: config.limits.max_pixels,
+        keep_order,
+        gated: keep_order || config.analysis.enabled,
+        cameras_max: config.engine.max_concurrent_streams,
+        cameras: all_camera_settings(config),
+        probe: hooks.probe.clone(),
+        turn: hooks.turn.clone(),
+    }
+}
+
+/// What a configuration says about single cameras, by their names.
+pub(super) fn all_camera_settings(config: &Config) -> HashMap<String, CameraSettings> {
+    config.cameras.iter().map(camera_settings).collect()
+}
+
+/// The part of a configuration that a running engine takes on.
+pub(super) fn live_settings(config: &Config) -> LiveSettings {
     let queue = &config.redis_queue;
     let format = match (queue.enable_compression, queue.compression_format) {
         (false, _) => Format::Raw,
@@ -189,14 +209,13 @@ fn process(config: &Config, hooks: &Hooks) -> ProcessSettings {
         (true, CompressionFormat::Webp) => Format::Webp,
     };
     let analysis = &config.analysis;
-    ProcessSettings {
+    LiveSettings {
         target: Target {
             format,
             quality: queue.compression_quality,
             webp_method: queue.webp_method,
         },
         reencode_when_smaller: config.engine.reencode == Reencode::WhenSmaller,
-        pixels_max: config.limits.max_pixels,
         #[allow(clippy::cast_possible_truncation)] // a score; single precision is its type
         analysis: analysis.enabled.then_some(AnalysisSettings {
             quality_threshold: analysis.quality_threshold as f32,
@@ -204,14 +223,9 @@ fn process(config: &Config, hooks: &Hooks) -> ProcessSettings {
         }),
         ml_image: analysis.ml_image,
         thumbnail: analysis.thumbnail,
-        keep_order: config.engine.ordering == Ordering::PerCamera,
         deliveries_max: queue.retry_attempts,
         frame_age_max: (queue.max_frame_age_ms > 0)
             .then(|| Duration::from_millis(queue.max_frame_age_ms)),
-        cameras_max: config.engine.max_concurrent_streams,
-        cameras: config.cameras.iter().map(camera_settings).collect::<HashMap<_, _>>(),
-        probe: hooks.probe.clone(),
-        turn: hooks.turn.clone(),
     }
 }
 

@@ -152,6 +152,11 @@ mod tests {
         assert!((merged.quantile_ms(0.5) - 51.0).abs() < 1.0);
         assert!((merged.max_ms() - 600_000.0).abs() < 6_000.0);
         assert_eq!(metrics.distribution(Timer::Processing).max_ms(), 0.0);
+
+        (0..50).for_each(|_| one.record(Timer::EndToEnd, Duration::from_millis(3)));
+        let lately = metrics.distribution(Timer::EndToEnd).since(&merged);
+        assert_eq!(lately.count(), 50);
+        assert!((lately.quantile_ms(0.99) - 3.0).abs() < 0.1);
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct Embedded {
     folder: TempDir,
 }
 
+/// Exit code of `setpriv` when there is no such program.
+const NOT_FOUND: i32 = 127;
+
 impl Embedded {
     /// Starts a server that listens on no port and saves nothing.
     ///
@@ -38,12 +41,7 @@ impl Embedded {
             .map_err(|source| Fault::io("cannot make a temporary folder", source))?;
         let socket = folder.path().join("redis.sock");
         let address = Address::unix(&socket);
-        let child = command(&socket, folder.path()).spawn().map_err(|error| {
-            Fault::Unusable(format!(
-                "embedded:// needs the program redis-server, which cannot be started ({error}); \
-                 on Debian: apt-get install redis-server"
-            ))
-        })?;
+        let child = command(&socket, folder.path()).spawn().map_err(|error| missing(&error))?;
         let mut embedded = Embedded { child, address, folder };
         embedded.wait(stop)?;
         Ok(embedded)
@@ -62,6 +60,9 @@ impl Embedded {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
+                if status.code() == Some(NOT_FOUND) {
+                    return Err(missing(&"it is not there"));
+                }
                 let said =
                     std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
                 let last = said.lines().last().unwrap_or_default();
@@ -75,6 +76,13 @@ impl Embedded {
             }
         }
     }
+}
+
+fn missing(why: &dyn std::fmt::Display) -> Fault {
+    Fault::Unusable(format!(
+        "embedded:// needs the program redis-server, which cannot be started ({why}); on Debian: \
+         apt-get install redis-server"
+    ))
 }
 
 /// Under `setpriv`, where there is one, the kernel ends the server with us even if we are killed.

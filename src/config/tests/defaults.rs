@@ -57,7 +57,7 @@ cameras: []
 stats:
   addr: 127.0.0.1:8080
   token: null
-log: {level: info, format: text}
+log: {level: info, format: text, summary_seconds: 60}
 ";
 
 /// A file in which nothing is as built in.
@@ -111,7 +111,7 @@ cameras:
   - {id: 'cam: 1', roi_boxes: [{x: 1, y: 2, width: 3, height: 4, label: lane 1}], quality_threshold: 0.5}
   - {id: 'null'}
 stats: {addr: '[::1]:9090', token: null}
-log: {level: debug, format: json}
+log: {level: debug, format: json, summary_seconds: 5}
 ";
 
 #[test]
@@ -125,6 +125,13 @@ fn the_built_in_configuration_is_the_contract() {
 fn every_built_in_value_is_the_one_written_in_the_contract() {
     let (_dir, path) = file("contract.yaml", CONTRACT);
     let written = crate::config::file::read(&path).unwrap();
+    assert_eq!(Config::builtin().to_json(), serde_json::Value::Object(written));
+}
+
+#[test]
+fn the_example_names_every_key_with_its_built_in_value() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/framepress.example.yaml");
+    let written = crate::config::file::read(std::path::Path::new(path)).unwrap();
     assert_eq!(Config::builtin().to_json(), serde_json::Value::Object(written));
 }
 

@@ -2,8 +2,10 @@
 
 mod defaults;
 mod files;
+mod kafka;
 mod layers;
 mod lists;
+mod live;
 mod rules;
 mod secrets;
 mod topology;

@@ -276,6 +276,18 @@ impl Cameras {
         }
     }
 
+    /// Replaces all that is configured for single cameras, from their next frames on.
+    pub fn reconfigure(&self, configured: HashMap<String, CameraSettings>) {
+        let configured: HashMap<_, _> =
+            configured.into_iter().map(|(id, settings)| (id, Arc::new(settings))).collect();
+        // All under one lock: a camera that appears meanwhile is configured by the new.
+        let by_id = self.by_id.lock();
+        for camera in by_id.values() {
+            *camera.settings.lock() = configured.get(&camera.id).cloned().unwrap_or_default();
+        }
+        *self.configured.lock() = configured;
+    }
+
     /// The figures of every camera kept, by name.
     pub fn statuses(&self) -> Vec<CameraStatus> {
         let cameras: Vec<_> = self.by_id.lock().values().cloned().collect();

@@ -8,7 +8,10 @@ use rayon::ThreadPool;
 
 use super::camera::{Camera, Cameras};
 use super::second_half::Arrived;
-use super::{Outgoing, ProcessSettings, Shared, Work, Workers, first_half, label, second_half};
+use super::{
+    Live, LiveSettings, Outgoing, ProcessSettings, Shared, Work, Workers, first_half, label,
+    second_half,
+};
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop};
 use crate::frame::{self, Discard, Pool, RawFrame, Slot, Slots, Verdict};
@@ -46,6 +49,8 @@ pub struct DispatcherParts {
     pub pool: Pool,
     /// The cameras seen.
     pub cameras: Arc<Cameras>,
+    /// What may change meanwhile.
+    pub live: Live,
     /// Frames that were read.
     pub lane: Receiver<RawFrame>,
     /// A lane to each committer, with room for every slot.
@@ -60,9 +65,9 @@ impl Dispatcher {
         metrics: Arc<Metrics>,
         stop: Stop,
     ) -> Dispatcher {
-        let DispatcherParts { slots, workers, threads, pool, cameras, lane, lanes } = parts;
+        let DispatcherParts { slots, workers, threads, pool, cameras, live, lane, lanes } = parts;
         let recorder = metrics.recorder();
-        let shared = Arc::new(Shared { settings, workers, pool, metrics, recorder, lanes });
+        let shared = Arc::new(Shared { settings, live, workers, pool, metrics, recorder, lanes });
         Dispatcher { shared, cameras, slots, threads, stop, lane }
     }
 
@@ -108,7 +113,7 @@ impl Dispatcher {
 
     /// What is decided without looking at the frame.
     fn without_work(&self, frame: &RawFrame) -> Option<Verdict> {
-        let settings = &self.shared.settings;
+        let settings = &*self.shared.live.load();
         if frame.entry.is_none() {
             return Some(Verdict::Discard(Discard::LostToTrim));
         }
@@ -121,7 +126,7 @@ impl Dispatcher {
                 detail,
             )));
         }
-        if self.shared.is_too_old(&frame.receipt) {
+        if self.shared.is_too_old(settings, &frame.receipt) {
             self.shared.metrics.add(Counter::ShedAtRead, 1);
             return Some(Verdict::Discard(Discard::Shed(Stage::Read)));
         }
@@ -131,8 +136,8 @@ impl Dispatcher {
 
 impl Shared {
     /// Whether a frame is older than it may be, by the clock that made its id.
-    pub(super) fn is_too_old(&self, receipt: &frame::Receipt) -> bool {
-        self.settings
+    pub(super) fn is_too_old(&self, settings: &LiveSettings, receipt: &frame::Receipt) -> bool {
+        settings
             .frame_age_max
             .is_some_and(|limit| self.metrics.redis_clock.age_of(receipt.id().millis) > limit)
     }

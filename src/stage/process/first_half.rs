@@ -52,14 +52,14 @@ fn process(
     camera: &Camera,
 ) -> Result<(), Verdict> {
     let Worker { decoder, coder, unpacked, picture, recorder } = worker;
-    let settings = &shared.settings;
+    let settings = &*shared.live.load();
     let mut laps = Laps::new(recorder);
     work.camera = camera.settings();
 
     let data = label::data_of(entry)?;
-    let envelope = wire::open(data, settings.pixels_max, unpacked)?;
+    let envelope = wire::open(data, shared.settings.pixels_max, unpacked)?;
     label::fill(work, &envelope, entry, receipt);
-    if let Some(probe) = &settings.probe {
+    if let Some(probe) = &shared.settings.probe {
         probe(&work.composer.message.frame_id);
     }
     let source = label::source_of(&envelope.image)?;
@@ -71,7 +71,7 @@ fn process(
     }
     laps.end(Timer::Stage(Stage::Analyse));
 
-    if shared.is_too_old(receipt) {
+    if shared.is_too_old(settings, receipt) {
         shared.metrics.add(Counter::ShedAtEncode, 1);
         return Err(Verdict::Discard(Discard::Shed(Stage::Encode)));
     }

@@ -17,6 +17,7 @@ mod figures;
 mod first_half;
 mod gate;
 mod label;
+mod live;
 mod pictures;
 mod second_half;
 mod snapshot;
@@ -25,19 +26,18 @@ mod work;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 pub use camera::{CAMERA_SERIES_MAX, CameraStatus, Cameras, OtherCameras};
 pub use dispatch::{Dispatcher, DispatcherParts};
+pub use live::{AnalysisSettings, Live, LiveSettings};
 pub use snapshot::Photo;
 pub use work::{Work, Workers};
 
 use crate::analysis::RegionBox;
 use crate::base::threads::Turn;
 use crate::frame::{Finished, Pool, Slot};
-use crate::image::Target;
 use crate::metrics::{Metrics, Recorder};
 
 /// A frame on its way to the committer.
@@ -50,24 +50,15 @@ pub type Probe = Arc<dyn Fn(&str) + Send + Sync>;
 /// What the processing stage needs to know.
 #[derive(Clone)]
 pub struct ProcessSettings {
-    /// How results are coded.
-    pub target: Target,
-    /// Pass a JPEG through that is already at or below the target quality.
-    pub reencode_when_smaller: bool,
+    /// What the engine begins with and may be told otherwise later.
+    pub live: LiveSettings,
     /// Largest picture, in pixels.
     pub pixels_max: u64,
-    /// Figures and features; `None` switches them off.
-    pub analysis: Option<AnalysisSettings>,
-    /// 640x640 `processed_image`.
-    pub ml_image: bool,
-    /// 128x128 `thumbnail`.
-    pub thumbnail: bool,
     /// Whether frames of one camera leave in the order they were read.
     pub keep_order: bool,
-    /// Deliveries after which an entry becomes a dead letter.
-    pub deliveries_max: u32,
-    /// Frames older than this are shed; `None` for never.
-    pub frame_age_max: Option<Duration>,
+    /// Whether frames pass their camera's gate: for their order, or for figures that need the
+    /// camera's past.
+    pub gated: bool,
     /// Cameras whose state is kept.
     pub cameras_max: usize,
     /// What is configured for single cameras.
@@ -76,15 +67,6 @@ pub struct ProcessSettings {
     pub probe: Option<Probe>,
     /// Called by the dispatcher at each turn, by workers at each job.
     pub turn: Turn,
-}
-
-/// How frames are judged.
-#[derive(Clone, Copy, Debug)]
-pub struct AnalysisSettings {
-    /// Quality score from which `validation_passed` is true.
-    pub quality_threshold: f32,
-    /// Whether frames below it are acknowledged without output.
-    pub drop_below_threshold: bool,
 }
 
 /// What is configured for one camera.
@@ -98,13 +80,14 @@ pub struct CameraSettings {
 
 impl fmt::Debug for ProcessSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProcessSettings").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("ProcessSettings").field("live", &self.live).finish_non_exhaustive()
     }
 }
 
 /// What all jobs share. The lanes close when the last job has ended.
 struct Shared {
     settings: ProcessSettings,
+    live: Live,
     workers: Workers,
     pool: Pool,
     metrics: Arc<Metrics>,

@@ -1,6 +1,6 @@
 //! The pictures of a result: the frame itself, the ML image, the thumbnail.
 
-use super::ProcessSettings;
+use super::LiveSettings;
 use super::figures::replace;
 use crate::base::{Fault, Reject};
 use crate::frame::{Planes, Pool, View};
@@ -26,7 +26,7 @@ const GROWTH: usize = 256;
 const GROWTH_PER_REGION: usize = 128;
 
 /// The forms in which the decoder must give the picture.
-pub(super) fn needs(settings: &ProcessSettings) -> Needs {
+pub(super) fn needs(settings: &LiveSettings) -> Needs {
     Needs {
         planes: settings.ml_image || settings.thumbnail || settings.analysis.is_some(),
         interleaved: matches!(settings.target.format, Format::Raw | Format::Png),
@@ -66,7 +66,7 @@ impl Coder {
     /// Codes all pictures that the settings ask for and describes them in the message.
     pub(super) fn code<'a>(
         &'a mut self,
-        settings: &ProcessSettings,
+        settings: &LiveSettings,
         source: &Source<'a>,
         view: &View<'_>,
         composer: &mut Composer,

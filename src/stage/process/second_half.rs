@@ -23,7 +23,7 @@ pub(super) struct Arrived {
 
 /// Leaves a frame at its camera's gate and takes through all whose turn has come.
 pub(super) fn arrive(shared: &Shared, camera: &Camera, ticket: u64, arrived: Arrived) {
-    if !shared.settings.keep_order && shared.settings.analysis.is_none() {
+    if !shared.settings.gated {
         finish(shared, camera, &mut Background::new(), arrived);
         return;
     }

@@ -83,11 +83,6 @@ impl RunningEngine {
         self.view.metrics.get(counter)
     }
 
-    /// The cameras remembered.
-    pub fn cameras(&self) -> Vec<framepress::stage::process::CameraStatus> {
-        self.view.cameras.statuses()
-    }
-
     /// Where every frame read went; the sum holds at every moment.
     #[track_caller]
     pub fn account(&self) -> Conservation {

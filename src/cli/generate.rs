@@ -1,0 +1,103 @@
+//! `framepress completions` and `framepress man`: generated from the command line itself, so they
+//! never say anything else.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::{Cli, Failure, out};
+use crate::base::Fault;
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress completions bash > /etc/bash_completion.d/framepress\n  \
+    source <(framepress completions bash)\n  \
+    framepress completions zsh > ~/.zfunc/_framepress\n  \
+    framepress completions fish > ~/.config/fish/completions/framepress.fish")]
+pub(super) struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress man | man -l -\n  \
+    framepress man /usr/local/share/man/man1")]
+pub(super) struct ManArgs {
+    /// Write a page for each subcommand into this folder [default: the main page, to standard
+    /// output]
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "framepress", &mut text);
+    out::bytes(&text)
+}
+
+pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
+    match &args.folder {
+        None => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut text)
+                .map_err(|source| Fault::io("cannot write the page", source))?;
+            out::bytes(&text)
+        }
+        Some(folder) => write_pages(folder).map_err(|source| {
+            Fault::io(format!("cannot write to {}", folder.display()), source).into()
+        }),
+    }
+}
+
+fn write_pages(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command, with its full name.
+    fn commands(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+        let mut all = vec![(name.to_owned(), command.clone())];
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            all.extend(commands(inner, &format!("{name} {}", inner.get_name())));
+        }
+        all
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        for (name, mut command) in commands(&Cli::command(), "framepress") {
+            let help = command.render_long_help().to_string();
+            let example = format!("  {name}");
+            let shown = help.split("Example").nth(1).is_some_and(|part| {
+                part.lines()
+                    .any(|line| line.starts_with(&example) || line.contains(&format!(" {name}")))
+            });
+            assert!(shown, "{name} shows no example:\n{help}");
+            assert!(command.get_about().is_some(), "{name} says nothing about itself");
+        }
+    }
+
+    #[test]
+    fn help_fits_a_terminal_of_80_columns() {
+        for (name, command) in commands(&Cli::command(), "framepress") {
+            let help = command.term_width(80).render_long_help().to_string();
+            let wide: Vec<&str> = help.lines().filter(|line| line.chars().count() > 80).collect();
+            assert!(wide.is_empty(), "{name}: {wide:#?}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,115 @@
+//! What goes on beside the engine of `run`: the configuration read again at a SIGHUP, summaries,
+//! and the report of faults that repeat.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::logging::{self, EACH};
+use super::summary::Summary;
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Stop};
+use crate::config::{Changes, Config, Loader};
+use crate::engine::View;
+
+/// How often it looks whether something is due.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Ends with the value.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    /// Closed by dropping.
+    end: Option<Sender<()>>,
+    thread: Option<Running>,
+}
+
+impl Keeper {
+    /// Reads the configuration again through `loader` whenever `reload` says so.
+    pub(super) fn start(
+        view: View,
+        config: Config,
+        loader: impl Fn() -> Loader + Send + 'static,
+        reload: Receiver<()>,
+        stop: &Stop,
+    ) -> Result<Keeper, Fault> {
+        let (end, ended) = bounded(0);
+        let identity = Identity { role: Role::Keep, index: 0, core: None };
+        let thread = threads::spawn(identity, stop, move || {
+            keep(&view, config, &loader, &reload, &ended);
+            Ok(())
+        })?;
+        Ok(Keeper { end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        drop(self.thread.take());
+    }
+}
+
+fn keep(
+    view: &View,
+    mut config: Config,
+    loader: &impl Fn() -> Loader,
+    reload: &Receiver<()>,
+    ended: &Receiver<()>,
+) {
+    let mut summary = Summary::start(view);
+    let ticks = crossbeam_channel::tick(TICK);
+    loop {
+        crossbeam_channel::select! {
+            recv(ended) -> _ => return,
+            recv(reload) -> asked => {
+                if asked.is_err() {
+                    return;
+                }
+                read_again(view, &mut config, loader());
+            }
+            recv(ticks) -> _ => {
+                logging::report_repeats();
+                summary.tick(view, config.log.summary_seconds);
+            }
+        }
+    }
+}
+
+/// Takes on what can be taken on and names what cannot. A wrong configuration changes nothing.
+fn read_again(view: &View, config: &mut Config, loader: Loader) {
+    let loaded = match loader.load() {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            for fault in &error.faults {
+                tracing::error!(target: EACH, "the new configuration is wrong: {fault}");
+            }
+            let count = error.faults.len();
+            tracing::error!(target: EACH, "nothing is changed, for {count} faults");
+            return;
+        }
+    };
+    let changes = config.take_live(&loaded.config);
+    view.reload(config);
+    // Said at the level that shows more, the old or the new: somebody waits for the answer.
+    let shown_before = tracing::enabled!(tracing::Level::INFO);
+    if shown_before {
+        answer(&loaded.notes, &changes);
+    }
+    logging::set_level(config.log.level);
+    if !shown_before {
+        answer(&loaded.notes, &changes);
+    }
+}
+
+fn answer(notes: &[String], changes: &Changes) {
+    for note in notes {
+        tracing::info!("{note}");
+    }
+    for key in &changes.needs_restart {
+        tracing::warn!(target: EACH, key, "{key} is different now and needs a restart");
+    }
+    match changes.taken.as_slice() {
+        [] => tracing::info!("the configuration has been read again: nothing to take on"),
+        taken => tracing::info!("the configuration has been read again: {}", taken.join(", ")),
+    }
+}

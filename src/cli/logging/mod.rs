@@ -1,0 +1,88 @@
+//! Log lines on standard error, as text or JSON: one line per event, and a fault that repeats is
+//! counted instead of repeated.
+
+mod repeats;
+
+use std::sync::{Arc, OnceLock};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
+
+use super::terminal;
+use crate::config::{Log, LogFormat, LogLevel};
+use repeats::{Repeats, Reported};
+
+/// The target of warnings that are each worth a line, however many there are.
+pub(super) const EACH: &str = "framepress::each";
+
+/// What can be changed after the start.
+struct Started {
+    level: reload::Handle<LevelFilter, Registry>,
+    repeats: Arc<Repeats>,
+}
+
+static STARTED: OnceLock<Started> = OnceLock::new();
+
+/// Starts logging; a second call changes nothing.
+pub(super) fn start(log: &Log) {
+    let (level, handle) = reload::Layer::new(filter(log.level));
+    let repeats = Arc::new(Repeats::default());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(terminal::colours(&std::io::stderr()));
+    let lines = match log.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let started = Started { level: handle, repeats: Arc::clone(&repeats) };
+    let subscriber = tracing_subscriber::registry().with(level).with(repeats::Gate(repeats));
+    // A subscriber that is there already (a test, an embedding program) is left alone.
+    if subscriber.with(lines).try_init().is_ok() {
+        let _ = STARTED.set(started);
+    }
+}
+
+/// From now on only lines of this level and above.
+pub(super) fn set_level(level: LogLevel) {
+    if let Some(started) = STARTED.get() {
+        // It fails only when the subscriber is gone, and then nobody reads.
+        let _ = started.level.reload(filter(level));
+    }
+}
+
+/// Reports repetitions that have been held back for long enough; to be called every second or so.
+pub(super) fn report_repeats() {
+    if let Some(started) = STARTED.get() {
+        started.repeats.due().iter().for_each(report);
+    }
+}
+
+/// Reports all that is held back. For the end.
+pub(super) fn finish() {
+    if let Some(started) = STARTED.get() {
+        started.repeats.all().iter().for_each(report);
+    }
+}
+
+fn report(reported: &Reported) {
+    let Reported { level, camera, message, count, seconds } = reported;
+    let camera = (!camera.is_empty()).then_some(camera.as_str());
+    if *level == tracing::Level::ERROR {
+        tracing::error!(target: EACH, repeated = count, camera, "{count} more in {seconds} s: {message}");
+    } else {
+        tracing::warn!(target: EACH, repeated = count, camera, "{count} more in {seconds} s: {message}");
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}

@@ -1,0 +1,29 @@
+//! `framepress migrate-config`: a Kafka-era configuration, converted.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, out};
+use crate::config;
+
+/// Arguments of `migrate-config`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress migrate-config old.yaml > framepress.yaml\n  \
+    framepress migrate-config .env > framepress.yaml\n\n\
+    The configuration goes to standard output; what has no counterpart is named in its comments\n\
+    and on standard error. Passwords are not copied.")]
+pub(super) struct MigrateArgs {
+    /// A configuration of the Kafka version: YAML, JSON, or an environment file (.env)
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(super) fn run(args: &MigrateArgs) -> Result<(), Failure> {
+    let migrated = config::migrate(&args.file)?;
+    for line in &migrated.left_out {
+        eprintln!("not carried over: {line}");
+    }
+    out::bytes(migrated.yaml.as_bytes())
+}

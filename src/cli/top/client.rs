@@ -1,0 +1,94 @@
+//! Asks a running engine for its figures.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::Agent;
+
+use crate::cli::Failure;
+use crate::config::Secret;
+
+/// Longest wait for one answer.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Largest answer, in bytes: thousands of cameras.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// What an engine said, or why it said nothing.
+pub(super) type Answer = Result<Figures, String>;
+
+/// One look at an engine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Figures {
+    /// Why it is not ready, if it is not.
+    pub(super) unready: Option<String>,
+    /// `/api/v1/system/metrics`.
+    pub(super) metrics: Value,
+    /// `/api/v1/cameras`.
+    pub(super) cameras: Vec<Value>,
+}
+
+/// Asks one engine.
+pub(super) struct Client {
+    agent: Agent,
+    url: String,
+    token: Option<Secret>,
+}
+
+impl Client {
+    pub(super) fn new(url: &str, token: Option<Secret>) -> Result<Client, Failure> {
+        let url = url.trim_end_matches('/');
+        let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+        if !url.starts_with("http://") {
+            let text = "--url: valid: http://HOST:PORT; for an engine elsewhere use a tunnel, as in \
+                        ssh -L 8080:127.0.0.1:8080 HOST";
+            return Err(Failure::Usage(text.into()));
+        }
+        let agent = Agent::config_builder()
+            .timeout_global(Some(LIMIT))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .build()
+            .into();
+        Ok(Client { agent, url, token })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn ask(&self) -> Answer {
+        let (status, why) = self.get("/readyz")?;
+        let unready = (status != 200).then(|| why.trim().to_owned());
+        let metrics = self.json("/api/v1/system/metrics")?;
+        let mut cameras = self.json("/api/v1/cameras")?;
+        let cameras = match cameras.get_mut("cameras").map(Value::take) {
+            Some(Value::Array(cameras)) => cameras,
+            _ => Vec::new(),
+        };
+        Ok(Figures { unready, metrics, cameras })
+    }
+
+    fn json(&self, path: &str) -> Result<Value, String> {
+        match self.get(path)? {
+            (200, text) => serde_json::from_str(&text)
+                .map_err(|error| format!("{}{path}: no JSON: {error}", self.url)),
+            (401, _) => {
+                Err(format!("{} needs a token: --token-file FILE, or STATS__TOKEN", self.url))
+            }
+            (status, _) => Err(format!("{}{path}: status {status}; is this Framepress?", self.url)),
+        }
+    }
+
+    fn get(&self, path: &str) -> Result<(u16, String), String> {
+        let mut request = self.agent.get(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {}", token.expose()));
+        }
+        let gone = |error: ureq::Error| format!("no answer from {}: {error}", self.url);
+        let mut response = request.call().map_err(gone)?;
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+        Ok((response.status().as_u16(), body.map_err(gone)?))
+    }
+}

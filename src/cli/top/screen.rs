@@ -1,0 +1,348 @@
+//! The figures as lines of text. The same lines fill a terminal of any size and, without their
+//! colours, are the plain text of `--once`.
+
+use std::fmt::Write;
+
+use clap::ValueEnum;
+use ratatui::Frame;
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+use serde_json::Value;
+
+use super::client::{Answer, Figures};
+use crate::cli::report::bytes;
+use crate::cli::terminal::clip;
+use crate::metrics::clock::Tick;
+
+/// From this width on every column is shown.
+const WIDE: usize = 80;
+
+/// Latencies above these, in milliseconds, are marked.
+const SLOW_MS: f64 = 50.0;
+const TOO_SLOW_MS: f64 = 100.0;
+
+/// In which order cameras are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Sort {
+    /// By name
+    Name,
+    /// Most results first
+    Frames,
+    /// Most refused and dropped first
+    Trouble,
+    /// Slowest first
+    Slow,
+}
+
+/// What is shown.
+pub(super) struct Screen {
+    url: String,
+    sort: Sort,
+    colours: bool,
+    figures: Option<(Figures, Tick)>,
+    /// Why the last look brought nothing.
+    gone: Option<String>,
+}
+
+impl Screen {
+    pub(super) fn new(url: &str, sort: Sort, colours: bool) -> Screen {
+        Screen { url: url.to_owned(), sort, colours, figures: None, gone: None }
+    }
+
+    /// The result of a look. What was known stays, with its age.
+    pub(super) fn take(&mut self, answer: Answer) {
+        match answer {
+            Ok(figures) => {
+                self.figures = Some((figures, Tick::now()));
+                self.gone = None;
+            }
+            Err(why) => self.gone = Some(why),
+        }
+    }
+
+    pub(super) fn next_sort(&mut self) {
+        let all = Sort::value_variants();
+        let now = all.iter().position(|sort| *sort == self.sort).unwrap_or(0);
+        self.sort = all[(now + 1) % all.len()];
+    }
+
+    pub(super) fn draw(&self, frame: &mut Frame<'_>) {
+        let area = frame.area();
+        let lines = self.lines(area.width.into(), area.height.into());
+        frame.render_widget(Paragraph::new(lines), area);
+    }
+
+    /// Everything, as plain text.
+    pub(super) fn text(&self, width: usize) -> String {
+        let lines = self.lines(width, usize::MAX);
+        let text: Vec<String> =
+            lines.iter().map(|line| line.to_string().trim_end().to_owned()).collect();
+        text.join("\n")
+    }
+
+    /// At most `height` lines; what matters most comes first and is never left out.
+    fn lines(&self, width: usize, height: usize) -> Vec<Line<'static>> {
+        let mut lines = self.head(width);
+        let Some((figures, _)) = &self.figures else { return lines };
+        let metrics = Metrics(&figures.metrics);
+        let full = height >= 24;
+        lines.push(flow(metrics, width));
+        lines.extend(self.latencies(metrics, width, full));
+        lines.extend(self.queues(metrics, width, full));
+        lines.extend(self.sum(metrics, width));
+        lines.truncate(height);
+        let room = height - lines.len();
+        if room >= 2 {
+            lines.extend(self.cameras(&figures.cameras, width, room));
+        }
+        lines
+    }
+
+    fn head(&self, width: usize) -> Vec<Line<'static>> {
+        let (mut title, mut state) = (format!("framepress  {}", self.url), "asking ...".to_owned());
+        let mut colour = Color::Yellow;
+        if let Some((figures, _)) = &self.figures {
+            let metrics = Metrics(&figures.metrics);
+            let version = metrics.0["version"].as_str().unwrap_or("?");
+            let up = metrics.number("/uptime_seconds");
+            title = format!("framepress {version}  {}  up {}", self.url, duration(up));
+            (state, colour) = match &figures.unready {
+                None => ("ready".to_owned(), Color::Green),
+                Some(why) => (format!("not ready: {why}"), Color::Red),
+            };
+        }
+        if let Some(why) = &self.gone {
+            let age = self.figures.as_ref().map(|(_, at)| at.elapsed().as_secs());
+            let age = age.map_or_else(String::new, |age| format!("figures are {age} s old; "));
+            (state, colour) = (format!("gone: {age}{why}"), Color::Red);
+        }
+        vec![
+            self.styled(clip(&title, width), Style::new().add_modifier(Modifier::BOLD)),
+            self.coloured(clip(&format!("* {state}"), width), colour),
+        ]
+    }
+
+    fn latencies(&self, metrics: Metrics<'_>, width: usize, full: bool) -> Vec<Line<'static>> {
+        let figures: &[(&str, &str)] = if width >= WIDE {
+            &[("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max")]
+        } else {
+            &[("p50", "p50"), ("p99", "p99"), ("max", "max")]
+        };
+        let mut head = format!("{:<13}", "latency ms");
+        for (name, _) in figures {
+            let _ = write!(head, "{name:>9}");
+        }
+        let row = |name: &str, at: &str| {
+            let mut text = format!("  {name:<11}");
+            for (_, key) in figures {
+                let _ = write!(text, "{:>9.1}", metrics.number(&format!("{at}/{key}")));
+            }
+            text
+        };
+        let whole = "/performance_metrics/latency_ms";
+        let colour = match metrics.number(&format!("{whole}/p99")) {
+            ms if ms > TOO_SLOW_MS => Color::Red,
+            ms if ms > SLOW_MS => Color::Yellow,
+            _ => Color::Green,
+        };
+        let mut lines = vec![self.heading(head), self.coloured(row("end to end", whole), colour)];
+        if full {
+            for stage in crate::base::Stage::ALL {
+                let at = format!("/performance_metrics/stages/{}", stage.name());
+                lines.push(row(&stage.name().replace('_', " "), &at).into());
+            }
+        }
+        lines
+    }
+
+    fn queues(&self, metrics: Metrics<'_>, width: usize, full: bool) -> Vec<Line<'static>> {
+        let wide = width >= WIDE;
+        let mut head = format!("{:<13}{:>9}{:>9}{:>9}", "queue", "entries", "pending", "lag");
+        if wide {
+            let _ = write!(head, "{:>11}{:>9}{:>12}", "consumers", "per s", "memory");
+        }
+        let mut lines = vec![self.heading(head)];
+        for (name, key) in [("input", "input"), ("output", "output"), ("dead", "dead_letter")] {
+            if !full && key == "output" {
+                continue;
+            }
+            let of = |what: &str| format!("/queue_metrics/{key}/{what}");
+            let mut text = format!("  {name:<11}");
+            for what in ["depth", "pending_count", "lag"] {
+                let _ = write!(text, "{:>9}", metrics.whole(&of(what)));
+            }
+            if wide {
+                let memory = metrics.0.pointer(&of("memory_usage_bytes")).and_then(Value::as_u64);
+                let _ = write!(
+                    text,
+                    "{:>11}{:>9.1}{:>12}",
+                    metrics.whole(&of("consumer_count")),
+                    metrics.number(&of("throughput_fps")),
+                    memory.map_or_else(|| "-".into(), bytes),
+                );
+            }
+            let worrying = key == "dead_letter" && metrics.number(&of("depth")) > 0.0;
+            lines.push(if worrying { self.coloured(text, Color::Yellow) } else { text.into() });
+        }
+        lines
+    }
+
+    /// Where every frame went.
+    fn sum(&self, metrics: Metrics<'_>, width: usize) -> Vec<Line<'static>> {
+        let of = |name: &str| metrics.whole(&format!("/conservation/{name}"));
+        let balanced = metrics.0.pointer("/conservation/balanced") == Some(&Value::Bool(true));
+        let parts = [
+            format!("read {}", of("read")),
+            format!("= out {}", of("out")),
+            format!("+ rejected {}", of("rejected")),
+            format!("+ dead {}", of("dead_lettered")),
+            format!("+ shed {}", of("shed")),
+            format!("+ lost {}", of("lost")),
+            format!("+ in work {}", of("in_flight")),
+            (if balanced { "(it adds up)" } else { "(DOES NOT ADD UP)" }).to_owned(),
+        ];
+        let mut texts = vec![String::new()];
+        for part in parts {
+            match texts.last_mut() {
+                Some(last) if last.len() + 1 + part.len() <= width => {
+                    if !last.is_empty() {
+                        last.push(' ');
+                    }
+                    last.push_str(&part);
+                }
+                _ => texts.push(format!("  {part}")),
+            }
+        }
+        let colour = if balanced { Color::Reset } else { Color::Red };
+        texts.into_iter().map(|text| self.coloured(text, colour)).collect()
+    }
+
+    fn cameras(&self, cameras: &[Value], width: usize, room: usize) -> Vec<Line<'static>> {
+        let wide = width >= WIDE;
+        let head = if wide {
+            format!(
+                "{:<14}{:>9}{:>9}{:>8}{:>8}{:>8}{:>8}{:>10}{:>6}",
+                "camera",
+                "state",
+                "frames",
+                "refused",
+                "dropped",
+                "quality",
+                "density",
+                "traffic",
+                "ms"
+            )
+        } else {
+            format!("{:<12}{:>9}{:>8}{:>10}", "camera", "frames", "quality", "traffic")
+        };
+        let mut sorted: Vec<&Value> = cameras.iter().collect();
+        let of = |camera: &Value, key: &str| camera[key].as_f64().unwrap_or(0.0);
+        let trouble = |camera: &Value| of(camera, "frames_rejected") + of(camera, "frames_dropped");
+        match self.sort {
+            Sort::Name => sorted.sort_by_key(|camera| camera["camera_id"].as_str().unwrap_or("")),
+            Sort::Frames => sorted
+                .sort_by(|a, b| of(b, "frames_processed").total_cmp(&of(a, "frames_processed"))),
+            Sort::Trouble => sorted.sort_by(|a, b| trouble(b).total_cmp(&trouble(a))),
+            Sort::Slow => sorted.sort_by(|a, b| {
+                of(b, "processing_time_ms").total_cmp(&of(a, "processing_time_ms"))
+            }),
+        }
+        let mut lines = vec![self.heading(head)];
+        // One line for the head, and one to say how many are not shown.
+        let shown = if sorted.len() < room { sorted.len() } else { room.saturating_sub(2) };
+        for camera in &sorted[..shown] {
+            let text = |key: &str| camera[key].as_str().unwrap_or("-");
+            let traffic = clip(text("congestion_level"), 9);
+            let row = if wide {
+                format!(
+                    "{:<14}{:>9}{:>9}{:>8}{:>8}{:>8.2}{:>8.2}{:>10}{:>6.1}",
+                    clip(text("camera_id"), 13),
+                    clip(text("status"), 8),
+                    of(camera, "frames_processed"),
+                    of(camera, "frames_rejected"),
+                    of(camera, "frames_dropped"),
+                    of(camera, "quality_score"),
+                    of(camera, "vehicle_density"),
+                    traffic,
+                    of(camera, "processing_time_ms"),
+                )
+            } else {
+                format!(
+                    "{:<12}{:>9}{:>8.2}{:>10}",
+                    clip(text("camera_id"), 11),
+                    of(camera, "frames_processed"),
+                    of(camera, "quality_score"),
+                    traffic,
+                )
+            };
+            let active = text("status") == "active";
+            lines.push(if active { row.into() } else { self.coloured(row, Color::DarkGray) });
+        }
+        if shown < sorted.len() {
+            lines.push(format!("  and {} more", sorted.len() - shown).into());
+        }
+        lines
+    }
+
+    fn heading(&self, text: String) -> Line<'static> {
+        self.styled(text, Style::new().add_modifier(Modifier::UNDERLINED))
+    }
+
+    fn coloured(&self, text: String, colour: Color) -> Line<'static> {
+        self.styled(text, Style::new().fg(colour))
+    }
+
+    fn styled(&self, text: String, style: Style) -> Line<'static> {
+        let style = if self.colours { style } else { Style::new() };
+        Line::from(Span::styled(text, style))
+    }
+}
+
+/// How much goes through.
+fn flow(metrics: Metrics<'_>, width: usize) -> Line<'static> {
+    let out = metrics.number("/performance_metrics/throughput_fps");
+    if width < WIDE {
+        return format!(
+            "{out:.1} frames/s  {} in work  {} errors",
+            metrics.whole("/conservation/in_flight"),
+            metrics.whole("/performance_metrics/error_count"),
+        )
+        .into();
+    }
+    format!(
+        "{:.1} frames/s in, {out:.1} out   ratio {:.3}   {} errors   {} reconnects   {} cameras",
+        metrics.number("/queue_metrics/input/throughput_fps"),
+        metrics.number("/serialization_metrics/avg_compression_ratio"),
+        metrics.whole("/performance_metrics/error_count"),
+        metrics.whole("/connections/reconnects"),
+        metrics.whole("/active_streams"),
+    )
+    .into()
+}
+
+/// The figures by their paths; what is missing is 0 or `-`.
+#[derive(Clone, Copy)]
+struct Metrics<'a>(&'a Value);
+
+impl Metrics<'_> {
+    fn number(self, path: &str) -> f64 {
+        self.0.pointer(path).and_then(Value::as_f64).unwrap_or(0.0)
+    }
+
+    fn whole(self, path: &str) -> String {
+        self.0.pointer(path).and_then(Value::as_u64).map_or_else(|| "-".into(), |n| n.to_string())
+    }
+}
+
+/// Seconds as a person says them.
+fn duration(seconds: f64) -> String {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a time since the start
+    let seconds = seconds as u64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours) {
+        (0, 0) => format!("{minutes} min {} s", seconds % 60),
+        (0, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}

@@ -1,0 +1,326 @@
+//! From a configuration of the Kafka version to one of this: what has a counterpart is carried
+//! over, what has none is named with the reason.
+
+use super::fault::{ConfigError, FaultLine, Origin, shown};
+use super::file;
+use super::layers::{FLAT, Layers, SECTIONS, WITHOUT_EFFECT};
+use super::loader;
+use super::render::flow;
+use super::secret::names_a_secret;
+use super::url::RedisUrl;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+/// A converted configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// A commented file that a [`Loader`](super::Loader) reads.
+    pub yaml: String,
+    /// What was not carried over, each with its reason.
+    pub left_out: Vec<String>,
+}
+
+/// What becomes of a key of the section `kafka`.
+enum Fate {
+    /// The key here that does the same.
+    Becomes(&'static str),
+    /// Why there is none.
+    LeftOut(&'static str),
+}
+
+use Fate::{Becomes, LeftOut};
+
+/// The keys of the section `kafka`, as this and other programs wrote them.
+const KAFKA: &[(&[&str], Fate)] = &[
+    (
+        &["input_topic", "topic", "topics.input", "consumer.topic"],
+        Becomes("redis_queue.input_queue"),
+    ),
+    (&["output_topic", "topics.output", "producer.topic"], Becomes("redis_queue.output_queue")),
+    (
+        &["consumer_group", "group_id", "consumer_group_id", "consumer.group_id"],
+        Becomes("redis_queue.consumer_group"),
+    ),
+    (&["client_id", "consumer.client_id"], Becomes("redis_queue.consumer_name")),
+    (
+        &["max_poll_records", "batch_size", "consumer.max_poll_records"],
+        Becomes("redis_queue.batch_size"),
+    ),
+    (
+        &["fetch_max_wait_ms", "poll_timeout_ms", "consumer.fetch_max_wait_ms"],
+        Becomes("redis_queue.block_time_ms"),
+    ),
+    (&["session_timeout_ms", "consumer.session_timeout_ms"], Becomes("redis_queue.claim_idle_ms")),
+    (
+        &["max_request_size", "message_max_bytes", "max_partition_fetch_bytes", "fetch_max_bytes"],
+        Becomes("limits.max_payload_bytes"),
+    ),
+    (&["max_retries", "retry_attempts"], Becomes("redis_queue.retry_attempts")),
+    (&["bootstrap_servers", "brokers"], LeftOut("the brokers are gone; set redis_queue.url")),
+    (
+        &["auto_offset_reset", "consumer.auto_offset_reset"],
+        LeftOut("a new group begins at the first entry of the stream"),
+    ),
+    (
+        &["enable_auto_commit", "auto_commit_interval_ms", "consumer.enable_auto_commit"],
+        LeftOut("an entry is acknowledged together with its result, never by time"),
+    ),
+    (
+        &["acks", "enable_idempotence", "transactional_id", "isolation_level"],
+        LeftOut("see redis_queue.delivery: exactly_once is built in"),
+    ),
+    (
+        &["compression_type", "producer.compression_type"],
+        LeftOut("pictures are compressed, not batches; see redis_queue.compression_format"),
+    ),
+    (
+        &["linger_ms", "buffer_memory", "producer.linger_ms"],
+        LeftOut("nothing waits to fill a batch"),
+    ),
+    (
+        &["partitions", "num_partitions", "replication_factor"],
+        LeftOut("one stream keeps the order of each camera; see redis_queue.shards for Cluster"),
+    ),
+    (
+        &["security_protocol", "sasl_mechanism", "sasl_username", "sasl_password"],
+        LeftOut("user and password belong into redis_queue.url, encryption is rediss://"),
+    ),
+    (
+        &["ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"],
+        LeftOut("certificates for Redis go to redis_queue.tls"),
+    ),
+    (
+        &["dead_letter_topic", "dlq_topic", "error_topic"],
+        LeftOut("dead letters go to the stream <input_queue>:dlq"),
+    ),
+    (
+        &["schema_registry_url", "value_serializer", "value_deserializer", "key_serializer"],
+        LeftOut("entries are protobuf by the schema of proto/processed_frame.proto"),
+    ),
+];
+
+/// One value on its way.
+struct Moved {
+    from: String,
+    value: Value,
+}
+
+/// Converts the file at `path`: YAML, JSON, or an environment file (`.env`).
+///
+/// # Errors
+/// Those of a file that cannot be read or parsed.
+pub fn migrate(path: &Path) -> Result<Migrated, ConfigError> {
+    let origin = Origin::File(path.to_path_buf());
+    let is_env = path.extension().is_some_and(|extension| extension == "env")
+        || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".env"));
+    let read = if is_env { read_env(path) } else { file::read(path) };
+    let map = read.map_err(|message| ConfigError {
+        faults: vec![FaultLine { key: String::new(), value: String::new(), origin, message }],
+    })?;
+    let mut values = Vec::new();
+    flatten("", Value::Object(map), &mut values);
+    Ok(convert(values))
+}
+
+/// Lines `NAME=value`; with or without `export`, quotes and comments.
+fn read_env(path: &Path) -> Result<Map<String, Value>, String> {
+    let mut map = Map::new();
+    for line in file::read_text(path)?.lines() {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
+            continue;
+        };
+        let name = name.trim().to_ascii_lowercase().replace("__", ".");
+        let name = match name.strip_prefix("kafka_") {
+            Some(rest) => format!("kafka.{rest}"),
+            None => name,
+        };
+        let value = value.trim();
+        let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+        let value = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
+        map.insert(name, scalar(value));
+    }
+    Ok(map)
+}
+
+/// Text of an environment as the value a file would have.
+fn scalar(text: &str) -> Value {
+    match text.parse::<i64>() {
+        Ok(number) => number.into(),
+        Err(_) => match text.to_ascii_lowercase().as_str() {
+            "true" => true.into(),
+            "false" => false.into(),
+            _ => text.into(),
+        },
+    }
+}
+
+fn flatten(key: &str, value: Value, into: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(map) if key != "cameras" => {
+            for (name, value) in map {
+                let key = if key.is_empty() { name } else { format!("{key}.{name}") };
+                flatten(&key, value, into);
+            }
+        }
+        value => into.push((key.to_owned(), value)),
+    }
+}
+
+fn convert(values: Vec<(String, Value)>) -> Migrated {
+    let mut kept: BTreeMap<String, Moved> = BTreeMap::new();
+    let mut left_out = Vec::new();
+    let mut brokers = None;
+    for (from, value) in values {
+        let of_kafka = from.strip_prefix("kafka.").or_else(|| from.strip_prefix("kafka_"));
+        let target = match of_kafka {
+            Some(name) => match KAFKA.iter().find(|(names, _)| names.contains(&name)) {
+                Some((_, Becomes(target))) => Ok(*target),
+                Some((_, LeftOut(why))) => Err(*why),
+                None => Err("nothing here does the same"),
+            },
+            None if from == WITHOUT_EFFECT => Err("every wait has a limit of its own"),
+            None => match FLAT.iter().find(|(name, _)| *name == from) {
+                Some((_, target)) => Ok(*target),
+                None if SECTIONS.contains(&from.split('.').next().unwrap_or_default()) => {
+                    Ok(from.as_str())
+                }
+                None => Err("not a setting of this program"),
+            },
+        };
+        if matches!(of_kafka, Some("bootstrap_servers" | "brokers")) {
+            brokers = Some(shown(&from, &value, true));
+        }
+        match target {
+            Err(why) => left_out.push(line(&from, &value, why)),
+            Ok(target) if kept.contains_key(target) => {
+                left_out.push(line(&from, &value, &format!("{target} is set already")));
+            }
+            Ok(target) => {
+                kept.insert(target.to_owned(), Moved { from: from.clone(), value });
+            }
+        }
+    }
+    hide_passwords(&mut kept, &mut left_out);
+    drop_invalid(&mut kept, &mut left_out);
+    let yaml = render(&kept, &left_out, brokers.as_deref());
+    Migrated { yaml, left_out }
+}
+
+fn line(from: &str, value: &Value, why: &str) -> String {
+    format!("{from} = {}: {why}", shown(from, value, true))
+}
+
+/// What is printed may be seen by others: passwords stay behind, and that is said.
+fn hide_passwords(kept: &mut BTreeMap<String, Moved>, left_out: &mut Vec<String>) {
+    for (key, moved) in kept.iter_mut() {
+        let Some(text) = moved.value.as_str() else { continue };
+        if key == "redis_queue.url" {
+            let Ok(url) = RedisUrl::parse(text) else { continue };
+            if url.password().is_some() {
+                let variable = key.replace('.', "__").to_ascii_uppercase();
+                left_out.push(format!(
+                    "the password of {}: not copied; write it into the file in place of ***, or \
+                     set {variable}",
+                    moved.from
+                ));
+                moved.value = url.to_string().into();
+            }
+        }
+    }
+    kept.retain(|key, moved| {
+        let secret = names_a_secret(key) && !moved.value.is_null();
+        if secret {
+            left_out.push(format!("{}: not copied, for it is a secret; set {key}", moved.from));
+        }
+        !secret
+    });
+}
+
+/// Takes out what would not be valid here, until the rest is.
+fn drop_invalid(kept: &mut BTreeMap<String, Moved>, left_out: &mut Vec<String>) {
+    loop {
+        let mut layers = Layers::new();
+        layers.tree(tree(kept), &Origin::Program);
+        let Err(error) = loader::finish(layers) else { return };
+        let before = kept.len();
+        for fault in error.faults {
+            let key = fault.key.split('[').next().unwrap_or_default();
+            if let Some(moved) = kept.remove(key) {
+                left_out.push(line(&moved.from, &moved.value, &fault.message));
+            }
+        }
+        if kept.len() == before {
+            return; // a fault of something that was never set; the loader will say it
+        }
+    }
+}
+
+fn tree(kept: &BTreeMap<String, Moved>) -> Map<String, Value> {
+    let mut tree = Map::new();
+    for (key, moved) in kept {
+        let mut place = &mut tree;
+        let mut parts = key.split('.').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                place.insert(part.to_owned(), moved.value.clone());
+                break;
+            }
+            let inner = place.entry(part).or_insert_with(|| Value::Object(Map::new()));
+            match inner {
+                Value::Object(map) => place = map,
+                _ => break,
+            }
+        }
+    }
+    tree
+}
+
+fn render(kept: &BTreeMap<String, Moved>, left_out: &[String], brokers: Option<&str>) -> String {
+    let mut text = String::from(
+        "# Converted by framepress migrate-config. What is not here has its built-in value;\n\
+         # framepress check --show-config prints all of them.\n",
+    );
+    for section in SECTIONS {
+        if section == "cameras" {
+            if let Some(moved) = kept.get(section) {
+                let _ = writeln!(text, "\ncameras: {}", flow(&moved.value));
+            }
+            continue;
+        }
+        let below = format!("{section}.");
+        let keys: Vec<_> = kept.iter().filter(|(key, _)| key.starts_with(&below)).collect();
+        let needs_url = section == "redis_queue" && !kept.contains_key("redis_queue.url");
+        if keys.is_empty() && !needs_url {
+            continue;
+        }
+        let _ = writeln!(text, "\n{section}:");
+        if needs_url {
+            let were = brokers.map_or_else(String::new, |brokers| format!(" (it was {brokers})"));
+            let _ = writeln!(text, "  # To be set: where Redis is, in place of Kafka{were}.");
+            let _ = writeln!(text, "  url: redis://localhost:6379/0");
+        }
+        for (key, moved) in keys {
+            // Keys of a section within the section keep its name in front, in flow style.
+            let name = &key[below.len()..];
+            let value = flow(&moved.value);
+            let entry = match name.split_once('.') {
+                Some((inner, name)) => format!("{inner}: {{{name}: {value}}}"),
+                None => format!("{name}: {value}"),
+            };
+            let from =
+                if moved.from == *key { String::new() } else { format!("  # {}", moved.from) };
+            let _ = writeln!(text, "  {entry}{from}");
+        }
+    }
+    if !left_out.is_empty() {
+        text.push_str("\n# Not carried over:\n");
+        for reason in left_out {
+            let _ = writeln!(text, "# - {reason}");
+        }
+    }
+    text
+}

@@ -1,0 +1,42 @@
+//! What may change while the engine runs.
+//!
+//! A job takes these settings once, so no frame is treated half by the old and half by the new.
+//! Whatever decides about a frame's way (order, the gate, the lanes) is deliberately absent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::image::Target;
+
+/// The settings in force, for everybody who uses or replaces them.
+pub type Live = Arc<ArcSwap<LiveSettings>>;
+
+/// How frames are treated from now on.
+#[derive(Clone, Debug)]
+pub struct LiveSettings {
+    /// How results are coded.
+    pub target: Target,
+    /// Pass a JPEG through that is already at or below the target quality.
+    pub reencode_when_smaller: bool,
+    /// Figures and features; `None` switches them off.
+    pub analysis: Option<AnalysisSettings>,
+    /// 640x640 `processed_image`.
+    pub ml_image: bool,
+    /// 128x128 `thumbnail`.
+    pub thumbnail: bool,
+    /// Deliveries after which an entry becomes a dead letter.
+    pub deliveries_max: u32,
+    /// Frames older than this are shed; `None` for never.
+    pub frame_age_max: Option<Duration>,
+}
+
+/// How frames are judged.
+#[derive(Clone, Copy, Debug)]
+pub struct AnalysisSettings {
+    /// Quality score from which `validation_passed` is true.
+    pub quality_threshold: f32,
+    /// Whether frames below it are acknowledged without output.
+    pub drop_below_threshold: bool,
+}

@@ -1,0 +1,88 @@
+//! `inspect` meets whatever lies in a stream.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
+use framepress::wire::proto::ProcessedFrame;
+use prost::Message;
+use redis::cmd;
+use rustix::process::Signal;
+
+use super::says;
+use crate::support::{FramepressProcess, LONG, OUTPUT, RedisServer, wait_until};
+
+const HOSTILE: &str = "cam\u{1b}[2J\u{9b}31m<script>\n";
+
+fn add(server: &RedisServer, field: &str, value: &[u8]) -> String {
+    server.ask(cmd("XADD").arg(OUTPUT).arg("*").arg(field).arg(value))
+}
+
+fn frame(camera: &str) -> Vec<u8> {
+    ProcessedFrame { camera_id: camera.into(), frame_id: HOSTILE.into(), ..Default::default() }
+        .encode_to_vec()
+}
+
+#[test]
+fn foreign_entries_are_named_and_nothing_of_them_steers_the_terminal() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let without = add(&server, "other", b"1");
+    let garbage = add(&server, "data", b"\xff\xff\xff\xff");
+    add(&server, "data", &frame(HOSTILE));
+    let table = says(0, &["inspect", "--redis-url", &url]);
+    assert!(table.contains(&format!("{without} no field data")), "{table}");
+    assert!(table.contains(&format!("{garbage} not a ProcessedFrame")), "{table}");
+    assert!(table.contains("cam?[2J"), "{table}");
+    let steers = |c: char| c != '\n' && c.is_control();
+    assert!(!table.contains(steers), "{table:?}");
+
+    let json = says(0, &["inspect", "--redis-url", &url, "--json"]);
+    assert!(!json.contains(steers), "{json:?}");
+    let lines: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["error"], "no field data");
+    assert_eq!(lines[2]["camera_id"], HOSTILE);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_it_in_silence() {
+    let server = RedisServer::start();
+    let mut connection = server.connect();
+    let mut pipeline = redis::pipe();
+    let frame = frame("cam");
+    for _ in 0..3000 {
+        pipeline.cmd("XADD").arg(OUTPUT).arg("*").arg("data").arg(&frame[..]).ignore();
+    }
+    pipeline.exec(&mut connection).unwrap();
+    let url = server.url();
+    let mut inspect = Command::new(env!("CARGO_BIN_EXE_framepress"))
+        .args(["inspect", "--redis-url", &url, "--json", "--count", "3000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    // The rest, some megabytes, is never read: the pipe closes with the reader.
+    BufReader::new(inspect.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with('{'), "{first}");
+    let mut complaint = String::new();
+    inspect.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+    let status = inspect.wait().unwrap();
+    assert!(status.success() && complaint.is_empty(), "{status}: {complaint}");
+}
+
+#[test]
+fn it_follows_the_stream_until_it_is_stopped() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let mut inspect =
+        FramepressProcess::start(&["inspect", "--redis-url", &url, "--follow", "--json"], &[]);
+    for camera in ["first", "second"] {
+        add(&server, "data", &frame(camera));
+        wait_until("it is shown", LONG, || inspect.said().contains(camera));
+    }
+    inspect.signal(Signal::TERM);
+    inspect.ends_with(0);
+}

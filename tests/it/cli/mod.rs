@@ -1,0 +1,40 @@
+//! The program as people use it at a terminal, in scripts and under a service manager.
+
+mod dlq;
+mod generated;
+mod inspect;
+mod logs;
+mod reload;
+mod top;
+mod troubleshooting;
+
+use std::process::{Command, Output, Stdio};
+
+/// Runs the program to its end, with nobody at its standard input.
+fn framepress(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_framepress"))
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// What it said to standard output, which was to end with exit code `code`.
+#[track_caller]
+fn says(code: i32, arguments: &[&str]) -> String {
+    let output = framepress(arguments, &[]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}{error}");
+    text
+}
+
+/// The same for what it said to standard error.
+#[track_caller]
+fn complains(code: i32, arguments: &[&str]) -> String {
+    let output = framepress(arguments, &[]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    text
+}
