@@ -129,7 +129,7 @@ impl Address {
     }
 
     /// Whether both are the same server.
-    pub(super) fn is_at(&self, other: &Address) -> bool {
+    pub fn is_at(&self, other: &Address) -> bool {
         Arc::ptr_eq(&self.place, &other.place) || self.place == other.place
     }
 
