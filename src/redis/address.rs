@@ -113,7 +113,7 @@ impl Address {
 
     /// The same server, which is left again if it is not a primary.
     #[must_use]
-    pub(super) fn as_primary(self) -> Address {
+    pub(super) fn primary_only(self) -> Address {
         Address { must_be_primary: true, ..self }
     }
 

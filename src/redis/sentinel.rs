@@ -125,7 +125,7 @@ impl Sentinels {
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
         let answer = connection.query("SENTINEL GET-MASTER-ADDR-BY-NAME", &command)?;
         match Option::<(String, u16)>::from_redis_value(answer) {
-            Ok(Some((host, port))) => Ok(self.like.elsewhere(&host, port).as_primary()),
+            Ok(Some((host, port))) => Ok(self.like.elsewhere(&host, port).primary_only()),
             Ok(None) => Err(Fault::Unusable(format!(
                 "the Sentinel at {sentinel} watches no primary called {}; set \
                  redis_queue.sentinel_service_name to the name in its `sentinel monitor` line",
