@@ -113,7 +113,7 @@ impl Address {
 
     /// The same server, which is left again if it is not a primary.
     #[must_use]
-    pub(super) fn as_primary(self) -> Address {
+    pub(super) fn primary_only(self) -> Address {
         Address { must_be_primary: true, ..self }
     }
 
@@ -129,7 +129,7 @@ impl Address {
     }
 
     /// Whether both are the same server.
-    pub(super) fn is_at(&self, other: &Address) -> bool {
+    pub fn is_at(&self, other: &Address) -> bool {
         Arc::ptr_eq(&self.place, &other.place) || self.place == other.place
     }
 

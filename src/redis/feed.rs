@@ -184,6 +184,9 @@ impl Feeds {
         let feed = feed.inspect_err(|fault| {
             topology.learn(address, fault);
         })?;
+        if !topology.is_cluster() {
+            open.clear(); // it takes the place of another server
+        }
         open.push(feed.with_replicas(*wait_replicas));
         Ok(open.len() - 1)
     }

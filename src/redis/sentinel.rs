@@ -4,6 +4,10 @@
 //! question has a time-out. A Sentinel that does not answer goes to the end of the line, so that a
 //! dead or silent one costs one time-out and no more. What a Sentinel says is believed only when
 //! the server itself says so too: see `Connection::connect`, which asks for its ROLE.
+//!
+//! After an ordered failover the old primary goes on taking writes, in vain, for about ten seconds:
+//! nothing there tells us to leave. So a Sentinel is asked again every [`LOOK`], by whoever asks
+//! for the primary next.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,9 +18,16 @@ use redis::{FromRedisValue, cmd};
 use super::Address;
 use super::connection::Connection;
 use crate::base::{Fault, Stop};
+use crate::metrics::clock::Tick;
 
 /// Longest time one Sentinel is waited for.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often a primary that seems well is asked for again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The same, after a Sentinel that did not answer: waiting for it holds frames up.
+const LOOK_AFTER_SILENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Sentinels {
     service: String,
@@ -31,6 +42,7 @@ struct State {
     /// The one that answered last comes first.
     sentinels: Vec<Address>,
     primary: Option<Address>,
+    look_at: Tick,
 }
 
 impl Sentinels {
@@ -41,7 +53,7 @@ impl Sentinels {
         timeout: Duration,
         stop: &Stop,
     ) -> Sentinels {
-        let state = Mutex::new(State { sentinels, primary: None });
+        let state = Mutex::new(State { sentinels, primary: None, look_at: Tick::now() });
         let timeout = timeout.min(ANSWER_LIMIT);
         Sentinels { service, like, timeout, stop: stop.clone(), state }
     }
@@ -50,8 +62,8 @@ impl Sentinels {
     /// wait for the same answer.
     pub(super) fn primary(&self) -> Result<Address, Fault> {
         let mut state = self.state.lock();
-        if let Some(primary) = &state.primary {
-            return Ok(primary.clone());
+        if let Some(known) = state.primary.clone() {
+            return Ok(self.look_again(&mut state, known));
         }
         let mut faults = Vec::new();
         for _ in 0..state.sentinels.len() {
@@ -59,6 +71,7 @@ impl Sentinels {
                 Ok(primary) => {
                     tracing::info!("the primary {} is at {primary}", self.service);
                     state.primary = Some(primary.clone());
+                    state.look_at = Tick::now().after(LOOK);
                     return Ok(primary);
                 }
                 Err(fault) => faults.push(fault),
@@ -69,6 +82,30 @@ impl Sentinels {
             }
         }
         Err(self.nobody_knows(faults))
+    }
+
+    /// The primary that is known, or the one that has taken its place by order.
+    fn look_again(&self, state: &mut State, known: Address) -> Address {
+        if Tick::now() < state.look_at || self.stop.is_draining() {
+            return known;
+        }
+        match self.ask(&state.sentinels[0]) {
+            Ok(primary) => {
+                state.look_at = Tick::now().after(LOOK);
+                if primary.is_at(&known) {
+                    return known;
+                }
+                tracing::info!("the primary {} has moved to {primary}", self.service);
+                state.primary = Some(primary.clone());
+                primary
+            }
+            Err(fault) => {
+                tracing::warn!("{fault}");
+                state.sentinels.rotate_left(1);
+                state.look_at = Tick::now().after(LOOK_AFTER_SILENCE);
+                known
+            }
+        }
     }
 
     /// The answer was wrong, or its server is gone. With `was_wrong`, somebody else is asked next.
@@ -88,7 +125,7 @@ impl Sentinels {
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
         let answer = connection.query("SENTINEL GET-MASTER-ADDR-BY-NAME", &command)?;
         match Option::<(String, u16)>::from_redis_value(answer) {
-            Ok(Some((host, port))) => Ok(self.like.elsewhere(&host, port).as_primary()),
+            Ok(Some((host, port))) => Ok(self.like.elsewhere(&host, port).primary_only()),
             Ok(None) => Err(Fault::Unusable(format!(
                 "the Sentinel at {sentinel} watches no primary called {}; set \
                  redis_queue.sentinel_service_name to the name in its `sentinel monitor` line",

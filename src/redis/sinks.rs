@@ -274,6 +274,9 @@ impl Sinks {
         let Sinks { plan, name, timeout, metrics, stop, .. } = self;
         match Sink::open(&address, plan, name, *timeout, metrics, stop) {
             Ok(sink) => {
+                if !self.topology.is_cluster() {
+                    self.open.clear(); // it takes the place of another server
+                }
                 self.open.push(sink);
                 self.made += 1;
                 Ok(self.open.len() - 1)

@@ -176,6 +176,7 @@ impl Reader {
             if self.stop.is_draining() {
                 return self.leave(&mut source);
             }
+            self.stay_with(address)?;
             let claim_due = claimed_at.elapsed() >= claim_period;
             if claim_due && !source.is_outstanding() {
                 // Clocks are set, and drift: what decides about shedding is measured again.
@@ -195,6 +196,18 @@ impl Reader {
             {
                 self.frame_bytes =
                     if self.frame_bytes == 0 { mean } else { (7 * self.frame_bytes + mean) / 8 };
+            }
+        }
+    }
+
+    /// Leaves a server that is not the primary any more, though it may not know yet.
+    fn stay_with(&self, address: &Address) -> Result<(), Fault> {
+        let ReadSettings { topology, source, .. } = &self.settings;
+        match topology.primary_for(&source.stream)? {
+            primary if topology.is_cluster() || primary.is_at(address) => Ok(()),
+            primary => {
+                let detail = format!("it has been replaced as the primary by {primary}");
+                Err(Fault::connection(address, detail))
             }
         }
     }

@@ -1,4 +1,5 @@
 //! Redis as it is deployed: TLS, Sentinel, Cluster, shards. Every server here is a real one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cluster;
 mod sentinel;

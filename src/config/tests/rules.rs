@@ -136,7 +136,8 @@ fn sentinels_and_the_name_they_watch_come_together() {
     check_in("redis_queue", "url: 'redis-sentinel://a:1'", &["redis_queue.url", "by name"]);
     valid("redis_queue: {url: 'redis-sentinel://a:1', sentinel_service_name: m}");
     valid("redis_queue: {url: 'redis-sentinel://a:1,b/m/2'}");
-    let mixed = "url: 'redis-cluster://a', sentinel_service_name: m, sentinel_nodes: ['a:1']";
+    let mixed = "url: 'redis-cluster://a', sentinel_service_name: m, sentinel_nodes: ['a:1'], \
+                 shards: 2";
     check_in("redis_queue", mixed, &["sentinel_nodes", "redis-sentinel:// URL"]);
 }
 

@@ -24,7 +24,7 @@ fn a_valid_url_is_shown_without_its_password() {
         assert_eq!(format!("{parsed:?}"), shown);
         assert_eq!(parsed.expose(), url);
         let config = valid(&format!(
-            "redis_queue: {{url: '{url}', sentinel_service_name: {}}}",
+            "redis_queue: {{url: '{url}', shards: 2, sentinel_service_name: {}}}",
             if url.contains("sentinel") { "m" } else { "null" }
         ));
         assert_hidden(&config.to_yaml());
