@@ -61,7 +61,7 @@ impl Embedded {
             }
             if let Ok(Some(status)) = self.child.try_wait() {
                 if status.code() == Some(NOT_FOUND) {
-                    return Err(missing(&"it is not there"));
+                    return Err(missing(&std::io::Error::from(rustix::io::Errno::NOENT)));
                 }
                 let said =
                     std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
