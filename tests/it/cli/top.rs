@@ -21,7 +21,10 @@ fn plain_text_shows_the_figures_of_the_api() {
     let metrics = || get(&address, "/api/v1/system/metrics").unwrap_or_default();
     wait_until("the figures have settled", LONG, || {
         let metrics = metrics();
-        metrics["conservation"]["out"] == 7 && metrics["queue_metrics"]["output"]["depth"] == 7
+        let queues = &metrics["queue_metrics"];
+        metrics["conservation"]["out"] == 7
+            && queues["output"]["depth"] == 7
+            && queues["input"]["pending_count"] == 0
     });
     let metrics = metrics();
     let text = says(0, &["top", "--once", "--url", &address]);
