@@ -6,7 +6,11 @@
 
 mod common;
 mod floor;
+mod folder;
 mod kill;
+mod latency;
+mod load;
+mod plot;
 mod server;
 
 use std::process::ExitCode;
@@ -34,12 +38,23 @@ enum Command {
     Floor(floor::FloorArgs),
     /// Kill the engine at random moments; every frame must come out exactly once
     Kill(kill::KillArgs),
+    /// Latency at shares of the measured maximum, without coordinated omission
+    Latency(latency::LatencyArgs),
+    /// Part of a load: adds frames
+    #[command(hide = true)]
+    Feed(load::feed::FeedArgs),
+    /// Part of a load: reads results
+    #[command(hide = true)]
+    Collect(load::collect::CollectArgs),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Floor(args) => floor::run(&args),
         Command::Kill(args) => kill::run(&args),
+        Command::Latency(args) => latency::run(&args),
+        Command::Feed(args) => load::feed::run(&args),
+        Command::Collect(args) => load::collect::run(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
