@@ -38,10 +38,7 @@ impl RunArgs {
                 Path::new("perf/runs").join(format!("{}-{machine}", said("date", &["-u", "+%F"])))
             }
         };
-        fs::create_dir_all(&path)?;
-        let folder = Folder { path };
-        folder.write_setup(&self.bin)?;
-        Ok(folder)
+        Folder::open(path, &self.bin)
     }
 }
 
@@ -51,6 +48,14 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// The folder of a run of `bin`, made if need be.
+    pub fn open(path: PathBuf, bin: &Path) -> Outcome<Folder> {
+        fs::create_dir_all(&path)?;
+        let folder = Folder { path };
+        folder.write_setup(bin)?;
+        Ok(folder)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

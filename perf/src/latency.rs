@@ -58,12 +58,12 @@ struct Case {
 pub fn run(args: &LatencyArgs) -> Outcome<bool> {
     let folder = args.run.folder()?;
     let studio = Studio::open()?;
-    let program = Program::Engine {
-        bin: args.run.bin.clone(),
-        config: Box::new(Config::builtin()),
-    };
+    let program =
+        Program::Engine { bin: args.run.bin.clone(), config: Box::new(Config::builtin()) };
     let mut cases = Vec::new();
-    for (size, goal_ms) in CASES.into_iter().filter(|case| args.size.is_none_or(|only| only == case.0)) {
+    for (size, goal_ms) in
+        CASES.into_iter().filter(|case| args.size.is_none_or(|only| only == case.0))
+    {
         cases.push(measure(args, &folder, &studio, &program, size, goal_ms)?);
     }
     for case in &cases {
@@ -154,7 +154,15 @@ fn text(args: &LatencyArgs, cases: &[Case]) -> Outcome<String> {
             writeln!(
                 text,
                 "| {} | {load} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} | {goal} |",
-                case.size, run.fps, l.p50, l.p90, l.p99, l.p999, l.max, run.results.frames, run.missing
+                case.size,
+                run.fps,
+                l.p50,
+                l.p90,
+                l.p99,
+                l.p999,
+                l.max,
+                run.results.frames,
+                run.missing
             )?;
         }
     }

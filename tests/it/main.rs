@@ -9,6 +9,7 @@ mod commands;
 mod delivery;
 mod house;
 mod inputs;
+mod measure;
 mod order;
 mod stop;
 mod video;

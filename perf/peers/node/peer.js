@@ -51,7 +51,8 @@ async function process_frame(Frame, data) {
 }
 
 async function main() {
-  const schema = path.join(__dirname, "../../../proto/processed_frame.proto");
+  // Started in the repository; the script itself lies beside its packages.
+  const schema = path.resolve("proto/processed_frame.proto");
   const root = await protobuf.load(schema);
   const Frame = root.lookupType("its_camera_ai.streaming.ProcessedFrame");
   const reader = new Redis(PEER_SOCKET);

@@ -21,7 +21,7 @@ use crate::Outcome;
 use crate::server::Plain;
 
 /// How often a closed loop looks how much is waiting.
-const LOOK: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_millis(4);
 /// Most bytes of frames that are kept in the input stream, beyond which the oldest are trimmed.
 const STREAM_BYTES: u64 = 1 << 30;
 /// Longest life of a feeder, in seconds, whatever it was told.

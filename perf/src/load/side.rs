@@ -68,7 +68,9 @@ impl Side {
                     let [program, rest @ ..] = &words[..] else { return Err("no command".into()) };
                     let mut command = guarded(program);
                     command.args(rest);
-                    command.env("PEER_SOCKET", socket).env("PEER_CONSUMER", format!("peer-{index}"));
+                    command
+                        .env("PEER_SOCKET", socket)
+                        .env("PEER_CONSUMER", format!("peer-{index}"));
                     command.env("PEER_INPUT", INPUT).env("PEER_OUTPUT", OUTPUT);
                     command.env("PEER_GROUP", GROUP);
                     side.spawn(command, index)?;
