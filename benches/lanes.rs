@@ -110,7 +110,9 @@ fn run_jobs(workers: &dyn Workers, count: usize, slots: usize, work: Duration, p
         workers.hand(Job { work, handed: Instant::now(), done: done.clone() });
         in_work += 1;
     }
-    (0..in_work).for_each(|_| drop(ended.recv().unwrap()));
+    for _ in 0..in_work {
+        ended.recv().unwrap();
+    }
 }
 
 /// CPU time of the process and its context switches.

@@ -20,7 +20,7 @@ const OUTPUT_LENGTH = 10_000;
 sharp.concurrency(1);
 sharp.cache(false);
 
-async function process_frame(Frame, data) {
+async function processFrame(Frame, data) {
   const received = Date.now() / 1000;
   const frame = Frame.decode(data);
   const { width, height, compressedData } = frame.originalImage;
@@ -57,6 +57,8 @@ async function main() {
   const Frame = root.lookupType("its_camera_ai.streaming.ProcessedFrame");
   const reader = new Redis(PEER_SOCKET);
   const writer = new Redis(PEER_SOCKET);
+  // Says that this process is ready: a first read that finds nothing would not.
+  await reader.xgroup("CREATECONSUMER", PEER_INPUT, PEER_GROUP, PEER_CONSUMER);
   for (;;) {
     const reply = await reader.xreadgroupBuffer(
       "GROUP", PEER_GROUP, PEER_CONSUMER, "COUNT", BATCH, "BLOCK", BLOCK_MS,
@@ -66,7 +68,7 @@ async function main() {
       for (const [id, fields] of entries) {
         let at = 0;
         while (fields[at].toString() !== "data") at += 2;
-        const { frame, data } = await process_frame(Frame, fields[at + 1]);
+        const { frame, data } = await processFrame(Frame, fields[at + 1]);
         await writer
           .pipeline()
           .xadd(

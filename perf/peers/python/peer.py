@@ -237,7 +237,10 @@ class Tuned:
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     worker = {"legacy": Legacy, "tuned": Tuned}[sys.argv[1]]()
-    worker.run(redis.Redis(unix_socket_path=os.environ["PEER_SOCKET"]))
+    connection = redis.Redis(unix_socket_path=os.environ["PEER_SOCKET"])
+    # Says that this process is ready: a first read that finds nothing would not.
+    connection.xgroup_createconsumer(INPUT, GROUP, CONSUMER)
+    worker.run(connection)
 
 
 main()

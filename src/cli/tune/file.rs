@@ -36,9 +36,7 @@ pub(super) fn text(
     comment(
         "Each candidate took turns with the setting so far and was taken only if it was better",
     );
-    comment(
-        "each time and by more than the noise. Scores are as good as of the goal: more is better.",
-    );
+    comment("each turn and by more than the noise of the other. \"Times as good\" is about the goal.");
     text.push('\n');
 
     for line in best.to_yaml().lines() {

@@ -17,6 +17,8 @@ use crate::redis::Control;
 const PAIRS: usize = 3;
 /// A gain below this is not worth leaving a setting for.
 const GAIN_MIN: f64 = 0.03;
+/// A setting that does not do at all is not infinitely worse than one that does.
+const GAIN_MAX: f64 = 100.0;
 /// Shortest and longest time of one turn, in seconds, and its first part that does not count.
 const TURN_SECONDS: (f64, f64) = (0.4, 8.0);
 const WARM_SHARE: f64 = 0.3;
@@ -215,20 +217,11 @@ impl Trials {
 
     fn gains(&self, sides: &[Vec<Figures>; 2]) -> Vec<f64> {
         let pairs = sides[0].iter().zip(&sides[1]);
-        pairs.map(|(from, to)| self.score(to) / self.score(from).max(1e-12)).collect()
+        pairs.map(|(from, to)| gain(self.goal, from, to)).collect()
     }
 
-    /// The larger the better; 0 for what does not do.
     fn score(&self, figures: &Figures) -> f64 {
-        if figures.fps <= 0.0 {
-            return 0.0;
-        }
-        match self.goal {
-            Goal::Throughput => figures.fps,
-            Goal::Latency => 1.0 / figures.p99_ms.max(1e-3),
-            Goal::Bandwidth if figures.encode_p99_ms > ENCODE_MS_MAX => 0.0,
-            Goal::Bandwidth => 1.0 / figures.bytes_per_result.max(1.0),
-        }
+        score(self.goal, figures)
     }
 
     /// One engine under load for a while.
@@ -288,6 +281,28 @@ impl Trials {
     }
 }
 
+/// The larger the better; 0 for what does not do, or has shown nothing.
+fn score(goal: Goal, figures: &Figures) -> f64 {
+    let is_timed = figures.fps > 0.0 && figures.p99_ms > 0.0;
+    match goal {
+        Goal::Throughput => figures.fps,
+        Goal::Latency if is_timed => 1.0 / figures.p99_ms,
+        Goal::Bandwidth if figures.fps > 0.0 && figures.encode_p99_ms <= ENCODE_MS_MAX => {
+            1.0 / figures.bytes_per_result.max(1.0)
+        }
+        Goal::Latency | Goal::Bandwidth => 0.0,
+    }
+}
+
+/// How many times as good the candidate is; at most [`GAIN_MAX`]. Where the setting so far has
+/// shown nothing at all, nothing is known.
+fn gain(goal: Goal, from: &Figures, to: &Figures) -> f64 {
+    if from.fps <= 0.0 || (goal == Goal::Latency && from.p99_ms <= 0.0) {
+        return 1.0;
+    }
+    (score(goal, to) / score(goal, from).max(1e-12)).min(GAIN_MAX)
+}
+
 fn medians(side: &[Figures]) -> Figures {
     let of = |figure: fn(&Figures) -> f64| median(side.iter().map(figure));
     Figures {
@@ -305,4 +320,40 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEASURED: Figures = Figures {
+        fps: 100.0,
+        cpu_ms_per_frame: 2.0,
+        p50_ms: 5.0,
+        p99_ms: 20.0,
+        bytes_per_result: 50_000.0,
+        encode_p99_ms: 30.0,
+    };
+
+    #[test]
+    fn each_goal_has_its_own_idea_of_better() {
+        let quick = Figures { p99_ms: 10.0, fps: 50.0, ..MEASURED };
+        assert_eq!(gain(Goal::Latency, &MEASURED, &quick), 2.0);
+        assert_eq!(gain(Goal::Throughput, &MEASURED, &quick), 0.5);
+        let small = Figures { bytes_per_result: 25_000.0, ..MEASURED };
+        assert_eq!(gain(Goal::Bandwidth, &MEASURED, &small), 2.0);
+        let slow = Figures { encode_p99_ms: 180.0, ..small };
+        assert_eq!(gain(Goal::Bandwidth, &MEASURED, &slow), 0.0, "too slow for live pictures");
+        assert_eq!(gain(Goal::Bandwidth, &slow, &MEASURED), GAIN_MAX);
+    }
+
+    #[test]
+    fn what_has_shown_nothing_neither_wins_nor_loses_by_it() {
+        for goal in [Goal::Latency, Goal::Throughput, Goal::Bandwidth] {
+            assert_eq!(gain(goal, &Figures::default(), &MEASURED), 1.0);
+            assert_eq!(gain(goal, &MEASURED, &Figures::default()), 0.0);
+        }
+        let untimed = Figures { p99_ms: 0.0, ..MEASURED };
+        assert_eq!(gain(Goal::Latency, &MEASURED, &untimed), 0.0);
+    }
 }
