@@ -115,8 +115,11 @@ fn run_jobs(workers: &dyn Workers, count: usize, slots: usize, work: Duration, p
     }
 }
 
-/// CPU time of the process and its context switches.
-fn spent() -> (f64, f64) {
+/// CPU time in microseconds, and context switches.
+type Spent = (f64, f64);
+
+/// Both, of this process so far.
+fn spent() -> Spent {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let mut switches = 0.0;
     for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
@@ -128,7 +131,7 @@ fn spent() -> (f64, f64) {
     (time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3, switches)
 }
 
-fn per_job(workers: &dyn Workers, slots: usize, work: Duration, pause: Duration) -> (f64, f64) {
+fn per_job(workers: &dyn Workers, slots: usize, work: Duration, pause: Duration) -> Spent {
     let before = spent();
     run_jobs(workers, JOBS_PER_ROUND, slots, work, pause);
     let after = spent();
@@ -170,21 +173,19 @@ fn table(rayon: &Rayon, channel: &Channel, threads: usize, slots: usize) {
         let work = Duration::from_micros(micros);
         let load = if pause.is_zero() { "full" } else { "half" };
         let rounds: Vec<_> = (0..ROUNDS)
-            .map(|_| (per_job(rayon, slots, work, pause), per_job(channel, slots, work, pause)))
+            .map(|_| [per_job(rayon, slots, work, pause), per_job(channel, slots, work, pause)])
             .collect();
-        let of = |figure: fn(&((f64, f64), (f64, f64))) -> f64| {
-            rounds.iter().map(figure).collect::<Vec<_>>()
-        };
-        let ratios = of(|(rayon, channel)| rayon.0 / channel.0);
+        let of = |figure: fn(&[Spent; 2]) -> f64| rounds.iter().map(figure).collect::<Vec<_>>();
+        let ratios = of(|[rayon, channel]| rayon.0 / channel.0);
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let most = ratios.iter().copied().fold(0.0, f64::max);
         println!(
             "| {micros} us, {load} load | {:.1} | {:.1} | {:.3} | {least:.3} - {most:.3} | {:.2}, {:.2} |",
-            median(of(|round| round.0.0)),
-            median(of(|round| round.1.0)),
+            median(of(|round| round[0].0)),
+            median(of(|round| round[1].0)),
             median(ratios),
-            median(of(|round| round.0.1)),
-            median(of(|round| round.1.1)),
+            median(of(|round| round[0].1)),
+            median(of(|round| round[1].1)),
         );
     }
     println!(

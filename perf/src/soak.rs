@@ -16,6 +16,8 @@ use crate::plot::{self, Axes};
 const GOAL_MIB: f64 = 200.0;
 /// Growth from the second quarter to the last that still counts as flat, in MiB.
 const FLAT_MIB: f64 = 4.0;
+/// Lines of the allocator's statistics, the last thing the program writes.
+const ALLOCATOR_LINES: usize = 40;
 
 #[derive(Args, Clone)]
 pub struct SoakArgs {
@@ -115,7 +117,8 @@ fn judge(args: &SoakArgs, rate: f64, run: Measured) -> Figures {
         }
         _ => 0.0,
     };
-    let allocator = run.said.lines().skip_while(|line| !line.contains("heap")).take(40);
+    let said: Vec<&str> = run.said.lines().collect();
+    let allocator = said[said.len().saturating_sub(ALLOCATOR_LINES)..].iter();
     Figures {
         minutes: args.minutes,
         rate,
@@ -123,7 +126,7 @@ fn judge(args: &SoakArgs, rate: f64, run: Measured) -> Figures {
         late_mib,
         flat: late_mib - early_mib <= FLAT_MIB,
         late_faults_per_thousand,
-        allocator: allocator.map(str::to_owned).collect(),
+        allocator: allocator.map(|line| (*line).to_owned()).collect(),
         run,
     }
 }

@@ -88,7 +88,7 @@ pub fn run(args: &FeedArgs) -> Outcome<bool> {
             }
             None => {
                 // Looking once for several frames keeps the look itself cheap.
-                if fed.sent % (args.backlog / 4).max(1) == 0 {
+                if fed.sent.is_multiple_of((args.backlog / 4).max(1)) {
                     while Progress::of(&mut plain)?.waiting >= args.backlog && now() < until {
                         std::thread::sleep(LOOK);
                     }

@@ -58,9 +58,9 @@ pub struct Measured {
     pub size: Size,
     pub kind: Kind,
     pub cameras: u64,
-    /// Frames acknowledged per second within the measured time.
+    /// Results per second, of frames due within the measured time.
     pub fps: f64,
-    /// CPU time of the side's processes.
+    /// CPU time of the side's processes, per frame acknowledged.
     pub cpu_ms_per_frame: f64,
     pub redis_cpu_ms_per_frame: f64,
     /// Times a thread of the side gave up its core or was taken from it.
@@ -111,13 +111,11 @@ impl Trial<'_> {
         feeder.tell(&format!("{begin} {from} {until}\n"))?;
 
         sleep_until(from);
-        let began = Instant::now();
         let (before, redis_before) = (side.usage()?, usage_of(redis)?);
         let done_before = Progress::of(&mut server.plain)?.done;
         let samples = self.watch(&mut side, &mut server, from, until)?;
         let (after, redis_after) = (side.usage()?, usage_of(redis)?);
         let done = Progress::of(&mut server.plain)?.done.saturating_sub(done_before);
-        let seconds = began.elapsed().as_secs_f64();
 
         let fed: Fed = serde_json::from_str(&feeder.last_line()?)?;
         rest(&mut side, &mut server)?;
@@ -130,7 +128,7 @@ impl Trial<'_> {
             size: self.size,
             kind: self.kind,
             cameras: self.cameras,
-            fps: done as f64 / seconds,
+            fps: results.frames as f64 / self.seconds,
             cpu_ms_per_frame: per_frame((after.cpu_seconds - before.cpu_seconds) * 1e3),
             redis_cpu_ms_per_frame: per_frame(
                 (redis_after.cpu_seconds - redis_before.cpu_seconds) * 1e3,

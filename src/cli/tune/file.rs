@@ -36,7 +36,9 @@ pub(super) fn text(
     comment(
         "Each candidate took turns with the setting so far and was taken only if it was better",
     );
-    comment("each turn and by more than the noise of the other. \"Times as good\" is about the goal.");
+    comment(
+        "each turn and by more than the noise of the other. \"Times as good\" is about the goal.",
+    );
     text.push('\n');
 
     for line in best.to_yaml().lines() {
