@@ -158,7 +158,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    fn feeder(&self, socket: &Path, frames: &Path) -> Outcome<Helper> {
+    fn feeder(&self, socket: &Path, frames: &Path) -> Outcome<Companion> {
         let mut command = guarded(&own_path()?);
         command.arg("feed").arg("--socket").arg(socket).arg("--frames").arg(frames);
         command.args(["--size", &self.size.to_string(), "--kind", self.kind.name()]);
@@ -171,10 +171,10 @@ impl Trial<'_> {
                 command.args(["--backlog", &backlog.to_string()])
             }
         };
-        Helper::start(command)
+        Companion::start(command)
     }
 
-    fn consumer(&self, socket: &Path, from: f64, until: f64) -> Outcome<Helper> {
+    fn consumer(&self, socket: &Path, from: f64, until: f64) -> Outcome<Companion> {
         let mut command = guarded(&own_path()?);
         command.arg("collect").arg("--socket").arg(socket);
         command.args(["--from", &from.to_string(), "--until", &until.to_string()]);
@@ -182,7 +182,7 @@ impl Trial<'_> {
         if let Some(log) = &self.log {
             command.arg("--log").arg(log);
         }
-        Helper::start(command)
+        Companion::start(command)
     }
 
     /// Takes samples until the measured time is over.
@@ -236,20 +236,20 @@ fn own_path() -> Outcome<String> {
 }
 
 /// A feeder or consumer, ready; killed with the value.
-struct Helper {
+struct Companion {
     child: Child,
     out: BufReader<ChildStdout>,
 }
 
-impl Helper {
-    fn start(mut command: Command) -> Outcome<Helper> {
+impl Companion {
+    fn start(mut command: Command) -> Outcome<Companion> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let out = BufReader::new(child.stdout.take().ok_or("no standard output")?);
-        let mut helper = Helper { child, out };
-        match helper.line()?.as_str() {
-            "ready" => Ok(helper),
-            other => Err(format!("a helper said {other:?} instead of being ready").into()),
+        let mut companion = Companion { child, out };
+        match companion.line()?.as_str() {
+            "ready" => Ok(companion),
+            other => Err(format!("a companion said {other:?} instead of being ready").into()),
         }
     }
 
@@ -271,12 +271,12 @@ impl Helper {
         if status.success() && !line.is_empty() {
             Ok(line)
         } else {
-            Err(format!("a helper ended with {status}").into())
+            Err(format!("a companion ended with {status}").into())
         }
     }
 }
 
-impl Drop for Helper {
+impl Drop for Companion {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
