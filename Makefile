@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test python-test deb deb-test lint bench fuzz perf-floor perf-kill setup setup-test clean
+.PHONY: demo test cargo-test python-test deb deb-test lint bench fuzz perf perf-quick perf-build perf-floor perf-kill pgo setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -64,6 +64,24 @@ fuzz: setup
 		$(CARGO) fuzz run --fuzz-dir tests/fuzz $$target "$$found" tests/fuzz/corpus/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -max_len=32768 -print_final_stats=1 || exit 1; \
 	done
+
+# Every figure of README.md and tuning.md anew, on this machine: floor, peers, latency, scale, soak
+# and profiles into perf/runs/<date>-<machine>/. About 15 minutes; `make perf-quick` takes two and
+# only shows that everything works. Flags for all of it: make perf PERF_FLAGS="--minutes 60".
+# A goal that is missed (exit code 3) is a result, not a failure of the measurement.
+perf: setup perf-build
+	@$(TARGET)/release/framepress-perf all --bin $(TARGET)/release/framepress $(PERF_FLAGS) || [ $$? -eq 3 ]
+
+perf-quick: setup perf-build
+	@$(TARGET)/release/framepress-perf all --quick --bin $(TARGET)/release/framepress --out $(TARGET)/perf-quick || [ $$? -eq 3 ]
+
+perf-build:
+	@$(CARGO) build --release --quiet --bin framepress
+	@$(CARGO) build --release --quiet -p framepress-perf
+
+# Profile-guided optimisation: the optimised program, and what it gained in the same run.
+pgo: setup
+	@CARGO="$(CARGO)" TARGET="$(TARGET)" sh perf/pgo.sh
 
 # The engine's CPU per frame beside that of the unavoidable work alone, in one run.
 perf-floor: setup

@@ -4,11 +4,22 @@
 //! compares only what it has measured in the same run.
 #![allow(clippy::disallowed_methods)] // the house's clock is for the house; this reads its own
 
+mod all;
+mod cite;
 mod common;
+mod compare;
 mod floor;
+mod folder;
 mod kill;
+mod latency;
+mod load;
+mod peers;
+mod plot;
+mod profiles;
+mod scale;
 mod server;
 mod shards;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -31,26 +42,61 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// All measurements into one folder: floor, peers, latency, scale, soak, profiles
+    All(all::AllArgs),
     /// CPU per frame of the engine against that of the unavoidable work alone
     Floor(floor::FloorArgs),
     /// Kill the engine at random moments; every frame must come out exactly once
     Kill(kill::KillArgs),
     /// Frames per second through a Cluster, by number of shards
     Shards(shards::ShardsArgs),
+    /// Latency at shares of the measured maximum, without coordinated omission
+    Latency(latency::LatencyArgs),
+    /// The engine beside Python and Node programs that do the same work
+    Peers(peers::PeersArgs),
+    /// Throughput by workers, cameras, frame size and batch size
+    Scale(scale::ScaleArgs),
+    /// Memory and latency over time
+    Soak(soak::SoakArgs),
+    /// The shipped profiles beside the default configuration
+    Profiles(profiles::ProfilesArgs),
+    /// Two builds of the engine in turns
+    Compare(compare::CompareArgs),
+    /// Put the tables of a run into a text such as tuning.md
+    Cite(cite::CiteArgs),
+    /// Part of a load: adds frames
+    #[command(hide = true)]
+    Feed(load::feed::FeedArgs),
+    /// Part of a load: reads results
+    #[command(hide = true)]
+    Collect(load::collect::CollectArgs),
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Floor(args) => floor::run(&args),
-        Command::Kill(args) => kill::run(&args),
-        Command::Shards(args) => shards::run(&args),
-    };
-    match done {
+    match dispatch(Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(3), // measured, and not as it should be
         Err(error) => {
             eprintln!("framepress-perf: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn dispatch(cli: Cli) -> Outcome<bool> {
+    match cli.command {
+        Command::All(args) => all::run(&args, |words| dispatch(Cli::try_parse_from(words)?)),
+        Command::Floor(args) => floor::run(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Shards(args) => shards::run(&args),
+        Command::Latency(args) => latency::run(&args),
+        Command::Peers(args) => peers::run(&args),
+        Command::Scale(args) => scale::run(&args),
+        Command::Soak(args) => soak::run(&args),
+        Command::Profiles(args) => profiles::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Cite(args) => cite::run(&args),
+        Command::Feed(args) => load::feed::run(&args),
+        Command::Collect(args) => load::collect::run(&args),
     }
 }

@@ -27,6 +27,13 @@ impl Server {
         self.embedded.address()
     }
 
+    /// The number of its process.
+    pub fn process(&mut self) -> Outcome<u32> {
+        let info: String = self.plain.run(&["INFO", "server"])?;
+        let id = info.lines().find_map(|line| line.strip_prefix("process_id:"));
+        Ok(id.ok_or("the server does not tell its process")?.trim().parse()?)
+    }
+
     /// Where it listens, as the engine's configuration wants it.
     pub fn url(&self) -> String {
         url(self.address())

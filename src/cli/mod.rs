@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 130 stopped at once by a second
 //! signal.
 
+mod bench;
 mod check;
 mod demo;
 mod dlq;
@@ -10,6 +11,7 @@ mod generate;
 mod ingest;
 mod inspect;
 mod keeper;
+mod load;
 mod logging;
 mod migrate;
 mod notify;
@@ -22,6 +24,7 @@ mod size;
 mod summary;
 mod terminal;
 mod top;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +55,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Put frames into the input stream
     Ingest(ingest::IngestArgs),
+    /// Measure: frames through Redis, engine and back, as fast as they go or at a rate
+    Bench(bench::BenchArgs),
+    /// Measure what serves this machine best and write it as a configuration
+    Tune(tune::TuneArgs),
     /// Read processed frames as a person would
     Inspect(inspect::InspectArgs),
     /// List, show, replay or purge dead letters
@@ -144,6 +151,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Ingest(args) => ingest::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Dlq(args) => dlq::run(&args),
         Command::Check(args) => check::run(&args),

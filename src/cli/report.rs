@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::engine::View;
 use crate::http::{compression_ratio, latency_json};
 use crate::metrics::clock::Tick;
-use crate::metrics::{Conservation, Counter, Timer};
+use crate::metrics::{Conservation, Counter, Distribution, Timer};
 
 /// Threads that belong to the engine proper, by the beginning of their names.
 const ENGINE_THREADS: [&str; 4] = ["fp-read", "fp-dispatch", "fp-work", "fp-commit"];
@@ -49,6 +49,11 @@ impl Report {
             config: config.to_json(),
             account,
         }
+    }
+
+    /// With latencies that a consumer has measured in place of the engine's own.
+    pub(super) fn timed(self, latency: &Distribution) -> Report {
+        Report { latency: latency_json(latency), ..self }
     }
 
     #[allow(clippy::cast_precision_loss)]
@@ -159,7 +164,7 @@ pub(super) fn bytes(count: u64) -> String {
 
 /// CPU time of the engine's threads so far. Linux only; 0 elsewhere.
 #[allow(clippy::cast_precision_loss)]
-fn engine_cpu_ms() -> f64 {
+pub(super) fn engine_cpu_ms() -> f64 {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
     let mut nanos = 0_u64;
     for task in tasks.flatten() {
@@ -180,7 +185,7 @@ fn rss_bytes_max() -> u64 {
 }
 
 /// The machine in a few words.
-fn machine() -> Value {
+pub(super) fn machine() -> Value {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let system = rustix::system::uname();

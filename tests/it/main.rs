@@ -13,6 +13,7 @@ mod doctor;
 mod house;
 mod http;
 mod inputs;
+mod measure;
 mod notify;
 mod order;
 mod pixels;

@@ -6,7 +6,7 @@
 
 mod bare;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::common::{CAMERAS, Pictures, Spread, cpu_of_threads, producer};
+use crate::folder::Folder;
 use crate::server::Server;
 use bare::{Bare, Cpu};
 
@@ -58,6 +59,9 @@ pub struct FloorArgs {
     /// Also write the figures here
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also make them a part of the run in this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
 /// Microseconds of CPU per frame.
@@ -83,14 +87,14 @@ struct Case {
 pub fn run(args: &FloorArgs) -> Outcome<bool> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = args.workers.unwrap_or(cores);
-    println!(
-        "CPU per frame in microseconds, medians of {} rounds, {workers} workers\n",
+    let head = format!(
+        "CPU per frame in microseconds, medians of {} rounds, {workers} workers\n\n\
+         | case | floor (read, code, write) | engine (read, dispatch, work, commit) | engine / floor: min, median, max | goal |\n\
+         | --- | --- | --- | --- | --- |",
         args.rounds
     );
-    println!(
-        "| case | floor (read, code, write) | engine (read, dispatch, work, commit) | engine / floor: min, median, max | goal |"
-    );
-    println!("| --- | --- | --- | --- | --- |");
+    println!("{head}");
+    let mut text = format!("## Floor\n\n{head}\n");
     let mut cases = Vec::new();
     for (name, size, format) in CASES {
         if !name.contains(&args.only) {
@@ -106,16 +110,22 @@ pub fn run(args: &FloorArgs) -> Outcome<bool> {
         bench.end()?;
         let ratio = Spread::of(rounds.iter().map(|round| round.engine / round.floor));
         let case = Case { name, frames, workers, ratio, rounds };
-        print_case(&case);
+        let line = line_of(&case);
+        println!("{line}");
+        text.push_str(&line);
+        text.push('\n');
         cases.push(case);
     }
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&cases)?)?;
     }
+    if let Some(out) = &args.out {
+        Folder::open(out.clone(), Path::new("framepress"))?.part("floor", &cases, &text)?;
+    }
     Ok(cases.iter().all(|case| case.ratio.median <= GOAL))
 }
 
-fn print_case(case: &Case) {
+fn line_of(case: &Case) -> String {
     let median = |figure: &dyn Fn(&Round) -> f64| Spread::of(case.rounds.iter().map(figure)).median;
     let floor: Vec<String> = (0..3)
         .map(|at| format!("{:.0}", median(&|round| round.floor_read_code_write[at])))
@@ -123,7 +133,7 @@ fn print_case(case: &Case) {
     let engine: Vec<String> = (0..4)
         .map(|at| format!("{:.0}", median(&|round| round.engine_read_dispatch_work_commit[at])))
         .collect();
-    println!(
+    format!(
         "| {} | {:.0} ({}) | {:.0} ({}) | {:.3}, {:.3}, {:.3} | {GOAL} {} |",
         case.name,
         median(&|round| round.floor),
@@ -134,7 +144,7 @@ fn print_case(case: &Case) {
         case.ratio.median,
         case.ratio.max,
         if case.ratio.median <= GOAL { "met" } else { "missed" },
-    );
+    )
 }
 
 /// Holds the engine's workers while the stream is being filled.

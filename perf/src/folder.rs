@@ -1,0 +1,155 @@
+//! The folder of a run: raw figures, plots, a text for each part, and the summary of all.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::Outcome;
+
+/// Parts in the order of the summary.
+const PARTS: [&str; 7] = ["floor", "peers", "latency", "scale", "soak", "profiles", "pgo"];
+
+/// What all measured runs share.
+#[derive(Args, Clone)]
+pub struct RunArgs {
+    /// The program to measure
+    #[arg(long, default_value = "target/release/framepress")]
+    pub bin: PathBuf,
+    /// Folder of the run [default: perf/runs/<date>-<machine>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The machine's name in that folder [default: made of its processor]
+    #[arg(long, value_name = "NAME")]
+    pub machine: Option<String>,
+}
+
+impl RunArgs {
+    /// The folder, made if need be.
+    pub fn folder(&self) -> Outcome<Folder> {
+        let path = match &self.out {
+            Some(path) => path.clone(),
+            None => {
+                let machine = self.machine.clone().unwrap_or_else(machine_name);
+                Path::new("perf/runs").join(format!("{}-{machine}", said("date", &["-u", "+%F"])))
+            }
+        };
+        Folder::open(path, &self.bin)
+    }
+}
+
+/// Where a run is written.
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// The folder of a run of `bin`, made if need be.
+    pub fn open(path: PathBuf, bin: &Path) -> Outcome<Folder> {
+        fs::create_dir_all(&path)?;
+        let folder = Folder { path };
+        folder.write_setup(bin)?;
+        Ok(folder)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes the raw figures and the text of a part, and the summary anew.
+    pub fn part(&self, name: &str, figures: &impl Serialize, text: &str) -> Outcome<()> {
+        fs::write(self.path(&format!("{name}.json")), serde_json::to_vec_pretty(figures)?)?;
+        fs::write(self.path(&format!("{name}.md")), text)?;
+        let mut summary = fs::read_to_string(self.path("setup.md"))?;
+        for part in PARTS {
+            if let Ok(text) = fs::read_to_string(self.path(&format!("{part}.md"))) {
+                write!(summary, "\n{}\n", text.trim_end())?;
+            }
+        }
+        fs::write(self.path("summary.md"), summary)?;
+        println!("\n{text}");
+        Ok(())
+    }
+
+    /// The machine and the programs, as they were when the first part began.
+    fn write_setup(&self, bin: &Path) -> Outcome<()> {
+        let file = self.path("setup.json");
+        if file.exists() {
+            return Ok(());
+        }
+        let setup = setup(bin);
+        fs::write(file, serde_json::to_vec_pretty(&setup)?)?;
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut text = format!("# {name}\n\n| what | |\n| --- | --- |\n");
+        for (key, value) in setup.as_object().into_iter().flatten() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            writeln!(text, "| {} | {value} |", key.replace('_', " "))?;
+        }
+        text.push_str(
+            "\nAbsolute figures are of this machine; ratios are of two sides measured in turns in \
+             the same run.\n",
+        );
+        Ok(fs::write(self.path("setup.md"), text)?)
+    }
+}
+
+fn setup(bin: &Path) -> Value {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let line = |text: &str, name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(|rest| rest.trim_start_matches([' ', '\t', ':']).trim().to_owned())
+            .unwrap_or_default()
+    };
+    let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
+    let or_unknown = |text: String| if text.is_empty() { "not known".to_owned() } else { text };
+    json!({
+        "processor": line(&read("/proc/cpuinfo"), "model name"),
+        "cores": cores(),
+        "memory": line(&read("/proc/meminfo"), "MemTotal"),
+        "system": said("uname", &["-sr"]),
+        "governor": or_unknown(governor.trim().to_owned()),
+        "transparent_huge_pages":
+            or_unknown(read("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned()),
+        "load_average_at_start": read("/proc/loadavg").trim(),
+        "redis": said("redis-server", &["--version"]),
+        "program": said(&bin.to_string_lossy(), &["--version"]),
+        "source": said("git", &["rev-parse", "--short", "HEAD"]),
+        "rustc": said("rustc", &["--version"]),
+        "python": said("python3", &["--version"]),
+        "node": said("node", &["--version"]),
+    })
+}
+
+/// Cores this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What a program says, or that it is missing.
+fn said(program: &str, args: &[&str]) -> String {
+    match Command::new(program).args(args).output() {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => "missing".to_owned(),
+    }
+}
+
+/// `amd-epyc-2core`: the first words of the processor's name.
+fn machine_name() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let words: Vec<String> = model
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .take(3)
+        .map(str::to_lowercase)
+        .collect();
+    let words = if words.is_empty() { vec!["machine".to_owned()] } else { words };
+    format!("{}-{}core", words.join("-"), cores())
+}

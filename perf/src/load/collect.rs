@@ -1,0 +1,264 @@
+//! The consumer: a process that reads every result and takes the time from when its frame should
+//! have been sent to when the result has been read.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+use clap::Args;
+use framepress::redis::{Header, RespLimits, RespReader};
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriter, IntervalLogWriterBuilder};
+use serde::{Deserialize, Serialize};
+
+use super::{OUTPUT, now};
+use crate::Outcome;
+
+/// Longest latency told apart, in microseconds: ten minutes.
+const LONGEST_US: u64 = 600_000_000;
+/// Three digits: a thousandth of the value.
+const DIGITS: u8 = 3;
+/// Longest silence, and longest life beyond the last frame that was due.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub struct CollectArgs {
+    #[arg(long)]
+    socket: PathBuf,
+    /// Frames due before this moment are not measured
+    #[arg(long)]
+    from: f64,
+    /// When the last frame is due
+    #[arg(long)]
+    until: f64,
+    /// Where the HdrHistogram log goes, one histogram per interval
+    #[arg(long)]
+    log: Option<PathBuf>,
+    /// Seconds of an interval
+    #[arg(long, default_value_t = 1.0)]
+    interval: f64,
+}
+
+/// What has been read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Collected {
+    /// Results of measured frames.
+    pub frames: u64,
+    /// Bytes of their `data`.
+    pub bytes: u64,
+    /// Milliseconds at these shares of frames.
+    pub latency_ms: Latency,
+    /// Milliseconds at shares that come ever closer to one: a line to draw.
+    pub percentiles: Vec<(f64, f64)>,
+    pub intervals: Vec<Interval>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Latency {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+    pub mean: f64,
+}
+
+/// One interval of the run, by when its frames were due.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Interval {
+    /// Seconds after the beginning of the measured time.
+    pub at: f64,
+    pub frames: u64,
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Latency {
+    fn of(times: &Histogram<u64>) -> Latency {
+        let at = |share: f64| times.value_at_quantile(share) as f64 / 1000.0;
+        Latency {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: times.max() as f64 / 1000.0,
+            mean: times.mean() / 1000.0,
+        }
+    }
+}
+
+/// Reads until an entry with the field `end` comes.
+pub fn run(args: &CollectArgs) -> Outcome<bool> {
+    let mut io = UnixStream::connect(&args.socket)?;
+    io.set_read_timeout(Some(PATIENCE))?;
+    let mut reader = RespReader::new(RespLimits::REDIS);
+    let mut tally = Tally::new(args)?;
+    let mut last = b"0".to_vec();
+    let last_moment = args.until + PATIENCE.as_secs_f64();
+    println!("ready");
+    while now() < last_moment {
+        let mut request =
+            format!("*8\r\n$5\r\nXREAD\r\n$5\r\nCOUNT\r\n$2\r\n32\r\n$5\r\nBLOCK\r\n$3\r\n500\r\n$7\r\nSTREAMS\r\n${}\r\n{OUTPUT}\r\n${}\r\n", OUTPUT.len(), last.len())
+                .into_bytes();
+        request.extend_from_slice(&last);
+        request.extend_from_slice(b"\r\n");
+        io.write_all(&request)?;
+        match reader.header(&mut io)? {
+            Header::Nil => continue,
+            Header::Array(1) => {}
+            other => return Err(format!("XREAD answered {other:?}").into()),
+        }
+        array(&mut reader, &mut io)?;
+        reader.skip_value(&mut io)?;
+        let mut ended = false;
+        for _ in 0..array(&mut reader, &mut io)? {
+            array(&mut reader, &mut io)?;
+            last = small(&mut reader, &mut io)?;
+            let entry = Entry::read(&mut reader, &mut io)?;
+            ended |= entry.is_end;
+            if let Some(due) = entry.due {
+                tally.count(due, now(), entry.bytes)?;
+            }
+        }
+        if ended {
+            println!("{}", serde_json::to_string(&tally.finish()?)?);
+            return Ok(true);
+        }
+    }
+    Err("the end of the run was never announced".into())
+}
+
+/// What matters of a result.
+#[derive(Default)]
+struct Entry {
+    due: Option<f64>,
+    bytes: u64,
+    is_end: bool,
+}
+
+impl Entry {
+    fn read(reader: &mut RespReader, io: &mut UnixStream) -> Outcome<Entry> {
+        let mut entry = Entry::default();
+        for _ in 0..array(reader, io)? / 2 {
+            let name = small(reader, io)?;
+            let len = match reader.header(io)? {
+                Header::Bulk(len) => len,
+                other => return Err(format!("expected a string, got {other:?}").into()),
+            };
+            match &name[..] {
+                b"data" => {
+                    entry.bytes = len;
+                    reader.bulk_discard(io, len)?;
+                }
+                b"timestamp" => {
+                    entry.due = std::str::from_utf8(reader.bulk_small(io, len)?)?.parse().ok();
+                }
+                name => {
+                    entry.is_end |= name == b"end";
+                    reader.bulk_discard(io, len)?;
+                }
+            }
+        }
+        Ok(entry)
+    }
+}
+
+fn array(reader: &mut RespReader, io: &mut UnixStream) -> Outcome<usize> {
+    match reader.header(io)? {
+        Header::Array(len) => Ok(len),
+        other => Err(format!("expected an array, got {other:?}").into()),
+    }
+}
+
+fn small(reader: &mut RespReader, io: &mut UnixStream) -> Outcome<Vec<u8>> {
+    match reader.header(io)? {
+        Header::Bulk(len) => Ok(reader.bulk_small(io, len)?.to_vec()),
+        other => Err(format!("expected a string, got {other:?}").into()),
+    }
+}
+
+/// Everything counted so far.
+struct Tally {
+    from: f64,
+    interval: f64,
+    log: Option<PathBuf>,
+    whole: Histogram<u64>,
+    parts: Vec<Histogram<u64>>,
+    bytes: u64,
+}
+
+impl Tally {
+    fn new(args: &CollectArgs) -> Outcome<Tally> {
+        Ok(Tally {
+            from: args.from,
+            interval: args.interval,
+            log: args.log.clone(),
+            whole: histogram()?,
+            parts: Vec::new(),
+            bytes: 0,
+        })
+    }
+
+    fn count(&mut self, due: f64, seen: f64, bytes: u64) -> Outcome<()> {
+        if due < self.from {
+            return Ok(());
+        }
+        let micros = ((seen - due).max(0.0) * 1e6) as u64;
+        let part = ((due - self.from) / self.interval) as usize;
+        while self.parts.len() <= part {
+            self.parts.push(histogram()?);
+        }
+        self.whole.saturating_record(micros.max(1));
+        self.parts[part].saturating_record(micros.max(1));
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    fn finish(self) -> Outcome<Collected> {
+        if let Some(path) = &self.log {
+            self.write_log(path)?;
+        }
+        let intervals = self.parts.iter().enumerate().map(|(index, part)| {
+            let Latency { p50, p99, max, .. } = Latency::of(part);
+            Interval { at: index as f64 * self.interval, frames: part.len(), p50, p99, max }
+        });
+        let percentiles = self
+            .whole
+            .iter_quantiles(5)
+            .map(|step| (step.quantile(), step.value_iterated_to() as f64 / 1000.0));
+        Ok(Collected {
+            frames: self.whole.len(),
+            bytes: self.bytes,
+            latency_ms: Latency::of(&self.whole),
+            percentiles: percentiles.collect(),
+            intervals: intervals.collect(),
+        })
+    }
+
+    /// The format of HdrHistogram's own tools: V2, deflated, base64, in microseconds.
+    fn write_log(&self, path: &PathBuf) -> Outcome<()> {
+        let mut file = File::create(path)?;
+        let mut serializer = V2DeflateSerializer::new();
+        let start = UNIX_EPOCH + Duration::from_secs_f64(self.from);
+        let mut log: IntervalLogWriter<'_, '_, File, V2DeflateSerializer> =
+            IntervalLogWriterBuilder::new()
+                .add_comment("latency in microseconds, by when each frame was due")
+                .with_base_time(start)
+                .with_start_time(start)
+                .begin_log_with(&mut file, &mut serializer)?;
+        for (index, part) in self.parts.iter().enumerate() {
+            let at = Duration::from_secs_f64(index as f64 * self.interval);
+            log.write_histogram(part, at, Duration::from_secs_f64(self.interval), None)
+                .map_err(|error| format!("cannot write the histogram log: {error:?}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn histogram() -> Outcome<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, LONGEST_US, DIGITS)?)
+}

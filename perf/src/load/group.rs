@@ -1,0 +1,39 @@
+//! How far the consumer group of the input stream is.
+
+use redis::streams::StreamInfoGroupsReply;
+
+use super::{GROUP, INPUT};
+use crate::Outcome;
+use crate::server::Plain;
+
+/// The group at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Entries that are acknowledged.
+    pub done: u64,
+    /// Entries delivered and not acknowledged, and entries not yet delivered.
+    pub waiting: u64,
+    /// Consumers that have read at least once.
+    pub consumers: u64,
+}
+
+impl Progress {
+    /// Asks the server, which must be Redis 7 or later to know.
+    pub fn of(plain: &mut Plain) -> Outcome<Progress> {
+        let groups: StreamInfoGroupsReply = plain.run(&["XINFO", "GROUPS", INPUT])?;
+        let ours = groups.groups.into_iter().find(|ours| ours.name == GROUP);
+        let ours = ours.ok_or("the group is gone")?;
+        let Some(lag) = ours.lag else {
+            return Err("redis-server does not tell the lag of a group: 7.0 or later is needed, \
+                        and frames must not be trimmed before they are read"
+                .into());
+        };
+        // Not known before the first read.
+        let read = ours.entries_read.unwrap_or(0);
+        Ok(Progress {
+            done: (read as u64).saturating_sub(ours.pending as u64),
+            waiting: lag as u64 + ours.pending as u64,
+            consumers: ours.consumers as u64,
+        })
+    }
+}

@@ -1,0 +1,37 @@
+//! One measured load on one side: the engine, or a program that does its work.
+//!
+//! Four kinds of process take part, so that what one of them costs is never counted as another's:
+//! a redis-server, the side that is measured, a feeder ([`feed`]) and a consumer ([`collect`]).
+//! The feeder writes into each frame when it should have been sent, the consumer takes the time
+//! from then on, so waiting in front of a slow system is part of the latency: there is no
+//! coordinated omission. CPU time and memory are the kernel's figures of the side's processes.
+
+pub mod collect;
+pub mod feed;
+pub mod files;
+mod group;
+mod side;
+mod trial;
+
+pub use collect::Collected;
+pub use side::Program;
+pub use trial::{Load, Measured, Sample, Trial};
+
+/// Streams and group, as the engine's defaults name them.
+pub const INPUT: &str = "camera_frames";
+pub const OUTPUT: &str = "processed_frames";
+pub const GROUP: &str = "stream_processor";
+
+/// Seconds since the Unix epoch: the clock all processes of a run share.
+pub fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
+}
+
+/// Waits until a moment of that clock.
+pub fn sleep_until(moment: f64) {
+    let left = moment - now();
+    if left > 0.0 {
+        std::thread::sleep(std::time::Duration::from_secs_f64(left));
+    }
+}

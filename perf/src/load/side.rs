@@ -1,0 +1,193 @@
+//! The side that is measured: its processes, and what the kernel knows about them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use framepress::config::Config;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+
+use super::{GROUP, INPUT, OUTPUT};
+use crate::Outcome;
+
+/// How long a side may take to end when it is asked to.
+const END_LIMIT: Duration = Duration::from_secs(20);
+
+/// What can be measured.
+#[derive(Clone)]
+pub enum Program {
+    /// `framepress run` with a configuration; its Redis URL is replaced.
+    Engine { bin: PathBuf, config: Box<Config> },
+    /// Another program, as several processes that share the group. It finds the socket, the
+    /// streams, the group and its own number in `PEER_...` variables.
+    Peer { command: Vec<String>, processes: usize },
+}
+
+/// Running processes; killed with the value.
+pub struct Side {
+    children: Vec<Child>,
+    folder: PathBuf,
+}
+
+/// What the kernel has counted for a process so far.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Usage {
+    pub cpu_seconds: f64,
+    /// Pages that had to be mapped.
+    pub page_faults: u64,
+    /// Times a thread gave up its core or was taken from it.
+    pub switches: u64,
+    pub rss_bytes: u64,
+}
+
+impl Side {
+    /// Starts a program on a server that listens on `socket`; its output goes into `folder`.
+    pub fn start(program: &Program, socket: &Path, folder: &Path) -> Outcome<Side> {
+        let mut side = Side { children: Vec::new(), folder: folder.to_owned() };
+        match program {
+            Program::Engine { bin, config } => {
+                if !bin.is_file() {
+                    return Err(format!("no program at {}; see --bin", bin.display()).into());
+                }
+                let mut config = (**config).clone();
+                let url = format!("redis+unix://{}", socket.display());
+                config.redis_queue.url = framepress::config::RedisUrl::parse(&url)?;
+                config.stats.addr = None;
+                let file = folder.join("framepress.yaml");
+                fs::write(&file, config.to_yaml())?;
+                let mut command = guarded(bin.as_os_str().to_str().unwrap_or_default());
+                command.arg("run").arg("--config").arg(file);
+                // Statistics of the allocator at the end, where it can tell.
+                command.env("MIMALLOC_SHOW_STATS", "1");
+                side.spawn(command, 0)?;
+            }
+            Program::Peer { command: words, processes } => {
+                for index in 0..*processes {
+                    let [program, rest @ ..] = &words[..] else { return Err("no command".into()) };
+                    let mut command = guarded(program);
+                    command.args(rest);
+                    command
+                        .env("PEER_SOCKET", socket)
+                        .env("PEER_CONSUMER", format!("peer-{index}"));
+                    command.env("PEER_INPUT", INPUT).env("PEER_OUTPUT", OUTPUT);
+                    command.env("PEER_GROUP", GROUP);
+                    side.spawn(command, index)?;
+                }
+            }
+        }
+        Ok(side)
+    }
+
+    fn spawn(&mut self, mut command: Command, index: usize) -> Outcome<()> {
+        let log = File::create(self.log(index))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().map_err(|error| {
+            format!("cannot start {}: {error}", command.get_program().to_string_lossy())
+        })?;
+        self.children.push(child);
+        Ok(())
+    }
+
+    fn log(&self, index: usize) -> PathBuf {
+        self.folder.join(format!("side-{index}.log"))
+    }
+
+    pub fn processes(&self) -> usize {
+        self.children.len()
+    }
+
+    /// An error with its last words if one of the processes has ended.
+    pub fn check(&mut self) -> Outcome<()> {
+        for index in 0..self.children.len() {
+            if let Some(status) = self.children[index].try_wait()? {
+                let said = fs::read_to_string(self.log(index)).unwrap_or_default();
+                let lines: Vec<&str> = said.lines().rev().take(8).collect();
+                let last = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
+                return Err(format!("it ended with {status}:\n{last}").into());
+            }
+        }
+        Ok(())
+    }
+
+    pub fn usage(&self) -> Outcome<Usage> {
+        self.children.iter().try_fold(Usage::default(), |sum, child| {
+            let usage = usage_of(child.id())?;
+            Ok(Usage {
+                cpu_seconds: sum.cpu_seconds + usage.cpu_seconds,
+                page_faults: sum.page_faults + usage.page_faults,
+                switches: sum.switches + usage.switches,
+                rss_bytes: sum.rss_bytes + usage.rss_bytes,
+            })
+        })
+    }
+
+    /// Asks all to end and waits; what they wrote.
+    pub fn end(mut self) -> Outcome<String> {
+        for child in &self.children {
+            if let Some(id) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                kill_process(id, Signal::TERM)?;
+            }
+        }
+        let began = Instant::now();
+        for child in &mut self.children {
+            while child.try_wait()?.is_none() {
+                if began.elapsed() > END_LIMIT {
+                    return Err("it does not end when it is asked to".into());
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let logs = (0..self.children.len()).map(|index| fs::read_to_string(self.log(index)));
+        Ok(logs.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Under `setpriv`, where there is one, the kernel ends the child with us even if we are killed.
+pub fn guarded(program: &str) -> Command {
+    if Path::new("/usr/bin/setpriv").exists() {
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--pdeathsig", "KILL", program]);
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+/// What the kernel has counted for process `id`, all its threads and ended children included.
+pub fn usage_of(id: u32) -> Outcome<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // The name may hold anything but ends with the last bracket; fields are counted after it.
+    let fields: Vec<u64> = stat
+        .rsplit(") ")
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .map(|field| field.trim().parse().unwrap_or(0))
+        .collect();
+    let at = |index: usize| fields.get(index).copied().unwrap_or(0);
+    let ticks: u64 = (11..15).map(at).sum();
+    let mut switches = 0;
+    for task in fs::read_dir(format!("/proc/{id}/task"))? {
+        let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
+        for line in status.lines().filter(|line| line.contains("ctxt_switches")) {
+            switches += line.rsplit('\t').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        }
+    }
+    Ok(Usage {
+        cpu_seconds: ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+        page_faults: at(7),
+        switches,
+        rss_bytes: at(21) * rustix::param::page_size() as u64,
+    })
+}

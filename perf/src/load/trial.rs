@@ -1,0 +1,284 @@
+//! One load on one side, from the start of all processes to their end.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::feed::Fed;
+use super::files::{Kind, Size, Studio};
+use super::group::Progress;
+use super::side::{Program, Side, guarded, usage_of};
+use super::{Collected, GROUP, INPUT, OUTPUT, now, sleep_until};
+use crate::Outcome;
+use crate::server::Server;
+
+/// How long a side may take until it reads.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take to finish what is left when no more frames come.
+const REST_LIMIT: Duration = Duration::from_secs(60);
+/// Between "all is ready" and the first frame.
+const LEAD_SECONDS: f64 = 0.1;
+/// Bytes of frames that wait or are in work under full load, and bounds for their number.
+const BACKLOG_BYTES: u64 = 256 << 20;
+const BACKLOG: std::ops::RangeInclusive<u64> = 16..=48;
+
+/// How frames come.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Load {
+    /// Closed loop: always enough of them waiting.
+    Full,
+    /// Open loop: so many per second, whatever becomes of them.
+    Rate(f64),
+}
+
+pub struct Trial<'a> {
+    pub program: &'a Program,
+    pub size: Size,
+    pub kind: Kind,
+    pub cameras: u64,
+    pub load: Load,
+    /// Seconds before the measured time.
+    pub warm: f64,
+    /// Seconds of the measured time.
+    pub seconds: f64,
+    /// Where the HdrHistogram log goes.
+    pub log: Option<PathBuf>,
+    /// Seconds of one interval of that log, and of a sample.
+    pub interval: f64,
+}
+
+/// What has been measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    pub load: Load,
+    pub size: Size,
+    pub kind: Kind,
+    pub cameras: u64,
+    /// Results per second, of frames due within the measured time.
+    pub fps: f64,
+    /// CPU time of the side's processes, per frame acknowledged.
+    pub cpu_ms_per_frame: f64,
+    pub redis_cpu_ms_per_frame: f64,
+    /// Times a thread of the side gave up its core or was taken from it.
+    pub switches_per_frame: f64,
+    pub page_faults_per_frame: f64,
+    pub rss_mib_max: f64,
+    pub bytes_in_per_frame: f64,
+    pub bytes_out_per_frame: f64,
+    /// Measured frames without a result.
+    pub missing: u64,
+    /// How late the feeder was at most; part of the latency.
+    pub late_ms_max: f64,
+    pub results: Collected,
+    pub samples: Vec<Sample>,
+    /// What the side wrote.
+    #[serde(skip)]
+    pub said: String,
+}
+
+/// The side at one moment.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sample {
+    /// Seconds after the beginning of the measured time.
+    pub at: f64,
+    pub done: u64,
+    pub waiting: u64,
+    pub rss_mib: f64,
+    pub cpu_seconds: f64,
+    pub page_faults: u64,
+}
+
+impl Trial<'_> {
+    pub fn run(&self, studio: &Studio) -> Outcome<Measured> {
+        let frames = studio.frames(self.size, self.kind)?;
+        let mut server = Server::start()?;
+        server.plain.run::<()>(&["XGROUP", "CREATE", INPUT, GROUP, "0", "MKSTREAM"])?;
+        let redis = server.process()?;
+        let socket = PathBuf::from(server.address().to_string());
+        let folder = tempfile::tempdir()?;
+        let mut side = Side::start(self.program, &socket, folder.path())?;
+        self.wait_for_side(&mut side, &mut server)?;
+
+        let mut feeder = self.feeder(&socket, &frames)?;
+        let begin = now() + LEAD_SECONDS;
+        let from = begin + self.warm;
+        let until = from + self.seconds;
+        let mut consumer = self.consumer(&socket, from, until)?;
+        feeder.tell(&format!("{begin} {from} {until}\n"))?;
+
+        sleep_until(from);
+        let (before, redis_before) = (side.usage()?, usage_of(redis)?);
+        let done_before = Progress::of(&mut server.plain)?.done;
+        let samples = self.watch(&mut side, &mut server, from, until)?;
+        let (after, redis_after) = (side.usage()?, usage_of(redis)?);
+        let done = Progress::of(&mut server.plain)?.done.saturating_sub(done_before);
+
+        let fed: Fed = serde_json::from_str(&feeder.last_line()?)?;
+        rest(&mut side, &mut server)?;
+        server.plain.run::<()>(&["XADD", OUTPUT, "*", "end", "1"])?;
+        let results: Collected = serde_json::from_str(&consumer.last_line()?)?;
+        let said = side.end()?;
+        let per_frame = |amount: f64| amount / done.max(1) as f64;
+        Ok(Measured {
+            load: self.load,
+            size: self.size,
+            kind: self.kind,
+            cameras: self.cameras,
+            fps: results.frames as f64 / self.seconds,
+            cpu_ms_per_frame: per_frame((after.cpu_seconds - before.cpu_seconds) * 1e3),
+            redis_cpu_ms_per_frame: per_frame(
+                (redis_after.cpu_seconds - redis_before.cpu_seconds) * 1e3,
+            ),
+            switches_per_frame: per_frame(after.switches.saturating_sub(before.switches) as f64),
+            page_faults_per_frame: per_frame((after.page_faults - before.page_faults) as f64),
+            rss_mib_max: samples.iter().map(|sample| sample.rss_mib).fold(0.0, f64::max),
+            bytes_in_per_frame: fed.bytes as f64 / fed.sent.max(1) as f64,
+            bytes_out_per_frame: results.bytes as f64 / results.frames.max(1) as f64,
+            missing: fed.sent_measured.saturating_sub(results.frames),
+            late_ms_max: fed.late_ms_max,
+            results,
+            samples,
+            said,
+        })
+    }
+
+    fn wait_for_side(&self, side: &mut Side, server: &mut Server) -> Outcome<()> {
+        let began = Instant::now();
+        while Progress::of(&mut server.plain)?.consumers < side.processes() as u64 {
+            side.check()?;
+            if began.elapsed() > START_LIMIT {
+                return Err("it does not begin to read".into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn feeder(&self, socket: &Path, frames: &Path) -> Outcome<Companion> {
+        let mut command = guarded(&own_path()?);
+        command.arg("feed").arg("--socket").arg(socket).arg("--frames").arg(frames);
+        command.args(["--size", &self.size.to_string(), "--kind", self.kind.name()]);
+        command.args(["--cameras", &self.cameras.to_string()]);
+        match self.load {
+            Load::Rate(rate) => command.args(["--rate", &rate.to_string()]),
+            Load::Full => {
+                let fitting = BACKLOG_BYTES / self.size.raw_bytes().max(1);
+                let backlog = fitting.clamp(*BACKLOG.start(), *BACKLOG.end());
+                command.args(["--backlog", &backlog.to_string()])
+            }
+        };
+        Companion::start(command)
+    }
+
+    fn consumer(&self, socket: &Path, from: f64, until: f64) -> Outcome<Companion> {
+        let mut command = guarded(&own_path()?);
+        command.arg("collect").arg("--socket").arg(socket);
+        command.args(["--from", &from.to_string(), "--until", &until.to_string()]);
+        command.args(["--interval", &self.interval.to_string()]);
+        if let Some(log) = &self.log {
+            command.arg("--log").arg(log);
+        }
+        Companion::start(command)
+    }
+
+    /// Takes samples until the measured time is over.
+    fn watch(
+        &self,
+        side: &mut Side,
+        server: &mut Server,
+        from: f64,
+        until: f64,
+    ) -> Outcome<Vec<Sample>> {
+        let mut samples = Vec::new();
+        loop {
+            side.check()?;
+            let usage = side.usage()?;
+            let progress = Progress::of(&mut server.plain)?;
+            let at = now();
+            samples.push(Sample {
+                at: at - from,
+                done: progress.done,
+                waiting: progress.waiting,
+                rss_mib: usage.rss_bytes as f64 / f64::from(1 << 20),
+                cpu_seconds: usage.cpu_seconds,
+                page_faults: usage.page_faults,
+            });
+            if at >= until {
+                return Ok(samples);
+            }
+            sleep_until((from + samples.len() as f64 * self.interval).max(at).min(until));
+        }
+    }
+}
+
+/// Waits until the side has finished what is left.
+fn rest(side: &mut Side, server: &mut Server) -> Outcome<()> {
+    let began = Instant::now();
+    loop {
+        let left = Progress::of(&mut server.plain)?.waiting;
+        if left == 0 {
+            return Ok(());
+        }
+        side.check()?;
+        if began.elapsed() > REST_LIMIT {
+            return Err(format!("{left} frames are left after {REST_LIMIT:?}").into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn own_path() -> Outcome<String> {
+    Ok(std::env::current_exe()?.to_string_lossy().into_owned())
+}
+
+/// A feeder or consumer, ready; killed with the value.
+struct Companion {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Companion {
+    fn start(mut command: Command) -> Outcome<Companion> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let out = BufReader::new(child.stdout.take().ok_or("no standard output")?);
+        let mut companion = Companion { child, out };
+        match companion.line()?.as_str() {
+            "ready" => Ok(companion),
+            other => Err(format!("a companion said {other:?} instead of being ready").into()),
+        }
+    }
+
+    fn tell(&mut self, text: &str) -> Outcome<()> {
+        let input = self.child.stdin.as_mut().ok_or("no standard input")?;
+        Ok(input.write_all(text.as_bytes())?)
+    }
+
+    fn line(&mut self) -> Outcome<String> {
+        let mut line = String::new();
+        self.out.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// What it says in the end.
+    fn last_line(&mut self) -> Outcome<String> {
+        let line = self.line()?;
+        let status = self.child.wait()?;
+        if status.success() && !line.is_empty() {
+            Ok(line)
+        } else {
+            Err(format!("a companion ended with {status}").into())
+        }
+    }
+}
+
+impl Drop for Companion {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

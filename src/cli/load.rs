@@ -1,0 +1,332 @@
+//! A measured load on an engine of this process: a thread that feeds frames, open or closed loop,
+//! and the calling thread, which reads the results. Shared by `bench` and `tune`.
+//!
+//! In an open loop a frame's latency counts from when it should have been sent, so that waiting in
+//! front of a slow system is part of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64_simd::STANDARD;
+use clap::ValueEnum;
+
+use super::size::Size;
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Reject, Stop};
+use crate::camera::{
+    Outbound, Pace, Producer, ProducerOptions, Source as _, Still, Synthetic, SyntheticOptions,
+};
+use crate::engine::View;
+use crate::frame::{self, EntryId};
+use crate::image::{Encoder, Format, Source, Target};
+use crate::metrics::clock::{Tick, unix_seconds};
+use crate::metrics::{Distribution, Metrics, Timer};
+use crate::redis::{Control, Feeds};
+
+/// Different frames, sent over and over: enough to be larger than any cache.
+const FRAMES: usize = 8;
+/// Every so many frames of the road one is taken, so that vehicles move.
+const STRIDE: usize = 5;
+/// Quality of JPEG frames, as cameras send them.
+const CAMERA_QUALITY: u8 = 90;
+/// Bytes of frames that wait or are in work in a closed loop, and bounds for their number.
+const BACKLOG_BYTES: u64 = 256 << 20;
+const BACKLOG: (u64, u64) = (16, 48);
+/// How often a closed loop looks whether there is room.
+const LOOK: Duration = Duration::from_millis(1);
+/// How long one read of results waits for them.
+const BLOCK: Duration = Duration::from_millis(50);
+/// Without any result for this long, a load ends incomplete.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// How frames travel in the input stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Input {
+    /// Raw RGB in a `ProcessedFrame`
+    Raw,
+    /// JPEG in a `ProcessedFrame`
+    Jpeg,
+    /// JPEG in base64 in legacy JSON
+    Json,
+}
+
+/// Frames of a synthetic road, ready to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Frames {
+    size: Size,
+    input: Input,
+    files: Arc<Vec<Vec<u8>>>,
+}
+
+impl Frames {
+    /// Paints the road, which takes up to a second, and codes its frames.
+    pub(super) fn render(size: Size, input: Input) -> Result<Frames, Fault> {
+        let Size { width, height } = size;
+        let mut road = Synthetic::new(SyntheticOptions { width, height, ..Default::default() })?;
+        let mut encoder = Encoder::new()?;
+        let mut still = Still::default();
+        let mut files = Vec::with_capacity(FRAMES);
+        for _ in 0..FRAMES {
+            for _ in 0..STRIDE {
+                road.next(&mut still)?;
+            }
+            files.push(match input {
+                Input::Raw => still.bytes.clone(),
+                Input::Jpeg => coded(&mut encoder, &still)?,
+                Input::Json => STANDARD.encode_to_string(coded(&mut encoder, &still)?).into(),
+            });
+        }
+        Ok(Frames { size, input, files: Arc::new(files) })
+    }
+
+    fn backlog(&self) -> u64 {
+        let raw = u64::from(self.size.width) * u64::from(self.size.height) * 3;
+        (BACKLOG_BYTES / raw.max(1)).clamp(BACKLOG.0, BACKLOG.1)
+    }
+}
+
+fn coded(encoder: &mut Encoder, still: &Still) -> Result<Vec<u8>, Fault> {
+    let view = frame::View {
+        width: still.width as usize,
+        height: still.height as usize,
+        channels: 3,
+        interleaved: Some(&still.bytes),
+        planes: None,
+    };
+    let target = Target { format: Format::Jpeg, quality: CAMERA_QUALITY, webp_method: 0 };
+    let mut file = Vec::new();
+    encoder
+        .encode(&view, &target, &mut file)
+        .map_err(|reject: Reject| Fault::Unusable(format!("cannot code a frame: {reject}")))?;
+    Ok(file)
+}
+
+/// What is asked of the engine.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    pub(super) frames: Frames,
+    pub(super) cameras: u32,
+    /// Frames per second; `None` for as many as it takes.
+    pub(super) rate: Option<f64>,
+    /// Ends after so many frames.
+    pub(super) count: u64,
+    /// No frame is sent after so long.
+    pub(super) limit: Duration,
+    /// Frames due within this time from the beginning are not timed.
+    pub(super) warm: Duration,
+    /// Whether to wait for the results of all frames, or to end with the last frame sent.
+    pub(super) wait_for_rest: bool,
+}
+
+/// What came of it.
+pub(super) struct Driven {
+    /// From when each frame should have been sent to when its result was read.
+    pub(super) latency: Distribution,
+    /// Frames sent.
+    pub(super) sent: u64,
+    /// Results read.
+    pub(super) received: u64,
+}
+
+/// How far a load is, once for every read of results.
+pub(super) struct Progress {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+impl Load {
+    /// Feeds the engine and reads its results until all are there, `stop` is raised, or nothing
+    /// comes any more.
+    pub(super) fn drive(
+        &self,
+        view: &View,
+        timeout: Duration,
+        stop: &Stop,
+        mut show: impl FnMut(&Progress, &Metrics),
+    ) -> Result<Driven, Fault> {
+        let mut control = Control::new(&view.topology, timeout)?;
+        let [_, output, _] = &view.plan.streams[0];
+        let own = Metrics::new();
+        let recorder = own.recorder();
+        let feeding = Feeding::start(self, view, timeout, stop)?;
+        let (mut received, mut last) = (0, EntryId::default());
+        let timed_from = unix_seconds() + self.warm.as_secs_f64();
+        let mut heard_at = Tick::now();
+        loop {
+            // Asked before reading: what was done until then is in what is read after.
+            let ended = feeding.has_ended();
+            let sent = feeding.sent();
+            let account = view.metrics.ledger.read();
+            let results = control.after(output, last, 64, BLOCK)?;
+            let seen = unix_seconds();
+            for (id, fields) in &results {
+                last = *id;
+                received += 1;
+                let due = fields.get("timestamp").and_then(|text| std::str::from_utf8(text).ok());
+                let due = due.and_then(|text| text.parse::<f64>().ok());
+                if let Some(due) = due.filter(|due| *due >= timed_from) {
+                    let latency = Duration::try_from_secs_f64(seen - due).unwrap_or_default();
+                    recorder.record(Timer::EndToEnd, latency);
+                }
+            }
+            if !results.is_empty() {
+                heard_at = Tick::now();
+            }
+            show(&Progress { sent, received }, &own);
+            let settled = account.read >= sent && account.in_flight == 0;
+            let done = ended && (!self.wait_for_rest || settled && received >= account.out);
+            if done || stop.is_draining() || heard_at.elapsed() > SILENCE_MAX {
+                break;
+            }
+        }
+        let sent = feeding.end()?;
+        Ok(Driven { latency: own.distribution(Timer::EndToEnd), sent, received })
+    }
+}
+
+/// The feeder at work; stopped and joined with the value.
+struct Feeding {
+    stop: Stop,
+    state: Arc<State>,
+    thread: Option<Running>,
+}
+
+#[derive(Default)]
+struct State {
+    sent: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Feeding {
+    fn start(load: &Load, view: &View, timeout: Duration, stop: &Stop) -> Result<Feeding, Fault> {
+        let own_stop = Stop::default();
+        let state = Arc::new(State::default());
+        let mut feeder = Feeder::open(view, timeout, &own_stop)?;
+        let (load, view) = (load.clone(), view.clone());
+        let (into, until, outer) = (Arc::clone(&state), own_stop.clone(), stop.clone());
+        let identity = Identity { role: Role::Camera, index: 0, core: None };
+        let thread = threads::spawn(identity, &own_stop, move || {
+            let fed = feed(&mut feeder, &load, &view, &into, &[until, outer]);
+            into.ended.store(true, Ordering::Release);
+            fed
+        })?;
+        Ok(Feeding { stop: own_stop, state, thread: Some(thread) })
+    }
+
+    fn sent(&self) -> u64 {
+        self.state.sent.load(Ordering::Acquire)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state.ended.load(Ordering::Acquire)
+            || self.thread.as_ref().is_none_or(Running::is_finished)
+    }
+
+    fn end(mut self) -> Result<u64, Fault> {
+        self.stop.drain();
+        if let Some(thread) = self.thread.take() {
+            thread.join()?;
+        }
+        Ok(self.sent())
+    }
+}
+
+impl Drop for Feeding {
+    fn drop(&mut self) {
+        // Before its thread is joined.
+        self.stop.drain();
+    }
+}
+
+fn feed(
+    feeder: &mut Feeder,
+    load: &Load,
+    view: &View,
+    state: &State,
+    stops: &[Stop; 2],
+) -> Result<(), Fault> {
+    let [own, outer] = stops;
+    let pace = load.rate.and_then(Pace::new);
+    let backlog = load.frames.backlog();
+    let (began, began_unix) = (Tick::now(), unix_seconds());
+    for number in 0..load.count {
+        loop {
+            if own.is_draining() || outer.is_draining() || began.elapsed() >= load.limit {
+                return Ok(());
+            }
+            let wait = match &pace {
+                Some(pace) => pace.wait(number, began.elapsed()),
+                None => {
+                    let account = view.metrics.ledger.read();
+                    let done = account.read - account.in_flight;
+                    if number.saturating_sub(done) < backlog { Duration::ZERO } else { LOOK }
+                }
+            };
+            if wait.is_zero() {
+                break;
+            }
+            own.sleep(wait);
+        }
+        let due = match &pace {
+            Some(pace) => began_unix + pace.due(number).as_secs_f64(),
+            None => unix_seconds(),
+        };
+        feeder.send(&load.frames, load.cameras, number, due)?;
+        state.sent.store(number + 1, Ordering::Release);
+    }
+    Ok(())
+}
+
+/// The connections of a feeder.
+struct Feeder {
+    protobuf: Producer,
+    json: Feeds,
+    stream: String,
+    text: Vec<u8>,
+}
+
+impl Feeder {
+    fn open(view: &View, timeout: Duration, stop: &Stop) -> Result<Feeder, Fault> {
+        let [stream, ..] = view.plan.streams[0].clone();
+        let options = ProducerOptions {
+            topology: view.topology.clone(),
+            wait_replicas: 0,
+            streams: vec![stream.clone()],
+            length_max: 0,
+            timeout,
+            retry: false,
+        };
+        Ok(Feeder {
+            protobuf: Producer::connect(options, stop)?,
+            json: Feeds::new(&view.topology, timeout, 0, &Metrics::new(), stop),
+            stream,
+            text: Vec::new(),
+        })
+    }
+
+    fn send(&mut self, frames: &Frames, cameras: u32, number: u64, due: f64) -> Result<(), Fault> {
+        let cameras = u64::from(cameras.max(1));
+        let camera = format!("camera-{}", number % cameras);
+        let id = format!("frame-{number:08}");
+        let at = usize::try_from(number / cameras + number % cameras).unwrap_or(0);
+        let bytes = &frames.files[at % frames.files.len()];
+        if frames.input == Input::Json {
+            let head = format!(
+                r#"{{"frame_id":"{id}","camera_id":"{camera}","timestamp":{due:.6},"image_base64":""#
+            );
+            self.text.clear();
+            self.text.extend_from_slice(head.as_bytes());
+            self.text.extend_from_slice(bytes);
+            self.text.extend_from_slice(b"\"}");
+            let beside = [("frame_id", id.as_bytes()), ("camera_id", camera.as_bytes())];
+            return self.json.add(&self.stream, &self.text, &beside, 0).map(|_| ());
+        }
+        let format = if frames.input == Input::Raw { Format::Raw } else { Format::Jpeg };
+        let Size { width, height } = frames.size;
+        let picture = Source { format, width, height, channels: 3, bytes };
+        let outbound =
+            Outbound { frame_id: &id, camera_id: &camera, timestamp: due, picture, quality: 0 };
+        self.protobuf.send(&outbound).map(|_| ())
+    }
+}

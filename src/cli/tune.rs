@@ -1,0 +1,214 @@
+//! `framepress tune`: measures this machine and writes the configuration that serves it best.
+//!
+//! One knob after the other: the setting so far and the candidate take turns, several times, and
+//! the candidate wins only if it is better every time and by more than the noise of the other
+//! side. So a busy machine leaves the defaults as they are rather than being led by chance.
+
+mod file;
+mod knobs;
+mod trial;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::load::{Frames, Input};
+use super::signals::SignalWatch;
+use super::size::Size;
+use super::{Common, Failure};
+use crate::base::{Fault, Stop};
+use crate::config::{Config, RedisUrl};
+use crate::engine::find_server;
+use crate::metrics::clock::{Tick, unix_millis};
+use crate::redis::Embedded;
+use trial::{Bounds, Comparison, Trials, Verdict};
+
+/// Arguments of `tune`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress tune --write framepress.yaml\n  \
+    framepress tune --goal latency --size 1920x1080 --seconds 180 --write framepress.yaml\n\n\
+    Nothing else should run on the machine meanwhile. Without --redis-url and --config, a private\n\
+    redis-server is started; the streams are tune's own in any case.")]
+pub(super) struct TuneArgs {
+    #[command(flatten)]
+    common: Common,
+    /// How long it may take
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    seconds: u64,
+    /// What matters most
+    #[arg(long, value_enum, default_value_t = Goal::Throughput)]
+    goal: Goal,
+    /// Write the configuration to this file; without it, to standard output
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Size of the frames
+    #[arg(long, value_name = "WxH", default_value = "640x480")]
+    size: Size,
+    /// How frames travel in the input stream
+    #[arg(long, value_enum, default_value_t = Input::Raw)]
+    input: Input,
+    /// How many cameras
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    cameras: u32,
+}
+
+/// What a configuration is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Goal {
+    /// The 99th percentile of latency at half of the maximum
+    Latency,
+    /// Frames per second
+    Throughput,
+    /// Bytes per result, with encoding within 100 ms
+    Bandwidth,
+}
+
+pub(super) fn run(args: &TuneArgs) -> Result<(), Failure> {
+    let began = Tick::now();
+    let asked = args.common.load(args.common.quiet(args.common.loader()))?.config;
+    let stop = Stop::default();
+    let signals = SignalWatch::start(&stop)?;
+    let server = Server::start(args, &asked, &stop)?;
+    let frames = Frames::render(args.size, args.input)?;
+    let whole = Duration::from_secs(args.seconds);
+    let mut tuning = Tuning {
+        trials: Trials::new(args.goal, frames, args.cameras, Bounds { began, whole }, stop.clone()),
+        shown: Shown::new(),
+        asked,
+        measured_with: server.url,
+        run_id: unix_millis(),
+        found: Vec::new(),
+    };
+    let best = tuning.search()?;
+    drop(signals);
+    tuning.shown.bar.finish_and_clear();
+    let text = file::text(&best, &tuning.asked, args, &tuning.trials, &tuning.found);
+    match &args.write {
+        Some(path) => {
+            std::fs::write(path, text)
+                .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
+            println!("{}", file::changes(&tuning.found));
+            println!("written to {}", path.display());
+        }
+        None => print!("{text}"),
+    }
+    Ok(())
+}
+
+/// The server measured with.
+struct Server {
+    url: RedisUrl,
+    _embedded: Option<Embedded>,
+}
+
+impl Server {
+    fn start(args: &TuneArgs, asked: &Config, stop: &Stop) -> Result<Server, Failure> {
+        let named = args.common.redis_url.is_some()
+            || args.common.config.is_some()
+            || std::env::var_os("REDIS_QUEUE__URL").is_some();
+        if named {
+            return Ok(Server { url: asked.redis_queue.url.clone(), _embedded: None });
+        }
+        let embedded = |message: String| Failure::Fault(Fault::Unusable(message));
+        let url = RedisUrl::parse("embedded://").map_err(embedded)?;
+        let mut queue = Config::builtin().redis_queue;
+        queue.url = url;
+        let (topology, server) = find_server(&queue, stop)?;
+        let url = RedisUrl::parse(&format!("redis+unix://{topology}")).map_err(embedded)?;
+        Ok(Server { url, _embedded: server })
+    }
+}
+
+/// The search.
+struct Tuning {
+    trials: Trials,
+    shown: Shown,
+    /// As the user has it.
+    asked: Config,
+    measured_with: RedisUrl,
+    run_id: u64,
+    found: Vec<Comparison>,
+}
+
+impl Tuning {
+    fn search(&mut self) -> Result<Config, Failure> {
+        let mut best = self.asked.clone();
+        let start = self.measurable(&best);
+        self.shown.step("the configuration as it is");
+        self.trials.prepare(&start)?;
+        let goal = self.trials.goal();
+        let mut left: usize =
+            knobs::ALL.iter().map(|knob| knob.candidates(&best, goal).len()).sum();
+        for knob in knobs::ALL {
+            for candidate in knob.candidates(&best, goal) {
+                if self.trials.is_stopped() {
+                    return Err(Fault::Unusable("stopped before the end".into()).into());
+                }
+                let from = knob.value(&best);
+                let to = knob.value(&candidate);
+                self.shown.step(&format!("{}: {from} against {to}", knob.name()));
+                let verdict = match candidate.check() {
+                    Err(_) => Verdict::NotValid,
+                    Ok(()) => {
+                        let pair = [self.measurable(&best), self.measurable(&candidate)];
+                        self.trials.compare(&pair, left)?
+                    }
+                };
+                left = left.saturating_sub(1);
+                if matches!(verdict, Verdict::Better(_)) {
+                    best = candidate;
+                }
+                let comparison = Comparison { knob: knob.name(), from, to, verdict };
+                self.shown.result(&comparison);
+                self.found.push(comparison);
+            }
+        }
+        Ok(best)
+    }
+
+    /// The same, with streams of its own on the server measured with.
+    fn measurable(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        let queue = &mut config.redis_queue;
+        queue.url = self.measured_with.clone();
+        queue.input_queue = format!("framepress_tune:{}:in", self.run_id);
+        queue.output_queue = format!("framepress_tune:{}:out", self.run_id);
+        queue.shards = 1;
+        queue.retention = crate::config::Retention::Delete;
+        queue.output_full = crate::config::OutputFull::TrimOldest;
+        queue.max_queue_length = 500;
+        queue.retry_on_failure = false;
+        config
+    }
+}
+
+/// A line that moves on a terminal, lines on a pipe. Standard output is for the configuration.
+struct Shown {
+    bar: ProgressBar,
+}
+
+impl Shown {
+    fn new() -> Shown {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed}  {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Shown { bar }
+    }
+
+    fn step(&self, text: &str) {
+        self.bar.set_message(text.to_owned());
+    }
+
+    fn result(&self, comparison: &Comparison) {
+        if self.bar.is_hidden() {
+            eprintln!("{comparison}");
+        } else {
+            self.bar.println(comparison.to_string());
+        }
+    }
+}

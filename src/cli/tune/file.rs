@@ -1,0 +1,74 @@
+//! The configuration file that comes out: every key, and above those that were measured what the
+//! measurement said.
+
+use std::fmt::Write as _;
+
+use super::TuneArgs;
+use super::trial::{Comparison, Trials, Verdict};
+use crate::cli::report::machine;
+use crate::config::Config;
+
+/// The file. What was configured besides stays as it was, but for secrets, which are not written.
+pub(super) fn text(
+    best: &Config,
+    asked: &Config,
+    args: &TuneArgs,
+    trials: &Trials,
+    found: &[Comparison],
+) -> String {
+    let mut text = String::new();
+    let mut comment = |line: &str| {
+        // Writing to memory cannot fail.
+        let _ = writeln!(text, "#{}{line}", if line.is_empty() { "" } else { " " });
+    };
+    let goal = format!("{:?}", args.goal).to_lowercase();
+    comment(&format!("Written by framepress tune --goal {goal} --size {}.", args.size));
+    let about = machine();
+    let word = |key: &str| about[key].to_string().trim_matches('"').to_owned();
+    comment(&format!("Machine: {}, {} cores, {}.", word("cpu"), word("cores"), word("system")));
+    comment(&format!(
+        "{:?} frames of {} cameras. As it was before: {}, p50 {:.1} ms at full load.",
+        args.input,
+        args.cameras,
+        trials.first(),
+        trials.first().p50_ms
+    ));
+    comment(
+        "Each candidate took turns with the setting so far and was taken only if it was better",
+    );
+    comment(
+        "each turn and by more than the noise of the other. \"Times as good\" is about the goal.",
+    );
+    text.push('\n');
+
+    for line in best.to_yaml().lines() {
+        let key = line.trim_start().split(':').next().unwrap_or_default();
+        for comparison in found {
+            if comparison.knob.ends_with(&format!(".{key}")) && line.starts_with("  ") {
+                let _ = writeln!(text, "  # {comparison}");
+            }
+        }
+        let is_secret = (key == "url"
+            && asked.redis_queue.url.to_string() != asked.redis_queue.url.expose())
+            || (key == "token" && asked.stats.token.is_some());
+        if is_secret {
+            let variable = if key == "url" { "REDIS_QUEUE__URL" } else { "STATS__TOKEN" };
+            let _ = writeln!(text, "  # Secrets are not written here: set {variable}.");
+            let _ = writeln!(text, "  #{}", &line[1..]);
+        } else {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    text
+}
+
+/// What changed, for the terminal.
+pub(super) fn changes(found: &[Comparison]) -> String {
+    let taken = found.iter().filter(|comparison| matches!(comparison.verdict, Verdict::Better(_)));
+    let lines: Vec<String> = taken.map(|comparison| format!("  {comparison}")).collect();
+    if lines.is_empty() {
+        "nothing was better than the configuration as it is, beyond the noise".into()
+    } else {
+        format!("changed:\n{}", lines.join("\n"))
+    }
+}

@@ -1,0 +1,135 @@
+//! What can be turned, and to which settings.
+
+use super::Goal;
+use crate::base::threads;
+use crate::config::{CompressionFormat, Config, Count, Ordering, Pin};
+
+/// One key, or two that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Knob {
+    Workers,
+    Committers,
+    Readers,
+    BatchSize,
+    Pin,
+    InflightBytes,
+    /// Format and effort: WebP is what can be smaller than JPEG.
+    Webp,
+}
+
+/// In the order in which they are turned: what decides most comes first.
+pub(super) const ALL: [Knob; 7] = [
+    Knob::Webp,
+    Knob::Workers,
+    Knob::Committers,
+    Knob::Readers,
+    Knob::BatchSize,
+    Knob::Pin,
+    Knob::InflightBytes,
+];
+
+impl Knob {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Knob::Workers => "engine.workers",
+            Knob::Committers => "engine.committers",
+            Knob::Readers => "engine.readers",
+            Knob::BatchSize => "redis_queue.batch_size",
+            Knob::Pin => "engine.pin",
+            Knob::InflightBytes => "engine.max_inflight_bytes",
+            Knob::Webp => "redis_queue.webp_method",
+        }
+    }
+
+    /// The setting, for people.
+    pub(super) fn value(self, config: &Config) -> String {
+        match self {
+            Knob::Workers => count(config.engine.workers),
+            Knob::Committers => count(config.engine.committers),
+            Knob::Readers => count(config.engine.readers),
+            Knob::BatchSize => config.redis_queue.batch_size.to_string(),
+            Knob::Pin => match &config.engine.pin {
+                Pin::Auto => "auto".into(),
+                Pin::Off => "off".into(),
+                Pin::Cores(cores) => format!("{cores:?}"),
+            },
+            Knob::InflightBytes => config.engine.max_inflight_bytes.to_string(),
+            Knob::Webp => match config.redis_queue.compression_format {
+                CompressionFormat::Webp => config.redis_queue.webp_method.to_string(),
+                other => other.to_string(),
+            },
+        }
+    }
+
+    /// Other settings worth a try. Readers beyond the first would mix up the frames of a camera,
+    /// so they are tried only where order does not matter.
+    pub(super) fn candidates(self, config: &Config, goal: Goal) -> Vec<Config> {
+        let with = |change: &dyn Fn(&mut Config)| {
+            let mut other = config.clone();
+            change(&mut other);
+            other
+        };
+        let cores = threads::parallelism();
+        match self {
+            Knob::Webp => webp(config, goal),
+            // Nothing else changes the size of a result.
+            _ if goal == Goal::Bandwidth => Vec::new(),
+            Knob::Workers => distinct([cores.saturating_sub(1), cores + 1, 2 * cores], cores)
+                .map(|count| with(&|other| other.engine.workers = Count::Fixed(count)))
+                .collect(),
+            Knob::Committers => {
+                vec![with(&|other| other.engine.committers = Count::Fixed(2))]
+            }
+            Knob::Readers if config.engine.ordering == Ordering::None => {
+                vec![with(&|other| other.engine.readers = Count::Fixed(2))]
+            }
+            Knob::Readers => Vec::new(),
+            Knob::BatchSize => distinct([4, 100], config.redis_queue.batch_size)
+                .map(|size| with(&|other| other.redis_queue.batch_size = size))
+                .collect(),
+            Knob::Pin => {
+                let other = if config.engine.pin == Pin::Off { Pin::Auto } else { Pin::Off };
+                vec![with(&|config| config.engine.pin = other.clone())]
+            }
+            Knob::InflightBytes => {
+                distinct([64 << 20, 512 << 20], config.engine.max_inflight_bytes)
+                    .map(|bytes| with(&|other| other.engine.max_inflight_bytes = bytes))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// WebP's effort, where the pictures are WebP; for the sake of bytes, WebP in place of the others.
+fn webp(config: &Config, goal: Goal) -> Vec<Config> {
+    let queue = &config.redis_queue;
+    let is_webp = queue.compression_format == CompressionFormat::Webp;
+    if !is_webp && goal != Goal::Bandwidth {
+        return Vec::new();
+    }
+    let methods =
+        [0, 1, 2, 4].into_iter().filter(|method| !is_webp || *method != queue.webp_method);
+    methods
+        .map(|method| {
+            let mut other = config.clone();
+            other.redis_queue.compression_format = CompressionFormat::Webp;
+            other.redis_queue.webp_method = method;
+            other
+        })
+        .collect()
+}
+
+fn count(count: Count) -> String {
+    match count {
+        Count::Auto => "auto".into(),
+        Count::Fixed(count) => count.to_string(),
+    }
+}
+
+/// Each value once, without 0 and without the one there is.
+fn distinct(values: impl IntoIterator<Item = usize>, now: usize) -> impl Iterator<Item = usize> {
+    let mut values: Vec<usize> = values.into_iter().collect();
+    values.retain(|value| *value > 0 && *value != now);
+    values.dedup();
+    values.into_iter()
+}

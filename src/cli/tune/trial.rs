@@ -1,0 +1,359 @@
+//! Measuring one configuration, and one against another.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Goal;
+use crate::base::{Fault, Stage, Stop};
+use crate::cli::load::{Frames, Load};
+use crate::cli::report::engine_cpu_ms;
+use crate::config::Config;
+use crate::engine::{Engine, Hooks};
+use crate::metrics::clock::Tick;
+use crate::metrics::{Counter, Timer};
+use crate::redis::Control;
+
+/// Turns of each side of a comparison.
+const PAIRS: usize = 3;
+/// A gain below this is not worth leaving a setting for.
+const GAIN_MIN: f64 = 0.03;
+/// A setting that does not do at all is not infinitely worse than one that does.
+const GAIN_MAX: f64 = 100.0;
+/// Shortest and longest time of one turn, in seconds, and its first part that does not count.
+const TURN_SECONDS: (f64, f64) = (0.4, 8.0);
+const WARM_SHARE: f64 = 0.3;
+/// Longest time for encoding a frame that still counts as live, in milliseconds.
+const ENCODE_MS_MAX: f64 = 100.0;
+
+/// The time there is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) began: Tick,
+    pub(super) whole: Duration,
+}
+
+impl Bounds {
+    fn left(&self) -> f64 {
+        self.whole.saturating_sub(self.began.elapsed()).as_secs_f64()
+    }
+}
+
+/// What one turn has shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Figures {
+    pub(super) fps: f64,
+    pub(super) cpu_ms_per_frame: f64,
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) bytes_per_result: f64,
+    pub(super) encode_p99_ms: f64,
+}
+
+/// One setting against another.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    pub(super) knob: &'static str,
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) verdict: Verdict,
+}
+
+/// How a comparison ended.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Better each time, and by more than the noise.
+    Better(Evidence),
+    /// Not better, or not by more than the noise.
+    Kept(Evidence),
+    /// The rules of the configuration forbid it.
+    NotValid,
+    /// The time was over.
+    NoTime,
+}
+
+/// Medians of both sides, and the candidate's score over the other's, turn by turn.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    pub(super) from: Figures,
+    pub(super) to: Figures,
+    pub(super) gains: Vec<f64>,
+    /// What the gain would have had to exceed.
+    pub(super) needed: f64,
+}
+
+impl Evidence {
+    pub(super) fn gain(&self) -> f64 {
+        median(self.gains.iter().copied())
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Comparison { knob, from, to, verdict } = self;
+        write!(f, "{knob}: {from} against {to}: ")?;
+        let evidence = match verdict {
+            Verdict::NotValid => return write!(f, "not valid with the other settings"),
+            Verdict::NoTime => return write!(f, "not measured, the time was over"),
+            Verdict::Better(evidence) => {
+                write!(f, "taken, ")?;
+                evidence
+            }
+            Verdict::Kept(evidence) => {
+                write!(f, "kept, ")?;
+                evidence
+            }
+        };
+        write!(f, "{:.3} times as good (", evidence.gain())?;
+        for (at, gain) in evidence.gains.iter().enumerate() {
+            write!(f, "{}{gain:.3}", if at > 0 { ", " } else { "" })?;
+        }
+        write!(
+            f,
+            "; more than {:.3} needed); {} -> {}",
+            evidence.needed, evidence.from, evidence.to
+        )
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.1} frames/s, {:.2} ms CPU, p99 {:.1} ms, {:.0} bytes",
+            self.fps, self.cpu_ms_per_frame, self.p99_ms, self.bytes_per_result
+        )
+    }
+}
+
+/// Everything turns have in common.
+#[derive(Debug)]
+pub(super) struct Trials {
+    goal: Goal,
+    frames: Frames,
+    cameras: u32,
+    bounds: Bounds,
+    stop: Stop,
+    /// For the goal latency: half of what the first configuration does at most.
+    rate: Option<f64>,
+    /// What a turn takes beyond its own time, in seconds: the start and the end of an engine.
+    overhead: f64,
+    first: Figures,
+}
+
+impl Trials {
+    pub(super) fn new(
+        goal: Goal,
+        frames: Frames,
+        cameras: u32,
+        bounds: Bounds,
+        stop: Stop,
+    ) -> Trials {
+        let first = Figures::default();
+        Trials { goal, frames, cameras, bounds, stop, rate: None, overhead: 0.0, first }
+    }
+
+    pub(super) fn goal(&self) -> Goal {
+        self.goal
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_draining()
+    }
+
+    /// The configuration that was there before, at its maximum.
+    pub(super) fn first(&self) -> Figures {
+        self.first
+    }
+
+    /// Warms the machine up and measures the maximum, from which the rate follows.
+    pub(super) fn prepare(&mut self, config: &Config) -> Result<(), Fault> {
+        let seconds = (self.bounds.left() / 20.0).clamp(TURN_SECONDS.0, TURN_SECONDS.1);
+        self.first = self.turn(config, seconds)?;
+        if self.goal == Goal::Latency {
+            self.rate = Some((self.first.fps / 2.0).max(1.0));
+        }
+        Ok(())
+    }
+
+    /// Both in turns. `left` comparisons share what time there is, this one included.
+    pub(super) fn compare(&mut self, pair: &[Config; 2], left: usize) -> Result<Verdict, Fault> {
+        let turns = (2 * PAIRS * left.max(1)) as f64;
+        let seconds = self.bounds.left() / turns - self.overhead;
+        if seconds < TURN_SECONDS.0 && self.bounds.left() < self.shortest() {
+            return Ok(Verdict::NoTime);
+        }
+        let seconds = seconds.clamp(TURN_SECONDS.0, TURN_SECONDS.1);
+        let mut sides = [Vec::new(), Vec::new()];
+        for round in 0..PAIRS {
+            // Whoever goes first changes, so that a drift of the machine favours neither.
+            for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+                sides[side].push(self.turn(&pair[side], seconds)?);
+            }
+            let hopeless = || {
+                let gains = self.gains(&sides);
+                gains.len() > 1 && gains.iter().all(|gain| *gain < 1.0 - GAIN_MIN)
+            };
+            if self.stop.is_draining() || hopeless() {
+                break;
+            }
+        }
+        let gains = self.gains(&sides);
+        let scores = || sides[0].iter().map(|figures| self.score(figures));
+        let most = scores().fold(0.0, f64::max);
+        let least = scores().fold(f64::INFINITY, f64::min);
+        let noise = (most - least) / median(scores()).max(1e-12);
+        let needed = 1.0 + noise.max(GAIN_MIN);
+        let [from, to] = sides.map(|side| medians(&side));
+        let evidence = Evidence { from, to, gains, needed };
+        let always = evidence.gains.len() == PAIRS && evidence.gains.iter().all(|gain| *gain > 1.0);
+        let is_better = always && evidence.gain() > needed;
+        Ok(if is_better { Verdict::Better(evidence) } else { Verdict::Kept(evidence) })
+    }
+
+    /// The least time a comparison takes, in seconds.
+    fn shortest(&self) -> f64 {
+        (2 * PAIRS) as f64 * (TURN_SECONDS.0 + self.overhead)
+    }
+
+    fn gains(&self, sides: &[Vec<Figures>; 2]) -> Vec<f64> {
+        let pairs = sides[0].iter().zip(&sides[1]);
+        pairs.map(|(from, to)| gain(self.goal, from, to)).collect()
+    }
+
+    fn score(&self, figures: &Figures) -> f64 {
+        score(self.goal, figures)
+    }
+
+    /// One engine under load for a while.
+    fn turn(&mut self, config: &Config, seconds: f64) -> Result<Figures, Fault> {
+        let began = Tick::now();
+        let stop = Stop::default();
+        let engine = Engine::start(config, Hooks::default(), stop.clone())?;
+        let view = engine.view().clone();
+        let warm = Duration::from_secs_f64(seconds * WARM_SHARE);
+        let load = Load {
+            frames: self.frames.clone(),
+            cameras: self.cameras,
+            rate: self.rate,
+            count: u64::MAX,
+            limit: Duration::from_secs_f64(seconds),
+            warm,
+            wait_for_rest: false,
+        };
+        let loaded = Tick::now();
+        let mut mark = None;
+        let mut last = None;
+        let timeout = Duration::from_secs(config.redis_queue.timeout);
+        let driven = load.drive(&view, timeout, &self.stop, |_, _| {
+            let now = (loaded.elapsed(), view.metrics.ledger.read().out, engine_cpu_ms());
+            if now.0 >= warm {
+                mark.get_or_insert(now);
+                last = Some(now);
+            }
+        });
+        // Nothing of it is wanted any more.
+        stop.now();
+        let ended = engine.wait();
+        // The next engine would otherwise recover what this one has left.
+        let removed = Control::new(&view.topology, timeout).and_then(|mut control| {
+            view.plan.streams.iter().flatten().try_for_each(|key| control.remove(key))
+        });
+        let driven = driven?;
+        ended.and(removed)?;
+        self.overhead = (began.elapsed().as_secs_f64() - seconds).max(self.overhead * 0.8);
+        let metrics = &view.metrics;
+        let (fps, cpu_ms_per_frame) = match (mark, last) {
+            (Some(from), Some(to)) if to.1 > from.1 => {
+                let frames = (to.1 - from.1) as f64;
+                (frames / (to.0 - from.0).as_secs_f64().max(1e-9), (to.2 - from.2) / frames)
+            }
+            _ => (0.0, 0.0),
+        };
+        let results = metrics.ledger.read().out.max(1) as f64;
+        Ok(Figures {
+            fps,
+            cpu_ms_per_frame,
+            p50_ms: driven.latency.quantile_ms(0.5),
+            p99_ms: driven.latency.quantile_ms(0.99),
+            bytes_per_result: metrics.get(Counter::BytesOut) as f64 / results,
+            encode_p99_ms: metrics.distribution(Timer::Stage(Stage::Encode)).quantile_ms(0.99),
+        })
+    }
+}
+
+/// The larger the better; 0 for what does not do, or has shown nothing.
+fn score(goal: Goal, figures: &Figures) -> f64 {
+    let is_timed = figures.fps > 0.0 && figures.p99_ms > 0.0;
+    match goal {
+        Goal::Throughput => figures.fps,
+        Goal::Latency if is_timed => 1.0 / figures.p99_ms,
+        Goal::Bandwidth if figures.fps > 0.0 && figures.encode_p99_ms <= ENCODE_MS_MAX => {
+            1.0 / figures.bytes_per_result.max(1.0)
+        }
+        Goal::Latency | Goal::Bandwidth => 0.0,
+    }
+}
+
+/// How many times as good the candidate is; at most [`GAIN_MAX`]. Where the setting so far has
+/// shown nothing at all, nothing is known.
+fn gain(goal: Goal, from: &Figures, to: &Figures) -> f64 {
+    if from.fps <= 0.0 || (goal == Goal::Latency && from.p99_ms <= 0.0) {
+        return 1.0;
+    }
+    (score(goal, to) / score(goal, from).max(1e-12)).min(GAIN_MAX)
+}
+
+fn medians(side: &[Figures]) -> Figures {
+    let of = |figure: fn(&Figures) -> f64| median(side.iter().map(figure));
+    Figures {
+        fps: of(|figures| figures.fps),
+        cpu_ms_per_frame: of(|figures| figures.cpu_ms_per_frame),
+        p50_ms: of(|figures| figures.p50_ms),
+        p99_ms: of(|figures| figures.p99_ms),
+        bytes_per_result: of(|figures| figures.bytes_per_result),
+        encode_p99_ms: of(|figures| figures.encode_p99_ms),
+    }
+}
+
+/// The middle value, the lower of two; 0 of none.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEASURED: Figures = Figures {
+        fps: 100.0,
+        cpu_ms_per_frame: 2.0,
+        p50_ms: 5.0,
+        p99_ms: 20.0,
+        bytes_per_result: 50_000.0,
+        encode_p99_ms: 30.0,
+    };
+
+    #[test]
+    fn each_goal_has_its_own_idea_of_better() {
+        let quick = Figures { p99_ms: 10.0, fps: 50.0, ..MEASURED };
+        assert_eq!(gain(Goal::Latency, &MEASURED, &quick), 2.0);
+        assert_eq!(gain(Goal::Throughput, &MEASURED, &quick), 0.5);
+        let small = Figures { bytes_per_result: 25_000.0, ..MEASURED };
+        assert_eq!(gain(Goal::Bandwidth, &MEASURED, &small), 2.0);
+        let slow = Figures { encode_p99_ms: 180.0, ..small };
+        assert_eq!(gain(Goal::Bandwidth, &MEASURED, &slow), 0.0, "too slow for live pictures");
+        assert_eq!(gain(Goal::Bandwidth, &slow, &MEASURED), GAIN_MAX);
+    }
+
+    #[test]
+    fn what_has_shown_nothing_neither_wins_nor_loses_by_it() {
+        for goal in [Goal::Latency, Goal::Throughput, Goal::Bandwidth] {
+            assert_eq!(gain(goal, &Figures::default(), &MEASURED), 1.0);
+            assert_eq!(gain(goal, &MEASURED, &Figures::default()), 0.0);
+        }
+        let untimed = Figures { p99_ms: 0.0, ..MEASURED };
+        assert_eq!(gain(Goal::Latency, &MEASURED, &untimed), 0.0);
+    }
+}
