@@ -20,11 +20,14 @@ use support::frames::{Frames, coded};
 use support::turns::{compare, side};
 use support::{BOUNDS, EITHER, PIXELS, PLANES, bare, target};
 
+/// Measures the sides of one question on some frames and prints them under a title.
+type Comparison = fn(String, &Frames);
+
 fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     let wanted = |title: &str| filter.as_ref().is_none_or(|filter| title.contains(&**filter));
     for frames in Frames::all() {
-        let comparisons: [(&str, fn(String, &Frames)); 6] = [
+        let comparisons: [(&str, Comparison); 6] = [
             ("encode jpeg", encode_jpeg),
             ("recode jpeg", recode_jpeg),
             ("encode webp", encode_webp),

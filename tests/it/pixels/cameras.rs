@@ -108,7 +108,7 @@ fn the_background_sees_frames_in_order_whatever_order_they_are_ready_in() {
     let shuffled = figures("4", move |frame| {
         let number: usize = frame.parse().unwrap();
         starts.begin(frame);
-        if number % 6 == 0 {
+        if number.is_multiple_of(6) {
             starts.wait_for(&format!("{:03}", number + 5));
         }
     });
