@@ -113,7 +113,9 @@ pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
         .into_iter()
         .map(|input| Queue { dead_letters: format!("{input}:dlq"), input })
         .collect();
-    progress::waiting(&format!("waiting for Redis at {topology}"), || control.ping())?;
+    progress::waiting(&format!("waiting for Redis at {topology}"), || {
+        control.length(&queues[0].dead_letters)
+    })?;
     match &args.command {
         DlqCommand::List { count, .. } => list(&mut control, &queues, *count),
         DlqCommand::Show { id, save, .. } => {

@@ -81,7 +81,7 @@ struct Common {
     /// Configuration file, YAML or JSON
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where Redis is: redis://, redis+unix:// or embedded://
+    /// Where Redis is: redis://, rediss://, redis+unix://, redis-sentinel://, redis-cluster:// or embedded://
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
     /// error, warn, info, debug or trace

@@ -30,8 +30,6 @@ pub enum When {
     Always,
     /// A database other than 0.
     Database,
-    /// `delivery: at_least_once`.
-    AtLeastOnce,
     /// `retention: delete`.
     Delete,
     /// `retention: trim_acked`.
@@ -87,6 +85,8 @@ const ENGINE: &[Right] = &[
     right("client|unblock", When::Always, "waking its own blocked read at a stop", "CLIENT UNBLOCK 0"),
     right("xlen", When::Always, "the depth of the queues, and output_full: block", "XLEN {input}"),
     right("memory|usage", When::Always, "the memory of the queues", "MEMORY USAGE {input}"),
+    right("xrevrange", When::Always, "showing the latest dead letters", "XREVRANGE {dead} - + COUNT 1"),
+    right("info", When::Always, "the memory of the server", "INFO server"),
     right("xdel", When::Delete, "deleting acknowledged frames", "XDEL {input} x"),
     right("xtrim", When::TrimAcked, "trimming frames that every group has acknowledged", "XTRIM {input} MINID x"),
     right("select", When::Database, "using a database other than 0", "SELECT {database}"),
@@ -94,8 +94,8 @@ const ENGINE: &[Right] = &[
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
     right("asking", When::Cluster, "following a slot that moves", "ASKING"),
-    right("exec", When::AtLeastOnce, "committing in a transaction", "EXEC"),
-    right("multi", When::AtLeastOnce, "committing in a transaction", "MULTI"),
+    right("exec", When::Always, "taking over frames together with what is known of them, and delivery: at_least_once", "EXEC"),
+    right("multi", When::Always, "taking over frames together with what is known of them, and delivery: at_least_once", "MULTI"),
 ];
 
 #[rustfmt::skip]
@@ -385,8 +385,8 @@ mod tests {
     #[test]
     fn rights_that_the_configuration_does_not_need_are_left_out() {
         let mut engine = usage(Account::Engine, 1);
-        assert!(!engine.rules().contains(&"+multi".to_owned()));
-        engine.conditions.push(When::AtLeastOnce);
-        assert_eq!(engine.rules().last().map(String::as_str), Some("+multi"));
+        assert!(!engine.rules().contains(&"+xdel".to_owned()));
+        engine.conditions.push(When::Delete);
+        assert!(engine.rules().contains(&"+xdel".to_owned()));
     }
 }

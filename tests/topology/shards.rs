@@ -140,7 +140,10 @@ fn dead_letters_are_listed_and_put_back_and_results_shown_over_all_shards() {
     };
     let listed = said(&["dlq", "list"]);
     for shard in 0..2 {
-        assert!(listed.contains(&format!("camera_frames:{{{shard}}}:dlq: 1 dead")), "{listed}");
+        assert!(
+            listed.contains(&format!("camera_frames:{{{shard}}}:dlq: 1, the last 1")),
+            "{listed}"
+        );
     }
     said(&["dlq", "replay", "--all"]);
     assert_eq!(letters(0) + letters(1), 0);

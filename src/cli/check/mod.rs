@@ -19,7 +19,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Common, Failure};
 use crate::base::{Fault, Stop};
-use crate::config::{Config, Delivery, Retention, Scheme};
+use crate::config::{Config, Retention, Scheme};
 use crate::engine::{self, Hooks, Plan};
 use crate::redis::Survey;
 use crate::redis::rights::{Account, Usage, When};
@@ -166,7 +166,6 @@ fn usage(config: &Config, account: Account) -> Usage {
     let scheme = queue.url.scheme();
     let conditions = [
         (When::Database, queue.url.database() != 0),
-        (When::AtLeastOnce, queue.delivery == Delivery::AtLeastOnce),
         (When::Delete, queue.retention == Retention::Delete),
         (When::TrimAcked, queue.retention == Retention::TrimAcked),
         (When::Sentinel, scheme == Scheme::Sentinel || !queue.sentinel_nodes.is_empty()),

@@ -287,7 +287,8 @@ mod tests {
     #[test]
     fn a_cluster_node_is_not_to_be_taken_for_a_single_server() {
         only(&info(|info| info.cluster = true), "server.cluster", Warning);
-        let url = [("redis_queue.url", "redis-cluster://10.0.0.1:7000")];
+        let url =
+            [("redis_queue.url", "redis-cluster://10.0.0.1:7000"), ("redis_queue.shards", "2")];
         only(&judge(&healthy(), &config(&url), "10.0.0.1:7000"), "server.cluster", Error);
     }
 
