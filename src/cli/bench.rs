@@ -12,7 +12,7 @@ use super::load::{Frames, Input, Load, Progress};
 use super::report::Report;
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure};
+use super::{Common, Failure, out};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
 use crate::engine::{Engine, Hooks, View};
@@ -86,10 +86,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
         Some(rate) => format!("{rate} frames/s"),
         None => "as fast as they go".to_owned(),
     };
-    println!(
+    out::line(format!(
         "{} frames of {}, {pace}, from {} cameras, through Redis at {}",
         args.frames, args.size, args.cameras, view.topology
-    );
+    ))?;
     let load = Load {
         frames,
         cameras: args.cameras,
@@ -112,10 +112,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     end?;
 
     let report = report.timed(&driven.latency);
-    println!("\n{}", report.to_text());
+    out::line(format!("\n{}", report.to_text()))?;
     if let Some(path) = &args.report {
         report.write(path)?;
-        println!("report written to {}", path.display());
+        out::line(format!("report written to {}", path.display()))?;
     }
     if driven.received < driven.sent || !report.is_complete() {
         let text = format!("{} frames sent, {} results", driven.sent, driven.received);
@@ -141,9 +141,10 @@ fn configuration(args: &BenchArgs) -> Result<Config, Failure> {
         loader = loader.flag("redis_queue.url", "embedded://");
     }
     loader = loader
-        .flag("redis_queue.input_queue", format!("framepress_bench:{run_id}:in"))
-        .flag("redis_queue.output_queue", format!("framepress_bench:{run_id}:out"))
+        .flag("redis_queue.input_queue", format!("framepress_bench:{{{run_id}}}:in"))
+        .flag("redis_queue.output_queue", format!("framepress_bench:{{{run_id}}}:out"))
         .flag("redis_queue.shards", "1")
+        .flag("redis_queue.shard_subset", "null")
         .flag("redis_queue.retention", "delete")
         // A run is over when Redis goes away.
         .flag("redis_queue.retry_on_failure", "false");
@@ -178,7 +179,7 @@ impl Shown {
         if on_pipe {
             self.line_at = Tick::now();
             let seconds = self.began.elapsed().as_secs_f64();
-            println!("{seconds:5.1} s  {} out, {line}", progress.received);
+            let _ = out::line(format!("{seconds:5.1} s  {} out, {line}", progress.received));
         } else {
             self.bar.set_position(progress.received);
             self.bar.set_message(line);

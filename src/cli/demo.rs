@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::report::{Report, bytes};
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure};
+use super::{Common, Failure, out};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::camera::{
@@ -83,13 +83,13 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let listener = listen(&config)?;
     let engine = Engine::start(&config, Hooks::default(), stop.clone())?;
     let view = engine.view().clone();
-    println!(
+    out::line(format!(
         "{} cameras, {} at {} frames/s each, for {} s, through Redis at {}",
         args.cameras, args.size, args.fps, args.seconds, view.topology
-    );
+    ))?;
     let server = match listener {
         Some(listener) => {
-            println!("statistics: http://{}/api/v1/system/metrics", listener.addr());
+            out::line(format!("see it at http://{}/", listener.addr()))?;
             let token = config.stats.token.clone();
             Some(listener.serve(view.clone(), token, &stop)?)
         }
@@ -110,14 +110,16 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     drop(signals);
     camera_end.and(end).and(served)?;
 
-    println!("\n{}", report.to_text());
+    out::line(format!("\n{}", report.to_text()))?;
     let skipped = filmed.skipped.load(Ordering::Relaxed);
     if skipped > 0 {
-        println!("  the cameras skipped {skipped} frames because this machine did not keep up\n");
+        out::line(format!(
+            "  the cameras skipped {skipped} frames because this machine did not keep up\n"
+        ))?;
     }
     if let Some(path) = &args.report {
         report.write(path)?;
-        println!("report written to {}", path.display());
+        out::line(format!("report written to {}", path.display()))?;
     }
     if !report.is_complete() {
         let text = "not every frame came through; see the report above".to_owned();
@@ -300,7 +302,7 @@ fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &St
             bar.set_position(ticks);
             bar.set_message(line);
         } else if ticks % TICKS_PER_LINE == 0 {
-            println!("{:5.1} s  {line}", began.elapsed().as_secs_f64());
+            let _ = out::line(format!("{:5.1} s  {line}", began.elapsed().as_secs_f64()));
         }
     }
     bar.finish_and_clear();

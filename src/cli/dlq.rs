@@ -263,10 +263,12 @@ fn each(
     treat: &Treat<'_>,
 ) -> Result<(), Failure> {
     let mut count = 0_u64;
+    let mut kept = 0_u64;
     if which.all {
         let bar = progress::bar(Some(total(control, queues)?), "dead letters");
         for queue in queues {
-            count += all(control, queue, treat, &bar)?;
+            let (treated, refused) = all(control, queue, treat, &bar)?;
+            (count, kept) = (count + treated, kept + refused);
         }
         bar.finish_and_clear();
     }
@@ -283,7 +285,14 @@ fn each(
         }
         count += 1;
     }
-    out::line(format!("{count} {done}"))
+    out::line(format!("{count} {done}"))?;
+    match kept {
+        0 => Ok(()),
+        _ => Err(Fault::Unusable(format!(
+            "{kept} dead letters hold nothing to put back: their entries were trimmed before"
+        ))
+        .into()),
+    }
 }
 
 fn total(control: &mut Control, queues: &[Queue]) -> Result<u64, Fault> {
@@ -308,24 +317,31 @@ fn confirmed(control: &mut Control, queues: &[Queue], which: &Which) -> Result<b
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Those that are there at the beginning: a replayed frame that is refused again comes later.
+/// Those that are there at the beginning: a replayed frame that is refused again comes later. How
+/// many were treated, and how many hold nothing to be treated.
 fn all(
     control: &mut Control,
     queue: &Queue,
     treat: &Treat<'_>,
     bar: &ProgressBar,
-) -> Result<u64, Failure> {
-    let Some((last, _)) = control.latest(&queue.dead_letters, 1)?.pop() else { return Ok(0) };
-    let mut count = 0;
+) -> Result<(u64, u64), Failure> {
+    let Some((last, _)) = control.latest(&queue.dead_letters, 1)?.pop() else { return Ok((0, 0)) };
+    let (mut count, mut kept) = (0, 0);
+    let mut next = EntryId::default();
     loop {
-        let page = control.range(&queue.dead_letters, EntryId::default(), PAGE)?;
+        let page = control.range(&queue.dead_letters, next, PAGE)?;
         let ids: Vec<EntryId> =
             page.into_iter().map(|(id, _)| id).filter(|id| *id <= last).collect();
         if ids.is_empty() {
-            return Ok(count);
+            return Ok((count, kept));
         }
         for id in ids {
-            count += u64::from(treat(control, queue, id)?);
+            match treat(control, queue, id) {
+                Ok(done) => count += u64::from(done),
+                Err(fault) if fault.redis_code() == Some("EMPTY") => kept += 1,
+                Err(fault) => return Err(fault.into()),
+            }
+            next = id.next();
             bar.inc(1);
         }
     }

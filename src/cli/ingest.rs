@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure, progress};
+use super::{Common, Failure, out, progress};
 use crate::base::{Fault, Reject, Stop};
 use crate::camera::{self, Coding, OpenOptions, Outbound, Pace, Producer, ProducerOptions, Still};
 use crate::config::Config;
@@ -148,8 +148,7 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
     }
     bar.finish_and_clear();
     let seconds = began.elapsed().as_secs_f64();
-    println!("{sent} frames of {} sent in {seconds:.1} s", args.camera);
-    Ok(())
+    out::line(format!("{sent} frames of {} sent in {seconds:.1} s", args.camera))
 }
 
 /// Brings pictures into the form they are sent in.

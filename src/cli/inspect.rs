@@ -90,7 +90,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
     };
     if records.is_empty() && !args.follow {
         // Not among the JSON lines.
-        eprintln!("the stream {} at {topology} has no entries", streams.join(", "));
+        out::remark(format!("the stream {} at {topology} has no entries", streams.join(", ")));
         return Ok(());
     }
     match form {

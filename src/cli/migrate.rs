@@ -23,7 +23,7 @@ pub(super) struct MigrateArgs {
 pub(super) fn run(args: &MigrateArgs) -> Result<(), Failure> {
     let migrated = config::migrate(&args.file)?;
     for line in &migrated.left_out {
-        eprintln!("not carried over: {line}");
+        out::remark(format!("not carried over: {line}"));
     }
     out::bytes(migrated.yaml.as_bytes())
 }

@@ -165,7 +165,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if failure.code() != 0 {
-                eprintln!("framepress: {failure}");
+                out::remark(format!("framepress: {failure}"));
             }
             ExitCode::from(failure.code())
         }

@@ -12,6 +12,11 @@ pub(super) fn line(text: impl Display) -> Result<(), Failure> {
     bytes(format!("{text}\n").as_bytes())
 }
 
+/// Writes a line to standard error, if anybody reads it.
+pub(super) fn remark(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Writes bytes as they are.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();

@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::load::{Frames, Input};
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure};
+use super::{Common, Failure, out};
 use crate::base::{Fault, Stop};
 use crate::config::{Config, RedisUrl};
 use crate::engine::find_server;
@@ -90,10 +90,10 @@ pub(super) fn run(args: &TuneArgs) -> Result<(), Failure> {
         Some(path) => {
             std::fs::write(path, text)
                 .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
-            println!("{}", file::changes(&tuning.found));
-            println!("written to {}", path.display());
+            out::line(file::changes(&tuning.found))?;
+            out::line(format!("written to {}", path.display()))?;
         }
-        None => print!("{text}"),
+        None => out::bytes(text.as_bytes())?,
     }
     Ok(())
 }
@@ -174,9 +174,10 @@ impl Tuning {
         let mut config = config.clone();
         let queue = &mut config.redis_queue;
         queue.url = self.measured_with.clone();
-        queue.input_queue = format!("framepress_tune:{}:in", self.run_id);
-        queue.output_queue = format!("framepress_tune:{}:out", self.run_id);
+        queue.input_queue = format!("framepress_tune:{{{}}}:in", self.run_id);
+        queue.output_queue = format!("framepress_tune:{{{}}}:out", self.run_id);
         queue.shards = 1;
+        queue.shard_subset = None;
         queue.retention = crate::config::Retention::Delete;
         queue.output_full = crate::config::OutputFull::TrimOldest;
         queue.max_queue_length = 500;
@@ -206,7 +207,7 @@ impl Shown {
 
     fn result(&self, comparison: &Comparison) {
         if self.bar.is_hidden() {
-            eprintln!("{comparison}");
+            out::remark(comparison);
         } else {
             self.bar.println(comparison.to_string());
         }

@@ -23,6 +23,15 @@ impl EntryId {
         let (millis, sequence) = text.split_once('-')?;
         Some(EntryId { millis: millis.parse().ok()?, sequence: sequence.parse().ok()? })
     }
+
+    /// The least id above this one.
+    #[must_use]
+    pub fn next(self) -> EntryId {
+        match self.sequence.checked_add(1) {
+            Some(sequence) => EntryId { sequence, ..self },
+            None => EntryId { millis: self.millis.saturating_add(1), sequence: 0 },
+        }
+    }
 }
 
 impl fmt::Display for EntryId {

@@ -112,16 +112,21 @@ impl Journal {
         })
     }
 
-    /// The entries that have been here for longer than `age`; their clocks start again.
+    /// The entries that have been here for longer than `age`.
     pub fn renewable(&self, age: Duration) -> Vec<EntryId> {
-        let mut old = Vec::new();
-        for (id, entry) in &mut self.book.lock().in_flight {
-            if entry.since.elapsed() > age {
+        let book = self.book.lock();
+        let old = book.in_flight.iter().filter(|(_, entry)| entry.since.elapsed() > age);
+        old.map(|(id, _)| *id).collect()
+    }
+
+    /// The server counts these as delivered just now: their clocks start again.
+    pub fn renewed(&self, ids: &[EntryId]) {
+        let mut book = self.book.lock();
+        for id in ids {
+            if let Some(entry) = book.in_flight.get_mut(id) {
                 entry.since = Tick::now();
-                old.push(*id);
             }
         }
-        old
     }
 
     /// The latest entry that this process has ended, or is about to: where a group that has

@@ -54,7 +54,9 @@ if action ~= 'drop' then
 end
 
 redis.call('XACK', input, group, id)
+-- The entry has ended, whatever becomes of its body: a refusal (of an account without the right)
+-- must not make it look as if it had not.
 if ARGV[5] == '1' then
-  redis.call('XDEL', input, id)
+  redis.pcall('XDEL', input, id)
 end
 return 1

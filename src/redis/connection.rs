@@ -174,10 +174,11 @@ impl Connection {
         let Login { username, password, database } = address.login();
         match (username, password) {
             (Some(user), Some(password)) => {
-                connection.call("AUTH", &[user.as_bytes(), password.as_bytes()])?;
+                let words = [user.as_bytes(), password.as_bytes()];
+                connection.call("AUTH", &words).map_err(without_arguments)?;
             }
             (None, Some(password)) => {
-                connection.call("AUTH", &[password.as_bytes()])?;
+                connection.call("AUTH", &[password.as_bytes()]).map_err(without_arguments)?;
             }
             (_, None) => {}
         }
@@ -326,6 +327,17 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.count(Counter::ConnectionsClosed);
+    }
+}
+
+/// A server that does not know AUTH repeats what it was told.
+fn without_arguments(fault: Fault) -> Fault {
+    match fault {
+        Fault::Refused { endpoint, command, message } => {
+            let message = message.split(", with args").next().unwrap_or_default().to_owned();
+            Fault::Refused { endpoint, command, message }
+        }
+        other => other,
     }
 }
 

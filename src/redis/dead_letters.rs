@@ -68,7 +68,7 @@ impl Control {
         for field in FIELDS {
             command.arg(field);
         }
-        let found: Vec<Vec<Vec<u8>>> = self.run("XREVRANGE", &command)?;
+        let found: Vec<Vec<Vec<u8>>> = self.run_on(stream, "XREVRANGE", &command)?;
         Ok(found.iter().map(|values| note(values)).collect())
     }
 }

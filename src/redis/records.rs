@@ -94,6 +94,15 @@ impl Control {
     ) -> Result<Option<String>, Fault> {
         let Some(mut fields) = self.fields(dead_letters, id)? else { return Ok(None) };
         fields.truncate(fields.len().saturating_sub(2 * DEAD_LETTER_FIELDS.len()));
+        if fields.is_empty() {
+            return Err(Fault::Refused {
+                endpoint: self.topology().to_string(),
+                command: "the replay",
+                message: "EMPTY this dead letter holds no original field: its entry was trimmed \
+                          before"
+                    .into(),
+            });
+        }
         let mut command = cmd("XADD");
         command.arg(input).arg("*").arg(&fields);
         let entry: String = self.run_on(input, "XADD", &command)?;

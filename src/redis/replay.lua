@@ -13,7 +13,7 @@ for index = 1, #fields - 2 * tonumber(ARGV[2]) do
   command[#command + 1] = fields[index]
 end
 if #command == 3 then
-  return redis.error_reply('ERR this dead letter holds no original field')
+  return redis.error_reply('EMPTY this dead letter holds no original field: its entry was trimmed before')
 end
 local id = redis.call(unpack(command))
 redis.call('XDEL', KEYS[1], ARGV[1])

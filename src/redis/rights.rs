@@ -93,6 +93,7 @@ const ENGINE: &[Right] = &[
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
+    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
     right("asking", When::Cluster, "following a slot that moves", "ASKING"),
     right("exec", When::Always, "taking over frames together with what is known of them, and delivery: at_least_once", "EXEC"),
     right("multi", When::Always, "taking over frames together with what is known of them, and delivery: at_least_once", "MULTI"),
@@ -104,6 +105,7 @@ const PRODUCER: &[Right] = &[
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
+    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
     right("asking", When::Cluster, "following a slot that moves", "ASKING"),
     right("select", When::Database, "using a database other than 0", "SELECT {database}"),
 ];
@@ -114,6 +116,7 @@ const INSPECT: &[Right] = &[
     right("xread", When::Always, "--follow", "XREAD STREAMS {output} x"),
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
+    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
     right("asking", When::Cluster, "following a slot that moves", "ASKING"),
     right("select", When::Database, "using a database other than 0", "SELECT {database}"),
 ];
@@ -128,6 +131,7 @@ const DEAD_LETTERS: &[Right] = &[
     right("eval", When::Always, "dlq replay, in one step", "EVAL {script} 1 {dead}"),
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
+    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
     right("asking", When::Cluster, "following a slot that moves", "ASKING"),
     right("select", When::Database, "using a database other than 0", "SELECT {database}"),
 ];

@@ -4,6 +4,7 @@
 //! the same time. Where input and output lie on different nodes, which only `at_least_once` may
 //! have, a result is added first and its entry acknowledged after that.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Sinks {
     sent_on: Vec<(u16, Address)>,
     /// For the rare steps between two nodes.
     control: Option<Control>,
+    /// Of the batch, what has been added and not yet acknowledged: not to be added again.
+    added: HashSet<(usize, EntryId)>,
 }
 
 /// The tasks of a batch that one of the open sinks is concerned with.
@@ -61,6 +64,7 @@ impl Sinks {
             made: 0,
             sent_on: Vec::new(),
             control: None,
+            added: HashSet::new(),
         }
     }
 
@@ -78,12 +82,9 @@ impl Sinks {
         self.made
     }
 
-    /// Loads the script again, after a server has forgotten it.
-    ///
-    /// # Errors
-    /// As [`Sink::open`].
-    pub fn reload(&mut self) -> Result<(), Fault> {
-        self.open.iter_mut().try_for_each(Sink::reload)
+    /// Has the script loaded again, after a server has forgotten it: every connection is made anew.
+    pub fn reload(&mut self) {
+        self.open.clear();
     }
 
     /// Entries in the output stream of a shard.
@@ -116,14 +117,20 @@ impl Sinks {
         self.round(tasks, &(0..tasks.len()).collect::<Which>(), Part::Whole, answers)
     }
 
-    /// Adds, then acknowledges what was added.
+    /// Adds, then acknowledges what was added. What is added and could not be acknowledged is only
+    /// acknowledged at the next attempt.
     fn commit_apart(&mut self, tasks: &[Task<'_>], answers: &mut [Answer]) -> Result<(), Fault> {
-        let is_result = |&index: &usize| matches!(tasks[index].action, Action::Store { .. });
-        let results: Which = (0..tasks.len()).filter(is_result).collect();
+        let key = |task: &Task<'_>| (task.shard, task.id);
+        let is_new_result = |&index: &usize| {
+            let task = &tasks[index];
+            matches!(task.action, Action::Store { .. }) && !self.added.contains(&key(task))
+        };
+        let results: Which = (0..tasks.len()).filter(is_new_result).collect();
         let mut end = self.round(tasks, &results, Part::Add, answers);
         let mut ready = Which::new();
         for (index, task) in tasks.iter().enumerate() {
             let added = match task.action {
+                _ if self.added.contains(&key(task)) => true,
                 Action::Store { .. } => answers[index] == Answer::Done,
                 Action::Drop => true,
                 Action::DeadLetter { .. } => match self.copy_dead_letter(task) {
@@ -139,11 +146,18 @@ impl Sinks {
                 },
             };
             if added {
+                self.added.insert(key(task));
                 answers[index] = Answer::Unknown;
                 ready.push(index);
             }
         }
-        end.and(self.round(tasks, &ready, Part::Acknowledge, answers))
+        end = end.and(self.round(tasks, &ready, Part::Acknowledge, answers));
+        for &index in &ready {
+            if matches!(answers[index], Answer::Done | Answer::Fenced) {
+                self.added.remove(&key(&tasks[index]));
+            }
+        }
+        end
     }
 
     fn copy_dead_letter(&mut self, task: &Task<'_>) -> Result<(), Fault> {

@@ -140,8 +140,13 @@ pub(super) fn is_pause(error: &io::Error) -> bool {
 
 fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let until = Tick::now().after(timeout);
     for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
+        let left = until.since(Tick::now());
+        if left.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(&address, left) {
             Ok(tcp) => return Ok(tcp),
             Err(error) => last = error,
         }

@@ -189,7 +189,8 @@ impl<S: Send> Committer<S> {
         drop(tasks);
         self.count_connections();
         self.metrics.add(Counter::CommitBatches, u64::from(sent.is_ok()));
-        let mut refusal = None;
+        // One of each kind and shard: each asks for something else.
+        let mut refusals: SmallVec<[(usize, String); 4]> = SmallVec::new();
         let mut kept = Vec::new();
         let mut emptied = batch;
         // With fewer answers than frames, the rest was not sent.
@@ -203,7 +204,12 @@ impl<S: Send> Committer<S> {
                     if error_code(&message) == "NOGROUP" && self.stop.is_draining() => {}
                 Some(Answer::Refused(message)) => {
                     finished.receipt.set_sent(false);
-                    refusal.get_or_insert((finished.shard, message));
+                    let is_same = |(shard, known): &(usize, String)| {
+                        *shard == finished.shard && error_code(known) == error_code(&message)
+                    };
+                    if !refusals.iter().any(is_same) {
+                        refusals.push((finished.shard, message));
+                    }
                     kept.push(finished);
                 }
                 Some(Answer::Unknown) | None => {
@@ -218,7 +224,12 @@ impl<S: Send> Committer<S> {
         // From here on the fence may be our own.
         self.uncertain |= sent.is_err();
         sent?;
-        refusal.map(|(shard, message)| self.refused(shard, message)).transpose()
+        let mut first = None;
+        for (shard, message) in refusals {
+            let fault = self.refused(shard, message)?;
+            first.get_or_insert(fault);
+        }
+        Ok(first)
     }
 
     /// What is to be done about each frame of the batch. A frame names the one of its camera
@@ -253,7 +264,7 @@ impl<S: Send> Committer<S> {
     fn refused(&mut self, shard: usize, message: String) -> Result<Fault, Fault> {
         match error_code(&message) {
             // Redis has forgotten the script: a restart, or SCRIPT FLUSH.
-            "NOSCRIPT" => self.sinks.reload()?,
+            "NOSCRIPT" => self.sinks.reload(),
             "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
             // Entries that are in no group any more cannot be acknowledged. Those that still exist
             // become pending again with the new group; for the others this ends in the fence.

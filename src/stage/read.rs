@@ -203,12 +203,16 @@ impl Reader {
     /// Leaves a server that is not the primary any more, though it may not know yet.
     fn stay_with(&self, address: &Address) -> Result<(), Fault> {
         let ReadSettings { topology, source, .. } = &self.settings;
-        match topology.primary_for(&source.stream)? {
-            primary if topology.is_cluster() || primary.is_at(address) => Ok(()),
-            primary => {
+        if topology.is_cluster() {
+            return Ok(()); // its nodes say so themselves
+        }
+        match topology.primary_for(&source.stream) {
+            Ok(primary) if !primary.is_at(address) => {
                 let detail = format!("it has been replaced as the primary by {primary}");
                 Err(Fault::connection(address, detail))
             }
+            // With nobody to ask, the one that answers is as good as any.
+            _ => Ok(()),
         }
     }
 

@@ -70,6 +70,17 @@ impl Regroup {
                 "the group {} of {stream} was gone; created again after {start}",
                 self.group
             );
+            return Ok(());
+        }
+        // Another engine was faster, and may have begun behind entries that are in work here: the
+        // new group would never deliver them, and their fence would be gone.
+        let groups = control.groups(stream)?;
+        let reached = groups.iter().find(|group| group.name == self.group);
+        let reached = reached.map_or(start, |group| group.last_delivered);
+        *created_at = reached.max(*created_at);
+        let held = journal.held_up_to(reached);
+        if !held.is_empty() {
+            control.make_pending(stream, &self.group, consumer, &held)?;
         }
         Ok(())
     }

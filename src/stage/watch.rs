@@ -186,15 +186,24 @@ impl Watcher {
     /// again. Not the reader's task, for a reader that is held up is just when it matters.
     fn renew(&self, control: &mut Control) -> Result<(), Fault> {
         let settings = &self.settings;
+        let mut end = Ok(());
         for (shard, journal) in self.journals.iter().enumerate() {
             let ids = journal.renewable(settings.claim_idle / 3);
-            if !ids.is_empty() {
-                let stream = &settings.streams[shard][0];
-                control.renew(stream, &settings.group, &settings.consumers[shard], &ids)?;
-                self.metrics.add(Counter::Renewed, ids.len() as u64);
+            if ids.is_empty() {
+                continue;
+            }
+            let stream = &settings.streams[shard][0];
+            let consumer = &settings.consumers[shard];
+            // A node that is away is no reason to lose the entries of the others.
+            match control.renew(stream, &settings.group, consumer, &ids) {
+                Ok(()) => {
+                    journal.renewed(&ids);
+                    self.metrics.add(Counter::Renewed, ids.len() as u64);
+                }
+                Err(fault) => end = end.and(Err(fault)),
             }
         }
-        Ok(())
+        end
     }
 
     fn look(&self, control: &mut Control) -> Result<Queues, Fault> {

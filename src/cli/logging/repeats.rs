@@ -71,8 +71,15 @@ impl Repeats {
         };
         match kinds.entry(kind) {
             Entry::Occupied(mut held) => {
-                held.get_mut().count += 1;
-                false
+                let held = held.get_mut();
+                // Where nobody asks for reports, one line per interval shows that it goes on.
+                let overdue = held.since.elapsed() >= 2 * INTERVAL;
+                if overdue {
+                    held.since = Tick::now();
+                } else {
+                    held.count += 1;
+                }
+                overdue
             }
             Entry::Vacant(place) => {
                 place.insert(Held { level, message: message(), since: Tick::now(), count: 0 });

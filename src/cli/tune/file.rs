@@ -48,11 +48,16 @@ pub(super) fn text(
                 let _ = writeln!(text, "  # {comparison}");
             }
         }
-        let is_secret = (key == "url"
-            && asked.redis_queue.url.to_string() != asked.redis_queue.url.expose())
-            || (key == "token" && asked.stats.token.is_some());
-        if is_secret {
-            let variable = if key == "url" { "REDIS_QUEUE__URL" } else { "STATS__TOKEN" };
+        let queue = &asked.redis_queue;
+        let secret = match key {
+            "url" if queue.url.to_string() != queue.url.expose() => Some("REDIS_QUEUE__URL"),
+            "sentinel_password" if queue.sentinel_password.is_some() => {
+                Some("REDIS_QUEUE__SENTINEL_PASSWORD")
+            }
+            "token" if asked.stats.token.is_some() => Some("STATS__TOKEN"),
+            _ => None,
+        };
+        if let Some(variable) = secret {
             let _ = writeln!(text, "  # Secrets are not written here: set {variable}.");
             let _ = writeln!(text, "  #{}", &line[1..]);
         } else {
