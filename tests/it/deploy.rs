@@ -85,14 +85,19 @@ fn the_accounts_as_shipped_may_do_their_work_and_no_more() {
     {
         assert_eq!(check(&server, user, account).1, Some(1), "{user} is no engine");
     }
-    let shown =
-        Command::new(env!("CARGO_BIN_EXE_framepress")).args(["check", "--show-acl"]).output();
-    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
-    let (_, rules) = shown.lines().next().unwrap().split_once("resetchannels ").unwrap();
+    // Exactly the rights that each configuration shipped beside it needs.
     let users = std::fs::read_to_string(deploy("redis/users.acl")).unwrap();
-    assert!(
-        users.contains(&format!("user framepress on >change-me-engine resetchannels {rules}\n"))
-    );
+    for config in ["systemd", "compose", "kubernetes"] {
+        let config = deploy(&format!("{config}/framepress.yaml"));
+        let shown = Command::new(env!("CARGO_BIN_EXE_framepress"))
+            .args(["check", "--show-acl", "--config"])
+            .arg(&config)
+            .output();
+        let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+        let (_, rules) = shown.lines().next().unwrap().split_once("resetchannels ").unwrap();
+        let line = format!("user framepress on >change-me-engine resetchannels {rules}\n");
+        assert!(users.contains(&line), "{} should hold: {line}", config.display());
+    }
 
     // The autoscaler asks for the version and the lag.
     server.create_group(crate::support::GROUP);
