@@ -37,8 +37,15 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let notifier = Notifier::start(&stop)?;
 
     // The port is taken before the first frame is read, so that a second engine by mistake does
-    // not get that far.
+    // not get that far; and it is served, for waiting for Redis may take long.
     let listener = config.stats.addr.as_ref().map(Listener::bind).transpose()?;
+    let server = match listener {
+        Some(listener) => {
+            tracing::info!("statistics on http://{}", listener.addr());
+            Some(listener.serve_before_start(config.stats.token.clone(), &stop)?)
+        }
+        None => None,
+    };
     let engine = match Engine::start(&config, Hooks::default(), stop.clone()) {
         Ok(engine) => engine,
         // Stopped while waiting for Redis: as asked for, not a failure.
@@ -50,14 +57,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     };
     let view = engine.view().clone();
     notifier.watch(&view);
-    let server = match listener {
-        Some(listener) => {
-            tracing::info!("statistics on http://{}", listener.addr());
-            let token = config.stats.token.clone();
-            Some(listener.serve(view.clone(), token, &stop)?)
-        }
-        None => None,
-    };
+    if let Some(server) = &server {
+        server.show(view.clone());
+    }
     let again = args.clone();
     let keeper = Keeper::start(view.clone(), config, move || loader(&again), reload, &stop)?;
     let end = engine.wait();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::base::Stage;
-use crate::engine::View;
+use crate::engine::{Plan, View};
 use crate::metrics::{Conservation, Counter, Distribution, Gauge, Metrics, Timer};
 use crate::stage::watch::{QueueState, Recent};
 
@@ -14,7 +14,7 @@ pub fn metrics_json(view: &View) -> Value {
     let queues = *view.queues.lock();
     let mut output = queue_json(
         &queues.output,
-        Some(view.plan.queue_length_max),
+        Some(over_shards(&view.plan, view.plan.queue_length_max)),
         &Conservation::default(),
         account.out,
         queues.rates.out,
@@ -61,7 +61,7 @@ pub fn metrics_json(view: &View) -> Value {
             "output": output,
             "dead_letter": queue_json(
                 &queues.dead_letter,
-                Some(view.plan.commit.plan.dead_letter_length_max),
+                Some(over_shards(&view.plan, view.plan.commit.plan.dead_letter_length_max)),
                 &Conservation::default(),
                 account.dead_lettered,
                 queues.rates.dead_lettered,
@@ -170,7 +170,12 @@ fn recent_json(recent: &Recent) -> Value {
     })
 }
 
-/// `limit` is the most entries of one shard's stream.
+/// Most entries of the streams of all shards together, where each may have `per_stream`.
+pub(super) fn over_shards(plan: &Plan, per_stream: u64) -> u64 {
+    per_stream.saturating_mul(plan.streams.len() as u64)
+}
+
+/// Depth and `limit` are those of all shards together.
 fn queue_json(
     state: &QueueState,
     limit: Option<u64>,

@@ -220,11 +220,10 @@ fn queues(view: &View, page: &mut Page) {
         ("output", queues.output, limits.queue_length_max),
         ("dead_letter", queues.dead_letter, limits.commit.plan.dead_letter_length_max),
     ];
-    let shards = limits.streams.len() as u64;
     for (queue, state, limit) in all {
         let labels = [("queue", queue)];
         page.count(Series::QueueEntries, &labels, state.depth);
-        page.count(Series::QueueLimit, &labels, limit * shards);
+        page.count(Series::QueueLimit, &labels, api::over_shards(limits, limit));
         page.count(Series::QueueBytes, &labels, state.memory_bytes);
     }
     let blocks = limits.commit.output_full_at > 0;

@@ -6,7 +6,9 @@
 //! connection and without a body, over a socket no stranger can reach. That thread never blocks on
 //! anybody, the number of connections and the bytes held for them are bounded, and when all places
 //! are taken the connection that has been idle for longest makes room: a thousand idle connections
-//! keep nobody out.
+//! keep nobody out. The server behind answers one request after the other, so the gate takes what it
+//! says at once, whoever does not read it: when the room for that is used up, the connection that
+//! holds most of it is closed.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -26,10 +28,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Most connections at a time. Each has a thread in the library only while it is being answered.
 const VISITS_MAX: usize = 64;
 
-/// Most bytes of answers held for slow clients, all together; beyond it each may still have
-/// [`ROOM_MIN`].
-const BUFFERED_BYTES_MAX: usize = 16 << 20;
-const ROOM_MIN: usize = 64 << 10;
+/// Most bytes of answers held for slow clients, all together, and so of any one answer to
+/// a client that is slower than the server.
+const HELD_BYTES_MAX: usize = 16 << 20;
 
 /// The gate, ready to run.
 #[derive(Debug)]
@@ -48,18 +49,16 @@ impl Gate {
     pub(super) fn run(self, end: &Stop) -> Result<(), Fault> {
         let mut visits: Vec<Visit> = Vec::with_capacity(VISITS_MAX);
         while !end.is_draining() {
-            let buffered: usize = visits.iter().map(Visit::buffered).sum();
-            let room = BUFFERED_BYTES_MAX.saturating_sub(buffered).max(ROOM_MIN);
-            let (has_guests, ready) = self
-                .wait(&visits, room)
-                .map_err(|errno| Fault::io("stats server", errno.into()))?;
+            let (has_guests, ready) =
+                self.wait(&visits).map_err(|errno| Fault::io("stats server", errno.into()))?;
             let now = Tick::now();
             let mut ready = ready.into_iter();
             visits.retain_mut(|visit| {
                 let is_ready = ready.next().unwrap_or(false);
-                let stepped = if is_ready { visit.step(&self.server, room) } else { Next::Wait };
+                let stepped = if is_ready { visit.step(&self.server) } else { Next::Wait };
                 stepped == Next::Wait && visit.look_at_clock(now) == Next::Wait
             });
+            make_room(&mut visits);
             if has_guests && !self.admit(&mut visits) {
                 // Out of descriptors or memory: it passes, and until then there is no hurry.
                 end.sleep(TICK);
@@ -70,11 +69,11 @@ impl Gate {
 
     /// Waits until there is something to do: whether somebody is at the door, and for each visit
     /// whether it can go on.
-    fn wait(&self, visits: &[Visit], room: usize) -> rustix::io::Result<(bool, Vec<bool>)> {
+    fn wait(&self, visits: &[Visit]) -> rustix::io::Result<(bool, Vec<bool>)> {
         let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
         let mut owners = Vec::new();
         for (owner, visit) in visits.iter().enumerate() {
-            for (fd, flags) in visit.waits_for(room).into_iter().flatten() {
+            for (fd, flags) in visit.waits_for().into_iter().flatten() {
                 fds.push(PollFd::from_borrowed_fd(fd, flags));
                 owners.push(owner);
             }
@@ -113,5 +112,82 @@ impl Gate {
             visits.extend(Visit::new(client));
         }
         true
+    }
+}
+
+/// Closes the connections that hold the most bytes until the others are within bounds.
+fn make_room(visits: &mut Vec<Visit>) {
+    let mut held: usize = visits.iter().map(Visit::held).sum();
+    while held > HELD_BYTES_MAX {
+        let most = visits.iter().enumerate().max_by_key(|(_, visit)| visit.held());
+        let Some((index, _)) = most else { return };
+        // In order, for the first is the one that came first.
+        held -= visits.remove(index).held();
+        tracing::debug!("closed a connection to the stats server that did not take its answer");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    const SLOW: usize = 24;
+    /// More than the sockets on its way hold.
+    const BIG: usize = 6 << 20;
+
+    fn ask(addr: SocketAddr, path: &str) -> TcpStream {
+        let mut client = TcpStream::connect(addr).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        client.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+        client
+    }
+
+    fn len_of_answer(mut client: TcpStream) -> usize {
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer); // a reset shows in the length
+        answer.len()
+    }
+
+    /// Behind the gate one answer follows the other, as in the real server.
+    #[test]
+    fn clients_that_do_not_read_hold_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("http");
+        let server =
+            tiny_http::Server::from_listener(UnixListener::bind(&path).unwrap(), None).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let gate = Gate { listener, server: path };
+        let end = Stop::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| gate.run(&end).unwrap());
+            scope.spawn(|| {
+                while !end.is_draining() {
+                    let Ok(Some(request)) = server.recv_timeout(TICK) else { continue };
+                    let len = if request.url() == "/big" { BIG } else { 2 };
+                    let answer = tiny_http::Response::from_data(vec![b'x'; len]);
+                    let _ = request.respond(answer);
+                }
+            });
+            // However this ends, the threads do.
+            struct End<'a>(&'a Stop);
+            impl Drop for End<'_> {
+                fn drop(&mut self) {
+                    self.0.drain();
+                }
+            }
+            let _end = End(&end);
+
+            let slow: Vec<_> = (0..SLOW).map(|_| ask(addr, "/big")).collect();
+            assert!(len_of_answer(ask(addr, "/livez")) > 2, "it is answered");
+            // Not because their time was up: those there was room for still get their answers.
+            let whole = slow.into_iter().map(len_of_answer).filter(|len| *len > BIG).count();
+            assert!(whole > 0 && whole < SLOW, "{whole} answers were whole");
+        });
     }
 }

@@ -7,12 +7,14 @@
 mod api;
 mod exposition;
 mod gate;
+mod head;
 mod routes;
 mod visit;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -58,11 +60,22 @@ impl Listener {
         self.addr
     }
 
-    /// Serves until the returned server is ended or dropped.
+    /// Serves an engine until the returned server is ended or dropped.
     ///
     /// # Errors
     /// [`Fault::Io`] if the server cannot be set up.
     pub fn serve(self, view: View, token: Option<Secret>, stop: &Stop) -> Result<Serving, Fault> {
+        let serving = self.serve_before_start(token, stop)?;
+        serving.show(view);
+        Ok(serving)
+    }
+
+    /// Serves before there is an engine, for it may have to wait for Redis: alive, and not ready.
+    /// [`Serving::show`] brings the engine.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if the server cannot be set up.
+    pub fn serve_before_start(self, token: Option<Secret>, stop: &Stop) -> Result<Serving, Fault> {
         if token.is_none() && !self.addr.ip().is_loopback() {
             tracing::warn!(
                 "the stats server listens on {} without a token: anybody who can reach it can \
@@ -74,7 +87,8 @@ impl Listener {
         let ended = Stop::default();
         let identity = |index| Identity { role: Role::Stats, index, core: None };
         let gate = Gate { listener: self.tcp, server: socket_in(folder.path()) };
-        let routes = Routes::new(view, token);
+        let view = Arc::new(OnceLock::new());
+        let routes = Routes::new(Arc::clone(&view), token);
         let end = ended.clone();
         let answers = threads::spawn(identity(1), stop, move || {
             threads::step_back();
@@ -85,13 +99,14 @@ impl Listener {
             threads::step_back();
             gate.run(&end)
         })?;
-        Ok(Serving { ended, threads: vec![gate, answers], _folder: folder })
+        Ok(Serving { view, ended, threads: vec![gate, answers], _folder: folder })
     }
 }
 
 /// A running server; ended on drop.
 #[derive(Debug)]
 pub struct Serving {
+    view: Arc<OnceLock<View>>,
     ended: Stop,
     threads: Vec<Running>,
     /// Holds the socket between the gate and the server.
@@ -99,6 +114,11 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// From now on there is an engine to show; it remains the one that is shown.
+    pub fn show(&self, view: View) {
+        let _ = self.view.set(view);
+    }
+
     /// Ends the server.
     ///
     /// # Errors

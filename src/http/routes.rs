@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::Cursor;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,9 @@ const SILENCE_MARGIN: Duration = Duration::from_secs(10);
 pub fn silence_max(plan: &Plan) -> Duration {
     plan.timeout + SILENCE_MARGIN
 }
+
+/// Why there is nothing to show before there is an engine.
+const STARTING: &str = "starting: waiting for Redis";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -87,12 +91,13 @@ impl Answer {
 /// What there is to be asked.
 #[derive(Debug)]
 pub(super) struct Routes {
-    view: View,
+    /// Set as soon as there is an engine.
+    view: Arc<OnceLock<View>>,
     token: Option<Secret>,
 }
 
 impl Routes {
-    pub(super) fn new(view: View, token: Option<Secret>) -> Routes {
+    pub(super) fn new(view: Arc<OnceLock<View>>, token: Option<Secret>) -> Routes {
         Routes { view, token }
     }
 
@@ -124,62 +129,45 @@ impl Routes {
             return Answer::error(401, "a bearer token is needed")
                 .with("WWW-Authenticate", "Bearer realm=\"framepress\"");
         }
+        let Some(view) = self.view.get() else {
+            return Answer::error(503, STARTING).with("Retry-After", "1");
+        };
         match segments[..] {
-            ["metrics"] => match exposition::text(&self.view) {
+            ["metrics"] => match exposition::text(view) {
                 Ok(text) => Answer::new(200, exposition::CONTENT_TYPE, text),
                 Err(error) => Answer::error(500, &error.to_string()),
             },
-            ["api", "v1", "system", "metrics"] => Answer::json(&api::metrics_json(&self.view)),
-            ["api", "v1", "dead-letters"] => Answer::json(&api::dead_letters_json(&self.view)),
-            ["api", "v1", "history"] => Answer::json(&api::history_json(&self.view)),
-            ["api", "v1", "cameras"] => Answer::json(&api::cameras_json(&self.view)),
-            ["api", "v1", "cameras", id] => match api::camera_json(&self.view, id) {
+            ["api", "v1", "system", "metrics"] => Answer::json(&api::metrics_json(view)),
+            ["api", "v1", "dead-letters"] => Answer::json(&api::dead_letters_json(view)),
+            ["api", "v1", "history"] => Answer::json(&api::history_json(view)),
+            ["api", "v1", "cameras"] => Answer::json(&api::cameras_json(view)),
+            ["api", "v1", "cameras", id] => match api::camera_json(view, id) {
                 Some(camera) => Answer::json(&camera),
                 None => Answer::error(404, "no such camera has been seen"),
             },
-            ["api", "v1", "cameras", id, "latest.jpg"] => self.picture(request, id),
+            ["api", "v1", "cameras", id, "latest.jpg"] => picture(view, request, id),
             _ => not_found(),
         }
     }
 
     fn livez(&self) -> Answer {
-        match self.view.metrics.health.silence() {
-            silence if silence > silence_max(&self.view.plan) => {
+        let silence = self.view.get().and_then(|view| {
+            let silence = view.metrics.health.silence();
+            (silence > silence_max(&view.plan)).then_some(silence)
+        });
+        match silence {
+            Some(silence) => {
                 Answer::new(503, TEXT, format!("no sign of life for {} s\n", silence.as_secs()))
             }
-            _ => Answer::new(200, TEXT, "ok\n"),
-        }
-    }
-
-    fn readyz(&self) -> Answer {
-        match api::unready(&self.view) {
-            Some(why) => Answer::new(503, TEXT, format!("{why}\n")),
             None => Answer::new(200, TEXT, "ok\n"),
         }
     }
 
-    fn picture(&self, request: &Request, id: &str) -> Answer {
-        match self.view.cameras.photo(id) {
-            None => Answer::error(404, "no such camera has been seen"),
-            // For a page that asks again anyway, it is no error.
-            Some(None) if request.url().ends_with("?missing=204") => {
-                Answer::new(204, JSON, Bytes::new())
-            }
-            Some(None) => Answer::error(
-                404,
-                "no picture yet: it is kept from the camera's next frame on, while somebody asks",
-            )
-            .with("Retry-After", "1"),
-            Some(Some(photo)) => {
-                let tag = format!("\"{:x}-{:x}\"", photo.taken_ms, photo.jpeg.len());
-                let is_known = header(request, "If-None-Match").is_some_and(|known| known == tag);
-                let answer = if is_known {
-                    Answer::new(304, "image/jpeg", Bytes::new())
-                } else {
-                    Answer::new(200, "image/jpeg", photo.jpeg)
-                };
-                answer.with("ETag", tag)
-            }
+    fn readyz(&self) -> Answer {
+        let why = self.view.get().map_or_else(|| Some(STARTING.to_owned()), api::unready);
+        match why {
+            Some(why) => Answer::new(503, TEXT, format!("{why}\n")),
+            None => Answer::new(200, TEXT, "ok\n"),
         }
     }
 
@@ -193,6 +181,31 @@ impl Routes {
                     token.expose().as_bytes(),
                 )
         })
+    }
+}
+
+fn picture(view: &View, request: &Request, id: &str) -> Answer {
+    match view.cameras.photo(id) {
+        None => Answer::error(404, "no such camera has been seen"),
+        // For a page that asks again anyway, it is no error.
+        Some(None) if request.url().ends_with("?missing=204") => {
+            Answer::new(204, JSON, Bytes::new())
+        }
+        Some(None) => Answer::error(
+            404,
+            "no picture yet: it is kept from the camera's next frame on, while somebody asks",
+        )
+        .with("Retry-After", "1"),
+        Some(Some(photo)) => {
+            let tag = format!("\"{:x}-{:x}\"", photo.taken_ms, photo.jpeg.len());
+            let is_known = header(request, "If-None-Match").is_some_and(|known| known == tag);
+            let answer = if is_known {
+                Answer::new(304, "image/jpeg", Bytes::new())
+            } else {
+                Answer::new(200, "image/jpeg", photo.jpeg)
+            };
+            answer.with("ETag", tag)
+        }
     }
 }
 

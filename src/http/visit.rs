@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 
+use super::head;
 use crate::metrics::clock::Tick;
 
 /// Longest request line and headers, in bytes. Those of a browser take under 2 KiB.
@@ -25,16 +26,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 << 10;
 
-/// Headers that concern the connection or a body: the gate has its own word on both.
-const OURS: [&str; 7] = [
-    "connection",
-    "keep-alive",
-    "content-length",
-    "transfer-encoding",
-    "expect",
-    "upgrade",
-    "proxy-connection",
-];
+/// Most bytes of an answer taken from the server at one turn: between turns it is passed on, so that
+/// only what the client is too slow for piles up.
+const TURN_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -92,35 +86,34 @@ impl Visit {
         self.phase != Phase::Answer
     }
 
-    /// Bytes of the answer that wait for the client.
-    pub(super) fn buffered(&self) -> usize {
-        self.answer.len() - self.sent
+    /// Bytes of the answer that are held here.
+    pub(super) fn held(&self) -> usize {
+        self.answer.len()
     }
 
     /// What it waits for: of the client, and of the server behind the gate.
-    pub(super) fn waits_for(&self, room: usize) -> [Option<(BorrowedFd<'_>, PollFlags)>; 2] {
+    pub(super) fn waits_for(&self) -> [Option<(BorrowedFd<'_>, PollFlags)>; 2] {
         let of_client = match self.phase {
             Phase::Head | Phase::Linger => Some(PollFlags::IN),
-            Phase::Answer if self.buffered() > 0 => Some(PollFlags::OUT),
+            Phase::Answer if self.sent < self.answer.len() => Some(PollFlags::OUT),
             // Not even whether it has gone: that would wake us again and again.
             Phase::Answer => None,
         };
-        let inner = self.inner.as_ref().filter(|_| self.buffered() < room);
         [
             of_client.map(|flags| (self.client.as_fd(), flags)),
-            inner.map(|inner| (inner.as_fd(), PollFlags::IN)),
+            self.inner.as_ref().map(|inner| (inner.as_fd(), PollFlags::IN)),
         ]
     }
 
-    /// Goes as far as it can without waiting. `room` is how much of the answer may be held here.
-    pub(super) fn step(&mut self, server: &Path, room: usize) -> Next {
+    /// Goes on without waiting. Afterwards it may hold more by [`TURN_BYTES_MAX`], and a chunk.
+    pub(super) fn step(&mut self, server: &Path) -> Next {
         let stepped = match self.phase {
             Phase::Head => self.take_head(server),
             Phase::Answer => Ok(Next::Wait),
             Phase::Linger => self.linger(),
         };
         let stepped = match (stepped, self.phase) {
-            (Ok(Next::Wait), Phase::Answer) => self.pass_on(room),
+            (Ok(Next::Wait), Phase::Answer) => self.pass_on(),
             (stepped, _) => stepped,
         };
         // A client that has gone away is no fault of ours.
@@ -165,7 +158,9 @@ impl Visit {
 
     /// Puts the request to the server. It has no body: nothing here takes one.
     fn ask(&mut self, server: &Path) {
-        let request = without_body(&self.head);
+        let Some(request) = head::rewritten(&self.head) else {
+            return self.refuse("400 Bad Request");
+        };
         self.head = Vec::new();
         let asked = UnixStream::connect(server).and_then(|mut inner| {
             // It fits the socket's buffer, so this does not wait.
@@ -199,13 +194,20 @@ impl Visit {
         self.sent = 0;
     }
 
-    fn pass_on(&mut self, room: usize) -> Result<Next> {
-        self.hear(room);
+    fn pass_on(&mut self) -> Result<Next> {
+        self.hear();
         while self.sent < self.answer.len() {
             match self.client.write(&self.answer[self.sent..]) {
                 Ok(0) => return Ok(Next::Gone),
                 Ok(count) => self.sent += count,
-                Err(error) => return waits(error),
+                Err(error) => {
+                    // What is sent need not be held; not each time, for the rest has to move.
+                    if self.sent > self.answer.len() / 2 {
+                        self.answer.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return waits(error);
+                }
             }
         }
         self.answer.clear();
@@ -220,9 +222,10 @@ impl Visit {
     }
 
     /// Takes what the server has said.
-    fn hear(&mut self, room: usize) {
+    fn hear(&mut self) {
         let mut chunk = [0; 16 << 10];
-        while self.buffered() < room {
+        let enough = self.answer.len() + TURN_BYTES_MAX;
+        while self.answer.len() < enough {
             let Some(inner) = &mut self.inner else { return };
             match inner.read(&mut chunk) {
                 Ok(0) => self.inner = None,
@@ -263,22 +266,6 @@ fn waits(error: std::io::Error) -> Result<Next> {
     }
 }
 
-/// The head of a request as the only one of its connection, and without a body.
-fn without_body(head: &[u8]) -> Vec<u8> {
-    let mut request = Vec::with_capacity(head.len() + 32);
-    for line in head.split_inclusive(|byte| *byte == b'\n') {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        let is_ours = OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()));
-        if line == b"\r\n" {
-            request.extend_from_slice(b"Connection: close\r\n");
-        }
-        if !is_ours {
-            request.extend_from_slice(line);
-        }
-    }
-    request
-}
-
 /// Tells the client, behind the status line, that the connection will not be used again.
 fn say_close(answer: &mut Vec<u8>) {
     if let Some(end) = memchr::memmem::find(answer, b"\r\n") {
@@ -289,14 +276,6 @@ fn say_close(answer: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_request_goes_on_without_its_body_and_as_the_last_one() {
-        let head =
-            b"POST /x HTTP/1.1\r\nHost: a:1\r\nCONTENT-LENGTH: 9\r\nConnection: keep-alive\r\n\r\n";
-        let expected = b"POST /x HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n";
-        assert_eq!(without_body(head), expected);
-    }
 
     #[test]
     fn an_answer_says_that_it_is_the_last() {

@@ -76,7 +76,7 @@ series! {
     PoolLimit = Gauge "pool_limit_bytes" "Most bytes of buffers on lease.",
 
     QueueEntries = Gauge "queue_entries" "Entries in the streams.",
-    QueueLimit = Gauge "queue_limit_entries" "Most entries of a stream; 0 for no limit.",
+    QueueLimit = Gauge "queue_limit_entries" "Most entries of the streams, of all shards together; 0 for no limit.",
     OutputBlocks = Gauge "output_blocks" "1 if a full output stream stops the engine; 0 if the oldest results make room.",
     QueueBytes = Gauge "queue_bytes" "Memory of the streams, by the estimate of Redis.",
     Lag = Gauge "lag_entries" "Entries not delivered to the group yet; absent while Redis cannot tell.",

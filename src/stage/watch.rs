@@ -214,7 +214,10 @@ impl Watcher {
             add(&mut queues.input, control, input)?;
             add(&mut queues.output, control, output)?;
             add(&mut queues.dead_letter, control, dead_letter)?;
-            if let Some(ours) = groups.iter().find(|group| group.name == self.settings.group) {
+            let ours = groups.iter().find(|group| group.name == self.settings.group);
+            // Without the group nothing is known, which is not to say that all has been read.
+            lags.push(ours.and_then(|ours| ours.lag));
+            if let Some(ours) = ours {
                 queues.input.pending += ours.pending;
                 if ours.pending > 0
                     && let Some(oldest) = control.first_pending(input, &ours.name)?
@@ -223,7 +226,6 @@ impl Watcher {
                     queues.input.oldest_pending = queues.input.oldest_pending.max(age);
                 }
                 queues.input.consumers += ours.consumers;
-                lags.push(ours.lag);
             }
             if self.settings.trim_acked {
                 trim_acked(control, input, &groups)?;

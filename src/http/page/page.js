@@ -96,6 +96,9 @@ function level(element, name) {
 
 class Refused extends Error {}
 
+/** The engine has no figures yet. */
+class NotReady extends Error {}
+
 let token = sessionStorage.getItem('framepress-token') || '';
 
 async function ask(path, extra = {}) {
@@ -113,6 +116,7 @@ async function ask(path, extra = {}) {
 
 async function json(path) {
   const answer = await ask(path);
+  if (answer.status === 503) throw new NotReady((await answer.json()).error);
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }
@@ -517,8 +521,9 @@ async function round() {
   await showPictures();
 }
 
-function gone() {
+function gone(error) {
   failures += 1;
+  if (error instanceof NotReady) return status('bad', 'Not ready', error.message);
   const since = lastHeard ? `last heard ${duration((Date.now() - lastHeard) / 1000)} ago; the figures below are old` : 'nothing has been heard of it yet';
   status('gone', 'The engine does not answer', since);
 }
@@ -533,7 +538,7 @@ async function main() {
         await askForToken();
         continue;
       }
-      gone();
+      gone(error);
     }
     const pause = failures > 0 ? Math.min(RETRY_MAX_MS, 1000 * 2 ** Math.min(failures, 5)) : PERIOD_MS;
     await new Promise((resolve) => {

@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use framepress::metrics::{Kind, Series};
+use framepress::base::Stop;
+use framepress::metrics::{Kind, Metrics, Series};
+use framepress::stage::watch::{Queues, Watcher};
+use parking_lot::Mutex;
+use redis::cmd;
 
 use super::Site;
 use crate::support::{
@@ -131,4 +136,62 @@ fn many_cameras_are_few_series() {
     assert_eq!(own.map(|(_, count)| count).sum::<f64>(), 50.0);
     let others = "framepress_other_camera_frames_total{outcome=\"processed\"}";
     assert_eq!(found[others], 20.0, "nobody is left out of the sum");
+}
+
+#[test]
+fn depth_and_limit_are_those_of_all_shards() {
+    let server = RedisServer::start();
+    let flags = [
+        ("redis_queue.shards", "3"),
+        ("redis_queue.max_queue_length", "1000"),
+        ("redis_queue.dead_letter_max_length", "500"),
+    ];
+    let engine = RunningEngine::start(&server, &flags);
+    let site = Site::of(&engine, None);
+    let json = site.get("/api/v1/system/metrics").json();
+    let series = samples(site.get("/metrics").text());
+    for (queue, limit) in [("output", 3000), ("dead_letter", 1500)] {
+        assert_eq!(json["queue_metrics"][queue]["limit"], limit, "{queue}");
+        let name = format!("framepress_queue_limit_entries{{queue=\"{queue}\"}}");
+        assert_eq!(series[&name], f64::from(limit), "{queue}");
+    }
+}
+
+#[test]
+fn lag_is_unknown_while_a_shard_has_no_group() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[("redis_queue.shards", "2")]);
+    let mut settings = engine.view().plan.watch.clone();
+    let group = settings.group.clone();
+    // Streams that the engine does not know, so that it does not create the group.
+    settings.streams[1] = ["other:in", "other:out", "other:dead"].map(str::to_owned);
+    let _: String = server.ask(cmd("XADD").arg("other:in").arg("*").arg("field").arg("value"));
+
+    let (queues, stop) = (Arc::new(Mutex::new(Queues::default())), Stop::default());
+    let metrics = Metrics::new();
+    let watcher = Watcher::new(
+        settings,
+        Arc::clone(&queues),
+        Arc::default(),
+        Arc::default(),
+        metrics,
+        Vec::new(),
+        stop.clone(),
+    );
+    std::thread::scope(|scope| {
+        // However this ends, the watcher does.
+        struct End<'a>(&'a Stop);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.drain();
+            }
+        }
+        let _end = End(&stop);
+        scope.spawn(|| watcher.run().unwrap());
+        wait_until("the queues are looked at", LONG, || queues.lock().input.depth == 1);
+        assert_eq!(queues.lock().input.lag, None);
+        let mut create = cmd("XGROUP");
+        let _: () = server.ask(create.arg("CREATE").arg("other:in").arg(group).arg("0"));
+        wait_until("the lag is known", LONG, || queues.lock().input.lag == Some(1));
+    });
 }

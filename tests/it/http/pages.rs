@@ -222,3 +222,30 @@ fn a_trace_goes_into_the_log_line_of_a_refused_frame() {
     let line = said.lines().find(|line| line.contains("frame refused")).unwrap();
     assert!(line.contains(trace), "{line}");
 }
+
+#[test]
+fn an_engine_that_waits_for_redis_at_its_start_is_alive_and_not_ready() {
+    let mut server = RedisServer::durable();
+    server.kill();
+    let environment = [("STATS__ADDR", "127.0.0.1:0"), ("STATS__TOKEN", "secret")];
+    let process = FramepressProcess::run(&server, &environment);
+    let addr = address_of(&process);
+    let get = |path: &str| ask(addr, "GET", path, &[("Authorization", "Bearer secret")]);
+    let get = |path: &str| get(path).expect("an answer");
+    assert_eq!(get("/livez").status, 200);
+    let ready = get("/readyz");
+    assert_eq!((ready.status, ready.text()), (503, "starting: waiting for Redis\n"));
+    for path in ["/", "/assets/page.css", "/assets/page.js"] {
+        assert_eq!(get(path).status, 200, "{path}");
+    }
+    for path in ["/metrics", "/api/v1/system/metrics", "/api/v1/cameras/a/latest.jpg"] {
+        let answer = get(path);
+        assert_eq!(answer.status, 503, "{path}");
+        assert_eq!(answer.json()["error"], "starting: waiting for Redis", "{path}");
+        assert_eq!(ask(addr, "GET", path, &[]).unwrap().status, 401, "{path}");
+    }
+
+    server.restart();
+    wait_until("it is ready", LONG, || get("/readyz").status == 200);
+    assert_eq!(get("/api/v1/system/metrics").json()["health"]["ready"], true);
+}

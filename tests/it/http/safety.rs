@@ -195,3 +195,32 @@ fn requests_at_the_limits_are_answered_in_order() {
     // What stops in the middle is told so after a while, and holds nothing up meanwhile.
     starts(&say(addr, &[b"GET /livez HTTP/1.1\r\nHost:"]), "HTTP/1.1 408 ");
 }
+
+#[test]
+fn a_head_that_is_not_beyond_doubt_is_refused() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[]);
+    let site = Site::of(&engine, None);
+    for head in [
+        // Headers in hiding: one that was believed would ask for all the memory there is.
+        "POST / HTTP/1.1\r\n Content-Length: 9223372036854775807\r\n\r\n",
+        "POST / HTTP/1.1\r\n\tContent-Length: 9223372036854775807\r\n\r\n",
+        "POST / HTTP/1.1\r\nX: y\r\n Content-Length: 18446744073709551615\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length : 9223372036854775807\r\n\r\n",
+        "POST / HTTP/1.1\r\n Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+        "GET /livez HTTP/1.1\r\n Expect: 100-continue\r\n\r\n",
+        // Requests in hiding.
+        "GET /livez HTTP/1.1\nHost: x\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nX: y\n\nGET /metrics HTTP/1.1\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nX: y\rContent-Length: 5\r\n\r\n",
+        "GET /livez HTTP/1.1\n\nGET /metrics HTTP/1.1\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nX: \0\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nno colon\r\n\r\n",
+        "GET /livez HTTP/2.0\r\n\r\n",
+    ] {
+        let answer = say(site.addr, &[head.as_bytes()]);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{head:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{head:?}: {answer}");
+    }
+    assert_eq!(site.get("/livez").status, 200, "nobody is the worse for it");
+}
