@@ -27,7 +27,7 @@ use crate::stage::process::{
     Cameras, Dispatcher, DispatcherParts, Live, Outgoing, Probe, Work, Workers,
 };
 use crate::stage::read::Reader;
-use crate::stage::regroup::{Regroup, Shard};
+use crate::stage::regroup::{Made, Regroup, Shard};
 use crate::stage::watch::{DeadLetters, History, Queues, Watcher};
 
 pub use plan::{Plan, all_streams, camera_settings, input_streams};
@@ -82,7 +82,7 @@ pub struct View {
 impl View {
     /// Has the engine go on by the part of `config` that may change while it runs; see
     /// [`Config::take_live`](crate::config::Config::take_live). The rest of it counts for nothing
-    /// here. Each frame is treated wholly by the old or wholly by the new.
+    /// here. Each picture is made wholly by the old or wholly by the new.
     pub fn reload(&self, config: &Config) {
         self.live.store(Arc::new(plan::live_settings(config)));
         self.cameras.reconfigure(plan::all_camera_settings(config));
@@ -341,7 +341,7 @@ fn start_threads(
         stream: plan.streams[shard][0].clone(),
         consumer: plan.watch.consumers[shard].clone(),
         journal: Arc::clone(journal),
-        created_at: Mutex::default(),
+        made: Made::default(),
     });
     let regroup = Arc::new(Regroup::new(
         plan.topology.clone(),

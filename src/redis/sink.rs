@@ -97,7 +97,7 @@ pub enum Answer {
     Fenced,
     /// Refused with these words; the entry is still pending.
     Refused(String),
-    /// The connection was lost before the answer.
+    /// It was not sent, or the connection was lost before the answer.
     Unknown,
 }
 
@@ -139,27 +139,6 @@ impl Sink {
         let script_hash = load(&mut connection)?;
         let request = connection.request();
         Ok(Sink { connection, plan: Arc::clone(plan), script_hash, request })
-    }
-
-    /// Loads the script again, after Redis has forgotten it.
-    ///
-    /// # Errors
-    /// As [`Sink::open`].
-    pub fn reload(&mut self) -> Result<(), Fault> {
-        self.script_hash = load(&mut self.connection)?;
-        Ok(())
-    }
-
-    /// Ends all tasks in one round trip; `answers` gets one answer per task, in order.
-    ///
-    /// # Errors
-    /// [`Fault::Connection`] if it is not known what became of the tasks.
-    pub fn commit(&mut self, tasks: &[Task<'_>], answers: &mut Vec<Answer>) -> Result<(), Fault> {
-        let all: Which = (0..tasks.len()).collect();
-        answers.clear();
-        answers.resize(tasks.len(), Answer::Unknown);
-        self.send(tasks, &all, Part::Whole)?;
-        self.receive(tasks, &all, Part::Whole, answers)
     }
 
     /// Sends `part` of those tasks.

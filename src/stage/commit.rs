@@ -8,6 +8,9 @@
 //! be stored twice: its commit gets through, the connection is lost before the answer, and the
 //! group is destroyed before the batch is sent again. The frame is then made pending once more, for
 //! nobody can tell it from one that was not stored, and a frame doubled is better than one lost.
+//! With several engines there is a case of loss: another one makes the group anew, behind a frame in
+//! work here, and the frame's commit arrives before this process has heard of it. To the server it
+//! looks as if the entry had been ended; it is counted as superseded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +63,8 @@ pub struct Committer<S> {
     answers: Vec<Answer>,
     /// Whether the batch may have been committed already, by a connection that was then lost.
     uncertain: bool,
+    /// [`Regroup::generation`] of each shard before the batch was sent.
+    generations: Vec<u64>,
     connections_made: u64,
 }
 
@@ -90,6 +95,7 @@ impl<S: Send> Committer<S> {
             batch: Vec::with_capacity(limits::COMMIT_BATCH_FRAMES),
             answers: Vec::with_capacity(limits::COMMIT_BATCH_FRAMES),
             uncertain: false,
+            generations: Vec::new(),
             connections_made: 0,
         }
     }
@@ -184,6 +190,9 @@ impl<S: Send> Committer<S> {
         let batch = std::mem::take(&mut self.batch);
         let mut answers = std::mem::take(&mut self.answers);
         let tasks = self.tasks(&batch);
+        let shards = 0..self.settings.plan.streams.len();
+        self.generations.clear();
+        self.generations.extend(shards.map(|shard| self.regroup.generation(shard)));
         batch.iter().take(tasks.len()).for_each(|finished| finished.receipt.set_sent(true));
         let sent = self.sinks.commit(&tasks, &mut answers);
         drop(tasks);
@@ -196,12 +205,16 @@ impl<S: Send> Committer<S> {
         // With fewer answers than frames, the rest was not sent.
         let mut answers_left = answers.drain(..);
         for finished in emptied.drain(..) {
-            match answers_left.next() {
+            let answer = match answers_left.next() {
+                // Not ended by somebody else, but left out when the group was made anew meanwhile.
+                Some(Answer::Fenced) if self.is_of_lost_group(finished.shard) => {
+                    Some(Answer::Refused("NOGROUP it was made anew".into()))
+                }
+                other => other,
+            };
+            match answer {
                 Some(Answer::Done) => self.close(finished, false, began),
                 Some(Answer::Fenced) => self.close(finished, true, began),
-                // Nobody makes the group again any more; the frame's receipt goes with it.
-                Some(Answer::Refused(message))
-                    if error_code(&message) == "NOGROUP" && self.stop.is_draining() => {}
                 Some(Answer::Refused(message)) => {
                     finished.receipt.set_sent(false);
                     let is_same = |(shard, known): &(usize, String)| {
@@ -230,6 +243,11 @@ impl<S: Send> Committer<S> {
             first.get_or_insert(fault);
         }
         Ok(first)
+    }
+
+    /// Whether the group was made anew since the batch was sent.
+    fn is_of_lost_group(&self, shard: usize) -> bool {
+        self.regroup.generation(shard) != self.generations[shard]
     }
 
     /// What is to be done about each frame of the batch. A frame names the one of its camera
@@ -271,7 +289,7 @@ impl<S: Send> Committer<S> {
             "NOGROUP" => {
                 let of_shard = self.batch.iter().filter(|finished| finished.shard == shard);
                 let ids: Vec<_> = of_shard.map(|finished| finished.receipt.id()).collect();
-                self.regroup.recreate_with(shard, &ids)?;
+                self.regroup.recreate_with(shard, self.generations[shard], &ids)?;
             }
             // Whoever is not the primary any more, or not ready, has been left already.
             _ => {}

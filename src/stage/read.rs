@@ -1,10 +1,9 @@
 //! The reading stage: one thread per input stream; several only where order does not matter,
 //! for order within a camera begins here.
 //!
-//! After every connect
-//! the consumer's own pending entries come first; the journal keeps those out that are still in
-//! work. Backlog stays in Redis: the only things that hold a reader up are a full lane and an
-//! empty pool.
+//! After every connect the consumer's own pending entries come first; the journal keeps those out
+//! that are still in work. Backlog stays in Redis: the only things that hold a reader up are a full
+//! lane and an empty pool.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +98,9 @@ impl Reader {
         let mut attempts = Attempts::new("reading", self.settings.topology.pause_longest());
         // Where the next session goes, if a node of a Cluster has said so.
         let mut sent_on = None;
+        let shard = self.settings.source.shard;
         while !self.stop.is_draining() {
+            let generation = self.regroup.generation(shard);
             let fault = match self.visit(&mut sent_on, &mut attempts) {
                 Ok(()) => return Ok(()),
                 // Told to leave while handing on a frame: an end like any other.
@@ -123,7 +124,7 @@ impl Reader {
             }
             // The pause comes first: commits that got through have then been noticed.
             attempts.pause(&self.stop, false);
-            if let Err(fault) = self.regroup.recreate(self.settings.source.shard) {
+            if let Err(fault) = self.regroup.recreate(shard, generation) {
                 tracing::warn!("cannot create the group again: {fault}");
             }
         }

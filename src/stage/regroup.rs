@@ -2,6 +2,7 @@
 //! data, a failover, or by somebody's XGROUP DESTROY.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,9 +34,17 @@ pub struct Shard {
     pub consumer: String,
     /// What of it is in this process.
     pub journal: Arc<Journal>,
-    /// Where the group that this process created last begins. Nobody is ever given an entry from
-    /// before that unless it is made pending.
-    pub created_at: Mutex<EntryId>,
+    /// What this process knows of the group.
+    pub made: Made,
+}
+
+/// What is known of a group that has been lost before.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// How often it was lost and is there again.
+    generation: AtomicU64,
+    /// Nobody is ever given an entry up to this one unless it is made pending.
+    begins_at: Mutex<EntryId>,
 }
 
 impl Regroup {
@@ -49,39 +58,50 @@ impl Regroup {
         Regroup { topology, group, shards, metrics }
     }
 
-    /// Creates the group, unless somebody else was faster, to begin where this process was.
+    /// How often the group of a shard was lost so far. Whoever meets the loss says what this was
+    /// before the question that met it: a loss that is mended already is not mended again.
+    pub fn generation(&self, shard: usize) -> u64 {
+        self.shards[shard].made.generation.load(Ordering::Acquire)
+    }
+
+    /// Creates the group, unless that has been done since `seen`, to begin where this process was.
     /// Entries from before that which are still in work become pending again in the same step, as
     /// far as they exist; not those whose commit is on its way, for they may be stored already.
     ///
+    /// Another engine may be faster, and begin behind entries that are in work here. They become
+    /// pending again as well; one that it has ended in the meantime comes twice.
+    ///
     /// # Errors
     /// As [`Control::restore_group`].
-    pub fn recreate(&self, shard: usize) -> Result<(), Fault> {
-        let Shard { stream, consumer, journal, created_at } = &self.shards[shard];
+    pub fn recreate(&self, shard: usize, seen: u64) -> Result<(), Fault> {
+        let Shard { stream, consumer, journal, made } = &self.shards[shard];
+        let mut begins_at = made.begins_at.lock();
+        if made.generation.load(Ordering::Acquire) != seen {
+            return Ok(());
+        }
         let mut control = Control::new(&self.topology, TIMEOUT)?;
-        let mut created_at = created_at.lock();
         // A stream whose last id lies before our place has been made anew or restored: beginning
         // behind its end would pass over entries that a clock behind ours still adds.
         let start = journal.place().min(control.last_generated(stream)?);
         let held = journal.held_up_to(start);
         if control.restore_group(stream, &self.group, start, consumer, &held)? {
-            *created_at = start;
+            *begins_at = start;
             self.metrics.add(Counter::GroupRecreated, 1);
             tracing::warn!(
                 "the group {} of {stream} was gone; created again after {start}",
                 self.group
             );
-            return Ok(());
+        } else {
+            let groups = control.groups(stream)?;
+            let theirs = groups.iter().find(|group| group.name == self.group);
+            let reached = theirs.map_or(start, |group| group.last_delivered);
+            let held = journal.held_up_to(reached);
+            if !held.is_empty() {
+                control.make_pending(stream, &self.group, consumer, &held)?;
+            }
+            *begins_at = reached;
         }
-        // Another engine was faster, and may have begun behind entries that are in work here: the
-        // new group would never deliver them, and their fence would be gone.
-        let groups = control.groups(stream)?;
-        let reached = groups.iter().find(|group| group.name == self.group);
-        let reached = reached.map_or(start, |group| group.last_delivered);
-        *created_at = reached.max(*created_at);
-        let held = journal.held_up_to(reached);
-        if !held.is_empty() {
-            control.make_pending(stream, &self.group, consumer, &held)?;
-        }
+        made.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
@@ -91,11 +111,11 @@ impl Regroup {
     ///
     /// # Errors
     /// As [`Control::restore_group`].
-    pub fn recreate_with(&self, shard: usize, ids: &[EntryId]) -> Result<(), Fault> {
-        self.recreate(shard)?;
-        let Shard { stream, consumer, created_at, .. } = &self.shards[shard];
-        let created_at = *created_at.lock();
-        let before: Vec<EntryId> = ids.iter().copied().filter(|id| *id <= created_at).collect();
+    pub fn recreate_with(&self, shard: usize, seen: u64, ids: &[EntryId]) -> Result<(), Fault> {
+        self.recreate(shard, seen)?;
+        let Shard { stream, consumer, made, .. } = &self.shards[shard];
+        let begins_at = *made.begins_at.lock();
+        let before: Vec<EntryId> = ids.iter().copied().filter(|id| *id <= begins_at).collect();
         if before.is_empty() {
             return Ok(());
         }

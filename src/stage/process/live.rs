@@ -1,6 +1,7 @@
 //! What may change while the engine runs.
 //!
-//! A job takes these settings once, so no frame is treated half by the old and half by the new.
+//! A job takes these settings once, so no picture is made half by the old and half by the new. Age and
+//! deliveries are judged before, by the dispatcher.
 //! Whatever decides about a frame's way (order, the gate, the lanes) is deliberately absent.
 
 use std::sync::Arc;

@@ -20,7 +20,7 @@ use redis::streams::StreamRangeReply;
 use redis::{Connection, cmd};
 
 /// What nothing in a healthy test takes; generous, for machines that do other things as well.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(180);
 
 pub const INPUT: &str = "camera_frames";
 pub const OUTPUT: &str = "processed_frames";
