@@ -144,7 +144,7 @@ fn smaller(a: f32, b: f32) -> f32 {
 
 /// Judges and learns a whole picture; all three slices run block by block, and `levels` may end
 /// within the last block. Returns how many samples are foreground.
-#[multiversion(targets("x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi2", "x86_64+avx2"))]
 pub(super) fn learn(
     blocks: &mut [Block],
     levels: &[u16],

@@ -1,17 +1,11 @@
 //! The picture as the background model sees it: box averages of luma, small and nearly free of
 //! sensor noise.
 
-use multiversion::multiversion;
-
 use crate::frame::Plane;
 
 /// Longest side of the reduced picture, in samples. On the sample video, factors of 4, 5, 6
 /// and 8 followed full-size MOG2 equally well (within 0.001); 160 keeps small regions meaningful.
 const LONG_SIDE: usize = 160;
-
-/// Rows summed in 16 bits before they are carried over.
-const ROWS_MAX: usize = 257;
-const _: () = assert!(ROWS_MAX * 255 <= u16::MAX as usize);
 
 /// Reusable low-resolution luma: averages over boxes of `factor x factor` pixels, in 1/256 level.
 ///
@@ -73,13 +67,10 @@ impl Reduced {
             let top = band * factor;
             let bottom = (top + factor).min(luma.height);
             self.box_sums.fill(0);
-            for first in (top..bottom).step_by(ROWS_MAX) {
-                let last = (first + ROWS_MAX).min(bottom);
-                sum_columns(luma, first, last, &mut self.column_sums);
-                let boxes = self.column_sums.chunks(factor);
-                for (sum, columns) in self.box_sums.iter_mut().zip(boxes) {
-                    *sum += columns.iter().map(|&v| u32::from(v)).sum::<u32>();
-                }
+            for first in (top..bottom).step_by(Plane::SUMMED_ROWS_MAX) {
+                let last = (first + Plane::SUMMED_ROWS_MAX).min(bottom);
+                luma.sum_columns(first..last, &mut self.column_sums);
+                add_boxes(&self.column_sums, factor, &mut self.box_sums);
             }
             average(&self.box_sums, samples, luma.width, factor, bottom - top);
         }
@@ -100,29 +91,30 @@ impl Reduced {
     }
 }
 
-/// Sums rows `first..last` column by column.
-#[multiversion(targets("x86_64+avx2"))]
-pub(super) fn sum_columns(luma: Plane<'_>, first: usize, last: usize, sums: &mut [u16]) {
-    sum_columns_here(luma, first, last, sums);
+/// Adds the columns of each box to its sum.
+fn add_boxes(columns: &[u16], factor: usize, sums: &mut [u32]) {
+    // Those of 640, 1280, 1920 and 3840 pixels across: known widths make vector code.
+    match factor {
+        4 => add_boxes_of::<4>(columns, sums),
+        8 => add_boxes_of::<8>(columns, sums),
+        12 => add_boxes_of::<12>(columns, sums),
+        24 => add_boxes_of::<24>(columns, sums),
+        _ => add_narrow(columns.chunks(factor), sums),
+    }
 }
 
-/// The same, compiled for whatever its caller is compiled for.
-#[inline(always)]
-pub(super) fn sum_columns_here(luma: Plane<'_>, first: usize, last: usize, sums: &mut [u16]) {
-    sums.fill(0);
-    let mut y = first;
-    while y + 4 <= last {
-        let (a, b, c, d) = (luma.row(y), luma.row(y + 1), luma.row(y + 2), luma.row(y + 3));
-        for ((((sum, &a), &b), &c), &d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-            *sum += u16::from(a) + u16::from(b) + (u16::from(c) + u16::from(d));
-        }
-        y += 4;
+fn add_boxes_of<const FACTOR: usize>(columns: &[u16], sums: &mut [u32]) {
+    let (boxes, rest) = columns.as_chunks::<FACTOR>();
+    for (sum, columns) in sums.iter_mut().zip(boxes) {
+        *sum += columns.iter().map(|&v| u32::from(v)).sum::<u32>();
     }
-    while y < last {
-        for (sum, &level) in sums.iter_mut().zip(luma.row(y)) {
-            *sum += u16::from(level);
-        }
-        y += 1;
+    let whole = boxes.len();
+    add_narrow(rest.chunks(FACTOR), &mut sums[whole..]);
+}
+
+fn add_narrow<'a>(boxes: impl Iterator<Item = &'a [u16]>, sums: &mut [u32]) {
+    for (sum, columns) in sums.iter_mut().zip(boxes) {
+        *sum += columns.iter().map(|&v| u32::from(v)).sum::<u32>();
     }
 }
 

@@ -67,7 +67,7 @@ fn plane_mean(plane: Plane<'_>) -> f64 {
 }
 
 /// The value of every 2x2 block of one chroma row, summed.
-#[multiversion(targets("x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi2", "x86_64+avx2"))]
 pub(super) fn paired_sum(upper: &[u8], lower: &[u8], cb: &[u8], cr: &[u8]) -> u64 {
     paired_sum_here(upper, lower, cb, cr)
 }

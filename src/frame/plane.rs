@@ -3,6 +3,10 @@
 //! Inside the engine a picture is three planes (Y, Cb, Cr, 4:2:0, full range, BT.601) or one
 //! (gray). The chroma planes have `ceil(width / 2) x ceil(height / 2)` samples.
 
+use std::ops::Range;
+
+use multiversion::multiversion;
+
 /// A borrowed plane of 8-bit samples.
 #[derive(Clone, Copy, Debug)]
 pub struct Plane<'a> {
@@ -23,6 +27,43 @@ impl<'a> Plane<'a> {
     /// If `y` is not below `height`.
     pub fn row(&self, y: usize) -> &'a [u8] {
         &self.samples[y * self.stride..][..self.width]
+    }
+
+    /// Most rows that [`Plane::sum_columns`] sums: more could overflow 16 bits.
+    pub const SUMMED_ROWS_MAX: usize = u16::MAX as usize / 255;
+
+    /// Sums `rows` column by column into `sums`, which has one place for each column.
+    ///
+    /// # Panics
+    /// If there are more than [`Plane::SUMMED_ROWS_MAX`] rows, or some are not in the plane.
+    pub fn sum_columns(self, rows: Range<usize>, sums: &mut [u16]) {
+        assert!(rows.len() <= Plane::SUMMED_ROWS_MAX);
+        sum_columns(self, rows, sums);
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn sum_columns(plane: Plane<'_>, rows: Range<usize>, sums: &mut [u16]) {
+    sum_columns_here(plane, rows, sums);
+}
+
+/// The same, compiled for whatever its caller is compiled for.
+#[inline(always)]
+fn sum_columns_here(plane: Plane<'_>, rows: Range<usize>, sums: &mut [u16]) {
+    sums.fill(0);
+    let Range { start: mut y, end } = rows;
+    while y + 4 <= end {
+        let (a, b, c, d) = (plane.row(y), plane.row(y + 1), plane.row(y + 2), plane.row(y + 3));
+        for ((((sum, &a), &b), &c), &d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            *sum += u16::from(a) + u16::from(b) + (u16::from(c) + u16::from(d));
+        }
+        y += 4;
+    }
+    while y < end {
+        for (sum, &level) in sums.iter_mut().zip(plane.row(y)) {
+            *sum += u16::from(level);
+        }
+        y += 1;
     }
 }
 
@@ -150,5 +191,24 @@ mod tests {
         planes.reshape(5, 3, true);
         assert!(planes.chroma().is_none());
         assert_eq!(planes.samples().len(), 15);
+    }
+
+    #[test]
+    fn sums_of_columns_are_the_same_on_every_instruction_set() {
+        for (width, height) in [(1, 1), (7, 3), (64, 8), (333, 257)] {
+            let mut state = 12_u32;
+            let mut sample = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            };
+            let samples: Vec<u8> = (0..width * height).map(|_| sample()).collect();
+            let plane = Plane { samples: &samples, width, height, stride: width };
+            let (mut chosen, mut baseline) = (vec![1; width], vec![2; width]);
+            plane.sum_columns(0..height, &mut chosen);
+            sum_columns_here(plane, 0..height, &mut baseline);
+            assert_eq!(chosen, baseline, "{width} x {height}");
+            let column = |x: usize| (0..height).map(|y| u16::from(samples[y * width + x])).sum();
+            assert_eq!(chosen, (0..width).map(column).collect::<Vec<u16>>());
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! The two small pictures: the ML image (letterboxed) and the thumbnail (area averaged).
 //!
 //! Both work on planes, so that a JPEG in and a JPEG out never become RGB in between. The tables
-//! are kept, so nothing is allocated for a frame.
+//! are kept, so nothing is allocated for a frame. What runs over whole rows is vectorised, and
+//! chosen at run time as in the analysis.
+
+use multiversion::multiversion;
 
 use crate::frame::{Plane, Planes};
 
@@ -60,6 +63,8 @@ impl Tap {
 pub struct Scaler {
     taps: Vec<Tap>,
     line: Vec<u8>,
+    spans: Vec<Span>,
+    columns: Vec<u16>,
     sums: Vec<u32>,
 }
 
@@ -92,11 +97,11 @@ impl Scaler {
         };
         let chroma_size = target.chroma_width();
         let [luma, cb, cr] = target.split_mut();
-        luma.fill(padding);
+        bars(luma, size, place, padding);
         self.bilinear(source.luma(), luma, size, place);
         if let Some(planes) = source.chroma() {
             for (plane, out) in planes.into_iter().zip([cb, cr]) {
-                out.fill(128);
+                bars(out, chroma_size, half, 128);
                 self.bilinear(plane, out, chroma_size, half);
             }
         }
@@ -117,10 +122,7 @@ impl Scaler {
             if tap.weight == 0 {
                 line.copy_from_slice(upper);
             } else {
-                let lower = source.row((above + 1).min(source.height - 1));
-                for (out, (&a, &b)) in line.iter_mut().zip(upper.iter().zip(lower)) {
-                    *out = tap.mix(a, b);
-                }
+                mix_rows(upper, source.row((above + 1).min(source.height - 1)), tap, line);
             }
             end[0] = line[source.width - 1];
             let row = &mut out[(place.y + y) * stride + place.x..][..place.width];
@@ -158,37 +160,75 @@ impl Scaler {
     fn area(&mut self, source: Plane<'_>, out: &mut [u8], size: usize) {
         let (width, height) = (source.width, source.height);
         let total = (width * height) as u64;
+        let reciprocal = u64::MAX / total;
+        self.spans.clear();
+        self.spans.extend((0..size).map(|x| Span::new(x, width, size)));
+        self.columns.resize(width, 0);
         self.sums.resize(width, 0);
-        let sums = &mut self.sums[..width];
+        let (columns, sums) = (&mut self.columns[..width], &mut self.sums[..width]);
         for (y, row_out) in out.chunks_exact_mut(size).enumerate() {
             let span = Span::new(y, height, size);
-            sums.fill(0);
-            for y in span.first + 1..span.last {
-                for (sum, &sample) in sums.iter_mut().zip(source.row(y)) {
-                    *sum += u32::from(sample);
-                }
+            weigh_ends(source.row(span.first), source.row(span.last), &span, sums);
+            for first in (span.first + 1..span.last).step_by(Plane::SUMMED_ROWS_MAX) {
+                let last = (first + Plane::SUMMED_ROWS_MAX).min(span.last);
+                source.sum_columns(first..last, columns);
+                add_scaled(columns, size as u32, sums);
             }
-            let ends = source.row(span.first).iter().zip(source.row(span.last));
-            for (sum, (&first, &last)) in sums.iter_mut().zip(ends) {
-                *sum = *sum * size as u32
-                    + u32::from(first) * span.first_share
-                    + u32::from(last) * span.last_share;
-            }
-            for (x, out) in row_out.iter_mut().enumerate() {
-                let span = Span::new(x, width, size);
+            for (out, span) in row_out.iter_mut().zip(&self.spans) {
                 let inner = sums.get(span.first + 1..span.last).unwrap_or(&[]);
                 let inner: u64 = inner.iter().map(|&sum| u64::from(sum)).sum();
                 let sum = inner * size as u64
                     + u64::from(sums[span.first]) * u64::from(span.first_share)
                     + u64::from(sums[span.last]) * u64::from(span.last_share);
-                *out = ((sum + total / 2) / total) as u8;
+                // Divides by multiplying with 2^64 / total rounded up: exact up to 2^28 pixels,
+                // above that a sample may come out one level too high.
+                let sum = u128::from(sum + total / 2);
+                *out = ((sum * u128::from(reciprocal) + sum) >> 64) as u8;
             }
         }
     }
 }
 
+/// Fills what lies around the picture in its square.
+fn bars(out: &mut [u8], stride: usize, place: Placement, level: u8) {
+    for (y, row) in out.chunks_exact_mut(stride).enumerate() {
+        if (place.y..place.y + place.height).contains(&y) {
+            row[..place.x].fill(level);
+            row[place.x + place.width..].fill(level);
+        } else {
+            row.fill(level);
+        }
+    }
+}
+
+/// Mixes two rows sample by sample.
+#[multiversion(targets("x86_64+avx2"))]
+fn mix_rows(upper: &[u8], lower: &[u8], tap: Tap, out: &mut [u8]) {
+    for (out, (&a, &b)) in out.iter_mut().zip(upper.iter().zip(lower)) {
+        *out = tap.mix(a, b);
+    }
+}
+
+/// The first and the last row under an output row, by their shares.
+#[multiversion(targets("x86_64+avx2"))]
+fn weigh_ends(first: &[u8], last: &[u8], span: &Span, sums: &mut [u32]) {
+    let (first_share, last_share) = (span.first_share, span.last_share);
+    for (sum, (&first, &last)) in sums.iter_mut().zip(first.iter().zip(last)) {
+        *sum = u32::from(first) * first_share + u32::from(last) * last_share;
+    }
+}
+
+/// Adds `columns`, each `times` over.
+#[multiversion(targets("x86_64+avx2"))]
+fn add_scaled(columns: &[u16], times: u32, sums: &mut [u32]) {
+    for (sum, &column) in sums.iter_mut().zip(columns) {
+        *sum += u32::from(column) * times;
+    }
+}
+
 /// The source samples under one output sample; all between the first and the last are covered
 /// wholly, with a share of `to`.
+#[derive(Debug)]
 struct Span {
     first: usize,
     last: usize,

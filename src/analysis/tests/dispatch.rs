@@ -1,19 +1,22 @@
 //! Every variant that run-time dispatch can choose gives the same bits.
 //!
-//! The body of each function is called twice: through its dispatcher, which takes the best variant
-//! this processor has, and directly, which is the baseline that the test itself is compiled for.
+//! The body of each function is called through its dispatcher, which takes the best variant this
+//! processor has, through one that knows AVX2 only where there is more, and directly, which is the
+//! baseline that the test itself is compiled for.
 //! The figures of [`luma_stats`](super::super::luma_stats) have a plain twin as well.
 
 use multiversion::multiversion;
 use multiversion::target::match_target;
 
-use super::super::{luma, mixture, reduced, scalar, value};
+use super::super::{luma, mixture, scalar, value};
 use super::{Random, plane};
+use crate::frame::Plane;
 
 /// What a dispatcher with our targets chooses here.
-#[multiversion(targets("x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi2", "x86_64+avx2"))]
 fn chosen() -> &'static str {
     match_target! {
+        "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi2" => "AVX-512",
         "x86_64+avx2" => "AVX2",
         _ => "baseline",
     }
@@ -22,11 +25,41 @@ fn chosen() -> &'static str {
 #[test]
 fn the_best_variant_of_this_processor_is_chosen_at_run_time() {
     #[cfg(target_arch = "x86_64")]
-    let best = if std::arch::is_x86_feature_detected!("avx2") { "AVX2" } else { "baseline" };
+    let best = if std::arch::is_x86_feature_detected!("avx512vbmi2") {
+        "AVX-512"
+    } else if std::arch::is_x86_feature_detected!("avx2") {
+        "AVX2"
+    } else {
+        "baseline"
+    };
     #[cfg(not(target_arch = "x86_64"))]
     let best = "baseline";
     println!("analysis runs as {}", chosen());
     assert_eq!(chosen(), best);
+}
+
+// What a dispatcher without the first of its targets would choose: on a processor with AVX-512 the
+// variant for AVX2 would not run otherwise.
+
+#[multiversion(targets("x86_64+avx2"))]
+fn sums_second(luma: Plane<'_>) -> luma::Sums {
+    luma::sums_here(luma)
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn paired_sum_second(upper: &[u8], lower: &[u8], cb: &[u8], cr: &[u8]) -> u64 {
+    value::paired_sum_here(upper, lower, cb, cr)
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn learn_second(
+    blocks: &mut [mixture::Block],
+    levels: &[u16],
+    foreground: &mut [[u8; mixture::LANES]],
+    rate: f32,
+    dither: f32,
+) -> usize {
+    mixture::learn_here(blocks, levels, foreground, rate, dither)
 }
 
 fn noise(random: &mut Random, len: usize) -> Vec<u8> {
@@ -40,24 +73,10 @@ fn luma_sums_agree() {
         let samples = noise(&mut random, width * height);
         let plane = plane(&samples, width, height);
         let dispatched = luma::sums(plane);
+        assert_eq!(dispatched, sums_second(plane), "{width} x {height}");
         assert_eq!(dispatched, luma::sums_here(plane), "{width} x {height}");
         let twin = scalar::sums(plane);
         assert_eq!(luma::Sums { laplacian: twin.laplacian, ..dispatched }, twin);
-    }
-}
-
-#[test]
-fn sums_of_columns_agree() {
-    let mut random = Random(12);
-    for (width, height) in [(1, 1), (7, 3), (64, 8), (333, 257)] {
-        let samples = noise(&mut random, width * height);
-        let plane = plane(&samples, width, height);
-        let (mut dispatched, mut baseline) = (vec![0; width], vec![0; width]);
-        reduced::sum_columns(plane, 0, height, &mut dispatched);
-        reduced::sum_columns_here(plane, 0, height, &mut baseline);
-        assert_eq!(dispatched, baseline, "{width} x {height}");
-        let column = |x: usize| (0..height).map(|y| u16::from(samples[y * width + x])).sum();
-        assert_eq!(dispatched, (0..width).map(column).collect::<Vec<u16>>());
     }
 }
 
@@ -73,6 +92,7 @@ fn sums_of_the_largest_channel_agree() {
         let rows = [2, 2, 1, 1].map(|samples| noise(&mut random, samples * pixels));
         let [upper, lower, cb, cr] = &rows;
         let dispatched = value::paired_sum(upper, lower, cb, cr);
+        assert_eq!(dispatched, paired_sum_second(upper, lower, cb, cr), "{pixels}");
         assert_eq!(dispatched, value::paired_sum_here(upper, lower, cb, cr), "{pixels}");
     }
 }
@@ -83,8 +103,8 @@ fn background_models_agree_over_time() {
     let count = 5 * mixture::LANES - 9;
     let blocks = count.div_ceil(mixture::LANES);
     let mut models =
-        [(); 2].map(|()| vec![mixture::Block::knowing(&[128 << 8; mixture::LANES]); blocks]);
-    let mut seen = [(); 2].map(|()| vec![[0; mixture::LANES]; blocks]);
+        [(); 3].map(|()| vec![mixture::Block::knowing(&[128 << 8; mixture::LANES]); blocks]);
+    let mut seen = [(); 3].map(|()| vec![[0; mixture::LANES]; blocks]);
     for frame in 0..200 {
         let levels: Vec<u16> = (0..count)
             .map(|at| {
@@ -93,13 +113,15 @@ fn background_models_agree_over_time() {
             })
             .collect();
         let (rate, dither) = (0.5 / (frame + 1) as f32 + 0.001, frame as f32 * 0.618 % 1.0);
-        let [dispatched, baseline] = &mut models;
-        let [ours, theirs] = &mut seen;
+        let [first, second, baseline] = &mut models;
+        let [of_first, of_second, of_baseline] = &mut seen;
         let counts = [
-            mixture::learn(dispatched, &levels, ours, rate, dither),
-            mixture::learn_here(baseline, &levels, theirs, rate, dither),
+            mixture::learn(first, &levels, of_first, rate, dither),
+            learn_second(second, &levels, of_second, rate, dither),
+            mixture::learn_here(baseline, &levels, of_baseline, rate, dither),
         ];
-        assert_eq!(counts[0], counts[1], "frame {frame}");
-        assert!(ours == theirs && dispatched == baseline, "frame {frame}");
+        assert!(counts[0] == counts[1] && counts[0] == counts[2], "frame {frame}");
+        assert!(of_first == of_second && of_first == of_baseline, "frame {frame}");
+        assert!(first == second && first == baseline, "frame {frame}");
     }
 }
