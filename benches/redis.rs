@@ -21,8 +21,8 @@ use framepress::base::Stop;
 use framepress::frame::{EntryId, Journal, Labels, Pool};
 use framepress::metrics::{Metrics, Outcome};
 use framepress::redis::{
-    Action, Answer, Delivered, Delivery, Embedded, Feed, Plan, Retention, Sink, Source,
-    SourceOptions, Task,
+    Action, Answer, Delivered, Delivery, Embedded, Feed, Plan, Retention, Sinks, Source,
+    SourceOptions, Task, Topology,
 };
 use redis::streams::StreamReadReply;
 use redis::{Value, cmd};
@@ -133,7 +133,7 @@ impl Bench {
             .unwrap()
     }
 
-    fn sink(&self, delivery: Delivery) -> Sink {
+    fn sinks(&self, delivery: Delivery) -> Sinks {
         let plan = Arc::new(Plan {
             streams: vec![["in".into(), "out".into(), "dead".into()]],
             group: GROUP.into(),
@@ -143,8 +143,8 @@ impl Bench {
             retention: Retention::Keep,
             wait_replicas: 0,
         });
-        let (address, wait) = (self.server.address(), Duration::from_secs(30));
-        Sink::open(address, &plan, "sink", wait, &self.metrics, &self.stop).unwrap()
+        let (topology, wait) = (Topology::from(self.server.address()), Duration::from_secs(30));
+        Sinks::new(&topology, &plan, "sink".into(), wait, &self.metrics, &self.stop)
     }
 
     /// `count` pending entries without a body worth mentioning.
@@ -256,7 +256,7 @@ impl Floor {
 }
 
 /// One step of committing: as many results as fit a step, in one batch.
-fn commit_ours(bench: &Bench, sink: &mut Sink, payload: &[u8]) -> Cost {
+fn commit_ours(bench: &Bench, sinks: &mut Sinks, payload: &[u8]) -> Cost {
     let ids = bench.pending(entries_of(payload.len()));
     let labels: Vec<Labels> = ids
         .iter()
@@ -278,7 +278,7 @@ fn commit_ours(bench: &Bench, sink: &mut Sink, payload: &[u8]) -> Cost {
                 action: Action::Store { payload, labels },
             })
             .collect();
-        sink.commit(&tasks, &mut answers).unwrap();
+        sinks.commit(&tasks, &mut answers).unwrap();
     });
     assert!(answers.iter().all(|answer| *answer == Answer::Done));
     cost
@@ -330,12 +330,12 @@ fn committing(c: &mut Criterion, bench: &Bench) {
         let mut group = c.benchmark_group(format!("commit/{name}"));
         group.throughput(Throughput::Elements(entries_of(bytes) as u64));
         for (what, delivery) in
-            [("sink, fenced script", Delivery::ExactlyOnce), ("sink, MULTI", Delivery::AtLeastOnce)]
+            [("ours, fenced script", Delivery::ExactlyOnce), ("ours, MULTI", Delivery::AtLeastOnce)]
         {
-            let mut sink = bench.sink(delivery);
+            let mut sinks = bench.sinks(delivery);
             group.bench_function(what, |b| {
                 b.iter_custom(|times| {
-                    (0..times).map(|_| commit_ours(bench, &mut sink, &payload).wall).sum()
+                    (0..times).map(|_| commit_ours(bench, &mut sinks, &payload).wall).sum()
                 });
             });
         }
@@ -399,8 +399,8 @@ fn table(bench: &Bench) {
         for (what, delivery) in
             [("fenced script", Delivery::ExactlyOnce), ("MULTI", Delivery::AtLeastOnce)]
         {
-            let mut sink = bench.sink(delivery);
-            let ours = || commit_ours(bench, &mut sink, &payload);
+            let mut sinks = bench.sinks(delivery);
+            let ours = || commit_ours(bench, &mut sinks, &payload);
             let theirs = || commit_theirs(bench, &payload);
             turns(&format!("commit {name}, {what}"), count, ours, theirs, None);
         }

@@ -1,12 +1,12 @@
 //! Frames to measure with: real ones, if the folder of recordings is there, and synthetic ones.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use framepress::camera::{Source as _, Still, Synthetic, SyntheticOptions};
 use framepress::frame::View;
-use framepress::image::{Decoder, Format, Picture, Source};
+use framepress::image::{Format, Source};
 
-use super::{BOUNDS, PIXELS};
+use super::recording;
 
 /// Sizes measured.
 pub const SIZES: [(usize, usize); 2] = [(640, 480), (1920, 1080)];
@@ -31,13 +31,11 @@ impl Frames {
     /// Every kind in one size.
     pub fn of(width: usize, height: usize) -> Vec<Frames> {
         let mut all = vec![synthetic(width, height)];
-        let folder = match std::env::var_os("FRAMEPRESS_DATA") {
-            Some(folder) => PathBuf::from(folder),
-            None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-        }
-        .join("frames");
-        match real(&folder, width, height) {
-            Some(frames) => all.push(frames),
+        let folder = recording::folder(Path::new(env!("CARGO_MANIFEST_DIR")));
+        match recording::frames(&folder, width, height, FRAMES) {
+            Some(rgb) => {
+                all.push(Frames { name: format!("real {width}x{height}"), width, height, rgb });
+            }
             None => println!("SKIPPED: real frames: no car_*.png in {}", folder.display()),
         }
         all
@@ -77,36 +75,6 @@ fn synthetic(width: usize, height: usize) -> Frames {
     };
     let rgb = (0..FRAMES).map(&mut next).collect();
     Frames { name: format!("synthetic {width}x{height}"), width, height, rgb }
-}
-
-/// Frames of the sample video, repeated to fill the size: scaling them would change how hard they
-/// are to code.
-fn real(folder: &Path, width: usize, height: usize) -> Option<Frames> {
-    let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
-    let mut names: Vec<_> = std::fs::read_dir(folder).ok()?.map(|entry| entry.unwrap()).collect();
-    names.retain(|entry| entry.file_name().to_string_lossy().starts_with("car_"));
-    names.sort_by_key(std::fs::DirEntry::file_name);
-    let rgb: Vec<_> = names
-        .iter()
-        .step_by(names.len().div_ceil(FRAMES).max(1))
-        .map(|entry| {
-            let bytes = std::fs::read(entry.path()).unwrap();
-            let source = coded(Format::Png, &bytes);
-            let view = decoder.decode(&source, PIXELS, &mut store).unwrap();
-            tiled(&view, width, height)
-        })
-        .collect();
-    let name = format!("real {width}x{height}");
-    (!rgb.is_empty()).then_some(Frames { name, width, height, rgb })
-}
-
-fn tiled(view: &View<'_>, width: usize, height: usize) -> Vec<u8> {
-    let pixels = view.interleaved.unwrap();
-    let row = |y: usize| {
-        let row = &pixels[y % view.height * view.width * 3..][..view.width * 3];
-        row.iter().cycle().take(width * 3).copied()
-    };
-    (0..height).flat_map(row).collect()
 }
 
 /// A picture that is a file.

@@ -3,6 +3,7 @@
 
 pub mod bare;
 pub mod frames;
+pub mod recording;
 pub mod turns;
 
 use framepress::image::{Bounds, Format, Needs, Target};

@@ -1,4 +1,7 @@
-//! Frames of one synthetic road, rendered once per run and shared by all feeders as files.
+//! Frames of one scene, made once per run and shared by all feeders as files.
+
+#[path = "../../../benches/support/recording.rs"]
+mod recording;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,14 +82,48 @@ impl Kind {
     }
 }
 
-/// Where rendered frames lie; removed with the value.
+/// What the frames show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scene {
+    /// A synthetic road, with the noise of a sensor in dim light.
+    Road,
+    /// Frames of a recording, in this folder.
+    Recording(PathBuf),
+}
+
+impl Scene {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Scene::Road => "road",
+            Scene::Recording(_) => "recording",
+        }
+    }
+}
+
+/// Where frames lie once they are made; removed with the value.
 pub struct Studio {
+    pub scene: Scene,
     folder: tempfile::TempDir,
 }
 
 impl Studio {
+    /// For frames of the synthetic road.
     pub fn open() -> Outcome<Studio> {
-        Ok(Studio { folder: tempfile::Builder::new().prefix("framepress-frames-").tempdir()? })
+        Studio::of(Scene::Road)
+    }
+
+    /// For frames of a recording; the folder where there should be one is the error.
+    pub fn of_recording() -> Outcome<Result<Studio, PathBuf>> {
+        let folder = recording::folder(Path::new("."));
+        if recording::frames(&folder, 16, 16, 1).is_none() {
+            return Ok(Err(folder));
+        }
+        Studio::of(Scene::Recording(folder)).map(Ok)
+    }
+
+    fn of(scene: Scene) -> Outcome<Studio> {
+        let folder = tempfile::Builder::new().prefix("framepress-frames-").tempdir()?;
+        Ok(Studio { scene, folder })
     }
 
     /// The folder with frames of this kind and size, rendered now if they were not yet.
@@ -95,31 +132,48 @@ impl Studio {
         let folder = self.folder.path().join(format!("{size}-{coding}"));
         if !folder.exists() {
             fs::create_dir(&folder)?;
-            render(size, kind, &folder)?;
+            let pixels = match &self.scene {
+                Scene::Road => road(size)?,
+                Scene::Recording(files) => recorded(files, size)?,
+            };
+            write(&pixels, size, kind, &folder)?;
         }
         Ok(folder)
     }
 }
 
-fn render(size: Size, kind: Kind, folder: &Path) -> Outcome<()> {
-    let Size { width, height } = size;
+fn road(Size { width, height }: Size) -> Outcome<Vec<Vec<u8>>> {
     let mut road = Synthetic::new(SyntheticOptions { width, height, ..Default::default() })?;
-    let mut encoder = Encoder::new()?;
     let mut still = Still::default();
-    for number in 0..FRAMES {
+    let frame = |_| {
         for _ in 0..STRIDE {
             road.next(&mut still)?;
         }
+        Ok(still.bytes.clone())
+    };
+    (0..FRAMES).map(frame).collect()
+}
+
+/// As many as there are, over and over.
+fn recorded(files: &Path, Size { width, height }: Size) -> Outcome<Vec<Vec<u8>>> {
+    let frames = recording::frames(files, width as usize, height as usize, FRAMES);
+    let frames = frames.ok_or_else(|| format!("no frames in {}", files.display()))?;
+    Ok(frames.iter().cycle().take(FRAMES).cloned().collect())
+}
+
+fn write(frames: &[Vec<u8>], size: Size, kind: Kind, folder: &Path) -> Outcome<()> {
+    let mut encoder = Encoder::new()?;
+    for (number, pixels) in frames.iter().enumerate() {
         let path = folder.join(number.to_string());
         if !kind.is_coded() {
-            fs::write(path, &still.bytes)?;
+            fs::write(path, pixels)?;
             continue;
         }
         let view = View {
-            width: width as usize,
-            height: height as usize,
+            width: size.width as usize,
+            height: size.height as usize,
             channels: 3,
-            interleaved: Some(&still.bytes),
+            interleaved: Some(pixels),
             planes: None,
         };
         let target = Target { format: Format::Jpeg, quality: CAMERA_QUALITY, webp_method: 0 };

@@ -1,0 +1,51 @@
+//! Frames of a real recording, for benchmarks and for the instruments of `perf`.
+
+use std::path::{Path, PathBuf};
+
+use framepress::frame::View;
+use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
+
+/// Larger pictures are passed over.
+const BOUNDS: Bounds = Bounds { pixels_max: 1 << 25 };
+
+/// Where they lie: in the folder that `FRAMEPRESS_DATA` names, or in `../shared/data` beside the
+/// project, whose root is `root`.
+pub fn folder(root: &Path) -> PathBuf {
+    match std::env::var_os("FRAMEPRESS_DATA") {
+        Some(folder) => PathBuf::from(folder),
+        None => root.join("../shared/data"),
+    }
+    .join("frames")
+}
+
+/// At most `count` frames from the files `car_*.png` of `folder`, as interleaved RGB, repeated to
+/// fill the size: scaling them would change how hard they are to code. `None` if there are none.
+pub fn frames(folder: &Path, width: usize, height: usize, count: usize) -> Option<Vec<Vec<u8>>> {
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    let mut names: Vec<_> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("car_"))
+        .map(|entry| entry.path())
+        .collect();
+    names.sort();
+    let step = names.len().div_ceil(count).max(1);
+    let (mut decoder, mut store) = (Decoder::new(BOUNDS).ok()?, Picture::default());
+    let mut frame = |path: &PathBuf| {
+        let bytes = std::fs::read(path).ok()?;
+        let source =
+            Source { format: Format::Png, width: 0, height: 0, channels: 0, bytes: &bytes };
+        let needs = Needs { planes: false, interleaved: true };
+        let view = decoder.decode(&source, needs, &mut store).ok()?;
+        (view.channels == 3).then(|| tiled(&view, width, height))
+    };
+    let frames: Vec<_> = names.iter().step_by(step).filter_map(&mut frame).collect();
+    (!frames.is_empty()).then_some(frames)
+}
+
+fn tiled(view: &View<'_>, width: usize, height: usize) -> Vec<u8> {
+    let pixels = view.interleaved.unwrap_or_default();
+    let row = |y: usize| {
+        let row = &pixels[y % view.height * view.width * 3..][..view.width * 3];
+        row.iter().cycle().take(width * 3).copied()
+    };
+    (0..height).flat_map(row).collect()
+}
