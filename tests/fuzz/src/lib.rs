@@ -3,6 +3,7 @@
 //! Ordinary tests include this file as well: they run it on the corpus and on what proptest makes
 //! of the same samples, so that nothing here needs a fuzzer to be checked.
 
+mod onward;
 pub mod samples;
 
 use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
@@ -176,12 +177,12 @@ fn agrees_on_the_camera<E>(data: &[u8], opened: &Result<Envelope<'_>, E>) {
     }
 }
 
-/// The `data` of an entry all the way to pixels.
+/// The `data` of an entry all the way to pixels, and from there to what is made of them.
 pub fn pictures(data: &[u8]) {
     reads(data);
 }
 
-/// Everything a worker does with `data` until there are pixels; whether there were any.
+/// Everything a worker does with `data`; whether there were any pixels.
 pub fn reads(data: &[u8]) -> bool {
     let mut scratch = Scratch::default();
     let opened = wire::open(data, PIXELS_MAX, &mut scratch);
@@ -214,6 +215,7 @@ pub fn reads(data: &[u8]) -> bool {
         }
         assert!(view.planes.is_some() || !planes);
         assert!(view.interleaved.is_some() || !interleaved);
+        onward::every_way(&view);
     }
     any
 }

@@ -1,0 +1,78 @@
+//! What a worker makes of a picture once it has one: figures, small pictures, files.
+
+use framepress::analysis::{self, Background, Reduced, RegionBox};
+use framepress::frame::{Planes, View};
+use framepress::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target};
+
+use super::PIXELS_MAX;
+
+/// Sides of the small pictures: an odd one, and one that most samples are smaller than.
+const SIDES: [usize; 2] = [37, 96];
+
+/// The format's own limit.
+const WEBP_SIDE_MAX: usize = 16383;
+
+/// Analyses, scales and encodes `view` in every way, and reads each file back.
+pub fn every_way(view: &View<'_>) {
+    let mut encoder = Encoder::new().unwrap();
+    let mut file = Vec::new();
+    for format in [Format::Jpeg, Format::Webp, Format::Png, Format::Raw] {
+        write(&mut encoder, view, format, &mut file);
+    }
+    let Some(planes) = view.planes else { return };
+    figures(view, planes);
+    let (mut scaler, mut scaled) = (Scaler::new(), Planes::default());
+    for side in SIDES {
+        let place = scaler.letterbox(planes, side, 114, &mut scaled);
+        assert!(place.x + place.width <= side && place.y + place.height <= side);
+        write(&mut encoder, &view_of(&scaled), Format::Jpeg, &mut file);
+        scaler.thumbnail(planes, side, &mut scaled);
+        write(&mut encoder, &view_of(&scaled), Format::Jpeg, &mut file);
+    }
+}
+
+fn view_of(planes: &Planes) -> View<'_> {
+    let channels = if planes.is_gray() { 1 } else { 3 };
+    let (width, height) = (planes.width(), planes.height());
+    View { width, height, channels, interleaved: None, planes: Some(planes) }
+}
+
+fn figures(view: &View<'_>, planes: &Planes) {
+    let luma = planes.luma();
+    let stats = analysis::luma_stats(luma);
+    assert_eq!(stats.pixels, (view.width * view.height) as u64);
+    let scores = analysis::quality(&stats);
+    assert!((0.0..=1.0).contains(&scores.quality_score));
+    assert!((0.0..=255.0).contains(&analysis::mean_value(planes)));
+    let (mut reduced, mut background) = (Reduced::new(), Background::new());
+    let whole = [view.width, view.height].map(|side| i32::try_from(side).unwrap());
+    let region = RegionBox { x: 0, y: 0, width: whole[0], height: whole[1] };
+    for seconds in [0.0, 0.1] {
+        reduced.fill(luma);
+        let activity = background.update(&reduced, seconds);
+        assert_eq!(activity.density, 0.0, "nothing moves between two equal pictures");
+    }
+    assert_eq!(background.region_density(&region, view.width, view.height), 0.0);
+}
+
+/// What is written can be read again, at the same size.
+fn write(encoder: &mut Encoder, view: &View<'_>, format: Format, file: &mut Vec<u8>) {
+    let target = Target { format, quality: 85, webp_method: 0 };
+    let written = encoder.encode(view, &target, file);
+    if format == Format::Webp && view.width.max(view.height) > WEBP_SIDE_MAX {
+        assert!(written.is_err());
+        return;
+    }
+    written.unwrap();
+    if format == Format::Raw {
+        assert_eq!(file.len(), view.width * view.height * view.channels);
+        return;
+    }
+    let pixels_max = PIXELS_MAX.max(SIDES.map(|side| (side * side) as u64)[1]);
+    let mut decoder = Decoder::new(Bounds { pixels_max }).unwrap();
+    let source = Source { format, width: 0, height: 0, channels: 0, bytes: file };
+    let needs = Needs { planes: true, interleaved: false };
+    let mut store = Picture::default();
+    let again = decoder.decode(&source, needs, &mut store).unwrap();
+    assert_eq!((again.width, again.height), (view.width, view.height), "{}", format.name());
+}
