@@ -68,13 +68,13 @@ impl Sinks {
         }
     }
 
-    /// Connects to every server that has an input stream.
+    /// Connects to every server that has the input stream of one of `shards`.
     ///
     /// # Errors
     /// As [`Sink::open`].
-    pub fn connect(&mut self) -> Result<(), Fault> {
+    pub fn connect(&mut self, shards: &[usize]) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
-        plan.streams.iter().try_for_each(|[input, ..]| self.sink_for(input).map(|_| ()))
+        shards.iter().try_for_each(|&shard| self.sink_for(&plan.streams[shard][0]).map(|_| ()))
     }
 
     /// Connections made so far.

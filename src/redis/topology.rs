@@ -102,7 +102,7 @@ impl Topology {
         match &*self.kind {
             Kind::Single(_) => {}
             Kind::Sentinel(sentinels) => sentinels.forget(at, false),
-            Kind::Cluster(cluster) => cluster.forget(),
+            Kind::Cluster(cluster) => cluster.forget(at),
         }
     }
 
@@ -119,7 +119,7 @@ impl Topology {
                 cluster.redirected(at, message).map(|asked| asked.through(self.seam.clone()))
             }
             (Kind::Cluster(cluster), _) if is_no_primary(code) => {
-                cluster.forget();
+                cluster.forget(at);
                 None
             }
             _ => None,

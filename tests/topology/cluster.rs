@@ -1,5 +1,6 @@
 //! A Cluster: keys on different nodes, nodes that fail, slots that move.
 
+use framepress::camera::shard_of;
 use framepress::config::Loader;
 use framepress::metrics::Counter;
 
@@ -38,6 +39,65 @@ fn a_killed_primary_is_replaced_and_nothing_that_survives_is_lost_or_doubled() {
     let survived = every_entry_once(&cluster, INPUT, OUTPUT);
     println!("failover: {sent} frames confirmed, {survived} survived");
     assert!(engine.view.metrics.get(Counter::Reconnects) > 0);
+    engine.stop();
+}
+
+#[test]
+fn frames_of_other_nodes_keep_flowing_past_one_that_is_silent() {
+    // Nobody takes over within this test.
+    let mut cluster = Cluster::with_node_timeout("600000");
+    let shards = 4;
+    let input = |shard: usize| format!("camera_frames:{{{shard}}}");
+    let output = |shard: usize| format!("processed_frames:{{{shard}}}");
+    let victim = cluster.owner(&input(1)).unwrap();
+    let (held, free): (Vec<usize>, Vec<usize>) =
+        (0..shards).partition(|shard| cluster.owner(&input(*shard)) == Some(victim));
+    assert!(!held.is_empty() && free.len() >= 2, "the example is one: {held:?}, {free:?}");
+    let cameras = |of: &[usize]| -> Vec<String> {
+        let names = (0..64).map(|number| format!("camera-{number}"));
+        names.filter(|camera| of.contains(&shard_of(camera, shards))).collect()
+    };
+    let flags = [("redis_queue.shards", "4"), ("redis_queue.timeout", "3")];
+    let config = config(&cluster.url(), &flags);
+
+    // A backlog on the node that falls silent: its frames have every place they can get.
+    let backlog = 2000;
+    let picture = crate::support::picture();
+    let mut producer = crate::support::producer(&config, &framepress::base::Stop::default());
+    for (number, camera) in cameras(&held).iter().cycle().take(backlog).enumerate() {
+        let frame_id = format!("early-{number}");
+        producer.send(&crate::support::frame(&frame_id, camera, &picture)).unwrap();
+    }
+    let load = Load::of(&config, cameras(&free));
+    let engine = RunningEngine::start(&config);
+    let account = || engine.view.metrics.ledger.read();
+    wait_until("the backlog is in work", || account().out > 20);
+    cluster.silence(victim);
+    let in_hand = account();
+    assert!((in_hand.out as usize) < backlog, "silent in the middle of it");
+
+    let results = |cluster: &Cluster| -> usize {
+        let lengths = free.iter().map(|shard| {
+            let output = output(*shard);
+            redis::cmd("XLEN").arg(&output).query::<usize>(&mut cluster.connect(&output)).unwrap()
+        });
+        lengths.sum()
+    };
+    let failures = || engine.view.metrics.get(Counter::Errors);
+    wait_until("several attempts at the silent node", || failures() >= 5);
+    let mark = results(&cluster);
+    wait_until("results of the other nodes", || results(&cluster) >= mark + 300);
+    println!(
+        "{} frames in hand at the silence; {} results of the other nodes during it",
+        in_hand.in_flight,
+        results(&cluster)
+    );
+    cluster.wake();
+    let sent = load.stop();
+    wait_until("every entry done", || (0..shards).all(|shard| cluster.is_done(&input(shard))));
+    let entries: usize =
+        (0..shards).map(|shard| every_entry_once(&cluster, &input(shard), &output(shard))).sum();
+    assert_eq!(entries, backlog + sent);
     engine.stop();
 }
 

@@ -10,17 +10,24 @@ use super::{Server, wait_until};
 /// The whole deployment.
 pub struct Cluster {
     pub nodes: Vec<Server>,
+    /// One that is not to be asked, for it does not answer.
+    silent: Option<usize>,
 }
 
 impl Cluster {
     pub fn start() -> Cluster {
+        Cluster::with_node_timeout("2000")
+    }
+
+    /// One whose nodes count as failed after so many milliseconds.
+    pub fn with_node_timeout(node_timeout_ms: &str) -> Cluster {
         let nodes: Vec<Server> = (0..6)
             .map(|_| {
                 Server::start(&[
                     "--cluster-enabled",
                     "yes",
                     "--cluster-node-timeout",
-                    "2000",
+                    node_timeout_ms,
                     "--repl-diskless-sync-delay",
                     "0",
                 ])
@@ -32,7 +39,7 @@ impl Cluster {
         command.args(["--cluster-replicas", "1", "--cluster-yes"]);
         let made = command.output().expect("redis-cli comes with redis-server");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        let cluster = Cluster { nodes };
+        let cluster = Cluster { nodes, silent: None };
         let in_order = |node: &Server| {
             let told: String = node.ask(&["CLUSTER", "INFO"]);
             told.contains("cluster_state:ok") && told.contains("cluster_slots_ok:16384")
@@ -57,7 +64,8 @@ impl Cluster {
     /// Which node owns the slot of a key, by its place among the nodes; asks one that is alive.
     pub fn owner(&self, key: &str) -> Option<usize> {
         let slot = i64::from(slot_of(key));
-        let ranges = self.nodes.iter().find_map(|node| {
+        let awake = self.nodes.iter().enumerate().filter(|(at, _)| Some(*at) != self.silent);
+        let ranges = awake.map(|(_, node)| node).find_map(|node| {
             let mut connection = node.try_connect().ok()?;
             let mut command = redis::cmd("CLUSTER");
             command.arg("SLOTS").query::<Vec<Vec<redis::Value>>>(&mut connection).ok()
@@ -69,6 +77,19 @@ impl Cluster {
         let redis::Value::Array(primary) = &range[2] else { return None };
         let redis::Value::Int(port) = primary[1] else { return None };
         self.nodes.iter().position(|node| i64::from(node.port) == port)
+    }
+
+    /// Silences a node.
+    pub fn silence(&mut self, node: usize) {
+        self.nodes[node].silence();
+        self.silent = Some(node);
+    }
+
+    /// Has the silenced node go on.
+    pub fn wake(&mut self) {
+        if let Some(node) = self.silent.take() {
+            self.nodes[node].wake();
+        }
     }
 
     /// A connection to the node that has a key.

@@ -8,7 +8,7 @@ mod server;
 
 pub use cluster::Cluster;
 pub use engine::{RunningEngine, config, start_fault};
-pub use load::{Load, frame, producer};
+pub use load::{Load, frame, picture, producer};
 pub use sentinel::{DOWN_AFTER_MS, SERVICE, Sentinels, black_hole};
 pub use server::{Server, free_port};
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use framepress::metrics::clock::Tick;
 use redis::{Connection, FromRedisValue, cmd};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::LONG;
@@ -56,6 +57,16 @@ impl Server {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Silences it as a power cut does: nothing is reset, and nobody answers any more.
+    pub fn silence(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+    }
+
+    /// Has it go on where it was silenced.
+    pub fn wake(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
     }
 
     pub fn connect(&self) -> Connection {
