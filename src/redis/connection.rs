@@ -245,6 +245,11 @@ impl Connection {
             request.arg(arg);
         }
         self.send(&request, &[])?;
+        self.number(name)
+    }
+
+    /// Reads a small answer; the number, if it is one.
+    pub(super) fn number(&mut self, name: &'static str) -> Result<i64, Fault> {
         let answer = match self.reader.header(&mut self.socket) {
             Ok(Header::Int(number)) => Ok(number),
             Ok(Header::Bulk(len)) => {

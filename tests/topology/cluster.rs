@@ -5,7 +5,7 @@ use framepress::config::Loader;
 use framepress::metrics::Counter;
 
 use crate::support::{
-    Cluster, Load, RunningEngine, assert_every_entry_once, config, is_done, wait_until,
+    Cluster, GROUP, Load, RunningEngine, assert_every_entry_once, config, is_done, wait_until,
 };
 
 /// Streams of one slot.
@@ -101,10 +101,26 @@ fn frames_of_other_nodes_keep_flowing_past_one_that_is_silent() {
     engine.stop();
 }
 
-#[test]
-fn a_slot_that_moves_under_load_costs_nothing() {
+/// What a consumer that dies is given by a node that is taking the stream's slot in; how many.
+fn give_to_the_dead(node: &mut redis::Connection, wanted: usize) -> usize {
+    let mut given = 0;
+    while given < wanted {
+        let _: () = redis::cmd("ASKING").query(node).unwrap();
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(GROUP).arg("dead").arg("COUNT").arg(wanted - given);
+        // It has to stand in line with the engine.
+        command.arg("BLOCK").arg(1000).arg("STREAMS").arg(INPUT).arg(">");
+        let reply: Option<redis::streams::StreamReadReply> = command.query(node).unwrap();
+        given += reply.map_or(0, |reply| reply.keys.iter().map(|key| key.ids.len()).sum());
+    }
+    given
+}
+
+/// Moves the slot under load, and has an engine work for a while on the node that takes it in.
+#[track_caller]
+fn a_moving_slot_costs_nothing(flags: &[(&str, &str)]) {
     let cluster = Cluster::start();
-    let config = config(&cluster.url(), &TOGETHER);
+    let config = config(&cluster.url(), &[&TOGETHER, flags].concat());
     let engine = RunningEngine::start(&config);
     let load = Load::start(&config);
     load.wait_for_more(100);
@@ -113,7 +129,21 @@ fn a_slot_that_moves_under_load_costs_nothing() {
         cluster.nodes[*node].ask::<String>(&["INFO", "replication"]).contains("role:master")
     };
     let to = (0..6).filter(is_primary).find(|node| *node != from).unwrap();
-    cluster.migrate(INPUT, to, || load.wait_for_more(50));
+    let count = |counter| engine.view.metrics.get(counter);
+    let more_results = |more: u64| {
+        let mark = engine.view.metrics.ledger.read().out;
+        wait_until("more results", || engine.view.metrics.ledger.read().out >= mark + more);
+    };
+    let while_it_asks = |node: &mut redis::Connection| {
+        // More than the engine had in hand: these have been read from the new node.
+        more_results(100);
+        let (opened, claimed) = (count(Counter::ConnectionsOpened), count(Counter::Claimed));
+        let given = give_to_the_dead(node, 10) as u64;
+        wait_until("they are taken over", || count(Counter::Claimed) >= claimed + given);
+        more_results(100);
+        assert_eq!(count(Counter::ConnectionsOpened), opened, "no connection is made anew");
+    };
+    cluster.migrate(INPUT, to, || load.wait_for_more(50), while_it_asks);
     assert_eq!(cluster.owner(INPUT), Some(to));
     load.wait_for_more(100);
     let sent = load.stop();
@@ -121,6 +151,19 @@ fn a_slot_that_moves_under_load_costs_nothing() {
     assert_eq!(every_entry_once(&cluster, INPUT, OUTPUT), sent);
     let account = engine.stop();
     assert_eq!((account.out as usize, account.dead_lettered), (sent, 0));
+}
+
+#[test]
+fn a_slot_that_moves_under_load_costs_nothing() {
+    a_moving_slot_costs_nothing(&[]);
+}
+
+#[test]
+fn a_slot_that_moves_costs_nothing_where_the_length_of_the_output_is_asked_for() {
+    a_moving_slot_costs_nothing(&[
+        ("redis_queue.output_full", "block"),
+        ("redis_queue.max_queue_length", "100000"),
+    ]);
 }
 
 #[test]

@@ -105,8 +105,15 @@ impl Cluster {
     }
 
     /// Moves the slot of `key`, with all keys in it, to node `to`, while everybody goes on.
-    /// `between` is called when the target takes the slot in and before the keys move.
-    pub fn migrate(&self, key: &str, to: usize, between: impl FnOnce()) {
+    /// `between` is called when the target takes the slot in and before the keys move, `arrived`
+    /// when all of them have and the slot has not changed its owner yet.
+    pub fn migrate(
+        &self,
+        key: &str,
+        to: usize,
+        between: impl FnOnce(),
+        arrived: impl FnOnce(&mut Connection),
+    ) {
         let from = self.owner(key).unwrap();
         let slot = slot_of(key).to_string();
         let id = |node: usize| self.nodes[node].ask::<String>(&["CLUSTER", "MYID"]);
@@ -127,6 +134,7 @@ impl Cluster {
             let _: String =
                 self.nodes[from].ask(&["MIGRATE", "127.0.0.1", &port, key, "0", "20000"]);
         }
+        arrived(&mut self.nodes[to].connect());
         set(to, &["NODE", &to_id]);
         set(from, &["NODE", &to_id]);
         for node in 0..self.nodes.len() {
