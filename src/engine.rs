@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::frame::{EntryId, Journal, Pool, Slots};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
-use crate::redis::{Control, Embedded, Greeting, Seam, Topology};
+use crate::redis::{Control, Embedded, Greeting, Lookout, Seam, Topology};
 use crate::stage::commit::Committer;
 use crate::stage::process::{
     Cameras, Dispatcher, DispatcherParts, Live, Outgoing, Probe, Work, Workers,
@@ -52,6 +52,8 @@ pub struct Engine {
     stop: Stop,
     drain_timeout: Duration,
     view: View,
+    /// Kept until the end: what is in hand may have to go to another primary.
+    _lookout: Option<Lookout>,
     /// Ended after everything that talks to it.
     _embedded: Option<Embedded>,
 }
@@ -145,6 +147,7 @@ impl Engine {
             plan.topology,
         );
         let drain_timeout = plan.drain_timeout;
+        let lookout = Lookout::start(&plan.topology, &stop)?;
         Ok(Engine {
             threads,
             _workers: workers,
@@ -152,6 +155,7 @@ impl Engine {
             stop,
             drain_timeout,
             view,
+            _lookout: lookout,
             _embedded: embedded,
         })
     }

@@ -5,9 +5,11 @@
 //! dead or silent one costs one time-out and no more. What a Sentinel says is believed only when
 //! the server itself says so too: see `Connection::connect`, which asks for its ROLE.
 //!
-//! After an ordered failover the old primary goes on taking writes, in vain, for about ten seconds:
-//! nothing there tells us to leave. So a Sentinel is asked again every [`LOOK`], by whoever asks
-//! for the primary next.
+//! A primary that has been replaced does not always say so. After an ordered failover it goes on
+//! taking writes, in vain, for about ten seconds; one whose host has lost its power says nothing at
+//! all. So a [`Lookout`] asks the Sentinels again and again, on a thread of its own, so that no frame
+//! ever waits for a Sentinel; whoever is connected to the old primary, or waits for its answer,
+//! then leaves within a tick. Where there is none, whoever asks for the primary looks himself.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,15 +17,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::{FromRedisValue, cmd};
 
-use super::Address;
 use super::connection::Connection;
-use crate::base::{Fault, Stop};
+use super::{Address, Topology};
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Stop, limits};
 use crate::metrics::clock::Tick;
 
 /// Longest time one Sentinel is waited for.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often a primary that seems well is asked for again.
+/// How often a primary that seems well is asked for again where nobody looks out.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The same, after a Sentinel that did not answer: waiting for it holds frames up.
@@ -41,8 +44,38 @@ pub(super) struct Sentinels {
 struct State {
     /// The one that answered last comes first.
     sentinels: Vec<Address>,
+    /// The last one known.
     primary: Option<Address>,
+    /// Somebody has met trouble there: it is asked for anew.
+    is_doubted: bool,
     look_at: Tick,
+    /// How many threads look out.
+    lookouts: usize,
+}
+
+impl State {
+    /// Takes an answer over. Those who were given another server before are told.
+    fn settle(&mut self, named: Address, service: &str) -> Address {
+        self.is_doubted = false;
+        self.look_at = Tick::now().after(LOOK);
+        match &self.primary {
+            Some(known) if known.is_at(&named) => return known.clone(),
+            Some(known) => {
+                tracing::info!("the primary {service} has moved to {named}");
+                known.set_replaced();
+            }
+            None => tracing::info!("the primary {service} is at {named}"),
+        }
+        self.primary = Some(named.clone());
+        named
+    }
+
+    /// Asks another Sentinel the next time, unless that is so already.
+    fn pass_over(&mut self, sentinel: &Address) {
+        if self.sentinels.first().is_some_and(|first| first.is_at(sentinel)) {
+            self.sentinels.rotate_left(1);
+        }
+    }
 }
 
 impl Sentinels {
@@ -53,7 +86,13 @@ impl Sentinels {
         timeout: Duration,
         stop: &Stop,
     ) -> Sentinels {
-        let state = Mutex::new(State { sentinels, primary: None, look_at: Tick::now() });
+        let state = Mutex::new(State {
+            sentinels,
+            primary: None,
+            is_doubted: false,
+            look_at: Tick::now(),
+            lookouts: 0,
+        });
         let timeout = timeout.min(ANSWER_LIMIT);
         Sentinels { service, like, timeout, stop: stop.clone(), state }
     }
@@ -62,18 +101,17 @@ impl Sentinels {
     /// wait for the same answer.
     pub(super) fn primary(&self) -> Result<Address, Fault> {
         let mut state = self.state.lock();
-        if let Some(known) = state.primary.clone() {
+        if let Some(known) = state.primary.clone().filter(|_| !state.is_doubted) {
+            let is_due = state.lookouts == 0 && Tick::now() >= state.look_at;
+            if !is_due || self.stop.is_draining() {
+                return Ok(known);
+            }
             return Ok(self.look_again(&mut state, known));
         }
         let mut faults = Vec::new();
         for _ in 0..state.sentinels.len() {
-            match self.ask(&state.sentinels[0]) {
-                Ok(primary) => {
-                    tracing::info!("the primary {} is at {primary}", self.service);
-                    state.primary = Some(primary.clone());
-                    state.look_at = Tick::now().after(LOOK);
-                    return Ok(primary);
-                }
+            match self.ask(&state.sentinels[0], &self.stop) {
+                Ok(named) => return Ok(state.settle(named, &self.service)),
                 Err(fault) => faults.push(fault),
             }
             state.sentinels.rotate_left(1);
@@ -86,19 +124,8 @@ impl Sentinels {
 
     /// The primary that is known, or the one that has taken its place by order.
     fn look_again(&self, state: &mut State, known: Address) -> Address {
-        if Tick::now() < state.look_at || self.stop.is_draining() {
-            return known;
-        }
-        match self.ask(&state.sentinels[0]) {
-            Ok(primary) => {
-                state.look_at = Tick::now().after(LOOK);
-                if primary.is_at(&known) {
-                    return known;
-                }
-                tracing::info!("the primary {} has moved to {primary}", self.service);
-                state.primary = Some(primary.clone());
-                primary
-            }
+        match self.ask(&state.sentinels[0], &self.stop) {
+            Ok(named) => state.settle(named, &self.service),
             Err(fault) => {
                 tracing::warn!("{fault}");
                 state.sentinels.rotate_left(1);
@@ -108,19 +135,49 @@ impl Sentinels {
         }
     }
 
+    /// Asks the Sentinels, one after the other until one answers, whether the primary is another
+    /// one by now. Nobody waits for the answer but the caller.
+    fn look_out(&self, until: &Stop) {
+        let (sentinels, known) = {
+            let state = self.state.lock();
+            (state.sentinels.clone(), state.primary.clone())
+        };
+        let Some(known) = known else { return }; // whoever needs it asks
+        for sentinel in &sentinels {
+            if until.is_now() {
+                return;
+            }
+            match self.ask(sentinel, until) {
+                Ok(named) if named.is_at(&known) => return,
+                Ok(named) => {
+                    // A Sentinel that was cut off may name one of long ago.
+                    match Connection::connect(&named, self.timeout, None, until) {
+                        Ok(_) => {
+                            self.state.lock().settle(named, &self.service);
+                            return;
+                        }
+                        Err(fault) => tracing::debug!("{sentinel} names {named}: {fault}"),
+                    }
+                }
+                Err(fault) => tracing::debug!("looking out for the primary: {fault}"),
+            }
+            self.state.lock().pass_over(sentinel);
+        }
+    }
+
     /// The answer was wrong, or its server is gone. With `was_wrong`, somebody else is asked next.
     pub(super) fn forget(&self, at: &Address, was_wrong: bool) {
         let mut state = self.state.lock();
-        if state.primary.as_ref().is_some_and(|primary| primary.is_at(at)) {
-            state.primary = None;
+        if !state.is_doubted && state.primary.as_ref().is_some_and(|primary| primary.is_at(at)) {
+            state.is_doubted = true;
             if was_wrong {
                 state.sentinels.rotate_left(1);
             }
         }
     }
 
-    fn ask(&self, sentinel: &Address) -> Result<Address, Fault> {
-        let mut connection = Connection::connect(sentinel, self.timeout, None, &self.stop)?;
+    fn ask(&self, sentinel: &Address, stop: &Stop) -> Result<Address, Fault> {
+        let mut connection = Connection::connect(sentinel, self.timeout, None, stop)?;
         let mut command = cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
         let answer = connection.query("SENTINEL GET-MASTER-ADDR-BY-NAME", &command)?;
@@ -152,5 +209,50 @@ impl Sentinels {
 impl fmt::Display for Sentinels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the primary {} of the Sentinels", self.service)
+    }
+}
+
+/// Looks out for another primary, for as long as it lives.
+#[derive(Debug)]
+pub struct Lookout {
+    topology: Topology,
+    ended: Stop,
+    running: Option<Running>,
+}
+
+impl Lookout {
+    /// Starts a thread that looks out, if Sentinels say where the primary of `topology` is. Its panic
+    /// raises `stop`.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] when the operating system refuses another thread.
+    pub fn start(topology: &Topology, stop: &Stop) -> Result<Option<Lookout>, Fault> {
+        let Some(sentinels) = topology.sentinels() else { return Ok(None) };
+        let (ended, looking) = (Stop::default(), topology.clone());
+        let identity = Identity { role: Role::Watch, index: 1, core: None };
+        let until = ended.clone();
+        let running = threads::spawn(identity, stop, move || {
+            while !until.sleep(limits::LOOKOUT_PERIOD) {
+                if let Some(sentinels) = looking.sentinels() {
+                    sentinels.look_out(&until);
+                }
+            }
+            Ok(())
+        })?;
+        sentinels.state.lock().lookouts += 1;
+        Ok(Some(Lookout { topology: topology.clone(), ended, running: Some(running) }))
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.ended.now();
+        if let Some(sentinels) = self.topology.sentinels() {
+            sentinels.state.lock().lookouts -= 1;
+        }
+        // Whatever it waits for looks at the stop signal; a connection to be made may take longer.
+        if let Some(running) = self.running.take() {
+            running.abandon();
+        }
     }
 }

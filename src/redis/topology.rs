@@ -56,6 +56,14 @@ impl Topology {
         Topology { seam, ..self }
     }
 
+    /// Those who say where the primary is, if there are any.
+    pub(super) fn sentinels(&self) -> Option<&Sentinels> {
+        match &*self.kind {
+            Kind::Sentinel(sentinels) => Some(sentinels),
+            Kind::Single(_) | Kind::Cluster(_) => None,
+        }
+    }
+
     /// Whether keys may lie on different servers.
     pub fn is_cluster(&self) -> bool {
         matches!(&*self.kind, Kind::Cluster(_))
