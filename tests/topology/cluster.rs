@@ -118,8 +118,7 @@ fn give_to_the_dead(node: &mut redis::Connection, wanted: usize) -> usize {
 
 /// Moves the slot under load, and has an engine work for a while on the node that takes it in.
 #[track_caller]
-fn a_moving_slot_costs_nothing(flags: &[(&str, &str)]) {
-    let cluster = Cluster::start();
+fn a_moving_slot_costs_nothing(cluster: &Cluster, flags: &[(&str, &str)]) {
     let config = config(&cluster.url(), &[&TOGETHER, flags].concat());
     let engine = RunningEngine::start(&config);
     let load = Load::start(&config);
@@ -148,22 +147,26 @@ fn a_moving_slot_costs_nothing(flags: &[(&str, &str)]) {
     load.wait_for_more(100);
     let sent = load.stop();
     wait_until("every entry done", || cluster.is_done(INPUT));
-    assert_eq!(every_entry_once(&cluster, INPUT, OUTPUT), sent);
+    assert_eq!(every_entry_once(cluster, INPUT, OUTPUT), sent);
     let account = engine.stop();
     assert_eq!((account.out as usize, account.dead_lettered), (sent, 0));
 }
 
 #[test]
 fn a_slot_that_moves_under_load_costs_nothing() {
-    a_moving_slot_costs_nothing(&[]);
+    a_moving_slot_costs_nothing(&Cluster::start(), &[]);
 }
 
 #[test]
 fn a_slot_that_moves_costs_nothing_where_the_length_of_the_output_is_asked_for() {
-    a_moving_slot_costs_nothing(&[
-        ("redis_queue.output_full", "block"),
-        ("redis_queue.max_queue_length", "100000"),
-    ]);
+    let flags = [("redis_queue.output_full", "block"), ("redis_queue.max_queue_length", "100000")];
+    a_moving_slot_costs_nothing(&Cluster::start(), &flags);
+}
+
+#[test]
+fn nodes_that_encrypt_are_followed_over_tls_to_where_they_send_us() {
+    let cluster = Cluster::encrypted();
+    a_moving_slot_costs_nothing(&cluster, &[("redis_queue.tls.ca", &cluster.ca())]);
 }
 
 #[test]

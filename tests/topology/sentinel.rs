@@ -88,6 +88,17 @@ fn a_primary_that_falls_silent_is_left_as_soon_as_the_sentinels_name_another() {
 }
 
 #[test]
+fn a_failover_of_servers_and_sentinels_that_all_encrypt_costs_no_more() {
+    let mut deployment = Sentinels::encrypted();
+    let ca = deployment.ca();
+    let kill = |deployment: &mut Sentinels| deployment.servers[0].kill();
+    survives(&mut deployment, &[("redis_queue.tls.ca", &ca)], 200, kill, |_| {});
+    // The same ports do not answer those who do not encrypt.
+    let fault = start_fault(&deployment.url(&[]), &[]).to_string();
+    assert!(fault.contains("rediss://"), "{fault}");
+}
+
+#[test]
 fn frames_that_every_replica_has_confirmed_are_not_lost_by_a_killed_primary() {
     let mut deployment = Sentinels::start();
     let flags = [("redis_queue.wait_replicas", "2")];

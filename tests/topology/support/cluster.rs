@@ -5,13 +5,14 @@ use std::process::Command;
 use framepress::redis::slot_of;
 use redis::Connection;
 
-use super::{Server, wait_until};
+use super::{Certificates, Server, wait_until};
 
 /// The whole deployment.
 pub struct Cluster {
     pub nodes: Vec<Server>,
     /// One that is not to be asked, for it does not answer.
     silent: Option<usize>,
+    certificates: Option<Certificates>,
 }
 
 impl Cluster {
@@ -21,25 +22,39 @@ impl Cluster {
 
     /// One whose nodes count as failed after so many milliseconds.
     pub fn with_node_timeout(node_timeout_ms: &str) -> Cluster {
-        let nodes: Vec<Server> = (0..6)
-            .map(|_| {
-                Server::start(&[
-                    "--cluster-enabled",
-                    "yes",
-                    "--cluster-node-timeout",
-                    node_timeout_ms,
-                    "--repl-diskless-sync-delay",
-                    "0",
-                ])
-            })
-            .collect();
+        Cluster::of(None, node_timeout_ms)
+    }
+
+    /// One whose nodes encrypt all they say to others and among themselves.
+    pub fn encrypted() -> Cluster {
+        Cluster::of(Some(Certificates::of_this_machine()), "2000")
+    }
+
+    fn of(certificates: Option<Certificates>, node_timeout_ms: &str) -> Cluster {
+        let options = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            node_timeout_ms,
+            "--repl-diskless-sync-delay",
+            "0",
+        ];
+        let encrypting = ["--tls-cluster", "yes", "--tls-replication", "yes"];
+        let node = |_| match &certificates {
+            None => Server::start(&options),
+            Some(theirs) => Server::encrypted(theirs, &[&options[..], &encrypting].concat()),
+        };
+        let nodes: Vec<Server> = (0..6).map(node).collect();
         let mut command = Command::new("redis-cli");
+        if let Some(certificates) = &certificates {
+            command.args(["--tls", "--cacert", &certificates.ca()]);
+        }
         command.args(["--cluster", "create"]);
-        command.args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)));
+        command.args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.deployed_port())));
         command.args(["--cluster-replicas", "1", "--cluster-yes"]);
         let made = command.output().expect("redis-cli comes with redis-server");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        let cluster = Cluster { nodes, silent: None };
+        let cluster = Cluster { nodes, silent: None, certificates };
         let in_order = |node: &Server| {
             let told: String = node.ask(&["CLUSTER", "INFO"]);
             told.contains("cluster_state:ok") && told.contains("cluster_slots_ok:16384")
@@ -57,7 +72,7 @@ impl Cluster {
 
     /// `redis-cluster://` with two of the nodes.
     pub fn url(&self) -> String {
-        let ports = (self.nodes[0].port, self.nodes[5].port);
+        let ports = (self.nodes[0].deployed_port(), self.nodes[5].deployed_port());
         format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", ports.0, ports.1)
     }
 
@@ -77,6 +92,11 @@ impl Cluster {
         let redis::Value::Array(primary) = &range[2] else { return None };
         let redis::Value::Int(port) = primary[1] else { return None };
         self.nodes.iter().position(|node| i64::from(node.port) == port)
+    }
+
+    /// The file of the CA of nodes that encrypt.
+    pub fn ca(&self) -> String {
+        self.certificates.as_ref().expect("its nodes encrypt").ca()
     }
 
     /// Silences a node.
@@ -126,7 +146,7 @@ impl Cluster {
         set(to, &["IMPORTING", &from_id]);
         set(from, &["MIGRATING", &to_id]);
         between();
-        let port = self.nodes[to].port.to_string();
+        let port = self.nodes[to].deployed_port().to_string();
         loop {
             let keys: Vec<String> =
                 self.nodes[from].ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]);
