@@ -110,7 +110,7 @@ impl Sentinels {
         }
         let mut faults = Vec::new();
         for _ in 0..state.sentinels.len() {
-            match self.ask(&state.sentinels[0], &self.stop) {
+            match self.ask(&state.sentinels[0]) {
                 Ok(named) => return Ok(state.settle(named, &self.service)),
                 Err(fault) => faults.push(fault),
             }
@@ -124,7 +124,7 @@ impl Sentinels {
 
     /// The primary that is known, or the one that has taken its place by order.
     fn look_again(&self, state: &mut State, known: Address) -> Address {
-        match self.ask(&state.sentinels[0], &self.stop) {
+        match self.ask(&state.sentinels[0]) {
             Ok(named) => state.settle(named, &self.service),
             Err(fault) => {
                 tracing::warn!("{fault}");
@@ -136,8 +136,9 @@ impl Sentinels {
     }
 
     /// Asks the Sentinels, one after the other until one answers, whether the primary is another
-    /// one by now. Nobody waits for the answer but the caller.
-    fn look_out(&self, until: &Stop) {
+    /// one by now. Nobody waits for the answer but the caller. `open` is the connection to the one
+    /// that answered the last time.
+    fn look_out(&self, open: &mut Option<Connection>, until: &Stop) {
         let (sentinels, known) = {
             let state = self.state.lock();
             (state.sentinels.clone(), state.primary.clone())
@@ -147,22 +148,36 @@ impl Sentinels {
             if until.is_now() {
                 return;
             }
-            match self.ask(sentinel, until) {
-                Ok(named) if named.is_at(&known) => return,
-                Ok(named) => {
-                    // A Sentinel that was cut off may name one of long ago.
-                    match Connection::connect(&named, self.timeout, None, until) {
-                        Ok(_) => {
-                            self.state.lock().settle(named, &self.service);
-                            return;
-                        }
-                        Err(fault) => tracing::debug!("{sentinel} names {named}: {fault}"),
+            let kept = open.take().filter(|kept| kept.address().is_at(sentinel));
+            let asked = match kept {
+                Some(kept) => Ok(kept),
+                None => Connection::connect(sentinel, self.timeout, None, until),
+            };
+            let answer = asked.and_then(|mut asked| Ok((self.named_by(&mut asked)?, asked)));
+            match answer {
+                Ok((named, asked)) => {
+                    if named.is_at(&known) || self.take_over(named, until) {
+                        *open = Some(asked);
+                        return;
                     }
                 }
                 Err(fault) => tracing::debug!("looking out for the primary: {fault}"),
             }
             self.state.lock().pass_over(sentinel);
         }
+    }
+
+    /// Takes a new primary over if it says itself that it is one: a Sentinel that was cut off may
+    /// name one of long ago.
+    fn take_over(&self, named: Address, until: &Stop) -> bool {
+        let confirmed = Connection::connect(&named, self.timeout, None, until);
+        match &confirmed {
+            Ok(_) => {
+                self.state.lock().settle(named, &self.service);
+            }
+            Err(fault) => tracing::debug!("named as the primary {}: {fault}", self.service),
+        }
+        confirmed.is_ok()
     }
 
     /// The answer was wrong, or its server is gone. With `was_wrong`, somebody else is asked next.
@@ -176,19 +191,24 @@ impl Sentinels {
         }
     }
 
-    fn ask(&self, sentinel: &Address, stop: &Stop) -> Result<Address, Fault> {
-        let mut connection = Connection::connect(sentinel, self.timeout, None, stop)?;
+    fn ask(&self, sentinel: &Address) -> Result<Address, Fault> {
+        self.named_by(&mut Connection::connect(sentinel, self.timeout, None, &self.stop)?)
+    }
+
+    /// The primary, as the Sentinel at the other end knows it.
+    fn named_by(&self, sentinel: &mut Connection) -> Result<Address, Fault> {
         let mut command = cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
-        let answer = connection.query("SENTINEL GET-MASTER-ADDR-BY-NAME", &command)?;
+        let answer = sentinel.query("SENTINEL GET-MASTER-ADDR-BY-NAME", &command)?;
         match Option::<(String, u16)>::from_redis_value(answer) {
             Ok(Some((host, port))) => Ok(self.like.elsewhere(&host, port).primary_only()),
             Ok(None) => Err(Fault::Unusable(format!(
-                "the Sentinel at {sentinel} watches no primary called {}; set \
+                "the Sentinel at {} watches no primary called {}; set \
                  redis_queue.sentinel_service_name to the name in its `sentinel monitor` line",
+                sentinel.endpoint(),
                 self.service
             ))),
-            Err(error) => Err(Fault::connection(sentinel, error)),
+            Err(error) => Err(Fault::connection(sentinel.endpoint(), error)),
         }
     }
 
@@ -232,9 +252,10 @@ impl Lookout {
         let identity = Identity { role: Role::Watch, index: 1, core: None };
         let until = ended.clone();
         let running = threads::spawn(identity, stop, move || {
+            let mut open = None;
             while !until.sleep(limits::LOOKOUT_PERIOD) {
                 if let Some(sentinels) = looking.sentinels() {
-                    sentinels.look_out(&until);
+                    sentinels.look_out(&mut open, &until);
                 }
             }
             Ok(())
