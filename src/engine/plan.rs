@@ -338,12 +338,26 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Count;
 
     #[test]
     fn one_shard_keeps_its_names_and_several_carry_hash_tags() {
         assert_eq!(streams("in", "out", 1), [["in", "out", "in:dlq"].map(String::from)]);
         let two = streams("in", "out", 2);
         assert_eq!(two[1], ["in:{1}", "out:{1}", "in:{1}:dlq"].map(String::from));
+    }
+
+    #[test]
+    fn every_shard_of_a_cluster_has_a_committer_as_far_as_connections_reach() {
+        let mut config = Config::builtin();
+        assert_eq!(committers(&config, 2, 4, 1), 1, "one server has all shards");
+        assert_eq!(committers(&config, 2, 4, 4), 4);
+        config.engine.committers = Count::Fixed(6);
+        assert_eq!(committers(&config, 2, 4, 4), 6);
+        config.engine.committers = Count::Fixed(1);
+        assert_eq!(committers(&config, 2, 4, 4), 4);
+        config.redis_queue.pool_size = 4 + CONNECTIONS_BESIDE + 3;
+        assert_eq!(committers(&config, 2, 4, 4), 3);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! A Cluster: keys on different nodes, nodes that fail, slots that move.
 
+use framepress::base::Fault;
 use framepress::camera::shard_of;
 use framepress::config::Loader;
 use framepress::metrics::Counter;
 
 use crate::support::{
-    Cluster, GROUP, Load, RunningEngine, assert_every_entry_once, config, is_done, wait_until,
+    Cluster, GROUP, Load, RunningEngine, assert_every_entry_once, config, is_done, start_fault,
+    wait_until,
 };
 
 /// Streams of one slot.
@@ -92,6 +94,8 @@ fn frames_of_other_nodes_keep_flowing_past_one_that_is_silent() {
         in_hand.in_flight,
         results(&cluster)
     );
+    let fault = start_fault(&cluster.url(), &flags);
+    assert!(matches!(fault, Fault::Connection { .. }), "an engine that needs all nodes: {fault}");
     cluster.wake();
     let sent = load.stop();
     wait_until("every entry done", || (0..shards).all(|shard| cluster.is_done(&input(shard))));
