@@ -272,7 +272,7 @@ impl Drop for Lookout {
             sentinels.state.lock().lookouts -= 1;
         }
         // Whatever it waits for looks at the stop signal; a connection to be made may take longer.
-        if let Some(running) = self.running.take() {
+        if let Some(running) = self.running.take_if(|running| !running.is_finished()) {
             running.abandon();
         }
     }
