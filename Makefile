@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test python-test deb deb-test lint bench fuzz perf perf-quick perf-build perf-floor perf-kill pgo setup setup-test clean
+.PHONY: demo test cargo-test python-test deb deb-test lint bench fuzz perf perf-quick perf-build perf-floor perf-kill perf-failover pgo setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -92,6 +92,10 @@ perf-kill: setup
 	@$(CARGO) build --release --quiet --bin framepress
 	@$(CARGO) run --release --quiet -p framepress-perf -- kill
 	@$(CARGO) run --release --quiet -p framepress-perf -- kill --engines 2
+
+# Primaries killed, silenced and replaced by order: the time without results, and what is lost.
+perf-failover: setup perf-build
+	@$(TARGET)/release/framepress-perf failover --bin $(TARGET)/release/framepress
 
 # Installs nothing that is there already.
 setup:

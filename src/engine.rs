@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::frame::{EntryId, Journal, Pool, Slots};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
-use crate::redis::{Control, Embedded, Greeting, Seam, Topology};
+use crate::redis::{Control, Embedded, Greeting, Lookout, Seam, Topology};
 use crate::stage::commit::Committer;
 use crate::stage::process::{
     Cameras, Dispatcher, DispatcherParts, Live, Outgoing, Probe, Work, Workers,
@@ -52,6 +52,8 @@ pub struct Engine {
     stop: Stop,
     drain_timeout: Duration,
     view: View,
+    /// Kept until the end: what is in hand may have to go to another primary.
+    _lookout: Option<Lookout>,
     /// Ended after everything that talks to it.
     _embedded: Option<Embedded>,
 }
@@ -145,6 +147,7 @@ impl Engine {
             plan.topology,
         );
         let drain_timeout = plan.drain_timeout;
+        let lookout = Lookout::start(&plan.topology, &stop)?;
         Ok(Engine {
             threads,
             _workers: workers,
@@ -152,6 +155,7 @@ impl Engine {
             stop,
             drain_timeout,
             view,
+            _lookout: lookout,
             _embedded: embedded,
         })
     }
@@ -329,11 +333,13 @@ fn start_threads(
     let plan = &view.plan;
     let metrics = &view.metrics;
 
-    // Frames read and not yet dispatched: see `limits::READ_LANE_FRAMES`.
-    let (read_lane, dispatch_lane) = bounded(limits::READ_LANE_FRAMES);
-    // A lane to each committer has room for every slot, so that no worker waits to hand on.
+    // Frames of each way that are read and not yet dispatched: see `limits::READ_LANE_FRAMES`.
+    let (read_lanes, dispatch_lanes): (Vec<_>, Vec<_>) =
+        (0..plan.routes.ways).map(|_| bounded(limits::READ_LANE_FRAMES)).unzip();
+    // A lane to each committer has room for every slot that leads to it, so that no worker waits to
+    // hand on.
     let (commit_lanes, committer_lanes): (Vec<_>, Vec<_>) =
-        (0..plan.committers).map(|_| bounded::<Outgoing>(plan.slots)).unzip();
+        (0..plan.committers).map(|lane| bounded::<Outgoing>(plan.commit_room(lane))).unzip();
 
     // Build everything before starting anything.
     let journals: Vec<_> = plan.streams.iter().map(|_| Journal::new(Arc::clone(metrics))).collect();
@@ -354,7 +360,8 @@ fn start_threads(
         .iter()
         .map(|settings| {
             let journal = Arc::clone(&journals[settings.source.shard]);
-            let (pool, lane) = (view.pool.clone(), read_lane.clone());
+            let lane = read_lanes[plan.routes.way_of(settings.source.shard)].clone();
+            let pool = view.pool.clone();
             Reader::new(
                 settings.clone(),
                 journal,
@@ -366,25 +373,26 @@ fn start_threads(
             )
         })
         .collect();
-    drop(read_lane); // it closes when the last reader ends
+    drop(read_lanes); // each closes when its last reader ends
+    let with_slots = |lane| (lane, Slots::new(plan.slots, Work::default));
     let parts = DispatcherParts {
-        slots: Slots::new(plan.slots, Work::default),
         workers: Workers::new(plan.workers, plan.process.pixels_max, metrics)?,
         threads: Arc::clone(workers),
         pool: view.pool.clone(),
         cameras: Arc::clone(&view.cameras),
         live: Arc::clone(&view.live),
-        lane: dispatch_lane,
+        ways: dispatch_lanes.into_iter().map(with_slots).collect(),
         lanes: commit_lanes,
     };
-    let dispatcher =
-        Dispatcher::new(plan.process.clone(), parts, Arc::clone(metrics), stop.clone());
+    let dispatchers = Dispatcher::all(plan.process.clone(), parts, Arc::clone(metrics), stop);
     let committers: Vec<Committer<_>> = committer_lanes
         .into_iter()
         .enumerate()
         .map(|(index, lane)| {
             let (settings, regroup) = (plan.commit.clone(), Arc::clone(&regroup));
-            Committer::new(index, settings, regroup, Arc::clone(metrics), stop.clone(), lane)
+            let shards = (0..plan.streams.len()).filter(|&it| plan.routes.leads_to(it, index));
+            let (shards, metrics) = (shards.collect(), Arc::clone(metrics));
+            Committer::new(index, shards, settings, regroup, metrics, stop.clone(), lane)
         })
         .collect();
     let watcher = Watcher::new(
@@ -409,9 +417,11 @@ fn start_threads(
             .push(threads::spawn(identity(Role::Commit, index, core), stop, || committer.run())?);
     }
     turn.begins(Role::Build);
-    running.push(threads::spawn(identity(Role::Dispatch, 0, cores.dispatcher), stop, || {
-        dispatcher.run()
-    })?);
+    for (index, dispatcher) in dispatchers.into_iter().enumerate() {
+        let core = cores.dispatchers.get(index).copied().flatten();
+        let identity = identity(Role::Dispatch, index, core);
+        running.push(threads::spawn(identity, stop, || dispatcher.run())?);
+    }
     for (index, reader) in readers.into_iter().enumerate() {
         let core = cores.readers.get(index).copied().flatten();
         running.push(threads::spawn(identity(Role::Read, index, core), stop, || reader.run())?);

@@ -8,6 +8,7 @@ mod all;
 mod cite;
 mod common;
 mod compare;
+mod failover;
 mod floor;
 mod folder;
 mod kill;
@@ -48,6 +49,8 @@ enum Command {
     Floor(floor::FloorArgs),
     /// Kill the engine at random moments; every frame must come out exactly once
     Kill(kill::KillArgs),
+    /// Replace the primary that Sentinels watch; the time without results, and what is lost
+    Failover(failover::FailoverArgs),
     /// Frames per second through a Cluster, by number of shards
     Shards(shards::ShardsArgs),
     /// Latency at shares of the measured maximum, without coordinated omission
@@ -88,6 +91,7 @@ fn dispatch(cli: Cli) -> Outcome<bool> {
         Command::All(args) => all::run(&args, |words| dispatch(Cli::try_parse_from(words)?)),
         Command::Floor(args) => floor::run(&args),
         Command::Kill(args) => kill::run(&args),
+        Command::Failover(args) => failover::run(&args),
         Command::Shards(args) => shards::run(&args),
         Command::Latency(args) => latency::run(&args),
         Command::Peers(args) => peers::run(&args),

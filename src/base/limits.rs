@@ -53,6 +53,21 @@ pub const REPLICAS_LIMIT: Duration = Duration::from_secs(1);
 /// Reply time allowed beyond `BLOCK`: a blocked read that is later than this has lost its server.
 pub const BLOCK_MARGIN: Duration = Duration::from_secs(2);
 
+/// Longest wait for a connection to be accepted. The system asks again after one and after three
+/// seconds; a host that has not answered then is tried anew, or another one in its place.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(4);
+
+/// How often the host at the other end is asked whether it is there while nothing is sent; whole
+/// seconds, for the system counts no others.
+pub const HOST_ASKED_EVERY: Duration = Duration::from_secs(2);
+
+/// Silence after which the host at the other end counts as gone, if the time-out is not shorter.
+pub const HOST_SILENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often Sentinels are asked where the primary is, by a thread that does nothing else: a small
+/// part of the time that they themselves take to agree on another one.
+pub const LOOKOUT_PERIOD: Duration = Duration::from_millis(250);
+
 /// How often stale entries of other consumers are looked for, at most.
 pub const CLAIM_PERIOD: Duration = Duration::from_secs(3);
 
@@ -61,4 +76,5 @@ pub const CLAIM_BATCH: usize = 16;
 
 const _: () = assert!(COMMIT_BATCH_FRAMES >= SLOTS_PER_WORKER, "one worker's results fit a batch");
 const _: () = assert!(BACKOFF_FIRST.as_millis() < BACKOFF_LONGEST.as_millis());
+const _: () = assert!(2 * HOST_ASKED_EVERY.as_secs() < HOST_SILENCE_LIMIT.as_secs());
 const _: () = assert!(SOCKET_TICK.as_millis() < BLOCK_MARGIN.as_millis());

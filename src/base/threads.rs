@@ -22,7 +22,7 @@ pub enum Role {
     Commit,
     /// Serves statistics.
     Stats,
-    /// Watches queues and housekeeping.
+    /// Watches queues, does the housekeeping, looks out for another primary.
     Watch,
     /// Produces frames.
     Camera,

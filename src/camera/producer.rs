@@ -7,7 +7,7 @@ use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Pool};
 use crate::image::Source as Picture;
 use crate::metrics::{Counter, Metrics};
-use crate::redis::{Feeds, Topology};
+use crate::redis::{Feeds, Lookout, Topology};
 use crate::wire::Composer;
 use crate::wire::proto::ProcessingStage;
 
@@ -56,6 +56,7 @@ pub struct Outbound<'a> {
 pub struct Producer {
     options: ProducerOptions,
     feeds: Feeds,
+    _lookout: Option<Lookout>,
     composer: Composer,
     pool: Pool,
     metrics: Arc<Metrics>,
@@ -68,14 +69,16 @@ impl Producer {
     ///
     /// # Errors
     /// [`Fault::Connection`] or [`Fault::Refused`] when the server does not let us in, unless
-    /// `retry` is set and it is merely away.
+    /// `retry` is set and it is merely away; [`Fault::Io`] when no thread can be started.
     pub fn connect(options: ProducerOptions, stop: &Stop) -> Result<Producer, Fault> {
         let metrics = Metrics::new();
         let ProducerOptions { topology, timeout, wait_replicas, .. } = &options;
         let feeds = Feeds::new(topology, *timeout, *wait_replicas, &metrics, stop);
+        let lookout = Lookout::start(topology, stop)?;
         let mut producer = Producer {
             options,
             feeds,
+            _lookout: lookout,
             composer: Composer::default(),
             pool: Pool::new(POOL_BYTES),
             metrics,

@@ -11,7 +11,7 @@ use crate::redis::slot_of;
 const TIMEOUT_MARGIN_MS: u64 = 500;
 
 /// Connections beside those of readers and committers: the control plane and the reclaimer.
-const CONNECTIONS_BESIDE: usize = 2;
+pub const CONNECTIONS_BESIDE: usize = 2;
 
 /// Reports every rule that `config` breaks.
 pub(super) fn across(config: &Config, r: &mut Reader) {

@@ -8,13 +8,15 @@ use super::Hooks;
 use crate::analysis::RegionBox;
 use crate::base::{limits, threads};
 use crate::config::{
-    BelowThreshold, CompressionFormat, Config, Delivery, Ordering, OutputFull, Pin, Reencode,
-    Retention,
+    BelowThreshold, CONNECTIONS_BESIDE, CompressionFormat, Config, Delivery, Ordering, OutputFull,
+    Pin, Reencode, Retention,
 };
 use crate::image::{Format, Target};
 use crate::redis::{self, SourceOptions, Topology};
 use crate::stage::commit::CommitSettings;
-use crate::stage::process::{AnalysisSettings, CameraSettings, LiveSettings, ProcessSettings};
+use crate::stage::process::{
+    AnalysisSettings, CameraSettings, LiveSettings, ProcessSettings, Routes,
+};
 use crate::stage::read::ReadSettings;
 use crate::stage::watch::WatchSettings;
 
@@ -39,7 +41,9 @@ pub struct Plan {
     pub workers: usize,
     /// Threads that commit.
     pub committers: usize,
-    /// Frames between the dispatcher and the end of their commit.
+    /// How frames get to them.
+    pub routes: Routes,
+    /// Of each way, frames between its dispatcher and the end of their commit.
     pub slots: usize,
     /// Most bytes in work.
     pub inflight_bytes_max: usize,
@@ -64,8 +68,8 @@ pub struct Plan {
 pub struct Cores {
     /// By reader.
     pub readers: Vec<Option<usize>>,
-    /// The dispatcher.
-    pub dispatcher: Option<usize>,
+    /// By dispatcher.
+    pub dispatchers: Vec<Option<usize>>,
     /// By worker.
     pub workers: Vec<Option<usize>>,
     /// By committer.
@@ -82,11 +86,12 @@ impl Plan {
         }
         let timeout = Duration::from_secs(queue.timeout);
         let workers = config.engine.workers.or(threads::parallelism());
-        // One committer keeps up with several workers; it waits most of its time.
-        let committers = config.engine.committers.or(workers.div_ceil(8));
         // Every stream needs a reader, and no more than one where order counts: the rules of the
         // configuration allow a larger number only then.
         let readers = config.engine.readers.or(streams.len()).max(streams.len());
+        // Shards of a Cluster are kept apart: a node that is silent holds up its own only.
+        let ways = if topology.is_cluster() { streams.len() } else { 1 };
+        let committers = committers(config, workers, readers, ways);
         let claim_idle = Duration::from_millis(queue.claim_idle_ms);
         let consumer = queue.consumer_name.clone().unwrap_or_else(host_name);
 
@@ -161,6 +166,7 @@ impl Plan {
             watch,
             workers,
             committers,
+            routes: Routes { ways, lanes: committers },
             slots: (workers * limits::SLOTS_PER_WORKER).max(limits::SLOTS_MIN),
             inflight_bytes_max: config.engine.max_inflight_bytes,
             connections_max: queue.pool_size,
@@ -171,12 +177,15 @@ impl Plan {
             cores: cores(
                 &config.engine.pin,
                 &threads::allowed_cores(),
-                readers,
-                workers,
-                committers,
+                [readers, ways, workers, committers],
             ),
             compression: queue.enable_compression,
         }
+    }
+
+    /// Frames that the lane to a committer has room for: every slot that leads to it.
+    pub fn commit_room(&self, lane: usize) -> usize {
+        self.slots * self.routes.ways_into(lane)
     }
 }
 
@@ -280,10 +289,11 @@ fn streams(input: &str, output: &str, shards: usize) -> Vec<[String; 3]> {
 
 /// Spreads threads over cores. With fewer cores than threads, only workers are pinned: a reader
 /// and a committer on one core would wait for each other.
-fn cores(pin: &Pin, allowed: &[usize], readers: usize, workers: usize, committers: usize) -> Cores {
+fn cores(pin: &Pin, allowed: &[usize], counts: [usize; 4]) -> Cores {
+    let [readers, dispatchers, workers, committers] = counts;
     let (list, all_fit) = match pin {
         Pin::Off => return Cores::default(),
-        Pin::Auto => (allowed.to_vec(), allowed.len() > readers + workers + committers),
+        Pin::Auto => (allowed.to_vec(), allowed.len() >= counts.iter().sum()),
         Pin::Cores(list) => (list.clone(), true),
     };
     if list.is_empty() {
@@ -297,10 +307,26 @@ fn cores(pin: &Pin, allowed: &[usize], readers: usize, workers: usize, committer
     }
     Cores {
         readers: take(readers),
-        dispatcher: take(1).pop().flatten(),
+        dispatchers: take(dispatchers),
         workers: take(workers),
         committers: take(committers),
     }
+}
+
+/// One committer keeps up with several workers, for it waits most of its time; but each way has one
+/// of its own, whatever else is configured, as far as connections reach.
+fn committers(config: &Config, workers: usize, readers: usize, ways: usize) -> usize {
+    let wanted = config.engine.committers.or(workers.div_ceil(8));
+    let room = config.redis_queue.pool_size.saturating_sub(readers + CONNECTIONS_BESIDE);
+    let committers = wanted.max(ways.min(room));
+    if committers < ways {
+        tracing::warn!(
+            "{ways} shards share {committers} committers, so a silent node may hold up shards of \
+             others; set redis_queue.pool_size to {}",
+            readers + ways + CONNECTIONS_BESIDE
+        );
+    }
+    committers
 }
 
 /// The name of this machine: a stable consumer name, so that a restart finds its own entries.
@@ -312,6 +338,7 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Count;
 
     #[test]
     fn one_shard_keeps_its_names_and_several_carry_hash_tags() {
@@ -321,19 +348,32 @@ mod tests {
     }
 
     #[test]
+    fn every_shard_of_a_cluster_has_a_committer_as_far_as_connections_reach() {
+        let mut config = Config::builtin();
+        assert_eq!(committers(&config, 2, 4, 1), 1, "one server has all shards");
+        assert_eq!(committers(&config, 2, 4, 4), 4);
+        config.engine.committers = Count::Fixed(6);
+        assert_eq!(committers(&config, 2, 4, 4), 6);
+        config.engine.committers = Count::Fixed(1);
+        assert_eq!(committers(&config, 2, 4, 4), 4);
+        config.redis_queue.pool_size = 4 + CONNECTIONS_BESIDE + 3;
+        assert_eq!(committers(&config, 2, 4, 4), 3);
+    }
+
+    #[test]
     fn few_cores_are_left_to_the_workers() {
-        let plan = cores(&Pin::Auto, &[0, 1], 1, 2, 1);
+        let plan = cores(&Pin::Auto, &[0, 1], [1, 1, 2, 1]);
         assert_eq!(plan.workers, [Some(0), Some(1)]);
-        assert_eq!((plan.readers.len(), plan.dispatcher), (0, None));
+        assert_eq!((plan.readers.len(), plan.dispatchers.len()), (0, 0));
     }
 
     #[test]
     fn enough_cores_give_each_thread_its_own() {
-        let plan = cores(&Pin::Auto, &[4, 5, 6, 7, 8], 1, 2, 1);
-        let mut used = vec![plan.readers[0], plan.dispatcher, plan.committers[0]];
+        let plan = cores(&Pin::Auto, &[4, 5, 6, 7, 8], [1, 1, 2, 1]);
+        let mut used = vec![plan.readers[0], plan.dispatchers[0], plan.committers[0]];
         used.extend(plan.workers);
         used.sort_unstable();
         assert_eq!(used, [Some(4), Some(5), Some(6), Some(7), Some(8)]);
-        assert_eq!(cores(&Pin::Off, &[0, 1], 1, 1, 1), Cores::default());
+        assert_eq!(cores(&Pin::Off, &[0, 1], [1, 1, 1, 1]), Cores::default());
     }
 }

@@ -188,9 +188,10 @@ fn latencies(view: &View, page: &mut Page) {
 #[allow(clippy::cast_precision_loss)] // microseconds far below 2^53
 fn lanes(view: &View, page: &mut Page) {
     let metrics = &view.metrics;
-    let commit_room = view.plan.slots * view.plan.committers;
+    let plan = &view.plan;
+    let commit_room = (0..plan.committers).map(|lane| plan.commit_room(lane)).sum();
     let lanes = [
-        ("read", Level::ReadLane, limits::READ_LANE_FRAMES),
+        ("read", Level::ReadLane, limits::READ_LANE_FRAMES * plan.routes.ways),
         ("commit", Level::CommitLanes, commit_room),
     ];
     for (lane, level, room) in lanes {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
@@ -17,7 +18,9 @@ pub struct Address {
     login: Arc<Login>,
     tls: Option<Tls>,
     seam: Seam,
-    must_be_primary: bool,
+    /// Of a primary that Sentinels have named: whether they name another one by now. Shared by all
+    /// who were given this address.
+    replaced: Option<Arc<AtomicBool>>,
     asking: bool,
 }
 
@@ -57,7 +60,7 @@ impl Address {
             login: Arc::default(),
             tls: None,
             seam: Seam::default(),
-            must_be_primary: false,
+            replaced: None,
             asking: false,
         }
     }
@@ -111,10 +114,23 @@ impl Address {
         Address { place: Arc::new(place), asking: false, ..self.clone() }
     }
 
-    /// The same server, which is left again if it is not a primary.
+    /// The same server, which is left again if it is not a primary, or as soon as it is said to have
+    /// been replaced.
     #[must_use]
     pub(super) fn primary_only(self) -> Address {
-        Address { must_be_primary: true, ..self }
+        Address { replaced: Some(Arc::default()), ..self }
+    }
+
+    /// Tells all who were given this address that another server is the primary now.
+    pub(super) fn set_replaced(&self) {
+        if let Some(replaced) = &self.replaced {
+            replaced.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether another server is known to be the primary now.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.as_ref().is_some_and(|replaced| replaced.load(Ordering::Acquire))
     }
 
     /// The same server, which is told with each command that another node has sent us.
@@ -150,7 +166,7 @@ impl Address {
     }
 
     pub(super) fn must_be_primary(&self) -> bool {
-        self.must_be_primary
+        self.replaced.is_some()
     }
 
     pub(super) fn is_asking(&self) -> bool {

@@ -1,8 +1,10 @@
 //! Finding the node of a Cluster that has a slot.
 //!
 //! Specification: <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>.
-//! The whole map is read at the first question and again after a lost connection; MOVED corrects
-//! one slot. ASK corrects nothing: it sends one attempt elsewhere while a slot is on its way.
+//! The whole map is read at the first question, and again for slots of a node that has been met in
+//! trouble; MOVED corrects one slot. ASK corrects nothing: it sends one attempt elsewhere while a
+//! slot is on its way. Whoever asks for a slot of another node neither reads the map nor waits for
+//! those who do: a silent node is the matter of its own slots.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,44 +28,75 @@ pub(super) struct Cluster {
     timeout: Duration,
     stop: Stop,
     map: Mutex<Map>,
+    /// Held while the map is read, which takes time; never while somebody only looks at it.
+    reading: Mutex<()>,
 }
 
 struct Map {
     /// The primaries; only the last question's, so there are never more than a Cluster has, and
     /// one for each slot that has moved since.
-    nodes: Vec<Address>,
+    nodes: Vec<Node>,
     /// By slot, the place of its owner in `nodes`.
     owners: Box<[u16]>,
-    is_stale: bool,
+    /// How often it has been read.
+    edition: u64,
+}
+
+struct Node {
+    address: Address,
+    /// Met in trouble since the map was read: it may have lost its slots.
+    is_suspect: bool,
+}
+
+impl Node {
+    fn sound(address: Address) -> Node {
+        Node { address, is_suspect: false }
+    }
+}
+
+impl Map {
+    fn owner(&self, slot: u16) -> Option<&Node> {
+        self.nodes.get(usize::from(self.owners[usize::from(slot)]))
+    }
 }
 
 impl Cluster {
     pub(super) fn new(seeds: Vec<Address>, timeout: Duration, stop: &Stop) -> Cluster {
         let owners = vec![NOBODY; usize::from(SLOTS)].into_boxed_slice();
-        let map = Mutex::new(Map { nodes: Vec::new(), owners, is_stale: true });
-        Cluster { seeds, timeout: timeout.min(ANSWER_LIMIT), stop: stop.clone(), map }
+        let map = Mutex::new(Map { nodes: Vec::new(), owners, edition: 0 });
+        let (timeout, stop) = (timeout.min(ANSWER_LIMIT), stop.clone());
+        Cluster { seeds, timeout, stop, map, reading: Mutex::new(()) }
     }
 
     pub(super) fn primary_for(&self, key: &str) -> Result<Address, Fault> {
         let slot = slot_of(key);
-        let mut map = self.map.lock();
-        if map.is_stale {
-            self.refresh(&mut map)?;
-        }
-        let owner = usize::from(map.owners[usize::from(slot)]);
-        match map.nodes.get(owner) {
-            Some(node) => Ok(node.clone()),
-            None => {
-                map.is_stale = true;
-                let detail = format!("no node has slot {slot} (key {key}); see CLUSTER INFO");
-                Err(Fault::connection(self, detail))
+        let seen = {
+            let map = self.map.lock();
+            match map.owner(slot) {
+                Some(node) if !node.is_suspect => return Ok(node.address.clone()),
+                _ => map.edition,
             }
+        };
+        let turn = self.reading.lock();
+        // Those who waited for their turn take what was read meanwhile.
+        if self.map.lock().edition == seen {
+            self.refresh()?;
         }
+        drop(turn);
+        let map = self.map.lock();
+        map.owner(slot).map(|node| node.address.clone()).ok_or_else(|| {
+            let detail = format!("no node has slot {slot} (key {key}); see CLUSTER INFO");
+            Fault::connection(self, detail)
+        })
     }
 
-    /// The map may be wrong: it is read again before the next answer.
-    pub(super) fn forget(&self) {
-        self.map.lock().is_stale = true;
+    /// What is known of the slots of `at` may be wrong: the map is read again before the next
+    /// answer that concerns one of them.
+    pub(super) fn forget(&self, at: &Address) {
+        let mut map = self.map.lock();
+        for node in map.nodes.iter_mut().filter(|node| node.address.is_at(at)) {
+            node.is_suspect = true;
+        }
     }
 
     /// `MOVED slot host:port` or `ASK slot host:port`, said by the node `at`.
@@ -82,32 +115,37 @@ impl Cluster {
             return Some(node.asking());
         }
         let mut map = self.map.lock();
-        let place = map.nodes.iter().position(|known| known.is_at(&node)).unwrap_or_else(|| {
-            map.nodes.push(node);
+        let known = map.nodes.iter().position(|known| known.address.is_at(&node));
+        let place = known.unwrap_or_else(|| {
+            map.nodes.push(Node::sound(node));
             map.nodes.len() - 1
         });
         map.owners[usize::from(slot)] = u16::try_from(place).unwrap_or(NOBODY);
         None
     }
 
-    /// Reads the map from the first node that answers, of those known and then of the seeds.
-    fn refresh(&self, map: &mut Map) -> Result<(), Fault> {
+    /// Reads the map from the first node that answers: of those known, then of the seeds, and those
+    /// in trouble last.
+    fn refresh(&self) -> Result<(), Fault> {
+        let (known, suspects): (Vec<_>, Vec<_>) = {
+            let map = self.map.lock();
+            let nodes = map.nodes.iter().map(|node| (node.is_suspect, node.address.clone()));
+            nodes.partition(|(is_suspect, _)| !is_suspect)
+        };
+        let is_suspect = |at: &Address| suspects.iter().any(|(_, suspect)| suspect.is_at(at));
+        let seeds = self.seeds.iter().filter(|seed| !is_suspect(seed));
+        let known = known.iter().map(|(_, node)| node).chain(seeds);
         let mut first_fault = None;
-        let known = map.nodes.clone();
-        for node in known.iter().chain(&self.seeds) {
+        for node in known.chain(suspects.iter().map(|(_, node)| node)) {
             match self.ask(node) {
                 Ok((nodes, owners)) => {
-                    (map.nodes, map.owners, map.is_stale) = (nodes, owners, false);
+                    let mut map = self.map.lock();
+                    map.nodes = nodes.into_iter().map(Node::sound).collect();
+                    map.owners = owners;
+                    map.edition += 1;
                     return Ok(());
                 }
-                Err(fault) => {
-                    // Those that do not answer are asked last the next time.
-                    if let Some(at) = map.nodes.iter().position(|other| other.is_at(node)) {
-                        map.nodes[at..].rotate_left(1);
-                        map.owners.fill(NOBODY);
-                    }
-                    first_fault.get_or_insert(fault);
-                }
+                Err(fault) => first_fault = first_fault.or(Some(fault)),
             }
             if self.stop.is_now() {
                 break;

@@ -1,7 +1,7 @@
 //! One data-plane connection: a socket on which nothing is waited for without limit.
 //!
 //! The socket wakes up every [`limits::SOCKET_TICK`] to look at its deadline and at the stop
-//! signal. After any failure the connection is dropped, never used again: a late reply could
+//! signal, and at whether the Sentinels have named another primary meanwhile. After any failure the connection is dropped, never used again: a late reply could
 //! otherwise be taken for the answer to a later question.
 
 use std::io::{self, Read, Write};
@@ -26,6 +26,8 @@ pub(super) struct Socket {
     timeout: Duration,
     progress: Tick,
     seam: Seam,
+    /// Who may have been replaced meanwhile.
+    address: Address,
 }
 
 /// How waiting for a reply ended.
@@ -43,8 +45,18 @@ impl Socket {
     fn open(address: &Address, timeout: Duration, stop: &Stop) -> io::Result<Socket> {
         let seam = address.seam().clone();
         seam.pass(Operation::Connect)?;
-        let transport = Transport::open(address, timeout, || stop.is_now())?;
-        Ok(Socket { transport, stop: stop.clone(), timeout, progress: Tick::now(), seam })
+        let transport =
+            Transport::open(address, timeout, || stop.is_now() || address.is_replaced())?;
+        let (stop, address) = (stop.clone(), address.clone());
+        Ok(Socket { transport, stop, timeout, progress: Tick::now(), seam, address })
+    }
+
+    /// Leaves a server that others have taken the place of: it may never answer.
+    fn confirm_tenure(&self) -> io::Result<()> {
+        match self.address.is_replaced() {
+            true => Err(io::Error::other("it has been replaced as the primary")),
+            false => Ok(()),
+        }
     }
 
     /// Repeats `attempt` until it moves, its time is over, or everybody is to leave.
@@ -61,6 +73,7 @@ impl Socket {
                     if self.stop.is_now() {
                         return Err(io::Error::other("stopped"));
                     }
+                    self.confirm_tenure()?;
                     if self.progress.elapsed() >= self.timeout {
                         let text = format!("no progress for {:?}", self.timeout);
                         return Err(io::Error::new(io::ErrorKind::TimedOut, text));
@@ -245,6 +258,11 @@ impl Connection {
             request.arg(arg);
         }
         self.send(&request, &[])?;
+        self.number(name)
+    }
+
+    /// Reads a small answer; the number, if it is one.
+    pub(super) fn number(&mut self, name: &'static str) -> Result<i64, Fault> {
         let answer = match self.reader.header(&mut self.socket) {
             Ok(Header::Int(number)) => Ok(number),
             Ok(Header::Bulk(len)) => {
@@ -293,6 +311,7 @@ impl Connection {
             {
                 return Ok(Waited::Draining);
             }
+            self.socket.confirm_tenure().map_err(|error| self.fault(error.into()))?;
             if began.elapsed() >= limit {
                 return Ok(Waited::TimedOut);
             }

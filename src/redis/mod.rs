@@ -45,6 +45,7 @@ pub use greeting::{Greeting, Version};
 pub use records::Record;
 pub use resp::{Header, Limits as RespLimits, Reader as RespReader, Trouble};
 pub use seam::{Operation, Seam};
+pub use sentinel::Lookout;
 pub use sink::{Action, Answer, Delivery, Plan, Retention, Sink, Task};
 pub use sinks::Sinks;
 pub use slot::{SLOTS, slot_of, tag_of};

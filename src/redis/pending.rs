@@ -110,7 +110,7 @@ impl Source {
     ) -> Result<HashMap<EntryId, u32>, Fault> {
         let options = Arc::clone(&self.options);
         self.request.clear();
-        self.request.command(1).arg("MULTI");
+        self.request.multi();
         for id in ids {
             self.request.command(8).arg("XPENDING").arg(&options.stream).arg(&options.group);
             self.request.arg("IDLE").number(idle.as_millis()).number(id).number(id).arg("1");
@@ -120,7 +120,7 @@ impl Source {
         for id in ids {
             self.request.number(id);
         }
-        self.request.command(1).arg("EXEC");
+        self.request.exec();
         self.connection.send(&self.request, &[])?;
         for _ in 0..ids.len() + 2 {
             self.connection.skip_answer()?; // OK and QUEUED; EXEC repeats what was wrong

@@ -5,9 +5,11 @@
 //! dead or silent one costs one time-out and no more. What a Sentinel says is believed only when
 //! the server itself says so too: see `Connection::connect`, which asks for its ROLE.
 //!
-//! After an ordered failover the old primary goes on taking writes, in vain, for about ten seconds:
-//! nothing there tells us to leave. So a Sentinel is asked again every [`LOOK`], by whoever asks
-//! for the primary next.
+//! A primary that has been replaced does not always say so. After an ordered failover it goes on
+//! taking writes, in vain, for about ten seconds; one whose host has lost its power says nothing at
+//! all. So a [`Lookout`] asks the Sentinels again and again, on a thread of its own, so that no frame
+//! ever waits for a Sentinel; whoever is connected to the old primary, or waits for its answer,
+//! then leaves within a tick. Where there is none, whoever asks for the primary looks himself.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,15 +17,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::{FromRedisValue, cmd};
 
-use super::Address;
 use super::connection::Connection;
-use crate::base::{Fault, Stop};
+use super::{Address, Topology};
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Stop, limits};
 use crate::metrics::clock::Tick;
 
 /// Longest time one Sentinel is waited for.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often a primary that seems well is asked for again.
+/// How often a primary that seems well is asked for again where nobody looks out.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The same, after a Sentinel that did not answer: waiting for it holds frames up.
@@ -41,8 +44,38 @@ pub(super) struct Sentinels {
 struct State {
     /// The one that answered last comes first.
     sentinels: Vec<Address>,
+    /// The last one known.
     primary: Option<Address>,
+    /// Somebody has met trouble there: it is asked for anew.
+    is_doubted: bool,
     look_at: Tick,
+    /// How many threads look out.
+    lookouts: usize,
+}
+
+impl State {
+    /// Takes an answer over. Those who were given another server before are told.
+    fn settle(&mut self, named: Address, service: &str) -> Address {
+        self.is_doubted = false;
+        self.look_at = Tick::now().after(LOOK);
+        match &self.primary {
+            Some(known) if known.is_at(&named) => return known.clone(),
+            Some(known) => {
+                tracing::info!("the primary {service} has moved to {named}");
+                known.set_replaced();
+            }
+            None => tracing::info!("the primary {service} is at {named}"),
+        }
+        self.primary = Some(named.clone());
+        named
+    }
+
+    /// Asks another Sentinel the next time, unless that is so already.
+    fn pass_over(&mut self, sentinel: &Address) {
+        if self.sentinels.first().is_some_and(|first| first.is_at(sentinel)) {
+            self.sentinels.rotate_left(1);
+        }
+    }
 }
 
 impl Sentinels {
@@ -53,7 +86,13 @@ impl Sentinels {
         timeout: Duration,
         stop: &Stop,
     ) -> Sentinels {
-        let state = Mutex::new(State { sentinels, primary: None, look_at: Tick::now() });
+        let state = Mutex::new(State {
+            sentinels,
+            primary: None,
+            is_doubted: false,
+            look_at: Tick::now(),
+            lookouts: 0,
+        });
         let timeout = timeout.min(ANSWER_LIMIT);
         Sentinels { service, like, timeout, stop: stop.clone(), state }
     }
@@ -62,18 +101,17 @@ impl Sentinels {
     /// wait for the same answer.
     pub(super) fn primary(&self) -> Result<Address, Fault> {
         let mut state = self.state.lock();
-        if let Some(known) = state.primary.clone() {
+        if let Some(known) = state.primary.clone().filter(|_| !state.is_doubted) {
+            let is_due = state.lookouts == 0 && Tick::now() >= state.look_at;
+            if !is_due || self.stop.is_draining() {
+                return Ok(known);
+            }
             return Ok(self.look_again(&mut state, known));
         }
         let mut faults = Vec::new();
         for _ in 0..state.sentinels.len() {
             match self.ask(&state.sentinels[0]) {
-                Ok(primary) => {
-                    tracing::info!("the primary {} is at {primary}", self.service);
-                    state.primary = Some(primary.clone());
-                    state.look_at = Tick::now().after(LOOK);
-                    return Ok(primary);
-                }
+                Ok(named) => return Ok(state.settle(named, &self.service)),
                 Err(fault) => faults.push(fault),
             }
             state.sentinels.rotate_left(1);
@@ -86,19 +124,8 @@ impl Sentinels {
 
     /// The primary that is known, or the one that has taken its place by order.
     fn look_again(&self, state: &mut State, known: Address) -> Address {
-        if Tick::now() < state.look_at || self.stop.is_draining() {
-            return known;
-        }
         match self.ask(&state.sentinels[0]) {
-            Ok(primary) => {
-                state.look_at = Tick::now().after(LOOK);
-                if primary.is_at(&known) {
-                    return known;
-                }
-                tracing::info!("the primary {} has moved to {primary}", self.service);
-                state.primary = Some(primary.clone());
-                primary
-            }
+            Ok(named) => state.settle(named, &self.service),
             Err(fault) => {
                 tracing::warn!("{fault}");
                 state.sentinels.rotate_left(1);
@@ -108,11 +135,56 @@ impl Sentinels {
         }
     }
 
+    /// Asks the Sentinels, one after the other until one answers, whether the primary is another
+    /// one by now. Nobody waits for the answer but the caller. `open` is the connection to the one
+    /// that answered the last time.
+    fn look_out(&self, open: &mut Option<Connection>, until: &Stop) {
+        let (sentinels, known) = {
+            let state = self.state.lock();
+            (state.sentinels.clone(), state.primary.clone())
+        };
+        let Some(known) = known else { return }; // whoever needs it asks
+        for sentinel in &sentinels {
+            if until.is_now() {
+                return;
+            }
+            let kept = open.take().filter(|kept| kept.address().is_at(sentinel));
+            let asked = match kept {
+                Some(kept) => Ok(kept),
+                None => Connection::connect(sentinel, self.timeout, None, until),
+            };
+            let answer = asked.and_then(|mut asked| Ok((self.named_by(&mut asked)?, asked)));
+            match answer {
+                Ok((named, asked)) => {
+                    if named.is_at(&known) || self.take_over(named, until) {
+                        *open = Some(asked);
+                        return;
+                    }
+                }
+                Err(fault) => tracing::debug!("looking out for the primary: {fault}"),
+            }
+            self.state.lock().pass_over(sentinel);
+        }
+    }
+
+    /// Takes a new primary over if it says itself that it is one: a Sentinel that was cut off may
+    /// name one of long ago.
+    fn take_over(&self, named: Address, until: &Stop) -> bool {
+        let confirmed = Connection::connect(&named, self.timeout, None, until);
+        match &confirmed {
+            Ok(_) => {
+                self.state.lock().settle(named, &self.service);
+            }
+            Err(fault) => tracing::debug!("named as the primary {}: {fault}", self.service),
+        }
+        confirmed.is_ok()
+    }
+
     /// The answer was wrong, or its server is gone. With `was_wrong`, somebody else is asked next.
     pub(super) fn forget(&self, at: &Address, was_wrong: bool) {
         let mut state = self.state.lock();
-        if state.primary.as_ref().is_some_and(|primary| primary.is_at(at)) {
-            state.primary = None;
+        if !state.is_doubted && state.primary.as_ref().is_some_and(|primary| primary.is_at(at)) {
+            state.is_doubted = true;
             if was_wrong {
                 state.sentinels.rotate_left(1);
             }
@@ -120,18 +192,23 @@ impl Sentinels {
     }
 
     fn ask(&self, sentinel: &Address) -> Result<Address, Fault> {
-        let mut connection = Connection::connect(sentinel, self.timeout, None, &self.stop)?;
+        self.named_by(&mut Connection::connect(sentinel, self.timeout, None, &self.stop)?)
+    }
+
+    /// The primary, as the Sentinel at the other end knows it.
+    fn named_by(&self, sentinel: &mut Connection) -> Result<Address, Fault> {
         let mut command = cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
-        let answer = connection.query("SENTINEL GET-MASTER-ADDR-BY-NAME", &command)?;
+        let answer = sentinel.query("SENTINEL GET-MASTER-ADDR-BY-NAME", &command)?;
         match Option::<(String, u16)>::from_redis_value(answer) {
             Ok(Some((host, port))) => Ok(self.like.elsewhere(&host, port).primary_only()),
             Ok(None) => Err(Fault::Unusable(format!(
-                "the Sentinel at {sentinel} watches no primary called {}; set \
+                "the Sentinel at {} watches no primary called {}; set \
                  redis_queue.sentinel_service_name to the name in its `sentinel monitor` line",
+                sentinel.endpoint(),
                 self.service
             ))),
-            Err(error) => Err(Fault::connection(sentinel, error)),
+            Err(error) => Err(Fault::connection(sentinel.endpoint(), error)),
         }
     }
 
@@ -152,5 +229,51 @@ impl Sentinels {
 impl fmt::Display for Sentinels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the primary {} of the Sentinels", self.service)
+    }
+}
+
+/// Looks out for another primary, for as long as it lives.
+#[derive(Debug)]
+pub struct Lookout {
+    topology: Topology,
+    ended: Stop,
+    running: Option<Running>,
+}
+
+impl Lookout {
+    /// Starts a thread that looks out, if Sentinels say where the primary of `topology` is. Its panic
+    /// raises `stop`.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] when the operating system refuses another thread.
+    pub fn start(topology: &Topology, stop: &Stop) -> Result<Option<Lookout>, Fault> {
+        let Some(sentinels) = topology.sentinels() else { return Ok(None) };
+        let (ended, looking) = (Stop::default(), topology.clone());
+        let identity = Identity { role: Role::Watch, index: 1, core: None };
+        let until = ended.clone();
+        let running = threads::spawn(identity, stop, move || {
+            let mut open = None;
+            while !until.sleep(limits::LOOKOUT_PERIOD) {
+                if let Some(sentinels) = looking.sentinels() {
+                    sentinels.look_out(&mut open, &until);
+                }
+            }
+            Ok(())
+        })?;
+        sentinels.state.lock().lookouts += 1;
+        Ok(Some(Lookout { topology: topology.clone(), ended, running: Some(running) }))
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.ended.now();
+        if let Some(sentinels) = self.topology.sentinels() {
+            sentinels.state.lock().lookouts -= 1;
+        }
+        // Whatever it waits for looks at the stop signal; a connection to be made may take longer.
+        if let Some(running) = self.running.take_if(|running| !running.is_finished()) {
+            running.abandon();
+        }
     }
 }

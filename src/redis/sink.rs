@@ -201,7 +201,10 @@ impl Sink {
     /// As every call.
     pub fn output_length(&mut self, shard: usize) -> Result<u64, Fault> {
         let [_, output, _] = &self.plan.streams[shard];
-        let length = self.connection.call("XLEN", &[output.as_bytes()])?;
+        self.request.clear();
+        self.request.command(2).arg("XLEN").arg(output);
+        self.connection.send(&self.request, &[])?;
+        let length = self.connection.number("XLEN")?;
         Ok(u64::try_from(length).unwrap_or(0))
     }
 
@@ -325,10 +328,10 @@ fn encode(request: &mut Request, plan: &Plan, script_hash: &[u8], task: &Task<'_
             put_result(request, payload, labels);
         }
         Action::Store { payload, labels } => {
-            request.command(1).arg("MULTI");
+            request.multi();
             add(request, plan, output, payload, labels);
             acknowledge(request, plan, task);
-            request.command(1).arg("EXEC");
+            request.exec();
         }
         Action::DeadLetter { reject, deliveries, failed_at } => {
             let [original_id, queue, reason, detail, stage, times, when] = DEAD_LETTER_FIELDS;

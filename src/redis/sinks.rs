@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::control::HOPS_MAX;
 use super::sink::{Part, Which};
 use super::slot::slot_of;
 use super::topology::is_no_primary;
@@ -68,13 +69,13 @@ impl Sinks {
         }
     }
 
-    /// Connects to every server that has an input stream.
+    /// Connects to every server that has the input stream of one of `shards`.
     ///
     /// # Errors
     /// As [`Sink::open`].
-    pub fn connect(&mut self) -> Result<(), Fault> {
+    pub fn connect(&mut self, shards: &[usize]) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
-        plan.streams.iter().try_for_each(|[input, ..]| self.sink_for(input).map(|_| ()))
+        shards.iter().try_for_each(|&shard| self.sink_for(&plan.streams[shard][0]).map(|_| ()))
     }
 
     /// Connections made so far.
@@ -94,13 +95,22 @@ impl Sinks {
     pub fn output_length(&mut self, shard: usize) -> Result<u64, Fault> {
         let plan = Arc::clone(&self.plan);
         let [_, output, _] = &plan.streams[shard];
-        let at = self.sink_for(output)?;
-        let length = self.open[at].output_length(shard);
-        if let Err(fault) = &length {
-            self.heed(slot_of(output), at, fault);
-            self.open.swap_remove(at);
+        let mut hops = 0;
+        loop {
+            let at = self.sink_for(output)?;
+            let fault = match self.open[at].output_length(shard) {
+                Ok(length) => return Ok(length),
+                Err(fault) => fault,
+            };
+            self.heed(slot_of(output), at, &fault);
+            hops += 1;
+            if !is_sent_on(fault.redis_code()) {
+                self.open.swap_remove(at);
+            } else if hops <= HOPS_MAX {
+                continue;
+            }
+            return Err(fault);
         }
-        length
     }
 
     /// Ends all tasks; `answers` gets one answer per task, in order.
@@ -114,7 +124,7 @@ impl Sinks {
         if self.topology.is_cluster() && self.plan.delivery == Delivery::AtLeastOnce {
             return self.commit_apart(tasks, answers);
         }
-        self.round(tasks, &(0..tasks.len()).collect::<Which>(), Part::Whole, answers)
+        self.follow(tasks, (0..tasks.len()).collect(), Part::Whole, answers)
     }
 
     /// Adds, then acknowledges what was added. What is added and could not be acknowledged is only
@@ -126,7 +136,7 @@ impl Sinks {
             matches!(task.action, Action::Store { .. }) && !self.added.contains(&key(task))
         };
         let results: Which = (0..tasks.len()).filter(is_new_result).collect();
-        let mut end = self.round(tasks, &results, Part::Add, answers);
+        let mut end = self.follow(tasks, results, Part::Add, answers);
         let mut ready = Which::new();
         for (index, task) in tasks.iter().enumerate() {
             let added = match task.action {
@@ -151,7 +161,7 @@ impl Sinks {
                 ready.push(index);
             }
         }
-        end = end.and(self.round(tasks, &ready, Part::Acknowledge, answers));
+        end = end.and(self.follow(tasks, ready.clone(), Part::Acknowledge, answers));
         for &index in &ready {
             if matches!(answers[index], Answer::Done | Answer::Fenced) {
                 self.added.remove(&key(&tasks[index]));
@@ -184,6 +194,29 @@ impl Sinks {
         let copied = control.copy((input, task.id), dead_letters, &added, limit);
         self.control = Some(control);
         copied
+    }
+
+    /// Round trips to every server concerned, until no node sends a task on to another one.
+    fn follow(
+        &mut self,
+        tasks: &[Task<'_>],
+        mut which: Which,
+        part: Part,
+        answers: &mut [Answer],
+    ) -> Result<(), Fault> {
+        let mut end = self.round(tasks, &which, part, answers);
+        for _ in 0..HOPS_MAX {
+            which.retain(|index| match &answers[*index] {
+                Answer::Refused(message) => is_sent_on(Some(error_code(message))),
+                _ => false,
+            });
+            if which.is_empty() {
+                break;
+            }
+            which.iter().for_each(|&index| answers[index] = Answer::Unknown);
+            end = end.and(self.round(tasks, &which, part, answers));
+        }
+        end
     }
 
     /// One round trip to every server concerned.
@@ -318,6 +351,11 @@ impl Sinks {
         }
         is_no_primary(error_code(message))
     }
+}
+
+/// Whether a refusal only says where to go instead.
+fn is_sent_on(code: Option<&str>) -> bool {
+    matches!(code, Some("MOVED" | "ASK"))
 }
 
 /// The key that decides where a part of a task goes.

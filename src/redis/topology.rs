@@ -56,6 +56,14 @@ impl Topology {
         Topology { seam, ..self }
     }
 
+    /// Those who say where the primary is, if there are any.
+    pub(super) fn sentinels(&self) -> Option<&Sentinels> {
+        match &*self.kind {
+            Kind::Sentinel(sentinels) => Some(sentinels),
+            Kind::Single(_) | Kind::Cluster(_) => None,
+        }
+    }
+
     /// Whether keys may lie on different servers.
     pub fn is_cluster(&self) -> bool {
         matches!(&*self.kind, Kind::Cluster(_))
@@ -102,7 +110,7 @@ impl Topology {
         match &*self.kind {
             Kind::Single(_) => {}
             Kind::Sentinel(sentinels) => sentinels.forget(at, false),
-            Kind::Cluster(cluster) => cluster.forget(),
+            Kind::Cluster(cluster) => cluster.forget(at),
         }
     }
 
@@ -119,7 +127,7 @@ impl Topology {
                 cluster.redirected(at, message).map(|asked| asked.through(self.seam.clone()))
             }
             (Kind::Cluster(cluster), _) if is_no_primary(code) => {
-                cluster.forget();
+                cluster.forget(at);
                 None
             }
             _ => None,

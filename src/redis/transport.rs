@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, recv, sockopt};
 use rustls::ClientConnection;
 
 use super::Address;
@@ -52,6 +52,7 @@ impl Transport {
             Place::Tcp { host, port } => {
                 let tcp = connect_tcp(host, *port, timeout)?;
                 tcp.set_nodelay(true)?;
+                notice_silence(&tcp, timeout)?;
                 tcp.set_read_timeout(tick).and(tcp.set_write_timeout(tick))?;
                 match address.tls() {
                     None => Ok(Transport::Tcp(tcp)),
@@ -138,9 +139,24 @@ pub(super) fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }
 
+/// Has the system ask now and then whether the other side is still there: a host without power, or
+/// behind a cut cable, resets nothing, and a reader that waits would not notice. A server that is
+/// merely slow is none of the system's business, as long as its host answers.
+fn notice_silence(tcp: &TcpStream, timeout: Duration) -> io::Result<()> {
+    let limit = timeout.min(limits::HOST_SILENCE_LIMIT);
+    sockopt::set_socket_keepalive(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, limits::HOST_ASKED_EVERY)?;
+    sockopt::set_tcp_keepintvl(tcp, limits::HOST_ASKED_EVERY)?;
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_user_timeout(tcp, u32::try_from(limit.as_millis()).unwrap_or(u32::MAX))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = limit;
+    Ok(())
+}
+
 fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let until = Tick::now().after(timeout);
+    let until = Tick::now().after(timeout.min(limits::CONNECT_LIMIT));
     for address in (host, port).to_socket_addrs()? {
         let left = until.since(Tick::now());
         if left.is_zero() {
@@ -268,6 +284,28 @@ impl Encrypted {
                 Err(error) if is_pause(&error) => return Ok(false),
                 Err(error) => return Err(error),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_falls_silent_is_noticed_within_the_timeout_and_ten_seconds_at_most() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = Address::tcp("127.0.0.1", listener.local_addr().unwrap().port());
+        for (timeout_secs, limit_ms) in [(3, 3_000), (30, 10_000)] {
+            let timeout = Duration::from_secs(timeout_secs);
+            let Transport::Tcp(tcp) = Transport::open(&address, timeout, || false).unwrap() else {
+                panic!("it is TCP")
+            };
+            assert!(sockopt::socket_keepalive(&tcp).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(&tcp).unwrap(), limits::HOST_ASKED_EVERY);
+            assert_eq!(sockopt::tcp_keepintvl(&tcp).unwrap(), limits::HOST_ASKED_EVERY);
+            #[cfg(target_os = "linux")]
+            assert_eq!(sockopt::tcp_user_timeout(&tcp).unwrap(), limit_ms);
         }
     }
 }

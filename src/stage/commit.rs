@@ -52,6 +52,8 @@ type Tasks<'a> = SmallVec<[Task<'a>; limits::COMMIT_BATCH_FRAMES]>;
 #[derive(Debug)]
 pub struct Committer<S> {
     index: usize,
+    /// Those whose frames come out of the lane.
+    shards: Vec<usize>,
     settings: CommitSettings,
     regroup: Arc<Regroup>,
     metrics: Arc<Metrics>,
@@ -69,9 +71,10 @@ pub struct Committer<S> {
 }
 
 impl<S: Send> Committer<S> {
-    /// Committer number `index`, which ends what comes out of `lane`.
+    /// Committer number `index`, which ends what comes out of `lane`: frames of `shards`.
     pub fn new(
         index: usize,
+        shards: Vec<usize>,
         settings: CommitSettings,
         regroup: Arc<Regroup>,
         metrics: Arc<Metrics>,
@@ -85,6 +88,7 @@ impl<S: Send> Committer<S> {
         let sinks = Sinks::new(topology, plan, name, *timeout, &metrics, &stop);
         Committer {
             index,
+            shards,
             settings,
             regroup,
             metrics,
@@ -108,7 +112,7 @@ impl<S: Send> Committer<S> {
     pub fn run(mut self) -> Result<(), Fault> {
         // Connecting before the first frame is there keeps the first frame fast.
         let mut attempts = Attempts::new("committing", self.settings.topology.pause_longest());
-        while let Err(fault) = self.sinks.connect() {
+        while let Err(fault) = self.sinks.connect(&self.shards) {
             self.lost(&mut attempts, fault)?;
             if self.stop.is_draining() {
                 break;

@@ -1,10 +1,13 @@
 //! A Cluster: keys on different nodes, nodes that fail, slots that move.
 
+use framepress::base::Fault;
+use framepress::camera::shard_of;
 use framepress::config::Loader;
 use framepress::metrics::Counter;
 
 use crate::support::{
-    Cluster, Load, RunningEngine, assert_every_entry_once, config, is_done, wait_until,
+    Cluster, GROUP, Load, RunningEngine, assert_every_entry_once, config, is_done, start_fault,
+    wait_until,
 };
 
 /// Streams of one slot.
@@ -42,9 +45,85 @@ fn a_killed_primary_is_replaced_and_nothing_that_survives_is_lost_or_doubled() {
 }
 
 #[test]
-fn a_slot_that_moves_under_load_costs_nothing() {
-    let cluster = Cluster::start();
-    let config = config(&cluster.url(), &TOGETHER);
+fn frames_of_other_nodes_keep_flowing_past_one_that_is_silent() {
+    // Nobody takes over within this test.
+    let mut cluster = Cluster::with_node_timeout("600000");
+    let shards = 4;
+    let input = |shard: usize| format!("camera_frames:{{{shard}}}");
+    let output = |shard: usize| format!("processed_frames:{{{shard}}}");
+    let victim = cluster.owner(&input(1)).unwrap();
+    let (held, free): (Vec<usize>, Vec<usize>) =
+        (0..shards).partition(|shard| cluster.owner(&input(*shard)) == Some(victim));
+    assert!(!held.is_empty() && free.len() >= 2, "the example is one: {held:?}, {free:?}");
+    let cameras = |of: &[usize]| -> Vec<String> {
+        let names = (0..64).map(|number| format!("camera-{number}"));
+        names.filter(|camera| of.contains(&shard_of(camera, shards))).collect()
+    };
+    let flags = [("redis_queue.shards", "4"), ("redis_queue.timeout", "3")];
+    let config = config(&cluster.url(), &flags);
+
+    // A backlog on the node that falls silent: its frames have every place they can get.
+    let backlog = 2000;
+    let picture = crate::support::picture();
+    let mut producer = crate::support::producer(&config, &framepress::base::Stop::default());
+    for (number, camera) in cameras(&held).iter().cycle().take(backlog).enumerate() {
+        let frame_id = format!("early-{number}");
+        producer.send(&crate::support::frame(&frame_id, camera, &picture)).unwrap();
+    }
+    let load = Load::of(&config, cameras(&free));
+    let engine = RunningEngine::start(&config);
+    let account = || engine.view.metrics.ledger.read();
+    wait_until("the backlog is in work", || account().out > 20);
+    cluster.silence(victim);
+    let in_hand = account();
+    assert!((in_hand.out as usize) < backlog, "silent in the middle of it");
+
+    let results = |cluster: &Cluster| -> usize {
+        let lengths = free.iter().map(|shard| {
+            let output = output(*shard);
+            redis::cmd("XLEN").arg(&output).query::<usize>(&mut cluster.connect(&output)).unwrap()
+        });
+        lengths.sum()
+    };
+    let failures = || engine.view.metrics.get(Counter::Errors);
+    wait_until("several attempts at the silent node", || failures() >= 5);
+    let mark = results(&cluster);
+    wait_until("results of the other nodes", || results(&cluster) >= mark + 300);
+    println!(
+        "{} frames in hand at the silence; {} results of the other nodes during it",
+        in_hand.in_flight,
+        results(&cluster)
+    );
+    let fault = start_fault(&cluster.url(), &flags);
+    assert!(matches!(fault, Fault::Connection { .. }), "an engine that needs all nodes: {fault}");
+    cluster.wake();
+    let sent = load.stop();
+    wait_until("every entry done", || (0..shards).all(|shard| cluster.is_done(&input(shard))));
+    let entries: usize =
+        (0..shards).map(|shard| every_entry_once(&cluster, &input(shard), &output(shard))).sum();
+    assert_eq!(entries, backlog + sent);
+    engine.stop();
+}
+
+/// What a consumer that dies is given by a node that is taking the stream's slot in; how many.
+fn give_to_the_dead(node: &mut redis::Connection, wanted: usize) -> usize {
+    let mut given = 0;
+    while given < wanted {
+        let _: () = redis::cmd("ASKING").query(node).unwrap();
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(GROUP).arg("dead").arg("COUNT").arg(wanted - given);
+        // It has to stand in line with the engine.
+        command.arg("BLOCK").arg(1000).arg("STREAMS").arg(INPUT).arg(">");
+        let reply: Option<redis::streams::StreamReadReply> = command.query(node).unwrap();
+        given += reply.map_or(0, |reply| reply.keys.iter().map(|key| key.ids.len()).sum());
+    }
+    given
+}
+
+/// Moves the slot under load, and has an engine work for a while on the node that takes it in.
+#[track_caller]
+fn a_moving_slot_costs_nothing(cluster: &Cluster, flags: &[(&str, &str)]) {
+    let config = config(&cluster.url(), &[&TOGETHER, flags].concat());
     let engine = RunningEngine::start(&config);
     let load = Load::start(&config);
     load.wait_for_more(100);
@@ -53,14 +132,45 @@ fn a_slot_that_moves_under_load_costs_nothing() {
         cluster.nodes[*node].ask::<String>(&["INFO", "replication"]).contains("role:master")
     };
     let to = (0..6).filter(is_primary).find(|node| *node != from).unwrap();
-    cluster.migrate(INPUT, to, || load.wait_for_more(50));
+    let count = |counter| engine.view.metrics.get(counter);
+    let more_results = |more: u64| {
+        let mark = engine.view.metrics.ledger.read().out;
+        wait_until("more results", || engine.view.metrics.ledger.read().out >= mark + more);
+    };
+    let while_it_asks = |node: &mut redis::Connection| {
+        // More than the engine had in hand: these have been read from the new node.
+        more_results(100);
+        let (opened, claimed) = (count(Counter::ConnectionsOpened), count(Counter::Claimed));
+        let given = give_to_the_dead(node, 10) as u64;
+        wait_until("they are taken over", || count(Counter::Claimed) >= claimed + given);
+        more_results(100);
+        assert_eq!(count(Counter::ConnectionsOpened), opened, "no connection is made anew");
+    };
+    cluster.migrate(INPUT, to, || load.wait_for_more(50), while_it_asks);
     assert_eq!(cluster.owner(INPUT), Some(to));
     load.wait_for_more(100);
     let sent = load.stop();
     wait_until("every entry done", || cluster.is_done(INPUT));
-    assert_eq!(every_entry_once(&cluster, INPUT, OUTPUT), sent);
+    assert_eq!(every_entry_once(cluster, INPUT, OUTPUT), sent);
     let account = engine.stop();
     assert_eq!((account.out as usize, account.dead_lettered), (sent, 0));
+}
+
+#[test]
+fn a_slot_that_moves_under_load_costs_nothing() {
+    a_moving_slot_costs_nothing(&Cluster::start(), &[]);
+}
+
+#[test]
+fn a_slot_that_moves_costs_nothing_where_the_length_of_the_output_is_asked_for() {
+    let flags = [("redis_queue.output_full", "block"), ("redis_queue.max_queue_length", "100000")];
+    a_moving_slot_costs_nothing(&Cluster::start(), &flags);
+}
+
+#[test]
+fn nodes_that_encrypt_are_followed_over_tls_to_where_they_send_us() {
+    let cluster = Cluster::encrypted();
+    a_moving_slot_costs_nothing(&cluster, &[("redis_queue.tls.ca", &cluster.ca())]);
 }
 
 #[test]

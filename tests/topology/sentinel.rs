@@ -15,14 +15,15 @@ struct Outcome {
     on_one_server: usize,
 }
 
-/// Runs a load through a failover that `fail` brings about, with `more` frames after it, and looks
-/// at what has survived.
+/// Runs a load through a failover that `fail` brings about, with `more` frames after it, then `mend`
+/// and as many again, and looks at what has survived.
 #[track_caller]
 fn survives(
     deployment: &mut Sentinels,
     flags: &[(&str, &str)],
     more: usize,
     fail: impl FnOnce(&mut Sentinels),
+    mend: impl FnOnce(&mut Sentinels),
 ) -> Outcome {
     let config = config(&deployment.url(&[]), flags);
     let engine = RunningEngine::start(&config);
@@ -39,6 +40,8 @@ fn survives(
     let mark = results();
     wait_until("results after the failover", || results() > mark);
     let resumed = failed.elapsed();
+    load.wait_for_more(more);
+    mend(deployment);
     load.wait_for_more(more);
     let sent = load.stop();
 
@@ -60,12 +63,39 @@ fn survives(
 
 #[test]
 fn an_ordered_failover_under_load_neither_loses_nor_doubles_what_survives() {
-    survives(&mut Sentinels::start(), &[], 200, |deployment| deployment.fail_over());
+    survives(&mut Sentinels::start(), &[], 200, |deployment| deployment.fail_over(), |_| {});
 }
 
 #[test]
 fn a_killed_primary_under_load_is_replaced_and_nothing_that_survives_is_lost_or_doubled() {
-    survives(&mut Sentinels::start(), &[], 200, |deployment| deployment.servers[0].kill());
+    survives(&mut Sentinels::start(), &[], 200, |deployment| deployment.servers[0].kill(), |_| {});
+}
+
+#[test]
+fn a_primary_that_falls_silent_is_left_as_soon_as_the_sentinels_name_another() {
+    // No answer is ever given up by itself within this test: whoever waits is told.
+    let flags = [("redis_queue.timeout", "600"), ("redis_queue.block_time_ms", "1000")];
+    let silence = |deployment: &mut Sentinels| deployment.servers[0].silence();
+    // It takes up what it was sent long ago, and is then told that it is a replica.
+    let wake = |deployment: &mut Sentinels| {
+        deployment.servers[0].wake();
+        wait_until("the old primary is a replica in step", || {
+            let told: String = deployment.servers[0].ask(&["INFO", "replication"]);
+            told.contains("role:slave") && told.contains("master_link_status:up")
+        });
+    };
+    survives(&mut Sentinels::start(), &flags, 200, silence, wake);
+}
+
+#[test]
+fn a_failover_of_servers_and_sentinels_that_all_encrypt_costs_no_more() {
+    let mut deployment = Sentinels::encrypted();
+    let ca = deployment.ca();
+    let kill = |deployment: &mut Sentinels| deployment.servers[0].kill();
+    survives(&mut deployment, &[("redis_queue.tls.ca", &ca)], 200, kill, |_| {});
+    // The same ports do not answer those who do not encrypt.
+    let fault = start_fault(&deployment.url(&[]), &[]).to_string();
+    assert!(fault.contains("rediss://"), "{fault}");
 }
 
 #[test]
@@ -74,7 +104,7 @@ fn frames_that_every_replica_has_confirmed_are_not_lost_by_a_killed_primary() {
     let flags = [("redis_queue.wait_replicas", "2")];
     // Few frames afterwards: one replica is gone for good, and each waits for it in vain.
     let kill = |deployment: &mut Sentinels| deployment.servers[0].kill();
-    let Outcome { lost, on_one_server } = survives(&mut deployment, &flags, 5, kill);
+    let Outcome { lost, on_one_server } = survives(&mut deployment, &flags, 5, kill, |_| {});
     assert!(lost <= on_one_server, "{lost} lost, {on_one_server} were on one server only");
 }
 

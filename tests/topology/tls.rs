@@ -1,57 +1,15 @@
 //! Encryption, with certificates made here.
 
-use std::path::PathBuf;
-
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use tempfile::TempDir;
+use rcgen::CertificateParams;
 
 use crate::support::{
-    INPUT, Load, OUTPUT, RunningEngine, Server, assert_every_entry_once, config, is_done,
-    start_fault, wait_until,
+    Certificates, INPUT, Load, OUTPUT, RunningEngine, Server, assert_every_entry_once, config,
+    is_done, start_fault, wait_until,
 };
-
-/// A CA, and what it has signed.
-struct Certificates {
-    folder: TempDir,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Certificates {
-    fn new() -> Certificates {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let folder = tempfile::Builder::new().prefix("framepress-tls-").tempdir().unwrap();
-        let ca = params.self_signed(&key).unwrap();
-        std::fs::write(folder.path().join("ca.pem"), ca.pem()).unwrap();
-        Certificates { folder, issuer: Issuer::new(params, key) }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    /// Certificate and key for `host`, in files called `name`.
-    fn sign(&self, name: &str, host: &str, change: impl FnOnce(&mut CertificateParams)) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        // Of the same name as its CA it would pass for one that has signed itself.
-        params.distinguished_name.push(DnType::CommonName, host);
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let write = |kind: &str, pem: String| {
-            std::fs::write(PathBuf::from(self.path(&format!("{name}.{kind}"))), pem).unwrap();
-        };
-        write("crt", certificate.pem());
-        write("key", key.serialize_pem());
-    }
-}
 
 /// A server with a plain port and a TLS port.
 struct TlsServer {
     plain: Server,
-    tls_port: u16,
     certificates: Certificates,
 }
 
@@ -60,21 +18,8 @@ impl TlsServer {
     fn start(host: &str, clients: &str, change: impl FnOnce(&mut CertificateParams)) -> TlsServer {
         let certificates = Certificates::new();
         certificates.sign("server", host, change);
-        let port = std::cell::Cell::new(0);
-        let plain = Server::run(|plain_port, folder| {
-            port.set(crate::support::free_port());
-            let mut command = std::process::Command::new("redis-server");
-            command
-                .args(["--bind", "127.0.0.1", "--port", &plain_port.to_string(), "--save", ""])
-                .args(["--daemonize", "no", "--tls-port", &port.get().to_string()])
-                .args(["--tls-cert-file", &certificates.path("server.crt")])
-                .args(["--tls-key-file", &certificates.path("server.key")])
-                .args(["--tls-ca-cert-file", &certificates.path("ca.pem")])
-                .args(["--tls-auth-clients", clients, "--dir"])
-                .arg(folder);
-            command
-        });
-        TlsServer { plain, tls_port: port.get(), certificates }
+        let options = ["--tls-auth-clients", clients];
+        TlsServer { plain: Server::encrypted(&certificates, &options), certificates }
     }
 
     fn ordinary() -> TlsServer {
@@ -82,7 +27,7 @@ impl TlsServer {
     }
 
     fn url(&self) -> String {
-        format!("rediss://127.0.0.1:{}/0", self.tls_port)
+        format!("rediss://127.0.0.1:{}/0", self.plain.deployed_port())
     }
 
     fn ca(&self) -> String {
@@ -201,7 +146,7 @@ fn the_name_in_the_certificate_counts_and_can_be_given() {
 #[test]
 fn plain_text_to_a_tls_port_is_told_what_to_do() {
     let server = TlsServer::ordinary();
-    let url = format!("redis://127.0.0.1:{}/0", server.tls_port);
+    let url = format!("redis://127.0.0.1:{}/0", server.plain.deployed_port());
     refused(&url, &[], &["rediss://"]);
 }
 

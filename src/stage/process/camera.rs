@@ -28,7 +28,7 @@ pub(super) struct Camera {
     /// Of the id: decides which committer ends its frames.
     pub(super) hash: u64,
     settings: Mutex<Arc<CameraSettings>>,
-    /// The number of the next frame read; only the dispatcher takes one.
+    /// The number of the next frame read; only dispatchers take one.
     pub(super) tickets: AtomicU64,
     /// Held while frames pass, so that they also reach the committer in order.
     pub(super) past: Mutex<Past>,

@@ -1,4 +1,4 @@
-//! The dispatcher: gives each frame its camera, its ticket and a slot, and makes a job of it.
+//! A dispatcher: gives each frame its camera, its ticket and a slot, and makes a job of it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,8 +9,8 @@ use rayon::ThreadPool;
 use super::camera::{Camera, Cameras};
 use super::second_half::Arrived;
 use super::{
-    Live, LiveSettings, Outgoing, ProcessSettings, Shared, Work, Workers, first_half, label,
-    second_half,
+    Live, LiveSettings, Outgoing, ProcessSettings, Routes, Shared, Work, Workers, first_half,
+    label, second_half,
 };
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop};
@@ -27,7 +27,7 @@ pub(super) struct Job {
     pub(super) slot: Slot<Work>,
 }
 
-/// The dispatcher, ready to run.
+/// The dispatcher of one way, ready to run.
 pub struct Dispatcher {
     shared: Arc<Shared>,
     cameras: Arc<Cameras>,
@@ -37,10 +37,8 @@ pub struct Dispatcher {
     lane: Receiver<RawFrame>,
 }
 
-/// What the dispatcher is built from.
+/// What dispatchers are built from.
 pub struct DispatcherParts {
-    /// Room for frames in work.
-    pub slots: Slots<Work>,
     /// One per thread of `threads`.
     pub workers: Workers,
     /// Where jobs run.
@@ -51,24 +49,37 @@ pub struct DispatcherParts {
     pub cameras: Arc<Cameras>,
     /// What may change meanwhile.
     pub live: Live,
-    /// Frames that were read.
-    pub lane: Receiver<RawFrame>,
-    /// A lane to each committer, with room for every slot.
+    /// For each way its lane of frames that were read, and room for frames in work.
+    pub ways: Vec<(Receiver<RawFrame>, Slots<Work>)>,
+    /// A lane to each committer, with room for every slot that leads to it.
     pub lanes: Vec<Sender<Outgoing>>,
 }
 
 impl Dispatcher {
-    /// A dispatcher made of its parts.
-    pub fn new(
+    /// The dispatchers of all ways, made of their parts.
+    pub fn all(
         settings: ProcessSettings,
         parts: DispatcherParts,
         metrics: Arc<Metrics>,
-        stop: Stop,
-    ) -> Dispatcher {
-        let DispatcherParts { slots, workers, threads, pool, cameras, live, lane, lanes } = parts;
+        stop: &Stop,
+    ) -> Vec<Dispatcher> {
+        let DispatcherParts { workers, threads, pool, cameras, live, ways, lanes } = parts;
         let recorder = metrics.recorder();
-        let shared = Arc::new(Shared { settings, live, workers, pool, metrics, recorder, lanes });
-        Dispatcher { shared, cameras, slots, threads, stop, lane }
+        let routes = Routes { ways: ways.len(), lanes: lanes.len() };
+        let shared = Shared { settings, live, workers, pool, metrics, recorder, routes, lanes };
+        let shared = Arc::new(shared);
+        let of_way = |(lane, slots)| {
+            let (shared, cameras) = (Arc::clone(&shared), Arc::clone(&cameras));
+            Dispatcher {
+                shared,
+                cameras,
+                slots,
+                threads: Arc::clone(&threads),
+                stop: stop.clone(),
+                lane,
+            }
+        };
+        ways.into_iter().map(of_way).collect()
     }
 
     /// Dispatches until the lane is closed and empty.

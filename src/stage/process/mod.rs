@@ -1,4 +1,4 @@
-//! The processing stage: one dispatcher thread, and a rayon job per frame.
+//! The processing stage: a dispatcher thread for each way, and a rayon job per frame.
 //!
 //! A job has two halves. The first is everything that concerns the picture alone: decoding,
 //! figures, encoding; jobs of all cameras run side by side. The second needs the camera's past
@@ -8,8 +8,9 @@
 //! lock of its own: a frame that takes long holds up the later frames of its camera, at their gate,
 //! and no other camera, no worker, and no part of the work that concerns the picture alone.
 //!
-//! Every frame past the dispatcher holds a slot, and each lane to a committer has room for every
-//! slot, so handing a finished frame on never waits either.
+//! Every frame past a dispatcher holds a slot, and each lane to a committer has room for every slot
+//! of the ways that lead into it, so handing a finished frame on never waits either. Slots are of
+//! one way: frames that cannot be committed take none from those of another; see [`Routes`].
 
 mod camera;
 mod dispatch;
@@ -19,6 +20,7 @@ mod gate;
 mod label;
 mod live;
 mod pictures;
+mod routes;
 mod second_half;
 mod snapshot;
 mod work;
@@ -32,6 +34,7 @@ use crossbeam_channel::Sender;
 pub use camera::{CAMERA_SERIES_MAX, CameraStatus, Cameras, OtherCameras};
 pub use dispatch::{Dispatcher, DispatcherParts};
 pub use live::{AnalysisSettings, Live, LiveSettings};
+pub use routes::Routes;
 pub use snapshot::Photo;
 pub use work::{Work, Workers};
 
@@ -93,5 +96,6 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// For the second half, which may run on any thread.
     recorder: Recorder,
+    routes: Routes,
     lanes: Vec<Sender<Outgoing>>,
 }

@@ -125,10 +125,8 @@ fn complete(
     Verdict::Store(Stored { payload: work.composer.finish(draft, &shared.pool), labels })
 }
 
-/// Frames of one camera go to one committer, so their order holds to the end.
 fn hand_on(shared: &Shared, finished: Outgoing, camera: u64) {
-    let lanes = shared.lanes.len() as u64;
-    let index = usize::try_from(camera % lanes.max(1)).unwrap_or(0);
+    let index = shared.routes.lane_of(finished.shard, camera);
     // A lane has room for every slot; if its committer is gone, the engine is ending and the
     // receipt says so itself.
     if shared.lanes[index].try_send(finished).is_ok() {

@@ -5,34 +5,56 @@ use std::process::Command;
 use framepress::redis::slot_of;
 use redis::Connection;
 
-use super::{Server, wait_until};
+use super::{Certificates, Server, wait_until};
 
 /// The whole deployment.
 pub struct Cluster {
     pub nodes: Vec<Server>,
+    /// One that is not to be asked, for it does not answer.
+    silent: Option<usize>,
+    certificates: Option<Certificates>,
 }
 
 impl Cluster {
     pub fn start() -> Cluster {
-        let nodes: Vec<Server> = (0..6)
-            .map(|_| {
-                Server::start(&[
-                    "--cluster-enabled",
-                    "yes",
-                    "--cluster-node-timeout",
-                    "2000",
-                    "--repl-diskless-sync-delay",
-                    "0",
-                ])
-            })
-            .collect();
+        Cluster::with_node_timeout("2000")
+    }
+
+    /// One whose nodes count as failed after so many milliseconds.
+    pub fn with_node_timeout(node_timeout_ms: &str) -> Cluster {
+        Cluster::of(None, node_timeout_ms)
+    }
+
+    /// One whose nodes encrypt all they say to others and among themselves.
+    pub fn encrypted() -> Cluster {
+        Cluster::of(Some(Certificates::of_this_machine()), "2000")
+    }
+
+    fn of(certificates: Option<Certificates>, node_timeout_ms: &str) -> Cluster {
+        let options = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            node_timeout_ms,
+            "--repl-diskless-sync-delay",
+            "0",
+        ];
+        let encrypting = ["--tls-cluster", "yes", "--tls-replication", "yes"];
+        let node = |_| match &certificates {
+            None => Server::start(&options),
+            Some(theirs) => Server::encrypted(theirs, &[&options[..], &encrypting].concat()),
+        };
+        let nodes: Vec<Server> = (0..6).map(node).collect();
         let mut command = Command::new("redis-cli");
+        if let Some(certificates) = &certificates {
+            command.args(["--tls", "--cacert", &certificates.ca()]);
+        }
         command.args(["--cluster", "create"]);
-        command.args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)));
+        command.args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.deployed_port())));
         command.args(["--cluster-replicas", "1", "--cluster-yes"]);
         let made = command.output().expect("redis-cli comes with redis-server");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        let cluster = Cluster { nodes };
+        let cluster = Cluster { nodes, silent: None, certificates };
         let in_order = |node: &Server| {
             let told: String = node.ask(&["CLUSTER", "INFO"]);
             told.contains("cluster_state:ok") && told.contains("cluster_slots_ok:16384")
@@ -50,14 +72,15 @@ impl Cluster {
 
     /// `redis-cluster://` with two of the nodes.
     pub fn url(&self) -> String {
-        let ports = (self.nodes[0].port, self.nodes[5].port);
+        let ports = (self.nodes[0].deployed_port(), self.nodes[5].deployed_port());
         format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", ports.0, ports.1)
     }
 
     /// Which node owns the slot of a key, by its place among the nodes; asks one that is alive.
     pub fn owner(&self, key: &str) -> Option<usize> {
         let slot = i64::from(slot_of(key));
-        let ranges = self.nodes.iter().find_map(|node| {
+        let awake = self.nodes.iter().enumerate().filter(|(at, _)| Some(*at) != self.silent);
+        let ranges = awake.map(|(_, node)| node).find_map(|node| {
             let mut connection = node.try_connect().ok()?;
             let mut command = redis::cmd("CLUSTER");
             command.arg("SLOTS").query::<Vec<Vec<redis::Value>>>(&mut connection).ok()
@@ -69,6 +92,24 @@ impl Cluster {
         let redis::Value::Array(primary) = &range[2] else { return None };
         let redis::Value::Int(port) = primary[1] else { return None };
         self.nodes.iter().position(|node| i64::from(node.port) == port)
+    }
+
+    /// The file of the CA of nodes that encrypt.
+    pub fn ca(&self) -> String {
+        self.certificates.as_ref().expect("its nodes encrypt").ca()
+    }
+
+    /// Silences a node.
+    pub fn silence(&mut self, node: usize) {
+        self.nodes[node].silence();
+        self.silent = Some(node);
+    }
+
+    /// Has the silenced node go on.
+    pub fn wake(&mut self) {
+        if let Some(node) = self.silent.take() {
+            self.nodes[node].wake();
+        }
     }
 
     /// A connection to the node that has a key.
@@ -84,8 +125,15 @@ impl Cluster {
     }
 
     /// Moves the slot of `key`, with all keys in it, to node `to`, while everybody goes on.
-    /// `between` is called when the target takes the slot in and before the keys move.
-    pub fn migrate(&self, key: &str, to: usize, between: impl FnOnce()) {
+    /// `between` is called when the target takes the slot in and before the keys move, `arrived`
+    /// when all of them have and the slot has not changed its owner yet.
+    pub fn migrate(
+        &self,
+        key: &str,
+        to: usize,
+        between: impl FnOnce(),
+        arrived: impl FnOnce(&mut Connection),
+    ) {
         let from = self.owner(key).unwrap();
         let slot = slot_of(key).to_string();
         let id = |node: usize| self.nodes[node].ask::<String>(&["CLUSTER", "MYID"]);
@@ -98,7 +146,7 @@ impl Cluster {
         set(to, &["IMPORTING", &from_id]);
         set(from, &["MIGRATING", &to_id]);
         between();
-        let port = self.nodes[to].port.to_string();
+        let port = self.nodes[to].deployed_port().to_string();
         loop {
             let keys: Vec<String> =
                 self.nodes[from].ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]);
@@ -106,6 +154,7 @@ impl Cluster {
             let _: String =
                 self.nodes[from].ask(&["MIGRATE", "127.0.0.1", &port, key, "0", "20000"]);
         }
+        arrived(&mut self.nodes[to].connect());
         set(to, &["NODE", &to_id]);
         set(from, &["NODE", &to_id]);
         for node in 0..self.nodes.len() {

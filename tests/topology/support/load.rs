@@ -18,7 +18,7 @@ use super::wait_until;
 const CAMERAS: usize = 8;
 
 /// A small JPEG.
-fn picture() -> Vec<u8> {
+pub fn picture() -> Vec<u8> {
     let (width, height) = (64, 48);
     let pixels: Vec<u8> = (0..width * height * 3).map(|at| (at * 7 % 251) as u8).collect();
     let view = View { width, height, channels: 3, interleaved: Some(&pixels), planes: None };
@@ -68,7 +68,13 @@ pub struct Load {
 }
 
 impl Load {
+    /// Cameras of all shards.
     pub fn start(config: &Config) -> Load {
+        Load::of(config, (0..CAMERAS).map(|number| format!("camera-{number}")).collect())
+    }
+
+    /// These cameras.
+    pub fn of(config: &Config, cameras: Vec<String>) -> Load {
         let stop = Stop::default();
         let sent = Arc::new(AtomicUsize::new(0));
         let acks_missing = Arc::new(AtomicUsize::new(0));
@@ -79,8 +85,8 @@ impl Load {
             let picture = picture();
             while !until.sleep(Duration::from_millis(3)) {
                 let number = count.load(Ordering::Relaxed);
-                let camera = format!("camera-{}", number % CAMERAS);
-                match producer.send(&frame(&format!("frame-{number}"), &camera, &picture)) {
+                let camera = &cameras[number % cameras.len()];
+                match producer.send(&frame(&format!("frame-{number}"), camera, &picture)) {
                     Ok(_) => count.fetch_add(1, Ordering::Relaxed),
                     Err(_) if until.is_draining() => break,
                     Err(fault) => return Err(fault),

@@ -1,14 +1,16 @@
 //! What every test here needs: servers in all deployments, an engine, a load, and a way to wait.
 
+mod certificates;
 mod cluster;
 mod engine;
 mod load;
 mod sentinel;
 mod server;
 
+pub use certificates::Certificates;
 pub use cluster::Cluster;
 pub use engine::{RunningEngine, config, start_fault};
-pub use load::{Load, frame, producer};
+pub use load::{Load, frame, picture, producer};
 pub use sentinel::{DOWN_AFTER_MS, SERVICE, Sentinels, black_hole};
 pub use server::{Server, free_port};
 

@@ -1,11 +1,12 @@
 //! A primary, two replicas and three Sentinels.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
 use redis::Connection;
 
-use super::{Server, wait_until};
+use super::{Certificates, Server, wait_until};
 
 /// What the Sentinels call the primary.
 pub const SERVICE: &str = "cabinet";
@@ -18,6 +19,7 @@ pub struct Sentinels {
     pub servers: Vec<Server>,
     pub sentinels: Vec<Server>,
     password: Option<String>,
+    certificates: Option<Certificates>,
 }
 
 impl Sentinels {
@@ -28,39 +30,55 @@ impl Sentinels {
 
     /// Sentinels that want a password, which the servers do not.
     pub fn with_password(password: Option<&str>) -> Sentinels {
-        let primary = Server::start(&[]);
-        let port = primary.port;
-        let replica = || {
-            Server::start(&[
-                "--replicaof",
-                "127.0.0.1",
-                &port.to_string(),
-                "--repl-diskless-sync-delay",
-                "0",
-            ])
+        Sentinels::of(password, None)
+    }
+
+    /// Sentinels and servers that encrypt all they say to others and among themselves.
+    pub fn encrypted() -> Sentinels {
+        Sentinels::of(None, Some(Certificates::of_this_machine()))
+    }
+
+    fn of(password: Option<&str>, certificates: Option<Certificates>) -> Sentinels {
+        let server = |options: &[&str]| match &certificates {
+            None => Server::start(options),
+            Some(theirs) => {
+                Server::encrypted(theirs, &[&["--tls-replication", "yes"], options].concat())
+            }
         };
+        let primary = server(&[]);
+        let port = primary.deployed_port().to_string();
+        let replica =
+            || server(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
         let servers = vec![primary, replica(), replica()];
         wait_until("both replicas are in step", || online(&servers[0]) == 2);
-        let sentinels = (0..3).map(|_| {
-            Server::run(|own, folder| {
-                let mut lines = format!(
-                    "bind 127.0.0.1\nport {own}\nsentinel monitor {SERVICE} 127.0.0.1 {port} 2\n\
+        let sentinel = |own: u16, tls: &str, folder: &Path| {
+            let mut lines = format!(
+                "bind 127.0.0.1\nport {own}\n{tls}sentinel monitor {SERVICE} 127.0.0.1 {port} 2\n\
                      sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n\
                      sentinel failover-timeout {SERVICE} 5000\n"
-                );
-                if let Some(password) = password {
-                    lines +=
-                        &format!("requirepass {password}\nsentinel sentinel-pass {password}\n");
+            );
+            if let Some(password) = password {
+                lines += &format!("requirepass {password}\nsentinel sentinel-pass {password}\n");
+            }
+            let file = folder.join("sentinel.conf");
+            std::fs::write(&file, lines).unwrap();
+            let mut command = Command::new("redis-sentinel");
+            command.arg(file);
+            command
+        };
+        let start = |_| match &certificates {
+            None => Server::run(|own, folder| sentinel(own, "", folder)),
+            Some(theirs) => Server::run_encrypted(|own, tls_port, folder| {
+                let mut tls = format!("tls-port {tls_port}\ntls-replication yes\n");
+                for (name, value) in theirs.server_settings() {
+                    tls += &format!("{name} {value}\n");
                 }
-                let file = folder.join("sentinel.conf");
-                std::fs::write(&file, lines).unwrap();
-                let mut command = Command::new("redis-sentinel");
-                command.arg(file);
-                command
-            })
-        });
-        let sentinels: Vec<_> = sentinels.collect();
-        let deployment = Sentinels { servers, sentinels, password: password.map(str::to_owned) };
+                sentinel(own, &tls, folder)
+            }),
+        };
+        let sentinels: Vec<_> = (0..3).map(start).collect();
+        let password = password.map(str::to_owned);
+        let deployment = Sentinels { servers, sentinels, password, certificates };
         let known = |sentinel: &Server| {
             let told: std::collections::HashMap<String, String> =
                 deployment.ask(sentinel, &["SENTINEL", "MASTER", SERVICE]);
@@ -84,10 +102,15 @@ impl Sentinels {
 
     /// `redis-sentinel://` with the Sentinels, behind further ones in front of them.
     pub fn url(&self, in_front: &[u16]) -> String {
-        let own = self.sentinels.iter().map(|sentinel| sentinel.port);
+        let own = self.sentinels.iter().map(Server::deployed_port);
         let nodes: Vec<String> =
             in_front.iter().copied().chain(own).map(|port| format!("127.0.0.1:{port}")).collect();
         format!("redis-sentinel://{}/{SERVICE}", nodes.join(","))
+    }
+
+    /// The file of the CA of servers that encrypt.
+    pub fn ca(&self) -> String {
+        self.certificates.as_ref().expect("its servers encrypt").ca()
     }
 
     /// The port of the primary, as the first Sentinel knows it.
@@ -100,7 +123,7 @@ impl Sentinels {
     /// A connection to the primary.
     pub fn primary(&self) -> Connection {
         let port = self.primary_port();
-        self.servers.iter().find(|server| server.port == port).unwrap().connect()
+        self.servers.iter().find(|server| server.deployed_port() == port).unwrap().connect()
     }
 
     /// Orders a failover.
@@ -118,7 +141,7 @@ impl Sentinels {
     pub fn wait_for_other_primary(&self, port: u16) {
         wait_until("another primary", || {
             let new = self.primary_port();
-            new != port && self.servers.iter().any(|it| it.port == new && is_primary(it))
+            new != port && self.servers.iter().any(|it| it.deployed_port() == new && is_primary(it))
         });
     }
 }

@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use framepress::metrics::clock::Tick;
 use redis::{Connection, FromRedisValue, cmd};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::LONG;
+use super::{Certificates, LONG};
 
 /// A server on a free loopback port, with a folder of its own; both go with the value.
 pub struct Server {
     child: Child,
+    /// A plain one: the tests' own way in.
     pub port: u16,
+    /// The one that is encrypted, if there is one.
+    tls_port: Option<u16>,
     /// Declared after the child: it goes last.
     _folder: TempDir,
 }
@@ -28,6 +32,36 @@ impl Server {
             command.args(["--daemonize", "no", "--dir"]).arg(folder).args(options);
             command
         })
+    }
+
+    /// A server with further options that has an encrypted port as well.
+    pub fn encrypted(certificates: &Certificates, options: &[&str]) -> Server {
+        Server::run_encrypted(|port, tls_port, folder| {
+            let mut command = Command::new("redis-server");
+            command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
+            command.args(["--daemonize", "no", "--tls-port", &tls_port.to_string()]);
+            for (name, value) in certificates.server_settings() {
+                command.arg(format!("--{name}")).arg(value);
+            }
+            command.arg("--dir").arg(folder).args(options);
+            command
+        })
+    }
+
+    /// What `command` makes of two free ports, the second for TLS, and an empty folder.
+    pub fn run_encrypted(command: impl Fn(u16, u16, &Path) -> Command) -> Server {
+        let tls_port = std::cell::Cell::new(0);
+        let mut server = Server::run(|port, folder| {
+            tls_port.set(free_port());
+            command(port, tls_port.get(), folder)
+        });
+        server.tls_port = Some(tls_port.get());
+        server
+    }
+
+    /// The port that others than the tests are to use: the encrypted one, if there is one.
+    pub fn deployed_port(&self) -> u16 {
+        self.tls_port.unwrap_or(self.port)
     }
 
     /// What `command` makes of a free port and an empty folder.
@@ -44,7 +78,7 @@ impl Server {
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("redis-server is needed by these tests; apt-get install redis-server");
-            let mut server = Server { child, port, _folder: folder };
+            let mut server = Server { child, port, tls_port: None, _folder: folder };
             if server.comes_up() {
                 return server;
             }
@@ -56,6 +90,16 @@ impl Server {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Silences it as a power cut does: nothing is reset, and nobody answers any more.
+    pub fn silence(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+    }
+
+    /// Has it go on where it was silenced.
+    pub fn wake(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
     }
 
     pub fn connect(&self) -> Connection {
