@@ -4,6 +4,7 @@ mod dlq;
 mod generated;
 mod inspect;
 mod logs;
+mod memory;
 mod reload;
 mod top;
 mod troubleshooting;
