@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::load::{Frames, Input, Load, Progress};
 use super::report::Report;
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure, out};
+use super::{Common, Failure, logging, out, progress};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
 use crate::engine::{Engine, Hooks, View};
@@ -80,6 +80,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let stop = Stop::default();
     let enough = Stop::default();
     let signals = SignalWatch::start(&enough)?;
+    let _reporter = logging::Reporter::start()?;
     let engine = Engine::start(&config, Hooks::default(), stop.clone())?;
     let view = engine.view().clone();
     let pace = match args.rate.0 {
@@ -160,10 +161,7 @@ struct Shown {
 
 impl Shown {
     fn new(frames: u64, began: Tick) -> Shown {
-        let bar = ProgressBar::new(frames);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}") {
-            bar.set_style(style);
-        }
+        let bar = progress::styled(ProgressBar::new(frames), "{bar:30} {pos}/{len}  {msg}");
         Shown { bar, began, line_at: began }
     }
 

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::report::{Report, bytes};
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure, out};
+use super::{Common, Failure, logging, out, progress};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::camera::{
@@ -80,6 +80,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     // The first signal ends the filming; everything after that is the usual end.
     let enough = Stop::default();
     let signals = SignalWatch::start(&enough)?;
+    let _reporter = logging::Reporter::start()?;
     let listener = listen(&config)?;
     let engine = Engine::start(&config, Hooks::default(), stop.clone())?;
     let view = engine.view().clone();
@@ -279,9 +280,7 @@ fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &St
     let whole = Duration::from_secs(args.seconds);
     let bar = ProgressBar::new(args.seconds * 10);
     let on_terminal = !bar.is_hidden();
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {elapsed}/{prefix}  {msg}") {
-        bar.set_style(style);
-    }
+    let bar = progress::styled(bar, "{bar:30} {elapsed}/{prefix}  {msg}");
     bar.set_prefix(format!("{} s", args.seconds));
     let mut ticks = 0;
     while began.elapsed() < whole && !stop.is_draining() {

@@ -6,6 +6,7 @@ mod inspect;
 mod logs;
 mod memory;
 mod reload;
+mod repeats;
 mod top;
 mod troubleshooting;
 
