@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::load::{Frames, Input, Load, Progress};
-use super::report::Report;
+use super::report::{self, Report};
 use super::signals::SignalWatch;
 use super::size::Size;
 use super::{Common, Failure, logging, out, progress};
@@ -75,6 +75,7 @@ impl FromStr for Rate {
 }
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
+    args.report.as_deref().map(report::can_be_written).transpose()?;
     let config = configuration(args)?;
     let frames = Frames::render(args.size, args.input)?;
     let stop = Stop::default();
@@ -88,7 +89,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
         None => "as fast as they go".to_owned(),
     };
     out::line(format!(
-        "{} frames of {}, {pace}, from {} cameras, through Redis at {}",
+        "{} frames of {}, {pace}, from {} cameras\nthrough Redis at {}",
         args.frames, args.size, args.cameras, view.topology
     ))?;
     let load = Load {
@@ -161,7 +162,7 @@ struct Shown {
 
 impl Shown {
     fn new(frames: u64, began: Tick) -> Shown {
-        let bar = progress::styled(ProgressBar::new(frames), "{bar:30} {pos}/{len}  {msg}");
+        let bar = progress::styled(ProgressBar::new(frames), "{bar:15} {pos}/{len}  {wide_msg}");
         Shown { bar, began, line_at: began }
     }
 

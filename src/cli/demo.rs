@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::report::{Report, bytes};
+use super::report::{self, Report, bytes};
 use super::signals::SignalWatch;
 use super::size::Size;
 use super::{Common, Failure, logging, out, progress};
@@ -75,6 +75,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     if !(args.fps > 0.0 && args.fps <= 1000.0) {
         return Err(Failure::Usage("--fps: valid: more than 0, at most 1000".into()));
     }
+    args.report.as_deref().map(report::can_be_written).transpose()?;
     let config = configuration(args)?;
     let stop = Stop::default();
     // The first signal ends the filming; everything after that is the usual end.
@@ -85,7 +86,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let engine = Engine::start(&config, Hooks::default(), stop.clone())?;
     let view = engine.view().clone();
     out::line(format!(
-        "{} cameras, {} at {} frames/s each, for {} s, through Redis at {}",
+        "{} cameras, {} at {} frames/s each, for {} s\nthrough Redis at {}",
         args.cameras, args.size, args.fps, args.seconds, view.topology
     ))?;
     let server = match listener {
@@ -280,7 +281,7 @@ fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &St
     let whole = Duration::from_secs(args.seconds);
     let bar = ProgressBar::new(args.seconds * 10);
     let on_terminal = !bar.is_hidden();
-    let bar = progress::styled(bar, "{bar:30} {elapsed}/{prefix}  {msg}");
+    let bar = progress::styled(bar, "{bar:15} {elapsed}/{prefix}  {wide_msg}");
     bar.set_prefix(format!("{} s", args.seconds));
     let mut ticks = 0;
     while began.elapsed() < whole && !stop.is_draining() {

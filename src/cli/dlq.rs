@@ -37,8 +37,8 @@ enum DlqCommand {
         #[command(flatten)]
         common: Common,
         /// How many
-        #[arg(long, value_name = "N", default_value_t = 20)]
-        count: usize,
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+        count: u64,
     },
     /// One dead letter with all its fields, and what its reason means
     #[command(after_help = "Example:\n  framepress dlq show 1700000000000-0 --save broken.jpg")]
@@ -114,7 +114,9 @@ pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
         control.length(&queues[0].dead_letters)
     })?;
     match &args.command {
-        DlqCommand::List { count, .. } => list(&mut control, &queues, *count),
+        DlqCommand::List { count, .. } => {
+            list(&mut control, &queues, usize::try_from(*count).unwrap_or(usize::MAX))
+        }
         DlqCommand::Show { id, save, .. } => {
             let id = entry_id(id)?;
             show(&mut control, &queues, id, save.as_ref(), config.limits.max_pixels)

@@ -17,7 +17,7 @@ use indicatif::ProgressBar;
 use super::load::{Frames, Input};
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure, logging, out, progress};
+use super::{Common, Failure, logging, out, progress, report};
 use crate::base::{Fault, Stop};
 use crate::config::{Config, RedisUrl};
 use crate::engine::find_server;
@@ -68,6 +68,7 @@ enum Goal {
 
 pub(super) fn run(args: &TuneArgs) -> Result<(), Failure> {
     let began = Tick::now();
+    args.write.as_deref().map(report::can_be_written).transpose()?;
     let asked = args.common.load(args.common.quiet(args.common.loader()))?.config;
     let stop = Stop::default();
     let signals = SignalWatch::start(&stop)?;

@@ -57,6 +57,10 @@ pub(super) struct InspectArgs {
 }
 
 pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
+    if args.count == 0 && !args.follow {
+        let text = "--count 0 shows nothing; it is for --follow, which then shows new frames alone";
+        return Err(Failure::Usage(text.into()));
+    }
     let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
     let stop = Stop::default();
     let _signals = SignalWatch::start(&stop)?;
@@ -149,7 +153,7 @@ fn show((id, fields): &Record, form: Form, saver: Option<&mut Saver<'_>>) -> Res
     let row = format!(
         "{:<15} {:<9} {:<14} {:>9} {:>5} {:>5} {:<9} {:>5.1}",
         id.to_string(),
-        clip(&frame.camera_id, 9),
+        clip(if frame.camera_id.is_empty() { "-" } else { &frame.camera_id }, 9),
         clip(&format!("{}x{} {}", image.width, image.height, image.compression_format), 14),
         bytes(image.compressed_data.len() as u64).replace(' ', ""),
         quality.map_or_else(|| "-".into(), |quality| format!("{quality:.2}")),

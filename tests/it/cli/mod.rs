@@ -1,5 +1,6 @@
 //! The program as people use it at a terminal, in scripts and under a service manager.
 
+mod demo;
 mod dlq;
 mod generated;
 mod inspect;
