@@ -11,8 +11,9 @@ use crate::frame::EntryId;
 /// Most bytes of a page, as far as the page before it tells. One entry is always read.
 const PAGE_BYTES: usize = 8 << 20;
 
-/// Most entries of a page.
-const PAGE_ENTRIES_MAX: usize = 256;
+/// Most entries of a page. What comes may be larger than what came, and the server holds the whole
+/// answer as well: at the largest frames allowed this is 1 GiB, once, before the page shrinks.
+const PAGE_ENTRIES_MAX: usize = 16;
 
 /// A page has at most so many times the entries of the one before: the first has a single one.
 const GROWTH: usize = 4;
