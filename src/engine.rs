@@ -135,11 +135,14 @@ impl Engine {
         let workers = build_workers(&plan, &worker_fault, &stop)?;
         turn.begins(Role::Build);
         let threads = start_threads(&view, &workers, &turn, &stop)?;
+        let of = |count: usize, what: &str| {
+            format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+        };
         tracing::info!(
-            "running: {} readers, {} workers, {} committers; {} from {} to {} on {}",
-            plan.read.len(),
-            plan.workers,
-            plan.committers,
+            "running: {}, {}, {}; {} from {} to {} on {}",
+            of(plan.read.len(), "reader"),
+            of(plan.workers, "worker"),
+            of(plan.committers, "committer"),
             plan.process.live.target.format.name(),
             plan.streams[0][0],
             plan.streams[0][1],

@@ -302,7 +302,11 @@ fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &St
             bar.set_position(ticks);
             bar.set_message(line);
         } else if ticks % TICKS_PER_LINE == 0 {
-            let _ = out::line(format!("{:5.1} s  {line}", began.elapsed().as_secs_f64()));
+            let shown = out::line(format!("{:5.1} s  {line}", began.elapsed().as_secs_f64()));
+            // Nobody watches any more, and nothing is to be written at the end.
+            if shown.is_err() && args.report.is_none() {
+                break;
+            }
         }
     }
     bar.finish_and_clear();

@@ -85,6 +85,9 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
         (false, Some(width)) if width < WIDE => Form::Narrow,
         (false, _) => Form::Wide,
     };
+    if newest.is_empty() && stop.is_draining() {
+        return Ok(());
+    }
     if newest.is_empty() && !args.follow {
         // Not among the JSON lines.
         out::remark(format!("the stream {} at {topology} has no entries", streams.join(", ")));

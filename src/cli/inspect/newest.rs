@@ -15,6 +15,9 @@ use crate::redis::{Control, Pages, Record, bytes_of};
 /// Most bytes of entries that are held.
 const HELD_BYTES_MAX: usize = 16 << 20;
 
+/// What holding an entry costs beside its bytes, about.
+const ENTRY_BYTES: usize = 500;
+
 /// Nothing is waited for: what is read is there already, or has been trimmed meanwhile.
 const NO_WAIT: Duration = Duration::from_millis(1);
 
@@ -62,7 +65,7 @@ impl Newest {
             newest.count += 1;
             newest.spans[place].first = Some(id);
             let Some(record) = pages[place].take() else { break };
-            bytes += bytes_of(&record);
+            bytes += bytes_of(&record) + ENTRY_BYTES;
             if bytes > HELD_BYTES_MAX {
                 newest.held = None;
             }

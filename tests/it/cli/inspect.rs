@@ -74,6 +74,23 @@ fn a_reader_that_has_seen_enough_ends_it_in_silence() {
 }
 
 #[test]
+fn a_stop_that_takes_long_says_how_to_leave_at_once() {
+    let server = RedisServer::start();
+    server.signal(Signal::STOP);
+    let url = server.url();
+    let mut inspect = FramepressProcess::start(&["inspect", "--redis-url", &url], &[]);
+    wait_until("it heeds signals", LONG, || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", inspect.pid())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 0b10 != 0
+    });
+    inspect.signal(Signal::INT);
+    wait_until("it says so", LONG, || inspect.said().contains("a second signal leaves at once"));
+    inspect.signal(Signal::INT);
+    inspect.ends_with(130);
+}
+
+#[test]
 fn of_no_frames_only_what_follows_is_shown() {
     let server = RedisServer::start();
     let url = server.url();
