@@ -1,6 +1,6 @@
 #!/bin/sh
 # `cargo install --path .`, as in the README, into a folder that goes again; then the installed
-# program with the configuration of the service. The build of the tests is used again.
+# program with the configuration of the service. Libraries built for the tests are used again.
 set -eu
 
 cargo="$(command -v cargo || echo "$HOME/.cargo/bin/cargo")"
