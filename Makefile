@@ -34,9 +34,11 @@ $(VENV)/.complete: $(PYTHON_TESTS)/requirements.txt
 deb: setup
 	@sh deploy/debian/package.sh release
 
-# The same from the build of the tests, unpacked and run.
+# The same from the build of the tests: unpacked and run, then installed, upgraded and purged in a
+# throw-away view of this system; and what `cargo install` makes.
 deb-test: setup-test
 	@sh deploy/debian/test.sh
+	@sh deploy/install-test.sh
 
 lint:
 	@$(CARGO) fmt --check

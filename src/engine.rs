@@ -65,8 +65,8 @@ pub struct View {
     pub metrics: Arc<Metrics>,
     /// The cameras seen.
     pub cameras: Arc<Cameras>,
-    /// What can be changed: see [`View::reload`].
-    pub live: Live,
+    /// Changed by [`View::reload`] alone.
+    live: Live,
     /// How the queues stand.
     pub queues: Arc<Mutex<Queues>>,
     /// The latest dead letters.
@@ -84,9 +84,10 @@ pub struct View {
 impl View {
     /// Has the engine go on by the part of `config` that may change while it runs; see
     /// [`Config::take_live`](crate::config::Config::take_live). The rest of it counts for nothing
-    /// here. Each picture is made wholly by the old or wholly by the new.
+    /// here, whoever calls: analysis goes on or stays away, and the format stays, as the engine was
+    /// built. Each picture is made wholly by the old or wholly by the new.
     pub fn reload(&self, config: &Config) {
-        self.live.store(Arc::new(plan::live_settings(config)));
+        self.live.store(Arc::new(self.plan.live(config)));
         self.cameras.reconfigure(plan::all_camera_settings(config));
     }
 }
@@ -136,11 +137,14 @@ impl Engine {
         let workers = build_workers(&plan, &worker_fault, &stop)?;
         turn.begins(Role::Build);
         let threads = start_threads(&view, &workers, &turn, &stop)?;
+        let of = |count: usize, what: &str| {
+            format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+        };
         tracing::info!(
-            "running: {} readers, {} workers, {} committers; {} from {} to {} on {}",
-            plan.read.len(),
-            plan.workers,
-            plan.committers,
+            "running: {}, {}, {}; {} from {} to {} on {}",
+            of(plan.read.len(), "reader"),
+            of(plan.workers, "worker"),
+            of(plan.committers, "committer"),
             plan.process.live.target.format.name(),
             plan.streams[0][0],
             plan.streams[0][1],

@@ -32,4 +32,4 @@ program="$target/$profile/framepress"
 if [ "$profile" = release ]; then
     exec "$cargo" deb --quiet --no-build --locked
 fi
-exec "$cargo" deb --quiet --no-build --strip --compress-type gz --profile dev --locked
+exec "$cargo" deb --quiet --no-build --strip --fast --compress-type gz --profile dev --locked

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::load::{Frames, Input, Load, Progress};
-use super::report::Report;
+use super::report::{self, Report};
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure, out};
+use super::{Common, Failure, logging, out, progress};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
 use crate::engine::{Engine, Hooks, View};
@@ -75,11 +75,13 @@ impl FromStr for Rate {
 }
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
+    args.report.as_deref().map(report::can_be_written).transpose()?;
     let config = configuration(args)?;
     let frames = Frames::render(args.size, args.input)?;
     let stop = Stop::default();
     let enough = Stop::default();
     let signals = SignalWatch::start(&enough)?;
+    let _reporter = logging::Reporter::start()?;
     let engine = Engine::start(&config, Hooks::default(), stop.clone())?;
     let view = engine.view().clone();
     let pace = match args.rate.0 {
@@ -87,7 +89,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
         None => "as fast as they go".to_owned(),
     };
     out::line(format!(
-        "{} frames of {}, {pace}, from {} cameras, through Redis at {}",
+        "{} frames of {}, {pace}, from {} cameras\nthrough Redis at {}",
         args.frames, args.size, args.cameras, view.topology
     ))?;
     let load = Load {
@@ -160,10 +162,7 @@ struct Shown {
 
 impl Shown {
     fn new(frames: u64, began: Tick) -> Shown {
-        let bar = ProgressBar::new(frames);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}") {
-            bar.set_style(style);
-        }
+        let bar = progress::styled(ProgressBar::new(frames), "{bar:15} {pos}/{len}  {wide_msg}");
         Shown { bar, began, line_at: began }
     }
 

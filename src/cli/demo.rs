@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use super::report::{Report, bytes};
+use super::report::{self, Report, bytes};
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure, out};
+use super::{Common, Failure, logging, out, progress};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::camera::{
@@ -75,16 +75,18 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     if !(args.fps > 0.0 && args.fps <= 1000.0) {
         return Err(Failure::Usage("--fps: valid: more than 0, at most 1000".into()));
     }
+    args.report.as_deref().map(report::can_be_written).transpose()?;
     let config = configuration(args)?;
     let stop = Stop::default();
     // The first signal ends the filming; everything after that is the usual end.
     let enough = Stop::default();
     let signals = SignalWatch::start(&enough)?;
+    let _reporter = logging::Reporter::start()?;
     let listener = listen(&config)?;
     let engine = Engine::start(&config, Hooks::default(), stop.clone())?;
     let view = engine.view().clone();
     out::line(format!(
-        "{} cameras, {} at {} frames/s each, for {} s, through Redis at {}",
+        "{} cameras, {} at {} frames/s each, for {} s\nthrough Redis at {}",
         args.cameras, args.size, args.fps, args.seconds, view.topology
     ))?;
     let server = match listener {
@@ -279,9 +281,7 @@ fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &St
     let whole = Duration::from_secs(args.seconds);
     let bar = ProgressBar::new(args.seconds * 10);
     let on_terminal = !bar.is_hidden();
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {elapsed}/{prefix}  {msg}") {
-        bar.set_style(style);
-    }
+    let bar = progress::styled(bar, "{bar:15} {elapsed}/{prefix}  {wide_msg}");
     bar.set_prefix(format!("{} s", args.seconds));
     let mut ticks = 0;
     while began.elapsed() < whole && !stop.is_draining() {
@@ -302,7 +302,11 @@ fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &St
             bar.set_position(ticks);
             bar.set_message(line);
         } else if ticks % TICKS_PER_LINE == 0 {
-            let _ = out::line(format!("{:5.1} s  {line}", began.elapsed().as_secs_f64()));
+            let shown = out::line(format!("{:5.1} s  {line}", began.elapsed().as_secs_f64()));
+            // Nobody watches any more, and nothing is to be written at the end.
+            if shown.is_err() && args.report.is_none() {
+                break;
+            }
         }
     }
     bar.finish_and_clear();

@@ -14,11 +14,8 @@ use crate::base::{Fault, Reason, Stop};
 use crate::engine;
 use crate::frame::EntryId;
 use crate::image::Format;
-use crate::redis::{Control, Record};
+use crate::redis::{Control, DeadLetterNote, Record};
 use crate::wire::{self, Scratch};
-
-/// Dead letters looked at in one step; each comes with its picture.
-const PAGE: usize = 10;
 
 /// Arguments of `dlq`.
 #[derive(Debug, Args)]
@@ -40,8 +37,8 @@ enum DlqCommand {
         #[command(flatten)]
         common: Common,
         /// How many
-        #[arg(long, value_name = "N", default_value_t = 20)]
-        count: usize,
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+        count: u64,
     },
     /// One dead letter with all its fields, and what its reason means
     #[command(after_help = "Example:\n  framepress dlq show 1700000000000-0 --save broken.jpg")]
@@ -117,7 +114,9 @@ pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
         control.length(&queues[0].dead_letters)
     })?;
     match &args.command {
-        DlqCommand::List { count, .. } => list(&mut control, &queues, *count),
+        DlqCommand::List { count, .. } => {
+            list(&mut control, &queues, usize::try_from(*count).unwrap_or(usize::MAX))
+        }
         DlqCommand::Show { id, save, .. } => {
             let id = entry_id(id)?;
             show(&mut control, &queues, id, save.as_ref(), config.limits.max_pixels)
@@ -149,26 +148,25 @@ fn text(record: &Record, name: &str) -> String {
 }
 
 fn list(control: &mut Control, queues: &[Queue], count: usize) -> Result<(), Failure> {
+    let width = terminal::width().unwrap_or(usize::MAX);
     let mut any = false;
     for queue in queues {
         let total = control.length(&queue.dead_letters)?;
-        let records = control.latest(&queue.dead_letters, count)?;
-        if records.is_empty() {
+        // The frames stay on the server; what is kept here is what will be shown.
+        let mut rows: Vec<String> = Vec::new();
+        let mut before = None;
+        while rows.len() < count {
+            let page = control.dead_letters(&queue.dead_letters, before)?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.entry_id());
+            rows.extend(page.iter().take(count - rows.len()).map(|note| clip(&row(note), width)));
+        }
+        if rows.is_empty() {
             continue;
         }
         any = true;
-        out::line(format!("{}: {total}, the last {}:", queue.dead_letters, records.len()))?;
-        for record in &records {
-            let row = format!(
-                "{:<15} {:<17} {:<7} {:<12} {}",
-                record.0.to_string(),
-                text(record, "reason"),
-                text(record, "stage"),
-                clip(&text(record, "camera_id"), 12),
-                text(record, "detail"),
-            );
-            out::line(clip(&row, terminal::width().unwrap_or(usize::MAX)))?;
-        }
+        out::line(format!("{}: {total}, the last {}:", queue.dead_letters, rows.len()))?;
+        rows.iter().rev().try_for_each(out::line)?;
     }
     if any {
         out::line("framepress dlq show ID explains one of them")
@@ -177,10 +175,20 @@ fn list(control: &mut Control, queues: &[Queue], count: usize) -> Result<(), Fai
     }
 }
 
+fn row(note: &DeadLetterNote) -> String {
+    format!(
+        "{:<15} {:<17} {:<7} {:<12} {}",
+        note.id,
+        note.reason,
+        note.stage,
+        clip(&note.camera_id, 12),
+        note.detail,
+    )
+}
+
 fn find(control: &mut Control, queues: &[Queue], id: EntryId) -> Result<Record, Failure> {
     for queue in queues {
-        let found = control.range(&queue.dead_letters, id, 1)?;
-        if let Some(record) = found.into_iter().next().filter(|record| record.0 == id) {
+        if let Some(record) = control.entry(&queue.dead_letters, id)? {
             return Ok(record);
         }
     }
@@ -325,13 +333,15 @@ fn all(
     treat: &Treat<'_>,
     bar: &ProgressBar,
 ) -> Result<(u64, u64), Failure> {
-    let Some((last, _)) = control.latest(&queue.dead_letters, 1)?.pop() else { return Ok((0, 0)) };
+    let dead_letters = &queue.dead_letters;
+    let latest = control.dead_letters(dead_letters, None)?;
+    let Some(last) = latest.first().map(DeadLetterNote::entry_id) else { return Ok((0, 0)) };
     let (mut count, mut kept) = (0, 0);
     let mut next = EntryId::default();
     loop {
-        let page = control.range(&queue.dead_letters, next, PAGE)?;
+        let page = control.dead_letters_from(dead_letters, next)?;
         let ids: Vec<EntryId> =
-            page.into_iter().map(|(id, _)| id).filter(|id| *id <= last).collect();
+            page.iter().map(DeadLetterNote::entry_id).filter(|id| *id <= last).collect();
         if ids.is_empty() {
             return Ok((count, kept));
         }

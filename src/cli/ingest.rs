@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure, out, progress};
+use super::{Common, Failure, logging, out, progress};
 use crate::base::{Fault, Reject, Stop};
 use crate::camera::{self, Coding, OpenOptions, Outbound, Pace, Producer, ProducerOptions, Still};
 use crate::config::Config;
@@ -89,6 +89,7 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
     let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
     let stop = Stop::default();
     let _signals = SignalWatch::start(&stop)?;
+    let _reporter = logging::Reporter::start()?;
 
     let options = OpenOptions {
         size: args.size.map(|size| (size.width, size.height)),

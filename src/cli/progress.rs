@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
+use parking_lot::Mutex;
 
 use crate::base::Stop;
 use crate::base::threads::{self, Identity, Role};
@@ -12,6 +13,9 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// How often a spinner turns.
 const TURN: Duration = Duration::from_millis(100);
+
+/// What is drawn now, if anything is: lines of the log go above it.
+static DRAWN: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
 /// A bar on standard error of `total` things called `things`; hidden where there is no terminal.
 pub(super) fn bar(total: Option<u64>, things: &str) -> ProgressBar {
@@ -23,6 +27,26 @@ pub(super) fn bar(total: Option<u64>, things: &str) -> ProgressBar {
         None => (ProgressBar::no_length(), format!("{{spinner}} {{pos}} {things}  {{per_sec}}")),
     };
     styled(bar, &template)
+}
+
+/// A bar with looks of its own.
+pub(super) fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    // The templates are constant; a fault in one would only cost the bar its looks.
+    let bar = match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    };
+    *DRAWN.lock() = Some(bar.downgrade());
+    bar
+}
+
+/// Writes to standard error what would else be written into the bar.
+pub(super) fn above<T>(write: impl FnOnce() -> T) -> T {
+    let drawn = DRAWN.lock().as_ref().and_then(WeakProgressBar::upgrade);
+    match drawn {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
 }
 
 /// Does what may take long, and says after a while what is being waited for.
@@ -48,12 +72,4 @@ pub(super) fn waiting<T>(what: &str, work: impl FnOnce() -> T) -> T {
     drop(clock);
     spinner.finish_and_clear();
     result
-}
-
-fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
-    // The templates are constant; a fault in one would only cost the bar its looks.
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

@@ -91,7 +91,7 @@ impl Report {
         })
     }
 
-    /// Writes the report to a file.
+    /// Writes the report to a file; see [`can_be_written`].
     pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
         let text = format!("{:#}\n", self.to_json());
         std::fs::write(path, text)
@@ -154,6 +154,21 @@ impl Report {
         row("memory, most", format!("{} (whole process)", bytes(self.rss_bytes_max)));
         text
     }
+}
+
+/// Whether a file can be written: to be known before a long run, not after it. What is there stays.
+pub(super) fn can_be_written(path: &Path) -> Result<(), Failure> {
+    let is_new = !path.exists();
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
+    if is_new {
+        // It is written at the end; left empty until then it would only mislead.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
 }
 
 /// A number of bytes for a person.

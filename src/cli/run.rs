@@ -19,7 +19,8 @@ use crate::http::{Listener, Serving};
     REDIS_QUEUE__COMPRESSION_QUALITY=70 framepress run\n\n\
     The first SIGTERM or SIGINT finishes the frames in hand, the second leaves at once. At a\n\
     SIGHUP the configuration is read again: what can change while the engine runs does, what\n\
-    cannot is named in the log, and a wrong configuration changes nothing.")]
+    cannot is named in the log, and a wrong configuration changes nothing. Environment variables\n\
+    changed after the start cannot be seen; what they or flags said then stays above the file.")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     common: Common,

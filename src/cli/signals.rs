@@ -1,14 +1,24 @@
 //! The two-step stop: the first SIGTERM or SIGINT drains, the second exits at once.
 
+use std::time::Duration;
+
 use crossbeam_channel::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::{out, progress};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
+use crate::metrics::clock::Tick;
 
 /// Exit code after a second signal.
 const STOPPED_AT_ONCE: i32 = 130;
+
+/// An end that takes longer is worth a word where the log is silent about it.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How often it is looked meanwhile whether the end has come.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Watches for signals until dropped.
 #[derive(Debug)]
@@ -35,22 +45,12 @@ impl SignalWatch {
         let mut signals = Signals::new(watched)
             .map_err(|source| Fault::io("cannot watch for signals", source))?;
         let handle = signals.handle();
+        let ended = handle.clone();
         let raised = stop.clone();
         let identity = Identity { role: Role::Signal, index: 0, core: None };
         let thread = threads::spawn(identity, stop, move || {
-            for signal in signals.forever() {
-                if signal == SIGHUP {
-                    if let Some(reload) = &reload {
-                        let _ = reload.try_send(());
-                    }
-                    continue;
-                }
-                if raised.is_draining() {
-                    tracing::warn!("second signal: leaving at once");
-                    std::process::exit(STOPPED_AT_ONCE);
-                }
-                tracing::info!("stopping; a second signal leaves at once");
-                raised.drain();
+            if first(&mut signals, &raised, reload.as_ref()) {
+                second(&mut signals, &ended);
             }
             Ok(())
         })?;
@@ -63,4 +63,49 @@ impl Drop for SignalWatch {
         self.handle.close();
         drop(self.thread.take());
     }
+}
+
+/// Waits for the first signal and raises the stop; says whether it has come.
+fn first(signals: &mut Signals, raised: &Stop, reload: Option<&Sender<()>>) -> bool {
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            if let Some(reload) = reload {
+                let _ = reload.try_send(());
+            }
+            continue;
+        }
+        if raised.is_draining() {
+            leave();
+        }
+        tracing::info!("stopping; a second signal leaves at once");
+        raised.drain();
+        return true;
+    }
+    false
+}
+
+/// Leaves at the second signal. Where the log is silent about the first, and the end takes long,
+/// whoever waits is told.
+fn second(signals: &mut Signals, ended: &Handle) {
+    if !tracing::enabled!(tracing::Level::INFO) {
+        let began = Tick::now();
+        while began.elapsed() < QUIET && !ended.is_closed() {
+            if signals.pending().any(|signal| signal != SIGHUP) {
+                leave();
+            }
+            std::thread::sleep(LOOK);
+        }
+        if !ended.is_closed() {
+            let text = "framepress: stopping; a second signal leaves at once";
+            progress::above(|| out::remark(text));
+        }
+    }
+    if signals.forever().any(|signal| signal != SIGHUP) {
+        leave();
+    }
+}
+
+fn leave() -> ! {
+    tracing::warn!("second signal: leaving at once");
+    std::process::exit(STOPPED_AT_ONCE);
 }

@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::load::{Frames, Input};
 use super::signals::SignalWatch;
 use super::size::Size;
-use super::{Common, Failure, out};
+use super::{Common, Failure, logging, out, progress, report};
 use crate::base::{Fault, Stop};
 use crate::config::{Config, RedisUrl};
 use crate::engine::find_server;
@@ -68,9 +68,11 @@ enum Goal {
 
 pub(super) fn run(args: &TuneArgs) -> Result<(), Failure> {
     let began = Tick::now();
+    args.write.as_deref().map(report::can_be_written).transpose()?;
     let asked = args.common.load(args.common.quiet(args.common.loader()))?.config;
     let stop = Stop::default();
     let signals = SignalWatch::start(&stop)?;
+    let _reporter = logging::Reporter::start()?;
     let server = Server::start(args, &asked, &stop)?;
     let frames = Frames::render(args.size, args.input)?;
     let whole = Duration::from_secs(args.seconds);
@@ -193,10 +195,7 @@ struct Shown {
 
 impl Shown {
     fn new() -> Shown {
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed}  {msg}") {
-            bar.set_style(style);
-        }
+        let bar = progress::styled(ProgressBar::new_spinner(), "{spinner} {elapsed}  {msg}");
         bar.enable_steady_tick(Duration::from_millis(120));
         Shown { bar }
     }

@@ -187,6 +187,17 @@ impl Plan {
     pub fn commit_room(&self, lane: usize) -> usize {
         self.slots * self.routes.ways_into(lane)
     }
+
+    /// What an engine of this plan takes on from another configuration. Whatever decides about a
+    /// frame's way stays as planned: without the gate that was built for it, analysis would judge
+    /// frames of a camera in any order.
+    pub(super) fn live(&self, config: &Config) -> LiveSettings {
+        let planned = &self.process.live;
+        let mut live = live_settings(config);
+        live.target.format = planned.target.format;
+        live.analysis = planned.analysis.is_some().then(|| analysis_settings(config));
+        live
+    }
 }
 
 fn process(config: &Config, hooks: &Hooks) -> ProcessSettings {
@@ -208,8 +219,18 @@ pub(super) fn all_camera_settings(config: &Config) -> HashMap<String, CameraSett
     config.cameras.iter().map(camera_settings).collect()
 }
 
-/// The part of a configuration that a running engine takes on.
-pub(super) fn live_settings(config: &Config) -> LiveSettings {
+/// How frames are judged, if they are.
+fn analysis_settings(config: &Config) -> AnalysisSettings {
+    let analysis = &config.analysis;
+    AnalysisSettings {
+        #[allow(clippy::cast_possible_truncation)] // a score; single precision is its type
+        quality_threshold: analysis.quality_threshold as f32,
+        drop_below_threshold: analysis.below_threshold == BelowThreshold::Drop,
+    }
+}
+
+/// The part of a configuration that may change, as an engine begins with it.
+fn live_settings(config: &Config) -> LiveSettings {
     let queue = &config.redis_queue;
     let format = match (queue.enable_compression, queue.compression_format) {
         (false, _) => Format::Raw,
@@ -225,11 +246,7 @@ pub(super) fn live_settings(config: &Config) -> LiveSettings {
             webp_method: queue.webp_method,
         },
         reencode_when_smaller: config.engine.reencode == Reencode::WhenSmaller,
-        #[allow(clippy::cast_possible_truncation)] // a score; single precision is its type
-        analysis: analysis.enabled.then_some(AnalysisSettings {
-            quality_threshold: analysis.quality_threshold as f32,
-            drop_below_threshold: analysis.below_threshold == BelowThreshold::Drop,
-        }),
+        analysis: analysis.enabled.then(|| analysis_settings(config)),
         ml_image: analysis.ml_image,
         thumbnail: analysis.thumbnail,
         deliveries_max: queue.retry_attempts,

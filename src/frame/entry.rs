@@ -32,6 +32,16 @@ impl EntryId {
             None => EntryId { millis: self.millis.saturating_add(1), sequence: 0 },
         }
     }
+
+    /// The id right before this one; 0-0 stays.
+    #[must_use]
+    pub fn before(self) -> EntryId {
+        match (self.sequence.checked_sub(1), self.millis.checked_sub(1)) {
+            (Some(sequence), _) => EntryId { sequence, ..self },
+            (None, Some(millis)) => EntryId { millis, sequence: u64::MAX },
+            (None, None) => self,
+        }
+    }
 }
 
 impl fmt::Display for EntryId {

@@ -1,16 +1,17 @@
-//! Dead letters as a page shows them: why, not what.
+//! Dead letters as they are shown and counted: why, not what.
 
 use redis::cmd;
 
 use super::Control;
 use crate::base::Fault;
+use crate::frame::EntryId;
 
 const SCRIPT: &str = include_str!("dead_letters.lua");
 
-/// Most dead letters looked at.
+/// Most dead letters of one answer.
 const ENTRIES_MAX: usize = 20;
 
-/// Most bytes Redis looks at for them: each holds a whole frame. One more entry may be looked at.
+/// Most bytes Redis looks at for one: each holds a whole frame. One more entry may be looked at.
 const BYTES_MAX: usize = 4 << 20;
 
 /// Longest value, in bytes.
@@ -56,19 +57,54 @@ pub struct DeadLetterNote {
     pub bytes: u64,
 }
 
+impl DeadLetterNote {
+    /// Its id, for going on from there.
+    pub fn entry_id(&self) -> EntryId {
+        EntryId::parse(self.id.as_bytes()).unwrap_or_default()
+    }
+}
+
 impl Control {
-    /// The latest dead letters of a stream, the newest first: at most 20, and fewer when they are
-    /// large. The frames in them stay where they are.
+    /// The latest dead letters of a stream, the newest first, or those before `before`: at most
+    /// 20, and fewer when they are large; none only when there are no more. The frames in them
+    /// stay where they are.
     ///
     /// # Errors
     /// As [`Control::run`].
-    pub fn dead_letters(&mut self, stream: &str) -> Result<Vec<DeadLetterNote>, Fault> {
-        let mut command = cmd("EVAL");
-        command.arg(SCRIPT).arg(1).arg(stream).arg(ENTRIES_MAX).arg(BYTES_MAX).arg(VALUE_MAX);
+    pub fn dead_letters(
+        &mut self,
+        stream: &str,
+        before: Option<EntryId>,
+    ) -> Result<Vec<DeadLetterNote>, Fault> {
+        let from = before.map_or_else(|| "+".into(), |before| format!("({before}"));
+        self.notes(stream, "XREVRANGE", [&from, "-"])
+    }
+
+    /// The same from `first` on, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn dead_letters_from(
+        &mut self,
+        stream: &str,
+        first: EntryId,
+    ) -> Result<Vec<DeadLetterNote>, Fault> {
+        self.notes(stream, "XRANGE", [&first.to_string(), "+"])
+    }
+
+    fn notes(
+        &mut self,
+        stream: &str,
+        command: &'static str,
+        [from, to]: [&str; 2],
+    ) -> Result<Vec<DeadLetterNote>, Fault> {
+        let mut script = cmd("EVAL");
+        script.arg(SCRIPT).arg(1).arg(stream).arg(command).arg(from).arg(to);
+        script.arg(ENTRIES_MAX).arg(BYTES_MAX).arg(VALUE_MAX);
         for field in FIELDS {
-            command.arg(field);
+            script.arg(field);
         }
-        let found: Vec<Vec<Vec<u8>>> = self.run_on(stream, "XREVRANGE", &command)?;
+        let found: Vec<Vec<Vec<u8>>> = self.run_on(stream, command, &script)?;
         Ok(found.iter().map(|values| note(values)).collect())
     }
 }

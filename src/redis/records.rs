@@ -17,17 +17,21 @@ const REPLAY: &str = include_str!("replay.lua");
 pub type Record = (EntryId, HashMap<String, Vec<u8>>);
 
 impl Control {
-    /// The last `count` entries of a stream, the oldest first.
+    /// The `count` entries before `before`, or the last of the stream, the newest first.
     ///
     /// # Errors
     /// As [`Control::run`].
-    pub fn latest(&mut self, stream: &str, count: usize) -> Result<Vec<Record>, Fault> {
+    pub fn before(
+        &mut self,
+        stream: &str,
+        before: Option<EntryId>,
+        count: usize,
+    ) -> Result<Vec<Record>, Fault> {
+        let from = before.map_or_else(|| "+".into(), |before| format!("({before}"));
         let mut command = cmd("XREVRANGE");
-        command.arg(stream).arg("+").arg("-").arg("COUNT").arg(count);
+        command.arg(stream).arg(from).arg("-").arg("COUNT").arg(count);
         let reply: StreamRangeReply = self.run_on(stream, "XREVRANGE", &command)?;
-        let mut records = records(reply.ids);
-        records.reverse();
-        Ok(records)
+        Ok(records(reply.ids))
     }
 
     /// Up to `count` entries after `after`, the oldest first; waits for up to `block` if there is
@@ -50,20 +54,15 @@ impl Control {
         Ok(streams.into_iter().flat_map(|stream| records(stream.ids)).collect())
     }
 
-    /// Up to `count` entries from `first` on, the oldest first.
+    /// An entry; `None` if there is no such entry.
     ///
     /// # Errors
     /// As [`Control::run`].
-    pub fn range(
-        &mut self,
-        stream: &str,
-        first: EntryId,
-        count: usize,
-    ) -> Result<Vec<Record>, Fault> {
+    pub fn entry(&mut self, stream: &str, id: EntryId) -> Result<Option<Record>, Fault> {
         let mut command = cmd("XRANGE");
-        command.arg(stream).arg(first.to_string()).arg("+").arg("COUNT").arg(count);
+        command.arg(stream).arg(id.to_string()).arg(id.to_string());
         let reply: StreamRangeReply = self.run_on(stream, "XRANGE", &command)?;
-        Ok(records(reply.ids))
+        Ok(records(reply.ids).pop())
     }
 
     /// Puts a dead letter back into the stream it came from and removes it, in one step; `None`

@@ -113,7 +113,7 @@ const PRODUCER: &[Right] = &[
 #[rustfmt::skip]
 const INSPECT: &[Right] = &[
     right("xrevrange", When::Always, "showing the latest frames", "XREVRANGE {output} - + COUNT 1"),
-    right("xread", When::Always, "--follow", "XREAD STREAMS {output} x"),
+    right("xread", When::Always, "--follow, and --count where it is many megabytes", "XREAD STREAMS {output} x"),
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
     right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
@@ -125,10 +125,10 @@ const INSPECT: &[Right] = &[
 const DEAD_LETTERS: &[Right] = &[
     right("xlen", When::Always, "dlq list", "XLEN {dead}"),
     right("xrevrange", When::Always, "dlq list, and --all", "XREVRANGE {dead} - + COUNT 1"),
-    right("xrange", When::Always, "dlq show and dlq replay", "XRANGE {dead} + - COUNT 1"),
+    right("xrange", When::Always, "dlq show, dlq replay, and --all", "XRANGE {dead} + - COUNT 1"),
     right("xadd", When::Always, "dlq replay", "XADD {input} x x x"),
     right("xdel", When::Always, "dlq replay and dlq purge", "XDEL {dead} x"),
-    right("eval", When::Always, "dlq replay, in one step", "EVAL {script} 1 {dead}"),
+    right("eval", When::Always, "dlq list and --all without the frames; dlq replay, in one step", "EVAL {script} 1 {dead}"),
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
     right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),

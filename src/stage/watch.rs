@@ -260,7 +260,7 @@ impl Watcher {
         if self.dead_letters_seen.as_ref().is_none_or(|(seen, _)| *seen != ends) {
             let mut latest = Vec::new();
             for stream in streams {
-                latest.extend(control.dead_letters(stream)?);
+                latest.extend(control.dead_letters(stream, None)?);
             }
             latest.sort_by(|a, b| b.failed_at.total_cmp(&a.failed_at));
             latest.truncate(DEAD_LETTERS_SHOWN);

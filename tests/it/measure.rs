@@ -111,6 +111,28 @@ fn a_rate_that_is_none_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_is_known_before_anything_starts() {
+    for (subcommand, flag) in [("demo", "--report"), ("bench", "--report"), ("tune", "--write")] {
+        let output = framepress(&[subcommand, flag, "/proc/nobody/report.json"]);
+        assert_eq!(output.status.code(), Some(1), "{subcommand}: {}", text(&output));
+        assert!(output.stdout.is_empty(), "{subcommand}: {}", text(&output));
+        let said = text(&output);
+        assert!(said.contains("cannot write /proc/nobody/report.json"), "{subcommand}: {said}");
+    }
+    // What is there already stays when nothing comes of the run.
+    let folder = tempfile::tempdir().unwrap();
+    let [old, new] = ["old.json", "new.json"].map(|name| folder.path().join(name));
+    std::fs::write(&old, "from before").unwrap();
+    for path in [&old, &new] {
+        let path = path.to_str().unwrap();
+        let nowhere = ["bench", "--redis-url", "http://x", "--report", path];
+        assert_eq!(framepress(&nowhere).status.code(), Some(2));
+    }
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "from before");
+    assert!(!new.exists());
+}
+
+#[test]
 fn tune_writes_a_configuration_with_its_evidence_that_loads() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tuned.yaml");

@@ -3,19 +3,26 @@
 
 mod repeats;
 
+use std::io::Write;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use super::terminal;
+use super::{progress, terminal};
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Stop};
 use crate::config::{Log, LogFormat, LogLevel};
 use repeats::{Repeats, Reported};
 
 /// The target of warnings that are each worth a line, however many there are.
 pub(super) const EACH: &str = "framepress::each";
+
+/// How often it is looked whether repetitions are to be reported.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What can be changed after the start.
 struct Started {
@@ -30,7 +37,7 @@ pub(super) fn start(log: &Log) {
     let (level, handle) = reload::Layer::new(filter(log.level));
     let repeats = Arc::new(Repeats::default());
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| Lines)
         .with_target(false)
         .with_ansi(terminal::colours(&std::io::stderr()));
     let lines = match log.format {
@@ -57,6 +64,50 @@ pub(super) fn set_level(level: LogLevel) {
 pub(super) fn report_repeats() {
     if let Some(started) = STARTED.get() {
         started.repeats.due().iter().for_each(report);
+    }
+}
+
+/// Reports repetitions while it lives, for commands that take long and have no [`Keeper`].
+///
+/// [`Keeper`]: super::keeper::Keeper
+#[derive(Debug)]
+pub(super) struct Reporter {
+    end: Stop,
+    /// Joined by dropping.
+    _thread: Running,
+}
+
+impl Reporter {
+    pub(super) fn start() -> Result<Reporter, Fault> {
+        let end = Stop::default();
+        let ended = end.clone();
+        let identity = Identity { role: Role::Keep, index: 0, core: None };
+        let thread = threads::spawn(identity, &end, move || {
+            while !ended.sleep(TICK) {
+                report_repeats();
+            }
+            Ok(())
+        })?;
+        Ok(Reporter { end, _thread: thread })
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.end.drain();
+    }
+}
+
+/// Standard error, above what is drawn there; a line comes as one piece.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        progress::above(|| std::io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }
 

@@ -252,7 +252,8 @@ impl Screen {
         // One line for the head, and one to say how many are not shown.
         let shown = if sorted.len() < room { sorted.len() } else { room.saturating_sub(2) };
         for camera in &sorted[..shown] {
-            let text = |key: &str| camera[key].as_str().unwrap_or("-");
+            let text =
+                |key: &str| camera[key].as_str().filter(|text| !text.is_empty()).unwrap_or("-");
             let traffic = clip(text("congestion_level"), 9);
             let row = if wide {
                 format!(

@@ -49,6 +49,7 @@ fn an_empty_queue_is_good_news() {
 fn a_dead_letter_is_listed_explained_and_saved() {
     let (server, ids) = with_dead_letters(2);
     let url = server.url();
+    complains(2, &["dlq", "list", "--redis-url", &url, "--count", "0"]);
     let list = says(0, &["dlq", "list", "--redis-url", &url]);
     assert!(list.starts_with("camera_frames:dlq: 2, the last 2:\n"), "{list}");
     assert!(list.contains(&ids[1]) && list.contains("undecodable"), "{list}");

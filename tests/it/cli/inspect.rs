@@ -8,7 +8,7 @@ use prost::Message;
 use redis::cmd;
 use rustix::process::Signal;
 
-use super::says;
+use super::{complains, says};
 use crate::support::{FramepressProcess, LONG, OUTPUT, RedisServer, wait_until};
 
 const HOSTILE: &str = "cam\u{1b}[2J\u{9b}31m<script>\n";
@@ -71,6 +71,43 @@ fn a_reader_that_has_seen_enough_ends_it_in_silence() {
     inspect.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
     let status = inspect.wait().unwrap();
     assert!(status.success() && complaint.is_empty(), "{status}: {complaint}");
+}
+
+#[test]
+fn a_stop_that_takes_long_says_how_to_leave_at_once() {
+    let server = RedisServer::start();
+    server.signal(Signal::STOP);
+    let url = server.url();
+    let mut inspect = FramepressProcess::start(&["inspect", "--redis-url", &url], &[]);
+    wait_until("it heeds signals", LONG, || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", inspect.pid())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 0b10 != 0
+    });
+    inspect.signal(Signal::INT);
+    wait_until("it says so", LONG, || inspect.said().contains("a second signal leaves at once"));
+    inspect.signal(Signal::INT);
+    inspect.ends_with(130);
+}
+
+#[test]
+fn of_no_frames_only_what_follows_is_shown() {
+    let server = RedisServer::start();
+    let url = server.url();
+    add(&server, "data", &frame("before"));
+    let said = complains(2, &["inspect", "--redis-url", &url, "--count", "0"]);
+    assert!(said.contains("it is for --follow"), "{said}");
+    let arguments = ["inspect", "--redis-url", &url, "--count", "0", "--follow"];
+    let mut inspect = FramepressProcess::start(&arguments, &[]);
+    wait_until("the head is shown", LONG, || inspect.said().contains("camera"));
+    add(&server, "data", &frame(""));
+    wait_until("a frame is shown", LONG, || inspect.said().lines().count() >= 2);
+    inspect.signal(Signal::TERM);
+    let said = inspect.ends_with(0);
+    assert!(!said.contains("before"), "{said}");
+    // A camera without a name has a place all the same.
+    let row = said.lines().nth(1).unwrap();
+    assert_eq!(row.split_whitespace().nth(1), Some("-"), "{said}");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! The program as people use it at a terminal, in scripts and under a service manager.
 
+mod demo;
 mod dlq;
 mod generated;
 mod inspect;
 mod logs;
+mod memory;
 mod reload;
+mod repeats;
 mod top;
 mod troubleshooting;
 

@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use framepress::config::Loader;
+use redis::cmd;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{FramepressProcess, LONG, Output, RedisServer, protobuf, wait_until};
+use crate::support::{
+    FramepressProcess, INPUT, LONG, Output, RedisServer, RunningEngine, protobuf, wait_until,
+};
 
 /// A running engine with a configuration file.
 struct Subject {
@@ -18,12 +22,18 @@ struct Subject {
 
 impl Subject {
     fn start(extra: &str) -> Subject {
+        Subject::with(extra, &[], &[])
+    }
+
+    /// The same with more flags, and with environment variables.
+    fn with(extra: &str, flags: &[&str], environment: &[(&str, &str)]) -> Subject {
         let server = RedisServer::start();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("framepress.yaml");
         std::fs::write(&file, text(&server, extra)).unwrap();
-        let arguments = ["run", "--config", file.to_str().unwrap()];
-        let engine = FramepressProcess::start(&arguments, &[]);
+        let mut arguments = vec!["run", "--config", file.to_str().unwrap()];
+        arguments.extend(flags);
+        let engine = FramepressProcess::start(&arguments, environment);
         let subject = Subject { engine, server, file, _folder: folder };
         subject.wait_for("running: ");
         subject
@@ -35,6 +45,16 @@ impl Subject {
         self.engine.signal(Signal::HUP);
     }
 
+    /// The same, and waits until the key named is in force.
+    #[track_caller]
+    fn reload_with(&self, key: &str, extra: &str) {
+        let words = format!("the configuration has been read again: {key}\n");
+        let times = || self.engine.said().matches(&words).count();
+        let before = times();
+        self.reload(extra);
+        wait_until(&words, LONG, || times() > before);
+    }
+
     #[track_caller]
     fn wait_for(&self, words: &str) {
         wait_until(words, LONG, || self.engine.said().contains(words));
@@ -43,8 +63,13 @@ impl Subject {
     /// Sends one more frame; its result.
     #[track_caller]
     fn next(&self) -> Output {
+        self.next_of("cam")
+    }
+
+    #[track_caller]
+    fn next_of(&self, camera: &str) -> Output {
         let before = self.server.outputs().len();
-        self.server.add(&protobuf("frame", "cam"));
+        self.server.add(&protobuf("frame", camera));
         self.server.wait_for_outputs(before + 1);
         self.server.outputs().pop().unwrap()
     }
@@ -94,6 +119,128 @@ fn what_can_change_while_it_runs_does_and_what_cannot_is_named() {
         quality(&output) == 41 && output.frame.roi_features.is_empty()
     });
     assert!(subject.next().frame.validation_passed);
+}
+
+#[test]
+fn the_quality_of_the_pictures_changes() {
+    let subject = Subject::start("redis_queue: {compression_quality: 90}");
+    let before = subject.next();
+    assert_eq!(quality(&before), 90);
+    subject.reload_with("redis_queue.compression_quality", "compression_quality: 10");
+    let after = subject.next();
+    assert_eq!(quality(&after), 10);
+    let bytes =
+        |output: &Output| output.frame.original_image.as_ref().unwrap().compressed_data.len();
+    assert!(bytes(&after) < bytes(&before), "{} {}", bytes(&after), bytes(&before));
+}
+
+#[test]
+fn the_general_threshold_changes() {
+    let subject = Subject::start("");
+    assert!(subject.next().frame.validation_passed);
+    subject.reload_with("analysis.quality_threshold", "analysis: {quality_threshold: 1.0}");
+    assert!(!subject.next().frame.validation_passed);
+    subject.reload_with("analysis.quality_threshold", "quality_threshold: 0.0");
+    assert!(subject.next().frame.validation_passed);
+}
+
+#[test]
+fn the_age_from_which_frames_are_shed_changes() {
+    let mut subject = Subject::start("");
+    // The age of a frame is that of its entry's id.
+    let add_old = |millis: u64| {
+        let mut command = cmd("XADD");
+        command.arg(INPUT).arg(format!("{millis}-1"));
+        for (name, value) in protobuf("old", "cam") {
+            command.arg(name).arg(value);
+        }
+        let _: String = subject.server.ask(&command);
+    };
+    add_old(1_000);
+    subject.server.wait_for_outputs(1);
+    subject.reload_with("redis_queue.max_frame_age_ms", "redis_queue: {max_frame_age_ms: 3600000}");
+    add_old(2_000);
+    assert_eq!(subject.next().text("frame_id"), "frame", "what is young goes through");
+    subject.engine.signal(Signal::TERM);
+    let said = subject.engine.ends_with(0);
+    assert!(said.contains("3 read, 2 out, 0 dead-lettered, 0 rejected, 1 shed"), "{said}");
+}
+
+#[test]
+fn cameras_get_and_lose_what_is_theirs_alone() {
+    let camera = |id: &str| {
+        format!(
+            "cameras: [{{id: {id}, quality_threshold: 1.0, \
+             roi_boxes: [{{x: 0, y: 0, width: 8, height: 8, label: lane-of-{id}}}]}}]"
+        )
+    };
+    let subject = Subject::start(&camera("north"));
+    let check = |id: &str, own: bool| {
+        let frame = subject.next_of(id).frame;
+        let labels: Vec<_> = frame.roi_features.iter().map(|roi| roi.roi_id.clone()).collect();
+        let expected: Vec<_> = own.then(|| format!("lane-of-{id}")).into_iter().collect();
+        assert_eq!((labels, frame.validation_passed), (expected, !own), "{id}");
+    };
+    check("north", true);
+    check("south", false);
+    subject.reload_with("cameras", &camera("south"));
+    check("north", false);
+    check("south", true);
+    // One that had never been seen before.
+    subject.reload_with("cameras", &camera("west"));
+    check("south", false);
+    check("west", true);
+}
+
+#[test]
+fn what_environment_and_flags_say_stays_above_the_file() {
+    let subject = Subject::with(
+        "compression_quality: 85",
+        &["--log-level", "info"],
+        &[("REDIS_QUEUE__COMPRESSION_QUALITY", "33")],
+    );
+    assert_eq!(quality(&subject.next()), 33);
+    // The level is not among what is taken on: the flag has said it.
+    subject.reload_with(
+        "analysis.thumbnail",
+        "compression_quality: 40\nanalysis: {thumbnail: true}\nlog: {level: error}",
+    );
+    let after = subject.next();
+    assert!(after.frame.thumbnail.is_some(), "the file counts where nothing else is said");
+    assert_eq!(quality(&after), 33);
+    subject.reload_with("analysis.thumbnail", "log: {level: error}");
+    assert_eq!(quality(&subject.next()), 33);
+}
+
+#[test]
+fn a_program_cannot_switch_on_or_off_what_the_engine_was_not_built_for() {
+    let server = RedisServer::start();
+    let other = |flags: &[(&str, &str)]| {
+        let all = flags.iter().chain(&[("redis_queue.compression_quality", "20")]);
+        let loader = all.fold(Loader::new(), |loader, (key, value)| loader.flag(*key, *value));
+        loader.load().unwrap().config
+    };
+    for (analysed, other_format) in [("false", "png"), ("true", "webp")] {
+        let flags = [("analysis.enabled", analysed), ("engine.ordering", "none")];
+        let engine = RunningEngine::start(&server, &flags);
+        let contrary = if analysed == "true" { "false" } else { "true" };
+        engine.view().reload(&other(&[
+            ("analysis.enabled", contrary),
+            ("analysis.quality_threshold", "1.0"),
+            ("redis_queue.compression_format", other_format),
+        ]));
+        let before = server.outputs().len();
+        server.add_frames("cam", 20);
+        server.wait_for_outputs(before + 20);
+        for output in &server.outputs()[before..] {
+            assert_eq!(output.frame.quality_metrics.is_some(), analysed == "true");
+            assert_eq!(output.frame.traffic_features.is_some(), analysed == "true");
+            let image = output.frame.original_image.as_ref().unwrap();
+            assert_eq!((&*image.compression_format, image.quality), ("jpeg", 20));
+            assert_eq!(output.frame.validation_passed, analysed == "false", "the threshold counts");
+        }
+        engine.stop();
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Clients that mean harm, or only seem to: they neither stop the frames nor fill the memory.
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,6 +20,20 @@ const ROUNDS: usize = 30;
 /// Memory an attack may cost, in bytes: the answers held for slow clients, the threads that answer,
 /// and what an allocator keeps of them.
 const GROWTH_MAX: u64 = 64 << 20;
+
+/// Frames of one measurement of CPU time, in peace and under attack, and how many are made of each:
+/// the least counts, for whatever else goes on only adds to it.
+const FRAMES_IN_PEACE: usize = 800;
+const FRAMES_ATTACKED: usize = 250;
+const MEASUREMENTS: usize = 3;
+
+/// How much more CPU time a frame may cost the threads that process it while the server is under
+/// attack: caches and cores are shared, work is not.
+const ENGINE_RATIO_MAX: f64 = 3.0;
+
+/// The same for the whole process while a thousand connections say nothing. Their threads and the
+/// gate may look at them now and then.
+const IDLE_RATIO_MAX: f64 = 3.0;
 
 /// One connection that sends `bytes` until it is shut out, or has sent 64 MiB.
 fn flood(addr: SocketAddr, start: &[u8], bytes: &[u8]) {
@@ -80,30 +95,83 @@ fn status_of(pid: u32, name: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// CPU time of a process so far, in nanoseconds: of all of it, which the system tells in hundredths
+/// of a second, and of the threads that process frames, which it tells exactly.
+fn cpu_of(pid: u32) -> (u64, u64) {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name, in brackets, may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = [11, 12].iter().map(|&field| fields[field].parse::<u64>().unwrap()).sum();
+    let whole = ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second());
+    let engine = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .filter_map(|thread| {
+            let thread = thread.ok()?.path();
+            let name = std::fs::read_to_string(thread.join("comm")).ok()?;
+            let own = ["fp-read", "fp-dispatch", "fp-work", "fp-commit"];
+            own.iter().find(|own| name.starts_with(**own))?;
+            let times = std::fs::read_to_string(thread.join("schedstat")).ok()?;
+            times.split(' ').next()?.parse::<u64>().ok()
+        })
+        .sum();
+    (whole, engine)
+}
+
+/// CPU time per frame between two looks at [`cpu_of`], in milliseconds.
+#[allow(clippy::cast_precision_loss)]
+fn cost(before: (u64, u64), after: (u64, u64), frames: usize) -> (f64, f64) {
+    let each = |nanos: u64| nanos as f64 / 1e6 / frames as f64;
+    (each(after.0 - before.0), each(after.1 - before.1))
+}
+
 #[test]
-fn an_attack_neither_stops_the_frames_nor_fills_the_memory() {
+fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear() {
     // This side of the thousand connections needs descriptors too.
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
 
     let server = RedisServer::start();
-    let process = FramepressProcess::run(&server, &[("STATS__ADDR", "127.0.0.1:0")]);
+    // Every result is counted in the end, so none may be trimmed.
+    let environment =
+        [("STATS__ADDR", "127.0.0.1:0"), ("REDIS_QUEUE__MAX_QUEUE_LENGTH", "1000000")];
+    let process = FramepressProcess::run(&server, &environment);
     let addr = address_of(&process);
     let is_ready = || ask(addr, "GET", "/readyz", &[]).is_some_and(|answer| answer.status == 200);
     wait_until("the engine is ready", LONG, is_ready);
 
     // What it takes to process frames and to answer is there before anything is compared.
-    let mut frames = 100;
-    server.add_frames("cam", frames);
-    server.wait_for_outputs(frames);
+    let frames = Cell::new(100);
+    server.add_frames("cam", frames.get());
+    server.wait_for_outputs(frames.get());
     for _ in 0..20 {
         assert!(ask(addr, "GET", "/metrics", &[]).is_some());
     }
     let (rss, threads) = (status_of(process.pid(), "VmRSS:"), status_of(process.pid(), "Threads:"));
 
+    // Frames go through fifty at a time, and an honest question with them.
+    let most = Cell::new((0, 0));
+    let pass = || {
+        frames.set(frames.get() + 50);
+        server.add_frames("cam", 50);
+        server.wait_for_outputs(frames.get());
+        wait_until("an honest client is answered", LONG, is_ready);
+        let (rss, threads) = most.get();
+        let now = |name: &str| status_of(process.pid(), name);
+        most.set((rss.max(now("VmRSS:")), threads.max(now("Threads:"))));
+    };
+    let measured = |count: usize| {
+        let before = cpu_of(process.pid());
+        (0..count / 50).for_each(|_| pass());
+        cost(before, cpu_of(process.pid()), count)
+    };
+    let least = |one: (f64, f64), other: (f64, f64)| (one.0.min(other.0), one.1.min(other.1));
+    let quiet = || (0..MEASUREMENTS).map(|_| measured(FRAMES_IN_PEACE)).reduce(least).unwrap();
+    let alone = quiet();
+    assert!(alone.0 > 0.0 && alone.1 > 0.0, "CPU times cannot be told: {alone:?}");
     let idle: Vec<_> = (0..IDLE).filter_map(|_| TcpStream::connect(addr).ok()).collect();
     assert!(idle.len() > IDLE / 2, "{} connections could be made", idle.len());
+    let beside_idle = quiet();
     let over = AtomicBool::new(false);
     let rounds: Vec<AtomicUsize> = ATTACKS.iter().map(|_| AtomicUsize::new(0)).collect();
     std::thread::scope(|scope| {
@@ -126,30 +194,43 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory() {
         }
         // Frames go through while every attack is made again and again, and so do questions.
         let enough = || rounds.iter().all(|rounds| rounds.load(Ordering::Relaxed) >= ROUNDS);
-        let mut most = (0, 0);
+        let mut costs = Vec::new();
         loop {
-            let is_last = enough();
-            frames += 50;
-            server.add_frames("cam", 50);
-            server.wait_for_outputs(frames);
-            wait_until("an honest client is answered", LONG, is_ready);
-            most.0 = most.0.max(status_of(process.pid(), "VmRSS:"));
-            most.1 = most.1.max(status_of(process.pid(), "Threads:"));
+            let is_last = enough() && costs.len() + 1 >= MEASUREMENTS;
+            costs.push(measured(FRAMES_ATTACKED));
             if is_last {
                 break;
             }
         }
-        let growth = most.0.saturating_sub(rss) * 1024;
+        let growth = most.get().0.saturating_sub(rss) * 1024;
         assert!(growth < GROWTH_MAX, "resident memory grew by {growth} bytes");
         // Of the connections, 64 at most have a thread behind the gate.
-        assert!(most.1 <= threads + 64, "{threads} threads became {}", most.1);
+        let most = most.get().1;
+        assert!(most <= threads + 64, "{threads} threads became {most}");
+
+        let attacks: usize = rounds.iter().map(|rounds| rounds.load(Ordering::Relaxed)).sum();
+        let passed = costs.len() * FRAMES_ATTACKED;
+        let attacked = costs.into_iter().reduce(least).unwrap();
+        let shown = |(process, engine): (f64, f64)| format!("{process:.3} ({engine:.3}) ms");
+        println!(
+            "CPU per frame of the process (of the engine in it): alone {}; beside {} idle \
+             connections {}; and under {attacks} attacks in {passed} frames {}",
+            shown(alone),
+            idle.len(),
+            shown(beside_idle),
+            shown(attacked),
+        );
+        let ratio = beside_idle.0 / alone.0;
+        assert!(ratio < IDLE_RATIO_MAX, "idle connections: {ratio:.1} times the CPU of a frame");
+        let ratio = attacked.1 / alone.1;
+        assert!(ratio < ENGINE_RATIO_MAX, "attacks: {ratio:.1} times the CPU of a frame");
     });
     drop(idle);
 
     // Nothing was lost on the way, and all is in order afterwards.
     wait_until("the engine answers as before", LONG, is_ready);
     let metrics = ask(addr, "GET", "/api/v1/system/metrics", &[]).unwrap().json();
-    let account = &metrics["conservation"];
+    let (account, frames) = (&metrics["conservation"], frames.get());
     assert_eq!(account["out"], frames, "{account}");
     assert_eq!((&account["in_flight"], &account["balanced"]), (&0.into(), &true.into()));
     assert_eq!(server.len(OUTPUT), frames);

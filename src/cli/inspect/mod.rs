@@ -1,5 +1,7 @@
 //! `framepress inspect`: processed frames as a person would read them.
 
+mod newest;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,8 +17,9 @@ use crate::base::{Fault, Stop};
 use crate::engine;
 use crate::frame::EntryId;
 use crate::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
-use crate::redis::{Control, Record};
+use crate::redis::{Control, Pages, Record};
 use crate::wire::proto::{ImageData, ProcessedFrame};
+use newest::Newest;
 
 /// From this width on the names of the frames are shown too.
 const WIDE: usize = 110;
@@ -54,6 +57,10 @@ pub(super) struct InspectArgs {
 }
 
 pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
+    if args.count == 0 && !args.follow {
+        let text = "--count 0 shows nothing; it is for --follow, which then shows new frames alone";
+        return Err(Failure::Usage(text.into()));
+    }
     let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
     let stop = Stop::default();
     let _signals = SignalWatch::start(&stop)?;
@@ -69,26 +76,19 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
         saver.prepare()?;
     }
 
-    // The last entry shown of each stream.
-    let mut last = vec![EntryId::default(); streams.len()];
-    let mut records = progress::waiting(&format!("waiting for Redis at {topology}"), || {
-        let mut records = Vec::new();
-        for (stream, last) in streams.iter().zip(&mut last) {
-            let latest = control.latest(stream, args.count)?;
-            *last = latest.last().map_or(EntryId::default(), |(id, _)| *id);
-            records.extend(latest);
-        }
-        Ok::<_, Fault>(records)
-    })?;
     // Of several shards the newest of all.
-    records.sort_by_key(|(id, _)| *id);
-    records.drain(..records.len().saturating_sub(args.count));
+    let newest = progress::waiting(&format!("waiting for Redis at {topology}"), || {
+        Newest::find(&mut control, &streams, args.count, &stop)
+    })?;
     let form = match (args.json, terminal::width()) {
         (true, _) => Form::Json,
         (false, Some(width)) if width < WIDE => Form::Narrow,
         (false, _) => Form::Wide,
     };
-    if records.is_empty() && !args.follow {
+    if newest.is_empty() && stop.is_draining() {
+        return Ok(());
+    }
+    if newest.is_empty() && !args.follow {
         // Not among the JSON lines.
         out::remark(format!("the stream {} at {topology} has no entries", streams.join(", ")));
         return Ok(());
@@ -98,21 +98,23 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
         Form::Narrow => out::line(NARROW_HEAD)?,
         Form::Wide => out::line(WIDE_HEAD)?,
     }
-    for record in &records {
-        show(record, form, saver.as_mut())?;
-    }
+    let mut ahead: Vec<Pages> = streams
+        .iter()
+        .zip(newest.ends())
+        .map(|(stream, end)| Pages::forward(stream, end))
+        .collect();
+    newest.each(&mut control, &stop, |record| show(record, form, saver.as_mut()))?;
     let block = BLOCK / u32::try_from(streams.len()).unwrap_or(u32::MAX);
     while args.follow && !stop.is_draining() {
-        for (stream, last) in streams.iter().zip(&mut last) {
-            let records = match control.after(stream, *last, 100, block) {
-                Ok(records) => records,
+        for pages in &mut ahead {
+            match pages.peek(&mut control, usize::MAX, block) {
+                Ok(_) => {}
                 // The signal that ends us also interrupts the read, and may be noticed there first.
                 Err(_) if stop.sleep(SIGNAL_LIMIT) => break,
                 Err(fault) => return Err(fault.into()),
-            };
-            for record in &records {
-                *last = record.0;
-                show(record, form, saver.as_mut())?;
+            }
+            while let Some(record) = pages.take() {
+                show(&record, form, saver.as_mut())?;
             }
         }
     }
@@ -154,7 +156,7 @@ fn show((id, fields): &Record, form: Form, saver: Option<&mut Saver<'_>>) -> Res
     let row = format!(
         "{:<15} {:<9} {:<14} {:>9} {:>5} {:>5} {:<9} {:>5.1}",
         id.to_string(),
-        clip(&frame.camera_id, 9),
+        clip(if frame.camera_id.is_empty() { "-" } else { &frame.camera_id }, 9),
         clip(&format!("{}x{} {}", image.width, image.height, image.compression_format), 14),
         bytes(image.compressed_data.len() as u64).replace(' ', ""),
         quality.map_or_else(|| "-".into(), |quality| format!("{quality:.2}")),

@@ -1,0 +1,49 @@
+#!/bin/sh
+# view.sh PACKAGE: runs installed.sh with the package in a view of this system whose every change is
+# kept in memory and forgotten at the end. It has processes of its own, which end with it, and an
+# empty /run, so that no service manager hears of it.
+#
+# Needs root and the right to mount. Where that is missing (as in most containers), it says so and
+# installs nothing.
+set -eu
+
+package="$1"
+skipped() {
+    echo "skipped: $*" >&2
+    echo "skipped: the package is NOT installed, upgraded and purged; only unpacked and run" >&2
+    exit 0
+}
+
+[ "$(id -u)" = 0 ] || skipped "installing the package needs root"
+unshare --mount --pid --fork true 2>/dev/null || skipped "this root may not mount anything"
+
+view="$(mktemp -d)"
+trap 'rm -rf --one-file-system "$view"' EXIT
+# 100 and 101 are nobody's exit codes: what was not possible, and what is not there.
+code=0
+PACKAGE="$package" VIEW="$view" unshare --mount --propagation private --pid --fork --kill-child \
+    sh -eu -c '
+        mount -t tmpfs -o mode=755 view "$VIEW" || exit 100
+        mkdir "$VIEW/changes" "$VIEW/work" "$VIEW/root"
+        layers="lowerdir=/,upperdir=$VIEW/changes,workdir=$VIEW/work"
+        mount -t overlay -o "$layers" view "$VIEW/root" || exit 100
+        mount -t proc proc "$VIEW/root/proc" || exit 100
+        mount --rbind /dev "$VIEW/root/dev" || exit 100
+        mount -t tmpfs run "$VIEW/root/run" || exit 100
+        mount -t tmpfs tmp "$VIEW/root/tmp" || exit 100
+        chmod 1777 "$VIEW/root/tmp"
+        # Where these have file systems of their own, they are not in the view.
+        [ -s "$VIEW/root/var/lib/dpkg/status" ] && [ -x "$VIEW/root/usr/bin/dpkg" ] || exit 101
+        mkdir "$VIEW/root/tmp/package"
+        cp "$PACKAGE" "$VIEW/root/tmp/package/framepress.deb"
+        cp deploy/debian/installed.sh deploy/debian/work.sh "$VIEW/root/tmp/package/"
+        exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
+            DEBIAN_FRONTEND=noninteractive \
+            chroot "$VIEW/root" sh /tmp/package/installed.sh
+    ' || code=$?
+case "$code" in
+    0) ;;
+    100) skipped "this root may not mount a view of the system" ;;
+    101) skipped "/usr or /var is a file system of its own, which a view does not show" ;;
+    *) exit "$code" ;;
+esac

@@ -1,0 +1,114 @@
+//! The newest entries of one stream or several, shown with the oldest first.
+//!
+//! A stream is read backwards to find them. What is found is held as long as it is small; beyond
+//! that only the places are, and the entries are read again in the order they are shown in. So the
+//! memory needed does not depend on how many are asked for.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Failure;
+use crate::base::{Fault, Stop};
+use crate::frame::EntryId;
+use crate::redis::{Control, Pages, Record, bytes_of};
+
+/// Most bytes of entries that are held.
+const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// What holding an entry costs beside its bytes, about.
+const ENTRY_BYTES: usize = 500;
+
+/// Nothing is waited for: what is read is there already, or has been trimmed meanwhile.
+const NO_WAIT: Duration = Duration::from_millis(1);
+
+/// The newest entries.
+pub(super) struct Newest {
+    spans: Vec<Span>,
+    count: usize,
+    /// All of them, the oldest first, unless they are too large.
+    held: Option<VecDeque<Record>>,
+}
+
+/// Those of one stream.
+struct Span {
+    stream: String,
+    /// The oldest of them.
+    first: Option<EntryId>,
+    /// The last entry of the stream, be it among them or not.
+    last: EntryId,
+}
+
+impl Newest {
+    /// Finds the newest `count` of all entries; fewer if `stop` is raised meanwhile.
+    pub(super) fn find(
+        control: &mut Control,
+        streams: &[String],
+        count: usize,
+        stop: &Stop,
+    ) -> Result<Newest, Fault> {
+        let mut pages: Vec<Pages> = streams.iter().map(|stream| Pages::back(stream)).collect();
+        let mut spans = Vec::with_capacity(streams.len());
+        for (stream, pages) in streams.iter().zip(&mut pages) {
+            let last = pages.peek(control, count, NO_WAIT)?.unwrap_or_default();
+            spans.push(Span { stream: stream.clone(), first: None, last });
+        }
+        let mut newest = Newest { spans, count: 0, held: Some(VecDeque::new()) };
+        let mut bytes = 0;
+        while newest.count < count && !stop.is_draining() {
+            let mut heads = Vec::with_capacity(pages.len());
+            for (place, pages) in pages.iter_mut().enumerate() {
+                heads.extend(
+                    pages.peek(control, count - newest.count, NO_WAIT)?.map(|id| (id, place)),
+                );
+            }
+            let Some((id, place)) = heads.into_iter().max() else { break };
+            newest.count += 1;
+            newest.spans[place].first = Some(id);
+            let Some(record) = pages[place].take() else { break };
+            bytes += bytes_of(&record) + ENTRY_BYTES;
+            if bytes > HELD_BYTES_MAX {
+                newest.held = None;
+            }
+            if let Some(held) = &mut newest.held {
+                held.push_front(record);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The last entry of each stream.
+    pub(super) fn ends(&self) -> Vec<EntryId> {
+        self.spans.iter().map(|span| span.last).collect()
+    }
+
+    /// Shows them, the oldest first, until `stop` is raised.
+    pub(super) fn each(
+        self,
+        control: &mut Control,
+        stop: &Stop,
+        mut show: impl FnMut(&Record) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if let Some(held) = self.held {
+            return held.iter().try_for_each(show);
+        }
+        let of =
+            |span: &Span| Some((Pages::forward(&span.stream, span.first?.before()), span.last));
+        let mut spans: Vec<(Pages, EntryId)> = self.spans.iter().filter_map(of).collect();
+        while !stop.is_draining() {
+            let mut heads = Vec::with_capacity(spans.len());
+            for (place, (pages, last)) in spans.iter_mut().enumerate() {
+                let head = pages.peek(control, self.count, NO_WAIT)?;
+                heads.extend(head.filter(|id| *id <= *last).map(|id| (id, place)));
+            }
+            let Some((_, place)) = heads.into_iter().min() else { break };
+            let Some(record) = spans[place].0.take() else { break };
+            show(&record)?;
+        }
+        Ok(())
+    }
+}
