@@ -260,9 +260,7 @@ fn text(args: &PeersArgs, figures: &Figures) -> Outcome<String> {
                 text,
                 "- Goal, {} {}: at least {GOAL} times the frames per CPU-second of the replaced \
                  system: {:.1}, {met}.",
-                row.scene,
-                row.size,
-                ratio.median
+                row.scene, row.size, ratio.median
             )?;
         }
         if row.name == "Framepress" && row.task == Task::Code {
