@@ -22,7 +22,7 @@ use super::regroup::Regroup;
 use super::retry::Attempts;
 use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stage, Stop, error_code, limits};
-use crate::frame::{self, Discard, Finished, Verdict};
+use crate::frame::{self, Discard, EntryId, Finished, Verdict};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Counter, Gauge, Metrics, Outcome, Part, Recorder, Timer};
 use crate::redis::{Action, Answer, Delivery, Plan, Sinks, Task, Topology};
@@ -67,6 +67,8 @@ pub struct Committer<S> {
     uncertain: bool,
     /// [`Regroup::generation`] of each shard before the batch was sent.
     generations: Vec<u64>,
+    /// Frames of the batch that may be in no pending list any more, by shard.
+    owed: Vec<(usize, EntryId)>,
     connections_made: u64,
 }
 
@@ -100,6 +102,7 @@ impl<S: Send> Committer<S> {
             answers: Vec::with_capacity(limits::COMMIT_BATCH_FRAMES),
             uncertain: false,
             generations: Vec::new(),
+            owed: Vec::new(),
             connections_made: 0,
         }
     }
@@ -188,6 +191,7 @@ impl<S: Send> Committer<S> {
     /// Sends the batch once and closes the receipts of all that is done. What Redis refused stays
     /// in the batch; the first refusal is returned.
     fn attempt(&mut self, began: Tick) -> Result<Option<Fault>, Fault> {
+        self.make_pending()?;
         if let Some(full) = self.output_full()? {
             return Ok(Some(full));
         }
@@ -209,31 +213,39 @@ impl<S: Send> Committer<S> {
         // With fewer answers than frames, the rest was not sent.
         let mut answers_left = answers.drain(..);
         for finished in emptied.drain(..) {
-            let answer = match answers_left.next() {
+            let refusal = match answers_left.next() {
+                Some(Answer::Done) => {
+                    self.close(finished, false, began);
+                    continue;
+                }
                 // Not ended by somebody else, but left out when the group was made anew meanwhile.
                 Some(Answer::Fenced) if self.is_of_lost_group(finished.shard) => {
-                    Some(Answer::Refused("NOGROUP it was made anew".into()))
+                    Some("NOGROUP it was made anew".to_owned())
                 }
-                other => other,
+                Some(Answer::Fenced) => {
+                    self.close(finished, true, began);
+                    continue;
+                }
+                Some(Answer::Refused(message)) => Some(message),
+                Some(Answer::Unknown) | None => None,
             };
-            match answer {
-                Some(Answer::Done) => self.close(finished, false, began),
-                Some(Answer::Fenced) => self.close(finished, true, began),
-                Some(Answer::Refused(message)) => {
-                    finished.receipt.set_sent(false);
-                    let is_same = |(shard, known): &(usize, String)| {
-                        *shard == finished.shard && error_code(known) == error_code(&message)
-                    };
-                    if !refusals.iter().any(is_same) {
-                        refusals.push((finished.shard, message));
-                    }
-                    kept.push(finished);
-                }
-                Some(Answer::Unknown) | None => {
-                    finished.receipt.set_sent(false);
-                    kept.push(finished);
+            // In this order: whoever makes the group anew either sees that it is not on its way, or
+            // has said before that the group was lost.
+            finished.receipt.set_sent(false);
+            let is_group_gone = |message: &String| error_code(message) == "NOGROUP";
+            if self.is_of_lost_group(finished.shard) || refusal.as_ref().is_some_and(is_group_gone)
+            {
+                self.owed.push((finished.shard, finished.receipt.id()));
+            }
+            if let Some(message) = refusal {
+                let is_same = |(shard, known): &(usize, String)| {
+                    *shard == finished.shard && error_code(known) == error_code(&message)
+                };
+                if !refusals.iter().any(is_same) {
+                    refusals.push((finished.shard, message));
                 }
             }
+            kept.push(finished);
         }
         drop(answers_left);
         emptied.append(&mut kept);
@@ -242,16 +254,29 @@ impl<S: Send> Committer<S> {
         self.uncertain |= sent.is_err();
         sent?;
         let mut first = None;
-        for (shard, message) in refusals {
-            let fault = self.refused(shard, message)?;
+        for (_, message) in refusals {
+            let fault = self.refused(message);
             first.get_or_insert(fault);
         }
         Ok(first)
     }
 
-    /// Whether the group was made anew since the batch was sent.
+    /// Makes those pending again whose group was lost, as far as they exist. Nothing is sent before
+    /// that: it would meet the fence, as if somebody else had ended it.
+    fn make_pending(&mut self) -> Result<(), Fault> {
+        while let Some(&(shard, _)) = self.owed.first() {
+            let of_shard = self.owed.iter().filter(|(of, _)| *of == shard);
+            let ids: Vec<EntryId> = of_shard.map(|(_, id)| *id).collect();
+            self.regroup.recreate_with(shard, self.generations[shard], &ids)?;
+            self.owed.retain(|(of, _)| *of != shard);
+        }
+        Ok(())
+    }
+
+    /// Whether the group was lost since the batch was sent, or is not wholly made anew yet.
     fn is_of_lost_group(&self, shard: usize) -> bool {
-        self.regroup.generation(shard) != self.generations[shard]
+        let sent_in = self.generations[shard];
+        sent_in != self.regroup.generation(shard) || !Regroup::is_whole(sent_in)
     }
 
     /// What is to be done about each frame of the batch. A frame names the one of its camera
@@ -283,23 +308,17 @@ impl<S: Send> Committer<S> {
     }
 
     /// What a refusal asks for before the next attempt.
-    fn refused(&mut self, shard: usize, message: String) -> Result<Fault, Fault> {
+    fn refused(&mut self, message: String) -> Fault {
         match error_code(&message) {
             // Redis has forgotten the script: a restart, or SCRIPT FLUSH.
             "NOSCRIPT" => self.sinks.reload(),
             "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
-            // Entries that are in no group any more cannot be acknowledged. Those that still exist
-            // become pending again with the new group; for the others this ends in the fence.
-            "NOGROUP" => {
-                let of_shard = self.batch.iter().filter(|finished| finished.shard == shard);
-                let ids: Vec<_> = of_shard.map(|finished| finished.receipt.id()).collect();
-                self.regroup.recreate_with(shard, self.generations[shard], &ids)?;
-            }
-            // Whoever is not the primary any more, or not ready, has been left already.
+            // A lost group is seen to before the batch is sent again. Whoever is not the primary any
+            // more, or not ready, has been left already.
             _ => {}
         }
         let endpoint = self.settings.topology.to_string();
-        Ok(Fault::Refused { endpoint, command: "the commit", message })
+        Fault::Refused { endpoint, command: "the commit", message }
     }
 
     /// With `output_full: block`, whether an output stream of this batch is full. Several

@@ -101,6 +101,15 @@ impl Reader {
         let shard = self.settings.source.shard;
         while !self.stop.is_draining() {
             let generation = self.regroup.generation(shard);
+            if !Regroup::is_whole(generation)
+                && let Err(fault) = self.regroup.recreate(shard, generation)
+            {
+                // Frames in work may be in no pending list: more would only hide that.
+                self.metrics.health.fails(self.part(), fault.to_string());
+                attempts.failed(&fault);
+                attempts.pause(&self.stop, false);
+                continue;
+            }
             let fault = match self.visit(&mut sent_on, &mut attempts) {
                 Ok(()) => return Ok(()),
                 // Told to leave while handing on a frame: an end like any other.

@@ -41,7 +41,8 @@ pub struct Shard {
 /// What is known of a group that has been lost before.
 #[derive(Debug, Default)]
 pub struct Made {
-    /// How often it was lost and is there again.
+    /// Even while the group is whole; odd from the moment its loss was met until everything in work
+    /// here is known to be pending again. Never the same twice.
     generation: AtomicU64,
     /// Nobody is ever given an entry up to this one unless it is made pending.
     begins_at: Mutex<EntryId>,
@@ -58,10 +59,16 @@ impl Regroup {
         Regroup { topology, group, shards, metrics }
     }
 
-    /// How often the group of a shard was lost so far. Whoever meets the loss says what this was
-    /// before the question that met it: a loss that is mended already is not mended again.
+    /// Changes with every loss of the group of a shard, and again when it is mended. Whoever meets
+    /// the loss says what this was before the question that met it: a loss that is mended already is
+    /// not mended again.
     pub fn generation(&self, shard: usize) -> u64 {
         self.shards[shard].made.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether in `generation` everything in work was pending, as far as is known.
+    pub fn is_whole(generation: u64) -> bool {
+        generation.is_multiple_of(2)
     }
 
     /// Creates the group, unless that has been done since `seen`, to begin where this process was.
@@ -72,13 +79,17 @@ impl Regroup {
     /// pending again as well; one that it has ended in the meantime comes twice.
     ///
     /// # Errors
-    /// As [`Control::restore_group`].
+    /// As [`Control::restore_group`]. The loss then stays open, whether or not the group is there.
     pub fn recreate(&self, shard: usize, seen: u64) -> Result<(), Fault> {
         let Shard { stream, consumer, journal, made } = &self.shards[shard];
         let mut begins_at = made.begins_at.lock();
-        if made.generation.load(Ordering::Acquire) != seen {
+        let now = made.generation.load(Ordering::Acquire);
+        if now != seen && Regroup::is_whole(now) {
             return Ok(());
         }
+        // Before it is seen what is on its way: whoever meets the fence of the new group must know.
+        let open = now | 1;
+        made.generation.store(open, Ordering::SeqCst);
         let mut control = Control::new(&self.topology, TIMEOUT)?;
         // A stream whose last id lies before our place has been made anew or restored: beginning
         // behind its end would pass over entries that a clock behind ours still adds.
@@ -101,7 +112,7 @@ impl Regroup {
             }
             *begins_at = reached;
         }
-        made.generation.fetch_add(1, Ordering::Release);
+        made.generation.store(open + 1, Ordering::SeqCst);
         Ok(())
     }
 

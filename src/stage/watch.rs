@@ -68,6 +68,21 @@ pub struct QueueState {
     pub oldest_pending: Duration,
 }
 
+impl QueueState {
+    /// Both together.
+    fn and(self, other: QueueState) -> QueueState {
+        QueueState {
+            depth: self.depth + other.depth,
+            pending: self.pending + other.pending,
+            // Known only if it is known of both.
+            lag: self.lag.zip(other.lag).map(|(one, two)| one + two),
+            consumers: self.consumers + other.consumers,
+            memory_bytes: self.memory_bytes + other.memory_bytes,
+            oldest_pending: self.oldest_pending.max(other.oldest_pending),
+        }
+    }
+}
+
 /// Memory of the server, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerMemory {
@@ -113,6 +128,9 @@ pub struct Watcher {
     queues: Arc<Mutex<Queues>>,
     dead_letters: Arc<Mutex<DeadLetters>>,
     history: Arc<Mutex<History>>,
+    /// Input, output and dead letters of each shard, as of the last look at it that succeeded.
+    shards: Vec<[QueueState; 3]>,
+    server_memory: ServerMemory,
     /// How the dead-letter streams were at the last look.
     dead_letters_seen: Option<Seen>,
     metrics: Arc<Metrics>,
@@ -133,9 +151,12 @@ impl Watcher {
         journals: Vec<Arc<Journal>>,
         stop: Stop,
     ) -> Watcher {
+        let shards = vec![Default::default(); settings.streams.len()];
         Watcher {
             settings,
             queues,
+            shards,
+            server_memory: ServerMemory::default(),
             dead_letters,
             history,
             dead_letters_seen: None,
@@ -159,20 +180,19 @@ impl Watcher {
         loop {
             self.settings.turn.begins(Role::Watch);
             let (rates, recent) = self.looks.look(&self.metrics);
-            match self.renew(&mut control).and_then(|()| self.look(&mut control)) {
-                Ok(queues) => {
+            // What fails at one server is no reason to leave the rest undone.
+            let renewed = self.renew(&mut control);
+            let looked = self.look(&mut control);
+            *self.queues.lock() = Queues { rates, recent, ..self.seen() };
+            match renewed.and(looked) {
+                Ok(()) => {
                     attempts.succeeded();
-                    *self.queues.lock() = Queues { rates, recent, ..queues };
                     if let Err(fault) = self.look_at_dead_letters(&mut control) {
                         // Only a page is poorer for it, as where scripts of ours are not allowed.
                         tracing::debug!("cannot look at the dead letters: {fault}");
                     }
                 }
-                Err(fault) => {
-                    attempts.failed(&fault);
-                    let mut queues = self.queues.lock();
-                    (queues.rates, queues.recent) = (rates, recent);
-                }
+                Err(fault) => attempts.failed(&fault),
             }
             let input = self.queues.lock().input;
             self.history.lock().add(&rates, &recent, input.lag.unwrap_or(input.depth));
@@ -206,44 +226,61 @@ impl Watcher {
         end
     }
 
-    fn look(&self, control: &mut Control) -> Result<Queues, Fault> {
-        let mut queues = Queues::default();
-        let mut lags = Vec::new();
-        for [input, output, dead_letter] in &self.settings.streams {
-            let groups = control.groups(input)?;
-            add(&mut queues.input, control, input)?;
-            add(&mut queues.output, control, output)?;
-            add(&mut queues.dead_letter, control, dead_letter)?;
-            let ours = groups.iter().find(|group| group.name == self.settings.group);
-            // Without the group nothing is known, which is not to say that all has been read.
-            lags.push(ours.and_then(|ours| ours.lag));
-            if let Some(ours) = ours {
-                queues.input.pending += ours.pending;
-                if ours.pending > 0
-                    && let Some(oldest) = control.first_pending(input, &ours.name)?
-                {
-                    let age = self.metrics.redis_clock.age_of(oldest.millis);
-                    queues.input.oldest_pending = queues.input.oldest_pending.max(age);
-                }
-                queues.input.consumers += ours.consumers;
+    /// Looks at each shard; the first fault, after all others have been looked at.
+    fn look(&mut self, control: &mut Control) -> Result<(), Fault> {
+        let mut end = Ok(());
+        for shard in 0..self.shards.len() {
+            // A stop does not wait for one silent server after the other.
+            if end.is_err() && self.stop.is_draining() {
+                return end;
             }
-            if self.settings.trim_acked {
-                trim_acked(control, input, &groups)?;
-            }
+            end = end.and(self.look_at_shard(shard, control));
         }
         let memory = match control.info("memory") {
             // Not everybody may ask.
             Err(Fault::Refused { .. }) => HashMap::default(),
-            answer => answer?,
+            Err(fault) => return end.and(Err(fault)),
+            Ok(memory) => memory,
         };
         let bytes = |key: &str| memory.get(key).and_then(|text| text.trim().parse().ok());
-        queues.server_memory = ServerMemory {
+        self.server_memory = ServerMemory {
             used: bytes("used_memory").unwrap_or(0),
             limit: bytes("maxmemory").unwrap_or(0),
         };
-        // Known only if it is known of every shard.
-        queues.input.lag = lags.into_iter().sum();
-        Ok(queues)
+        end
+    }
+
+    fn look_at_shard(&mut self, shard: usize, control: &mut Control) -> Result<(), Fault> {
+        let [input, output, dead_letter] = &self.settings.streams[shard];
+        let groups = control.groups(input)?;
+        let mut queues =
+            [state(control, input)?, state(control, output)?, state(control, dead_letter)?];
+        // Without the group nothing is known, which is not to say that all has been read.
+        if let Some(ours) = groups.iter().find(|group| group.name == self.settings.group) {
+            let [queue, ..] = &mut queues;
+            (queue.lag, queue.pending, queue.consumers) = (ours.lag, ours.pending, ours.consumers);
+            if ours.pending > 0
+                && let Some(oldest) = control.first_pending(input, &ours.name)?
+            {
+                queue.oldest_pending = self.metrics.redis_clock.age_of(oldest.millis);
+            }
+        }
+        self.shards[shard] = queues;
+        if self.settings.trim_acked {
+            trim_acked(control, input, &groups)?;
+        }
+        Ok(())
+    }
+
+    /// All shards together, as far as they have been seen.
+    fn seen(&self) -> Queues {
+        let sum = |kind: usize| {
+            let queues = self.shards.iter().map(|queues| queues[kind]);
+            queues.reduce(QueueState::and).unwrap_or_default()
+        };
+        let server_memory = self.server_memory;
+        let (input, output, dead_letter) = (sum(0), sum(1), sum(2));
+        Queues { input, output, dead_letter, server_memory, ..Queues::default() }
     }
 
     /// Looks at the latest dead letters, if there are others than at the last look.
@@ -272,10 +309,9 @@ impl Watcher {
     }
 }
 
-fn add(state: &mut QueueState, control: &mut Control, stream: &str) -> Result<(), Fault> {
-    state.depth += control.length(stream)?;
-    state.memory_bytes += control.memory(stream)?;
-    Ok(())
+fn state(control: &mut Control, stream: &str) -> Result<QueueState, Fault> {
+    let (depth, memory_bytes) = (control.length(stream)?, control.memory(stream)?);
+    Ok(QueueState { depth, memory_bytes, ..QueueState::default() })
 }
 
 /// Removes what no group needs any more: everything before the first entry that is pending in, or

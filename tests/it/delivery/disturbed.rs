@@ -95,6 +95,48 @@ fn a_group_lost_while_a_commit_is_on_its_way_doubles_nothing() {
     assert_eq!(engine.stop().out, 15);
 }
 
+#[test]
+fn a_commit_that_meets_the_new_group_and_is_then_cut_off_loses_nothing() {
+    let server = RedisServer::start();
+    let [held, waits, cut] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
+    let (is_held, says_so, is_cut) = (Arc::clone(&held), Arc::clone(&waits), Arc::clone(&cut));
+    let seam = Seam::new(move |operation| {
+        let thread = std::thread::current();
+        if !thread.name().is_some_and(|name| name.starts_with("fp-commit")) {
+            return Ok(());
+        }
+        while operation == Operation::Write && is_held.load(Ordering::SeqCst) {
+            says_so.store(true, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if operation == Operation::Read && is_cut.swap(false, Ordering::SeqCst) {
+            return Err(std::io::Error::other("cut"));
+        }
+        Ok(())
+    });
+    let flags = [("redis_queue.claim_idle_ms", "1000"), ("redis_queue.retry_attempts", "100")];
+    let engine = RunningEngine::launch(&server, &flags, Hooks { seam, ..Hooks::default() });
+    wait_until("the engine is ready", LONG, || engine.is_ready());
+    server.add_frames("before", 5);
+    server.wait_for_outputs(5);
+    server.wait_until_done();
+
+    held.store(true, Ordering::SeqCst);
+    server.add_frames("cam", 10); // fewer than hold the reader up
+    wait_until("a commit is on its way", LONG, || waits.load(Ordering::SeqCst));
+    let _: i64 = server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
+    wait_until("the group is there again", LONG, || {
+        has_group(&server) && engine.count(Counter::GroupRecreated) >= 1
+    });
+    cut.store(true, Ordering::SeqCst);
+    held.store(false, Ordering::SeqCst);
+    server.wait_for_outputs(15);
+    server.wait_until_done();
+    assert!(!cut.load(Ordering::SeqCst), "the answer was cut off");
+    server.assert_every_entry_once();
+    assert_eq!(engine.stop().out, 15);
+}
+
 fn has_group(server: &RedisServer) -> bool {
     let groups: redis::streams::StreamInfoGroupsReply =
         server.ask(cmd("XINFO").arg("GROUPS").arg(INPUT));
