@@ -61,8 +61,13 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(4);
 /// seconds, for the system counts no others.
 pub const HOST_ASKED_EVERY: Duration = Duration::from_secs(2);
 
-/// Silence after which the host at the other end counts as gone, if the time-out is not shorter.
+/// Silence after which the host at the other end counts as gone, while nothing is on its way there.
 pub const HOST_SILENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often the host is asked in vain before it is given up: the first question follows a pause,
+/// and each has its time for an answer.
+pub const HOST_ASKED_TIMES: u32 =
+    (HOST_SILENCE_LIMIT.as_secs() / HOST_ASKED_EVERY.as_secs() - 1) as u32;
 
 /// How often Sentinels are asked where the primary is, by a thread that does nothing else: a small
 /// part of the time that they themselves take to agree on another one.
@@ -76,5 +81,5 @@ pub const CLAIM_BATCH: usize = 16;
 
 const _: () = assert!(COMMIT_BATCH_FRAMES >= SLOTS_PER_WORKER, "one worker's results fit a batch");
 const _: () = assert!(BACKOFF_FIRST.as_millis() < BACKOFF_LONGEST.as_millis());
-const _: () = assert!(2 * HOST_ASKED_EVERY.as_secs() < HOST_SILENCE_LIMIT.as_secs());
+const _: () = assert!(HOST_ASKED_TIMES >= 2, "one lost question is no reason to leave");
 const _: () = assert!(SOCKET_TICK.as_millis() < BLOCK_MARGIN.as_millis());

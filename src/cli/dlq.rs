@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
@@ -209,6 +209,7 @@ fn show(
     for name in names {
         let value = match name.as_str() {
             "data" => bytes(record.1[name].len() as u64),
+            "failed_at" => with_utc(&text(&record, name)),
             _ => text(&record, name),
         };
         out::line(format!("  {:<14} {value}", printable(name)))?;
@@ -228,6 +229,22 @@ fn show(
         out::line(format!("\nsaved {what} to {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Seconds since the Unix epoch, with the time of day where they are any.
+fn with_utc(seconds: &str) -> String {
+    match seconds.parse().ok().and_then(utc) {
+        Some(time) => format!("{seconds} ({time})"),
+        None => seconds.to_owned(),
+    }
+}
+
+/// A time as the log writes it, to the second; `None` outside the years 1970 to 9999.
+fn utc(seconds: f64) -> Option<String> {
+    const LAST_SECOND: u64 = 253_402_300_799; // of the year 9999
+    let since = Duration::try_from_secs_f64(seconds).ok()?;
+    let is_told = since.as_secs() <= LAST_SECOND;
+    is_told.then(|| humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string())
 }
 
 /// What a reason means and what can be done.
@@ -353,6 +370,30 @@ fn all(
             }
             next = id.next();
             bar.inc(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_by_the_calendar() {
+        for (seconds, time) in [
+            ("0", "1970-01-01T00:00:00Z"),
+            ("951782399", "2000-02-28T23:59:59Z"),
+            ("951782400", "2000-02-29T00:00:00Z"),
+            ("951868800", "2000-03-01T00:00:00Z"),
+            ("1764184000", "2025-11-26T19:06:40Z"),
+            ("4107542400", "2100-03-01T00:00:00Z"),
+            ("253402300799", "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(with_utc(seconds), format!("{seconds} ({time})"));
+        }
+        assert_eq!(with_utc("1.75"), "1.75 (1970-01-01T00:00:01Z)");
+        for none in ["", "soon", "-1", "NaN", "inf", "253402300800", "1e19", "1e300"] {
+            assert_eq!(with_utc(none), none);
         }
     }
 }

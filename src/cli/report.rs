@@ -157,11 +157,17 @@ impl Report {
 }
 
 /// Whether a file can be written: to be known before a long run, not after it. What is there stays.
+/// Of pipes, devices and links that lead nowhere it is not known: trying would change something.
 pub(super) fn can_be_written(path: &Path) -> Result<(), Failure> {
-    let is_new = !path.exists();
+    let is_new = match path.metadata() {
+        // A folder is refused without harm.
+        Ok(about) if about.is_file() || about.is_dir() => false,
+        Err(_) if path.symlink_metadata().is_err() => true,
+        Ok(_) | Err(_) => return Ok(()),
+    };
     std::fs::OpenOptions::new()
         .append(true)
-        .create(true)
+        .create_new(is_new)
         .open(path)
         .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
     if is_new {
@@ -214,4 +220,46 @@ pub(super) fn machine() -> Value {
         ),
         "architecture": std::env::consts::ARCH,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn what_can_be_written_is_found_out_without_a_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("report");
+        assert!(can_be_written(&file).is_ok() && !file.exists());
+        std::fs::write(&file, "of before").unwrap();
+        assert!(can_be_written(&file).is_ok());
+        assert_eq!(std::fs::read(&file).unwrap(), b"of before");
+        assert!(can_be_written(folder.path()).is_err(), "a folder");
+        assert!(can_be_written(&folder.path().join("none/report")).is_err(), "no folder");
+
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(can_be_written(&link).is_ok());
+        assert!(link.is_symlink() && !target.exists());
+    }
+
+    #[test]
+    fn a_reader_of_a_pipe_notices_nothing_before_the_report() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let mut reader = Command::new("cat").arg(&pipe).stdout(Stdio::piped()).spawn().unwrap();
+        assert!(can_be_written(&pipe).is_ok());
+        // For reading too: that does not wait for a reader, should this one be gone.
+        let mut writer = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        writer.write_all(b"report").unwrap();
+        let mut read = [0; 6];
+        let whole = reader.stdout.take().unwrap().read_exact(&mut read);
+        drop(writer);
+        assert!(reader.wait().unwrap().success());
+        assert!(whole.is_ok() && read == *b"report", "{whole:?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The rules that need more than one key.
 
 use super::choice::{Count, Delivery, Ordering};
-use super::model::Config;
+use super::model::{Config, RedisQueue};
 use super::reader::Reader;
 use super::url::Scheme;
 use crate::redis::slot_of;
@@ -10,8 +10,15 @@ use crate::redis::slot_of;
 /// must not strike while Redis is merely waiting for frames.
 const TIMEOUT_MARGIN_MS: u64 = 500;
 
-/// Connections beside those of readers and committers: the control plane and the reclaimer.
-pub const CONNECTIONS_BESIDE: usize = 2;
+/// Connections beside those of readers and committers: the control plane, the reclaimer, and the
+/// lookout's to a Sentinel where there are any.
+pub fn connections_beside(queue: &RedisQueue) -> usize {
+    2 + usize::from(has_sentinels(queue))
+}
+
+fn has_sentinels(queue: &RedisQueue) -> bool {
+    !queue.sentinel_nodes.is_empty() || queue.url.scheme() == Scheme::Sentinel
+}
 
 /// Reports every rule that `config` breaks.
 pub(super) fn across(config: &Config, r: &mut Reader) {
@@ -54,13 +61,14 @@ fn threads(config: &Config, r: &mut Reader) {
     );
     let streams = queue.shard_subset.as_ref().map_or(queue.shards, Vec::len);
     let readers = engine.readers.or(streams).max(streams);
-    let connections = readers + engine.committers.or(1) + CONNECTIONS_BESIDE;
+    let beside = connections_beside(queue);
+    let connections = readers + engine.committers.or(1) + beside;
     r.rule(
         config,
         &["redis_queue.pool_size", "engine.readers", "engine.committers"],
         queue.pool_size >= connections,
         format!(
-            "each reader and committer holds a connection and {CONNECTIONS_BESIDE} are held \
+            "each reader and committer holds a connection and {beside} are held \
              beside them; valid: pool_size from {connections}, or fewer readers and committers"
         ),
     );
@@ -155,7 +163,7 @@ fn slots(config: &Config, r: &mut Reader) {
 fn topology(config: &Config, r: &mut Reader) {
     let queue = &config.redis_queue;
     let scheme = queue.url.scheme();
-    let has_nodes = !queue.sentinel_nodes.is_empty() || scheme == Scheme::Sentinel;
+    let has_nodes = has_sentinels(queue);
     let has_name = queue.sentinel_service_name.is_some() || queue.url.service().is_some();
     r.rule(
         config,

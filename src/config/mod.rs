@@ -30,7 +30,7 @@ mod tests;
 mod url;
 mod valid;
 
-pub use check::CONNECTIONS_BESIDE;
+pub use check::connections_beside;
 pub use choice::{
     BelowThreshold, Choice, CompressionFormat, Count, Delivery, LogFormat, LogLevel, Ordering,
     OutputFull, Pin, Reencode, Retention,

@@ -8,8 +8,8 @@ use super::Hooks;
 use crate::analysis::RegionBox;
 use crate::base::{limits, threads};
 use crate::config::{
-    BelowThreshold, CONNECTIONS_BESIDE, CompressionFormat, Config, Delivery, Ordering, OutputFull,
-    Pin, Reencode, Retention,
+    BelowThreshold, CompressionFormat, Config, Delivery, Ordering, OutputFull, Pin, Reencode,
+    Retention, connections_beside,
 };
 use crate::image::{Format, Target};
 use crate::redis::{self, SourceOptions, Topology};
@@ -334,13 +334,14 @@ fn cores(pin: &Pin, allowed: &[usize], counts: [usize; 4]) -> Cores {
 /// of its own, whatever else is configured, as far as connections reach.
 fn committers(config: &Config, workers: usize, readers: usize, ways: usize) -> usize {
     let wanted = config.engine.committers.or(workers.div_ceil(8));
-    let room = config.redis_queue.pool_size.saturating_sub(readers + CONNECTIONS_BESIDE);
+    let beside = connections_beside(&config.redis_queue);
+    let room = config.redis_queue.pool_size.saturating_sub(readers + beside);
     let committers = wanted.max(ways.min(room));
     if committers < ways {
         tracing::warn!(
             "{ways} shards share {committers} committers, so a silent node may hold up shards of \
              others; set redis_queue.pool_size to {}",
-            readers + ways + CONNECTIONS_BESIDE
+            readers + ways + beside
         );
     }
     committers
@@ -373,7 +374,7 @@ mod tests {
         assert_eq!(committers(&config, 2, 4, 4), 6);
         config.engine.committers = Count::Fixed(1);
         assert_eq!(committers(&config, 2, 4, 4), 4);
-        config.redis_queue.pool_size = 4 + CONNECTIONS_BESIDE + 3;
+        config.redis_queue.pool_size = 4 + connections_beside(&config.redis_queue) + 3;
         assert_eq!(committers(&config, 2, 4, 4), 3);
     }
 

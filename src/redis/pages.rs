@@ -25,6 +25,8 @@ pub struct Pages {
     course: Course,
     page: VecDeque<Record>,
     count: usize,
+    /// The beginning of the stream has been reached: nothing comes before it any more.
+    ended: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +49,7 @@ impl Pages {
     }
 
     fn new(stream: &str, course: Course) -> Pages {
-        Pages { stream: stream.to_owned(), course, page: VecDeque::new(), count: 1 }
+        Pages { stream: stream.to_owned(), course, page: VecDeque::new(), count: 1, ended: false }
     }
 
     /// The id of the next entry, if there is one. `most` is how many will be asked for at most;
@@ -61,12 +63,13 @@ impl Pages {
         most: usize,
         block: Duration,
     ) -> Result<Option<EntryId>, Fault> {
-        if self.page.is_empty() {
+        if self.page.is_empty() && !self.ended {
             let count = self.count.min(most).max(1);
             let found = match &mut self.course {
                 Course::Back(before) => {
                     let found = control.before(&self.stream, *before, count)?;
                     *before = found.last().map(|(id, _)| *id).or(*before);
+                    self.ended = found.is_empty();
                     found
                 }
                 Course::Forward(after) => {

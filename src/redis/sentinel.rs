@@ -12,6 +12,7 @@
 //! then leaves within a tick. Where there is none, whoever asks for the primary looks himself.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -39,6 +40,9 @@ pub(super) struct Sentinels {
     timeout: Duration,
     stop: Stop,
     state: Mutex<State>,
+    /// How many threads look out. Apart from the state, which is locked while somebody connects:
+    /// nobody who leaves is to wait for that.
+    lookouts: AtomicUsize,
 }
 
 struct State {
@@ -49,8 +53,6 @@ struct State {
     /// Somebody has met trouble there: it is asked for anew.
     is_doubted: bool,
     look_at: Tick,
-    /// How many threads look out.
-    lookouts: usize,
 }
 
 impl State {
@@ -86,15 +88,11 @@ impl Sentinels {
         timeout: Duration,
         stop: &Stop,
     ) -> Sentinels {
-        let state = Mutex::new(State {
-            sentinels,
-            primary: None,
-            is_doubted: false,
-            look_at: Tick::now(),
-            lookouts: 0,
-        });
+        let state =
+            Mutex::new(State { sentinels, primary: None, is_doubted: false, look_at: Tick::now() });
         let timeout = timeout.min(ANSWER_LIMIT);
-        Sentinels { service, like, timeout, stop: stop.clone(), state }
+        let lookouts = AtomicUsize::new(0);
+        Sentinels { service, like, timeout, stop: stop.clone(), state, lookouts }
     }
 
     /// The primary, as known, or as the first Sentinel that answers says. Others who ask meanwhile
@@ -102,7 +100,8 @@ impl Sentinels {
     pub(super) fn primary(&self) -> Result<Address, Fault> {
         let mut state = self.state.lock();
         if let Some(known) = state.primary.clone().filter(|_| !state.is_doubted) {
-            let is_due = state.lookouts == 0 && Tick::now() >= state.look_at;
+            let nobody_looks = self.lookouts.load(Ordering::Relaxed) == 0;
+            let is_due = nobody_looks && Tick::now() >= state.look_at;
             if !is_due || self.stop.is_draining() {
                 return Ok(known);
             }
@@ -260,7 +259,7 @@ impl Lookout {
             }
             Ok(())
         })?;
-        sentinels.state.lock().lookouts += 1;
+        sentinels.lookouts.fetch_add(1, Ordering::Relaxed);
         Ok(Some(Lookout { topology: topology.clone(), ended, running: Some(running) }))
     }
 }
@@ -269,11 +268,31 @@ impl Drop for Lookout {
     fn drop(&mut self) {
         self.ended.now();
         if let Some(sentinels) = self.topology.sentinels() {
-            sentinels.state.lock().lookouts -= 1;
+            sentinels.lookouts.fetch_sub(1, Ordering::Relaxed);
         }
         // Whatever it waits for looks at the stop signal; a connection to be made may take longer.
         if let Some(running) = self.running.take_if(|running| !running.is_finished()) {
             running.abandon();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookout_ends_while_somebody_else_waits_for_a_sentinel() {
+        let (stop, nowhere) = (Stop::default(), Address::tcp("127.0.0.1", 1));
+        let timeout = Duration::from_secs(1);
+        let topology =
+            Topology::sentinel("cabinet", vec![nowhere.clone()], nowhere, timeout, &stop);
+        let lookout = Lookout::start(&topology, &stop).unwrap().expect("there are Sentinels");
+        let sentinels = topology.sentinels().unwrap();
+        let waiting = sentinels.state.lock();
+        assert_eq!(sentinels.lookouts.load(Ordering::Relaxed), 1);
+        drop(lookout);
+        assert_eq!(sentinels.lookouts.load(Ordering::Relaxed), 0);
+        drop(waiting);
     }
 }

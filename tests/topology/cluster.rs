@@ -1,9 +1,13 @@
 //! A Cluster: keys on different nodes, nodes that fail, slots that move.
 
-use framepress::base::Fault;
+use std::sync::Arc;
+
+use framepress::base::{Fault, limits};
 use framepress::camera::shard_of;
 use framepress::config::Loader;
+use framepress::engine::Hooks;
 use framepress::metrics::Counter;
+use parking_lot::Mutex;
 
 use crate::support::{
     Cluster, GROUP, Load, RunningEngine, assert_every_entry_once, config, is_done, start_fault,
@@ -62,8 +66,28 @@ fn frames_of_other_nodes_keep_flowing_past_one_that_is_silent() {
     let flags = [("redis_queue.shards", "4"), ("redis_queue.timeout", "3")];
     let config = config(&cluster.url(), &flags);
 
+    let length = |cluster: &Cluster, stream: &str| -> usize {
+        redis::cmd("XLEN").arg(stream).query(&mut cluster.connect(stream)).unwrap()
+    };
+    let pending = |cluster: &Cluster, shard: usize| -> usize {
+        let mut command = redis::cmd("XPENDING");
+        command.arg(input(shard)).arg(GROUP);
+        type Summary = (usize, redis::Value, redis::Value, redis::Value);
+        command.query::<Summary>(&mut cluster.connect(&input(shard))).unwrap().0
+    };
+    let results = |cluster: &Cluster| -> usize {
+        free.iter().map(|shard| length(cluster, &output(*shard))).sum()
+    };
+
+    // No frame gets to its end before the silence.
+    let gate = Arc::new(Mutex::new(()));
+    let passed = Arc::clone(&gate);
+    let probe = move |_: &str| drop(passed.lock());
+    let hooks = Hooks { probe: Some(Arc::new(probe)), ..Hooks::default() };
+    let engine = RunningEngine::with_hooks(&config, hooks);
+    let shut = gate.lock();
     // A backlog on the node that falls silent: its frames have every place they can get.
-    let backlog = 2000;
+    let backlog = 400;
     let picture = crate::support::picture();
     let mut producer = crate::support::producer(&config, &framepress::base::Stop::default());
     for (number, camera) in cameras(&held).iter().cycle().take(backlog).enumerate() {
@@ -71,27 +95,26 @@ fn frames_of_other_nodes_keep_flowing_past_one_that_is_silent() {
         producer.send(&crate::support::frame(&frame_id, camera, &picture)).unwrap();
     }
     let load = Load::of(&config, cameras(&free));
-    let engine = RunningEngine::start(&config);
-    let account = || engine.view.metrics.ledger.read();
-    wait_until("the backlog is in work", || account().out > 20);
+    let places = limits::SLOTS_MIN + limits::READ_LANE_FRAMES;
+    wait_until("every place is taken", || {
+        held.iter().all(|shard| pending(&cluster, *shard) >= places)
+    });
+    let in_hand: usize = held.iter().map(|shard| pending(&cluster, *shard)).sum();
+    for shard in &held {
+        let (waiting, done) = (input(*shard), output(*shard));
+        assert_eq!(length(&cluster, &done), 0, "{done}: silent before the first result");
+        let more = length(&cluster, &waiting) > pending(&cluster, *shard);
+        assert!(more, "{waiting}: there is more than fits in hand");
+    }
     cluster.silence(victim);
-    let in_hand = account();
-    assert!((in_hand.out as usize) < backlog, "silent in the middle of it");
+    drop(shut);
 
-    let results = |cluster: &Cluster| -> usize {
-        let lengths = free.iter().map(|shard| {
-            let output = output(*shard);
-            redis::cmd("XLEN").arg(&output).query::<usize>(&mut cluster.connect(&output)).unwrap()
-        });
-        lengths.sum()
-    };
     let failures = || engine.view.metrics.get(Counter::Errors);
     wait_until("several attempts at the silent node", || failures() >= 5);
     let mark = results(&cluster);
     wait_until("results of the other nodes", || results(&cluster) >= mark + 300);
     println!(
-        "{} frames in hand at the silence; {} results of the other nodes during it",
-        in_hand.in_flight,
+        "{in_hand} frames in hand at the silence; {} results of the other nodes during it",
         results(&cluster)
     );
     let fault = start_fault(&cluster.url(), &flags);

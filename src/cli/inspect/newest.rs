@@ -94,19 +94,29 @@ impl Newest {
         mut show: impl FnMut(&Record) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         if let Some(held) = self.held {
-            return held.iter().try_for_each(show);
+            let mut held = held.iter().take_while(|_| !stop.is_draining());
+            return held.try_for_each(show);
         }
         let of =
             |span: &Span| Some((Pages::forward(&span.stream, span.first?.before()), span.last));
-        let mut spans: Vec<(Pages, EntryId)> = self.spans.iter().filter_map(of).collect();
+        // One that has been shown to its end is dropped: asking again would only cost time.
+        let mut spans: Vec<Option<(Pages, EntryId)>> = self.spans.iter().map(of).collect();
         while !stop.is_draining() {
             let mut heads = Vec::with_capacity(spans.len());
-            for (place, (pages, last)) in spans.iter_mut().enumerate() {
-                let head = pages.peek(control, self.count, NO_WAIT)?;
-                heads.extend(head.filter(|id| *id <= *last).map(|id| (id, place)));
+            for (place, span) in spans.iter_mut().enumerate() {
+                let Some((pages, last)) = span else { continue };
+                match pages.peek(control, self.count, NO_WAIT)?.filter(|id| *id <= *last) {
+                    Some(id) => heads.push((id, place)),
+                    // The rest has been trimmed meanwhile.
+                    None => *span = None,
+                }
             }
-            let Some((_, place)) = heads.into_iter().min() else { break };
-            let Some(record) = spans[place].0.take() else { break };
+            let Some((id, place)) = heads.into_iter().min() else { break };
+            let Some((pages, last)) = &mut spans[place] else { break };
+            let Some(record) = pages.take() else { break };
+            if id == *last {
+                spans[place] = None;
+            }
             show(&record)?;
         }
         Ok(())

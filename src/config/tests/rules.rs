@@ -101,7 +101,7 @@ fn the_largest_frame_fits_into_what_may_be_in_flight() {
 }
 
 #[test]
-fn the_pool_holds_a_connection_per_reader_and_committer_and_two() {
+fn the_pool_holds_a_connection_per_reader_and_committer_and_two_and_one_for_a_sentinel() {
     let pool = |size: usize| {
         format!(
             "redis_queue: {{pool_size: {size}, shards: 3}}\nengine: {{readers: 3, committers: 2}}"
@@ -111,6 +111,11 @@ fn the_pool_holds_a_connection_per_reader_and_committer_and_two() {
     valid(&pool(7));
     check("engine: {committers: 20}", &["engine.committers = 20", "pool_size from 23"]);
     check("redis_queue: {pool_size: 3}", &["pool_size = 3", "from 4"]);
+    let sentinels = |size: usize| {
+        format!("redis_queue: {{pool_size: {size}, url: 'redis-sentinel://s1:26379/cabinet/0'}}")
+    };
+    check(&sentinels(4), &["pool_size = 4", "3 are held beside", "from 5"]);
+    valid(&sentinels(5));
 }
 
 #[test]

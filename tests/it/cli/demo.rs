@@ -27,6 +27,8 @@ fn a_demo_fits_80_columns() {
     let output = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
         .envs([("TERM", "xterm"), ("NO_COLOR", "1"), ("STATS__ADDR", "127.0.0.1:0")])
+        // It says where its Redis listens: below this folder.
+        .env("TMPDIR", "/tmp")
         .stdin(Stdio::piped())
         .output();
     let Ok(output) = output else {

@@ -65,6 +65,8 @@ fn a_dead_letter_is_listed_explained_and_saved() {
         assert!(shown.contains(part), "no {part:?} in {shown}");
     }
     assert!(shown.contains(&format!("saved data to {path}")), "{shown}");
+    let failed = shown.lines().find(|line| line.contains("failed_at")).unwrap();
+    assert!(failed.contains(" (20") && failed.ends_with("Z)"), "{failed}");
     assert_eq!(std::fs::read(&file).unwrap(), b"no frame at all");
     for text in [list, shown] {
         assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{text:?}");

@@ -3,12 +3,12 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use framepress::wire::proto::ProcessedFrame;
+use framepress::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 use redis::cmd;
 use rustix::process::Signal;
 
-use super::{complains, says};
+use super::{complains, framepress, says};
 use crate::support::{FramepressProcess, LONG, OUTPUT, RedisServer, wait_until};
 
 const HOSTILE: &str = "cam\u{1b}[2J\u{9b}31m<script>\n";
@@ -43,6 +43,47 @@ fn foreign_entries_are_named_and_nothing_of_them_steers_the_terminal() {
     assert_eq!(lines.len(), 3);
     assert_eq!(lines[0]["error"], "no field data");
     assert_eq!(lines[2]["camera_id"], HOSTILE);
+}
+
+/// Once with entries small enough to be held, once with those that are read a second time.
+#[test]
+fn a_short_shard_and_a_long_one_are_merged_and_the_short_one_is_asked_no_more() {
+    for picture_bytes in [10, 400_000] {
+        let server = RedisServer::start();
+        let picture = ImageData { compressed_data: vec![7; picture_bytes], ..Default::default() };
+        let frame = ProcessedFrame { original_image: Some(picture), ..Default::default() };
+        let frame = frame.encode_to_vec();
+        let ids: Vec<String> = (1..=60).map(|millis| format!("{millis}-0")).collect();
+        let mut connection = server.connect();
+        for (place, id) in ids.iter().enumerate() {
+            let shard = usize::from([20, 21, 40].contains(&place));
+            let mut command = cmd("XADD");
+            command.arg(format!("{OUTPUT}:{{{shard}}}")).arg(id).arg("data").arg(&frame[..]);
+            command.exec(&mut connection).unwrap();
+        }
+        let url = server.url();
+        for count in [100_000, 30] {
+            let _: () = server.ask(cmd("CONFIG").arg("RESETSTAT"));
+            let count_text = count.to_string();
+            let arguments = ["inspect", "--redis-url", &url, "--json", "--count", &count_text];
+            let output = framepress(&arguments, &[("REDIS_QUEUE__SHARDS", "2")]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let shown: Vec<String> = String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+                .map(|json| json["entry_id"].as_str().unwrap().to_owned())
+                .collect();
+            assert_eq!(shown, ids[ids.len().saturating_sub(count)..], "{count}, the oldest first");
+            let statistics: String = server.ask(cmd("INFO").arg("commandstats"));
+            let calls = |command: &str| {
+                let start = format!("cmdstat_{command}:calls=");
+                let line = statistics.lines().find_map(|line| line.strip_prefix(&start));
+                line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+            };
+            let asked: [u64; 2] = [calls("xrevrange"), calls("xread")];
+            assert!((1..=16).contains(&asked[0]) && asked[1] <= 16, "in pages: {asked:?}");
+        }
+    }
 }
 
 #[test]

@@ -157,24 +157,18 @@ fn depth_and_limit_are_those_of_all_shards() {
     }
 }
 
-#[test]
-fn lag_is_unknown_while_a_shard_has_no_group() {
-    let server = RedisServer::start();
-    let engine = RunningEngine::start(&server, &[("redis_queue.shards", "2")]);
+/// Runs `body` beside a watcher of two shards, the second of which no engine knows: nobody creates
+/// its group.
+fn watching(streams: [[&str; 3]; 2], engine: &RunningEngine, body: impl FnOnce(&Mutex<Queues>)) {
     let mut settings = engine.view().plan.watch.clone();
-    let group = settings.group.clone();
-    // Streams that the engine does not know, so that it does not create the group.
-    settings.streams[1] = ["other:in", "other:out", "other:dead"].map(str::to_owned);
-    let _: String = server.ask(cmd("XADD").arg("other:in").arg("*").arg("field").arg("value"));
-
+    settings.streams = streams.map(|names| names.map(str::to_owned)).to_vec();
     let (queues, stop) = (Arc::new(Mutex::new(Queues::default())), Stop::default());
-    let metrics = Metrics::new();
     let watcher = Watcher::new(
         settings,
         Arc::clone(&queues),
         Arc::default(),
         Arc::default(),
-        metrics,
+        Metrics::new(),
         Vec::new(),
         stop.clone(),
     );
@@ -188,10 +182,41 @@ fn lag_is_unknown_while_a_shard_has_no_group() {
         }
         let _end = End(&stop);
         scope.spawn(|| watcher.run().unwrap());
+        body(&queues);
+    });
+}
+
+const OURS: [&str; 3] = ["camera_frames", "processed_frames", "camera_frames:dlq"];
+const OTHER: [&str; 3] = ["other:in", "other:out", "other:dead"];
+
+#[test]
+fn lag_is_unknown_while_a_shard_has_no_group() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[]);
+    let group = engine.view().plan.watch.group.clone();
+    let _: String = server.ask(cmd("XADD").arg("other:in").arg("*").arg("field").arg("value"));
+    watching([OURS, OTHER], &engine, |queues| {
         wait_until("the queues are looked at", LONG, || queues.lock().input.depth == 1);
         assert_eq!(queues.lock().input.lag, None);
         let mut create = cmd("XGROUP");
         let _: () = server.ask(create.arg("CREATE").arg("other:in").arg(group).arg("0"));
         wait_until("the lag is known", LONG, || queues.lock().input.lag == Some(1));
+    });
+}
+
+#[test]
+fn a_shard_that_cannot_be_looked_at_leaves_the_others_their_figures() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[]);
+    let _: () = server.ask(cmd("SET").arg("no:stream").arg("value"));
+    let broken = ["no:stream", "no:results", "no:letters"];
+    watching([broken, OTHER], &engine, |queues| {
+        for depth in 1..=2 {
+            let _: String =
+                server.ask(cmd("XADD").arg("other:in").arg("*").arg("field").arg("value"));
+            wait_until("the other is looked at", LONG, || queues.lock().input.depth == depth);
+        }
+        assert!(queues.lock().server_memory.used > 0);
+        assert_eq!(queues.lock().input.lag, None, "known only if it is known of every shard");
     });
 }

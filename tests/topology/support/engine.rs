@@ -43,8 +43,14 @@ impl RunningEngine {
     /// An engine, ready.
     #[track_caller]
     pub fn start(config: &Config) -> RunningEngine {
+        RunningEngine::with_hooks(config, Hooks::default())
+    }
+
+    /// An engine with `hooks`, ready.
+    #[track_caller]
+    pub fn with_hooks(config: &Config, hooks: Hooks) -> RunningEngine {
         let stop = Stop::default();
-        let engine = Engine::start(config, Hooks::default(), stop.clone())
+        let engine = Engine::start(config, hooks, stop.clone())
             .unwrap_or_else(|fault| panic!("the engine does not start: {fault}"));
         let view = engine.view().clone();
         wait_until("the engine is ready", || view.metrics.health.unready().is_none());
