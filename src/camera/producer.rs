@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use twox_hash::XxHash3_64;
+
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Pool};
 use crate::image::Source as Picture;
@@ -157,7 +159,7 @@ impl Producer {
 
 /// Which of `shards` streams a camera sends to: XXH3-64 of its id, modulo their number.
 pub fn shard_of(camera_id: &str, shards: usize) -> usize {
-    let hash = xxhash_rust::xxh3::xxh3_64(camera_id.as_bytes());
+    let hash = XxHash3_64::oneshot(camera_id.as_bytes());
     usize::try_from(hash % shards.max(1) as u64).unwrap_or(0)
 }
 

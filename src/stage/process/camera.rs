@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use twox_hash::XxHash3_64;
 
 use super::CameraSettings;
 use super::gate::Gate;
@@ -218,7 +219,7 @@ impl Cameras {
         let has_series = self.has_place(&by_id, configured.is_some());
         let camera = Arc::new(Camera {
             id: id.to_owned(),
-            hash: xxhash_rust::xxh3::xxh3_64(id.as_bytes()),
+            hash: XxHash3_64::oneshot(id.as_bytes()),
             settings: Mutex::new(configured.unwrap_or_default()),
             tickets: AtomicU64::new(0),
             past: Mutex::default(),
