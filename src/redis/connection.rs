@@ -1,8 +1,9 @@
 //! One data-plane connection: a socket on which nothing is waited for without limit.
 //!
-//! The socket wakes up every [`limits::SOCKET_TICK`] to look at its deadline and at the stop
-//! signal, and at whether the Sentinels have named another primary meanwhile. After any failure the connection is dropped, never used again: a late reply could
-//! otherwise be taken for the answer to a later question.
+//! The socket wakes up every [`limits::SOCKET_TICK`] to look at its deadline, at the stop signal, and
+//! at whether the Sentinels have named another primary meanwhile. After any failure the connection
+//! is dropped, never used again: a late reply could otherwise be taken for the answer to a later
+//! question.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
