@@ -19,6 +19,7 @@ use crate::stage::process::{
 };
 use crate::stage::read::ReadSettings;
 use crate::stage::watch::WatchSettings;
+use crate::wire;
 
 /// Everything an engine is built from.
 #[derive(Debug)]
@@ -108,6 +109,7 @@ impl Plan {
                     block: Duration::from_millis(queue.block_time_ms),
                     timeout,
                     payload_bytes_max: config.limits.max_payload_bytes as u64,
+                    locate_picture: wire::locate_picture,
                 }),
                 batch_size: queue.batch_size,
                 inflight_bytes_max: config.engine.max_inflight_bytes,

@@ -6,6 +6,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::Lease;
+use super::digest::{self, Digest};
 
 /// The id of a stream entry: milliseconds since the Unix epoch on the Redis clock, and a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +57,7 @@ type Span = Range<u32>;
 #[derive(Debug)]
 pub struct Entry {
     data: Option<Lease>,
+    digest: Option<Digest>,
     side: Lease,
     side_len: usize,
     fields: SmallVec<[(Span, Span); 8]>,
@@ -67,6 +69,14 @@ impl Entry {
     /// The frame itself, if the entry has the field and it was within the limits.
     pub fn data(&self) -> Option<&[u8]> {
         self.data.as_deref()
+    }
+
+    /// XXH3 of a part of [`data`](Entry::data), or of any other bytes: at once, if it was taken
+    /// when they arrived.
+    pub fn hash_of(&self, bytes: &[u8]) -> u64 {
+        let taken = self.digest.as_ref().zip(self.data());
+        let known = taken.and_then(|(digest, data)| digest.of_part(data, bytes));
+        known.unwrap_or_else(|| digest::hash_of(bytes))
     }
 
     /// The value of a field beside `data`; the first one of that name.
@@ -97,6 +107,7 @@ impl EntryBuilder {
         EntryBuilder {
             entry: Entry {
                 data: None,
+                digest: None,
                 side,
                 side_len: 0,
                 fields: SmallVec::new(),
@@ -110,9 +121,10 @@ impl EntryBuilder {
         self.entry.data.is_some() || self.entry.oversized.is_some()
     }
 
-    /// Sets the frame itself.
-    pub fn set_data(&mut self, data: Lease) {
+    /// Sets the frame itself, with the digest of its picture, if one was made of these bytes.
+    pub fn set_data(&mut self, data: Lease, digest: Option<Digest>) {
         self.entry.data = Some(data);
+        self.entry.digest = digest;
     }
 
     /// Notes that `data` was longer than allowed.

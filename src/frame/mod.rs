@@ -4,6 +4,7 @@
 //! workers to the committer. Both carry the [`Receipt`] of their stream entry. Bytes live in
 //! leases of one [`Pool`] and go home when dropped; nothing else ever moves backward.
 
+mod digest;
 mod entry;
 mod hops;
 mod lane;
@@ -12,6 +13,7 @@ mod pool;
 mod receipt;
 mod slot;
 
+pub use digest::{Digest, Digester, Locate};
 pub use entry::{Entry, EntryBuilder, EntryId};
 pub use hops::{Discard, Finished, Labels, RawFrame, Stored, Verdict};
 pub use lane::{recv, send};

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::connection::{Connection, text};
 use super::resp::{Header, Trouble};
 use crate::base::Fault;
+use crate::frame::{Digest, Digester, Locate};
 use crate::metrics::Counter;
 
 /// A short value that is kept on the stack.
@@ -64,6 +65,19 @@ impl Connection {
     pub(super) fn read_into(&mut self, target: &mut [u8]) -> Result<(), Fault> {
         let read = self.reader.bulk_into(&mut self.socket, target);
         read.map_err(|trouble| self.fault(trouble))
+    }
+
+    /// The same, and makes the digest of the picture in it.
+    pub(super) fn read_with_digest(
+        &mut self,
+        target: &mut [u8],
+        locate: Locate,
+    ) -> Result<Option<Digest>, Fault> {
+        let mut digester = Digester::new(target.len(), locate);
+        let arrived = |so_far: &[u8]| digester.arrived(so_far);
+        let read = self.reader.bulk_into_watched(&mut self.socket, target, arrived);
+        read.map_err(|trouble| self.fault(trouble))?;
+        Ok(digester.finish())
     }
 
     /// Passes over one whole value, whatever it is.

@@ -205,6 +205,7 @@ mod tests {
             block: Duration::from_millis(100),
             timeout: LIMIT,
             payload_bytes_max: 1000,
+            locate_picture: |_, _| None,
         });
         let journal = Journal::new(Arc::clone(&metrics));
         let (pool, recorder) = (Pool::new(1 << 20), metrics.recorder());

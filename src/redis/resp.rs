@@ -12,6 +12,9 @@ use crate::base::limits;
 /// a large bulk string passes through it.
 const BUFFER_BYTES: usize = 16 << 10;
 
+/// How much of a bulk string is shown at a time: little enough to be still in the second cache.
+const PIECE_BYTES: usize = 128 << 10;
+
 /// What a peer may declare.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -119,12 +122,41 @@ impl Reader {
     /// # Errors
     /// [`Trouble::Protocol`] if the line end is not where the length says.
     pub fn bulk_into(&mut self, io: &mut impl Read, target: &mut [u8]) -> Result<(), Trouble> {
-        let buffered = (self.end - self.start).min(target.len());
-        target[..buffered].copy_from_slice(&self.buffer[self.start..self.start + buffered]);
-        self.start += buffered;
+        let buffered = self.take_buffered(target);
         // The rest goes from the socket to its place, without passing through the buffer.
         io.read_exact(&mut target[buffered..])?;
         self.line_end(io)
+    }
+
+    /// The same in pieces of [`PIECE_BYTES`], each shown to `arrived` with all bytes before it as
+    /// soon as it is there.
+    ///
+    /// # Errors
+    /// As [`Reader::bulk_into`].
+    pub fn bulk_into_watched(
+        &mut self,
+        io: &mut impl Read,
+        target: &mut [u8],
+        mut arrived: impl FnMut(&[u8]),
+    ) -> Result<(), Trouble> {
+        let mut filled = self.take_buffered(target);
+        loop {
+            arrived(&target[..filled]);
+            if filled == target.len() {
+                return self.line_end(io);
+            }
+            let end = (filled + PIECE_BYTES).min(target.len());
+            io.read_exact(&mut target[filled..end])?;
+            filled = end;
+        }
+    }
+
+    /// Moves what is in the buffer to the beginning of `target`; how much that was.
+    fn take_buffered(&mut self, target: &mut [u8]) -> usize {
+        let buffered = (self.end - self.start).min(target.len());
+        target[..buffered].copy_from_slice(&self.buffer[self.start..self.start + buffered]);
+        self.start += buffered;
+        buffered
     }
 
     /// Passes over the bytes of a bulk string, and the line end after them.
@@ -301,7 +333,7 @@ mod tests {
     proptest! {
         #[test]
         fn values_read_the_same_however_they_are_cut(
-            values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40_000), 1..5),
+            values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300_000), 1..5),
             pieces in proptest::collection::vec(1_usize..20_000, 1..6),
         ) {
             let mut bytes = format!("*{}\r\n", values.len()).into_bytes();
@@ -317,7 +349,15 @@ mod tests {
             for (index, value) in values.iter().enumerate() {
                 let Header::Bulk(len) = reader.header(&mut io).unwrap() else { panic!() };
                 prop_assert_eq!(len, value.len() as u64);
-                match index % 3 {
+                match index % 4 {
+                    2 => {
+                        let mut target = vec![0; value.len()];
+                        let mut seen = Vec::new();
+                        let arrived = |so_far: &[u8]| seen.extend_from_slice(&so_far[seen.len()..]);
+                        reader.bulk_into_watched(&mut io, &mut target, arrived).unwrap();
+                        prop_assert_eq!(&target, value);
+                        prop_assert_eq!(&seen, value, "everything was shown");
+                    }
                     0 => {
                         let mut target = vec![0; value.len()];
                         reader.bulk_into(&mut io, &mut target).unwrap();

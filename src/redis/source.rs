@@ -11,7 +11,7 @@ use super::Address;
 use super::connection::{Connection, Waited};
 use super::request::Request;
 use crate::base::{Fault, Stage, Stop, limits};
-use crate::frame::{Entry, EntryBuilder, EntryId, Journal, Origin, Pool, RawFrame};
+use crate::frame::{Entry, EntryBuilder, EntryId, Journal, Locate, Origin, Pool, RawFrame};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Metrics, Recorder, Timer};
 
@@ -41,6 +41,8 @@ pub struct SourceOptions {
     pub timeout: Duration,
     /// Largest `data` that is read, in bytes.
     pub payload_bytes_max: u64,
+    /// Where in a `data` its picture is, to be hashed on the way.
+    pub locate_picture: Locate,
 }
 
 /// What a reply held.
@@ -326,8 +328,9 @@ impl Source {
                 }
                 let size = usize::try_from(len).unwrap_or(usize::MAX);
                 let Some(mut data) = self.pool.lease(size, &self.stop) else { return Err(left()) };
-                self.connection.read_into(&mut data)?;
-                builder.set_data(data);
+                let locate = self.options.locate_picture;
+                let digest = self.connection.read_with_digest(&mut data, locate)?;
+                builder.set_data(data, digest);
             } else if SIDE_FIELDS.contains(&name) && len <= SIDE_VALUE_MAX {
                 let size = usize::try_from(len).unwrap_or(usize::MAX);
                 if !builder.has_room(name, size) {

@@ -41,6 +41,23 @@ impl<'a> Fields<'a> {
         Ok(Some((number, value)))
     }
 
+    /// Goes on to the content of the next field `number` that states its length, and gives that
+    /// length; the content itself may be cut off.
+    pub(super) fn enter(&mut self, number: u32) -> Result<usize, Malformed> {
+        loop {
+            let (found, kind) = self.tag()?;
+            if (found, kind) == (number, 2) {
+                return usize::try_from(self.varint()?).map_err(|_| "length out of range");
+            }
+            self.value(found, kind, 0)?;
+        }
+    }
+
+    /// How many bytes are left.
+    pub(super) fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
     fn tag(&mut self) -> Result<(u32, u8), Malformed> {
         let tag = u32::try_from(self.varint()?).map_err(|_| "field tag out of range")?;
         let number = tag >> 3;

@@ -1,6 +1,7 @@
 //! What a producer sent: protobuf or legacy JSON, opened without copying the picture.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::cursor::{Fields, Malformed};
 use super::json;
@@ -89,6 +90,19 @@ pub fn camera_of(data: &[u8]) -> Option<Cow<'_, str>> {
         }
     };
     (1..=limits::ID_BYTES_MAX).contains(&camera.len()).then_some(camera)
+}
+
+/// Where the picture will be in a `data` of `len` bytes that begins with `head`, as far as that can
+/// be said yet; nothing for JSON, whose picture is not there as it is.
+///
+/// A guess: only [`open`] knows, for a later field may replace the picture.
+pub fn locate_picture(head: &[u8], len: usize) -> Option<Range<usize>> {
+    let mut fields = Fields::new(head);
+    fields.enter(4).ok()?; // original_image
+    let size = fields.enter(1).ok()?; // compressed_data
+    let start = head.len() - fields.remaining();
+    let end = start.checked_add(size)?;
+    (end <= len).then_some(start..end)
 }
 
 enum Kind {
@@ -205,6 +219,20 @@ mod tests {
         assert!(bytes.as_ptr_range().contains(&envelope.image.bytes.as_ptr()));
         assert_eq!(envelope.image.height, -5);
         check(&bytes);
+    }
+
+    #[test]
+    fn the_picture_is_located_as_soon_as_its_length_is_known() {
+        let bytes = frame().encode_to_vec();
+        let mut scratch = Scratch::default();
+        let picture = open(&bytes, 100, &mut scratch).unwrap().image.bytes;
+        let start = picture.as_ptr() as usize - bytes.as_ptr() as usize;
+        for len in 0..=bytes.len() {
+            let expected = (len >= start).then_some(start..start + picture.len());
+            assert_eq!(locate_picture(&bytes[..len], bytes.len()), expected, "{len} bytes");
+        }
+        assert_eq!(locate_picture(&bytes, start + picture.len() - 1), None, "beyond the end");
+        assert_eq!(locate_picture(br#"{"frame_id": "f"}"#, 17), None);
     }
 
     #[test]

@@ -15,4 +15,4 @@ pub mod proto {
 }
 
 pub use compose::{Composer, Draft};
-pub use envelope::{Envelope, ImageRef, Scratch, camera_of, open};
+pub use envelope::{Envelope, ImageRef, Scratch, camera_of, locate_picture, open};

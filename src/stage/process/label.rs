@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use twox_hash::XxHash3_64;
-
 use super::work::Work;
 use crate::base::{Reason, Reject, Stage};
 use crate::frame::{Entry, Receipt};
@@ -39,7 +37,7 @@ pub(super) fn fill(work: &mut Work, envelope: &Envelope<'_>, entry: &Entry, rece
     message.version.clear();
     message.version.push_str(if envelope.version.is_empty() { "1.0" } else { envelope.version });
     message.source_hash.clear();
-    let hash = XxHash3_64::oneshot(envelope.image.bytes);
+    let hash = entry.hash_of(envelope.image.bytes);
     // Writing to a string cannot fail.
     let _ = write!(message.source_hash, "{hash:016x}");
     message.received_timestamp = receipt.read_unix_seconds();
