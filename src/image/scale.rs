@@ -119,17 +119,19 @@ impl Scaler {
             let tap = Tap::new(y, source.height, place.height);
             let above = tap.at as usize;
             let upper = source.row(above);
+            let row = &mut out[(place.y + y) * stride + place.x..][..place.width];
             if tap.weight == 0 {
+                if shrink(upper, row) {
+                    continue;
+                }
                 line.copy_from_slice(upper);
             } else {
                 mix_rows(upper, source.row((above + 1).min(source.height - 1)), tap, line);
+                if shrink(line, row) {
+                    continue;
+                }
             }
             end[0] = line[source.width - 1];
-            let row = &mut out[(place.y + y) * stride + place.x..][..place.width];
-            if place.width == source.width {
-                row.copy_from_slice(line);
-                continue;
-            }
             for (out, tap) in row.iter_mut().zip(&self.taps) {
                 let pair = &self.line[tap.at as usize..][..2];
                 *out = tap.mix(pair[0], pair[1]);
@@ -159,8 +161,7 @@ impl Scaler {
     /// shares of one output sample add up to `width * height`.
     fn area(&mut self, source: Plane<'_>, out: &mut [u8], size: usize) {
         let (width, height) = (source.width, source.height);
-        let total = (width * height) as u64;
-        let reciprocal = u64::MAX / total;
+        let mean = Mean::new(width * height, size);
         self.spans.clear();
         self.spans.extend((0..size).map(|x| Span::new(x, width, size)));
         self.columns.resize(width, 0);
@@ -174,19 +175,96 @@ impl Scaler {
                 source.sum_columns(first..last, columns);
                 add_scaled(columns, size as u32, sums);
             }
+            if group(sums, mean, row_out) {
+                continue;
+            }
             for (out, span) in row_out.iter_mut().zip(&self.spans) {
                 let inner = sums.get(span.first + 1..span.last).unwrap_or(&[]);
                 let inner: u64 = inner.iter().map(|&sum| u64::from(sum)).sum();
-                let sum = inner * size as u64
-                    + u64::from(sums[span.first]) * u64::from(span.first_share)
+                let ends = u64::from(sums[span.first]) * u64::from(span.first_share)
                     + u64::from(sums[span.last]) * u64::from(span.last_share);
-                // Divides by multiplying with 2^64 / total rounded up: exact up to 2^28 pixels,
-                // above that a sample may come out one level too high.
-                let sum = u128::from(sum + total / 2);
-                *out = ((sum * u128::from(reciprocal) + sum) >> 64) as u8;
+                *out = mean.of(inner * mean.size + ends);
             }
         }
     }
+}
+
+/// Divides the sum of an area.
+#[derive(Clone, Copy, Debug)]
+struct Mean {
+    size: u64,
+    total: u64,
+    reciprocal: u64,
+}
+
+impl Mean {
+    /// For areas whose shares add up to `total`, counted in `1 / size` of a sample.
+    fn new(total: usize, size: usize) -> Mean {
+        let (size, total) = (size as u64, total as u64);
+        Mean { size, total, reciprocal: u64::MAX / total }
+    }
+
+    /// Multiplies with 2^64 / total rounded up: exact up to 2^28 pixels, above that a sample may
+    /// come out one level too high.
+    #[inline(always)]
+    fn of(self, sum: u64) -> u8 {
+        let sum = u128::from(sum + self.total / 2);
+        ((sum * u128::from(self.reciprocal) + sum) >> 64) as u8
+    }
+}
+
+/// Scales a row to a whole fraction of its length, as the sizes of most cameras want it: the pairs
+/// of samples then lie evenly, and all have the same weight. Says whether the fraction is one that
+/// has its own loop.
+#[multiversion(targets("x86_64+avx2"))]
+fn shrink(line: &[u8], out: &mut [u8]) -> bool {
+    match whole_fraction(line.len(), out.len()) {
+        1 => out.copy_from_slice(line),
+        2 => middles::<2>(line, out),
+        3 => middles::<3>(line, out),
+        4 => middles::<4>(line, out),
+        6 => middles::<6>(line, out),
+        _ => return false,
+    }
+    true
+}
+
+/// The sample in the middle of every `N`, or the mean of the two.
+#[inline(always)]
+fn middles<const N: usize>(line: &[u8], out: &mut [u8]) {
+    for (out, part) in out.iter_mut().zip(line.chunks_exact(N)) {
+        let (a, b) = (u16::from(part[(N - 1) / 2]), u16::from(part[N / 2]));
+        *out = ((a + b + 1) >> 1) as u8;
+    }
+}
+
+/// The means along a row, where each covers a whole number of samples. Says whether that number is
+/// one that has its own loop.
+#[multiversion(targets("x86_64+avx2"))]
+fn group(sums: &[u32], mean: Mean, out: &mut [u8]) -> bool {
+    match whole_fraction(sums.len(), out.len()) {
+        5 => means::<5>(sums, mean, out),
+        8 => means::<8>(sums, mean, out),
+        10 => means::<10>(sums, mean, out),
+        15 => means::<15>(sums, mean, out),
+        20 => means::<20>(sums, mean, out),
+        30 => means::<30>(sums, mean, out),
+        _ => return false,
+    }
+    true
+}
+
+#[inline(always)]
+fn means<const N: usize>(sums: &[u32], mean: Mean, out: &mut [u8]) {
+    for (out, part) in out.iter_mut().zip(sums.chunks_exact(N)) {
+        let sum: u64 = part.iter().map(|&sum| u64::from(sum)).sum();
+        *out = mean.of(sum * mean.size);
+    }
+}
+
+/// How often `short` goes into `long`; 0 if there is a remainder.
+fn whole_fraction(long: usize, short: usize) -> usize {
+    if long.is_multiple_of(short) { long / short } else { 0 }
 }
 
 /// Fills what lies around the picture in its square.

@@ -63,6 +63,45 @@ fn bilinear_aligns_centres() {
     assert!(target.is_gray());
 }
 
+/// One sample of a bilinear picture: between rows first, then between columns, in 256ths.
+fn bilinear_sample(source: &Planes, x: usize, y: usize, (width, height): (usize, usize)) -> u8 {
+    let luma = source.luma();
+    let place = |at: usize, from: usize, to: usize| {
+        let centre = (at as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+        let centre = centre.clamp(0.0, (from - 1) as f64);
+        let (first, share) = (centre.floor() as usize, (centre.fract() * 256.0).round() as u32);
+        (first, (first + 1).min(from - 1), share)
+    };
+    let mix = |a: u32, b: u32, share: u32| (a * (256 - share) + b * share + 128) >> 8;
+    let (upper, lower, down) = place(y, luma.height, height);
+    let (left, right, across) = place(x, luma.width, width);
+    let column = |at: usize| mix(luma.row(upper)[at].into(), luma.row(lower)[at].into(), down);
+    mix(column(left), column(right), across) as u8
+}
+
+#[test]
+fn whole_fractions_are_scaled_as_all_others() {
+    let mut target = Planes::default();
+    for times in 1..=7 {
+        for (width, height) in [(48 * times, 32 * times), (48 * times, 32 * times + 1)] {
+            let mut source = Planes::default();
+            source.reshape(width, height, true);
+            for (at, sample) in source.samples_mut().iter_mut().enumerate() {
+                *sample = (at * 89 % 251) as u8;
+            }
+            let place = Scaler::new().letterbox(&source, 48, 114, &mut target);
+            let size = (place.width, place.height);
+            for y in 0..place.height {
+                for x in 0..place.width {
+                    let got = target.luma().row(place.y + y)[place.x + x];
+                    let want = bilinear_sample(&source, x, y, size);
+                    assert_eq!(got, want, "{width}x{height} at {x},{y}");
+                }
+            }
+        }
+    }
+}
+
 /// Mean over the covered area in floating point: the definition.
 fn area_mean(source: &Planes, x: usize, y: usize, size: usize) -> f64 {
     let luma = source.luma();
@@ -85,7 +124,8 @@ fn area_mean(source: &Planes, x: usize, y: usize, size: usize) -> f64 {
 #[test]
 fn thumbnails_are_area_means() {
     let mut target = Planes::default();
-    for (width, height) in [(64, 48), (45, 31), (8, 8), (5, 3), (1, 1)] {
+    let whole = [5, 8, 10, 15, 20, 30].map(|times| (8 * times, 31));
+    for (width, height) in [(64, 48), (45, 31), (8, 8), (5, 3), (1, 1)].into_iter().chain(whole) {
         let mut source = Planes::default();
         source.reshape(width, height, true);
         for (at, sample) in source.samples_mut().iter_mut().enumerate() {
