@@ -1,9 +1,10 @@
 //! Views to files.
 
+use super::boxed::{Bars, Boxer, keeps_its_rows};
 use super::format::Format;
 use super::probe::JPEG_SIDE_MAX;
 use super::samples::{is_direct, narrow_chroma, narrow_luma, own_layout, pad, stretch};
-use super::turbo::{Complaint, Compressor, Decompressor};
+use super::turbo::{Coding, Complaint, Compressor, Decompressor};
 use super::{png, webp};
 use crate::base::error::{Fault, Reject};
 use crate::frame::{Planes, View};
@@ -27,6 +28,7 @@ pub struct Target {
 pub struct Encoder {
     compressor: Compressor,
     converter: Decompressor,
+    boxer: Boxer,
     /// Worst-case room for a JPEG, so that callers can keep small buffers.
     coded: Vec<u8>,
     /// Planes in the shape or range a library wants them.
@@ -44,6 +46,7 @@ impl Encoder {
         Ok(Encoder {
             compressor: Compressor::new().map_err(fault)?,
             converter: Decompressor::new().map_err(fault)?,
+            boxer: Boxer::default(),
             coded: Vec::new(),
             shaped: Vec::new(),
             interleaved: Vec::new(),
@@ -69,7 +72,9 @@ impl Encoder {
         out.clear();
         check(view)?;
         match target.format {
-            Format::Jpeg => self.jpeg(view, target.quality, out),
+            Format::Jpeg => {
+                self.jpeg(view, Coding { quality: target.quality, restart_rows: false }, out)
+            }
             Format::Webp => self.webp(view, target, out),
             Format::Png => {
                 let size = (view.width, view.height);
@@ -94,7 +99,34 @@ impl Encoder {
         }
     }
 
-    fn jpeg(&mut self, view: &View<'_>, quality: u8, out: &mut Vec<u8>) -> Result<(), Reject> {
+    /// Encodes `view` into `out` and, letterboxed in a square of `size` pixels with bars of the gray
+    /// `padding`, into `boxed`, both as JPEG; only for views that [`keep their
+    /// rows`](super::keeps_its_rows). The files have restart markers; their pictures are those of
+    /// [`Encoder::encode`] and of [`Scaler::letterbox`](super::Scaler::letterbox), to the bit.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode_boxed(
+        &mut self,
+        view: &View<'_>,
+        quality: u8,
+        (size, padding): (usize, u8),
+        out: &mut Vec<u8>,
+        boxed: &mut Vec<u8>,
+    ) -> Result<(), Reject> {
+        out.clear();
+        boxed.clear();
+        check(view)?;
+        if !keeps_its_rows(view, size) {
+            return Err(Reject::encode_failed("the letterboxed picture has other rows"));
+        }
+        self.jpeg(view, Coding { quality, restart_rows: true }, out)?;
+        let bars = Bars { size, padding, gray: view.channels == 1 };
+        let (boxer, compressor) = (&mut self.boxer, &mut self.compressor);
+        boxer.put_between(bars, out, (view.height, quality), compressor, boxed).map_err(refused)
+    }
+
+    fn jpeg(&mut self, view: &View<'_>, coding: Coding, out: &mut Vec<u8>) -> Result<(), Reject> {
         let (width, height, gray) = (view.width, view.height, view.channels == 1);
         if width.max(height) > JPEG_SIDE_MAX {
             return Err(Reject::encode_failed(format!(
@@ -111,10 +143,10 @@ impl Encoder {
                 pad(planes, &mut self.shaped);
                 &self.shaped[..layout.len()]
             };
-            self.compressor.compress_planar(samples, layout, quality, coded)
+            self.compressor.compress_planar(samples, layout, coding, coded)
         } else {
             let pixels = view.interleaved.unwrap_or(&[]);
-            self.compressor.compress(pixels, (width, height), gray, quality, coded)
+            self.compressor.compress(pixels, (width, height), gray, coding, coded)
         };
         out.extend_from_slice(&coded[..len.map_err(refused)?]);
         Ok(())

@@ -84,7 +84,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Frame, &'static str> {
 }
 
 /// The next marker code and what follows it. Bytes in front of it are skipped.
-fn next_marker(mut bytes: &[u8]) -> Option<(u8, &[u8])> {
+pub(super) fn next_marker(mut bytes: &[u8]) -> Option<(u8, &[u8])> {
     loop {
         let start = memchr::memchr(0xff, bytes)?;
         let fill = bytes[start..].iter().take_while(|&&byte| byte == 0xff).count();
@@ -97,7 +97,7 @@ fn next_marker(mut bytes: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 /// Splits off a segment; its length counts its own two bytes.
-fn segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<2>()?;
     let len = usize::from(u16::from_be_bytes(*len)).checked_sub(2)?;
     rest.split_at_checked(len)

@@ -7,6 +7,7 @@
 //! Pixels are kept as stored: an EXIF orientation is not applied, colour profiles are not read,
 //! alpha is ignored.
 
+mod boxed;
 mod cpu;
 mod decode;
 mod encode;
@@ -23,6 +24,7 @@ mod webp;
 #[cfg(test)]
 mod tests;
 
+pub use boxed::keeps_its_rows;
 pub use cpu::supported_cpu;
 pub use decode::{Decoder, Needs, Picture};
 pub use encode::{Encoder, Target};

@@ -24,7 +24,7 @@ pub struct Placement {
 impl Placement {
     /// The largest picture of the same shape in a square of `size`, centred. Sizes are rounded to
     /// the nearest even number, offsets down to one.
-    fn fit(width: usize, height: usize, size: usize) -> Self {
+    pub(super) fn fit(width: usize, height: usize, size: usize) -> Self {
         let longest = width.max(height).max(1) as f64;
         let most = (size & !1).max(1);
         let scaled = |side: usize| {

@@ -152,6 +152,15 @@ impl Drop for Handle {
     }
 }
 
+/// How to code a JPEG.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Coding {
+    /// 1 to 100.
+    pub quality: u8,
+    /// A restart marker after every row of blocks.
+    pub restart_rows: bool,
+}
+
 /// One libjpeg-turbo compressor.
 pub(super) struct Compressor(Handle);
 
@@ -173,15 +182,10 @@ impl Compressor {
         }
     }
 
-    fn tune(&mut self, subsampling: Subsamp, quality: u8) -> Result<(), Complaint> {
+    fn tune(&mut self, subsampling: Subsamp, coding: Coding) -> Result<(), Complaint> {
         self.0.set(raw::TJPARAM_TJPARAM_SUBSAMP, subsampling as c_int)?;
-        self.0.set(raw::TJPARAM_TJPARAM_QUALITY, c_int::from(quality.clamp(1, 100)))
-    }
-
-    /// Has a restart marker written after every row of blocks, as some cameras do.
-    #[cfg(test)]
-    pub fn restart_every_row(&mut self) -> Result<(), Complaint> {
-        self.0.set(raw::TJPARAM_TJPARAM_RESTARTROWS, 1)
+        self.0.set(raw::TJPARAM_TJPARAM_QUALITY, c_int::from(coding.quality.clamp(1, 100)))?;
+        self.0.set(raw::TJPARAM_TJPARAM_RESTARTROWS, c_int::from(coding.restart_rows))
     }
 
     /// Interleaved RGB or gray to a 4:2:0 or gray JPEG in `out`; gives its length.
@@ -190,11 +194,11 @@ impl Compressor {
         pixels: &[u8],
         (width, height): (usize, usize),
         gray: bool,
-        quality: u8,
+        coding: Coding,
         out: &mut [u8],
     ) -> Result<usize, Complaint> {
         let (c_width, c_height, format) = packed(width, height, gray, pixels.len())?;
-        self.tune(if gray { Subsamp::Gray } else { Subsamp::Sub2x2 }, quality)?;
+        self.tune(if gray { Subsamp::Gray } else { Subsamp::Sub2x2 }, coding)?;
         let (mut start, mut len) = (out.as_mut_ptr(), out.len() as raw::size_t);
         // SAFETY: `packed` checked the pixels, a pitch of 0 means no row padding, and NOREALLOC
         // keeps the library within the `len` bytes at `start`.
@@ -218,11 +222,11 @@ impl Compressor {
         &mut self,
         samples: &[u8],
         layout: Layout,
-        quality: u8,
+        coding: Coding,
         out: &mut [u8],
     ) -> Result<usize, Complaint> {
         let (width, height) = layout.checked(samples.len())?;
-        self.tune(layout.subsampling, quality)?;
+        self.tune(layout.subsampling, coding)?;
         let (mut start, mut len) = (out.as_mut_ptr(), out.len() as raw::size_t);
         // SAFETY: `checked` compared the samples with the library's own size for this layout with
         // an alignment of 1; NOREALLOC keeps it within the `len` bytes at `start`.
@@ -249,7 +253,7 @@ impl Compressor {
     ) -> Result<(), Complaint> {
         let (width, height) = layout.checked(out.len())?;
         let (_, _, format) = packed(layout.width, layout.height, false, pixels.len())?;
-        self.tune(layout.subsampling, 100)?;
+        self.tune(layout.subsampling, Coding { quality: 100, restart_rows: false })?;
         // SAFETY: `packed` checked the pixels and `checked` the planes, both without padding.
         let code = unsafe {
             raw::tj3EncodeYUV8(

@@ -102,6 +102,73 @@ fn whole_fractions_are_scaled_as_all_others() {
     }
 }
 
+/// The planes of a JPEG file.
+fn planes_of(file: &[u8]) -> Vec<u8> {
+    let mut store = Picture::default();
+    let mut decoder = Decoder::new(BOUNDS).unwrap();
+    let view = decoder.decode(&source(Format::Jpeg, file), PLANES, &mut store).unwrap();
+    view.planes.unwrap().samples().to_vec()
+}
+
+#[test]
+fn coded_rows_give_the_same_letterboxed_picture() {
+    let mut encoder = Encoder::new().unwrap();
+    let (mut file, mut boxed, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+    let mut target = Planes::default();
+    let all = [
+        (640, 480, 640, false),
+        (640, 480, 640, true),
+        (640, 640, 640, false),
+        (640, 416, 640, false),
+        (640, 16, 640, true),
+        (64, 32, 64, false),
+        (64, 32, 64, false),
+    ];
+    for (index, (width, height, size, is_gray)) in all.into_iter().enumerate() {
+        for quality in [30, 85, 100] {
+            let mut planes = Planes::default();
+            planes.reshape(width, height, is_gray);
+            for (at, sample) in planes.samples_mut().iter_mut().enumerate() {
+                *sample = (at * (31 + index) / 7 % 256) as u8 ^ (at % 13) as u8;
+            }
+            let channels = if is_gray { 1 } else { 3 };
+            let view = View { width, height, channels, interleaved: None, planes: Some(&planes) };
+            assert!(keeps_its_rows(&view, size), "{width}x{height}");
+            encoder.encode_boxed(&view, quality, (size, 114), &mut file, &mut boxed).unwrap();
+
+            let jpeg = Target { format: Format::Jpeg, quality, webp_method: 0 };
+            encoder.encode(&view, &jpeg, &mut plain).unwrap();
+            assert!(!plain.windows(2).any(|pair| pair == [0xff, 0xdd]), "no restarts are left on");
+            assert!(planes_of(&file) == planes_of(&plain), "{width}x{height}: the picture");
+
+            Scaler::new().letterbox(&planes, size, 114, &mut target);
+            let small = View { width: size, height: size, planes: Some(&target), ..view };
+            encoder.encode(&small, &jpeg, &mut plain).unwrap();
+            assert!(planes_of(&boxed) == planes_of(&plain), "{width}x{height}: letterboxed");
+            assert_eq!(jpeg_quality(&boxed), jpeg_quality(&plain));
+        }
+    }
+}
+
+#[test]
+fn other_letterboxed_pictures_have_other_rows() {
+    for (width, height, size, why) in [
+        (640, 360, 640, "its rows begin within a row of blocks"),
+        (640, 470, 640, "its last row is no whole one"),
+        (1280, 960, 640, "it is scaled"),
+        (480, 640, 640, "its bars are at the sides"),
+        (600, 450, 600, "the square does not end with a row"),
+    ] {
+        let planes = flat(width, height, [1, 2, 3]);
+        let view = View { width, height, channels: 3, interleaved: None, planes: Some(&planes) };
+        assert!(!keeps_its_rows(&view, size), "{why}");
+        let (mut file, mut boxed) = (Vec::new(), Vec::new());
+        let both =
+            Encoder::new().unwrap().encode_boxed(&view, 85, (size, 114), &mut file, &mut boxed);
+        assert!(both.is_err(), "{why}");
+    }
+}
+
 /// Mean over the covered area in floating point: the definition.
 fn area_mean(source: &Planes, x: usize, y: usize, size: usize) -> f64 {
     let luma = source.luma();

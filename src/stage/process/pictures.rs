@@ -79,15 +79,31 @@ impl Coder {
             view,
             &Target { quality: kept.unwrap_or(target.quality), ..target },
         );
-        if kept.is_none() {
+        let ml_target = Target { format: Format::Jpeg, ..target };
+        // The ML image of a frame that is as wide already is coded together with it.
+        let at_once = settings.ml_image
+            && kept.is_none()
+            && target.format == Format::Jpeg
+            && image::keeps_its_rows(view, ML_SIDE);
+        if at_once {
+            let Coder { encoder, original, ml_image, .. } = self;
+            encoder.encode_boxed(
+                view,
+                target.quality,
+                (ML_SIDE, ML_PADDING),
+                original,
+                ml_image,
+            )?;
+            let square = View { width: ML_SIDE, height: ML_SIDE, ..*view };
+            describe(&mut composer.processed, &square, &ml_target);
+        } else if kept.is_none() {
             self.encoder.encode(view, &target, &mut self.original)?;
         }
-        if let (true, Some(planes)) = (settings.ml_image, view.planes) {
+        if let (true, false, Some(planes)) = (settings.ml_image, at_once, view.planes) {
             self.scaler.letterbox(planes, ML_SIDE, ML_PADDING, &mut self.scaled);
             let small = view_of(&self.scaled);
-            let target = Target { format: Format::Jpeg, ..target };
-            self.encoder.encode(&small, &target, &mut self.ml_image)?;
-            describe(&mut composer.processed, &small, &target);
+            self.encoder.encode(&small, &ml_target, &mut self.ml_image)?;
+            describe(&mut composer.processed, &small, &ml_target);
         }
         if let (true, Some(planes)) = (settings.thumbnail, view.planes) {
             self.scaler.thumbnail(planes, THUMBNAIL_SIDE, &mut self.scaled);

@@ -2,7 +2,9 @@
 
 use framepress::analysis::{self, Background, Reduced, RegionBox};
 use framepress::frame::{Planes, View};
-use framepress::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target};
+use framepress::image::{
+    Bounds, Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target, keeps_its_rows,
+};
 
 use super::PIXELS_MAX;
 
@@ -19,6 +21,7 @@ pub fn every_way(view: &View<'_>) {
     for format in [Format::Jpeg, Format::Webp, Format::Png, Format::Raw] {
         write(&mut encoder, view, format, &mut file);
     }
+    boxed(&mut encoder, view);
     let Some(planes) = view.planes else { return };
     figures(view, planes);
     let (mut scaler, mut scaled) = (Scaler::new(), Planes::default());
@@ -29,6 +32,18 @@ pub fn every_way(view: &View<'_>) {
         scaler.thumbnail(planes, side, &mut scaled);
         write(&mut encoder, &view_of(&scaled), Format::Jpeg, &mut file);
     }
+}
+
+/// Both files of a picture that is coded together with its letterboxed form.
+fn boxed(encoder: &mut Encoder, view: &View<'_>) {
+    let side = view.width;
+    if !keeps_its_rows(view, side) || (side * side) as u64 > PIXELS_MAX {
+        return;
+    }
+    let (mut file, mut square) = (Vec::new(), Vec::new());
+    encoder.encode_boxed(view, 85, (side, 114), &mut file, &mut square).unwrap();
+    read_back(&file, Format::Jpeg, (side, view.height));
+    read_back(&square, Format::Jpeg, (side, side));
 }
 
 fn view_of(planes: &Planes) -> View<'_> {
@@ -68,11 +83,15 @@ fn write(encoder: &mut Encoder, view: &View<'_>, format: Format, file: &mut Vec<
         assert_eq!(file.len(), view.width * view.height * view.channels);
         return;
     }
+    read_back(file, format, (view.width, view.height));
+}
+
+fn read_back(file: &[u8], format: Format, size: (usize, usize)) {
     let pixels_max = PIXELS_MAX.max(SIDES.map(|side| (side * side) as u64)[1]);
     let mut decoder = Decoder::new(Bounds { pixels_max }).unwrap();
     let source = Source { format, width: 0, height: 0, channels: 0, bytes: file };
     let needs = Needs { planes: true, interleaved: false };
     let mut store = Picture::default();
     let again = decoder.decode(&source, needs, &mut store).unwrap();
-    assert_eq!((again.width, again.height), (view.width, view.height), "{}", format.name());
+    assert_eq!((again.width, again.height), size, "{}", format.name());
 }

@@ -1,0 +1,153 @@
+//! A letterboxed JPEG made of the coded rows of the picture it shows.
+//!
+//! A picture that fills its square from side to side without being scaled has the same blocks in
+//! both files, and coding them is most of the work. With a restart marker after every row of
+//! blocks a row stands by itself: it begins at a byte, and its first blocks are not predicted from
+//! those before (ITU-T T.81, F.1.1.5.1 and E.1.4). So the rows are copied; gray ones, coded once,
+//! go above and below.
+
+use std::ops::RangeInclusive;
+
+use super::markers::{next_marker, segment};
+use super::scale::Placement;
+use super::turbo::{Coding, Complaint, Compressor, Layout};
+use crate::frame::View;
+use turbojpeg::Subsamp;
+
+/// Codes of the restart markers, which follow one another in turns.
+const RESTARTS: RangeInclusive<u8> = 0xd0..=0xd7;
+
+/// Whether the picture of `view` in its square of `size` is made of whole rows of its own blocks.
+pub fn keeps_its_rows(view: &View<'_>, size: usize) -> bool {
+    let place = Placement::fit(view.width, view.height, size);
+    let unscaled = (place.x, place.width, place.height) == (0, view.width, view.height);
+    let unit = row_height(view.channels == 1);
+    unscaled && [size, place.y, place.height].into_iter().all(|rows| rows.is_multiple_of(unit))
+}
+
+/// Samples from one row of blocks to the next: two rows of luma blocks for each of chroma.
+fn row_height(gray: bool) -> usize {
+    if gray { 8 } else { 16 }
+}
+
+/// Makes letterboxed files; keeps the gray row it made last.
+#[derive(Default)]
+pub(super) struct Boxer {
+    gray_row: Vec<u8>,
+    made_for: Option<(Bars, u8)>,
+}
+
+/// What is around a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bars {
+    /// Side of the square, in pixels.
+    pub size: usize,
+    /// Their gray.
+    pub padding: u8,
+    /// Whether the picture is gray itself.
+    pub gray: bool,
+}
+
+impl Boxer {
+    /// Puts the rows of `file`, a JPEG of `height` pixels with restart markers, between bars.
+    pub fn put_between(
+        &mut self,
+        bars: Bars,
+        file: &[u8],
+        (height, quality): (usize, u8),
+        compressor: &mut Compressor,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Complaint> {
+        let broken = || Complaint::ours("the coded picture is not made of rows");
+        if self.made_for != Some((bars, quality)) {
+            self.made_for = None;
+            self.gray_row = gray_row(bars, quality, compressor)?;
+            self.made_for = Some((bars, quality));
+        }
+        let unit = row_height(bars.gray);
+        let above = bars.size.saturating_sub(height) / 2 / unit;
+        let below = bars.size.saturating_sub(height) / unit - above;
+        let size = u16::try_from(bars.size).map_err(|_| broken())?;
+
+        let picture = Parts::of(file).ok_or_else(broken)?;
+        out.clear();
+        out.extend_from_slice(picture.head);
+        out[picture.height_at..][..2].copy_from_slice(&size.to_be_bytes());
+        let mut codes = RESTARTS.cycle();
+        let mut restart = || codes.next().unwrap_or(*RESTARTS.start());
+        for _ in 0..above {
+            out.extend_from_slice(&self.gray_row);
+            out.extend([0xff, restart()]);
+        }
+        let mut at = out.len();
+        out.extend_from_slice(picture.rows);
+        while let Some(found) = memchr::memchr(0xff, &out[at..]) {
+            at += found + 1;
+            if let Some(code) = out.get_mut(at)
+                && RESTARTS.contains(code)
+            {
+                *code = restart();
+            }
+        }
+        for _ in 0..below {
+            out.extend([0xff, restart()]);
+            out.extend_from_slice(&self.gray_row);
+        }
+        out.extend(END);
+        Ok(())
+    }
+}
+
+/// The end of a file.
+const END: [u8; 2] = [0xff, 0xd9];
+
+/// The coded blocks of one row of a bar.
+fn gray_row(bars: Bars, quality: u8, compressor: &mut Compressor) -> Result<Vec<u8>, Complaint> {
+    let height = row_height(bars.gray);
+    let subsampling = if bars.gray { Subsamp::Gray } else { Subsamp::Sub2x2 };
+    let layout = Layout { width: bars.size, height, subsampling };
+    let mut samples = vec![128; layout.len()];
+    samples[..bars.size * height].fill(bars.padding);
+    let mut file = vec![0; Compressor::bound(bars.size, height, bars.gray)?];
+    let coding = Coding { quality, restart_rows: true };
+    let len = compressor.compress_planar(&samples, layout, coding, &mut file)?;
+    let parts = Parts::of(&file[..len]);
+    parts
+        .map(|parts| parts.rows.to_vec())
+        .ok_or_else(|| Complaint::ours("a coded bar is not made of rows"))
+}
+
+/// A baseline file of one scan, taken apart.
+struct Parts<'a> {
+    /// All up to the scan's own header.
+    head: &'a [u8],
+    /// Where in it the height of the picture stands, in two bytes.
+    height_at: usize,
+    /// The coded blocks.
+    rows: &'a [u8],
+}
+
+impl Parts<'_> {
+    fn of(file: &[u8]) -> Option<Parts<'_>> {
+        let mut rest = file.get(2..)?;
+        let mut height_at = None;
+        loop {
+            let (marker, body) = next_marker(rest)?;
+            let (_, after) = segment(body)?;
+            match marker {
+                // Behind the length and the precision.
+                0xc0 => height_at = Some(file.len() - body.len() + 3),
+                0xda => {
+                    let (head, rows) = file.split_at(file.len() - after.len());
+                    return Some(Parts {
+                        head,
+                        height_at: height_at?,
+                        rows: rows.strip_suffix(&END)?,
+                    });
+                }
+                _ => {}
+            }
+            rest = after;
+        }
+    }
+}
