@@ -306,24 +306,17 @@ fn streams(input: &str, output: &str, shards: usize) -> Vec<[String; 3]> {
         .collect()
 }
 
-/// Spreads threads over cores. With fewer cores than threads, only workers are pinned: a reader
-/// and a committer on one core would wait for each other.
+/// Spreads threads over cores. With fewer cores than threads none is pinned: it would wait for
+/// whatever else is on its core while another one is idle.
 fn cores(pin: &Pin, allowed: &[usize], counts: [usize; 4]) -> Cores {
     let [readers, dispatchers, workers, committers] = counts;
-    let (list, all_fit) = match pin {
-        Pin::Off => return Cores::default(),
-        Pin::Auto => (allowed.to_vec(), allowed.len() >= counts.iter().sum()),
-        Pin::Cores(list) => (list.clone(), true),
+    let list = match pin {
+        Pin::Auto if allowed.len() >= counts.iter().sum() => allowed,
+        Pin::Auto | Pin::Off => return Cores::default(),
+        Pin::Cores(list) => list,
     };
-    if list.is_empty() {
-        return Cores::default();
-    }
     let mut next = list.iter().copied().cycle().map(Some);
     let mut take = |count: usize| next.by_ref().take(count).collect::<Vec<_>>();
-    if !all_fit {
-        let workers = if workers <= list.len() { take(workers) } else { Vec::new() };
-        return Cores { workers, ..Cores::default() };
-    }
     Cores {
         readers: take(readers),
         dispatchers: take(dispatchers),
@@ -381,10 +374,11 @@ mod tests {
     }
 
     #[test]
-    fn few_cores_are_left_to_the_workers() {
-        let plan = cores(&Pin::Auto, &[0, 1], [1, 1, 2, 1]);
-        assert_eq!(plan.workers, [Some(0), Some(1)]);
-        assert_eq!((plan.readers.len(), plan.dispatchers.len()), (0, 0));
+    fn few_cores_are_for_all_threads() {
+        assert_eq!(cores(&Pin::Auto, &[0, 1], [1, 1, 2, 1]), Cores::default());
+        let listed = cores(&Pin::Cores(vec![2, 3]), &[2, 3], [1, 1, 2, 1]);
+        assert_eq!(listed.workers, [Some(2), Some(3)], "who lists cores means it");
+        assert_eq!(cores(&Pin::Cores(Vec::new()), &[0], [1, 1, 1, 1]), Cores::default());
     }
 
     #[test]

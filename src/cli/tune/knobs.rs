@@ -87,10 +87,12 @@ impl Knob {
             Knob::BatchSize => distinct([4, 100], config.redis_queue.batch_size)
                 .map(|size| with(&|other| other.redis_queue.batch_size = size))
                 .collect(),
-            Knob::Pin => {
-                let other = if config.engine.pin == Pin::Off { Pin::Auto } else { Pin::Off };
-                vec![with(&|config| config.engine.pin = other.clone())]
-            }
+            // With fewer cores than threads, `auto` is `off`, and only a list pins.
+            Knob::Pin => [Pin::Auto, Pin::Off, Pin::Cores(threads::allowed_cores())]
+                .into_iter()
+                .filter(|pin| *pin != config.engine.pin)
+                .map(|pin| with(&|other| other.engine.pin = pin.clone()))
+                .collect(),
             Knob::InflightBytes => {
                 distinct([64 << 20, 512 << 20], config.engine.max_inflight_bytes)
                     .map(|bytes| with(&|other| other.engine.max_inflight_bytes = bytes))
