@@ -14,7 +14,9 @@ use framepress::analysis::{
     self, Background, Reduced, luma_stats, mean_value, mean_value_rgb, quality, scalar,
 };
 use framepress::frame::{Planes, View};
-use framepress::image::{Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target};
+use framepress::image::{
+    Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target, keeps_its_rows,
+};
 
 use support::frames::{Frames, coded};
 use support::turns::{compare, side};
@@ -107,6 +109,7 @@ struct Everything {
     scaler: Scaler,
     scaled: Planes,
     out: Vec<u8>,
+    boxed: Vec<u8>,
 }
 
 impl Everything {
@@ -119,6 +122,7 @@ impl Everything {
             scaler: Scaler::new(),
             scaled: Planes::default(),
             out: Vec::new(),
+            boxed: Vec::new(),
         }
     }
 
@@ -127,11 +131,18 @@ impl Everything {
         let view = self.decoder.decode(source, needs, &mut self.store).unwrap();
         let planes = view.planes.unwrap();
         self.analysis.run(planes, view.interleaved);
-        self.encoder.encode(&view, &target(Format::Jpeg), &mut self.out).unwrap();
-        black_box(&self.out);
-        self.scaler.letterbox(planes, 640, 114, &mut self.scaled);
-        self.encoder.encode(&of(&self.scaled), &target(Format::Jpeg), &mut self.out).unwrap();
-        black_box(&self.out);
+        let jpeg = target(Format::Jpeg);
+        if keeps_its_rows(&view, 640) {
+            let (file, boxed) = (&mut self.out, &mut self.boxed);
+            self.encoder.encode_boxed(&view, jpeg.quality, (640, 114), file, boxed).unwrap();
+            black_box((&self.out, &self.boxed));
+        } else {
+            self.encoder.encode(&view, &jpeg, &mut self.out).unwrap();
+            black_box(&self.out);
+            self.scaler.letterbox(planes, 640, 114, &mut self.scaled);
+            self.encoder.encode(&of(&self.scaled), &jpeg, &mut self.boxed).unwrap();
+            black_box(&self.boxed);
+        }
         self.scaler.thumbnail(planes, 128, &mut self.scaled);
         let small = Target { quality: 90, ..target(Format::Jpeg) };
         self.encoder.encode(&of(&self.scaled), &small, &mut self.out).unwrap();

@@ -64,18 +64,20 @@ impl Digester {
         Digester { locate, len, part: None, hashed: 0, hasher }
     }
 
-    /// Takes note of what has arrived, always all of it from the beginning.
-    pub fn arrived(&mut self, so_far: &[u8]) {
+    /// Takes note of what has arrived, always all of it from the beginning; says whether the rest
+    /// is wanted piece by piece.
+    pub fn arrived(&mut self, so_far: &[u8]) -> bool {
         if self.part.is_none() && self.hashed < HEAD_BYTES_MAX {
             self.part = (self.locate)(so_far, self.len);
             self.hashed = self.part.as_ref().map_or(so_far.len(), |part| part.start);
         }
-        let Some(part) = &self.part else { return };
+        let Some(part) = &self.part else { return self.hashed < HEAD_BYTES_MAX };
         let end = so_far.len().min(part.end);
         if self.hashed < end {
             self.hasher.write(&so_far[self.hashed..end]);
             self.hashed = end;
         }
+        self.hashed < part.end
     }
 
     /// The digest, if a picture was found and all of it has arrived.
@@ -139,7 +141,8 @@ mod tests {
         }
         let bytes = vec![1; HEAD_BYTES_MAX + 10];
         let mut digester = Digester::new(bytes.len(), late);
-        digester.arrived(&bytes[..HEAD_BYTES_MAX]);
+        assert!(digester.arrived(&bytes[..HEAD_BYTES_MAX - 1]), "it may still come");
+        assert!(!digester.arrived(&bytes[..HEAD_BYTES_MAX]), "no more pieces are wanted");
         digester.arrived(&bytes);
         assert_eq!(digester.finish(), None, "found too late");
 

@@ -17,6 +17,9 @@ use turbojpeg::Subsamp;
 /// Codes of the restart markers, which follow one another in turns.
 const RESTARTS: RangeInclusive<u8> = 0xd0..=0xd7;
 
+/// The end of a file.
+const END: [u8; 2] = [0xff, 0xd9];
+
 /// Whether the picture of `view` in its square of `size` is made of whole rows of its own blocks.
 pub fn keeps_its_rows(view: &View<'_>, size: usize) -> bool {
     let place = Placement::fit(view.width, view.height, size);
@@ -34,7 +37,7 @@ fn row_height(gray: bool) -> usize {
 #[derive(Default)]
 pub(super) struct Boxer {
     gray_row: Vec<u8>,
-    made_for: Option<(Bars, u8)>,
+    made_for: Option<Bars>,
 }
 
 /// What is around a picture.
@@ -46,6 +49,8 @@ pub(super) struct Bars {
     pub padding: u8,
     /// Whether the picture is gray itself.
     pub gray: bool,
+    /// The quality of its file.
+    pub quality: u8,
 }
 
 impl Boxer {
@@ -54,15 +59,14 @@ impl Boxer {
         &mut self,
         bars: Bars,
         file: &[u8],
-        (height, quality): (usize, u8),
+        height: usize,
         compressor: &mut Compressor,
         out: &mut Vec<u8>,
     ) -> Result<(), Complaint> {
         let broken = || Complaint::ours("the coded picture is not made of rows");
-        if self.made_for != Some((bars, quality)) {
-            self.made_for = None;
-            self.gray_row = gray_row(bars, quality, compressor)?;
-            self.made_for = Some((bars, quality));
+        if self.made_for != Some(bars) {
+            self.gray_row = gray_row(bars, compressor)?;
+            self.made_for = Some(bars);
         }
         let unit = row_height(bars.gray);
         let above = bars.size.saturating_sub(height) / 2 / unit;
@@ -98,18 +102,15 @@ impl Boxer {
     }
 }
 
-/// The end of a file.
-const END: [u8; 2] = [0xff, 0xd9];
-
 /// The coded blocks of one row of a bar.
-fn gray_row(bars: Bars, quality: u8, compressor: &mut Compressor) -> Result<Vec<u8>, Complaint> {
+fn gray_row(bars: Bars, compressor: &mut Compressor) -> Result<Vec<u8>, Complaint> {
     let height = row_height(bars.gray);
     let subsampling = if bars.gray { Subsamp::Gray } else { Subsamp::Sub2x2 };
     let layout = Layout { width: bars.size, height, subsampling };
     let mut samples = vec![128; layout.len()];
     samples[..bars.size * height].fill(bars.padding);
     let mut file = vec![0; Compressor::bound(bars.size, height, bars.gray)?];
-    let coding = Coding { quality, restart_rows: true };
+    let coding = Coding { quality: bars.quality, restart_rows: true };
     let len = compressor.compress_planar(&samples, layout, coding, &mut file)?;
     let parts = Parts::of(&file[..len]);
     parts

@@ -121,9 +121,9 @@ impl Encoder {
             return Err(Reject::encode_failed("the letterboxed picture has other rows"));
         }
         self.jpeg(view, Coding { quality, restart_rows: true }, out)?;
-        let bars = Bars { size, padding, gray: view.channels == 1 };
+        let bars = Bars { size, padding, gray: view.channels == 1, quality };
         let (boxer, compressor) = (&mut self.boxer, &mut self.compressor);
-        boxer.put_between(bars, out, (view.height, quality), compressor, boxed).map_err(refused)
+        boxer.put_between(bars, out, view.height, compressor, boxed).map_err(refused)
     }
 
     fn jpeg(&mut self, view: &View<'_>, coding: Coding, out: &mut Vec<u8>) -> Result<(), Reject> {

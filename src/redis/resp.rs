@@ -129,7 +129,7 @@ impl Reader {
     }
 
     /// The same in pieces of [`PIECE_BYTES`], each shown to `arrived` with all bytes before it as
-    /// soon as it is there.
+    /// soon as it is there, until that says that it has seen enough.
     ///
     /// # Errors
     /// As [`Reader::bulk_into`].
@@ -137,15 +137,16 @@ impl Reader {
         &mut self,
         io: &mut impl Read,
         target: &mut [u8],
-        mut arrived: impl FnMut(&[u8]),
+        mut arrived: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), Trouble> {
         let mut filled = self.take_buffered(target);
         loop {
-            arrived(&target[..filled]);
+            let wants_more = arrived(&target[..filled]);
             if filled == target.len() {
                 return self.line_end(io);
             }
-            let end = (filled + PIECE_BYTES).min(target.len());
+            let piece = if wants_more { PIECE_BYTES } else { target.len() };
+            let end = filled.saturating_add(piece).min(target.len());
             io.read_exact(&mut target[filled..end])?;
             filled = end;
         }
@@ -353,7 +354,10 @@ mod tests {
                     2 => {
                         let mut target = vec![0; value.len()];
                         let mut seen = Vec::new();
-                        let arrived = |so_far: &[u8]| seen.extend_from_slice(&so_far[seen.len()..]);
+                        let arrived = |so_far: &[u8]| {
+                            seen.extend_from_slice(&so_far[seen.len()..]);
+                            seen.len() < 200_000
+                        };
                         reader.bulk_into_watched(&mut io, &mut target, arrived).unwrap();
                         prop_assert_eq!(&target, value);
                         prop_assert_eq!(&seen, value, "everything was shown");
