@@ -1,6 +1,6 @@
 //! Framepress reads camera frames from a Redis stream, analyses and compresses them, and writes
 //! `ProcessedFrame` protobuf messages to another Redis stream. It is synchronous from end to end:
-//! pinned threads joined by bounded lanes, no async runtime.
+//! threads joined by bounded lanes, no async runtime.
 //!
 //! Most people want the program; see `framepress --help`. A program that embeds the engine begins
 //! with [`create_stream_processor`], and one that only sends frames with [`Producer`]:

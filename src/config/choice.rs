@@ -167,7 +167,7 @@ impl Count {
 /// Which cores threads are pinned to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pin {
-    /// Spread over the cores this process may use.
+    /// Spread over the cores this process may use, if there is one for each.
     Auto,
     /// No pinning.
     Off,

@@ -179,6 +179,7 @@ impl Plan {
             cores: cores(
                 &config.engine.pin,
                 &threads::allowed_cores(),
+                threads::parallelism(),
                 [readers, ways, workers, committers],
             ),
             compression: queue.enable_compression,
@@ -306,12 +307,12 @@ fn streams(input: &str, output: &str, shards: usize) -> Vec<[String; 3]> {
         .collect()
 }
 
-/// Spreads threads over cores. With fewer cores than threads none is pinned: it would wait for
-/// whatever else is on its core while another one is idle.
-fn cores(pin: &Pin, allowed: &[usize], counts: [usize; 4]) -> Cores {
+/// Spreads threads over cores. With fewer cores than threads, or a quota for fewer, none is pinned:
+/// it would wait for whatever else is on its core while another one is idle.
+fn cores(pin: &Pin, allowed: &[usize], at_once: usize, counts: [usize; 4]) -> Cores {
     let [readers, dispatchers, workers, committers] = counts;
     let list = match pin {
-        Pin::Auto if allowed.len() >= counts.iter().sum() => allowed,
+        Pin::Auto if allowed.len().min(at_once) >= counts.iter().sum() => allowed,
         Pin::Auto | Pin::Off => return Cores::default(),
         Pin::Cores(list) => list,
     };
@@ -374,20 +375,22 @@ mod tests {
     }
 
     #[test]
-    fn few_cores_are_for_all_threads() {
-        assert_eq!(cores(&Pin::Auto, &[0, 1], [1, 1, 2, 1]), Cores::default());
-        let listed = cores(&Pin::Cores(vec![2, 3]), &[2, 3], [1, 1, 2, 1]);
+    fn auto_pins_nothing_without_a_core_for_each_thread() {
+        assert_eq!(cores(&Pin::Auto, &[0, 1], 2, [1, 1, 2, 1]), Cores::default());
+        let many: Vec<usize> = (0..64).collect();
+        assert_eq!(cores(&Pin::Auto, &many, 4, [1, 1, 2, 1]), Cores::default(), "a quota");
+        let listed = cores(&Pin::Cores(vec![2, 3]), &[2, 3], 2, [1, 1, 2, 1]);
         assert_eq!(listed.workers, [Some(2), Some(3)], "who lists cores means it");
-        assert_eq!(cores(&Pin::Cores(Vec::new()), &[0], [1, 1, 1, 1]), Cores::default());
+        assert_eq!(cores(&Pin::Cores(Vec::new()), &[0], 1, [1, 1, 1, 1]), Cores::default());
     }
 
     #[test]
     fn enough_cores_give_each_thread_its_own() {
-        let plan = cores(&Pin::Auto, &[4, 5, 6, 7, 8], [1, 1, 2, 1]);
+        let plan = cores(&Pin::Auto, &[4, 5, 6, 7, 8], 5, [1, 1, 2, 1]);
         let mut used = vec![plan.readers[0], plan.dispatchers[0], plan.committers[0]];
         used.extend(plan.workers);
         used.sort_unstable();
         assert_eq!(used, [Some(4), Some(5), Some(6), Some(7), Some(8)]);
-        assert_eq!(cores(&Pin::Off, &[0, 1], [1, 1, 1, 1]), Cores::default());
+        assert_eq!(cores(&Pin::Off, &[0, 1], 2, [1, 1, 1, 1]), Cores::default());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! XXH3 reads faster than memory does, so what it costs is where the bytes are: a raw picture has
 //! left the caches by the time a worker opens it. The reader has each piece of it in its hands.
-//! Where in `data` the picture will be is read off the first bytes; a digest of other bytes than
-//! those is of no use, and is not used.
+//! Where in `data` the picture will be is read off the first bytes; a worker uses the digest only if
+//! the picture turns out to be exactly those.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -12,7 +12,7 @@ use std::ops::Range;
 use twox_hash::XxHash3_64;
 use twox_hash::xxhash3_64::{RawHasher, SecretBuffer};
 
-/// By when the beginning of the picture has to be known, in bytes from the beginning of `data`.
+/// Within how many bytes from the beginning of `data` the picture must begin.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
 type Secret = &'static [u8; twox_hash::xxhash3_64::DEFAULT_SECRET_LENGTH];
@@ -68,7 +68,8 @@ impl Digester {
     /// is wanted piece by piece.
     pub fn arrived(&mut self, so_far: &[u8]) -> bool {
         if self.part.is_none() && self.hashed < HEAD_BYTES_MAX {
-            self.part = (self.locate)(so_far, self.len);
+            let head = &so_far[..so_far.len().min(HEAD_BYTES_MAX)];
+            self.part = (self.locate)(head, self.len);
             self.hashed = self.part.as_ref().map_or(so_far.len(), |part| part.start);
         }
         let Some(part) = &self.part else { return self.hashed < HEAD_BYTES_MAX };

@@ -175,7 +175,7 @@ fn span(start: usize, end: usize) -> Option<Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::Pool;
+    use crate::frame::{Digester, Pool};
 
     #[test]
     fn ids_survive_a_round_trip_and_nonsense_is_refused() {
@@ -184,6 +184,25 @@ mod tests {
         for wrong in [&b"17"[..], b"-", b"1-", b"1-2-3", b"a-b", b"1-\xff"] {
             assert_eq!(EntryId::parse(wrong), None);
         }
+    }
+
+    #[test]
+    fn a_hash_taken_on_the_way_is_used_for_its_own_bytes_only() {
+        let pool = Pool::new(1 << 20);
+        let mut data = pool.lease_now(300);
+        data.fill(1);
+        let mut digester = Digester::new(300, |_, len| Some(10..len));
+        digester.arrived(&data);
+        let digest = digester.finish();
+        // Nobody would: so that it can be told where a hash comes from.
+        data.fill(2);
+        let mut builder = EntryBuilder::new(pool.lease_now(64));
+        builder.set_data(data, digest);
+        let entry = builder.build();
+        let data = entry.data().unwrap();
+        assert_eq!(entry.hash_of(&data[10..]), digest::hash_of(&[1; 290]));
+        assert_eq!(entry.hash_of(&data[11..]), digest::hash_of(&[2; 289]));
+        assert_eq!(entry.hash_of(b"unpacked"), digest::hash_of(b"unpacked"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ const END: [u8; 2] = [0xff, 0xd9];
 /// Whether the picture of `view` in its square of `size` is made of whole rows of its own blocks.
 pub fn keeps_its_rows(view: &View<'_>, size: usize) -> bool {
     let place = Placement::fit(view.width, view.height, size);
-    let unscaled = (place.x, place.width, place.height) == (0, view.width, view.height);
+    let unscaled = (view.width, place.width, place.height) == (size, size, view.height);
     let unit = row_height(view.channels == 1);
     unscaled && [size, place.y, place.height].into_iter().all(|rows| rows.is_multiple_of(unit))
 }
@@ -33,11 +33,17 @@ fn row_height(gray: bool) -> usize {
     if gray { 8 } else { 16 }
 }
 
-/// Makes letterboxed files; keeps the gray row it made last.
+/// Makes letterboxed files; keeps the bars it made last, of colour pictures and of gray ones.
 #[derive(Default)]
 pub(super) struct Boxer {
-    gray_row: Vec<u8>,
+    kept: [GrayRow; 2],
+}
+
+/// The coded blocks of one row of a bar.
+#[derive(Default)]
+struct GrayRow {
     made_for: Option<Bars>,
+    coded: Vec<u8>,
 }
 
 /// What is around a picture.
@@ -64,9 +70,9 @@ impl Boxer {
         out: &mut Vec<u8>,
     ) -> Result<(), Complaint> {
         let broken = || Complaint::ours("the coded picture is not made of rows");
-        if self.made_for != Some(bars) {
-            self.gray_row = gray_row(bars, compressor)?;
-            self.made_for = Some(bars);
+        let bar = &mut self.kept[usize::from(bars.gray)];
+        if bar.made_for != Some(bars) {
+            *bar = GrayRow { coded: gray_row(bars, compressor)?, made_for: Some(bars) };
         }
         let unit = row_height(bars.gray);
         let above = bars.size.saturating_sub(height) / 2 / unit;
@@ -80,7 +86,7 @@ impl Boxer {
         let mut codes = RESTARTS.cycle();
         let mut restart = || codes.next().unwrap_or(*RESTARTS.start());
         for _ in 0..above {
-            out.extend_from_slice(&self.gray_row);
+            out.extend_from_slice(&bar.coded);
             out.extend([0xff, restart()]);
         }
         let mut at = out.len();
@@ -95,14 +101,13 @@ impl Boxer {
         }
         for _ in 0..below {
             out.extend([0xff, restart()]);
-            out.extend_from_slice(&self.gray_row);
+            out.extend_from_slice(&bar.coded);
         }
         out.extend(END);
         Ok(())
     }
 }
 
-/// The coded blocks of one row of a bar.
 fn gray_row(bars: Bars, compressor: &mut Compressor) -> Result<Vec<u8>, Complaint> {
     let height = row_height(bars.gray);
     let subsampling = if bars.gray { Subsamp::Gray } else { Subsamp::Sub2x2 };

@@ -118,7 +118,9 @@ impl Encoder {
         boxed.clear();
         check(view)?;
         if !keeps_its_rows(view, size) {
-            return Err(Reject::encode_failed("the letterboxed picture has other rows"));
+            return Err(Reject::encode_failed(
+                "the letterboxed picture is not made of whole rows of this one",
+            ));
         }
         self.jpeg(view, Coding { quality, restart_rows: true }, out)?;
         let bars = Bars { size, padding, gray: view.channels == 1, quality };

@@ -121,13 +121,13 @@ impl Scaler {
             let upper = source.row(above);
             let row = &mut out[(place.y + y) * stride + place.x..][..place.width];
             if tap.weight == 0 {
-                if shrink(upper, row) {
+                if try_shrink(upper, row) {
                     continue;
                 }
                 line.copy_from_slice(upper);
             } else {
                 mix_rows(upper, source.row((above + 1).min(source.height - 1)), tap, line);
-                if shrink(line, row) {
+                if try_shrink(line, row) {
                     continue;
                 }
             }
@@ -175,7 +175,7 @@ impl Scaler {
                 source.sum_columns(first..last, columns);
                 add_scaled(columns, size as u32, sums);
             }
-            if group(sums, mean, row_out) {
+            if try_means(sums, mean, row_out) {
                 continue;
             }
             for (out, span) in row_out.iter_mut().zip(&self.spans) {
@@ -217,7 +217,7 @@ impl Mean {
 /// of samples then lie evenly, and all have the same weight. Says whether the fraction is one that
 /// has its own loop.
 #[multiversion(targets("x86_64+avx2"))]
-fn shrink(line: &[u8], out: &mut [u8]) -> bool {
+fn try_shrink(line: &[u8], out: &mut [u8]) -> bool {
     match whole_fraction(line.len(), out.len()) {
         1 => out.copy_from_slice(line),
         2 => middles::<2>(line, out),
@@ -241,7 +241,7 @@ fn middles<const N: usize>(line: &[u8], out: &mut [u8]) {
 /// The means along a row, where each covers a whole number of samples. Says whether that number is
 /// one that has its own loop.
 #[multiversion(targets("x86_64+avx2"))]
-fn group(sums: &[u32], mean: Mean, out: &mut [u8]) -> bool {
+fn try_means(sums: &[u32], mean: Mean, out: &mut [u8]) -> bool {
     match whole_fraction(sums.len(), out.len()) {
         5 => means::<5>(sums, mean, out),
         8 => means::<8>(sums, mean, out),

@@ -129,7 +129,7 @@ impl Reader {
     }
 
     /// The same in pieces of [`PIECE_BYTES`], each shown to `arrived` with all bytes before it as
-    /// soon as it is there, until that says that it has seen enough.
+    /// soon as it is there. Once that says that it needs no pieces, the rest comes as one.
     ///
     /// # Errors
     /// As [`Reader::bulk_into`].

@@ -30,6 +30,7 @@ fn cases() -> Vec<Case> {
     for (name, format, sample) in [
         ("protobuf-raw-rgb", Format::Raw, Sample::colour(96, 64, 1)),
         ("protobuf-raw-gray", Format::Raw, Sample::gray(96, 64, 2)),
+        ("protobuf-raw-in-many-pieces", Format::Raw, Sample::colour(480, 320, 11)),
         ("protobuf-raw-odd", Format::Raw, Sample::colour(97, 63, 3)),
         ("protobuf-jpeg", Format::Jpeg, Sample::colour(96, 64, 4)),
         ("protobuf-jpeg-gray", Format::Jpeg, Sample::gray(96, 64, 5)),

@@ -1,5 +1,6 @@
 //! Judging this machine: processor, cores, memory, and what the kernel is set to.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use rustix::process::{Resource, getrlimit};
@@ -155,11 +156,16 @@ fn pinning(machine: &Machine, plan: &Plan, config: &Config) -> Finding {
             .mend(format!("engine.pin: auto, or out of {:?}", machine.cores));
         }
     }
-    let pinned = |threads: &[Option<usize>]| threads.iter().any(Option::is_some);
-    let what = match (pinned(&plan.cores.readers), pinned(&plan.cores.workers)) {
-        (true, _) => "every thread stays on a core of its own",
-        (false, true) => "workers stay on their cores; there are too few for the other threads",
-        (false, false) => "no thread is pinned",
+    let threads = &plan.cores;
+    let all = [&threads.readers, &threads.dispatchers, &threads.workers, &threads.committers];
+    let pinned: Vec<usize> = all.into_iter().flatten().flatten().copied().collect();
+    let cores: BTreeSet<usize> = pinned.iter().copied().collect();
+    let what = if pinned.is_empty() {
+        "no thread is pinned"
+    } else if cores.len() == pinned.len() {
+        "every thread stays on a core of its own"
+    } else {
+        "every thread stays on a core, and some share theirs"
     };
     Finding::ok(code, what)
 }
@@ -271,7 +277,10 @@ mod tests {
     #[test]
     fn pinning_to_a_core_of_others_is_a_warning() {
         only(&findings(&[("engine.pin", "[0, 7]")], |_| {}), "machine.pinning", Warning);
-        only(&findings(&[("engine.pin", "[0, 1]")], |_| {}), "machine.pinning", Ok);
+        let shared = findings(&[("engine.pin", "[0, 1]")], |_| {});
+        assert!(only(&shared, "machine.pinning", Ok).what.contains("some share theirs"));
+        let own = findings(&[("engine.pin", "[0, 1, 2, 3]"), ("engine.workers", "1")], |_| {});
+        assert!(only(&own, "machine.pinning", Ok).what.contains("a core of its own"));
     }
 
     #[test]

@@ -87,12 +87,17 @@ impl Knob {
             Knob::BatchSize => distinct([4, 100], config.redis_queue.batch_size)
                 .map(|size| with(&|other| other.redis_queue.batch_size = size))
                 .collect(),
-            // With fewer cores than threads, `auto` is `off`, and only a list pins.
-            Knob::Pin => [Pin::Auto, Pin::Off, Pin::Cores(threads::allowed_cores())]
-                .into_iter()
-                .filter(|pin| *pin != config.engine.pin)
-                .map(|pin| with(&|other| other.engine.pin = pin.clone()))
-                .collect(),
+            Knob::Pin => {
+                // Beside the workers one thread each that reads, dispatches and commits.
+                let has_core_each = cores >= config.engine.workers.or(cores) + 3;
+                // What `auto` does not do by itself.
+                let other = match (&config.engine.pin, has_core_each) {
+                    (Pin::Off | Pin::Cores(_), _) => Pin::Auto,
+                    (Pin::Auto, true) => Pin::Off,
+                    (Pin::Auto, false) => Pin::Cores(threads::allowed_cores()),
+                };
+                vec![with(&|config| config.engine.pin = other.clone())]
+            }
             Knob::InflightBytes => {
                 distinct([64 << 20, 512 << 20], config.engine.max_inflight_bytes)
                     .map(|bytes| with(&|other| other.engine.max_inflight_bytes = bytes))

@@ -151,12 +151,13 @@ fn coded_rows_give_the_same_letterboxed_picture() {
 }
 
 #[test]
-fn other_letterboxed_pictures_have_other_rows() {
+fn letterboxed_pictures_of_other_rows_are_refused() {
     for (width, height, size, why) in [
         (640, 360, 640, "its rows begin within a row of blocks"),
         (640, 470, 640, "its last row is no whole one"),
         (1280, 960, 640, "it is scaled"),
         (480, 640, 640, "its bars are at the sides"),
+        (638, 640, 640, "they are, though they are thin"),
         (600, 450, 600, "the square does not end with a row"),
     ] {
         let planes = flat(width, height, [1, 2, 3]);

@@ -80,7 +80,7 @@ impl Coder {
             &Target { quality: kept.unwrap_or(target.quality), ..target },
         );
         let ml_target = Target { format: Format::Jpeg, ..target };
-        // The ML image of a frame that is as wide already is coded together with it.
+        // A frame that lies in the square as it is, as 640x480 does, is coded once for both.
         let at_once = settings.ml_image
             && kept.is_none()
             && target.format == Format::Jpeg

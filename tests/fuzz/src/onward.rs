@@ -21,7 +21,9 @@ pub fn every_way(view: &View<'_>) {
     for format in [Format::Jpeg, Format::Webp, Format::Png, Format::Raw] {
         write(&mut encoder, view, format, &mut file);
     }
-    boxed(&mut encoder, view);
+    for side in [view.width, view.width + 2] {
+        boxed(&mut encoder, view, side);
+    }
     let Some(planes) = view.planes else { return };
     figures(view, planes);
     let (mut scaler, mut scaled) = (Scaler::new(), Planes::default());
@@ -35,14 +37,13 @@ pub fn every_way(view: &View<'_>) {
 }
 
 /// Both files of a picture that is coded together with its letterboxed form.
-fn boxed(encoder: &mut Encoder, view: &View<'_>) {
-    let side = view.width;
+fn boxed(encoder: &mut Encoder, view: &View<'_>, side: usize) {
     if !keeps_its_rows(view, side) || (side * side) as u64 > PIXELS_MAX {
         return;
     }
     let (mut file, mut square) = (Vec::new(), Vec::new());
     encoder.encode_boxed(view, 85, (side, 114), &mut file, &mut square).unwrap();
-    read_back(&file, Format::Jpeg, (side, view.height));
+    read_back(&file, Format::Jpeg, (view.width, view.height));
     read_back(&square, Format::Jpeg, (side, side));
 }
 

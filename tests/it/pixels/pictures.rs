@@ -63,6 +63,7 @@ fn the_ml_image_is_letterboxed_in_gray_and_the_thumbnail_shows_all_of_the_pictur
     let cases = [
         ((320, 180), [0, 640], [140, 500]),
         ((1280, 960), [0, 640], [80, 560]),
+        ((640, 480), [0, 640], [80, 560]),
         ((180, 320), [140, 500], [0, 640]),
     ];
     for ((width, height), [left, right], [top, bottom]) in cases {
