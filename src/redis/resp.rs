@@ -128,7 +128,7 @@ impl Reader {
         self.line_end(io)
     }
 
-    /// The same in pieces of [`PIECE_BYTES`], each shown to `arrived` with all bytes before it as
+    /// The same in pieces of 128 KiB, each shown to `arrived` with all bytes before it as
     /// soon as it is there. Once that says that it needs no pieces, the rest comes as one.
     ///
     /// # Errors
