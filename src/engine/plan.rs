@@ -353,6 +353,20 @@ fn host_name() -> String {
 mod tests {
     use super::*;
     use crate::config::Count;
+    use crate::redis::Address;
+    use crate::wire::proto::{ImageData, ProcessedFrame};
+    use prost::Message;
+
+    #[test]
+    fn readers_find_the_picture_of_a_frame() {
+        let image = ImageData { compressed_data: vec![7; 1000], ..Default::default() };
+        let frame = ProcessedFrame { original_image: Some(image), ..Default::default() };
+        let data = frame.encode_to_vec();
+        let topology = Topology::from(Address::parse("redis://127.0.0.1:6379").unwrap());
+        let plan = Plan::new(&Config::builtin(), &topology, &Hooks::default());
+        let place = (plan.read[0].source.locate_picture)(&data[..20], data.len()).unwrap();
+        assert_eq!(data[place], [7; 1000]);
+    }
 
     #[test]
     fn one_shard_keeps_its_names_and_several_carry_hash_tags() {
