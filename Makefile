@@ -105,7 +105,7 @@ setup:
 
 setup-test:
 	@sh tests/setup.sh cmake nasm redis-server redis-sentinel ffmpeg python3-venv prometheus \
-		chromium chromium-driver docker-compose systemd
+		chromium chromium-driver docker-compose systemd faketime
 
 clean:
 	@$(CARGO) clean --quiet

@@ -120,6 +120,7 @@ impl Bench {
         let options = Arc::new(SourceOptions {
             stream: "in".into(),
             shard: 0,
+            reader: 0,
             group: GROUP.into(),
             consumer: "ours".into(),
             block: Duration::from_secs(1),
@@ -128,7 +129,7 @@ impl Bench {
             // The other side of the comparison hashes nothing.
             locate_picture: |_, _| None,
         });
-        let journal = Journal::new(Arc::clone(&self.metrics));
+        let journal = Journal::new(1, Arc::clone(&self.metrics));
         let recorder = self.metrics.recorder();
         let address = self.server.address();
         Source::open(address, &options, &journal, &self.pool, &self.metrics, &recorder, &self.stop)
@@ -277,12 +278,14 @@ fn commit_ours(bench: &Bench, sinks: &mut Sinks, payload: &[u8]) -> Cost {
                 shard: 0,
                 id,
                 after: None,
+                identity: "",
+                earlier: None,
                 action: Action::Store { payload, labels },
             })
             .collect();
         sinks.commit(&tasks, &mut answers).unwrap();
     });
-    assert!(answers.iter().all(|answer| *answer == Answer::Done));
+    assert!(answers.iter().all(|answer| matches!(answer, Answer::Done { .. })));
     cost
 }
 
@@ -331,9 +334,10 @@ fn committing(c: &mut Criterion, bench: &Bench) {
         let payload = vec![7; bytes];
         let mut group = c.benchmark_group(format!("commit/{name}"));
         group.throughput(Throughput::Elements(entries_of(bytes) as u64));
-        for (what, delivery) in
-            [("ours, fenced script", Delivery::ExactlyOnce), ("ours, MULTI", Delivery::AtLeastOnce)]
-        {
+        for (what, delivery) in [
+            ("ours, fenced script", Delivery::ExactlyOnce),
+            ("ours, script without fence", Delivery::AtLeastOnce),
+        ] {
             let mut sinks = bench.sinks(delivery);
             group.bench_function(what, |b| {
                 b.iter_custom(|times| {
@@ -398,9 +402,10 @@ fn table(bench: &Bench) {
         bench.fill(0, bytes);
         let payload = vec![7; bytes];
         let count = entries_of(bytes);
-        for (what, delivery) in
-            [("fenced script", Delivery::ExactlyOnce), ("MULTI", Delivery::AtLeastOnce)]
-        {
+        for (what, delivery) in [
+            ("fenced script", Delivery::ExactlyOnce),
+            ("script without fence", Delivery::AtLeastOnce),
+        ] {
             let mut sinks = bench.sinks(delivery);
             let ours = || commit_ours(bench, &mut sinks, &payload);
             let theirs = || commit_theirs(bench, &payload);

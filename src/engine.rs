@@ -18,16 +18,16 @@ use crate::base::stop::StopOnPanic;
 use crate::base::threads::{self, Identity, Role, Running, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::config::Config;
-use crate::frame::{EntryId, Journal, Pool, Slots};
+use crate::frame::{Pool, Slots};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
 use crate::redis::{Control, Embedded, Greeting, Lookout, Seam, Topology};
 use crate::stage::commit::Committer;
+use crate::stage::group::{Groups, Shard};
 use crate::stage::process::{
     Cameras, Dispatcher, DispatcherParts, Live, Outgoing, Probe, Work, Workers,
 };
 use crate::stage::read::Reader;
-use crate::stage::regroup::{Made, Regroup, Shard};
 use crate::stage::watch::{DeadLetters, History, Queues, Watcher};
 
 pub use plan::{Plan, all_streams, camera_settings, input_streams};
@@ -116,9 +116,10 @@ impl Engine {
         let (topology, embedded) = find_server(&config.redis_queue, &stop)?;
         let topology = topology.through(hooks.seam.clone());
         let plan = Arc::new(Plan::new(config, &topology, &hooks));
-        prepare_streams(&plan, &stop)?;
-
         let metrics = Metrics::new();
+        let groups = Arc::new(make_groups(&plan, &metrics, &stop)?);
+        prepare_streams(&plan, &groups, &stop)?;
+
         let cameras_max = plan.process.cameras_max;
         let cameras = Cameras::new(cameras_max, &plan.process.cameras, Arc::clone(&metrics));
         let queues = Arc::new(Mutex::new(Queues::default()));
@@ -136,7 +137,7 @@ impl Engine {
         let worker_fault = WorkerFault::default();
         let workers = build_workers(&plan, &worker_fault, &stop)?;
         turn.begins(Role::Build);
-        let threads = start_threads(&view, &workers, &turn, &stop)?;
+        let threads = start_threads(&view, &groups, &workers, &turn, &stop)?;
         let of = |count: usize, what: &str| {
             format!("{count} {what}{}", if count == 1 { "" } else { "s" })
         };
@@ -246,14 +247,15 @@ impl Drop for Engine {
 
 /// Makes sure that every input stream has its group and that results can be stored, waiting for
 /// Redis if so configured.
-fn prepare_streams(plan: &Plan, stop: &Stop) -> Result<(), Fault> {
+fn prepare_streams(plan: &Plan, groups: &Groups, stop: &Stop) -> Result<(), Fault> {
     let mut control = Control::new(&plan.topology, plan.timeout.min(PREPARE_LIMIT))?;
     let mut pause = limits::BACKOFF_FIRST;
     loop {
         let prepared = prepare_server(&mut control).and_then(|()| {
-            plan.streams
-                .iter()
-                .try_for_each(|streams| prepare_shard(&mut control, streams, &plan.group))
+            plan.streams.iter().enumerate().try_for_each(|(shard, streams)| {
+                prepare_keys(&mut control, streams)?;
+                groups.prepare(shard, &mut control)
+            })
         });
         match prepared {
             Ok(()) => return Ok(()),
@@ -281,12 +283,8 @@ fn prepare_server(control: &mut Control) -> Result<(), Fault> {
 }
 
 /// A key of another type would only show when the first result cannot be stored.
-fn prepare_shard(
-    control: &mut Control,
-    [input, output, dead_letters]: &[String; 3],
-    group: &str,
-) -> Result<(), Fault> {
-    for key in [input, output, dead_letters] {
+fn prepare_keys(control: &mut Control, keys: &[String; 3]) -> Result<(), Fault> {
+    for key in keys {
         let kind = control.kind(key)?;
         if !matches!(kind.as_str(), "stream" | "none") {
             return Err(Fault::Unusable(format!(
@@ -295,7 +293,17 @@ fn prepare_shard(
             )));
         }
     }
-    control.ensure_group(input, group, EntryId::default()).map(|_| ())
+    Ok(())
+}
+
+/// What is known of the group of each input stream; nothing yet.
+fn make_groups(plan: &Plan, metrics: &Arc<Metrics>, stop: &Stop) -> Result<Groups, Fault> {
+    let shards = plan.streams.iter().enumerate().map(|(shard, [input, ..])| {
+        let readers = plan.read.iter().filter(|settings| settings.source.shard == shard).count();
+        Shard::new(input, &plan.watch.consumers[shard], readers, metrics)
+    });
+    let (shards, metrics) = (shards.collect(), Arc::clone(metrics));
+    Groups::new(&plan.topology, &plan.group, shards, metrics, stop.clone())
 }
 
 /// Refusals that waiting does not change.
@@ -330,6 +338,7 @@ fn build_workers(plan: &Plan, fault: &WorkerFault, stop: &Stop) -> Result<Arc<Th
 /// The wiring. Every lane and its bound is here.
 fn start_threads(
     view: &View,
+    groups: &Arc<Groups>,
     workers: &Arc<ThreadPool>,
     turn: &Turn,
     stop: &Stop,
@@ -346,30 +355,15 @@ fn start_threads(
         (0..plan.committers).map(|lane| bounded::<Outgoing>(plan.commit_room(lane))).unzip();
 
     // Build everything before starting anything.
-    let journals: Vec<_> = plan.streams.iter().map(|_| Journal::new(Arc::clone(metrics))).collect();
-    let shards = journals.iter().enumerate().map(|(shard, journal)| Shard {
-        stream: plan.streams[shard][0].clone(),
-        consumer: plan.watch.consumers[shard].clone(),
-        journal: Arc::clone(journal),
-        made: Made::default(),
-    });
-    let regroup = Arc::new(Regroup::new(
-        plan.topology.clone(),
-        plan.group.clone(),
-        shards.collect(),
-        Arc::clone(metrics),
-    ));
     let readers: Vec<Reader> = plan
         .read
         .iter()
         .map(|settings| {
-            let journal = Arc::clone(&journals[settings.source.shard]);
             let lane = read_lanes[plan.routes.way_of(settings.source.shard)].clone();
             let pool = view.pool.clone();
             Reader::new(
                 settings.clone(),
-                journal,
-                Arc::clone(&regroup),
+                Arc::clone(groups),
                 pool,
                 Arc::clone(metrics),
                 stop.clone(),
@@ -382,6 +376,7 @@ fn start_threads(
     let parts = DispatcherParts {
         workers: Workers::new(plan.workers, plan.process.pixels_max, metrics)?,
         threads: Arc::clone(workers),
+        groups: Arc::clone(groups),
         pool: view.pool.clone(),
         cameras: Arc::clone(&view.cameras),
         live: Arc::clone(&view.live),
@@ -393,10 +388,10 @@ fn start_threads(
         .into_iter()
         .enumerate()
         .map(|(index, lane)| {
-            let (settings, regroup) = (plan.commit.clone(), Arc::clone(&regroup));
+            let (settings, groups) = (plan.commit.clone(), Arc::clone(groups));
             let shards = (0..plan.streams.len()).filter(|&it| plan.routes.leads_to(it, index));
             let (shards, metrics) = (shards.collect(), Arc::clone(metrics));
-            Committer::new(index, shards, settings, regroup, metrics, stop.clone(), lane)
+            Committer::new(index, shards, settings, groups, metrics, stop.clone(), lane)
         })
         .collect();
     let watcher = Watcher::new(
@@ -405,7 +400,7 @@ fn start_threads(
         Arc::clone(&view.dead_letters),
         Arc::clone(&view.history),
         Arc::clone(metrics),
-        journals,
+        Arc::clone(groups),
         stop.clone(),
     );
 

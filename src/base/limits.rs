@@ -25,9 +25,26 @@ pub const COMMIT_BATCH_BYTES: usize = 16 << 20;
 /// shorter.
 pub const ID_BYTES_MAX: usize = 256;
 
-/// Most elements one reply array may declare: Redis takes no command of more arguments, so no
-/// entry has more fields and values.
+/// Most elements one reply array may declare where the whole reply is kept in memory.
 pub const RESP_ARRAY_MAX: usize = 1 << 20;
+
+/// Most bytes one bulk string may declare there: `proto-max-bulk-len` of a server as it comes.
+pub const RESP_BULK_BYTES_MAX: u64 = 512 << 20;
+
+/// Most fields and values of an entry: what Redis takes as the number of arguments of one command.
+pub const ENTRY_ARRAY_MAX: usize = i32::MAX as usize;
+
+/// Longest value of an entry: the highest `proto-max-bulk-len` that a server can be given.
+pub const ENTRY_BULK_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// Most bytes asked for at a time, unless one entry alone is larger. Redis queues a whole reply
+/// before it sends the first byte, and cuts off a client whose queue exceeds
+/// `client-output-buffer-limit`.
+pub const REPLY_BYTES_MAX: u64 = 16 << 20;
+
+/// How long a connection to a node of a Cluster may be unused before it is closed. Longer than the
+/// pauses between the rounds of housekeeping.
+pub const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 
 /// Most entries asked for in one read; the configuration's upper limit for `batch_size`.
 pub const BATCH_SIZE_MAX: usize = 10_000;
@@ -37,6 +54,10 @@ pub const SOCKET_TICK: Duration = Duration::from_millis(50);
 
 /// How long a full lane or empty pool is waited for before the stop signal is looked at again.
 pub const LANE_TICK: Duration = Duration::from_millis(50);
+
+/// How often a dispatcher looks whether the jobs before a suspect frame have ended: less than the
+/// shortest job takes.
+pub const JOB_TICK: Duration = Duration::from_micros(200);
 
 /// First and longest pause between attempts to reach Redis.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -76,8 +97,8 @@ pub const LOOKOUT_PERIOD: Duration = Duration::from_millis(250);
 /// How often stale entries of other consumers are looked for, at most.
 pub const CLAIM_PERIOD: Duration = Duration::from_secs(3);
 
-/// Stale entries taken over at a time.
-pub const CLAIM_BATCH: usize = 16;
+/// Pending entries looked at in one step, own ones and stale ones.
+pub const PENDING_PAGE: usize = 16;
 
 const _: () = assert!(COMMIT_BATCH_FRAMES >= SLOTS_PER_WORKER, "one worker's results fit a batch");
 const _: () = assert!(BACKOFF_FIRST.as_millis() < BACKOFF_LONGEST.as_millis());

@@ -104,6 +104,7 @@ impl Plan {
                 source: Arc::new(SourceOptions {
                     stream: streams[shard][0].clone(),
                     shard,
+                    reader: index / streams.len(),
                     group: queue.consumer_group.clone(),
                     consumer: consumer_of(&consumer, index),
                     block: Duration::from_millis(queue.block_time_ms),

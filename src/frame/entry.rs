@@ -71,6 +71,16 @@ impl Entry {
         self.data.as_deref()
     }
 
+    /// Bytes of `data` on the wire, kept or not.
+    pub fn len(&self) -> u64 {
+        self.oversized.unwrap_or_else(|| self.data().map_or(0, |data| data.len() as u64))
+    }
+
+    /// Whether there is no `data`, or an empty one.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// XXH3 of a part of [`data`](Entry::data), or of any other bytes: at once, if it was taken
     /// when they arrived.
     pub fn hash_of(&self, bytes: &[u8]) -> u64 {

@@ -58,6 +58,8 @@ pub enum Discard {
     BelowThreshold,
     /// Its body is gone from the stream.
     LostToTrim,
+    /// This process has ended it before.
+    Repeated,
 }
 
 /// A result ready to be stored.

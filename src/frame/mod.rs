@@ -19,5 +19,5 @@ pub use hops::{Discard, Finished, Labels, RawFrame, Stored, Verdict};
 pub use lane::{recv, send};
 pub use plane::{Plane, Planes, View};
 pub use pool::{Lease, Pool};
-pub use receipt::{Journal, Origin, Receipt};
+pub use receipt::{Journal, Opened, Origin, Receipt, Recovery, Session};
 pub use slot::{Slot, Slots};

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. Leased bytes stay within the budget, except for [`Pool::lease_now`], whose callers are
-//!    bounded by the slots they hold.
+//!    bounded by the slots they hold, and for small buffers, of which each frame has at most two.
 //! 2. A buffer's size is its class; lengths are rounded up by at most a quarter, so buffers of
 //!    slightly different frames are interchangeable and nothing is allocated once every class in
 //!    use has been seen.
@@ -20,8 +20,9 @@ use crate::metrics::clock::Tick;
 /// Smallest buffer: side fields and labels of a frame.
 const SMALLEST: usize = 1 << 10;
 
-/// Buffers up to this size hold the fields beside a frame. Whoever waits for a large buffer may
-/// hold one of these itself, so they never count as worth waiting for.
+/// Buffers up to this size hold the fields beside a frame. A reader that waits for a large buffer
+/// may hold a small one, and the other way round. So a small buffer is never waited for, and no
+/// caller waits while small ones alone are out.
 const SMALL: usize = 32 << 10;
 
 /// Four classes per doubling.
@@ -86,13 +87,14 @@ impl Pool {
         }
     }
 
-    /// Leases `len` bytes, waiting for others to come home if the budget is used up; `None` once
-    /// everybody is to leave. A request above the whole budget is served when no other large
-    /// buffer is out, so that nobody can wait for what will never come home.
+    /// Leases `len` bytes; `None` once the engine is told to leave at once. For a large buffer, the
+    /// caller waits until the budget has room. A request above the whole budget is served when no
+    /// other large buffer is out. The caller must hold no large buffer itself.
     pub fn lease(&self, len: usize, stop: &Stop) -> Option<Lease> {
         let (class, size) = class_of(len);
         let mut free = self.shared.free.lock();
-        while free.leased_bytes + size > self.shared.budget && free.leased_large > 0 {
+        while size > SMALL && free.leased_bytes + size > self.shared.budget && free.leased_large > 0
+        {
             if stop.is_now() {
                 return None;
             }
@@ -260,12 +262,20 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_buffer_when_everybody_is_to_leave() {
+    fn no_caller_waits_for_a_buffer_when_the_engine_leaves_at_once() {
         let pool = Pool::new(64 << 10);
         let _held = pool.lease_now(64 << 10);
         let stop = Stop::default();
         stop.now();
-        assert!(pool.lease(1 << 10, &stop).is_none());
+        assert!(pool.lease(40 << 10, &stop).is_none());
+    }
+
+    #[test]
+    fn a_holder_of_the_whole_budget_can_lease_a_small_buffer_as_well() {
+        let pool = Pool::new(64 << 10);
+        let stop = Stop::default();
+        let _data = pool.lease(64 << 10, &stop).unwrap();
+        assert_eq!(pool.lease(SMALL, &stop).unwrap().len(), SMALL);
     }
 
     #[test]

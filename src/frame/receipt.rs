@@ -1,16 +1,22 @@
-//! The receipt: the obligation to answer for one entry.
+//! The receipt: the obligation to answer for one entry; and the journal, which knows all of them.
 //!
 //! Invariants:
-//! 1. A receipt exists for exactly the entries counted as in flight.
+//! 1. A receipt exists for exactly the entries counted as in flight, and for repeated ones, which
+//!    are counted nowhere.
 //! 2. Only the committer closes a receipt, after Redis has confirmed. A receipt that is dropped
 //!    instead counts as abandoned; its entry stays pending in Redis and is delivered again.
 //! 3. An entry is in flight at most once per process: the journal refuses it a second time, so
 //!    reading the pending list after a reconnect cannot double work that is still going on.
-//! 4. What this process has ended lately is remembered: a copy from the pending list that was made
-//!    before our acknowledgement arrived there is not processed again. One that was asked for only
-//!    afterwards is: then Redis itself has gone back in time, as after a restart from a snapshot.
-//! 5. While the commit of an entry is on its way, nobody here may make the entry pending again: it
-//!    may be stored already.
+//! 4. The journal remembers what this process has ended lately: a copy from the pending list that
+//!    was made before our acknowledgement arrived there is not processed again. One that was asked
+//!    for only afterwards is: then Redis itself has gone back in time, as after a restart from a
+//!    snapshot.
+//! 5. When the group is lost, the journal alone says what is in work. [`Journal::begin_recovery`]
+//!    takes that list and makes every open connection void in one step, so no entry can be given to
+//!    this process by the old group and be missing from the list.
+//! 6. Every entry after [`Recovery::start`] that this process was given is in flight, has ended, or
+//!    will be delivered again. An entry that has ended is then a repeated one: it is acknowledged
+//!    and not processed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,17 +35,21 @@ pub enum Origin {
     New,
     /// From this consumer's own pending list, or taken over from another consumer.
     Again {
-        /// Deliveries so far, by the server's count.
+        /// Attempts at it, the one that begins now included.
         deliveries: u32,
+        /// Whether the server's delivery count includes this attempt.
+        is_counted: bool,
     },
+    /// This process has ended it, and a restored group has delivered it once more.
+    Repeated,
 }
 
 impl Origin {
-    /// Deliveries so far, this one included.
+    /// Attempts so far, this one included.
     pub fn deliveries(self) -> u32 {
         match self {
-            Origin::New => 1,
-            Origin::Again { deliveries } => deliveries,
+            Origin::New | Origin::Repeated => 1,
+            Origin::Again { deliveries, .. } => deliveries,
         }
     }
 }
@@ -57,29 +67,68 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct Book {
+    /// How often the consumer group was lost.
+    epoch: u64,
     in_flight: HashMap<EntryId, InFlight>,
     /// Ended with Redis' confirmation, in the order of their ends.
     ended: VecDeque<EntryId>,
     ended_at: HashMap<EntryId, Tick>,
-    last_ended: EntryId,
+    /// The last entry that the group has given to this process.
+    reached: EntryId,
+    /// By reader, what [`Book::reached`] was when its last request was sent.
+    asked_after: Vec<EntryId>,
+    /// Entries up to this one are delivered once more because the group was restored before them.
+    repeated_up_to: EntryId,
 }
 
 #[derive(Debug)]
 struct InFlight {
     /// Read, or renewed.
     since: Tick,
-    /// Its commit is on its way.
-    sent: bool,
+    /// The group was lost, and the entry was no longer in the stream.
+    is_gone: bool,
+}
+
+/// The state of the journal under which a connection was opened, and when an answer was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// [`Journal::epoch`] when the connection was opened.
+    pub epoch: u64,
+    /// When the request was sent, or before.
+    pub asked_at: Tick,
+}
+
+/// What the journal says to an entry that was read.
+#[derive(Debug)]
+pub enum Opened {
+    /// It is in flight from now on.
+    Taken(Receipt),
+    /// This process has it already, or this is a late copy of an entry that has ended.
+    Known,
+    /// The group was lost after the connection was opened: the answer is void.
+    Void,
+}
+
+/// What a restored group has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The group goes on after this entry: every later one will be delivered.
+    pub start: EntryId,
+    /// The entries in flight, the oldest first.
+    pub held: Vec<EntryId>,
 }
 
 impl Journal {
-    /// An empty journal.
-    pub fn new(metrics: Arc<Metrics>) -> Arc<Journal> {
+    /// An empty journal for so many readers of the stream.
+    pub fn new(readers: usize, metrics: Arc<Metrics>) -> Arc<Journal> {
         let book = Book {
+            epoch: 0,
             in_flight: HashMap::with_capacity(512),
             ended: VecDeque::with_capacity(REMEMBERED),
             ended_at: HashMap::with_capacity(2 * REMEMBERED),
-            last_ended: EntryId::default(),
+            reached: EntryId::default(),
+            asked_after: vec![EntryId::default(); readers],
+            repeated_up_to: EntryId::default(),
         };
         Arc::new(Journal { book: Mutex::new(book), metrics })
     }
@@ -89,20 +138,56 @@ impl Journal {
         self.book.lock().in_flight.contains_key(&id)
     }
 
-    /// Takes responsibility for an entry that Redis was asked for at `asked_at`; `None` if this
-    /// process has it already, or if this is a late copy of one that has ended.
-    pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin, asked_at: Tick) -> Option<Receipt> {
+    /// How often the consumer group was lost.
+    pub fn epoch(&self) -> u64 {
+        self.book.lock().epoch
+    }
+
+    /// The last entry that the group has given out, as far as this process knows.
+    pub fn reached(&self) -> EntryId {
+        self.book.lock().reached
+    }
+
+    /// Notes that the group has given out everything up to `id`.
+    pub fn reach(&self, id: EntryId) {
+        let mut book = self.book.lock();
+        book.reached = book.reached.max(id);
+    }
+
+    /// Notes that `reader` is about to ask for new entries. It has found all that it was given
+    /// before.
+    pub fn ask(&self, reader: usize) {
+        let mut book = self.book.lock();
+        let reached = book.reached;
+        if let Some(after) = book.asked_after.get_mut(reader) {
+            *after = reached;
+        }
+    }
+
+    /// Takes responsibility for an entry that was read.
+    pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin, session: Session) -> Opened {
         let read_at = Tick::now();
         let mut book = self.book.lock();
-        let late = origin != Origin::New
-            && book.ended_at.get(&id).is_some_and(|ended_at| *ended_at >= asked_at);
-        if late || book.in_flight.contains_key(&id) {
-            return None;
+        if session.epoch != book.epoch {
+            return Opened::Void;
         }
-        book.in_flight.insert(id, InFlight { since: read_at, sent: false });
+        let ended_at = book.ended_at.get(&id);
+        let late = ended_at.is_some_and(|ended_at| *ended_at >= session.asked_at);
+        if (origin != Origin::New && late) || book.in_flight.contains_key(&id) {
+            return Opened::Known;
+        }
+        let is_repeated = ended_at.is_some() && id <= book.repeated_up_to;
+        if origin == Origin::New && id > book.repeated_up_to {
+            book.repeated_up_to = EntryId::default();
+        }
+        book.reached = book.reached.max(id);
+        book.in_flight.insert(id, InFlight { since: read_at, is_gone: false });
         drop(book);
-        self.metrics.ledger.open();
-        Some(Receipt {
+        let origin = if is_repeated { Origin::Repeated } else { origin };
+        if !is_repeated {
+            self.metrics.ledger.open();
+        }
+        Opened::Taken(Receipt {
             id,
             origin,
             read_at,
@@ -110,6 +195,28 @@ impl Journal {
             journal: Arc::clone(self),
             closed: false,
         })
+    }
+
+    /// The group was lost: every connection opened so far is void, and the caller restores the
+    /// group with what this returns.
+    pub fn begin_recovery(&self) -> Recovery {
+        let mut book = self.book.lock();
+        book.epoch += 1;
+        book.repeated_up_to = book.reached;
+        let start = book.asked_after.iter().copied().min().unwrap_or_default();
+        let mut held: Vec<EntryId> = book.in_flight.keys().copied().collect();
+        held.sort_unstable();
+        Recovery { start, held }
+    }
+
+    /// These entries were in no stream any more when their group was restored.
+    pub fn set_gone(&self, ids: &[EntryId]) {
+        let mut book = self.book.lock();
+        for id in ids {
+            if let Some(entry) = book.in_flight.get_mut(id) {
+                entry.is_gone = true;
+            }
+        }
     }
 
     /// The entries that have been here for longer than `age`.
@@ -129,26 +236,9 @@ impl Journal {
         }
     }
 
-    /// The latest entry that this process has ended, or is about to: where a group that has
-    /// disappeared is to begin again.
-    pub fn place(&self) -> EntryId {
-        let book = self.book.lock();
-        let sent = book.in_flight.iter().filter(|(_, entry)| entry.sent).map(|(id, _)| *id);
-        sent.fold(book.last_ended, EntryId::max)
-    }
-
-    /// The entries in this process up to `last` that are certainly not stored.
-    pub fn held_up_to(&self, last: EntryId) -> Vec<EntryId> {
-        let book = self.book.lock();
-        let held = book.in_flight.iter().filter(|(id, entry)| **id <= last && !entry.sent);
-        held.map(|(id, _)| *id).collect()
-    }
-
-    /// Notes whether the commit of an entry is on its way.
-    fn set_sent(&self, id: EntryId, sent: bool) {
-        if let Some(entry) = self.book.lock().in_flight.get_mut(&id) {
-            entry.sent = sent;
-        }
+    /// The oldest entry in this process.
+    pub fn oldest(&self) -> Option<EntryId> {
+        self.book.lock().in_flight.keys().min().copied()
     }
 
     /// Entries in this process.
@@ -161,18 +251,18 @@ impl Journal {
         self.len() == 0
     }
 
-    fn end(&self, id: EntryId, outcome: Outcome) {
+    fn end(&self, id: EntryId, origin: Origin, outcome: Outcome) {
         let mut book = self.book.lock();
         book.in_flight.remove(&id);
         match outcome {
-            // Not ended by us: it may come again and be ours.
-            Outcome::Abandoned | Outcome::Superseded => {}
+            // Not ended: the entry may come again.
+            Outcome::Abandoned | Outcome::LostWithGroup => {}
             Outcome::Out
+            | Outcome::Superseded
             | Outcome::Rejected
             | Outcome::DeadLettered
             | Outcome::Shed
             | Outcome::LostToTrim => {
-                book.last_ended = book.last_ended.max(id);
                 if book.ended.len() == REMEMBERED
                     && let Some(oldest) = book.ended.pop_front()
                 {
@@ -184,7 +274,9 @@ impl Journal {
             }
         }
         drop(book);
-        self.metrics.ledger.close(outcome);
+        if origin != Origin::Repeated {
+            self.metrics.ledger.close(outcome);
+        }
     }
 }
 
@@ -222,22 +314,22 @@ impl Receipt {
         self.read_unix_seconds
     }
 
-    /// The entry's commit is on its way, or was refused and is not any more.
-    pub fn set_sent(&self, sent: bool) {
-        self.journal.set_sent(self.id, sent);
+    /// Whether the group was lost and the entry with it.
+    pub fn is_gone(&self) -> bool {
+        self.journal.book.lock().in_flight.get(&self.id).is_some_and(|entry| entry.is_gone)
     }
 
     /// Ends the obligation. To be called by the committer alone, once Redis has confirmed.
     pub fn close(mut self, outcome: Outcome) {
         self.closed = true;
-        self.journal.end(self.id, outcome);
+        self.journal.end(self.id, self.origin, outcome);
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
         if !self.closed {
-            self.journal.end(self.id, Outcome::Abandoned);
+            self.journal.end(self.id, self.origin, Outcome::Abandoned);
         }
     }
 }
@@ -247,58 +339,104 @@ mod tests {
     use super::*;
 
     const ID: EntryId = EntryId { millis: 5, sequence: 0 };
-    const AGAIN: Origin = Origin::Again { deliveries: 2 };
+    const LATER: EntryId = EntryId { millis: 9, sequence: 1 };
+    const AGAIN: Origin = Origin::Again { deliveries: 2, is_counted: true };
+
+    fn journal() -> Arc<Journal> {
+        Journal::new(1, Metrics::new())
+    }
+
+    fn session(journal: &Journal) -> Session {
+        Session { epoch: journal.epoch(), asked_at: Tick::now() }
+    }
+
+    fn take(journal: &Arc<Journal>, id: EntryId, origin: Origin) -> Receipt {
+        match journal.open(id, origin, session(journal)) {
+            Opened::Taken(receipt) => receipt,
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn a_dropped_receipt_is_counted_and_the_entry_can_be_taken_again() {
         let metrics = Metrics::new();
-        let journal = Journal::new(Arc::clone(&metrics));
-        let receipt = journal.open(ID, Origin::New, Tick::now()).unwrap();
-        assert!(journal.open(ID, AGAIN, Tick::now()).is_none(), "held already");
+        let journal = Journal::new(1, Arc::clone(&metrics));
+        let receipt = take(&journal, ID, Origin::New);
+        let second = journal.open(ID, AGAIN, session(&journal));
+        assert!(matches!(second, Opened::Known), "held already");
         drop(receipt);
         let sum = metrics.ledger.read();
         assert_eq!((sum.abandoned, sum.in_flight, sum.balanced), (1, 0, true));
-        journal.open(ID, AGAIN, Tick::now()).unwrap().close(Outcome::Out);
+        take(&journal, ID, AGAIN).close(Outcome::Out);
         assert_eq!(metrics.ledger.read().out, 1);
         assert!(journal.is_empty());
     }
 
     #[test]
     fn a_late_copy_of_what_has_ended_is_not_taken() {
-        let journal = Journal::new(Metrics::new());
-        let asked_at = Tick::now();
-        journal.open(ID, Origin::New, asked_at).unwrap().close(Outcome::Out);
-        assert!(journal.open(ID, AGAIN, asked_at).is_none());
-        assert!(journal.open(ID, Origin::New, asked_at).is_some(), "somebody moved the group back");
+        let journal = journal();
+        let asked = session(&journal);
+        take(&journal, ID, Origin::New).close(Outcome::Out);
+        assert!(matches!(journal.open(ID, AGAIN, asked), Opened::Known));
+        let again = journal.open(ID, Origin::New, asked);
+        assert!(matches!(again, Opened::Taken(_)), "an operator moved the group back");
     }
 
     #[test]
     fn what_is_pending_after_we_have_ended_it_is_taken_once_more() {
-        let journal = Journal::new(Metrics::new());
-        journal.open(ID, Origin::New, Tick::now()).unwrap().close(Outcome::Out);
+        let journal = journal();
+        take(&journal, ID, Origin::New).close(Outcome::Out);
         let asked_at = Tick::now().after(Duration::from_nanos(1));
-        assert!(journal.open(ID, AGAIN, asked_at).is_some(), "Redis has lost our commit");
+        let again = journal.open(ID, AGAIN, Session { epoch: 0, asked_at });
+        assert!(matches!(again, Opened::Taken(_)), "Redis has lost our commit");
     }
 
     #[test]
-    fn what_somebody_else_has_ended_does_not_count_as_our_place() {
-        let journal = Journal::new(Metrics::new());
-        let later = EntryId { millis: 9, sequence: 1 };
-        let receipt = journal.open(ID, Origin::New, Tick::now()).unwrap();
-        journal.open(later, Origin::New, Tick::now()).unwrap().close(Outcome::Out);
-        assert_eq!((journal.place(), journal.held_up_to(later)), (later, vec![ID]));
-        receipt.close(Outcome::Superseded);
-        assert_eq!(journal.held_up_to(later), []);
+    fn a_recovery_lists_what_is_held_and_makes_open_connections_void() {
+        let journal = journal();
+        journal.reach(ID);
+        journal.ask(0);
+        let before = session(&journal);
+        let receipts = [LATER, ID].map(|id| take(&journal, id, Origin::New));
+        let recovery = journal.begin_recovery();
+        assert_eq!(recovery, Recovery { start: ID, held: vec![ID, LATER] });
+        let unread = EntryId { millis: 10, sequence: 0 };
+        assert!(matches!(journal.open(unread, Origin::New, before), Opened::Void));
+        drop(receipts);
     }
 
     #[test]
-    fn what_is_on_its_way_is_our_place_and_not_to_be_made_pending() {
-        let journal = Journal::new(Metrics::new());
-        let receipt = journal.open(ID, Origin::New, Tick::now()).unwrap();
-        receipt.set_sent(true);
-        assert_eq!((journal.place(), journal.held_up_to(ID)), (ID, vec![]));
-        receipt.set_sent(false);
-        assert_eq!((journal.place(), journal.held_up_to(ID)), (EntryId::default(), vec![ID]));
-        drop(receipt);
+    fn a_group_is_restored_before_everything_that_a_reader_may_have_in_hand() {
+        let journal = Journal::new(2, Metrics::new());
+        journal.reach(ID);
+        journal.ask(0); // its answer is still to be read
+        take(&journal, LATER, Origin::New).close(Outcome::Out);
+        journal.ask(1);
+        assert_eq!(journal.begin_recovery().start, ID);
+    }
+
+    #[test]
+    fn a_reader_that_has_not_found_its_pending_entries_yet_has_everything_delivered_again() {
+        let journal = Journal::new(2, Metrics::new());
+        journal.reach(LATER);
+        journal.ask(0);
+        assert_eq!(journal.begin_recovery().start, EntryId::default());
+    }
+
+    #[test]
+    fn what_a_restored_group_repeats_is_counted_nowhere() {
+        let metrics = Metrics::new();
+        let journal = Journal::new(1, Arc::clone(&metrics));
+        take(&journal, ID, Origin::New).close(Outcome::Out);
+        journal.begin_recovery();
+        let repeated = take(&journal, ID, Origin::New);
+        assert_eq!(repeated.origin(), Origin::Repeated);
+        repeated.close(Outcome::Superseded);
+        let sum = metrics.ledger.read();
+        assert_eq!((sum.read, sum.out, sum.superseded, sum.balanced), (1, 1, 0, true));
+        take(&journal, LATER, Origin::New).close(Outcome::Out);
+        let again = take(&journal, ID, Origin::New);
+        assert_eq!(again.origin(), Origin::New, "an operator moved the group back");
+        again.close(Outcome::Out);
     }
 }

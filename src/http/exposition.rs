@@ -141,6 +141,7 @@ fn frames(view: &View, page: &mut Page) {
         ("shed", account.shed),
         ("lost_to_trim", account.lost_to_trim),
         ("superseded", account.superseded),
+        ("lost_with_group", account.lost_with_group),
         ("abandoned", account.abandoned),
     ];
     let ended: u64 = outcomes.iter().map(|(_, count)| count).sum();

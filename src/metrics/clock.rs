@@ -2,8 +2,9 @@
 //! come from the monotonic clock, times of day are seconds since the Unix epoch.
 #![allow(clippy::disallowed_methods)]
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
 
 /// A moment on the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,12 @@ impl Tick {
         self.0.saturating_duration_since(earlier.0)
     }
 
+    /// The moment `duration` earlier; the clock's beginning if there is none.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Tick {
+        Tick(self.0.checked_sub(duration).unwrap_or(self.0))
+    }
+
     /// The moment `duration` later.
     #[must_use]
     pub fn after(self, duration: Duration) -> Tick {
@@ -42,30 +49,88 @@ pub fn unix_millis() -> u64 {
     u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Nanoseconds since the Unix epoch: unlike any other moment of this machine.
+pub fn unix_nanos() -> u128 {
+    unix_time().as_nanos()
+}
+
 fn unix_time() -> Duration {
     // A clock set before 1970 reads as the epoch itself rather than stopping the engine.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The clock of a Redis server, as far as it is known: ours plus a measured difference.
+/// The clock of a Redis server: the server's time at one moment of our monotonic clock, and how
+/// exactly it is known. Steps of this machine's own clock do not change it.
+///
+/// A sample says that at some moment within its round trip the server's clock stood at a time; the
+/// middle of the trip is wrong by at most half of it (Cristian, "Probabilistic clock
+/// synchronization", 1989).
 #[derive(Debug, Default)]
 pub struct RemoteClock {
-    ahead_micros: AtomicI64,
+    known: Mutex<Option<Known>>,
+}
+
+/// A sample that was taken on.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    at: Tick,
+    /// The server's clock at that moment.
+    server: Duration,
+    /// By how much that may be wrong.
+    error: Duration,
+}
+
+/// How fast two good clocks drift apart, at most: 100 microseconds a second.
+const DRIFT_PER_SECOND: Duration = Duration::from_micros(100);
+
+/// What the server's clock may be off before an id counts as ahead of it. Redis reads its clock
+/// once for many commands, and two servers of a failover need not agree to the millisecond.
+const AHEAD_MIN: Duration = Duration::from_millis(1000);
+
+impl Known {
+    /// By how much the server's clock may be off from what is computed now.
+    fn error(&self) -> Duration {
+        let drift = self.at.elapsed().as_secs_f64() * DRIFT_PER_SECOND.as_secs_f64();
+        self.error + Duration::from_secs_f64(drift)
+    }
+
+    fn now(&self) -> Duration {
+        self.server + self.at.elapsed()
+    }
 }
 
 impl RemoteClock {
-    /// Sets by how much it is ahead of ours, in seconds.
-    #[allow(clippy::cast_possible_truncation)] // saturates
-    pub fn set_ahead_seconds(&self, seconds: f64) {
-        self.ahead_micros.store((seconds * 1e6) as i64, Ordering::Relaxed);
+    /// Takes note of `server`, the time that the server named in an answer to a question which was
+    /// sent at `asked` and answered just now. A sample with a long round trip says little: it
+    /// counts only if it is more exact than what is known, or proves that the clock was set.
+    pub fn sample(&self, server: Duration, asked: Tick) {
+        let at = Tick::now();
+        let half = at.since(asked) / 2;
+        let sample = Known { at, server: server + half, error: half };
+        let mut known = self.known.lock();
+        let is_better = known.is_none_or(|known| {
+            let apart = known.now().abs_diff(sample.server);
+            sample.error <= known.error() || apart > sample.error + known.error()
+        });
+        if is_better {
+            *known = Some(sample);
+        }
     }
 
-    /// Time since an entry was added, by its id; zero if it seems to come from the future.
+    /// Time since an entry was added, by its id; zero if the id is ahead of the clock, or if the
+    /// clock has not been read yet.
     pub fn age_of(&self, entry_millis: u64) -> Duration {
-        let ours = i64::try_from(unix_time().as_micros()).unwrap_or(i64::MAX);
-        let now = ours.saturating_add(self.ahead_micros.load(Ordering::Relaxed));
-        let entry = i64::try_from(entry_millis.saturating_mul(1000)).unwrap_or(i64::MAX);
-        Duration::from_micros(u64::try_from(now.saturating_sub(entry)).unwrap_or(0))
+        let known = *self.known.lock();
+        let entry = Duration::from_millis(entry_millis);
+        known.map_or(Duration::ZERO, |known| known.now().saturating_sub(entry))
+    }
+
+    /// By how much an id is ahead of the clock, if that is more than clocks may differ: after the
+    /// server's clock was set back, Redis goes on counting at the last id.
+    pub fn ahead(&self, entry_millis: u64) -> Option<Duration> {
+        let known = (*self.known.lock())?;
+        let ahead = Duration::from_millis(entry_millis).saturating_sub(known.now());
+        (ahead > AHEAD_MIN + known.error()).then_some(ahead)
     }
 }
 
@@ -73,18 +138,42 @@ impl RemoteClock {
 mod tests {
     use super::*;
 
+    const SERVER: Duration = Duration::from_secs(1_000_000);
+
+    fn millis(time: Duration) -> u64 {
+        u64::try_from(time.as_millis()).unwrap()
+    }
+
     #[test]
     fn the_age_of_an_entry_is_told_by_the_clock_that_made_its_id() {
         let clock = RemoteClock::default();
-        let entry = unix_millis() - 10_000;
-        let seconds = |clock: &RemoteClock| clock.age_of(entry).as_secs();
-        let before = seconds(&clock);
-        assert!((10..60).contains(&before), "{before}");
-        // A server whose clock is an hour ahead gave this id to an entry an hour ago.
-        clock.set_ahead_seconds(3600.0);
-        assert!((3610..3660).contains(&seconds(&clock)));
-        clock.set_ahead_seconds(-3600.0);
-        assert_eq!(clock.age_of(entry), Duration::ZERO, "from the future");
+        let entry = millis(SERVER) - 10_000;
+        assert_eq!(clock.age_of(entry), Duration::ZERO, "not known yet");
+        clock.sample(SERVER, Tick::now());
+        assert!((10..60).contains(&clock.age_of(entry).as_secs()));
         assert_eq!(clock.age_of(u64::MAX), Duration::ZERO, "no id is too large");
+    }
+
+    #[test]
+    fn a_slow_answer_is_not_believed_unless_it_proves_that_the_clock_was_set() {
+        let clock = RemoteClock::default();
+        clock.sample(SERVER, Tick::now());
+        let entry = millis(SERVER) - 10_000;
+        let minute_ago = Tick::now().before(Duration::from_secs(60));
+        clock.sample(SERVER - Duration::from_secs(15), minute_ago);
+        assert!((10..15).contains(&clock.age_of(entry).as_secs()), "wrong by up to 30 s");
+        clock.sample(SERVER + Duration::from_secs(3600), minute_ago);
+        assert!(clock.age_of(entry).as_secs() >= 3600);
+    }
+
+    #[test]
+    fn an_id_ahead_of_the_clock_is_noticed() {
+        let clock = RemoteClock::default();
+        assert_eq!(clock.ahead(u64::MAX), None, "not known yet");
+        clock.sample(SERVER, Tick::now());
+        assert_eq!(clock.ahead(millis(SERVER)), None);
+        assert_eq!(clock.ahead(millis(SERVER) + 500), None, "clocks are read once in a while");
+        let hour = clock.ahead(millis(SERVER) + 3_600_000).unwrap();
+        assert!((3500..=3600).contains(&hour.as_secs()));
     }
 }

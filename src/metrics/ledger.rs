@@ -21,6 +21,9 @@ pub enum Outcome {
     LostToTrim,
     /// Another engine had already acknowledged it: the result there counts, ours was discarded.
     Superseded,
+    /// The consumer group was lost, and the entry was no longer in the stream to be made pending
+    /// again.
+    LostWithGroup,
     /// Given up by this process without acknowledgement: still pending in Redis, to be delivered
     /// again.
     Abandoned,
@@ -39,12 +42,14 @@ pub struct Conservation {
     pub dead_lettered: u64,
     /// Dropped for age.
     pub shed: u64,
-    /// All of the following three.
+    /// All of the following four.
     pub lost: u64,
     /// Bodies trimmed away before they were read.
     pub lost_to_trim: u64,
     /// Finished first by another engine.
     pub superseded: u64,
+    /// Gone from the stream when their consumer group was lost.
+    pub lost_with_group: u64,
     /// Left pending in Redis by this process.
     pub abandoned: u64,
     /// In this process now.
@@ -78,6 +83,7 @@ impl Ledger {
             Outcome::Shed => account.shed += 1,
             Outcome::LostToTrim => account.lost_to_trim += 1,
             Outcome::Superseded => account.superseded += 1,
+            Outcome::LostWithGroup => account.lost_with_group += 1,
             Outcome::Abandoned => account.abandoned += 1,
         }
     }
@@ -85,7 +91,8 @@ impl Ledger {
     /// The account now.
     pub fn read(&self) -> Conservation {
         let mut account = *self.account.lock();
-        account.lost = account.lost_to_trim + account.superseded + account.abandoned;
+        account.lost =
+            account.lost_to_trim + account.superseded + account.lost_with_group + account.abandoned;
         account.balanced = account.read
             == account.out
                 + account.rejected

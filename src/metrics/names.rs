@@ -39,7 +39,7 @@ counters! {
     ConnectionsClosed = "connections_closed",
     /// Errors met by any thread, whether or not they were overcome.
     Errors = "errors",
-    /// Commits sent again after a lost connection that turned out to be done already.
+    /// Commits that an earlier attempt had done, whose answer was lost with its connection.
     CommitRepeatsFenced = "commit_repeats_fenced",
     /// Stale entries taken over from other consumers.
     Claimed = "claimed",
@@ -53,6 +53,10 @@ counters! {
     ShedAtRead = "shed_at_read",
     /// Frames shed just before encoding.
     ShedAtEncode = "shed_at_encode",
+    /// Entries whose id is ahead of the server's clock: their age cannot be told.
+    IdsAheadOfClock = "ids_ahead_of_clock",
+    /// Input entries that were to be deleted after their acknowledgement, which the server refused.
+    DeletesRefused = "deletes_refused",
     /// Pauses because Redis was out of memory.
     OutOfMemoryWaits = "out_of_memory_waits",
     /// Pauses because the output stream was full.

@@ -4,31 +4,108 @@
 -- ARGV[1] consumer group, ARGV[2] entry id
 -- ARGV[3] what to do: store, dead or drop
 -- ARGV[4] approximate length limit of KEYS[2], 0 for none
--- ARGV[5] 1 to delete the input entry as well
+-- ARGV[5] what becomes of the input entry: keep, xdel or xackdel
 -- ARGV[6] entry that must have been ended before this one, 0 for none
--- ARGV[7...] fields and values: all of them (store), or those added to the original ones (dead)
+-- ARGV[7] 1 if an entry that is not pending must not be stored: the fence
+-- ARGV[8] the consumer by which this group is known, empty if it is not known; see group.lua
+-- ARGV[9] 0, or an id of KEYS[2] after which an earlier attempt without an answer may have stored
+-- ARGV[10] 1 if the group was restored since that attempt
+-- ARGV[11...] fields and values: all of them (store), or those added to the original ones (dead)
 --
--- Returns 1 when done, 0 when the entry was not pending any more: somebody else has ended it.
+-- Returns a code and the id of what was stored (empty if nothing was):
+--   0 ended by another engine or by an operator; nothing was done
+--   1 done
+--   2 done by the earlier attempt
+--   3 done, but the server refused to delete the input entry
 --
--- The pending entry is the fence. It is looked at first and acknowledged last, so that a refusal
--- in between (out of memory, a key of the wrong type) leaves the entry pending.
+-- Everything that can be refused is found out before something is stored, and the acknowledgement
+-- comes last. So a refusal (out of memory, a key of the wrong type, a right taken away) leaves the
+-- entry pending and nothing stored. PROBES says whether the acknowledgement can be tried out first:
+-- it is a write, and Redis does not look at its memory any more once a script has written. From
+-- Redis 7.0 on it looks before the script begins, at a script that says that it is one (#!lua).
 local input, target = KEYS[1], KEYS[2]
-local group, id, action, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local group, id, action, limit, retention = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local after, fence, identity, since, restored = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local FIELDS = 11
+
+-- No entry has this id.
+local NONE = '0-0'
+
+-- Results looked at for an earlier attempt, the newest first.
+local LOOK_BACK = 256
 
 local function is_pending(entry)
   return #redis.call('XPENDING', input, group, entry, entry, 1) > 0
 end
 
-if not is_pending(id) then
-  return 0
+-- An account without the right to ask takes the group for its own.
+local function is_known_group()
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', input, group)
+  if identity == '' or consumers.err then
+    return true
+  end
+  for _, consumer in ipairs(consumers) do
+    if consumer[2] == identity then
+      return true
+    end
+  end
+  return false
+end
+
+-- Whether the earlier attempt has stored: an entry that ends with the very fields of this one, the
+-- time of processing among them.
+local function is_stored()
+  local to = '+'
+  for _ = 1, LOOK_BACK do
+    local entry = redis.call('XREVRANGE', target, to, '(' .. since, 'COUNT', 1)[1]
+    if not entry then
+      return false
+    end
+    local parts, added = entry[2], #ARGV - FIELDS + 1
+    local same = #parts >= added
+    for index = 0, added - 1 do
+      same = same and parts[#parts - index] == ARGV[#ARGV - index]
+    end
+    if same then
+      return true
+    end
+    to = '(' .. entry[1]
+  end
+  return false
+end
+
+local function acknowledge(entry)
+  if retention == 'xackdel' then
+    redis.call('XACKDEL', input, group, 'IDS', 1, entry)
+  else
+    redis.call('XACK', input, group, entry)
+  end
+end
+
+local pending = is_pending(id)
+if not pending and not is_known_group() then
+  return redis.error_reply('NOGROUP the consumer group was made anew and does not know the entry')
+end
+if since ~= '0' and (not pending or restored == '1') and (action == 'drop' or is_stored()) then
+  acknowledge(id)
+  return { 2, '' }
+end
+if not pending and fence == '1' then
+  return { 0, '' }
 end
 
 -- Commits of a batch follow each other without waiting. If one was refused, those of the same
 -- camera behind it must not overtake it.
-if ARGV[6] ~= '0' and is_pending(ARGV[6]) then
+if after ~= '0' and is_pending(after) then
   return redis.error_reply('ORDER the frame before this one is still pending')
 end
 
+-- Whether this account may acknowledge shows here, before anything is stored.
+if PROBES then
+  acknowledge(NONE)
+end
+
+local stored = ''
 if action ~= 'drop' then
   local command = { 'XADD', target }
   if limit ~= '0' then
@@ -40,23 +117,26 @@ if action ~= 'drop' then
     -- was too large to be read is kept whole as well.
     local original = redis.call('XRANGE', input, id, id)[1]
     local parts = original and original[2] or {}
-    -- Lua passes at most 8,000 arguments. No real entry comes near; of one that does, the first
-    -- fields are kept, for a dead letter that is cut off is better than an entry that nobody can
-    -- end.
+    -- Lua passes at most 8,000 arguments. Of an entry with more, the first fields are kept: a dead
+    -- letter that is cut off is better than an entry that cannot be ended.
     for index = 1, math.min(#parts, 7900) do
       command[#command + 1] = parts[index]
     end
   end
-  for index = 7, #ARGV do
+  for index = FIELDS, #ARGV do
     command[#command + 1] = ARGV[index]
   end
-  redis.call(unpack(command))
+  stored = redis.call(unpack(command))
 end
 
-redis.call('XACK', input, group, id)
--- The entry has ended, whatever becomes of its body: a refusal (of an account without the right)
--- must not make it look as if it had not.
-if ARGV[5] == '1' then
-  redis.pcall('XDEL', input, id)
+acknowledge(id)
+-- The entry has ended, whatever becomes of its body: a refusal to delete it must not make it look
+-- as if it had not.
+local code = 1
+if retention == 'xdel' then
+  local deleted = redis.pcall('XDEL', input, id)
+  if type(deleted) == 'table' and deleted.err then
+    code = 3
+  end
 end
-return 1
+return { code, stored }

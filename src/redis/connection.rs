@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{Login, Place};
+use super::open::Connected;
 use super::request::Request;
 use super::resp::{Header, Limits, Reader, Trouble};
 use super::transport::{Transport, is_pause};
@@ -341,6 +342,12 @@ impl Connection {
 
     pub(super) fn refused(&self, command: &'static str, message: String) -> Fault {
         Fault::Refused { endpoint: self.endpoint.clone(), command, message }
+    }
+}
+
+impl Connected for Connection {
+    fn address(&self) -> &Address {
+        &self.address
     }
 }
 

@@ -1,7 +1,7 @@
 //! The control plane: administrative commands, each with a limit on how long it may take. Answers
 //! are converted by the `redis` crate; they travel on connections of our own, so that encryption,
 //! time-outs and the search for the right server are those of the data plane. A connection that
-//! failed once is dropped and made anew at the next command.
+//! failed once is closed and made anew at the next command.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,19 +9,38 @@ use std::time::Duration;
 use redis::{Cmd, FromRedisValue, Value, cmd};
 
 use super::connection::Connection;
-use super::{Address, Seam, Topology};
+use super::open::Open;
+use super::{Route, Seam, Topology};
 use crate::base::{Fault, Stop};
-use crate::frame::EntryId;
+use crate::frame::{EntryId, Recovery};
+use crate::metrics::clock::unix_nanos;
 
-/// See [`Control::restore_group`].
-const RESTORE_GROUP: &str = "
-local stream, group, start, consumer = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local created = redis.pcall('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
-if created.err then
-  return created
+/// See [`Control::find_group`].
+const FIND_GROUP: &str = concat!(include_str!("common.lua"), include_str!("group.lua"));
+
+/// See [`Control::trim_acked`].
+const TRIM_ACKED: &str = concat!(include_str!("common.lua"), include_str!("trim_acked.lua"));
+
+/// How the names of consumers begin that read nothing and stand for their group; see `group.lua`.
+const IDENTITY_PREFIX: &str = "framepress-group-";
+
+/// See [`Control::last_generated`]. The answer of XINFO itself holds two whole entries.
+const LAST_GENERATED: &str = "
+local answer = redis.pcall('XINFO', 'STREAM', KEYS[1])
+for index = 1, #answer, 2 do
+  if answer[index] == 'last-generated-id' then
+    return answer[index + 1]
+  end
 end
-for index = 4, #ARGV do
-  redis.call('XCLAIM', stream, group, consumer, '0', ARGV[index], 'FORCE', 'JUSTID')
+return '0-0'";
+
+/// See [`Control::set_deliveries`].
+const SET_DELIVERIES: &str = "
+local stream, group, consumer, id, count = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if #redis.call('XPENDING', stream, group, id, id, 1, consumer) > 0
+  and #redis.call('XRANGE', stream, id, id) > 0
+then
+  redis.call('XCLAIM', stream, group, consumer, '0', id, 'RETRYCOUNT', count, 'JUSTID')
 end
 return 1";
 
@@ -33,26 +52,24 @@ if #redis.call('XRANGE', stream, id, id) > 0 then
 end
 return 1";
 
-/// See [`Control::make_pending`].
-const MAKE_PENDING: &str = "
-local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
-for index = 3, #ARGV do
-  local id = ARGV[index]
-  if #redis.call('XPENDING', stream, group, id, id, 1) == 0 then
-    redis.call('XCLAIM', stream, group, consumer, '0', id, 'FORCE', 'JUSTID')
-  end
-end
-return 1";
-
-/// Most times one command is sent on by nodes of a Cluster.
-pub(super) const HOPS_MAX: usize = 5;
-
 /// A client for administrative commands.
 pub struct Control {
-    topology: Topology,
+    route: Route,
     timeout: Duration,
-    /// One for each server spoken to so far.
-    connections: Vec<Connection>,
+    connections: Open<Connection>,
+}
+
+/// A consumer group as [`Control::find_group`] leaves it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundGroup {
+    /// Whether it had to be created.
+    pub created: bool,
+    /// The last entry it has delivered.
+    pub last_delivered: EntryId,
+    /// The consumer by which it is known; empty if the account may not ask for it.
+    pub identity: String,
+    /// Of the entries in work, those that are not in the stream any more.
+    pub gone: Vec<EntryId>,
 }
 
 /// A consumer group as XINFO describes it.
@@ -77,13 +94,13 @@ impl Control {
     /// # Errors
     /// [`Fault::Unusable`] for servers that can never be spoken to; there are none so far.
     pub fn new(servers: impl Into<Topology>, timeout: Duration) -> Result<Control, Fault> {
-        let topology = servers.into().through(Seam::default());
-        Ok(Control { topology, timeout, connections: Vec::new() })
+        let route = Route::new(&servers.into().through(Seam::default()));
+        Ok(Control { route, timeout, connections: Open::default() })
     }
 
     /// Where it speaks to, without credentials.
     pub fn topology(&self) -> &Topology {
-        &self.topology
+        self.route.topology()
     }
 
     /// Runs a command that concerns no key: on the server, or on any node of a Cluster.
@@ -108,48 +125,22 @@ impl Control {
         name: &'static str,
         command: &Cmd,
     ) -> Result<T, Fault> {
-        let mut sent_on = None;
-        let mut hops = 0;
-        loop {
-            let address = match sent_on.take() {
-                Some(address) => address,
-                None => self.topology.primary_for(key)?.through(Seam::default()),
-            };
-            match self.run_at(&address, name, command) {
-                Ok(value) => {
-                    return T::from_redis_value(value).map_err(|error| {
-                        Fault::connection(&address, format!("protocol error: {name}: {error}"))
-                    });
-                }
-                Err(fault) => {
-                    sent_on = self.topology.learn(&address, &fault);
-                    hops += 1;
-                    let follow = matches!(fault.redis_code(), Some("MOVED" | "ASK"));
-                    if !follow || hops > HOPS_MAX {
-                        return Err(fault);
-                    }
-                }
+        let Control { route, timeout, connections } = self;
+        let topology = route.topology().clone();
+        connections.tidy();
+        route.follow(key, |address| {
+            let at = connections.at(address, &topology, || {
+                Connection::connect(address, *timeout, None, &Stop::default())
+            })?;
+            let answer = connections[at].query(name, command);
+            // A refusal leaves the connection in order; any other fault does not.
+            if !matches!(answer, Ok(_) | Err(Fault::Refused { .. })) {
+                connections.close(at);
             }
-        }
-    }
-
-    fn run_at(
-        &mut self,
-        address: &Address,
-        name: &'static str,
-        command: &Cmd,
-    ) -> Result<Value, Fault> {
-        let open = self.connections.iter().position(|open| open.address().is_same(address));
-        let mut connection = match open {
-            Some(at) => self.connections.swap_remove(at),
-            None => Connection::connect(address, self.timeout, None, &Stop::default())?,
-        };
-        let answer = connection.query(name, command);
-        // A refusal leaves the connection in order; anything else does not.
-        if matches!(answer, Ok(_) | Err(Fault::Refused { .. })) {
-            self.connections.push(connection);
-        }
-        answer
+            T::from_redis_value(answer?).map_err(|error| {
+                Fault::connection(address, format!("protocol error: {name}: {error}"))
+            })
+        })
     }
 
     /// Whether the server answers.
@@ -160,62 +151,63 @@ impl Control {
         self.run::<Value>("PING", &cmd("PING")).map(|_| ())
     }
 
-    /// Creates the consumer group, and the stream with it, unless it exists. Says whether it was
-    /// created. It begins after `start`.
+    /// Finds a consumer group, or creates it and the stream with it, and makes the entries of
+    /// `recovery` pending for `consumer` as far as they exist, in one step.
+    ///
+    /// A group that has to be created goes on after [`Recovery::start`]; or at the beginning, if
+    /// the stream is another one than that of which `reached` was read.
     ///
     /// # Errors
     /// As [`Control::run`].
-    pub fn ensure_group(
+    pub fn find_group(
         &mut self,
         stream: &str,
         group: &str,
-        start: EntryId,
-    ) -> Result<bool, Fault> {
-        let mut command = cmd("XGROUP");
-        command.arg("CREATE").arg(stream).arg(group);
-        if start == EntryId::default() {
-            command.arg("0");
-        } else {
-            command.arg(start.to_string());
-        }
-        match self.run_on::<Value>(stream, "XGROUP CREATE", command.arg("MKSTREAM")) {
-            Ok(_) => Ok(true),
-            Err(fault) if fault.redis_code() == Some("BUSYGROUP") => Ok(false),
-            // A server out of memory refuses the command before it looks whether the group exists.
-            Err(fault) if fault.redis_code() == Some("OOM") => {
-                let exists = self.groups(stream)?.iter().any(|known| known.name == group);
-                if exists { Ok(false) } else { Err(fault) }
-            }
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// Creates a consumer group that is gone, to begin after `start`, and makes the entries `held`
-    /// pending for `consumer` again, in one step: an entry in work that was not pending would
-    /// count as ended by somebody else. Says whether it was created; if it is there, nothing is
-    /// done.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn restore_group(
-        &mut self,
-        stream: &str,
-        group: &str,
-        start: EntryId,
         consumer: &str,
-        held: &[EntryId],
-    ) -> Result<bool, Fault> {
+        recovery: &Recovery,
+        reached: EntryId,
+    ) -> Result<FoundGroup, Fault> {
+        let name = format!("{IDENTITY_PREFIX}{:016x}{:08x}", unix_nanos(), std::process::id());
         let mut command = cmd("EVAL");
-        command.arg(RESTORE_GROUP).arg(1).arg(stream).arg(group).arg(start.to_string());
-        command.arg(consumer);
-        for id in held {
+        command.arg(FIND_GROUP).arg(1).arg(stream).arg(group).arg(consumer);
+        command.arg(recovery.start.to_string()).arg(reached.to_string());
+        command.arg(name).arg(IDENTITY_PREFIX);
+        for id in &recovery.held {
             command.arg(id.to_string());
         }
-        match self.run_on::<Value>(stream, "XGROUP CREATE", &command) {
-            Ok(_) => Ok(true),
-            Err(fault) if fault.redis_code() == Some("BUSYGROUP") => Ok(false),
-            Err(fault) => Err(fault),
-        }
+        let (created, last, identity, gone): (bool, String, String, Vec<String>) =
+            self.run_on(stream, "XGROUP CREATE", &command)?;
+        let id_of = |text: &String| EntryId::parse(text.as_bytes()).unwrap_or_default();
+        Ok(FoundGroup {
+            created,
+            last_delivered: id_of(&last),
+            identity,
+            gone: gone.iter().map(id_of).collect(),
+        })
+    }
+
+    /// Whether a name is that of a consumer which stands for its group.
+    pub fn is_identity(consumer: &str) -> bool {
+        consumer.starts_with(IDENTITY_PREFIX)
+    }
+
+    /// Sets the delivery count of an entry that `consumer` has pending. An entry whose body was
+    /// trimmed is left as it is; see [`Control::renew`].
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn set_deliveries(
+        &mut self,
+        stream: &str,
+        group: &str,
+        consumer: &str,
+        id: EntryId,
+        deliveries: u32,
+    ) -> Result<(), Fault> {
+        let mut command = cmd("EVAL");
+        command.arg(SET_DELIVERIES).arg(1).arg(stream).arg(group).arg(consumer);
+        command.arg(id.to_string()).arg(deliveries);
+        self.run_on::<Value>(stream, "XCLAIM", &command).map(|_| ())
     }
 
     /// Ends the blocked read of another connection; its reply is then "nothing".
@@ -295,59 +287,31 @@ impl Control {
         Ok(())
     }
 
-    /// Makes entries pending for `consumer` that are not pending for anybody, as far as they exist.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn make_pending(
-        &mut self,
-        stream: &str,
-        group: &str,
-        consumer: &str,
-        ids: &[EntryId],
-    ) -> Result<(), Fault> {
-        let mut command = cmd("EVAL");
-        command.arg(MAKE_PENDING).arg(1).arg(stream).arg(group).arg(consumer);
-        for id in ids {
-            command.arg(id.to_string());
-        }
-        self.run_on::<Value>(stream, "XCLAIM", &command).map(|_| ())
-    }
-
     /// The last entry a stream has ever had; 0-0 if there is no such stream.
     ///
     /// # Errors
     /// As [`Control::run`].
     pub fn last_generated(&mut self, stream: &str) -> Result<EntryId, Fault> {
-        let about = self.run_on::<HashMap<String, Value>>(
-            stream,
-            "XINFO STREAM",
-            cmd("XINFO").arg("STREAM").arg(stream),
-        );
-        match about {
-            Ok(about) => {
-                let id = about.get("last-generated-id").map(String::from_redis_value_ref);
-                Ok(id
-                    .and_then(Result::ok)
-                    .and_then(|id| EntryId::parse(id.as_bytes()))
-                    .unwrap_or_default())
-            }
-            Err(fault) if fault.to_string().contains("no such key") => Ok(EntryId::default()),
-            Err(fault) => Err(fault),
-        }
+        let mut command = cmd("EVAL");
+        let id: String =
+            self.run_on(stream, "XINFO STREAM", command.arg(LAST_GENERATED).arg(1).arg(stream))?;
+        Ok(EntryId::parse(id.as_bytes()).unwrap_or_default())
     }
 
-    /// Removes entries before `first_kept`.
+    /// Removes what every group of a stream has ended, if `group` exists. Entries from `held` on
+    /// are kept: they are in work here. How many were removed.
     ///
     /// # Errors
     /// As [`Control::run`].
-    pub fn trim_before(&mut self, stream: &str, first_kept: EntryId) -> Result<u64, Fault> {
-        let mut command = cmd("XTRIM");
-        self.run_on(
-            stream,
-            "XTRIM",
-            command.arg(stream).arg("MINID").arg("~").arg(first_kept.to_string()),
-        )
+    pub fn trim_acked(
+        &mut self,
+        stream: &str,
+        group: &str,
+        held: Option<EntryId>,
+    ) -> Result<u64, Fault> {
+        let mut command = cmd("EVAL");
+        command.arg(TRIM_ACKED).arg(1).arg(stream).arg(group);
+        self.run_on(stream, "XTRIM", command.arg(held.unwrap_or_default().to_string()))
     }
 
     /// A section of INFO, or all of it for an empty name, as keys and values.
@@ -389,6 +353,6 @@ fn group_state(fields: &HashMap<String, Value>) -> GroupState {
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Control({})", self.topology)
+        write!(f, "Control({})", self.topology())
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{Connection, text};
-use super::control::HOPS_MAX;
+use super::open::{Connected, Open};
 use super::request::Request;
 use super::resp::Header;
-use super::{Address, Topology};
+use super::route::is_sent_on;
+use super::{Address, Route, Topology};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::EntryId;
 use crate::metrics::Metrics;
@@ -41,11 +42,6 @@ impl Feed {
     #[must_use]
     pub fn with_replicas(self, wait_replicas: u32) -> Feed {
         Feed { wait_replicas, ..self }
-    }
-
-    /// The server.
-    pub(super) fn address(&self) -> &Address {
-        self.connection.address()
     }
 
     /// Adds an entry with `data` and the fields beside it; `length_max` limits the stream
@@ -105,15 +101,21 @@ impl Feed {
     }
 }
 
+impl Connected for Feed {
+    fn address(&self) -> &Address {
+        self.connection.address()
+    }
+}
+
 /// The producing side for all servers of a topology: each stream goes to the server that has it.
 #[derive(Debug)]
 pub struct Feeds {
-    topology: Topology,
+    route: Route,
     timeout: Duration,
     wait_replicas: u32,
     metrics: Arc<Metrics>,
     stop: Stop,
-    open: Vec<Feed>,
+    open: Open<Feed>,
 }
 
 impl Feeds {
@@ -125,8 +127,9 @@ impl Feeds {
         metrics: &Arc<Metrics>,
         stop: &Stop,
     ) -> Feeds {
-        let (topology, metrics, stop) = (topology.clone(), Arc::clone(metrics), stop.clone());
-        Feeds { topology, timeout, wait_replicas, metrics, stop, open: Vec::new() }
+        let (metrics, stop) = (Arc::clone(metrics), stop.clone());
+        let (route, open) = (Route::new(topology), Open::default());
+        Feeds { route, timeout, wait_replicas, metrics, stop, open }
     }
 
     /// Connects to every server that has one of the streams.
@@ -134,10 +137,7 @@ impl Feeds {
     /// # Errors
     /// As [`Feed::open`].
     pub fn connect(&mut self, streams: &[String]) -> Result<(), Fault> {
-        streams.iter().try_for_each(|stream| {
-            let address = self.topology.primary_for(stream)?;
-            self.feed_at(&address).map(|_| ())
-        })
+        streams.iter().try_for_each(|stream| self.attempt(stream, |_| Ok(())))
     }
 
     /// See [`Feed::add`]. Where a Cluster sends it on, it follows.
@@ -151,43 +151,27 @@ impl Feeds {
         side: &[(&str, &[u8])],
         length_max: u64,
     ) -> Result<EntryId, Fault> {
-        let mut sent_on = None;
-        let mut hops = 0;
-        loop {
-            let address = match sent_on.take() {
-                Some(address) => address,
-                None => self.topology.primary_for(stream)?,
-            };
-            let at = self.feed_at(&address)?;
-            let fault = match self.open[at].add(stream, data, side, length_max) {
-                Ok(id) => return Ok(id),
-                Err(fault) => fault,
-            };
-            sent_on = self.topology.learn(&address, &fault);
-            let follow = matches!(fault.redis_code(), Some("MOVED" | "ASK"));
-            if !follow {
-                self.open.swap_remove(at);
-            }
-            hops += 1;
-            if !follow || hops > HOPS_MAX {
-                return Err(fault);
-            }
-        }
+        self.open.tidy();
+        self.attempt(stream, |feed| feed.add(stream, data, side, length_max))
     }
 
-    fn feed_at(&mut self, address: &Address) -> Result<usize, Fault> {
-        if let Some(at) = self.open.iter().position(|feed| feed.address().is_same(address)) {
-            return Ok(at);
-        }
-        let Feeds { topology, timeout, wait_replicas, metrics, stop, open } = self;
-        let feed = Feed::open(address, "framepress-producer", *timeout, metrics, stop);
-        let feed = feed.inspect_err(|fault| {
-            topology.learn(address, fault);
-        })?;
-        if !topology.is_cluster() {
-            open.clear(); // it takes the place of another server
-        }
-        open.push(feed.with_replicas(*wait_replicas));
-        Ok(open.len() - 1)
+    fn attempt<T>(
+        &mut self,
+        stream: &str,
+        mut step: impl FnMut(&mut Feed) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let Feeds { route, timeout, wait_replicas, metrics, stop, open } = self;
+        let topology = route.topology().clone();
+        route.follow(stream, |address| {
+            let at = open.at(address, &topology, || {
+                let feed = Feed::open(address, "framepress-producer", *timeout, metrics, stop)?;
+                Ok(feed.with_replicas(*wait_replicas))
+            })?;
+            step(&mut open[at]).inspect_err(|fault| {
+                if !fault.redis_code().is_some_and(is_sent_on) {
+                    open.close(at);
+                }
+            })
+        })
     }
 }

@@ -1,156 +1,173 @@
 //! The reading side's other half: entries that were delivered before and never acknowledged, to
-//! this consumer or to another.
+//! this consumer or to another. There is one way to fetch them: list a page of the pending list,
+//! leave out what this process holds, make the rest ours, and read the bodies one by one.
+//!
+//! A reply holds one body, and no more replies are asked for at a time than
+//! [`limits::REPLY_BYTES_MAX`] allows: Redis queues whole replies.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::source::{Asked, Deliver, Delivered, Source};
+use super::source::{Batch, Deliver, Source};
 use crate::base::{Fault, limits};
-use crate::frame::{EntryId, Origin, RawFrame};
-use crate::metrics::clock::Tick;
+use crate::frame::{EntryId, Opened, Origin, RawFrame};
+
+const CLAIM: &str = include_str!("claim.lua");
+
+/// Whose pending entries are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// This consumer's own.
+    Own {
+        /// Whether a former process with this consumer's name left them. That process may have died
+        /// of one of them, so the attempt that begins now counts. Otherwise a lost connection has
+        /// swallowed them, and no attempt was made.
+        is_left: bool,
+    },
+    /// Those of any consumer that have been idle for at least this long.
+    Stale(Duration),
+}
+
+/// A page of a pending list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// What was delivered of it.
+    pub batch: Batch,
+    /// Its last entry; `None` if the list ends before.
+    pub last: Option<EntryId>,
+}
 
 impl Source {
-    /// Delivers up to `count` entries of our own pending list that come after `after`. With
-    /// `trust_counts`, they carry the server's delivery count; without, they count as new, for
-    /// the deliveries that a lost connection swallowed are not the entry's fault.
+    /// Delivers one page of pending entries, of those that come after `after`. What this process
+    /// holds is left alone. `largest` is the size of a body, in bytes, as far as it is known; 0 if
+    /// not.
+    ///
+    /// An entry whose body has been trimmed is delivered without. It is lost even if its former
+    /// owner has the frame in hand and is only slow, for Redis 7 ends it when it is claimed: the
+    /// owner's commit is then fenced off.
     ///
     /// # Errors
     /// As [`Source::receive`].
-    pub fn own_pending(
+    pub fn pending(
         &mut self,
+        which: Pending,
         after: EntryId,
-        count: usize,
-        trust_counts: bool,
+        largest: u64,
         deliver: &mut Deliver<'_>,
-    ) -> Result<Delivered, Fault> {
-        let at = Tick::now();
-        let options = Arc::clone(&self.options);
-        self.request.clear();
-        self.request.command(7).arg("XPENDING").arg(&options.stream).arg(&options.group);
-        self.request.arg(format!("({after}")).arg("+").number(count).arg(&options.consumer);
-        self.connection.send(&self.request, &[])?;
-        let mut deliveries = HashMap::with_capacity(count.min(limits::BATCH_SIZE_MAX));
-        self.pending_list(&mut deliveries)?;
-
-        self.request.clear();
-        self.request.command(9).arg("XREADGROUP").arg("GROUP").arg(&options.group);
-        self.request.arg(&options.consumer).arg("COUNT").number(count);
-        self.request.arg("STREAMS").arg(&options.stream).number(after);
-        self.connection.send(&self.request, &[])?;
-        let Some(count) = self.stream_reply("XREADGROUP")? else { return Ok(Delivered::Nothing) };
-        let origin = |id: EntryId| {
-            let before = deliveries.get(&id).copied().unwrap_or(0);
-            Origin::Again { deliveries: if trust_counts { before.saturating_add(1) } else { 1 } }
-        };
-        self.entries(count, None, &Asked { at, origin: &origin }, deliver)
-    }
-
-    /// Takes over entries that some consumer has held for longer than `idle` and delivers them.
-    /// Entries of this process that are still in work are left alone.
-    ///
-    /// One whose body has been trimmed is delivered without. It is lost even if its former owner
-    /// has the frame in hand and is only slow, for Redis 7 has ended it: that one's commit is then
-    /// fenced off.
-    ///
-    /// # Errors
-    /// As [`Source::receive`].
-    pub fn claim_stale(
-        &mut self,
-        idle: Duration,
-        deliver: &mut Deliver<'_>,
-    ) -> Result<Delivered, Fault> {
-        let at = Tick::now();
-        let options = Arc::clone(&self.options);
-        self.request.clear();
-        self.request.command(8).arg("XPENDING").arg(&options.stream).arg(&options.group);
-        self.request.arg("IDLE").number(idle.as_millis()).arg("-").arg("+");
-        self.request.number(limits::CLAIM_BATCH);
-        self.connection.send(&self.request, &[])?;
-        let mut stale = HashMap::with_capacity(limits::CLAIM_BATCH);
-        self.pending_list(&mut stale)?;
-        let mut ids: Vec<EntryId> = stale.into_keys().collect();
+    ) -> Result<Page, Fault> {
+        let session = self.asked_now();
+        let listed = self.list(which, after)?;
+        let last = listed.last().copied();
+        let mut ids = listed;
         ids.retain(|id| !self.journal.holds(*id));
+        let mut batch = Batch::default();
         if ids.is_empty() {
-            return Ok(Delivered::Nothing);
+            return Ok(Page { batch, last });
         }
-        ids.sort_unstable();
-
-        let deliveries = self.claim_in_one_step(&ids, idle)?;
-        let count = self.connection.array("XCLAIM")?.unwrap_or(0);
-        let mut returned = Vec::with_capacity(ids.len());
-        let origin = |id: EntryId| Origin::Again {
-            deliveries: deliveries.get(&id).copied().unwrap_or(0).saturating_add(1),
-        };
-        let asked = Asked { at, origin: &origin };
-        let delivered = self.entries(count, None, &asked, &mut |frame| {
-            returned.push(frame.receipt.id());
-            deliver(frame)
-        })?;
-        for id in ids {
-            // Stale at that moment, and not handed over: its body is gone. Redis 7 has dropped it
-            // from the pending list without a word. Others were ended or renewed in between.
-            if deliveries.contains_key(&id)
-                && !returned.contains(&id)
-                && let Some(receipt) = self.journal.open(id, origin(id), at)
-            {
-                deliver(RawFrame { receipt, entry: None, shard: options.shard })?;
+        let claimed = self.make_ours(which, &ids)?;
+        let mut asked = 0;
+        for (index, &(id, deliveries)) in claimed.iter().enumerate() {
+            let largest = largest.max(batch.largest);
+            let window = limits::REPLY_BYTES_MAX.checked_div(largest).unwrap_or(1).max(1);
+            let until =
+                claimed.len().min(index.saturating_add(usize::try_from(window).unwrap_or(1)));
+            if asked < until {
+                self.request.clear();
+                for (id, _) in &claimed[asked..until] {
+                    self.request.command(4).arg("XRANGE").arg(&self.options.stream);
+                    self.request.number(id).number(id);
+                }
+                self.connection.send(&self.request, &[])?;
+                asked = until;
             }
+            let origin = match which {
+                Pending::Own { is_left: true } => {
+                    Origin::Again { deliveries: deliveries.saturating_add(1), is_counted: false }
+                }
+                Pending::Own { is_left: false } | Pending::Stale(_) => {
+                    Origin::Again { deliveries, is_counted: true }
+                }
+            };
+            let delivered = match self.connection.array("XRANGE")? {
+                Some(1) => self.one_entry(session, &|_| origin, deliver)?,
+                Some(0) => self.bodiless(id, origin, deliver)?,
+                _ => return Err(self.connection.surprised()),
+            };
+            batch = batch.and(delivered);
         }
-        Ok(delivered)
+        Ok(Page { batch, last })
     }
 
-    /// Looks at each entry once more and takes all of them over, as one transaction: nobody can
-    /// end one of them between the look and the claim. The deliveries of those still stale; the
-    /// answer to XCLAIM comes next on the connection.
-    fn claim_in_one_step(
+    /// Delivers an entry whose body is gone.
+    fn bodiless(
         &mut self,
-        ids: &[EntryId],
-        idle: Duration,
-    ) -> Result<HashMap<EntryId, u32>, Fault> {
-        let options = Arc::clone(&self.options);
-        self.request.clear();
-        self.request.multi();
-        for id in ids {
-            self.request.command(8).arg("XPENDING").arg(&options.stream).arg(&options.group);
-            self.request.arg("IDLE").number(idle.as_millis()).number(id).number(id).arg("1");
-        }
-        self.request.command(5 + ids.len()).arg("XCLAIM").arg(&options.stream);
-        self.request.arg(&options.group).arg(&options.consumer).number(idle.as_millis());
-        for id in ids {
-            self.request.number(id);
-        }
-        self.request.exec();
-        self.connection.send(&self.request, &[])?;
-        for _ in 0..ids.len() + 2 {
-            self.connection.skip_answer()?; // OK and QUEUED; EXEC repeats what was wrong
-        }
-        if self.connection.array("EXEC")? != Some(ids.len() + 1) {
-            return Err(self.connection.surprised());
-        }
-        let mut deliveries = HashMap::with_capacity(ids.len());
-        for _ in ids {
-            self.pending_list(&mut deliveries)?;
-        }
-        Ok(deliveries)
+        id: EntryId,
+        origin: Origin,
+        deliver: &mut Deliver<'_>,
+    ) -> Result<Batch, Fault> {
+        let Opened::Taken(receipt) = self.journal.open(id, origin, self.asked_now()) else {
+            return Ok(Batch::default());
+        };
+        deliver(RawFrame { receipt, entry: None, shard: self.options.shard })?;
+        Ok(Batch { taken: 1, last: id, ..Batch::default() })
     }
 
-    /// The answer of XPENDING in its long form: adds the deliveries of each entry.
-    fn pending_list(&mut self, deliveries: &mut HashMap<EntryId, u32>) -> Result<(), Fault> {
+    /// The ids of a page, in order.
+    fn list(&mut self, which: Pending, after: EntryId) -> Result<Vec<EntryId>, Fault> {
+        let options = Arc::clone(&self.options);
+        let own = matches!(which, Pending::Own { .. });
+        self.request.clear();
+        self.request.command(if own { 7 } else { 8 });
+        self.request.arg("XPENDING").arg(&options.stream).arg(&options.group);
+        if let Pending::Stale(idle) = which {
+            self.request.arg("IDLE").number(idle.as_millis());
+        }
+        self.request.arg(format!("({after}")).arg("+").number(limits::PENDING_PAGE);
+        if own {
+            self.request.arg(&options.consumer);
+        }
+        self.connection.send(&self.request, &[])?;
+        let mut ids = Vec::with_capacity(limits::PENDING_PAGE);
         for _ in 0..self.connection.array("XPENDING")?.unwrap_or(0) {
             if self.connection.array("XPENDING")? != Some(4) {
                 return Err(self.connection.surprised());
             }
-            let id = self.connection.small_text()?;
+            ids.extend(EntryId::parse(&self.connection.small_text()?));
             let consumer_len = self.connection.bulk()?;
             self.connection.pass_over(consumer_len)?;
             self.connection.integer()?;
+            self.connection.integer()?;
+        }
+        Ok(ids)
+    }
+
+    /// Makes entries this consumer's, in one step with a last look at each. The deliveries of those
+    /// that are.
+    fn make_ours(&mut self, which: Pending, ids: &[EntryId]) -> Result<Vec<(EntryId, u32)>, Fault> {
+        let options = Arc::clone(&self.options);
+        self.request.clear();
+        self.request.command(7 + ids.len()).arg("EVAL").arg(CLAIM).arg("1");
+        self.request.arg(&options.stream).arg(&options.group).arg(&options.consumer);
+        match which {
+            Pending::Own { .. } => self.request.arg("own"),
+            Pending::Stale(idle) => self.request.number(idle.as_millis()),
+        };
+        for id in ids {
+            self.request.number(id);
+        }
+        self.connection.send(&self.request, &[])?;
+        let mut ours = Vec::with_capacity(ids.len());
+        for _ in 0..self.connection.array("XCLAIM")?.unwrap_or(0) {
+            if self.connection.array("XCLAIM")? != Some(2) {
+                return Err(self.connection.surprised());
+            }
+            let id = self.connection.small_text()?;
             let times = self.connection.integer()?;
             if let Some(id) = EntryId::parse(&id) {
-                deliveries.insert(id, u32::try_from(times).unwrap_or(u32::MAX));
+                ours.push((id, u32::try_from(times).unwrap_or(u32::MAX)));
             }
         }
-        Ok(())
+        Ok(ours)
     }
 }
 
@@ -200,6 +217,7 @@ mod tests {
         let options = Arc::new(SourceOptions {
             stream: "in".into(),
             shard: 0,
+            reader: 0,
             group: "group".into(),
             consumer: "ours".into(),
             block: Duration::from_millis(100),
@@ -207,14 +225,15 @@ mod tests {
             payload_bytes_max: 1000,
             locate_picture: |_, _| None,
         });
-        let journal = Journal::new(Arc::clone(&metrics));
+        let journal = Journal::new(1, Arc::clone(&metrics));
         let (pool, recorder) = (Pool::new(1 << 20), metrics.recorder());
         let address = address.through(seam);
         let mut source =
             Source::open(&address, &options, &journal, &pool, &metrics, &recorder, &stop).unwrap();
         armed.store(true, Ordering::SeqCst);
         let mut bodies = Vec::new();
-        let taken = source.claim_stale(Duration::ZERO, &mut |frame| {
+        let stale = Pending::Stale(Duration::ZERO);
+        let taken = source.pending(stale, EntryId::default(), 0, &mut |frame| {
             bodies.push(frame.entry.is_some());
             frame.receipt.close(Outcome::Out);
             Ok(())

@@ -17,8 +17,6 @@ pub(super) struct Request {
     cuts: Vec<usize>,
     /// Whether each command is announced; see [`ANNOUNCEMENT`].
     asking: bool,
-    /// Within a transaction, which is announced as a whole.
-    in_transaction: bool,
 }
 
 /// Says to a Cluster node, before a command, that another node has sent us: CLIENT REPLY SKIP, so
@@ -35,28 +33,12 @@ impl Request {
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.cuts.clear();
-        self.in_transaction = false;
     }
 
     /// Begins a command of `count` arguments, its name included.
     pub(super) fn command(&mut self, count: usize) -> &mut Self {
         self.announce();
         self.length(b'*', count);
-        self
-    }
-
-    /// Begins a transaction. What the node is told before it holds for all of it; within, it would
-    /// only be queued like everything else.
-    pub(super) fn multi(&mut self) -> &mut Self {
-        self.command(1).arg("MULTI");
-        self.in_transaction = true;
-        self
-    }
-
-    /// Ends a transaction.
-    pub(super) fn exec(&mut self) -> &mut Self {
-        self.command(1).arg("EXEC");
-        self.in_transaction = false;
         self
     }
 
@@ -68,7 +50,7 @@ impl Request {
     }
 
     fn announce(&mut self) {
-        if self.asking && !self.in_transaction {
+        if self.asking {
             self.text.extend_from_slice(ANNOUNCEMENT);
         }
     }
@@ -157,15 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_is_announced_once_and_what_follows_it_again() {
+    fn each_command_to_a_node_that_was_named_by_another_is_announced() {
         let mut request = Request::new(true);
-        request.multi().command(1).arg("PING").exec().command(1).arg("PING");
+        request.command(1).arg("PING").command(1).arg("PING");
         let text = String::from_utf8(request.text().to_vec()).unwrap();
         let words: Vec<&str> =
             text.split("\r\n").filter(|word| word.starts_with(char::is_alphabetic)).collect();
-        let announced = ["CLIENT", "REPLY", "SKIP", "ASKING"];
-        let expected = [&announced[..], &["MULTI", "PING", "EXEC"], &announced, &["PING"]];
-        assert_eq!(words, expected.concat());
+        let announced = ["CLIENT", "REPLY", "SKIP", "ASKING", "PING"];
+        assert_eq!(words, [announced, announced].concat());
     }
 
     #[test]

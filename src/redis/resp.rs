@@ -25,10 +25,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Redis' own limit for bulk strings, `proto-max-bulk-len`. Longer ones are a protocol error;
-    /// what is kept of shorter ones is for the caller to decide.
+    /// For replies that are kept whole in memory.
     pub const REDIS: Limits =
-        Limits { bulk_bytes_max: 512 << 20, array_max: limits::RESP_ARRAY_MAX };
+        Limits { bulk_bytes_max: limits::RESP_BULK_BYTES_MAX, array_max: limits::RESP_ARRAY_MAX };
+
+    /// For stream entries, whose parts are read one by one: whatever a server can store. The caller
+    /// decides what is kept of a value and passes over the rest.
+    pub const ENTRIES: Limits =
+        Limits { bulk_bytes_max: limits::ENTRY_BULK_BYTES_MAX, array_max: limits::ENTRY_ARRAY_MAX };
 }
 
 /// The beginning of a value.
@@ -72,6 +76,11 @@ impl Reader {
     /// A reader with an empty buffer.
     pub fn new(limits: Limits) -> Self {
         Reader { buffer: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0, limits }
+    }
+
+    /// Takes what a peer may declare from now on.
+    pub fn allow(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Whether bytes are waiting in the buffer.
@@ -211,7 +220,7 @@ impl Reader {
                 Header::Array(len) => {
                     pending = pending
                         .checked_add(len)
-                        .filter(|&pending| pending <= limits::RESP_ARRAY_MAX)
+                        .filter(|&pending| pending <= self.limits.array_max)
                         .ok_or(Trouble::Protocol("array above the limit"))?;
                 }
                 Header::Error(_) => is_error = true,

@@ -64,28 +64,29 @@ const fn right(
     Right { rule, when, purpose, attempt }
 }
 
-/// Of `run`. MULTI comes last: it leaves its connection within a transaction.
+/// Of `run`.
 #[rustfmt::skip]
 const ENGINE: &[Right] = &[
     right("type", When::Always, "seeing that its keys are streams, before the first frame", "TYPE {input}"),
     right("xgroup|create", When::Always, "creating the consumer group, also after a flush or a failover", "XGROUP CREATE {input} {group} x MKSTREAM"),
     right("xinfo|groups", When::Always, "the lag, and finding its group", "XINFO GROUPS {input}"),
     right("xinfo|stream", When::Always, "finding the place to go on from when the group is gone", "XINFO STREAM {input}"),
+    right("xinfo|consumers", When::Always, "telling a group that was made anew from the one before", "XINFO CONSUMERS {input} {group}"),
     right("xreadgroup", When::Always, "reading frames", "XREADGROUP GROUP {group} {consumer} STREAMS {input} x"),
     right("xpending", When::Always, "finding frames that were not finished, and the fence of each commit", "XPENDING {input} {group}"),
     right("xclaim", When::Always, "taking over the frames of an engine that died", "XCLAIM {input} {group} {consumer} 0 x"),
-    right("xrange", When::Always, "copying a refused frame to the dead letters", "XRANGE {input} + - COUNT 1"),
+    right("xrange", When::Always, "reading frames that were not finished, and copying a refused one to the dead letters", "XRANGE {input} + - COUNT 1"),
     right("xadd", When::Always, "storing results and dead letters", "XADD {output} x x x"),
     right("xack", When::Always, "acknowledging frames", "XACK {input} {group} x"),
     right("script|load", When::Always, "loading the commit script", "SCRIPT LOAD {script}"),
     right("evalsha", When::Always, "committing, in one step", "EVALSHA {digest} 2 {input} {output}"),
-    right("eval", When::Always, "restoring the group with the frames in work, in one step", "EVAL {script} 1 {input}"),
+    right("eval", When::Always, "finding or restoring the group, taking over frames and trimming, each in one step", "EVAL {script} 1 {input}"),
     right("time", When::Always, "the age of frames by the server's clock", "TIME"),
     right("client|id", When::Always, "waking its own blocked read at a stop", "CLIENT ID"),
     right("client|unblock", When::Always, "waking its own blocked read at a stop", "CLIENT UNBLOCK 0"),
     right("xlen", When::Always, "the depth of the queues, and output_full: block", "XLEN {input}"),
     right("memory|usage", When::Always, "the memory of the queues", "MEMORY USAGE {input}"),
-    right("xrevrange", When::Always, "showing the latest dead letters", "XREVRANGE {dead} - + COUNT 1"),
+    right("xrevrange", When::Always, "showing the latest dead letters, and finding the result of a commit whose answer was lost", "XREVRANGE {dead} - + COUNT 1"),
     right("info", When::Always, "the memory of the server", "INFO server"),
     right("xdel", When::Delete, "deleting acknowledged frames", "XDEL {input} x"),
     right("xtrim", When::TrimAcked, "trimming frames that every group has acknowledged", "XTRIM {input} MINID x"),
@@ -95,8 +96,6 @@ const ENGINE: &[Right] = &[
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
     right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
     right("asking", When::Cluster, "following a slot that moves", "ASKING"),
-    right("exec", When::Always, "taking over frames together with what is known of them, and delivery: at_least_once", "EXEC"),
-    right("multi", When::Always, "taking over frames together with what is known of them, and delivery: at_least_once", "MULTI"),
 ];
 
 #[rustfmt::skip]

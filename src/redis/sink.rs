@@ -3,24 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::cmd;
 use smallvec::SmallVec;
 
 use super::connection::{Connection, text};
+use super::open::Connected;
 use super::request::Request;
 use super::resp::Header;
 use super::{Address, DEAD_LETTER_FIELDS};
-use crate::base::{Fault, Reject, Stop, limits};
+use crate::base::{Fault, Reject, Stop, error_code, limits};
 use crate::frame::{EntryId, Labels};
 use crate::metrics::Metrics;
 
-const SCRIPT: &str = include_str!("commit.lua");
+/// For what stores something.
+const STORE: &str = concat!("#!lua\nlocal PROBES = true\n", include_str!("commit.lua"));
 
-/// How results and acknowledgements belong together.
+/// For what only acknowledges, which a server without memory must not refuse; and for everything on
+/// a server before Redis 7.0.
+const PLAIN: &str = concat!("local PROBES = false\n", include_str!("commit.lua"));
+
+/// What the commit script does with an entry that is not pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// One script per frame, fenced by the pending entry: repeating it is harmless.
+    /// Nothing: the pending entry is the fence, and repeating a commit is harmless.
     ExactlyOnce,
-    /// MULTI, XADD, XACK, EXEC: repeating it may store a result twice.
+    /// It stores the result all the same.
     AtLeastOnce,
 }
 
@@ -61,8 +68,22 @@ pub struct Task<'a> {
     pub id: EntryId,
     /// The entry before it in the same batch whose result must be stored first.
     pub after: Option<EntryId>,
+    /// The consumer by which the group is known; empty if it is not known.
+    pub identity: &'a str,
+    /// An attempt at the same task that was sent and never answered.
+    pub earlier: Option<Earlier>,
     /// What to do.
     pub action: Action<'a>,
+}
+
+/// What is known of an attempt without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Whatever it stored has a higher id than this.
+    pub stored_after: EntryId,
+    /// Whether the group was restored since: then the entry is pending whether or not the attempt
+    /// was carried out.
+    pub is_restored: bool,
 }
 
 /// How an entry is ended.
@@ -92,21 +113,35 @@ pub enum Action<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Stored and acknowledged.
-    Done,
+    Done {
+        /// The id of what was stored, if anything was.
+        stored: Option<EntryId>,
+        /// Whether the server refused to delete the input entry, as it was to do.
+        is_kept: bool,
+    },
+    /// The earlier attempt had done it.
+    DoneBefore,
     /// It was not pending any more; nothing was stored.
     Fenced,
     /// Refused with these words; the entry is still pending.
     Refused(String),
-    /// It was not sent, or the connection was lost before the answer.
+    /// It was not sent.
+    Unsent,
+    /// It was sent, and the connection was lost before the answer.
     Unknown,
 }
 
-/// What is sent for one task: all of it, or one half where input and output lie on different nodes
+/// What is sent for one task: all of it, or one step where input and output lie on different nodes
 /// of a Cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
+    /// The script.
     Whole,
+    /// An acknowledgement of nothing, to see whether it is allowed.
+    Probe,
+    /// The result alone.
     Add,
+    /// The script without a result.
     Acknowledge,
 }
 
@@ -118,8 +153,17 @@ pub(super) type Which = SmallVec<[usize; limits::COMMIT_BATCH_FRAMES]>;
 pub struct Sink {
     connection: Connection,
     plan: Arc<Plan>,
-    script_hash: Vec<u8>,
+    /// Digests of [`STORE`], or of what takes its place, and of [`PLAIN`].
+    digests: [Vec<u8>; 2],
+    /// What the script is told to do with an input entry.
+    retention: &'static str,
     request: Request,
+}
+
+impl Connected for Sink {
+    fn address(&self) -> &Address {
+        self.connection.address()
+    }
 }
 
 impl Sink {
@@ -136,9 +180,20 @@ impl Sink {
         stop: &Stop,
     ) -> Result<Sink, Fault> {
         let mut connection = Connection::open(address, name, timeout, metrics, stop)?;
-        let script_hash = load(&mut connection)?;
+        let plain = load(&mut connection, PLAIN)?;
+        let digests = match load(&mut connection, STORE) {
+            Ok(store) => [store, plain],
+            // It cannot read the first line.
+            Err(Fault::Refused { .. }) => [plain.clone(), plain],
+            Err(fault) => return Err(fault),
+        };
+        let retention = match plan.retention {
+            Retention::Keep => "keep",
+            Retention::Delete if has_xackdel(&mut connection, plan)? => "xackdel",
+            Retention::Delete => "xdel",
+        };
         let request = connection.request();
-        Ok(Sink { connection, plan: Arc::clone(plan), script_hash, request })
+        Ok(Sink { connection, plan: Arc::clone(plan), digests, retention, request })
     }
 
     /// Sends `part` of those tasks.
@@ -154,7 +209,7 @@ impl Sink {
             if let (Action::Store { payload, .. }, Part::Whole | Part::Add) = (task.action, part) {
                 payloads.push(payload);
             }
-            encode(&mut self.request, &self.plan, &self.script_hash, task, part);
+            self.encode(task, part);
         }
         if self.plan.wait_replicas > 0 {
             let limit_ms = limits::REPLICAS_LIMIT.as_millis();
@@ -166,33 +221,20 @@ impl Sink {
     /// Receives the answers to what was sent last, each into its place.
     pub(super) fn receive(
         &mut self,
-        tasks: &[Task<'_>],
         which: &[usize],
         part: Part,
         answers: &mut [Answer],
     ) -> Result<(), Fault> {
         for &index in which {
             answers[index] = match part {
-                Part::Whole if self.is_transaction(&tasks[index]) => self.transaction_answer(),
-                Part::Whole => self.script_answer(),
-                Part::Add => self.plain_answer(),
-                Part::Acknowledge if self.plan.retention == Retention::Delete => {
-                    let acknowledged = self.plain_answer()?;
-                    self.plain_answer()?; // of XDEL
-                    Ok(acknowledged)
-                }
-                Part::Acknowledge => self.plain_answer(),
+                Part::Whole | Part::Acknowledge => self.script_answer(),
+                Part::Probe | Part::Add => self.plain_answer(),
             }?;
         }
         if self.plan.wait_replicas > 0 {
             self.connection.receive_acks(self.plan.wait_replicas)?;
         }
         Ok(())
-    }
-
-    /// The server.
-    pub(super) fn address(&self) -> &Address {
-        self.connection.address()
     }
 
     /// Entries in the output stream of a shard.
@@ -208,18 +250,22 @@ impl Sink {
         Ok(u64::try_from(length).unwrap_or(0))
     }
 
-    fn is_transaction(&self, task: &Task<'_>) -> bool {
-        self.plan.delivery == Delivery::AtLeastOnce && matches!(task.action, Action::Store { .. })
-    }
-
+    /// A code and the id of what was stored; see `commit.lua`.
     fn script_answer(&mut self) -> Result<Answer, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
         match reader.header(socket) {
-            Ok(Header::Int(1)) => Ok(Answer::Done),
-            Ok(Header::Int(0)) => Ok(Answer::Fenced),
-            Ok(Header::Error(message)) => Ok(Answer::Refused(text(message))),
-            Ok(_) => Err(unexpected(&self.connection)),
-            Err(trouble) => Err(self.connection.fault(trouble)),
+            Ok(Header::Array(2)) => {}
+            Ok(Header::Error(message)) => return Ok(Answer::Refused(text(message))),
+            Ok(_) => return Err(self.connection.surprised()),
+            Err(trouble) => return Err(self.connection.fault(trouble)),
+        }
+        let code = self.connection.integer()?;
+        let stored = EntryId::parse(&self.connection.small_text()?);
+        match code {
+            0 => Ok(Answer::Fenced),
+            1 | 3 => Ok(Answer::Done { stored, is_kept: code == 3 }),
+            2 => Ok(Answer::DoneBefore),
+            _ => Err(self.connection.surprised()),
         }
     }
 
@@ -227,58 +273,89 @@ impl Sink {
     fn plain_answer(&mut self) -> Result<Answer, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
         match reader.header(socket) {
-            Ok(Header::Int(_)) => Ok(Answer::Done),
-            Ok(Header::Bulk(len)) => self.connection.pass_over(len).map(|()| Answer::Done),
+            Ok(Header::Int(_)) => Ok(Answer::Done { stored: None, is_kept: false }),
+            Ok(Header::Bulk(len)) => {
+                self.connection.pass_over(len)?;
+                Ok(Answer::Done { stored: None, is_kept: false })
+            }
             Ok(Header::Error(message)) => Ok(Answer::Refused(text(message))),
-            Ok(_) => Err(unexpected(&self.connection)),
+            Ok(_) => Err(self.connection.surprised()),
             Err(trouble) => Err(self.connection.fault(trouble)),
         }
     }
 
-    /// +OK, +QUEUED for each command, and the array of EXEC; or errors in place of any of them.
-    fn transaction_answer(&mut self) -> Result<Answer, Fault> {
-        let queued = 3 + usize::from(self.plan.retention == Retention::Delete);
-        let mut refusal = None;
-        for _ in 0..queued {
-            let Connection { reader, socket, .. } = &mut self.connection;
-            match reader.header(socket) {
-                Ok(Header::Simple(_)) => {}
-                Ok(Header::Error(message)) => refusal = refusal.or(Some(text(message))),
-                Ok(_) => return Err(unexpected(&self.connection)),
-                Err(trouble) => return Err(self.connection.fault(trouble)),
-            }
-        }
-        let Connection { reader, socket, .. } = &mut self.connection;
-        let count = match reader.header(socket) {
-            Ok(Header::Array(count)) => count,
-            Ok(Header::Error(message)) => {
-                let message = text(message);
-                return Ok(Answer::Refused(refusal.unwrap_or(message)));
-            }
-            Ok(_) => return Err(unexpected(&self.connection)),
-            Err(trouble) => return Err(self.connection.fault(trouble)),
+    fn encode(&mut self, task: &Task<'_>, part: Part) {
+        let Sink { plan, digests: [store, plain], retention, request, .. } = self;
+        let [input, output, dead_letters] = &plan.streams[task.shard];
+        // A dead letter is never worth a second one.
+        let is_result = matches!(task.action, Action::Store { .. });
+        let is_fenced =
+            part == Part::Whole && !(is_result && plan.delivery == Delivery::AtLeastOnce);
+        let mut script = |target: &str, action: &str, limit: u64, fields: usize| {
+            let digest = if action == "drop" { &plain } else { &store };
+            request.command(15 + 2 * fields).arg("EVALSHA").arg(digest).arg("2");
+            request.arg(input).arg(target).arg(&plan.group).number(task.id).arg(action);
+            request.number(limit).arg(&retention);
+            match task.after {
+                Some(before) => request.number(before),
+                None => request.arg("0"),
+            };
+            request.arg(if is_fenced { "1" } else { "0" });
+            request.arg(task.identity);
+            match task.earlier {
+                Some(earlier) => request.number(earlier.stored_after),
+                None => request.arg("0"),
+            };
+            request.arg(match task.earlier {
+                Some(Earlier { is_restored: true, .. }) => "1",
+                _ => "0",
+            });
         };
-        let mut failed = false;
-        for _ in 0..count {
-            let Connection { reader, socket, .. } = &mut self.connection;
-            failed |=
-                reader.skip_value(socket).map_err(|trouble| self.connection.fault(trouble))?;
+        match (part, task.action) {
+            (Part::Probe, _) => {
+                request.command(4).arg("XACK").arg(input).arg(&plan.group).arg("0-0");
+            }
+            (Part::Add, Action::Store { payload, labels }) => {
+                add(request, plan, output, payload, labels);
+            }
+            (Part::Whole, Action::Store { payload, labels }) => {
+                script(output, "store", plan.output_length_max, 1 + labels.fields().count());
+                put_result(request, payload, labels);
+            }
+            (Part::Whole, Action::DeadLetter { reject, deliveries, failed_at }) => {
+                let [original_id, queue, reason, detail, stage, times, when] = DEAD_LETTER_FIELDS;
+                let limit = plan.dead_letter_length_max;
+                script(dead_letters, "dead", limit, DEAD_LETTER_FIELDS.len());
+                request.arg(original_id).number(task.id).arg(queue).arg(input);
+                request.arg(reason).arg(reject.reason.code()).arg(detail).arg(&*reject.detail);
+                request.arg(stage).arg(reject.stage.name()).arg(times).number(deliveries);
+                request.arg(when).number(failed_at);
+            }
+            (Part::Whole, Action::Drop) => script(output, "drop", 0, 0),
+            // Its target is on another node; nothing is stored, so any key of this one will do.
+            (Part::Acknowledge | Part::Add, _) => script(input, "drop", 0, 0),
         }
-        Ok(if failed {
-            Answer::Refused("a command of the transaction failed".into())
-        } else {
-            Answer::Done
-        })
     }
 }
 
-fn unexpected(connection: &Connection) -> Fault {
-    Fault::connection(connection.endpoint(), "protocol error: unexpected kind of answer")
+/// Whether the server can acknowledge and delete in one command, and lets this account do so: it
+/// is tried out on an entry that does not exist. A server that has the command may still answer
+/// with an error, as a node of a Cluster does for a key of another node.
+fn has_xackdel(connection: &mut Connection, plan: &Plan) -> Result<bool, Fault> {
+    let mut attempt = cmd("XACKDEL");
+    attempt.arg(&plan.streams[0][0]).arg(&plan.group).arg("IDS").arg(1).arg("0-0");
+    match connection.query("XACKDEL", &attempt) {
+        Ok(_) => Ok(true),
+        Err(Fault::Refused { message, .. }) => {
+            Ok(!message.contains("unknown command") && error_code(&message) != "NOPERM")
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
-fn load(connection: &mut Connection) -> Result<Vec<u8>, Fault> {
+fn load(connection: &mut Connection, script: &str) -> Result<Vec<u8>, Fault> {
     let mut request = Request::default();
-    request.command(3).arg("SCRIPT").arg("LOAD").arg(SCRIPT);
+    request.command(3).arg("SCRIPT").arg("LOAD").arg(script);
     connection.send(&request, &[])?;
     let Connection { reader, socket, .. } = connection;
     match reader.header(socket) {
@@ -290,58 +367,8 @@ fn load(connection: &mut Connection) -> Result<Vec<u8>, Fault> {
             let message = text(message);
             Err(connection.refused("SCRIPT LOAD", message))
         }
-        Ok(_) => Err(unexpected(connection)),
+        Ok(_) => Err(connection.surprised()),
         Err(trouble) => Err(connection.fault(trouble)),
-    }
-}
-
-fn encode(request: &mut Request, plan: &Plan, script_hash: &[u8], task: &Task<'_>, part: Part) {
-    let [input, output, dead_letters] = &plan.streams[task.shard];
-    let delete = plan.retention == Retention::Delete;
-    if part == Part::Acknowledge {
-        return acknowledge(request, plan, task);
-    }
-    let mut script = |target: &str, action: &str, limit: u64, fields: usize| {
-        request
-            .command(11 + 2 * fields)
-            .arg("EVALSHA")
-            .arg(script_hash)
-            .arg("2")
-            .arg(input)
-            .arg(target)
-            .arg(&plan.group)
-            .number(task.id)
-            .arg(action)
-            .number(limit)
-            .arg(if delete { "1" } else { "0" });
-        match task.after {
-            Some(before) => request.number(before),
-            None => request.arg("0"),
-        };
-    };
-    match task.action {
-        Action::Store { payload, labels } if part == Part::Add => {
-            add(request, plan, output, payload, labels);
-        }
-        Action::Store { payload, labels } if plan.delivery == Delivery::ExactlyOnce => {
-            script(output, "store", plan.output_length_max, 1 + labels.fields().count());
-            put_result(request, payload, labels);
-        }
-        Action::Store { payload, labels } => {
-            request.multi();
-            add(request, plan, output, payload, labels);
-            acknowledge(request, plan, task);
-            request.exec();
-        }
-        Action::DeadLetter { reject, deliveries, failed_at } => {
-            let [original_id, queue, reason, detail, stage, times, when] = DEAD_LETTER_FIELDS;
-            script(dead_letters, "dead", plan.dead_letter_length_max, DEAD_LETTER_FIELDS.len());
-            request.arg(original_id).number(task.id).arg(queue).arg(input);
-            request.arg(reason).arg(reject.reason.code()).arg(detail).arg(&*reject.detail);
-            request.arg(stage).arg(reject.stage.name()).arg(times).number(deliveries);
-            request.arg(when).number(failed_at);
-        }
-        Action::Drop => script(output, "drop", 0, 0),
     }
 }
 
@@ -354,14 +381,6 @@ fn add(request: &mut Request, plan: &Plan, output: &str, payload: &[u8], labels:
     }
     request.arg("*");
     put_result(request, payload, labels);
-}
-
-fn acknowledge(request: &mut Request, plan: &Plan, task: &Task<'_>) {
-    let [input, ..] = &plan.streams[task.shard];
-    request.command(4).arg("XACK").arg(input).arg(&plan.group).number(task.id);
-    if plan.retention == Retention::Delete {
-        request.command(3).arg("XDEL").arg(input).number(task.id);
-    }
 }
 
 fn put_result(request: &mut Request, payload: &[u8], labels: &Labels) {

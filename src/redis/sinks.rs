@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::control::HOPS_MAX;
+use super::open::{Connected, Open};
+use super::route::{HOPS_MAX, Next, is_sent_on};
 use super::sink::{Part, Which};
-use super::slot::slot_of;
-use super::topology::is_no_primary;
 use super::{
-    Action, Address, Answer, Control, DEAD_LETTER_FIELDS, Delivery, Plan, Sink, Task, Topology,
+    Action, Answer, Control, DEAD_LETTER_FIELDS, Delivery, Plan, Route, Sink, Task, Topology,
 };
 use crate::base::{Fault, Stop, error_code};
 use crate::frame::EntryId;
@@ -24,17 +23,14 @@ use crate::metrics::Metrics;
 /// A [`Sink`] for every server concerned, opened when it is needed.
 #[derive(Debug)]
 pub struct Sinks {
-    topology: Topology,
+    route: Route,
     plan: Arc<Plan>,
     name: String,
     timeout: Duration,
     metrics: Arc<Metrics>,
     stop: Stop,
-    /// One for each server that has been committed to.
-    open: Vec<Sink>,
+    open: Open<Sink>,
     made: u64,
-    /// Where the very next attempt at a slot goes instead.
-    sent_on: Vec<(u16, Address)>,
     /// For the rare steps between two nodes.
     control: Option<Control>,
     /// Of the batch, what has been added and not yet acknowledged: not to be added again.
@@ -55,15 +51,14 @@ impl Sinks {
         stop: &Stop,
     ) -> Sinks {
         Sinks {
-            topology: topology.clone(),
+            route: Route::new(topology),
             plan: Arc::clone(plan),
             name,
             timeout,
             metrics: Arc::clone(metrics),
             stop: stop.clone(),
-            open: Vec::new(),
+            open: Open::default(),
             made: 0,
-            sent_on: Vec::new(),
             control: None,
             added: HashSet::new(),
         }
@@ -102,10 +97,10 @@ impl Sinks {
                 Ok(length) => return Ok(length),
                 Err(fault) => fault,
             };
-            self.heed(slot_of(output), at, &fault);
+            let address = self.open[at].address().clone();
             hops += 1;
-            if !is_sent_on(fault.redis_code()) {
-                self.open.swap_remove(at);
+            if !self.route.heed(output, &address, &fault) {
+                self.open.close(at);
             } else if hops <= HOPS_MAX {
                 continue;
             }
@@ -117,31 +112,37 @@ impl Sinks {
     ///
     /// # Errors
     /// The first server that could not be reached or was lost; of its tasks the answer is
-    /// [`Answer::Unknown`], all others have theirs.
+    /// [`Answer::Unsent`] or [`Answer::Unknown`], all others have theirs.
     pub fn commit(&mut self, tasks: &[Task<'_>], answers: &mut Vec<Answer>) -> Result<(), Fault> {
         answers.clear();
-        answers.resize(tasks.len(), Answer::Unknown);
-        if self.topology.is_cluster() && self.plan.delivery == Delivery::AtLeastOnce {
+        answers.resize(tasks.len(), Answer::Unsent);
+        self.open.tidy();
+        if self.route.topology().is_cluster() && self.plan.delivery == Delivery::AtLeastOnce {
             return self.commit_apart(tasks, answers);
         }
         self.follow(tasks, (0..tasks.len()).collect(), Part::Whole, answers)
     }
 
-    /// Adds, then acknowledges what was added. What is added and could not be acknowledged is only
-    /// acknowledged at the next attempt.
+    /// Sees whether acknowledging is allowed, adds, then acknowledges what was added. What is added
+    /// and could not be acknowledged is only acknowledged at the next attempt.
     fn commit_apart(&mut self, tasks: &[Task<'_>], answers: &mut [Answer]) -> Result<(), Fault> {
         let key = |task: &Task<'_>| (task.shard, task.id);
+        let all: Which = (0..tasks.len()).collect();
+        let mut end = self.follow(tasks, all, Part::Probe, answers);
+        let may_end: Which = (0..tasks.len()).filter(|&index| is_done(&answers[index])).collect();
+        may_end.iter().for_each(|&index| answers[index] = Answer::Unsent);
         let is_new_result = |&index: &usize| {
             let task = &tasks[index];
             matches!(task.action, Action::Store { .. }) && !self.added.contains(&key(task))
         };
-        let results: Which = (0..tasks.len()).filter(is_new_result).collect();
-        let mut end = self.follow(tasks, results, Part::Add, answers);
+        let results: Which = may_end.iter().copied().filter(is_new_result).collect();
+        end = end.and(self.follow(tasks, results, Part::Add, answers));
         let mut ready = Which::new();
-        for (index, task) in tasks.iter().enumerate() {
-            let added = match task.action {
+        for index in may_end {
+            let task = &tasks[index];
+            let is_added = match task.action {
                 _ if self.added.contains(&key(task)) => true,
-                Action::Store { .. } => answers[index] == Answer::Done,
+                Action::Store { .. } => is_done(&answers[index]),
                 Action::Drop => true,
                 Action::DeadLetter { .. } => match self.copy_dead_letter(task) {
                     Ok(()) => true,
@@ -155,15 +156,15 @@ impl Sinks {
                     }
                 },
             };
-            if added {
+            if is_added {
                 self.added.insert(key(task));
-                answers[index] = Answer::Unknown;
+                answers[index] = Answer::Unsent;
                 ready.push(index);
             }
         }
         end = end.and(self.follow(tasks, ready.clone(), Part::Acknowledge, answers));
         for &index in &ready {
-            if matches!(answers[index], Answer::Done | Answer::Fenced) {
+            if is_done(&answers[index]) {
                 self.added.remove(&key(&tasks[index]));
             }
         }
@@ -188,7 +189,7 @@ impl Sinks {
         ];
         let mut control = match self.control.take() {
             Some(control) => control,
-            None => Control::new(&self.topology, self.timeout)?,
+            None => Control::new(self.route.topology(), self.timeout)?,
         };
         let limit = plan.dead_letter_length_max;
         let copied = control.copy((input, task.id), dead_letters, &added, limit);
@@ -207,13 +208,13 @@ impl Sinks {
         let mut end = self.round(tasks, &which, part, answers);
         for _ in 0..HOPS_MAX {
             which.retain(|index| match &answers[*index] {
-                Answer::Refused(message) => is_sent_on(Some(error_code(message))),
+                Answer::Refused(message) => is_sent_on(error_code(message)),
                 _ => false,
             });
             if which.is_empty() {
                 break;
             }
-            which.iter().for_each(|&index| answers[index] = Answer::Unknown);
+            which.iter().for_each(|&index| answers[index] = Answer::Unsent);
             end = end.and(self.round(tasks, &which, part, answers));
         }
         end
@@ -230,8 +231,10 @@ impl Sinks {
         let (shares, mut end) = self.shares(tasks, which, part);
         let mut lost: SmallVec<[usize; 4]> = SmallVec::new();
         for (at, share) in &shares {
+            // Part of it may have arrived, even if sending failed.
+            share.iter().for_each(|&index| answers[index] = Answer::Unknown);
             if let Err(fault) = self.open[*at].send(tasks, share, part) {
-                self.topology.learn(self.open[*at].address(), &fault);
+                self.route.topology().learn(self.open[*at].address(), &fault);
                 lost.push(*at);
                 end = end.and(Err(fault));
             }
@@ -240,22 +243,23 @@ impl Sinks {
             if lost.contains(at) {
                 continue;
             }
-            if let Err(fault) = self.open[*at].receive(tasks, share, part, answers) {
-                self.topology.learn(self.open[*at].address(), &fault);
+            if let Err(fault) = self.open[*at].receive(share, part, answers) {
+                self.route.topology().learn(self.open[*at].address(), &fault);
                 lost.push(*at);
                 end = end.and(Err(fault));
             }
             for &index in share {
                 let Answer::Refused(message) = &answers[index] else { continue };
-                let slot = slot_of(self.key_of(&tasks[index], part));
-                if self.heed_refusal(slot, *at, message) && !lost.contains(at) {
+                let key = key_of(&self.plan, tasks[index].shard, part);
+                let next = self.route.refused(key, self.open[*at].address(), message);
+                if next == Next::Leave && !lost.contains(at) {
                     lost.push(*at);
                 }
             }
         }
         lost.sort_unstable();
         for at in lost.into_iter().rev() {
-            self.open.swap_remove(at);
+            self.open.close(at);
         }
         end
     }
@@ -297,72 +301,29 @@ impl Sinks {
         (shares, end)
     }
 
-    fn key_of(&self, task: &Task<'_>, part: Part) -> &str {
-        key_of(&self.plan, task.shard, part)
-    }
-
     /// The sink of the server that has `key`, by its place among the open ones.
     fn sink_for(&mut self, key: &str) -> Result<usize, Fault> {
-        let sent_on = match self.sent_on.is_empty() {
-            true => None,
-            false => {
-                let slot = slot_of(key);
-                let at = self.sent_on.iter().position(|(known, _)| *known == slot);
-                at.map(|at| self.sent_on.swap_remove(at).1)
-            }
-        };
-        let address = match sent_on {
-            Some(address) => address,
-            None => self.topology.primary_for(key)?,
-        };
-        if let Some(at) = self.open.iter().position(|sink| sink.address().is_same(&address)) {
-            return Ok(at);
-        }
-        let Sinks { plan, name, timeout, metrics, stop, .. } = self;
-        match Sink::open(&address, plan, name, *timeout, metrics, stop) {
-            Ok(sink) => {
-                if !self.topology.is_cluster() {
-                    self.open.clear(); // it takes the place of another server
-                }
-                self.open.push(sink);
-                self.made += 1;
-                Ok(self.open.len() - 1)
-            }
-            Err(fault) => {
-                self.topology.learn(&address, &fault);
-                Err(fault)
-            }
-        }
-    }
-
-    fn heed(&mut self, slot: u16, at: usize, fault: &Fault) {
-        if let Some(address) = self.topology.learn(self.open[at].address(), fault) {
-            self.sent_on.push((slot, address));
-        }
-    }
-
-    /// Takes note of a refusal; says whether this server is to be left.
-    fn heed_refusal(&mut self, slot: u16, at: usize, message: &str) -> bool {
-        let next = self.topology.refused(self.open[at].address(), message);
-        if let Some(address) = next
-            && !self.sent_on.iter().any(|(known, _)| *known == slot)
-        {
-            self.sent_on.push((slot, address));
-        }
-        is_no_primary(error_code(message))
+        let address = self.route.server_of(key)?;
+        let Sinks { route, plan, name, timeout, metrics, stop, open, made, .. } = self;
+        let at = open.at(&address, route.topology(), || {
+            *made += 1;
+            Sink::open(&address, plan, name, *timeout, metrics, stop)
+        });
+        at.inspect_err(|fault| {
+            route.topology().learn(&address, fault);
+        })
     }
 }
 
-/// Whether a refusal only says where to go instead.
-fn is_sent_on(code: Option<&str>) -> bool {
-    matches!(code, Some("MOVED" | "ASK"))
+fn is_done(answer: &Answer) -> bool {
+    matches!(answer, Answer::Done { .. })
 }
 
 /// The key that decides where a part of a task goes.
 fn key_of(plan: &Plan, shard: usize, part: Part) -> &str {
     let [input, output, _] = &plan.streams[shard];
     match part {
-        Part::Whole | Part::Acknowledge => input,
+        Part::Whole | Part::Probe | Part::Acknowledge => input,
         Part::Add => output,
     }
 }

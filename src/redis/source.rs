@@ -10,9 +10,12 @@ use std::time::Duration;
 use super::Address;
 use super::connection::{Connection, Waited};
 use super::request::Request;
+use super::resp::Limits;
 use crate::base::{Fault, Stage, Stop, limits};
-use crate::frame::{Entry, EntryBuilder, EntryId, Journal, Locate, Origin, Pool, RawFrame};
-use crate::metrics::clock::{Tick, unix_seconds};
+use crate::frame::{
+    Entry, EntryBuilder, EntryId, Journal, Locate, Opened, Origin, Pool, RawFrame, Session,
+};
+use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, Recorder, Timer};
 
 /// Fields beside `data` that mean something here; others are passed over.
@@ -31,6 +34,8 @@ pub struct SourceOptions {
     pub stream: String,
     /// Its place among the input streams.
     pub shard: usize,
+    /// Our place among the readers of this stream.
+    pub reader: usize,
     /// The consumer group.
     pub group: String,
     /// Our name in it.
@@ -57,27 +62,27 @@ pub enum Delivered {
 }
 
 /// The entries of one reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// How many were delivered; those this process knew already are not.
     pub taken: u64,
     /// Bytes of `data` of all of them.
     pub bytes: u64,
+    /// Bytes of the largest `data`.
+    pub largest: u64,
     /// The last one's id.
     pub last: EntryId,
 }
 
-/// What is known of the entries of a reply before they are read.
-pub(super) struct Asked<'a> {
-    /// When the request was sent, or before.
-    pub(super) at: Tick,
-    /// How each came here.
-    pub(super) origin: &'a dyn Fn(EntryId) -> Origin,
-}
-
-impl Asked<'_> {
-    fn for_new() -> Asked<'static> {
-        Asked { at: Tick::now(), origin: &|_| Origin::New }
+impl Batch {
+    /// Both together.
+    pub(super) fn and(self, other: Batch) -> Batch {
+        Batch {
+            taken: self.taken + other.taken,
+            bytes: self.bytes + other.bytes,
+            largest: self.largest.max(other.largest),
+            last: self.last.max(other.last),
+        }
     }
 }
 
@@ -93,8 +98,11 @@ pub struct Source {
     pool: Pool,
     stop: Stop,
     recorder: Recorder,
+    metrics: Arc<Metrics>,
     pub(super) request: Request,
     outstanding: bool,
+    /// [`Journal::epoch`] when the connection was opened.
+    epoch: u64,
 }
 
 impl Source {
@@ -112,7 +120,10 @@ impl Source {
         stop: &Stop,
     ) -> Result<Source, Fault> {
         let name = format!("framepress-{}", options.consumer);
-        let connection = Connection::open(address, &name, options.timeout, metrics, stop)?;
+        // Whatever is read from now on was delivered by the group of this epoch, or by a later one.
+        let epoch = journal.epoch();
+        let mut connection = Connection::open(address, &name, options.timeout, metrics, stop)?;
+        connection.reader.allow(Limits::ENTRIES);
         let request = connection.request();
         Ok(Source {
             connection,
@@ -121,8 +132,10 @@ impl Source {
             pool: pool.clone(),
             stop: stop.clone(),
             recorder: recorder.clone(),
+            metrics: Arc::clone(metrics),
             request,
             outstanding: false,
+            epoch,
         })
     }
 
@@ -134,6 +147,16 @@ impl Source {
     /// The number by which another connection can end our blocked read.
     pub fn client_id(&self) -> i64 {
         self.connection.client_id()
+    }
+
+    /// [`Journal::epoch`] when it connected.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What its entries are taken under, if they are asked for now.
+    pub(super) fn asked_now(&self) -> Session {
+        Session { epoch: self.epoch, asked_at: Tick::now() }
     }
 
     /// Whether a request has been sent whose reply has not been read.
@@ -168,6 +191,7 @@ impl Source {
             .arg("STREAMS")
             .arg(&options.stream)
             .arg(">");
+        self.journal.ask(options.reader);
         self.connection.send(&self.request, &[])?;
         self.outstanding = true;
         Ok(())
@@ -198,7 +222,7 @@ impl Source {
         }
         self.outstanding = false;
         let Some(count) = self.stream_reply("XREADGROUP")? else { return Ok(Delivered::Nothing) };
-        self.entries(count, next_count, &Asked::for_new(), deliver)
+        self.entries(count, next_count, deliver)
     }
 
     /// After [`Delivered::Draining`]: waits a little longer for the reply, which somebody else is
@@ -216,36 +240,34 @@ impl Source {
         }
         self.outstanding = false;
         let Some(count) = self.stream_reply("XREADGROUP")? else { return Ok(Delivered::Nothing) };
-        self.entries(count, None, &Asked::for_new(), deliver)
+        self.entries(count, None, deliver)
     }
 
-    /// Measures by how much the Redis clock is ahead of ours, in seconds; not while a request is
-    /// outstanding.
+    /// Reads the server's clock; not while a request is outstanding.
     ///
     /// # Errors
     /// As every call.
-    pub fn measure_clock(&mut self) -> Result<f64, Fault> {
-        let asked = unix_seconds();
+    pub fn read_clock(&mut self) -> Result<(), Fault> {
+        let asked = Tick::now();
         self.request.clear();
         self.request.command(1).arg("TIME");
         self.connection.send(&self.request, &[])?;
-        let mut parts = [0.0; 2];
-        let count = self.connection.array("TIME")?.unwrap_or(0);
-        for index in 0..count {
+        if self.connection.array("TIME")? != Some(2) {
+            return Err(self.connection.surprised());
+        }
+        let mut part = || -> Result<u64, Fault> {
             let digits = self.connection.small_text()?;
             let number = std::str::from_utf8(&digits).ok().and_then(|text| text.parse().ok());
-            let number: f64 = number.unwrap_or(0.0);
-            if let Some(part) = parts.get_mut(index) {
-                *part = number;
-            }
-        }
-        let middle = f64::midpoint(asked, unix_seconds());
-        Ok(parts[0] + parts[1] / 1e6 - middle)
+            number.ok_or_else(|| self.connection.surprised())
+        };
+        let time = Duration::from_secs(part()?).saturating_add(Duration::from_micros(part()?));
+        self.metrics.redis_clock.sample(time, asked);
+        Ok(())
     }
 
     /// Opens the reply of XREADGROUP on one stream: the number of entries, `None` if there is
     /// nothing.
-    pub(super) fn stream_reply(&mut self, command: &'static str) -> Result<Option<usize>, Fault> {
+    fn stream_reply(&mut self, command: &'static str) -> Result<Option<usize>, Fault> {
         let Some(streams) = self.connection.array(command)? else { return Ok(None) };
         if streams != 1 || self.connection.array(command)? != Some(2) {
             return Err(self.connection.surprised());
@@ -254,49 +276,57 @@ impl Source {
         self.connection.array(command)
     }
 
-    /// Reads `count` entries and delivers each.
-    pub(super) fn entries(
+    /// Reads `count` new entries and delivers each.
+    fn entries(
         &mut self,
         count: usize,
         next_count: Option<usize>,
-        asked: &Asked<'_>,
         deliver: &mut Deliver<'_>,
     ) -> Result<Delivered, Fault> {
         if count == 0 {
             return Ok(Delivered::Nothing);
         }
-        let (mut taken, mut bytes, mut last) = (0, 0, EntryId::default());
+        let session = self.asked_now();
+        let mut batch = Batch::default();
         for index in 0..count {
             if let (true, Some(next_count)) = (index + 1 == count, next_count) {
                 self.send_request(next_count)?;
             }
-            let began = Tick::now();
-            match self.connection.array("XREADGROUP")? {
-                Some(2) => {}
-                // XCLAIM before Redis 7 answers so for an entry whose body is gone.
-                None => continue,
-                Some(_) => return Err(self.connection.surprised()),
-            }
-            let id = self.connection.small_text()?;
-            let Some(id) = EntryId::parse(&id) else { return Err(self.connection.surprised()) };
-            last = id;
-            let values = self.connection.array("XREADGROUP")?;
-            let receipt = self.journal.open(id, (asked.origin)(id), asked.at);
-            let entry = match values {
-                None => None,
-                Some(values) => {
-                    let entry = self.entry(values, receipt.is_none())?;
-                    bytes += entry.data().map_or(0, |data| data.len() as u64);
-                    Some(entry)
-                }
-            };
-            self.recorder.record(Timer::Stage(Stage::Read), began.elapsed());
-            if let Some(receipt) = receipt {
-                taken += 1;
-                deliver(RawFrame { receipt, entry, shard: self.options.shard })?;
-            }
+            batch = batch.and(self.one_entry(session, &|_| Origin::New, deliver)?);
         }
-        Ok(Delivered::Entries(Batch { taken, bytes, last }))
+        Ok(Delivered::Entries(batch))
+    }
+
+    /// Reads one entry and delivers it, unless this process knows it already.
+    pub(super) fn one_entry(
+        &mut self,
+        session: Session,
+        origin: &dyn Fn(EntryId) -> Origin,
+        deliver: &mut Deliver<'_>,
+    ) -> Result<Batch, Fault> {
+        let began = Tick::now();
+        if self.connection.array("XREADGROUP")? != Some(2) {
+            return Err(self.connection.surprised());
+        }
+        let id = self.connection.small_text()?;
+        let Some(id) = EntryId::parse(&id) else { return Err(self.connection.surprised()) };
+        let values = self.connection.array("XREADGROUP")?;
+        let receipt = match self.journal.open(id, origin(id), session) {
+            Opened::Taken(receipt) => Some(receipt),
+            Opened::Known => None,
+            Opened::Void => {
+                let message = "NOGROUP the group was lost while this answer was on its way".into();
+                return Err(self.connection.refused("XREADGROUP", message));
+            }
+        };
+        let entry = values.map(|values| self.entry(values, receipt.is_none())).transpose()?;
+        let bytes = entry.as_ref().map_or(0, Entry::len);
+        self.recorder.record(Timer::Stage(Stage::Read), began.elapsed());
+        let taken = u64::from(receipt.is_some());
+        if let Some(receipt) = receipt {
+            deliver(RawFrame { receipt, entry, shard: self.options.shard })?;
+        }
+        Ok(Batch { taken, bytes, largest: bytes, last: id })
     }
 
     /// Reads the `values` field names and values of one entry; with `discard`, without keeping

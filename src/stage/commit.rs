@@ -2,15 +2,10 @@
 //!
 //! A batch is what has gathered while the last one was on its way: it is sent with its first
 //! frame when there is nothing to wait for, so batching costs no latency and needs no timer.
-//! After a lost connection the batch is sent again; the fence makes the repetition harmless.
 //!
-//! The fence is the pending entry, so it goes with its group. One case is left in which a frame may
-//! be stored twice: its commit gets through, the connection is lost before the answer, and the
-//! group is destroyed before the batch is sent again. The frame is then made pending once more, for
-//! nobody can tell it from one that was not stored, and a frame doubled is better than one lost.
-//! With several engines there is a case of loss: another one makes the group anew, behind a frame in
-//! work here, and the frame's commit arrives before this process has heard of it. To the server it
-//! looks as if the entry had been ended; it is counted as superseded.
+//! After a lost connection the batch is sent again, with word of the attempt that was never
+//! answered: the script then tells a result of ours from that of another engine, and does not store
+//! it a second time even if the group was restored in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +13,14 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use smallvec::SmallVec;
 
-use super::regroup::Regroup;
+use super::group::{Groups, Held};
 use super::retry::Attempts;
 use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stage, Stop, error_code, limits};
 use crate::frame::{self, Discard, EntryId, Finished, Verdict};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Counter, Gauge, Metrics, Outcome, Part, Recorder, Timer};
-use crate::redis::{Action, Answer, Delivery, Plan, Sinks, Task, Topology};
+use crate::redis::{Action, Answer, Delivery, Earlier, Plan, Sinks, Task, Topology};
 
 /// What a committer needs to know.
 #[derive(Clone, Debug)]
@@ -48,6 +43,24 @@ pub struct CommitSettings {
 
 type Tasks<'a> = SmallVec<[Task<'a>; limits::COMMIT_BATCH_FRAMES]>;
 
+/// A frame of the batch.
+#[derive(Debug)]
+struct Waiting<S> {
+    finished: Finished<S>,
+    /// For its dead letter: the same at every attempt, so that an earlier one is recognised.
+    failed_at: f64,
+    /// An attempt that was sent and never answered: after which result, and in which epoch of the
+    /// journal.
+    unanswered: Option<(EntryId, u64)>,
+}
+
+/// The last results known of a shard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stored {
+    result: EntryId,
+    dead_letter: EntryId,
+}
+
 /// A committer, ready to run. `S` is the storage a frame's slot carries.
 #[derive(Debug)]
 pub struct Committer<S> {
@@ -55,22 +68,25 @@ pub struct Committer<S> {
     /// Those whose frames come out of the lane.
     shards: Vec<usize>,
     settings: CommitSettings,
-    regroup: Arc<Regroup>,
+    groups: Arc<Groups>,
     metrics: Arc<Metrics>,
     recorder: Recorder,
     stop: Stop,
     lane: Receiver<Finished<S>>,
     sinks: Sinks,
-    batch: Vec<Finished<S>>,
+    batch: Vec<Waiting<S>>,
     answers: Vec<Answer>,
-    /// Whether the batch may have been committed already, by a connection that was then lost.
-    uncertain: bool,
-    /// [`Regroup::generation`] of each shard before the batch was sent.
-    generations: Vec<u64>,
-    /// Frames of the batch that may be in no pending list any more, by shard.
-    owed: Vec<(usize, EntryId)>,
+    /// By shard.
+    stored: Vec<Stored>,
+    /// Shards whose group was met as lost, and the epoch of the journal then.
+    lost: SmallVec<[(usize, u64); 4]>,
     connections_made: u64,
+    /// Whether the refusal to delete input entries has been mentioned.
+    has_warned_of_kept: bool,
 }
+
+/// Why frames of a batch were refused: of each shard and kind the first.
+type Refusals = SmallVec<[(usize, String); 4]>;
 
 impl<S: Send> Committer<S> {
     /// Committer number `index`, which ends what comes out of `lane`: frames of `shards`.
@@ -78,7 +94,7 @@ impl<S: Send> Committer<S> {
         index: usize,
         shards: Vec<usize>,
         settings: CommitSettings,
-        regroup: Arc<Regroup>,
+        groups: Arc<Groups>,
         metrics: Arc<Metrics>,
         stop: Stop,
         lane: Receiver<Finished<S>>,
@@ -91,8 +107,9 @@ impl<S: Send> Committer<S> {
         Committer {
             index,
             shards,
+            stored: vec![Stored::default(); settings.plan.streams.len()],
             settings,
-            regroup,
+            groups,
             metrics,
             recorder,
             stop,
@@ -100,10 +117,9 @@ impl<S: Send> Committer<S> {
             sinks,
             batch: Vec::with_capacity(limits::COMMIT_BATCH_FRAMES),
             answers: Vec::with_capacity(limits::COMMIT_BATCH_FRAMES),
-            uncertain: false,
-            generations: Vec::new(),
-            owed: Vec::new(),
+            lost: SmallVec::new(),
             connections_made: 0,
+            has_warned_of_kept: false,
         }
     }
 
@@ -133,12 +149,15 @@ impl<S: Send> Committer<S> {
                 if self.stop.is_now() {
                     return Ok(());
                 }
-                match self.attempt(began) {
-                    Ok(None) => {
-                        attempts.succeeded();
-                        self.metrics.health.works(Part::Committer(self.index));
-                    }
-                    // Back-pressure, not a loss: whoever sends has to wait.
+                let end = self.attempt(began);
+                if self.batch.is_empty() {
+                    attempts.succeeded();
+                    self.metrics.health.works(Part::Committer(self.index));
+                    continue;
+                }
+                match end {
+                    Ok(None) => {}
+                    // Backpressure, not a loss: the frames have to wait.
                     Ok(Some(refusal)) => {
                         self.note(&mut attempts, &refusal);
                         attempts.pause(&self.stop, true);
@@ -146,7 +165,6 @@ impl<S: Send> Committer<S> {
                     Err(fault) => self.lost(&mut attempts, fault)?,
                 }
             }
-            self.uncertain = false;
         }
         Ok(())
     }
@@ -168,14 +186,15 @@ impl<S: Send> Committer<S> {
     }
 
     fn fill_batch(&mut self, first: Finished<S>) {
-        self.metrics.lower(Gauge::CommitLanes);
-        let mut bytes = payload_len(&first);
-        self.batch.push(first);
-        while self.batch.len() < limits::COMMIT_BATCH_FRAMES && bytes < limits::COMMIT_BATCH_BYTES {
-            let Ok(next) = self.lane.try_recv() else { break };
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(finished) = next {
             self.metrics.lower(Gauge::CommitLanes);
-            bytes += payload_len(&next);
-            self.batch.push(next);
+            bytes += payload_len(&finished);
+            self.batch.push(Waiting { finished, failed_at: unix_seconds(), unanswered: None });
+            let has_room = self.batch.len() < limits::COMMIT_BATCH_FRAMES
+                && bytes < limits::COMMIT_BATCH_BYTES;
+            next = has_room.then(|| self.lane.try_recv().ok()).flatten();
         }
     }
 
@@ -191,67 +210,27 @@ impl<S: Send> Committer<S> {
     /// Sends the batch once and closes the receipts of all that is done. What Redis refused stays
     /// in the batch; the first refusal is returned.
     fn attempt(&mut self, began: Tick) -> Result<Option<Fault>, Fault> {
-        self.make_pending()?;
-        if let Some(full) = self.output_full()? {
+        while let Some(&(shard, epoch)) = self.lost.first() {
+            self.groups.recover(shard, epoch)?;
+            self.lost.retain(|(other, _)| *other != shard);
+        }
+        let shards = self.shards_of_batch();
+        if let Some(full) = self.output_full(&shards)? {
             return Ok(Some(full));
         }
+        let groups = Arc::clone(&self.groups);
+        let held = groups.hold(&shards)?;
+        self.close_gone(began);
         let batch = std::mem::take(&mut self.batch);
         let mut answers = std::mem::take(&mut self.answers);
-        let tasks = self.tasks(&batch);
-        let shards = 0..self.settings.plan.streams.len();
-        self.generations.clear();
-        self.generations.extend(shards.map(|shard| self.regroup.generation(shard)));
-        batch.iter().take(tasks.len()).for_each(|finished| finished.receipt.set_sent(true));
+        let tasks = self.tasks(&batch, &held);
         let sent = self.sinks.commit(&tasks, &mut answers);
         drop(tasks);
         self.count_connections();
         self.metrics.add(Counter::CommitBatches, u64::from(sent.is_ok()));
-        // One of each kind and shard: each asks for something else.
-        let mut refusals: SmallVec<[(usize, String); 4]> = SmallVec::new();
-        let mut kept = Vec::new();
-        let mut emptied = batch;
-        // With fewer answers than frames, the rest was not sent.
-        let mut answers_left = answers.drain(..);
-        for finished in emptied.drain(..) {
-            let refusal = match answers_left.next() {
-                Some(Answer::Done) => {
-                    self.close(finished, false, began);
-                    continue;
-                }
-                // Not ended by somebody else, but left out when the group was made anew meanwhile.
-                Some(Answer::Fenced) if self.is_of_lost_group(finished.shard) => {
-                    Some("NOGROUP it was made anew".to_owned())
-                }
-                Some(Answer::Fenced) => {
-                    self.close(finished, true, began);
-                    continue;
-                }
-                Some(Answer::Refused(message)) => Some(message),
-                Some(Answer::Unknown) | None => None,
-            };
-            // In this order: whoever makes the group anew either sees that it is not on its way, or
-            // has said before that the group was lost.
-            finished.receipt.set_sent(false);
-            let is_group_gone = |message: &String| error_code(message) == "NOGROUP";
-            if self.is_of_lost_group(finished.shard) || refusal.as_ref().is_some_and(is_group_gone)
-            {
-                self.owed.push((finished.shard, finished.receipt.id()));
-            }
-            if let Some(message) = refusal {
-                let is_same = |(shard, known): &(usize, String)| {
-                    *shard == finished.shard && error_code(known) == error_code(&message)
-                };
-                if !refusals.iter().any(is_same) {
-                    refusals.push((finished.shard, message));
-                }
-            }
-            kept.push(finished);
-        }
-        drop(answers_left);
-        emptied.append(&mut kept);
-        (self.batch, self.answers) = (emptied, answers);
-        // From here on the fence may be our own.
-        self.uncertain |= sent.is_err();
+        let refusals = self.take_answers(batch, &mut answers, &held, began);
+        self.answers = answers;
+        drop(held);
         sent?;
         let mut first = None;
         for (_, message) in refusals {
@@ -261,47 +240,152 @@ impl<S: Send> Committer<S> {
         Ok(first)
     }
 
-    /// Makes those pending again whose group was lost, as far as they exist. Nothing is sent before
-    /// that: it would meet the fence, as if somebody else had ended it.
-    fn make_pending(&mut self) -> Result<(), Fault> {
-        while let Some(&(shard, _)) = self.owed.first() {
-            let of_shard = self.owed.iter().filter(|(of, _)| *of == shard);
-            let ids: Vec<EntryId> = of_shard.map(|(_, id)| *id).collect();
-            self.regroup.recreate_with(shard, self.generations[shard], &ids)?;
-            self.owed.retain(|(of, _)| *of != shard);
+    /// Closes the receipts of what is done and puts the rest back into the batch.
+    fn take_answers(
+        &mut self,
+        mut batch: Vec<Waiting<S>>,
+        answers: &mut Vec<Answer>,
+        held: &Held<'_>,
+        began: Tick,
+    ) -> Refusals {
+        let mut refusals = Refusals::new();
+        let mut kept = Vec::new();
+        // With fewer answers than frames, the rest was not sent.
+        let mut answers = answers.drain(..);
+        for mut waiting in batch.drain(..) {
+            let shard = waiting.finished.shard;
+            match answers.next().unwrap_or(Answer::Unsent) {
+                Answer::Done { stored, is_kept } => {
+                    self.note_stored(&waiting.finished, stored);
+                    if is_kept {
+                        self.warn_of_kept();
+                    }
+                    self.close(waiting.finished, began);
+                    continue;
+                }
+                Answer::DoneBefore => {
+                    self.metrics.add(Counter::CommitRepeatsFenced, 1);
+                    self.close(waiting.finished, began);
+                    continue;
+                }
+                Answer::Fenced => {
+                    match waiting.finished.verdict {
+                        Verdict::Discard(Discard::LostToTrim) => {
+                            self.close(waiting.finished, began)
+                        }
+                        _ => waiting.finished.receipt.close(Outcome::Superseded),
+                    }
+                    continue;
+                }
+                Answer::Refused(message) => {
+                    waiting.unanswered = None;
+                    if error_code(&message) == "NOGROUP" {
+                        self.lost.push((shard, held.epoch(shard)));
+                    }
+                    let is_same = |(of, known): &(usize, String)| {
+                        *of == shard && error_code(known) == error_code(&message)
+                    };
+                    if !refusals.iter().any(is_same) {
+                        refusals.push((shard, message));
+                    }
+                }
+                Answer::Unknown => {
+                    let after = self.stored_before(&waiting.finished);
+                    waiting.unanswered.get_or_insert((after, held.epoch(shard)));
+                }
+                Answer::Unsent => {}
+            }
+            kept.push(waiting);
         }
-        Ok(())
+        batch.append(&mut kept);
+        self.batch = batch;
+        refusals
     }
 
-    /// Whether the group was lost since the batch was sent, or is not wholly made anew yet.
-    fn is_of_lost_group(&self, shard: usize) -> bool {
-        let sent_in = self.generations[shard];
-        sent_in != self.regroup.generation(shard) || !Regroup::is_whole(sent_in)
+    /// The shards of the batch, in order.
+    fn shards_of_batch(&self) -> SmallVec<[usize; 8]> {
+        let mut shards: SmallVec<[usize; 8]> =
+            self.batch.iter().map(|waiting| waiting.finished.shard).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        shards
+    }
+
+    /// Ends the frames whose entries went with their group.
+    fn close_gone(&mut self, began: Tick) {
+        let is_gone = |waiting: &Waiting<S>| waiting.finished.receipt.is_gone();
+        if !self.batch.iter().any(is_gone) {
+            return;
+        }
+        for waiting in std::mem::take(&mut self.batch) {
+            match waiting.finished.verdict {
+                _ if !is_gone(&waiting) => self.batch.push(waiting),
+                Verdict::Discard(_) => self.close(waiting.finished, began),
+                _ => waiting.finished.receipt.close(Outcome::LostWithGroup),
+            }
+        }
+    }
+
+    /// The last thing stored where this frame's end is to be stored.
+    fn stored_before(&self, finished: &Finished<S>) -> EntryId {
+        let stored = &self.stored[finished.shard];
+        match finished.verdict {
+            Verdict::DeadLetter(_) => stored.dead_letter,
+            Verdict::Store(_) | Verdict::Discard(_) => stored.result,
+        }
+    }
+
+    fn note_stored(&mut self, finished: &Finished<S>, id: Option<EntryId>) {
+        let stored = &mut self.stored[finished.shard];
+        let place = match finished.verdict {
+            Verdict::DeadLetter(_) => &mut stored.dead_letter,
+            Verdict::Store(_) | Verdict::Discard(_) => &mut stored.result,
+        };
+        // A stream that was made anew may begin with lower ids.
+        *place = id.unwrap_or(*place);
+    }
+
+    /// The input grows without bound: an operator has to know.
+    fn warn_of_kept(&mut self) {
+        self.metrics.add(Counter::DeletesRefused, 1);
+        if !std::mem::replace(&mut self.has_warned_of_kept, true) {
+            tracing::warn!(
+                "the server refuses to delete acknowledged entries, as retention: delete demands: \
+                 the input grows; give the account the right (+xdel), see `framepress check`"
+            );
+        }
     }
 
     /// What is to be done about each frame of the batch. A frame names the one of its camera
-    /// before it, so that it cannot overtake it; transactions have no such condition, so of each
-    /// camera only one goes at a time.
-    fn tasks<'b>(&self, batch: &'b [Finished<S>]) -> Tasks<'b> {
-        let conditional = self.settings.plan.delivery == Delivery::ExactlyOnce;
-        let dead_letters = self.settings.dead_letters;
-        let failed_at = unix_seconds();
+    /// before it, so that it cannot overtake it. Between two nodes of a Cluster there is no such
+    /// condition, so of each camera only one goes at a time.
+    fn tasks<'b>(&self, batch: &'b [Waiting<S>], held: &'b Held<'_>) -> Tasks<'b> {
+        let plan = &self.settings.plan;
+        let is_apart =
+            self.settings.topology.is_cluster() && plan.delivery == Delivery::AtLeastOnce;
         let mut tasks = Tasks::new();
-        for (index, finished) in batch.iter().enumerate() {
-            let same = |earlier: &&Finished<S>| {
+        for (index, waiting) in batch.iter().enumerate() {
+            let finished = &waiting.finished;
+            let same = |earlier: &&Waiting<S>| {
+                let earlier = &earlier.finished;
                 finished.camera.is_some()
                     && (earlier.camera, earlier.shard) == (finished.camera, finished.shard)
             };
-            let before = batch[..index].iter().rfind(same).map(|before| before.receipt.id());
-            if before.is_some() && !conditional {
+            let before = batch[..index].iter().rfind(same);
+            if before.is_some() && is_apart {
                 break;
             }
-            let action = action(finished, dead_letters, failed_at);
+            let epoch = held.epoch(finished.shard);
             tasks.push(Task {
                 shard: finished.shard,
                 id: finished.receipt.id(),
-                after: before,
-                action,
+                after: before.map(|before| before.finished.receipt.id()),
+                identity: held.identity(finished.shard),
+                earlier: waiting.unanswered.map(|(stored_after, sent_in)| Earlier {
+                    stored_after,
+                    is_restored: sent_in != epoch,
+                }),
+                action: self.action(waiting),
             });
         }
         tasks
@@ -313,8 +397,8 @@ impl<S: Send> Committer<S> {
             // Redis has forgotten the script: a restart, or SCRIPT FLUSH.
             "NOSCRIPT" => self.sinks.reload(),
             "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
-            // A lost group is seen to before the batch is sent again. Whoever is not the primary any
-            // more, or not ready, has been left already.
+            // A lost group is restored before the batch is sent again. A server that is not the
+            // primary any more, or not ready, has been left already.
             _ => {}
         }
         let endpoint = self.settings.topology.to_string();
@@ -323,15 +407,12 @@ impl<S: Send> Committer<S> {
 
     /// With `output_full: block`, whether an output stream of this batch is full. Several
     /// committers and engines may each exceed the limit by one batch.
-    fn output_full(&mut self) -> Result<Option<Fault>, Fault> {
+    fn output_full(&mut self, shards: &[usize]) -> Result<Option<Fault>, Fault> {
         let limit = self.settings.output_full_at;
         if limit == 0 {
             return Ok(None);
         }
-        let mut shards: SmallVec<[usize; 8]> =
-            self.batch.iter().map(|finished| finished.shard).collect();
-        shards.dedup();
-        for shard in shards {
+        for &shard in shards {
             let length = self.sinks.output_length(shard)?;
             if length >= limit {
                 self.metrics.add(Counter::OutputFullWaits, 1);
@@ -345,22 +426,15 @@ impl<S: Send> Committer<S> {
     }
 
     /// Ends the obligation for one entry, now that Redis has confirmed.
-    fn close(&self, finished: Finished<S>, fenced: bool, began: Tick) {
+    fn close(&self, finished: Finished<S>, began: Tick) {
         let outcome = match &finished.verdict {
             Verdict::Store(_) => Outcome::Out,
             Verdict::DeadLetter(_) if self.settings.dead_letters => Outcome::DeadLettered,
             Verdict::DeadLetter(_) | Verdict::Discard(Discard::BelowThreshold) => Outcome::Rejected,
             Verdict::Discard(Discard::Shed(_)) => Outcome::Shed,
             Verdict::Discard(Discard::LostToTrim) => Outcome::LostToTrim,
+            Verdict::Discard(Discard::Repeated) => Outcome::Superseded,
         };
-        if fenced && outcome != Outcome::LostToTrim {
-            if !self.uncertain {
-                finished.receipt.close(Outcome::Superseded);
-                return;
-            }
-            // Our own commit got through before its connection was lost.
-            self.metrics.add(Counter::CommitRepeatsFenced, 1);
-        }
         match &finished.verdict {
             Verdict::Store(stored) => {
                 self.metrics.add(Counter::BytesOut, stored.payload.len() as u64);
@@ -373,25 +447,25 @@ impl<S: Send> Committer<S> {
         }
         finished.receipt.close(outcome);
     }
+
+    fn action<'b>(&self, waiting: &'b Waiting<S>) -> Action<'b> {
+        match &waiting.finished.verdict {
+            Verdict::Store(stored) => {
+                Action::Store { payload: &stored.payload, labels: &stored.labels }
+            }
+            Verdict::DeadLetter(reject) if self.settings.dead_letters => Action::DeadLetter {
+                reject,
+                deliveries: waiting.finished.receipt.origin().deliveries(),
+                failed_at: waiting.failed_at,
+            },
+            Verdict::DeadLetter(_) | Verdict::Discard(_) => Action::Drop,
+        }
+    }
 }
 
 fn payload_len<S>(finished: &Finished<S>) -> usize {
     match &finished.verdict {
         Verdict::Store(stored) => stored.payload.len(),
         Verdict::DeadLetter(_) | Verdict::Discard(_) => 0,
-    }
-}
-
-fn action<S>(finished: &Finished<S>, dead_letters: bool, failed_at: f64) -> Action<'_> {
-    match &finished.verdict {
-        Verdict::Store(stored) => {
-            Action::Store { payload: &stored.payload, labels: &stored.labels }
-        }
-        Verdict::DeadLetter(reject) if dead_letters => Action::DeadLetter {
-            reject,
-            deliveries: finished.receipt.origin().deliveries(),
-            failed_at,
-        },
-        Verdict::DeadLetter(_) | Verdict::Discard(_) => Action::Drop,
     }
 }

@@ -4,10 +4,9 @@
 //! pool, [`commit`] ends them in Redis.
 
 pub mod commit;
+pub mod group;
 pub mod process;
 pub mod read;
 mod recent;
-pub mod watch;
-
-pub mod regroup;
 mod retry;
+pub mod watch;

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::regroup::Regroup;
+use super::group::Groups;
 use super::retry::Attempts;
 use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{self, EntryId, Journal, Pool, RawFrame};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Gauge, Metrics, Part, Recorder};
-use crate::redis::{Address, Batch, Control, Delivered, Source, SourceOptions, Topology};
+use crate::redis::{
+    Address, Batch, Control, Delivered, Pending, Route, Source, SourceOptions, Topology,
+};
 
 /// How long a read that is being unblocked may still take to answer.
 const LAST_REPLY_LIMIT: Duration = Duration::from_millis(500);
@@ -48,25 +50,28 @@ pub struct ReadSettings {
 pub struct Reader {
     settings: ReadSettings,
     journal: Arc<Journal>,
-    regroup: Arc<Regroup>,
+    groups: Arc<Groups>,
+    route: Route,
     pool: Pool,
     metrics: Arc<Metrics>,
     recorder: Recorder,
     stop: Stop,
     out: Sender<RawFrame>,
-    /// Moving mean of the size of a frame, in bytes.
+    /// Size of a large frame lately, in bytes; 0 if it is not known, or if the last connection was
+    /// cut: the server may have found a reply too large.
     frame_bytes: u64,
-    /// Whether the first of the pending entries found at the start have been read.
-    recovered: bool,
+    /// Whether the pending entries that a former process left have all been read.
+    is_recovered: bool,
     was_connected: bool,
+    /// Whether the last entry read had an id ahead of the server's clock.
+    is_ahead: bool,
 }
 
 impl Reader {
     /// A reader that sends what it reads to `out`.
     pub fn new(
         settings: ReadSettings,
-        journal: Arc<Journal>,
-        regroup: Arc<Regroup>,
+        groups: Arc<Groups>,
         pool: Pool,
         metrics: Arc<Metrics>,
         stop: Stop,
@@ -74,43 +79,36 @@ impl Reader {
     ) -> Reader {
         metrics.health.expect(Part::Reader(settings.index));
         let recorder = metrics.recorder();
+        let route = Route::new(&settings.topology);
+        let journal = Arc::clone(groups.journal(settings.source.shard));
         Reader {
             settings,
             journal,
-            regroup,
+            groups,
+            route,
             pool,
             metrics,
             recorder,
             stop,
             out,
             frame_bytes: 0,
-            recovered: false,
+            is_recovered: false,
             was_connected: false,
+            is_ahead: false,
         }
     }
 
     /// Reads until draining begins.
     ///
     /// # Errors
-    /// [`Fault::NeighbourGone`] if nobody takes the frames; with `retry` off, the first fault of
+    /// [`Fault::NeighbourGone`] if the dispatcher is gone; with `retry` off, the first fault of
     /// Redis.
     pub fn run(mut self) -> Result<(), Fault> {
         let mut attempts = Attempts::new("reading", self.settings.topology.pause_longest());
-        // Where the next session goes, if a node of a Cluster has said so.
-        let mut sent_on = None;
         let shard = self.settings.source.shard;
         while !self.stop.is_draining() {
-            let generation = self.regroup.generation(shard);
-            if !Regroup::is_whole(generation)
-                && let Err(fault) = self.regroup.recreate(shard, generation)
-            {
-                // Frames in work may be in no pending list: more would only hide that.
-                self.metrics.health.fails(self.part(), fault.to_string());
-                attempts.failed(&fault);
-                attempts.pause(&self.stop, false);
-                continue;
-            }
-            let fault = match self.visit(&mut sent_on, &mut attempts) {
+            let epoch = self.journal.epoch();
+            let fault = match self.visit(&mut attempts) {
                 Ok(()) => return Ok(()),
                 // Told to leave while handing on a frame: an end like any other.
                 Err(Fault::NeighbourGone(_)) if self.stop.is_now() => return Ok(()),
@@ -120,20 +118,17 @@ impl Reader {
             if self.stop.is_draining() {
                 break;
             }
+            self.frame_bytes = 0;
             self.metrics.add(Counter::Errors, 1);
             self.metrics.health.fails(self.part(), fault.to_string());
             attempts.failed(&fault);
-            if fault.redis_code() != Some("NOGROUP") {
-                let follow = matches!(fault.redis_code(), Some("MOVED" | "ASK"));
-                if !self.settings.retry && !follow {
-                    return Err(fault);
-                }
-                attempts.pause(&self.stop, false);
-                continue;
+            let is_group_lost = fault.redis_code() == Some("NOGROUP");
+            let is_sent_on = matches!(fault.redis_code(), Some("MOVED" | "ASK"));
+            if !self.settings.retry && !is_group_lost && !is_sent_on {
+                return Err(fault);
             }
-            // The pause comes first: commits that got through have then been noticed.
             attempts.pause(&self.stop, false);
-            if let Err(fault) = self.regroup.recreate(shard, generation) {
+            if is_group_lost && let Err(fault) = self.groups.recover(shard, epoch) {
                 tracing::warn!("cannot create the group again: {fault}");
             }
         }
@@ -145,18 +140,12 @@ impl Reader {
     }
 
     /// Finds the server and reads from it for as long as that goes well.
-    fn visit(
-        &mut self,
-        sent_on: &mut Option<Address>,
-        attempts: &mut Attempts,
-    ) -> Result<(), Fault> {
-        let address = match sent_on.take() {
-            Some(address) => address,
-            None => self.settings.topology.primary_for(&self.settings.source.stream)?,
-        };
+    fn visit(&mut self, attempts: &mut Attempts) -> Result<(), Fault> {
+        let settings = Arc::clone(&self.settings.source);
+        let address = self.route.server_of(&settings.stream)?;
         let end = self.session(&address, attempts);
         if let Err(fault) = &end {
-            *sent_on = self.settings.topology.learn(&address, fault);
+            self.route.heed(&settings.stream, &address, fault);
         }
         end
     }
@@ -176,7 +165,7 @@ impl Reader {
         if std::mem::replace(&mut self.was_connected, true) {
             self.metrics.add(Counter::Reconnects, 1);
         }
-        self.metrics.redis_clock.set_ahead_seconds(source.measure_clock()?);
+        source.read_clock()?;
         self.recover(&mut source)?;
 
         let claim_period = limits::CLAIM_PERIOD.min(settings.claim_idle / 3);
@@ -190,22 +179,19 @@ impl Reader {
             let claim_due = claimed_at.elapsed() >= claim_period;
             if claim_due && !source.is_outstanding() {
                 // Clocks are set, and drift: what decides about shedding is measured again.
-                self.metrics.redis_clock.set_ahead_seconds(source.measure_clock()?);
+                source.read_clock()?;
                 self.claim(&mut source)?;
                 claimed_at = Tick::now();
             }
             let count = self.next_count();
             source.request(count)?;
             let ahead = (claimed_at.elapsed() < claim_period).then_some(count);
-            let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
-            let delivered = source.receive(ahead, &mut deliver)?;
+            let delivered =
+                source.receive(ahead, &mut hand_on(&self.out, &self.stop, &self.metrics))?;
             attempts.succeeded();
             self.metrics.health.works(self.part());
-            if let Delivered::Entries(batch) = delivered
-                && let Some(mean) = self.count(batch, None)
-            {
-                self.frame_bytes =
-                    if self.frame_bytes == 0 { mean } else { (7 * self.frame_bytes + mean) / 8 };
+            if let Delivered::Entries(batch) = delivered {
+                self.count(batch, None);
             }
         }
     }
@@ -226,64 +212,96 @@ impl Reader {
         }
     }
 
-    /// Counts what a reply held; the mean size of its frames, if it held any.
-    fn count(&self, batch: Batch, as_well: Option<Counter>) -> Option<u64> {
+    /// Counts what a reply held, and remembers how large its frames were.
+    fn count(&mut self, batch: Batch, as_well: Option<Counter>) {
         self.metrics.add(Counter::BytesIn, batch.bytes);
         if let Some(counter) = as_well {
             self.metrics.add(counter, batch.taken);
         }
-        batch.bytes.checked_div(batch.taken)
+        // Small frames between large ones lower it slowly: the next one may be large again.
+        self.frame_bytes = batch.largest.max(self.frame_bytes - self.frame_bytes / 8);
+        if batch.taken > 0 {
+            self.compare_clocks(batch);
+        }
+    }
+
+    /// Notices ids ahead of the server's clock, as after that was set back. The age of such frames
+    /// cannot be told, so they are not shed.
+    fn compare_clocks(&mut self, batch: Batch) {
+        let ahead = self.metrics.redis_clock.ahead(batch.last.millis);
+        if let Some(ahead) = ahead {
+            self.metrics.add(Counter::IdsAheadOfClock, batch.taken);
+            if !self.is_ahead {
+                tracing::warn!(
+                    "entries of {} have ids {ahead:?} ahead of the clock of the server, which was \
+                     set back: their age cannot be told, and max_frame_age_ms sheds none of them \
+                     until the clock has caught up",
+                    self.settings.source.stream
+                );
+            }
+        }
+        self.is_ahead = ahead.is_some();
     }
 
     /// How many entries to ask for: never more than the lane has room for, nor more bytes than
-    /// the budget allows.
+    /// the budget and a reply may have.
     fn next_count(&self) -> usize {
         let lane = self.out.capacity().map_or(1, |capacity| capacity - self.out.len());
         let budget =
             self.settings.inflight_bytes_max.saturating_sub(self.pool.usage().leased_bytes);
-        let by_bytes = (budget as u64).checked_div(self.frame_bytes).unwrap_or(1);
+        let bytes = limits::REPLY_BYTES_MAX.min(budget as u64);
+        let by_bytes = bytes.checked_div(self.frame_bytes).unwrap_or(1);
         let by_bytes = usize::try_from(by_bytes).unwrap_or(usize::MAX);
         self.settings.batch_size.min(lane).min(by_bytes).max(1)
     }
 
     /// Reads what this consumer was given before and never acknowledged.
     fn recover(&mut self, source: &mut Source) -> Result<(), Fault> {
-        let mut after = EntryId::default();
-        let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
-        let trust_counts = !self.recovered;
-        while !self.stop.is_draining() {
-            let page = self.settings.batch_size;
-            let delivered = source.own_pending(after, page, trust_counts, &mut deliver);
-            // From now on deliveries count that a lost connection has swallowed.
-            self.recovered = true;
-            match delivered? {
-                // Each page lies behind the one before, or there is none.
-                Delivered::Entries(batch) if batch.last > after => {
-                    self.count(batch, Some(Counter::Recovered));
-                    after = batch.last;
-                }
-                Delivered::Entries(_) | Delivered::Nothing | Delivered::Draining => break,
-            }
-        }
+        let which = Pending::Own { is_left: !self.is_recovered };
+        self.fetch(source, which, Counter::Recovered)?;
+        // From now on, what is found there was swallowed by a lost connection.
+        self.is_recovered |= !self.stop.is_draining();
         Ok(())
     }
 
     /// Takes over entries that others have left lying.
     fn claim(&mut self, source: &mut Source) -> Result<(), Fault> {
-        let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
         let idle = self.settings.claim_idle;
-        if let Delivered::Entries(batch) = source.claim_stale(idle, &mut deliver)? {
-            self.count(batch, Some(Counter::Claimed));
-            if batch.taken > 0 {
-                tracing::info!("took over {} entries idle for more than {idle:?}", batch.taken);
-            }
+        let taken = self.fetch(source, Pending::Stale(idle), Counter::Claimed)?;
+        if taken > 0 {
+            tracing::info!("took over {taken} entries idle for more than {idle:?}");
         }
         Ok(())
     }
 
+    /// Reads pending entries page by page; how many were taken.
+    fn fetch(
+        &mut self,
+        source: &mut Source,
+        which: Pending,
+        counter: Counter,
+    ) -> Result<u64, Fault> {
+        let (mut after, mut taken) = (EntryId::default(), 0);
+        while !self.stop.is_draining() {
+            let page = source.pending(
+                which,
+                after,
+                self.frame_bytes,
+                &mut hand_on(&self.out, &self.stop, &self.metrics),
+            )?;
+            self.count(page.batch, Some(counter));
+            taken += page.batch.taken;
+            match page.last {
+                Some(last) => after = last,
+                None => break,
+            }
+        }
+        Ok(taken)
+    }
+
     /// Ends the blocked read, so that a stop neither waits for it nor leaves entries behind that
     /// are on their way.
-    fn leave(&self, source: &mut Source) -> Result<(), Fault> {
+    fn leave(&mut self, source: &mut Source) -> Result<(), Fault> {
         if !source.is_outstanding() {
             return Ok(());
         }
@@ -293,11 +311,10 @@ impl Reader {
             // Entries in the reply that we now miss stay pending and come back at the next start.
             tracing::debug!("cannot unblock the last read: {fault}");
         }
-        let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
-        match source.receive_last(LAST_REPLY_LIMIT, &mut deliver) {
-            Ok(Delivered::Entries(batch)) => {
-                self.count(batch, None);
-            }
+        let last = source
+            .receive_last(LAST_REPLY_LIMIT, &mut hand_on(&self.out, &self.stop, &self.metrics));
+        match last {
+            Ok(Delivered::Entries(batch)) => self.count(batch, None),
             Ok(Delivered::Nothing | Delivered::Draining) => {}
             Err(fault) => tracing::debug!("the last read: {fault}"),
         }

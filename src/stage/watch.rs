@@ -9,14 +9,15 @@ use parking_lot::Mutex;
 
 pub use super::recent::{History, Point, Rates, Recent};
 
+use super::group::Groups;
 use super::recent::Looks;
 use super::retry::Attempts;
 use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop};
-use crate::frame::{EntryId, Journal};
+use crate::frame::EntryId;
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Counter, Metrics};
-use crate::redis::{Control, DeadLetterNote, GroupState, Topology};
+use crate::redis::{Control, DeadLetterNote, Topology};
 
 /// How often queues are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -134,8 +135,7 @@ pub struct Watcher {
     /// How the dead-letter streams were at the last look.
     dead_letters_seen: Option<Seen>,
     metrics: Arc<Metrics>,
-    /// The journal of each shard.
-    journals: Vec<Arc<Journal>>,
+    groups: Arc<Groups>,
     stop: Stop,
     looks: Looks,
 }
@@ -148,7 +148,7 @@ impl Watcher {
         dead_letters: Arc<Mutex<DeadLetters>>,
         history: Arc<Mutex<History>>,
         metrics: Arc<Metrics>,
-        journals: Vec<Arc<Journal>>,
+        groups: Arc<Groups>,
         stop: Stop,
     ) -> Watcher {
         let shards = vec![Default::default(); settings.streams.len()];
@@ -161,7 +161,7 @@ impl Watcher {
             history,
             dead_letters_seen: None,
             metrics,
-            journals,
+            groups,
             stop,
             looks: Looks::default(),
         }
@@ -207,12 +207,13 @@ impl Watcher {
     fn renew(&self, control: &mut Control) -> Result<(), Fault> {
         let settings = &self.settings;
         let mut end = Ok(());
-        for (shard, journal) in self.journals.iter().enumerate() {
+        for (shard, stream) in settings.streams.iter().enumerate() {
+            let journal = self.groups.journal(shard);
             let ids = journal.renewable(settings.claim_idle / 3);
             if ids.is_empty() {
                 continue;
             }
-            let stream = &settings.streams[shard][0];
+            let [stream, ..] = stream;
             let consumer = &settings.consumers[shard];
             // A node that is away is no reason to lose the entries of the others.
             match control.renew(stream, &settings.group, consumer, &ids) {
@@ -258,7 +259,8 @@ impl Watcher {
         // Without the group nothing is known, which is not to say that all has been read.
         if let Some(ours) = groups.iter().find(|group| group.name == self.settings.group) {
             let [queue, ..] = &mut queues;
-            (queue.lag, queue.pending, queue.consumers) = (ours.lag, ours.pending, ours.consumers);
+            (queue.lag, queue.pending) = (ours.lag, ours.pending);
+            queue.consumers = ours.consumers.saturating_sub(self.groups.identities(shard));
             if ours.pending > 0
                 && let Some(oldest) = control.first_pending(input, &ours.name)?
             {
@@ -267,7 +269,7 @@ impl Watcher {
         }
         self.shards[shard] = queues;
         if self.settings.trim_acked {
-            trim_acked(control, input, &groups)?;
+            control.trim_acked(input, &self.settings.group, self.groups.journal(shard).oldest())?;
         }
         Ok(())
     }
@@ -312,25 +314,4 @@ impl Watcher {
 fn state(control: &mut Control, stream: &str) -> Result<QueueState, Fault> {
     let (depth, memory_bytes) = (control.length(stream)?, control.memory(stream)?);
     Ok(QueueState { depth, memory_bytes, ..QueueState::default() })
-}
-
-/// Removes what no group needs any more: everything before the first entry that is pending in, or
-/// not yet delivered to, any of them.
-fn trim_acked(control: &mut Control, stream: &str, groups: &[GroupState]) -> Result<(), Fault> {
-    let mut first_needed: Option<EntryId> = None;
-    for group in groups {
-        // The last delivered entry itself is kept; that costs one entry and saves a case.
-        let mut needed = group.last_delivered;
-        if group.pending > 0 {
-            match control.first_pending(stream, &group.name)? {
-                Some(first) => needed = needed.min(first),
-                None => return Ok(()), // changed meanwhile; next time
-            }
-        }
-        first_needed = Some(first_needed.map_or(needed, |first| first.min(needed)));
-    }
-    if let Some(first_needed) = first_needed.filter(|first| *first != EntryId::default()) {
-        control.trim_before(stream, first_needed)?;
-    }
-    Ok(())
 }

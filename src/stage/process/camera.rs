@@ -150,8 +150,8 @@ impl Camera {
             Ended::Dropped(Discard::Shed(Stage::Read)) => status.shed_at_read += 1,
             Ended::Dropped(Discard::Shed(_)) => status.shed_at_encode += 1,
             Ended::Dropped(Discard::BelowThreshold) => status.below_threshold += 1,
-            // Its camera went with its body.
-            Ended::Dropped(Discard::LostToTrim) => {}
+            // The camera of the first is gone with its body; the second is counted already.
+            Ended::Dropped(Discard::LostToTrim | Discard::Repeated) => {}
             Ended::Result { quality, density, congestion, processing_ms } => {
                 *status = Status {
                     frames: status.frames + 1,

@@ -1,11 +1,13 @@
 //! A dispatcher: gives each frame its camera, its ticket and a slot, and makes a job of it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use rayon::ThreadPool;
 
+use super::super::group::Groups;
+use super::super::retry::Attempts;
 use super::camera::{Camera, Cameras};
 use super::second_half::Arrived;
 use super::{
@@ -13,8 +15,8 @@ use super::{
     label, second_half,
 };
 use crate::base::threads::Role;
-use crate::base::{Fault, Reason, Reject, Stage, Stop};
-use crate::frame::{self, Discard, Pool, RawFrame, Slot, Slots, Verdict};
+use crate::base::{Fault, Reason, Reject, Stage, Stop, limits};
+use crate::frame::{self, Discard, Origin, Pool, RawFrame, Slot, Slots, Verdict};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::wire;
@@ -30,6 +32,7 @@ pub(super) struct Job {
 /// The dispatcher of one way, ready to run.
 pub struct Dispatcher {
     shared: Arc<Shared>,
+    groups: Arc<Groups>,
     cameras: Arc<Cameras>,
     slots: Slots<Work>,
     threads: Arc<ThreadPool>,
@@ -43,6 +46,8 @@ pub struct DispatcherParts {
     pub workers: Workers,
     /// Where jobs run.
     pub threads: Arc<ThreadPool>,
+    /// Where attempts are counted.
+    pub groups: Arc<Groups>,
     /// Buffers for results.
     pub pool: Pool,
     /// The cameras seen.
@@ -63,15 +68,18 @@ impl Dispatcher {
         metrics: Arc<Metrics>,
         stop: &Stop,
     ) -> Vec<Dispatcher> {
-        let DispatcherParts { workers, threads, pool, cameras, live, ways, lanes } = parts;
+        let DispatcherParts { workers, threads, groups, pool, cameras, live, ways, lanes } = parts;
         let recorder = metrics.recorder();
         let routes = Routes { ways: ways.len(), lanes: lanes.len() };
-        let shared = Shared { settings, live, workers, pool, metrics, recorder, routes, lanes };
+        let jobs = AtomicUsize::new(0);
+        let shared =
+            Shared { settings, live, workers, jobs, pool, metrics, recorder, routes, lanes };
         let shared = Arc::new(shared);
         let of_way = |(lane, slots)| {
             let (shared, cameras) = (Arc::clone(&shared), Arc::clone(&cameras));
             Dispatcher {
                 shared,
+                groups: Arc::clone(&groups),
                 cameras,
                 slots,
                 threads: Arc::clone(&threads),
@@ -105,13 +113,57 @@ impl Dispatcher {
                     let arrived = Arrived { receipt, shard, slot, verdict: Some(verdict) };
                     second_half::arrive(&self.shared, &camera, ticket, arrived);
                 }
+                None if self.is_suspect(&job.frame) => {
+                    if !self.process_alone(job) {
+                        break;
+                    }
+                }
                 None => {
                     let shared = Arc::clone(&self.shared);
+                    shared.jobs.fetch_add(1, Ordering::AcqRel);
                     self.threads.spawn(move || first_half::run(&shared, job));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a former process may have died of this frame.
+    fn is_suspect(&self, frame: &RawFrame) -> bool {
+        matches!(frame.receipt.origin(), Origin::Again { is_counted: false, .. })
+    }
+
+    /// Processes a suspect while no other frame of this dispatcher is in work. The server counts the
+    /// attempt before it begins, and forgets it when it has ended: if the process dies of the frame,
+    /// the next one knows which frame it was, and no other frame is blamed. `false` if the engine
+    /// leaves at once.
+    fn process_alone(&self, job: Job) -> bool {
+        while self.shared.jobs.load(Ordering::Acquire) > 0 {
+            if self.stop.sleep_unless_now(limits::JOB_TICK) {
+                return false;
+            }
+        }
+        let (shard, id) = (job.frame.shard, job.frame.receipt.id());
+        let deliveries = job.frame.receipt.origin().deliveries();
+        let mut attempts = Attempts::new("counting an attempt", limits::BACKOFF_LONGEST);
+        while let Err(fault) = self.groups.set_deliveries(shard, id, deliveries) {
+            // A server that refuses to count must not hold the frame up.
+            if matches!(fault, Fault::Refused { .. }) {
+                tracing::debug!("the delivery count of {id}: {fault}");
+                break;
+            }
+            attempts.failed(&fault);
+            attempts.pause(&self.stop, true);
+            if self.stop.is_now() {
+                return false;
+            }
+        }
+        self.shared.jobs.fetch_add(1, Ordering::AcqRel);
+        self.threads.install(|| first_half::run(&self.shared, job));
+        if let Err(fault) = self.groups.set_deliveries(shard, id, deliveries.saturating_sub(1)) {
+            tracing::debug!("the delivery count of {id}: {fault}");
+        }
+        true
     }
 
     fn camera_of(&self, frame: &RawFrame) -> Arc<Camera> {
@@ -125,6 +177,9 @@ impl Dispatcher {
     /// What is decided without looking at the frame.
     fn without_work(&self, frame: &RawFrame) -> Option<Verdict> {
         let settings = &*self.shared.live.load();
+        if frame.receipt.origin() == Origin::Repeated {
+            return Some(Verdict::Discard(Discard::Repeated));
+        }
         if frame.entry.is_none() {
             return Some(Verdict::Discard(Discard::LostToTrim));
         }
@@ -146,11 +201,13 @@ impl Dispatcher {
 }
 
 impl Shared {
-    /// Whether a frame is older than it may be, by the clock that made its id.
+    /// Whether a frame is older than it may be: by the clock that made its id, and at least as old
+    /// as the time for which it has been here.
     pub(super) fn is_too_old(&self, settings: &LiveSettings, receipt: &frame::Receipt) -> bool {
-        settings
-            .frame_age_max
-            .is_some_and(|limit| self.metrics.redis_clock.age_of(receipt.id().millis) > limit)
+        settings.frame_age_max.is_some_and(|limit| {
+            self.metrics.redis_clock.age_of(receipt.id().millis) > limit
+                || receipt.read_at().elapsed() > limit
+        })
     }
 }
 

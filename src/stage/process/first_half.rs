@@ -1,6 +1,7 @@
 //! The first half of a job: what concerns the picture alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::camera::Camera;
 use super::dispatch::Job;
@@ -17,6 +18,7 @@ use crate::wire;
 
 /// Runs on a worker. Whatever happens, the frame arrives at its camera's gate.
 pub(super) fn run(shared: &Shared, job: Job) {
+    let _ended = EndedJob(&shared.jobs);
     shared.settings.turn.begins(Role::Work);
     let Job { frame, camera, ticket, mut slot } = job;
     let RawFrame { receipt, entry, shard } = frame;
@@ -89,6 +91,15 @@ fn process(
         }
     }
     Ok(())
+}
+
+/// Counts a job as ended, however it ends.
+struct EndedJob<'a>(&'a AtomicUsize);
+
+impl Drop for EndedJob<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Times the steps of a job, each from the end of the one before.

@@ -28,6 +28,7 @@ mod work;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crossbeam_channel::Sender;
 
@@ -92,6 +93,8 @@ struct Shared {
     settings: ProcessSettings,
     live: Live,
     workers: Workers,
+    /// Frames that workers have, or that wait for one.
+    jobs: AtomicUsize,
     pool: Pool,
     metrics: Arc<Metrics>,
     /// For the second half, which may run on any thread.

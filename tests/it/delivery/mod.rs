@@ -2,11 +2,16 @@
 //! to its neighbours and to Redis.
 
 mod answers;
+mod clocks;
 mod disturbed;
+mod large;
+mod lost_group;
 mod neighbours;
 mod pressure;
+mod refused;
 mod retention;
 mod snapshots;
+mod waiting;
 
 use std::time::Duration;
 

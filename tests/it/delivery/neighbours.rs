@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use framepress::engine::Hooks;
 use framepress::metrics::Counter;
+use framepress::redis::{Operation, Seam};
 use redis::cmd;
 
 use crate::support::{
-    FramepressProcess, GROUP, INPUT, LONG, RedisServer, RunningEngine, wait_until,
+    FramepressProcess, GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, wait_until,
 };
 
 /// A short claim time; the least the configuration allows.
@@ -132,6 +134,42 @@ fn what_another_consumer_has_acknowledged_is_not_stored_again() {
     let account = engine.stop();
     assert_eq!((account.out, account.superseded), (5, 1), "{account:?}");
     assert!(server.outputs().iter().all(|output| output.source_id() != ids[2]));
+}
+
+/// The other engine stores and acknowledges while a commit of this one is cut off before it is sent.
+#[test]
+fn what_another_engine_has_stored_is_not_counted_after_a_lost_connection() {
+    let server = RedisServer::start();
+    let [armed, reached, go_on] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
+    let (is_armed, there, gate) = (Arc::clone(&armed), Arc::clone(&reached), Arc::clone(&go_on));
+    let seam = Seam::new(move |operation| {
+        let thread = std::thread::current();
+        let commits = thread.name().is_some_and(|name| name.starts_with("fp-commit"));
+        if !commits || operation != Operation::Write || !is_armed.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        there.store(true, Ordering::SeqCst);
+        while !gate.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(std::io::Error::other("cut"))
+    });
+    let engine = RunningEngine::with_hooks(&server, &[], Hooks { seam, ..Hooks::default() });
+    server.add_frames("before", 1);
+    server.wait_for_outputs(1);
+    server.wait_until_done();
+    armed.store(true, Ordering::SeqCst);
+    let ids = server.add_frames("cam", 1);
+    wait_until("the commit is held", LONG, || reached.load(Ordering::SeqCst));
+    let mut store = cmd("XADD");
+    store.arg(OUTPUT).arg("*").arg("data").arg("theirs").arg("source_id").arg(&ids[0]);
+    let _: String = server.ask(&store);
+    let _: i64 = server.ask(cmd("XACK").arg(INPUT).arg(GROUP).arg(&ids[0]));
+    go_on.store(true, Ordering::SeqCst);
+    wait_until("the frame has ended", LONG, || engine.account().in_flight == 0);
+    let account = engine.stop();
+    assert_eq!((account.out, account.superseded), (1, 1), "{account:?}");
+    assert_eq!(server.len(OUTPUT), 2, "one of each engine");
 }
 
 #[test]

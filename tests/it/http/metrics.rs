@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use framepress::base::Stop;
 use framepress::metrics::{Kind, Metrics, Series};
+use framepress::stage::group::{Groups, Shard};
 use framepress::stage::watch::{Queues, Watcher};
 use parking_lot::Mutex;
 use redis::cmd;
@@ -163,13 +164,18 @@ fn watching(streams: [[&str; 3]; 2], engine: &RunningEngine, body: impl FnOnce(&
     let mut settings = engine.view().plan.watch.clone();
     settings.streams = streams.map(|names| names.map(str::to_owned)).to_vec();
     let (queues, stop) = (Arc::new(Mutex::new(Queues::default())), Stop::default());
+    let metrics = Metrics::new();
+    let shards = streams.map(|[input, ..]| Shard::new(input, "engine-0", 1, &metrics)).into();
+    let topology = engine.view().topology.clone();
+    let groups =
+        Groups::new(&topology, &settings.group, shards, Arc::clone(&metrics), stop.clone());
     let watcher = Watcher::new(
         settings,
         Arc::clone(&queues),
         Arc::default(),
         Arc::default(),
-        Metrics::new(),
-        Vec::new(),
+        metrics,
+        Arc::new(groups.unwrap()),
         stop.clone(),
     );
     std::thread::scope(|scope| {

@@ -15,9 +15,11 @@ use super::{
 
 /// A server on a free loopback port, with a folder of its own; both go with the value.
 pub struct RedisServer {
-    child: Child,
+    /// `None` for a server that another process has started.
+    child: Option<Child>,
     port: u16,
     options: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     folder: TempDir,
 }
 
@@ -34,13 +36,29 @@ impl RedisServer {
 
     /// A server with further options.
     pub fn with(options: &[&str]) -> RedisServer {
+        RedisServer::started(options, &[])
+    }
+
+    /// A server with environment variables.
+    pub fn with_environment(environment: &[(&'static str, String)]) -> RedisServer {
+        RedisServer::started(&[], environment)
+    }
+
+    fn started(options: &[&str], environment: &[(&'static str, String)]) -> RedisServer {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let environment = environment.to_vec();
         // Somebody else may take the port between our asking for it and the server's start.
         for _ in 0..10 {
             let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
             let port = free_port();
-            let child = spawn(port, &options, &folder);
-            let mut server = RedisServer { child, port, options: options.clone(), folder };
+            let child = spawn(port, &options, &environment, &folder);
+            let mut server = RedisServer {
+                child: Some(child),
+                port,
+                options: options.clone(),
+                environment: environment.clone(),
+                folder,
+            };
             if server.comes_up() {
                 return server;
             }
@@ -51,14 +69,22 @@ impl RedisServer {
     /// A server on this port, which somebody waits for already.
     pub fn on(port: u16) -> RedisServer {
         let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
-        let child = spawn(port, &[], &folder);
-        let mut server = RedisServer { child, port, options: Vec::new(), folder };
+        let child = spawn(port, &[], &[], &folder);
+        let (child, options, environment) = (Some(child), Vec::new(), Vec::new());
+        let mut server = RedisServer { child, port, options, environment, folder };
         assert!(server.comes_up(), "redis-server starts on port {port}");
         server
     }
 
+    /// The server that another process has started on this port, and will end.
+    pub fn elsewhere(port: u16) -> RedisServer {
+        let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
+        RedisServer { child: None, port, options: Vec::new(), environment: Vec::new(), folder }
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let child = self.child.as_ref().unwrap();
+        let id = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(id.unwrap(), signal).unwrap();
     }
 
@@ -83,13 +109,15 @@ impl RedisServer {
 
     /// Ends the server as a power cut would.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     /// Starts it again, on the same port and with the same folder.
     pub fn restart(&mut self) {
-        self.child = spawn(self.port, &self.options, &self.folder);
+        self.child = Some(spawn(self.port, &self.options, &self.environment, &self.folder));
         assert!(self.comes_up(), "redis-server starts again on its port");
     }
 
@@ -97,7 +125,7 @@ impl RedisServer {
     pub fn restart_unready(&mut self, options: &[&str]) {
         let mut all = self.options.clone();
         all.extend(options.iter().map(|&option| option.to_owned()));
-        self.child = spawn(self.port, &all, &self.folder);
+        self.child = Some(spawn(self.port, &all, &self.environment, &self.folder));
     }
 
     /// Waits until it answers.
@@ -109,14 +137,16 @@ impl RedisServer {
     fn comes_up(&mut self) -> bool {
         let began = framepress::metrics::clock::Tick::now();
         while began.elapsed() < LONG {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
+            let Some(child) = &mut self.child else { return false };
+            if matches!(child.try_wait(), Ok(Some(_))) {
                 return false;
             }
+            let id = child.id();
             if let Ok(mut connection) = self.try_connect() {
                 // While it loads its data it answers with an error; and who answers on this port
                 // may be somebody else's server that took it first.
                 let loaded = cmd("PING").query::<String>(&mut connection);
-                if loaded.is_ok() && process_id(&mut connection) == Some(self.child.id()) {
+                if loaded.is_ok() && process_id(&mut connection) == Some(id) {
                     return true;
                 }
             }
@@ -149,8 +179,13 @@ impl RedisServer {
 
     /// Creates the group of the engine before there is an engine.
     pub fn create_group(&self, group: &str) {
+        self.create_group_at(group, "0");
+    }
+
+    /// Creates a group that begins after `start`.
+    pub fn create_group_at(&self, group: &str, start: &str) {
         let mut command = cmd("XGROUP");
-        command.arg("CREATE").arg(INPUT).arg(group).arg("0").arg("MKSTREAM");
+        command.arg("CREATE").arg(INPUT).arg(group).arg(start).arg("MKSTREAM");
         let _: () = self.ask(&command);
     }
 
@@ -315,12 +350,18 @@ pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-fn spawn(port: u16, options: &[String], folder: &TempDir) -> Child {
+fn spawn(
+    port: u16,
+    options: &[String],
+    environment: &[(&'static str, String)],
+    folder: &TempDir,
+) -> Child {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
         .args(["--daemonize", "no", "--loglevel", "warning", "--dir"])
         .arg(folder.path())
         .args(options)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

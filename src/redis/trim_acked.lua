@@ -1,0 +1,28 @@
+-- Removes what every group of a stream has ended: all entries before the first one that is pending
+-- in, or not yet delivered to, any of them.
+--
+-- KEYS[1] the stream, ARGV[1] our group, ARGV[2] the oldest entry in work here, or 0-0
+--
+-- Does nothing while our group does not exist. It looks and trims in one step, so that no group can
+-- be lost in between. Returns how many entries were removed.
+local stream, ours, held = KEYS[1], ARGV[1], ARGV[2]
+
+local needed = held ~= '0-0' and held or nil
+local exists = false
+for _, answer in ipairs(redis.pcall('XINFO', 'GROUPS', stream)) do
+  local about = fields_of(answer)
+  exists = exists or about['name'] == ours
+  -- The last delivered entry itself is kept: that costs one entry and saves a case.
+  local first = about['last-delivered-id']
+  local pending = redis.call('XPENDING', stream, about['name'])
+  if pending[1] > 0 and is_less(pending[2], first) then
+    first = pending[2]
+  end
+  if not needed or is_less(first, needed) then
+    needed = first
+  end
+end
+if not exists or needed == '0-0' then
+  return 0
+end
+return redis.call('XTRIM', stream, 'MINID', '~', needed)

@@ -1,0 +1,218 @@
+//! The consumer group of each input stream, and what happens when it is lost: after a flush, a
+//! restart without saved data, a failover, or an XGROUP DESTROY.
+//!
+//! Readers and committers both meet the loss, and neither may be able to go on without the other:
+//! the first one restores the group. Invariants:
+//! 1. A committer holds the lock of a shard for reading from sending a batch to having closed the
+//!    receipts of its last answer. Recovery holds it for writing. So while a group is restored, no
+//!    answer is on its way, and the journal alone says what is in work.
+//! 2. A restored group has every entry of the journal pending, as far as the stream has it, and
+//!    goes on after an entry before which this process has read everything. So nothing is lost, and
+//!    frames of a camera keep their order.
+//! 3. Recovery makes every reader's connection void before it looks at the journal. So no reader
+//!    can take an entry from the old group afterwards.
+//! 4. A commit that was sent and never answered may have been carried out before the loss. The
+//!    committer knows of it and has the script look for its result; nothing here needs to know.
+//! 5. Locks of several shards are taken in the order of the shards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use smallvec::SmallVec;
+
+use crate::base::{Fault, Stop, limits};
+use crate::frame::{EntryId, Journal, Recovery};
+use crate::metrics::{Counter, Metrics};
+use crate::redis::{Control, Topology};
+
+/// Longest wait for one answer; the caller has frames in hand.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The groups of all input streams of this engine.
+#[derive(Debug)]
+pub struct Groups {
+    group: String,
+    shards: Vec<Shard>,
+    /// For the rare commands; kept open.
+    control: Mutex<Control>,
+    metrics: Arc<Metrics>,
+    stop: Stop,
+}
+
+/// One input stream.
+#[derive(Debug)]
+pub struct Shard {
+    /// Its name.
+    stream: String,
+    /// Our name in its group: that of its first reader.
+    consumer: String,
+    /// What of it is in this process.
+    journal: Arc<Journal>,
+    /// See the head of this file.
+    state: RwLock<State>,
+}
+
+impl Shard {
+    /// A stream that so many readers read, the first one as `consumer`.
+    pub fn new(stream: &str, consumer: &str, readers: usize, metrics: &Arc<Metrics>) -> Shard {
+        Shard {
+            stream: stream.to_owned(),
+            consumer: consumer.to_owned(),
+            journal: Journal::new(readers, Arc::clone(metrics)),
+            state: RwLock::default(),
+        }
+    }
+}
+
+/// What this process knows of a group.
+#[derive(Debug, Default)]
+struct State {
+    /// Whether the group exists and everything in work is pending, as far as is known.
+    is_whole: bool,
+    /// The consumer by which the group is known; empty if the account may not ask for it.
+    identity: String,
+}
+
+/// The right to commit to some shards; see invariant 1.
+#[derive(Debug)]
+pub struct Held<'a> {
+    shards: SmallVec<[(usize, u64, RwLockReadGuard<'a, State>); 8]>,
+}
+
+impl Held<'_> {
+    /// The consumer by which the group of a shard is known.
+    pub fn identity(&self, shard: usize) -> &str {
+        self.of(shard).map_or("", |(_, _, state)| &state.identity)
+    }
+
+    /// [`Journal::epoch`] of a shard.
+    pub fn epoch(&self, shard: usize) -> u64 {
+        self.of(shard).map_or(0, |(_, epoch, _)| *epoch)
+    }
+
+    fn of(&self, shard: usize) -> Option<&(usize, u64, RwLockReadGuard<'_, State>)> {
+        self.shards.iter().find(|(known, ..)| *known == shard)
+    }
+}
+
+impl Groups {
+    /// For the group of that name on all these streams.
+    ///
+    /// # Errors
+    /// As [`Control::new`].
+    pub fn new(
+        topology: &Topology,
+        group: &str,
+        shards: Vec<Shard>,
+        metrics: Arc<Metrics>,
+        stop: Stop,
+    ) -> Result<Groups, Fault> {
+        let control = Mutex::new(Control::new(topology, TIMEOUT)?);
+        Ok(Groups { group: group.to_owned(), shards, control, metrics, stop })
+    }
+
+    /// Finds the group of a shard at the start, or creates it at the beginning of the stream.
+    ///
+    /// # Errors
+    /// As [`Control::find_group`].
+    pub fn prepare(&self, shard: usize, control: &mut Control) -> Result<(), Fault> {
+        let Shard { stream, consumer, journal, state } = &self.shards[shard];
+        let mut state = state.write();
+        let nothing = Recovery { start: EntryId::default(), held: Vec::new() };
+        let none = EntryId::default();
+        let found = control.find_group(stream, &self.group, consumer, &nothing, none)?;
+        journal.reach(found.last_delivered);
+        *state = State { is_whole: true, identity: found.identity };
+        Ok(())
+    }
+
+    /// The right to commit to `shards`, which are in order and each there once. A group that is
+    /// known to be lost is restored first.
+    ///
+    /// # Errors
+    /// As [`Groups::recover`].
+    pub fn hold(&self, shards: &[usize]) -> Result<Held<'_>, Fault> {
+        let mut held = Held { shards: SmallVec::new() };
+        for &shard in shards {
+            let Shard { journal, state, .. } = &self.shards[shard];
+            loop {
+                let state = state.read();
+                let epoch = journal.epoch();
+                if state.is_whole {
+                    held.shards.push((shard, epoch, state));
+                    break;
+                }
+                drop(state);
+                // Recovery of this shard waits for committers that hold it, and for no other.
+                self.recover(shard, epoch)?;
+            }
+        }
+        Ok(held)
+    }
+
+    /// Restores a group that was met as lost by a caller who saw the journal in `epoch`. If another
+    /// thread has restored it since, nothing is done.
+    ///
+    /// # Errors
+    /// As [`Control::find_group`]; [`Fault::NeighbourGone`] if the engine leaves at once. The group
+    /// then counts as lost until the next call.
+    pub fn recover(&self, shard: usize, epoch: u64) -> Result<(), Fault> {
+        let Shard { stream, consumer, journal, .. } = &self.shards[shard];
+        let mut state = self.write(shard)?;
+        if state.is_whole && journal.epoch() != epoch {
+            return Ok(());
+        }
+        state.is_whole = false;
+        let recovery = journal.begin_recovery();
+        let mut control = self.control.lock();
+        let reached = journal.reached();
+        let found = control.find_group(stream, &self.group, consumer, &recovery, reached)?;
+        drop(control);
+        journal.set_gone(&found.gone);
+        if found.created {
+            self.metrics.add(Counter::GroupRecreated, 1);
+        }
+        tracing::warn!(
+            "the group {} of {stream} was lost; {} after {}, with {} of {} frames in work",
+            self.group,
+            if found.created { "created again to go on" } else { "found again, it goes on" },
+            found.last_delivered,
+            recovery.held.len() - found.gone.len(),
+            recovery.held.len(),
+        );
+        *state = State { is_whole: true, identity: found.identity };
+        Ok(())
+    }
+
+    /// Sets the server's delivery count of an entry in work, if it is still pending.
+    ///
+    /// # Errors
+    /// As [`Control::set_deliveries`].
+    pub fn set_deliveries(&self, shard: usize, id: EntryId, deliveries: u32) -> Result<(), Fault> {
+        let Shard { stream, consumer, .. } = &self.shards[shard];
+        self.control.lock().set_deliveries(stream, &self.group, consumer, id, deliveries)
+    }
+
+    /// The lock of a shard for writing, waited for with the stop signal in view.
+    fn write(&self, shard: usize) -> Result<RwLockWriteGuard<'_, State>, Fault> {
+        loop {
+            if let Some(state) = self.shards[shard].state.try_write_for(limits::LANE_TICK) {
+                return Ok(state);
+            }
+            if self.stop.is_now() {
+                return Err(Fault::NeighbourGone("engine"));
+            }
+        }
+    }
+
+    /// What of a shard is in this process.
+    pub fn journal(&self, shard: usize) -> &Arc<Journal> {
+        &self.shards[shard].journal
+    }
+
+    /// Consumers of the group of a shard that only stand for it.
+    pub fn identities(&self, shard: usize) -> u64 {
+        u64::from(!self.shards[shard].state.read().identity.is_empty())
+    }
+}
