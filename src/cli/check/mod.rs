@@ -151,6 +151,11 @@ fn unreachable(fault: &Fault) -> Finding {
             "the server is there, but does not let us in",
             "look at user and password in redis_queue.url, and at ACL LIST on the server",
         ),
+        Fault::Connection { detail, .. } if detail.contains("max number of clients") => (
+            "every connection it allows is taken; the engine goes on trying",
+            "raise maxclients (CONFIG SET maxclients), or close clients that CLIENT LIST shows and \
+             that are not needed",
+        ),
         Fault::Connection { .. } => (
             "without it there is nothing to read frames from",
             "is redis-server running, at this address, and let through by bind and firewalls?",
