@@ -99,6 +99,58 @@ fn settings_that_stop_the_engine_are_errors() {
     }
 }
 
+#[test]
+fn a_command_that_the_server_does_not_have_is_an_error_of_the_server() {
+    for (renamed, command, purpose) in [
+        ("SCRIPT", "SCRIPT LOAD", "loading the commit script"),
+        ("TIME", "TIME", "the age of frames"),
+        ("XCLAIM", "XCLAIM", "taking over the frames"),
+    ] {
+        let server = RedisServer::with(&["--rename-command", renamed, ""]);
+        let (report, exit) = report(&server);
+        assert_eq!(exit, 1, "{report:#}");
+        let errors = report["findings"].as_array().unwrap().iter();
+        let errors: Vec<_> = errors.filter(|finding| finding["severity"] == "error").collect();
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        let said = |key: &str| errors[0][key].as_str().unwrap();
+        assert_eq!(said("code"), "server.command");
+        assert!(said("what").contains(command) && said("why").contains(purpose), "{errors:#?}");
+        assert!(said("do").contains(&format!("rename-command of {renamed}")), "{errors:#?}");
+    }
+}
+
+#[test]
+fn a_server_without_select_is_told_from_an_account_without_the_right() {
+    let server = RedisServer::with(&["--rename-command", "SELECT", ""]);
+    let url = format!("redis://127.0.0.1:{}/1", server.port());
+    let output = Command::new(env!("CARGO_BIN_EXE_framepress"))
+        .args(["check", "--json", "--redis-url", &url])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(severity(&report, "server.command"), "error", "{report:#}");
+    assert_eq!(severity(&report, "rights.account"), "", "{report:#}");
+}
+
+#[test]
+fn deleting_frames_without_the_right_to_xdel_is_an_error() {
+    let server = RedisServer::start();
+    let _: () = server.ask(cmd("ACL").arg("SETUSER").arg("default").arg("-xdel"));
+    let rights = |retention: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_framepress"))
+            .args(["check", "--json", "--redis-url", &server.url()])
+            .env("REDIS_QUEUE__RETENTION", retention)
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (severity(&report, "rights.account"), text(&output))
+    };
+    let (severity, said) = rights("delete");
+    assert_eq!(severity, "error", "{said}");
+    assert!(said.contains("XDEL") && said.contains("ACL SETUSER default +xdel"), "{said}");
+    assert_eq!(rights("keep").0, "ok");
+}
+
 /// The server closes such a connection before it has read anything.
 #[test]
 fn a_server_that_is_full_says_so_in_its_own_words() {
