@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use framepress::redis::Embedded;
 use redis::streams::{StreamPendingReply, StreamRangeReply};
 use redis::{Connection, FromRedisValue, cmd};
 use tempfile::TempDir;
@@ -316,7 +317,7 @@ pub fn free_port() -> u16 {
 }
 
 fn spawn(port: u16, options: &[String], folder: &TempDir) -> Child {
-    Command::new("redis-server")
+    Command::new(Embedded::program())
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
         .args(["--daemonize", "no", "--loglevel", "warning", "--dir"])
         .arg(folder.path())
