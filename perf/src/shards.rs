@@ -13,6 +13,7 @@ use framepress::camera::ProducerOptions;
 use framepress::config::Loader;
 use framepress::engine::{self, Engine, Hooks};
 use framepress::image::Format;
+use framepress::redis::Embedded;
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -69,7 +70,7 @@ impl Cluster {
         let mut cluster = Cluster { nodes: Vec::new(), ports: Vec::new(), _folders: Vec::new() };
         for port in first_port..first_port + 3 {
             let folder = tempfile::tempdir()?;
-            let mut command = Command::new("redis-server");
+            let mut command = Command::new(Embedded::program());
             command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
             command.args(["--cluster-enabled", "yes", "--dir"]).arg(folder.path());
             cluster.nodes.push(command.stdout(Stdio::null()).spawn()?);

@@ -14,6 +14,11 @@ use crate::metrics::clock::Tick;
 /// Exit code after a second signal.
 const STOPPED_AT_ONCE: i32 = 130;
 
+/// Signals that follow the first within this time belong to the same request. `timeout` of coreutils
+/// sends two, one to its child and one to the whole process group; a terminal and a service manager
+/// may both send one. A person who wants to leave at once waits longer before asking again.
+const SAME_REQUEST: Duration = Duration::from_millis(250);
+
 /// An end that takes longer is worth a word where the log is silent about it.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -85,10 +90,14 @@ fn first(signals: &mut Signals, raised: &Stop, reload: Option<&Sender<()>>) -> b
 }
 
 /// Leaves at the second signal. Where the log is silent about the first, and the end takes long,
-/// whoever waits is told.
+/// standard error says so.
 fn second(signals: &mut Signals, ended: &Handle) {
+    let began = Tick::now();
+    while began.elapsed() < SAME_REQUEST && !ended.is_closed() {
+        std::thread::sleep(LOOK);
+        signals.pending().for_each(drop);
+    }
     if !tracing::enabled!(tracing::Level::INFO) {
-        let began = Tick::now();
         while began.elapsed() < QUIET && !ended.is_closed() {
             if signals.pending().any(|signal| signal != SIGHUP) {
                 leave();

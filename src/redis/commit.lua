@@ -53,11 +53,11 @@ local function is_known_group()
 end
 
 -- Whether the earlier attempt has stored: an entry that ends with the very fields of this one, the
--- time of processing among them.
+-- time of processing among them. An account that may not look takes it for not stored.
 local function is_stored()
   local to = '+'
   for _ = 1, LOOK_BACK do
-    local entry = redis.call('XREVRANGE', target, to, '(' .. since, 'COUNT', 1)[1]
+    local entry = redis.pcall('XREVRANGE', target, to, '(' .. since, 'COUNT', 1)[1]
     if not entry then
       return false
     end

@@ -19,6 +19,11 @@ use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics};
 
+/// What a server says before it closes a connection of which it has read nothing: `maxclients` is
+/// reached, or its protected mode admits only clients of its own host. The words arrive in place of
+/// the answer to the first command.
+const CLOSING: [&str; 2] = ["ERR max number of clients", "DENIED "];
+
 /// The transport, with its patience.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -134,7 +139,7 @@ pub struct Connection {
     endpoint: String,
     client_id: i64,
     /// Whether the server has ever answered.
-    answered: bool,
+    pub(super) answered: bool,
     /// Where it is counted, if it is.
     metrics: Option<Arc<Metrics>>,
 }
@@ -290,7 +295,29 @@ impl Connection {
             request.write_to(&mut self.socket, payloads)
         };
         let sent = sent.and_then(|()| self.socket.flush());
-        sent.map_err(|error| self.fault(error.into()))
+        sent.map_err(|error| match self.last_words(&error) {
+            Some(words) => self.closed(&words),
+            None => self.fault(error.into()),
+        })
+    }
+
+    /// The error answer that a server has left which closed the connection before it was asked
+    /// anything; it can be read although nothing can be sent any more.
+    fn last_words(&mut self, error: &io::Error) -> Option<String> {
+        let left = !self.answered && is_hang_up(error);
+        if !left || !matches!(self.socket.transport.readable(), Ok(true)) {
+            return None;
+        }
+        match self.reader.header(&mut self.socket) {
+            Ok(Header::Error(words)) => Some(text(words)),
+            _ => None,
+        }
+    }
+
+    /// The server has closed the connection and said why. No [`Fault::Refused`]: that would be an
+    /// answer to a command, and the next attempt to connect may well be let in.
+    fn closed(&self, words: &str) -> Fault {
+        Fault::connection(&self.endpoint, format!("the server closed the connection: {words}"))
     }
 
     /// Waits for the first bytes of a reply, with the stop signal in view.
@@ -324,14 +351,9 @@ impl Connection {
     }
 
     pub(super) fn fault(&self, trouble: Trouble) -> Fault {
-        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         let plain =
             matches!(self.address.place(), Place::Tcp { .. }) && self.address.tls().is_none();
-        let hung_up = matches!(
-            &trouble,
-            Trouble::Io(error)
-                if matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
-        );
+        let hung_up = matches!(&trouble, Trouble::Io(error) if is_hang_up(error));
         if plain && hung_up && !self.answered {
             let detail =
                 format!("{trouble}, before any answer; if this is a TLS port, use rediss://");
@@ -341,6 +363,9 @@ impl Connection {
     }
 
     pub(super) fn refused(&self, command: &'static str, message: String) -> Fault {
+        if CLOSING.iter().any(|words| message.starts_with(words)) {
+            return self.closed(&message);
+        }
         Fault::Refused { endpoint: self.endpoint.clone(), command, message }
     }
 }
@@ -355,6 +380,11 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.count(Counter::ConnectionsClosed);
     }
+}
+
+fn is_hang_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 /// A server that does not know AUTH repeats what it was told.

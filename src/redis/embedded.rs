@@ -1,5 +1,6 @@
 //! A private redis-server on a Unix socket in a temporary folder: `embedded://`.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,9 @@ use tempfile::TempDir;
 use super::{Address, Control};
 use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
+
+/// Environment variable that names the server program: another Redis, or a Valkey.
+const PROGRAM_VARIABLE: &str = "FRAMEPRESS_REDIS_SERVER";
 
 /// How long the server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -33,7 +37,7 @@ impl Embedded {
     /// Starts a server that listens on no port and saves nothing.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] when the program `redis-server` is missing or does not come up.
+    /// [`Fault::Unusable`] when the program is missing or does not come up.
     pub fn start(stop: &Stop) -> Result<Embedded, Fault> {
         let folder = tempfile::Builder::new()
             .prefix("framepress-")
@@ -45,6 +49,18 @@ impl Embedded {
         let mut embedded = Embedded { child, address, folder };
         embedded.wait(stop)?;
         Ok(embedded)
+    }
+
+    /// The server program: `redis-server`, unless `FRAMEPRESS_REDIS_SERVER` names another.
+    pub fn program() -> OsString {
+        let named = std::env::var_os(PROGRAM_VARIABLE).filter(|name| !name.is_empty());
+        let Some(named) = named else { return "redis-server".into() };
+        // The server starts in a folder of its own, where a relative path would not be found.
+        let is_path = Path::new(&named).components().count() > 1;
+        match std::path::absolute(&named) {
+            Ok(path) if is_path => path.into(),
+            _ => named,
+        }
     }
 
     /// Where it listens.
@@ -80,8 +96,9 @@ impl Embedded {
 
 fn missing(why: &dyn std::fmt::Display) -> Fault {
     Fault::Unusable(format!(
-        "embedded:// needs the program redis-server, which cannot be started ({why}); on Debian: \
-         apt-get install redis-server"
+        "embedded:// needs the program {}, which cannot be started ({why}); on Debian: apt-get \
+         install redis-server",
+        Path::new(&Embedded::program()).display()
     ))
 }
 
@@ -89,10 +106,10 @@ fn missing(why: &dyn std::fmt::Display) -> Fault {
 fn command(socket: &Path, folder: &Path) -> Command {
     let mut command = if Path::new("/usr/bin/setpriv").exists() {
         let mut command = Command::new("/usr/bin/setpriv");
-        command.args(["--pdeathsig", "KILL", "redis-server"]);
+        command.args(["--pdeathsig", "KILL"]).arg(Embedded::program());
         command
     } else {
-        Command::new("redis-server")
+        Command::new(Embedded::program())
     };
     command
         .args(["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"])

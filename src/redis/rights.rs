@@ -3,7 +3,8 @@
 //!
 //! Whether an account has a right is found out by trying, with arguments that cannot change
 //! anything: a server looks at the rights of an account before it looks at arguments. Asking with
-//! ACL DRYRUN or ACL GETUSER would itself need rights that no engine should have.
+//! ACL DRYRUN or ACL GETUSER would itself need rights that no engine should have. The same attempt
+//! shows whether the server has the command at all: `rename-command` takes commands away.
 
 use redis::{Cmd, Value, cmd};
 
@@ -204,17 +205,28 @@ pub struct Usage {
     pub conditions: Vec<When>,
 }
 
-/// A right that an account lacks.
+/// Something that an account lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// What ACL SETUSER needs to be told to grant it: `+xack`, `~camera_frames`.
     pub rule: String,
     /// The command concerned, as in XGROUP CREATE.
     pub command: String,
-    /// The key concerned, if it is the key that is forbidden.
-    pub key: Option<String>,
+    /// Why the command cannot be used.
+    pub lack: Lack,
     /// What cannot be done without it.
     pub purpose: &'static str,
+}
+
+/// Why a command cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The account may not run it.
+    Right,
+    /// The account may not use this key.
+    Key(String),
+    /// The server has no such command: it is renamed, or the server is of another kind.
+    Command,
 }
 
 impl Usage {
@@ -255,14 +267,17 @@ impl Usage {
     pub fn missing(&self, control: &mut Control) -> Result<Vec<Missing>, Fault> {
         let mut missing = self.missing_keys(control)?;
         for right in self.rights() {
-            if refusal(control, &self.command(right.attempt, None))? == Some(Forbidden::Command) {
-                missing.push(Missing {
-                    rule: format!("+{}", right.rule),
-                    command: right.rule.replace('|', " ").to_uppercase(),
-                    key: None,
-                    purpose: right.purpose,
-                });
-            }
+            let lack = match refusal(control, &self.command(right.attempt, None))? {
+                Some(Refusal::Right) => Lack::Right,
+                Some(Refusal::Unknown) => Lack::Command,
+                Some(Refusal::Key) | None => continue,
+            };
+            missing.push(Missing {
+                rule: format!("+{}", right.rule),
+                command: right.rule.replace('|', " ").to_uppercase(),
+                lack,
+                purpose: right.purpose,
+            });
         }
         Ok(missing)
     }
@@ -275,16 +290,16 @@ impl Usage {
                 let key = &names[place];
                 for attempt in self.account.key_attempts() {
                     match refusal(control, &self.command(attempt, Some(key)))? {
-                        Some(Forbidden::Command) => continue,
-                        Some(Forbidden::Key) if missing.iter().all(|known| known.rule != rule) => {
+                        Some(Refusal::Right | Refusal::Unknown) => continue,
+                        Some(Refusal::Key) if missing.iter().all(|known| known.rule != rule) => {
                             missing.push(Missing {
                                 rule,
                                 command: attempt.split(' ').next().unwrap_or_default().to_owned(),
-                                key: Some(key.clone()),
+                                lack: Lack::Key(key.clone()),
                                 purpose: ["reading frames", "results", "dead letters"][place],
                             });
                         }
-                        Some(Forbidden::Key) | None => {}
+                        Some(Refusal::Key) | None => {}
                     }
                     break;
                 }
@@ -331,22 +346,37 @@ fn escaped(name: &str) -> String {
     text
 }
 
-/// What an account may not do.
+/// Why an attempt was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Forbidden {
-    Command,
+enum Refusal {
+    /// The account may not run the command.
+    Right,
+    /// The account may not use a key.
     Key,
+    /// The server does not know the command.
+    Unknown,
 }
 
-/// Tries a command. Any other refusal than for want of rights means that the rights are there.
-fn refusal(control: &mut Control, command: &Cmd) -> Result<Option<Forbidden>, Fault> {
+/// Whether a refusal says that the server does not know the command. Commands of which it knows
+/// some subcommands and not this one count as well.
+pub fn is_unknown_command(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["err unknown command", "err unknown subcommand"].iter().any(|it| message.starts_with(it))
+}
+
+/// Tries a command. A refusal of any other kind concerns the arguments, so the command is there and
+/// the account may run it.
+fn refusal(control: &mut Control, command: &Cmd) -> Result<Option<Refusal>, Fault> {
     match control.run::<Value>("a trial of rights", command) {
         Ok(_) => Ok(None),
         // To a forbidden EXEC the answer is EXECABORT, with the refusal behind it.
         Err(fault) if fault.to_string().contains("NOPERM ") => {
             // "... no permissions to run the 'xadd' command", or "... to access a key".
             let is_command = fault.to_string().contains(" to run the ");
-            Ok(Some(if is_command { Forbidden::Command } else { Forbidden::Key }))
+            Ok(Some(if is_command { Refusal::Right } else { Refusal::Key }))
+        }
+        Err(Fault::Refused { message, .. }) if is_unknown_command(&message) => {
+            Ok(Some(Refusal::Unknown))
         }
         Err(Fault::Refused { .. }) => Ok(None),
         Err(fault) => Err(fault),
@@ -383,6 +413,26 @@ mod tests {
             line, "ACL SETUSER cam reset on >PASSWORD resetchannels %W~in:{*} +xadd",
             "one pattern for all shards"
         );
+    }
+
+    #[test]
+    fn a_command_that_the_server_does_not_know_is_told_from_a_wrong_argument() {
+        for unknown in [
+            "ERR unknown command 'SCRIPT', with args beginning with: 'LOAD' 'return 0' ",
+            "ERR unknown command `TIME`, with args beginning with: ",
+            "ERR unknown subcommand 'SLOTS'. Try CLUSTER HELP.",
+            "ERR Unknown subcommand or wrong number of arguments for 'REPLY'. Try CLIENT HELP.",
+        ] {
+            assert!(is_unknown_command(unknown), "{unknown}");
+        }
+        for known in [
+            "ERR Invalid stream ID specified as stream command argument",
+            "ERR wrong number of arguments for 'time' command",
+            "ERR no such key",
+            "NOPERM User u has no permissions to run the 'script|load' command",
+        ] {
+            assert!(!is_unknown_command(known), "{known}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Survey {
     pub streams: Vec<[KeyState; 3]>,
     /// Our consumer group on each input stream, as far as there is one.
     pub groups: Vec<Option<GroupFacts>>,
-    /// Rights that the account lacks.
+    /// Rights that the account lacks, and commands that the server lacks.
     pub missing: Vec<Missing>,
 }
 

@@ -8,10 +8,13 @@ use std::io::{self, BufReader, IoSlice, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, recv, sockopt};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{connect, recv, socket_with, sockopt};
 use rustls::ClientConnection;
 
 use super::Address;
@@ -26,6 +29,10 @@ const TLS_READ_BYTES: usize = 64 << 10;
 /// Longest handshake, beside the caller's own limit. A plain port that is spoken to in TLS may say
 /// nothing at all.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Pause between attempts to connect to a Unix socket whose backlog is full. The system offers no
+/// wait with a limit for that; a server that accepts again empties its backlog within a moment.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
 
 /// An open way to a server.
 #[derive(Debug)]
@@ -45,7 +52,7 @@ impl Transport {
         let tick = Some(limits::SOCKET_TICK);
         match address.place() {
             Place::Unix(path) => {
-                let unix = UnixStream::connect(path)?;
+                let unix = connect_unix(path, timeout, gone)?;
                 unix.set_read_timeout(tick).and(unix.set_write_timeout(tick))?;
                 Ok(Transport::Unix(unix))
             }
@@ -131,7 +138,7 @@ fn poll_once(fd: &impl AsFd) -> io::Result<bool> {
     let tick = Timespec { tv_sec: 0, tv_nsec: limits::SOCKET_TICK.subsec_nanos().into() };
     match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&tick)) {
         Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(Errno::INTR) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -174,6 +181,34 @@ fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream
         }
     }
     Err(last)
+}
+
+/// Connects without blocking: a blocking connect waits for room in the backlog of the listener
+/// without limit, and a server that is stopped or hangs accepts nothing.
+fn connect_unix(path: &Path, timeout: Duration, gone: impl Fn() -> bool) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let limit = timeout.min(limits::CONNECT_LIMIT);
+    let began = Tick::now();
+    loop {
+        match connect(&socket, &address) {
+            Ok(()) => break,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        if gone() {
+            return Err(io::Error::other("stopped"));
+        }
+        if began.elapsed() >= limit {
+            let text = format!("the server has accepted no connection for {limit:?}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        std::thread::sleep(BACKLOG_PAUSE);
+    }
+    let unix = UnixStream::from(socket);
+    unix.set_nonblocking(false)?;
+    Ok(unix)
 }
 
 /// TLS over TCP.
@@ -296,6 +331,8 @@ impl Encrypted {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     #[test]
@@ -317,8 +354,53 @@ mod tests {
 
     #[test]
     fn a_host_that_the_system_gives_up_is_not_taken_for_a_pause() {
-        let given_up = io::Error::from(rustix::io::Errno::TIMEDOUT);
-        let nothing_moved = io::Error::from(rustix::io::Errno::AGAIN);
+        let given_up = io::Error::from(Errno::TIMEDOUT);
+        let nothing_moved = io::Error::from(Errno::AGAIN);
         assert!(!is_pause(&given_up) && is_pause(&nothing_moved));
+    }
+
+    /// A listener that accepts nothing, with its backlog filled by the connections beside it.
+    fn full_listener(path: &Path) -> (UnixListener, Vec<UnixStream>) {
+        let listener = UnixListener::bind(path).unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(unix) = connect_unix(path, Duration::from_millis(50), || false) {
+            waiting.push(unix);
+        }
+        assert!(!waiting.is_empty());
+        (listener, waiting)
+    }
+
+    #[test]
+    fn a_unix_socket_that_accepts_nothing_is_given_up_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (_listener, _waiting) = full_listener(&path);
+        let open = |timeout, gone: &dyn Fn() -> bool| {
+            let began = Tick::now();
+            let opened = Transport::open(&Address::unix(&path), timeout, gone);
+            (opened.unwrap_err(), began.elapsed())
+        };
+        let (error, took) = open(Duration::from_millis(200), &|| false);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+        let (error, took) = open(Duration::from_secs(600), &|| true);
+        assert_eq!(error.to_string(), "stopped");
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+
+    #[test]
+    fn a_unix_socket_that_accepts_again_is_connected_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (listener, _waiting) = full_listener(&path);
+        let accepted = std::cell::Cell::new(None);
+        let accepts = || {
+            accepted.set(Some(listener.accept().unwrap()));
+            false
+        };
+        let timeout = Duration::from_secs(60);
+        let opened = Transport::open(&Address::unix(&path), timeout, accepts).unwrap();
+        assert!(matches!(opened, Transport::Unix(_)), "{opened:?}");
     }
 }

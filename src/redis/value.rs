@@ -21,6 +21,7 @@ impl Connection {
         self.send(&request, &[])?;
         let mut refusal = None;
         let value = self.value(DEPTH_MAX, &mut refusal)?;
+        self.answered = true;
         match refusal {
             Some(message) => Err(self.refused(name, message)),
             None => Ok(value),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use framepress::config::Loader;
+use framepress::redis::Embedded;
 use redis::{Value, cmd};
 use tempfile::TempDir;
 
@@ -126,7 +127,7 @@ fn sentinel(folder: &Path, primary: u16, port: u16) -> Running {
         .replace("framepress redis-1 6379 2", &format!("framepress 127.0.0.1 {primary} 1"));
     let path = folder.join("sentinel.conf");
     std::fs::write(&path, text).unwrap();
-    let child = Command::new("redis-server")
+    let child = Command::new(Embedded::program())
         .arg(path)
         .args(["--sentinel", "--dir"])
         .arg(folder)

@@ -5,7 +5,9 @@ use std::process::{Command, Output};
 use redis::cmd;
 use serde_json::Value;
 
-use crate::support::{INPUT, LONG, RedisServer, RunningEngine, root, wait_until};
+use crate::support::{
+    FramepressProcess, INPUT, LONG, RedisServer, RunningEngine, root, wait_until,
+};
 
 fn check(server: &RedisServer, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_framepress"))
@@ -95,6 +97,94 @@ fn settings_that_stop_the_engine_are_errors() {
         let (report, exit) = report(&server);
         assert_eq!((severity(&report, code).as_str(), exit), ("error", 1), "{report:#}");
     }
+}
+
+#[test]
+fn a_command_that_the_server_does_not_have_is_an_error_of_the_server() {
+    for (renamed, command, purpose) in [
+        ("SCRIPT", "SCRIPT LOAD", "loading the commit script"),
+        ("TIME", "TIME", "the age of frames"),
+        ("XCLAIM", "XCLAIM", "taking over the frames"),
+    ] {
+        let server = RedisServer::with(&["--rename-command", renamed, ""]);
+        let (report, exit) = report(&server);
+        assert_eq!(exit, 1, "{report:#}");
+        let errors = report["findings"].as_array().unwrap().iter();
+        let errors: Vec<_> = errors.filter(|finding| finding["severity"] == "error").collect();
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        let said = |key: &str| errors[0][key].as_str().unwrap();
+        assert_eq!(said("code"), "server.command");
+        assert!(said("what").contains(command) && said("why").contains(purpose), "{errors:#?}");
+        assert!(said("do").contains(&format!("rename-command of {renamed}")), "{errors:#?}");
+    }
+}
+
+#[test]
+fn a_server_without_select_is_told_from_an_account_without_the_right() {
+    let server = RedisServer::with(&["--rename-command", "SELECT", ""]);
+    let url = format!("redis://127.0.0.1:{}/1", server.port());
+    let output = Command::new(env!("CARGO_BIN_EXE_framepress"))
+        .args(["check", "--json", "--redis-url", &url])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(severity(&report, "server.command"), "error", "{report:#}");
+    assert_eq!(severity(&report, "rights.account"), "", "{report:#}");
+}
+
+#[test]
+fn deleting_frames_without_the_right_to_xdel_is_an_error() {
+    let server = RedisServer::start();
+    let _: () = server.ask(cmd("ACL").arg("SETUSER").arg("default").arg("-xdel"));
+    let rights = |retention: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_framepress"))
+            .args(["check", "--json", "--redis-url", &server.url()])
+            .env("REDIS_QUEUE__RETENTION", retention)
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (severity(&report, "rights.account"), text(&output))
+    };
+    let (severity, said) = rights("delete");
+    assert_eq!(severity, "error", "{said}");
+    assert!(said.contains("XDEL") && said.contains("ACL SETUSER default +xdel"), "{said}");
+    assert_eq!(rights("keep").0, "ok");
+}
+
+/// The server closes such a connection before it has read anything.
+#[test]
+fn a_server_that_is_full_says_so_in_its_own_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("redis.sock").display().to_string();
+    let server = RedisServer::with(&["--maxclients", "4", "--unixsocket", &socket]);
+    let port = server.port();
+    let held: Vec<_> = std::iter::from_fn(|| server.try_connect().ok()).collect();
+    let urls = [
+        format!("redis://127.0.0.1:{port}"),
+        format!("redis+unix://{socket}"),
+        // With a password the first command is AUTH.
+        format!("redis://:s3cret@127.0.0.1:{port}"),
+        format!("redis+unix://{socket}?pass=s3cret"),
+    ];
+    for url in &urls {
+        for _ in 0..5 {
+            let output = Command::new(env!("CARGO_BIN_EXE_framepress"))
+                .args(["check", "--json", "--redis-url", url])
+                .output()
+                .unwrap();
+            let said = text(&output);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains("ERR max number of clients reached"), "{url}: {said}");
+            assert!(said.contains("maxclients") && !said.contains("rediss://"), "{url}: {said}");
+        }
+        // The engine waits until there is room.
+        let environment = [("REDIS_QUEUE__URL", url.as_str()), ("STATS__ADDR", "null")];
+        let mut engine = FramepressProcess::start(&["run"], &environment);
+        wait_until("the server's words", LONG, || engine.said().contains("max number of clients"));
+        assert!(engine.is_running(), "{}", engine.said());
+        assert!(!engine.said().contains("rediss://"), "{}", engine.said());
+    }
+    drop(held);
 }
 
 #[test]

@@ -64,6 +64,36 @@ fn a_second_signal_ends_at_once_with_130() {
     server.assert_every_entry_once();
 }
 
+/// `timeout` of coreutils signals its child and then the whole group; a terminal and a service
+/// manager may each send a signal of their own.
+#[test]
+fn signals_of_one_moment_are_one_request() {
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
+        let server = RedisServer::start();
+        let environment = [
+            ("REDIS_QUEUE__OUTPUT_FULL", "block"),
+            ("REDIS_QUEUE__MAX_QUEUE_LENGTH", "3"),
+            ("ENGINE__DRAIN_TIMEOUT_MS", "600000"),
+        ];
+        let mut engine = FramepressProcess::run(&server, &environment);
+        server.add_frames("cam", 50);
+        wait_until("a full output stream", LONG, || {
+            server.len(OUTPUT) >= 3 && server.pending() > 0
+        });
+        engine.signal(first);
+        // Two signals of a kind that the program has not seen yet are one.
+        wait_until("the first is heard", LONG, || engine.said().contains("a second signal"));
+        engine.signal(second);
+        // It drains: what it has in hand comes out as soon as there is room.
+        wait_until("room and the end", LONG, || {
+            let _: u64 = server.ask(redis::cmd("XTRIM").arg(OUTPUT).arg("MAXLEN").arg(0));
+            !engine.is_running()
+        });
+        engine.ends_with(0);
+        assert_eq!(server.pending(), 0, "{first:?} and {second:?}: drained\n{}", engine.said());
+    }
+}
+
 #[test]
 fn a_stop_without_redis_ends_within_the_drain_time() {
     let mut server = RedisServer::start();

@@ -1,7 +1,8 @@
 """The dashboard in a real browser: what it shows, what it asks for, and what it does when things end.
 
 Needs Chromium and its driver (Debian: chromium, chromium-driver); without them it says so and ends.
-The program under test is named by FRAMEPRESS_BIN.
+The program under test is named by FRAMEPRESS_BIN, another server than redis-server by
+FRAMEPRESS_REDIS_SERVER.
 """
 
 import base64
@@ -21,6 +22,7 @@ import urllib.request
 import redis
 from PIL import Image
 
+SERVER = os.environ.get("FRAMEPRESS_REDIS_SERVER") or "redis-server"
 PATIENCE = 60.0
 NASTY = "<script>alert(1)</script>"
 FLAGS = [
@@ -368,7 +370,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder]
-        with running(["redis-server", *options]):
+        with running([SERVER, *options]):
             session(port)
     print(f"dashboard: {passed} passed, {len(failures)} failed")
     sys.exit(1 if failures else 0)

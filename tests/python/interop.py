@@ -1,7 +1,8 @@
 """Interoperability with programs that are not ours: redis-py, google protobuf, Pillow.
 
 Sends frames of every kind as existing producers do, reads the results as existing consumers do,
-and checks every field and the pixels. The program under test is named by FRAMEPRESS_BIN.
+and checks every field and the pixels. The program under test is named by FRAMEPRESS_BIN, another
+server than redis-server by FRAMEPRESS_REDIS_SERVER.
 """
 
 import base64
@@ -23,6 +24,7 @@ from grpc_tools import protoc
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SERVER = os.environ.get("FRAMEPRESS_REDIS_SERVER") or "redis-server"
 WIDTH, HEIGHT = 160, 120
 TIMESTAMP = 1700000000.25
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -299,7 +301,7 @@ def main():
         pb = generated(folder)
         port = free_port()
         server = subprocess.Popen(
-            ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder],
+            [SERVER, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder],
             stdout=subprocess.DEVNULL,
         )
         shards()

@@ -10,8 +10,8 @@ use framepress::metrics::Counter;
 use parking_lot::Mutex;
 
 use crate::support::{
-    Cluster, GROUP, Load, RunningEngine, assert_every_entry_once, config, is_done, start_fault,
-    wait_until,
+    Cluster, GROUP, Load, RunningEngine, Server, assert_every_entry_once, config, is_done,
+    start_fault, wait_until,
 };
 
 /// Streams of one slot.
@@ -192,6 +192,9 @@ fn a_slot_that_moves_costs_nothing_where_the_length_of_the_output_is_asked_for()
 
 #[test]
 fn nodes_that_encrypt_are_followed_over_tls_to_where_they_send_us() {
+    if !Server::knows_tls() {
+        return;
+    }
     let cluster = Cluster::encrypted();
     a_moving_slot_costs_nothing(&cluster, &[("redis_queue.tls.ca", &cluster.ca())]);
 }

@@ -4,8 +4,8 @@ use framepress::metrics::Counter;
 use framepress::metrics::clock::Tick;
 
 use crate::support::{
-    INPUT, Load, OUTPUT, RunningEngine, SERVICE, Sentinels, assert_every_entry_once, black_hole,
-    config, frame_ids, is_done, start_fault, wait_until,
+    INPUT, Load, OUTPUT, RunningEngine, SERVICE, Sentinels, Server, assert_every_entry_once,
+    black_hole, config, frame_ids, is_done, start_fault, wait_until,
 };
 
 /// What became of the frames whose sending had been confirmed.
@@ -89,6 +89,9 @@ fn a_primary_that_falls_silent_is_left_as_soon_as_the_sentinels_name_another() {
 
 #[test]
 fn a_failover_of_servers_and_sentinels_that_all_encrypt_costs_no_more() {
+    if !Server::knows_tls() {
+        return;
+    }
     let mut deployment = Sentinels::encrypted();
     let ca = deployment.ca();
     let kill = |deployment: &mut Sentinels| deployment.servers[0].kill();

@@ -14,15 +14,23 @@ struct TlsServer {
 }
 
 impl TlsServer {
-    /// A server whose certificate is for `host`; `clients`: `no` or `yes`, they need one.
-    fn start(host: &str, clients: &str, change: impl FnOnce(&mut CertificateParams)) -> TlsServer {
+    /// A server whose certificate is for `host`; `clients`: `no` or `yes`, they need one. `None` if
+    /// the server program has no TLS.
+    fn start(
+        host: &str,
+        clients: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Option<TlsServer> {
+        if !Server::knows_tls() {
+            return None;
+        }
         let certificates = Certificates::new();
         certificates.sign("server", host, change);
         let options = ["--tls-auth-clients", clients];
-        TlsServer { plain: Server::encrypted(&certificates, &options), certificates }
+        Some(TlsServer { plain: Server::encrypted(&certificates, &options), certificates })
     }
 
-    fn ordinary() -> TlsServer {
+    fn ordinary() -> Option<TlsServer> {
         TlsServer::start("127.0.0.1", "no", |_| {})
     }
 
@@ -62,13 +70,13 @@ fn refused(url: &str, flags: &[(&str, &str)], valid: &[&str]) {
 
 #[test]
 fn a_whole_run_goes_over_tls() {
-    let server = TlsServer::ordinary();
+    let Some(server) = TlsServer::ordinary() else { return };
     server.serves(&[("redis_queue.tls.ca", &server.ca())]);
 }
 
 #[test]
 fn frames_larger_than_any_buffer_of_tls_go_through() {
-    let server = TlsServer::ordinary();
+    let Some(server) = TlsServer::ordinary() else { return };
     let config = config(&server.url(), &[("redis_queue.tls.ca", &server.ca())]);
     let stop = framepress::base::Stop::default();
     let mut producer = crate::support::producer(&config, &stop);
@@ -89,7 +97,7 @@ fn frames_larger_than_any_buffer_of_tls_go_through() {
 
 #[test]
 fn a_client_certificate_is_shown_where_one_is_wanted() {
-    let server = TlsServer::start("127.0.0.1", "yes", |_| {});
+    let Some(server) = TlsServer::start("127.0.0.1", "yes", |_| {}) else { return };
     server.certificates.sign("client", "engine", |_| {});
     let (cert, key) =
         (server.certificates.path("client.crt"), server.certificates.path("client.key"));
@@ -115,7 +123,7 @@ fn a_client_certificate_is_shown_where_one_is_wanted() {
 
 #[test]
 fn a_server_of_another_ca_is_not_trusted() {
-    let server = TlsServer::ordinary();
+    let Some(server) = TlsServer::ordinary() else { return };
     let other = Certificates::new();
     let flags = [("redis_queue.tls.ca", &*other.path("ca.pem"))];
     refused(&server.url(), &flags, &["CA is not trusted", "redis_queue.tls.ca"]);
@@ -123,17 +131,18 @@ fn a_server_of_another_ca_is_not_trusted() {
 
 #[test]
 fn an_expired_certificate_is_refused() {
-    let server = TlsServer::start("127.0.0.1", "no", |params| {
+    let expired = TlsServer::start("127.0.0.1", "no", |params| {
         params.not_before = rcgen::date_time_ymd(2019, 1, 1);
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     });
+    let Some(server) = expired else { return };
     let flags = [("redis_queue.tls.ca", &*server.ca())];
     refused(&server.url(), &flags, &["has expired", "renew it"]);
 }
 
 #[test]
 fn the_name_in_the_certificate_counts_and_can_be_given() {
-    let server = TlsServer::start("redis.cabinet.example", "no", |_| {});
+    let Some(server) = TlsServer::start("redis.cabinet.example", "no", |_| {}) else { return };
     let ca = server.ca();
     let flags = [("redis_queue.tls.ca", ca.as_str())];
     refused(&server.url(), &flags, &["for another name", "redis_queue.tls.server_name"]);
@@ -145,14 +154,14 @@ fn the_name_in_the_certificate_counts_and_can_be_given() {
 
 #[test]
 fn plain_text_to_a_tls_port_is_told_what_to_do() {
-    let server = TlsServer::ordinary();
+    let Some(server) = TlsServer::ordinary() else { return };
     let url = format!("redis://127.0.0.1:{}/0", server.plain.deployed_port());
     refused(&url, &[], &["rediss://"]);
 }
 
 #[test]
 fn tls_to_a_plain_port_is_told_what_to_do() {
-    let server = TlsServer::ordinary();
+    let Some(server) = TlsServer::ordinary() else { return };
     let url = format!("rediss://127.0.0.1:{}/0", server.plain.port);
     let ca = server.ca();
     let flags = [("redis_queue.tls.ca", ca.as_str()), ("redis_queue.timeout", "2")];
@@ -161,7 +170,7 @@ fn tls_to_a_plain_port_is_told_what_to_do() {
 
 #[test]
 fn a_file_that_is_no_certificate_is_named() {
-    let server = TlsServer::ordinary();
+    let Some(server) = TlsServer::ordinary() else { return };
     let key = server.certificates.path("server.key");
     refused(&server.url(), &[("redis_queue.tls.ca", &key)], &["redis_queue.tls.ca", "server.key"]);
     let gone = server.certificates.path("gone.pem");

@@ -44,6 +44,32 @@ fn a_unix_socket_and_ipv6_are_addresses() {
     }
 }
 
+/// A server that is stopped accepts nothing; where its backlog is full, even connecting waits.
+#[test]
+fn a_unix_socket_that_accepts_nothing_is_given_up() {
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+    };
+    let folder = tempfile::Builder::new().prefix("framepress-urls-").tempdir().unwrap();
+    let socket = folder.path().join("redis.sock");
+    let path = socket.display().to_string();
+    let server = Server::start(&["--unixsocket", &path, "--tcp-backlog", "1"]);
+    server.silence();
+    let address = SocketAddrUnix::new(&socket).unwrap();
+    let waiting: Vec<_> = std::iter::from_fn(|| {
+        let flags = SocketFlags::NONBLOCK;
+        let unix = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        connect(&unix, &address).is_ok().then_some(unix)
+    })
+    .collect();
+    assert!(!waiting.is_empty());
+    let flags = [("redis_queue.timeout", "1")];
+    let began = framepress::metrics::clock::Tick::now();
+    let fault = start_fault(&format!("redis+unix://{path}"), &flags).to_string();
+    assert!(fault.contains("accepted no connection") && fault.contains(&path), "{fault}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
 #[test]
 fn an_embedded_server_is_started_and_used() {
     let config = config("embedded://", &[]);

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use framepress::redis::Embedded;
 use redis::FromRedisValue;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -37,14 +38,18 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` on a free port with a configuration file of those lines.
-    fn start(program: &str, lines: &str) -> Outcome<Process> {
+    /// Starts a server on a free port with a configuration file of those lines.
+    fn start(options: &[&str], lines: &str) -> Outcome<Process> {
         let folder = tempfile::tempdir()?;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let file = folder.path().join("redis.conf");
         let dir = folder.path().display();
         fs::write(&file, format!("bind 127.0.0.1\nport {port}\ndir {dir}\n{lines}"))?;
-        let child = Command::new(program).arg(&file).stdout(Stdio::null()).spawn()?;
+        let child = Command::new(Embedded::program())
+            .arg(&file)
+            .args(options)
+            .stdout(Stdio::null())
+            .spawn()?;
         let process = Process { child, port, _folder: folder };
         until("it answers", || process.ask::<String>(&["PING"]).is_ok())?;
         Ok(process)
@@ -94,12 +99,12 @@ impl Deployment {
     /// Sentinels that count a primary as gone after `down_after` of silence.
     pub fn start(down_after: Duration) -> Outcome<Deployment> {
         let plain = "save \"\"\nrepl-diskless-sync-delay 0\n";
-        let primary = Process::start("redis-server", plain)?;
+        let primary = Process::start(&[], plain)?;
         let port = primary.port;
         let mut servers = vec![primary];
         for _ in 0..2 {
             let lines = format!("{plain}replicaof 127.0.0.1 {port}\n");
-            servers.push(Process::start("redis-server", &lines)?);
+            servers.push(Process::start(&[], &lines)?);
         }
         until("the replicas are in step", || servers[1..].iter().all(Process::is_in_step))?;
         let lines = format!(
@@ -108,9 +113,8 @@ impl Deployment {
              sentinel failover-timeout {SERVICE} 5000\n",
             down_after.as_millis()
         );
-        let sentinels = (0..3)
-            .map(|_| Process::start("redis-sentinel", &lines))
-            .collect::<Outcome<Vec<_>>>()?;
+        let sentinels =
+            (0..3).map(|_| Process::start(&["--sentinel"], &lines)).collect::<Outcome<Vec<_>>>()?;
         let knows_all = |sentinel: &Process| {
             let told = sentinel
                 .ask::<std::collections::HashMap<String, String>>(&["SENTINEL", "MASTER", SERVICE]);

@@ -22,7 +22,7 @@ use crate::base::{Fault, Stop};
 use crate::config::{Config, Retention, Scheme};
 use crate::engine::{self, Hooks, Plan};
 use crate::redis::Survey;
-use crate::redis::rights::{Account, Usage, When};
+use crate::redis::rights::{Account, Usage, When, is_unknown_command};
 use finding::{Finding, Severity};
 
 /// Longest wait for one answer: whoever checks is looking at the screen.
@@ -137,8 +137,11 @@ fn examine(findings: &mut Vec<Finding>, config: &Config, account: Account) -> Op
             findings.extend(keys::judge(&survey, config));
         }
         // Without it no connection comes about, and nothing else can be asked.
-        Err(Fault::Refused { message, .. }) if message.contains("'select'") => {
-            findings.push(rights::no_select(&usage, url.username().unwrap_or("default")));
+        Err(Fault::Refused { command: "SELECT", message, .. })
+            if message.contains("'select'") || is_unknown_command(&message) =>
+        {
+            let user = url.username().unwrap_or("default");
+            findings.push(rights::no_select(&usage, user, &message));
         }
         Err(fault) => findings.push(unreachable(&fault)),
     }
@@ -150,6 +153,11 @@ fn unreachable(fault: &Fault) -> Finding {
         Fault::Refused { .. } => (
             "the server is there, but does not let us in",
             "look at user and password in redis_queue.url, and at ACL LIST on the server",
+        ),
+        Fault::Connection { detail, .. } if detail.contains("max number of clients") => (
+            "every connection it allows is taken; the engine goes on trying",
+            "raise maxclients (CONFIG SET maxclients), or close clients that CLIENT LIST shows and \
+             that are not needed",
         ),
         Fault::Connection { .. } => (
             "without it there is nothing to read frames from",

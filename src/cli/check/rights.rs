@@ -1,8 +1,8 @@
-//! Judging the rights of the account.
+//! Judging the rights of the account, and whether the server has the commands at all.
 
 use super::finding::Finding;
 use crate::redis::Survey;
-use crate::redis::rights::Usage;
+use crate::redis::rights::{Lack, Usage, is_unknown_command};
 
 pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> {
     let code = "rights.account";
@@ -12,12 +12,16 @@ pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> 
         .iter()
         .map(|missing| {
             let command = &missing.command;
-            let what = match &missing.key {
-                Some(key) => format!("the account {user} may not use the key {key} ({command})"),
-                None => format!("the account {user} may not use {command}"),
+            let needs = format!("{subcommand} needs it for {}", missing.purpose);
+            let what = match &missing.lack {
+                Lack::Command => return no_command(command, &needs),
+                Lack::Key(key) => {
+                    format!("the account {user} may not use the key {key} ({command})")
+                }
+                Lack::Right => format!("the account {user} may not use {command}"),
             };
             Finding::error(code, what)
-                .why(format!("{subcommand} needs it for {}", missing.purpose))
+                .why(needs)
                 .mend(format!("ACL SETUSER {user} {}", missing.rule))
         })
         .collect();
@@ -32,26 +36,44 @@ pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> 
         findings.push(
             Finding::note(
                 "rights.insight",
-                format!("the account {user} may not use {}", hidden.join(" and ")),
+                format!("the account {user} cannot use {}", hidden.join(" and ")),
             )
             .why(
                 "the engine does not need it, but this check could not look at memory policy, \
                  persistence and limits",
             )
-            .mend("run this check once with an account that may, by --redis-url"),
+            .mend(
+                "run this check once with an account that can, by --redis-url; where the commands \
+                 are renamed, look at the server's configuration itself",
+            ),
         );
     }
     findings
 }
 
-/// The account may not choose the database.
-pub(super) fn no_select(usage: &Usage, user: &str) -> Finding {
-    Finding::error("rights.account", format!("the account {user} may not use SELECT"))
-        .why(format!(
-            "{} needs it for database {}; nothing else on the server could be looked at",
-            usage.account.subcommand(),
-            usage.database
+/// The server does not know a command.
+fn no_command(command: &str, needs: &str) -> Finding {
+    Finding::error("server.command", format!("the server has no command {command}"))
+        .why(needs)
+        .mend(format!(
+            "remove the rename-command of {} from the server's configuration and restart it, or \
+             use a server that has the command",
+            command.split(' ').next().unwrap_or_default()
         ))
+}
+
+/// The database cannot be chosen; `message` says whether the account or the server is the reason.
+pub(super) fn no_select(usage: &Usage, user: &str, message: &str) -> Finding {
+    let needs = format!(
+        "{} needs it for database {}; nothing else on the server could be looked at",
+        usage.account.subcommand(),
+        usage.database
+    );
+    if is_unknown_command(message) {
+        return no_command("SELECT", &needs);
+    }
+    Finding::error("rights.account", format!("the account {user} may not use SELECT"))
+        .why(needs)
         .mend(format!("ACL SETUSER {user} +select"))
 }
 
@@ -61,7 +83,7 @@ mod tests {
     use super::super::finding::tests::only;
     use super::super::tests::{config, healthy, usage_of};
     use super::*;
-    use crate::redis::rights::Missing;
+    use crate::redis::rights::{Lack, Missing};
 
     #[test]
     fn a_missing_right_names_the_command_and_how_to_grant_it() {
@@ -71,13 +93,31 @@ mod tests {
         survey.missing = vec![Missing {
             rule: "+xgroup|create".into(),
             command: "XGROUP CREATE".into(),
-            key: None,
+            lack: Lack::Right,
             purpose: "creating the consumer group",
         }];
         let findings = judge(&survey, &usage, "engine");
         let finding = only(&findings, "rights.account", Error);
         assert!(finding.what.contains("XGROUP CREATE"), "{finding:?}");
         assert_eq!(finding.remedy, "ACL SETUSER engine +xgroup|create");
+    }
+
+    #[test]
+    fn a_missing_command_is_no_matter_of_rights() {
+        let usage = usage_of(&config(&[]));
+        let mut survey = healthy();
+        survey.missing = vec![Missing {
+            rule: "+script|load".into(),
+            command: "SCRIPT LOAD".into(),
+            lack: Lack::Command,
+            purpose: "loading the commit script",
+        }];
+        let findings = judge(&survey, &usage, "engine");
+        let finding = only(&findings, "server.command", Error);
+        assert!(finding.what.contains("SCRIPT LOAD"), "{finding:?}");
+        assert!(finding.why.contains("loading the commit script"), "{finding:?}");
+        assert!(finding.remedy.contains("rename-command of SCRIPT"), "{finding:?}");
+        assert!(findings.iter().all(|finding| finding.code != "rights.account"), "{findings:?}");
     }
 
     #[test]

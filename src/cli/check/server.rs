@@ -1,6 +1,7 @@
 //! Judging the server: version, role, clock, connections, buffers, replicas.
 
 use super::finding::Finding;
+use crate::base::limits;
 use crate::cli::report::bytes;
 use crate::config::{CompressionFormat, Config, Scheme};
 use crate::redis::Survey;
@@ -12,6 +13,10 @@ const CLOCK_WARNING_SECONDS: f64 = 1.0;
 
 /// A replica that is away for a second or two should not need all data again.
 const BACKLOG_BYTES_MIN: u64 = 64 << 20;
+
+/// What a reply has beside its frames, generously: ids, names, side fields, and what Redis itself
+/// counts for each piece of the queue.
+const REPLY_BESIDES_BYTES: u64 = 1 << 20;
 
 /// Idle connections of a quiet night should survive it.
 const IDLE_SECONDS_MIN: u64 = 3_600;
@@ -27,7 +32,7 @@ pub(super) fn judge(survey: &Survey, config: &Config, endpoint: &str) -> Vec<Fin
     if let Some(settings) = &survey.settings {
         findings.push(idle(settings));
         findings.extend(keepalive(settings));
-        findings.push(output_buffer(survey, settings, config));
+        findings.push(output_buffer(settings, config));
         findings.push(request_size(settings, config));
     }
     findings
@@ -171,39 +176,48 @@ fn keepalive(settings: &Settings) -> Option<Finding> {
     }
 }
 
-/// A reply carries several frames, but the engine reads while the server writes: what may wait in
-/// the buffer is judged by one frame, which must fit, and by what one read may ask for.
-fn output_buffer(survey: &Survey, settings: &Settings, config: &Config) -> Finding {
+/// Redis queues a whole reply before it sends any of it: above the hard limit the client is cut
+/// off, however fast it reads. Above the soft limit it is cut off if the rest of the reply takes
+/// longer than the seconds allowed, as when the engine waits for room in the middle of a reply.
+fn output_buffer(settings: &Settings, config: &Config) -> Finding {
     let code = "server.output_buffer";
     let limit = settings.output_buffer;
-    let Some(lowest) = [limit.hard, limit.soft].into_iter().filter(|bytes| *bytes > 0).min() else {
+    if limit.hard == 0 && limit.soft == 0 {
         return Finding::ok(code, "replies to ordinary clients are not limited");
-    };
-    let frame = config.limits.max_payload_bytes as u64;
-    let what = format!("a client is cut off with {} waiting to be sent", bytes(lowest));
-    let remedy = "CONFIG SET client-output-buffer-limit \"normal 0 0 0\"";
-    if lowest < frame {
-        return Finding::error(code, what)
-            .why(format!(
-                "limits.max_payload_bytes allows frames of {}: the connection would be cut at the \
-                 first one that large, and at each attempt to read it again",
-                bytes(frame)
-            ))
-            .mend(format!("{remedy}, or lower limits.max_payload_bytes below it"));
     }
-    let entries: u64 = survey.streams.iter().map(|names| names[0].length).sum();
-    let memory: u64 = survey.streams.iter().map(|names| names[0].memory_bytes).sum();
-    let batch = memory.checked_div(entries).unwrap_or(0) * config.redis_queue.batch_size as u64;
-    if batch > lowest {
-        return Finding::warning(code, what)
-            .why(format!(
-                "one read may ask for {} frames, about {} at their present size",
-                config.redis_queue.batch_size,
-                bytes(batch)
-            ))
-            .mend(format!("{remedy}, or lower redis_queue.batch_size"));
+    let payload = config.limits.max_payload_bytes as u64;
+    let reply = payload.max(limits::REPLY_BYTES_MAX as u64);
+    let needed = reply + REPLY_BESIDES_BYTES;
+    let why = format!(
+        "Redis queues a whole reply first; the engine bounds a reply to {} or one frame, and \
+         limits.max_payload_bytes allows frames of {}",
+        bytes(limits::REPLY_BYTES_MAX as u64),
+        bytes(payload)
+    );
+    let remedy = format!(
+        "CONFIG SET client-output-buffer-limit \"normal 0 0 0\", or limits of at least {needed}{}",
+        if payload == reply { ", or lower limits.max_payload_bytes" } else { "" }
+    );
+    if limit.hard > 0 && limit.hard < needed {
+        let what = format!("a client is cut off by a reply of more than {}", bytes(limit.hard));
+        let why = format!(
+            "{why}: the connection would be cut at the first reply that large, and at each \
+             attempt to read it again"
+        );
+        return Finding::error(code, what).why(why).mend(remedy);
     }
-    Finding::ok(code, what)
+    if limit.soft > 0 && limit.soft < needed {
+        let what = format!(
+            "a client is cut off by a reply that has more than {} left after {} s",
+            bytes(limit.soft),
+            limit.seconds
+        );
+        let why = format!("{why}: an engine that waits for room meanwhile would be cut off");
+        return Finding::warning(code, what).why(why).mend(remedy);
+    }
+    let lowest = [limit.hard, limit.soft].into_iter().filter(|bytes| *bytes > 0).min();
+    let lowest = bytes(lowest.unwrap_or_default());
+    Finding::ok(code, format!("replies may have {lowest}, the largest {}", bytes(reply)))
 }
 
 /// The largest result: for lossless output as large as the largest picture, with its envelope.
@@ -326,18 +340,33 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_frame_must_fit_through_the_output_buffer() {
-        let limit =
-            |hard, soft| settings(|s| s.output_buffer = BufferLimit { hard, soft, seconds: 10 });
-        only(&limit(32 << 20, 0), "server.output_buffer", Error);
-        only(&limit(1 << 30, 16 << 20), "server.output_buffer", Error);
-        only(&limit(1 << 30, 0), "server.output_buffer", Ok);
-        let large_frames = findings(|survey| {
-            survey.streams[0][0].length = 10;
-            survey.streams[0][0].memory_bytes = 10 * (6 << 20);
-            survey.settings.as_mut().unwrap().output_buffer.hard = 100 << 20;
-        });
-        only(&large_frames, "server.output_buffer", Warning);
+    fn the_largest_reply_must_fit_into_the_output_buffer() {
+        let limit = |hard, soft, payload: &str| {
+            let mut survey = healthy();
+            survey.settings.as_mut().unwrap().output_buffer =
+                BufferLimit { hard, soft, seconds: 10 };
+            judge(&survey, &config(&[("limits.max_payload_bytes", payload)]), "10.0.0.1:6379")
+        };
+        let (small, large) = ("1048576", "67108864");
+        // A reply of several small frames has 16 MiB, one of a large frame has that frame.
+        for (hard, payload, severity) in [
+            (16 << 20, small, Error),
+            (18 << 20, small, Ok),
+            (18 << 20, large, Error),
+            (64 << 20, large, Error),
+            (66 << 20, large, Ok),
+            (0, large, Ok),
+        ] {
+            let findings = limit(hard, 0, payload);
+            let finding = only(&findings, "server.output_buffer", severity);
+            let lowered = finding.remedy.contains("lower limits.max_payload_bytes");
+            assert_eq!(lowered, severity == Error && payload == large, "{finding:?}");
+        }
+        // The soft limit cuts off only a client that is slow.
+        only(&limit(0, 16 << 20, small), "server.output_buffer", Warning);
+        only(&limit(1 << 30, 18 << 20, large), "server.output_buffer", Warning);
+        only(&limit(1 << 30, 18 << 20, small), "server.output_buffer", Ok);
+        only(&limit(16 << 20, 1 << 30, small), "server.output_buffer", Error);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use framepress::redis::Embedded;
 use framepress::wire::proto::ProcessedFrame;
 use prost::Message;
 use redis::streams::{StreamPendingReply, StreamRangeReply};
@@ -299,7 +300,7 @@ fn process_id(connection: &mut Connection) -> Option<u32> {
 fn spawn(port: u16, durable: bool, folder: &TempDir) -> Child {
     let durability: &[&str] =
         if durable { &["--appendonly", "yes", "--appendfsync", "always"] } else { &[] };
-    Command::new("redis-server")
+    Command::new(Embedded::program())
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
         .args(durability)
         .args(["--daemonize", "no", "--loglevel", "warning", "--dir"])

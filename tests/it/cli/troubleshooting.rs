@@ -95,7 +95,7 @@ fn mistakes() -> BTreeMap<&'static str, String> {
     let text = said(&["run", "--stats-addr", &address], &[("REDIS_QUEUE__URL", &away)], &[]);
     all.insert("port-taken", text.replace(&taken_port.to_string(), "8080"));
 
-    let no_programs = [("PATH", "/nonexistent")];
+    let no_programs = [("PATH", "/nonexistent"), ("FRAMEPRESS_REDIS_SERVER", "")];
     let arguments = ["ingest", "--camera", "cam1", "--source", "traffic.mp4"];
     all.insert("no-ffmpeg", said(&arguments, &no_programs, &[("traffic.mp4", "not empty")]));
     all.insert("no-redis-server", said(&["demo"], &no_programs, &[]));

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use framepress::redis::Embedded;
 use redis::streams::{StreamPendingReply, StreamRangeReply};
 use redis::{Connection, FromRedisValue, cmd};
 use tempfile::TempDir;
@@ -356,7 +357,7 @@ fn spawn(
     environment: &[(&'static str, String)],
     folder: &TempDir,
 ) -> Child {
-    Command::new("redis-server")
+    Command::new(Embedded::program())
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
         .args(["--daemonize", "no", "--loglevel", "warning", "--dir"])
         .arg(folder.path())

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use framepress::redis::Embedded;
 use redis::Connection;
 
 use super::{Certificates, Server, wait_until};
@@ -62,8 +63,8 @@ impl Sentinels {
             }
             let file = folder.join("sentinel.conf");
             std::fs::write(&file, lines).unwrap();
-            let mut command = Command::new("redis-sentinel");
-            command.arg(file);
+            let mut command = Command::new(Embedded::program());
+            command.arg(file).arg("--sentinel");
             command
         };
         let start = |_| match &certificates {

