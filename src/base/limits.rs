@@ -49,11 +49,6 @@ pub const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 /// Most entries asked for in one read; the configuration's upper limit for `batch_size`.
 pub const BATCH_SIZE_MAX: usize = 10_000;
 
-/// Most bytes that one reply of Redis is to have, unless one entry alone has more. A server with a
-/// limit on the output buffer of its clients queues a whole reply before it sends any of it, and
-/// cuts the client off when the reply exceeds the limit.
-pub const REPLY_BYTES_MAX: usize = 16 << 20;
-
 /// How often a waiting socket looks at the stop signal and its deadline.
 pub const SOCKET_TICK: Duration = Duration::from_millis(50);
 

@@ -75,7 +75,7 @@ struct Book {
     ended_at: HashMap<EntryId, Tick>,
     /// The last entry that the group has given to this process.
     reached: EntryId,
-    /// By reader, what [`Book::reached`] was when its last request was sent.
+    /// By reader, an entry before all that the group may have given it and it has not opened yet.
     asked_after: Vec<EntryId>,
     /// Entries up to this one are delivered once more because the group was restored before them.
     repeated_up_to: EntryId,
@@ -154,13 +154,13 @@ impl Journal {
         book.reached = book.reached.max(id);
     }
 
-    /// Notes that `reader` is about to ask for new entries. It has found all that it was given
-    /// before.
-    pub fn ask(&self, reader: usize) {
+    /// Notes that `reader` is about to ask for new entries. It has opened all that it was given
+    /// before; or, with `opened`, all of them up to that one.
+    pub fn ask(&self, reader: usize, opened: Option<EntryId>) {
         let mut book = self.book.lock();
         let reached = book.reached;
         if let Some(after) = book.asked_after.get_mut(reader) {
-            *after = reached;
+            *after = opened.map_or(reached, |opened| opened.max(*after));
         }
     }
 
@@ -207,6 +207,17 @@ impl Journal {
         let mut held: Vec<EntryId> = book.in_flight.keys().copied().collect();
         held.sort_unstable();
         Recovery { start, held }
+    }
+
+    /// The group goes on after `start`. If that is before what the last recovery asked for, the
+    /// stream is another one, and nothing of it has been read.
+    pub fn restored(&self, recovery: &Recovery, start: EntryId) {
+        let mut book = self.book.lock();
+        if start < recovery.start {
+            book.reached = start;
+            book.asked_after.fill(start);
+            book.repeated_up_to = EntryId::default();
+        }
     }
 
     /// These entries were in no stream any more when their group was restored.
@@ -395,7 +406,7 @@ mod tests {
     fn a_recovery_lists_what_is_held_and_makes_open_connections_void() {
         let journal = journal();
         journal.reach(ID);
-        journal.ask(0);
+        journal.ask(0, None);
         let before = session(&journal);
         let receipts = [LATER, ID].map(|id| take(&journal, id, Origin::New));
         let recovery = journal.begin_recovery();
@@ -409,9 +420,27 @@ mod tests {
     fn a_group_is_restored_before_everything_that_a_reader_may_have_in_hand() {
         let journal = Journal::new(2, Metrics::new());
         journal.reach(ID);
-        journal.ask(0); // its answer is still to be read
+        journal.ask(0, None); // its answer is still to be read
         take(&journal, LATER, Origin::New).close(Outcome::Out);
-        journal.ask(1);
+        journal.ask(1, None);
+        assert_eq!(journal.begin_recovery().start, ID);
+        // It asks for more before it has read the last entry of its answer.
+        journal.ask(0, Some(EntryId::default()));
+        assert_eq!(journal.begin_recovery().start, ID);
+    }
+
+    #[test]
+    fn of_a_stream_made_anew_nothing_has_been_read() {
+        let journal = journal();
+        take(&journal, LATER, Origin::New).close(Outcome::Out);
+        journal.ask(0, None);
+        let recovery = journal.begin_recovery();
+        assert_eq!(recovery.start, LATER);
+        journal.restored(&recovery, EntryId::default());
+        let again = take(&journal, LATER, Origin::New);
+        assert_eq!(again.origin(), Origin::New, "an entry with the same id is another one");
+        again.close(Outcome::Out);
+        journal.ask(0, Some(ID));
         assert_eq!(journal.begin_recovery().start, ID);
     }
 
@@ -419,7 +448,7 @@ mod tests {
     fn a_reader_that_has_not_found_its_pending_entries_yet_has_everything_delivered_again() {
         let journal = Journal::new(2, Metrics::new());
         journal.reach(LATER);
-        journal.ask(0);
+        journal.ask(0, None);
         assert_eq!(journal.begin_recovery().start, EntryId::default());
     }
 

@@ -111,6 +111,25 @@ pub(super) fn unready(view: &View) -> Option<String> {
     why.or_else(|| (!is_balanced).then(|| "frames are unaccounted for".to_owned()))
 }
 
+/// What an operator should know of an engine that is ready all the same.
+pub(super) fn remarks(view: &View) -> Vec<String> {
+    let metrics = &view.metrics;
+    let mut remarks = Vec::new();
+    let kept = metrics.get(Counter::DeletesRefused);
+    if kept > 0 {
+        remarks.push(format!(
+            "the input grows: the server refused to delete {kept} acknowledged entries"
+        ));
+    }
+    let ahead = metrics.get(Counter::IdsAheadOfClock);
+    if ahead > 0 {
+        remarks.push(format!(
+            "the age of {ahead} entries was unknown: the server's clock was set back"
+        ));
+    }
+    remarks
+}
+
 /// `/api/v1/dead-letters`.
 pub(super) fn dead_letters_json(view: &View) -> Value {
     let known = view.dead_letters.lock().clone();

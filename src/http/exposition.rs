@@ -250,6 +250,8 @@ fn connections(view: &View, page: &mut Page) {
         (Series::Renewed, Count::Renewed),
         (Series::Recovered, Count::Recovered),
         (Series::GroupsRecreated, Count::GroupRecreated),
+        (Series::IdsAheadOfClock, Count::IdsAheadOfClock),
+        (Series::DeletesRefused, Count::DeletesRefused),
         (Series::CommitBatches, Count::CommitBatches),
     ];
     for (series, counter) in plain {

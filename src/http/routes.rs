@@ -167,7 +167,11 @@ impl Routes {
         let why = self.view.get().map_or_else(|| Some(STARTING.to_owned()), api::unready);
         match why {
             Some(why) => Answer::new(503, TEXT, format!("{why}\n")),
-            None => Answer::new(200, TEXT, "ok\n"),
+            None => {
+                let remarks = self.view.get().map(api::remarks).unwrap_or_default();
+                let lines = std::iter::once("ok".to_owned()).chain(remarks);
+                Answer::new(200, TEXT, lines.map(|line| line + "\n").collect::<String>())
+            }
         }
     }
 

@@ -91,6 +91,8 @@ series! {
     Renewed = Counter "renewed_total" "Entries in work whose idle time was reset.",
     Recovered = Counter "recovered_total" "Entries read again from the own pending list.",
     GroupsRecreated = Counter "groups_recreated_total" "Times the consumer group had to be created again.",
+    IdsAheadOfClock = Counter "ids_ahead_of_clock_total" "Entries whose id is ahead of the server's clock, so that their age cannot be told.",
+    DeletesRefused = Counter "deletes_refused_total" "Acknowledged input entries that the server refused to delete.",
     ScriptFences = Counter "script_fences_total" "Commits that found their entry ended already: by an earlier attempt of this engine, or by another engine.",
     CommitBatches = Counter "commit_batches_total" "Pipelined commits sent.",
     BackPressure = Counter "back_pressure_waits_total" "Pauses because Redis was out of memory or the output stream full.",

@@ -66,7 +66,7 @@ pub struct FoundGroup {
     pub created: bool,
     /// The last entry it has delivered.
     pub last_delivered: EntryId,
-    /// The consumer by which it is known; empty if the account may not ask for it.
+    /// The consumer by which it is known; empty if the account may not give it one.
     pub identity: String,
     /// Of the entries in work, those that are not in the stream any more.
     pub gone: Vec<EntryId>,

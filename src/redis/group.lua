@@ -12,7 +12,7 @@
 -- identity. It goes with its group.
 --
 -- Returns 1 if the group was created or else 0, the last entry delivered, the identity (empty if
--- the account may not ask for it), and the entries in work that are not in the stream any more.
+-- the account may not give it one), and the entries in work that are not in the stream any more.
 local stream, group, consumer, start, reached = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local name, prefix = ARGV[5], ARGV[6]
 local HELD = 7
@@ -55,7 +55,10 @@ if not found then
   if reached ~= '0-0' and is_made_anew() then
     start = '0-0'
   end
-  redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
+  local answer = redis.pcall('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
+  if answer.err then
+    return answer
+  end
   created = 1
   found = find()
 end
@@ -72,9 +75,9 @@ else
     end
   end
   if not identity then
-    identity = name
-    -- Creates the consumer, with the right that readers have anyway.
-    redis.call('XREADGROUP', 'GROUP', group, identity, 'COUNT', 1, 'STREAMS', stream, '0')
+    -- XREADGROUP would do as well, but replicas and files would not hear of the consumer.
+    local answer = redis.pcall('XGROUP', 'CREATECONSUMER', stream, group, name)
+    identity = type(answer) == 'number' and name or ''
   end
 end
 

@@ -76,3 +76,43 @@ impl<C> std::ops::IndexMut<usize> for Open<C> {
         &mut self.open[at].0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Stop;
+
+    struct Line(Address);
+
+    impl Connected for Line {
+        fn address(&self) -> &Address {
+            &self.0
+        }
+    }
+
+    #[test]
+    fn a_server_that_replaces_another_one_takes_its_place() {
+        let servers = [6379, 6380, 6381].map(|port| Address::tcp("127.0.0.1", port));
+        let mut open = Open::default();
+        for address in &servers {
+            let topology = Topology::from(address);
+            let at = open.at(address, &topology, || Ok(Line(address.clone()))).unwrap();
+            assert!(open[at].address().is_same(address));
+            assert_eq!(open.open.len(), 1, "the connection before it is closed");
+        }
+    }
+
+    #[test]
+    fn connections_to_nodes_of_a_cluster_are_closed_when_they_are_unused() {
+        let nodes = [7000, 7001].map(|port| Address::tcp("127.0.0.1", port));
+        let topology = Topology::cluster(nodes.to_vec(), limits::CONNECT_LIMIT, &Stop::default());
+        let mut open = Open::default();
+        for node in &nodes {
+            open.at(node, &topology, || Ok(Line(node.clone()))).unwrap();
+        }
+        open.open[0].1 = Tick::now().before(limits::IDLE_CONNECTION_LIMIT);
+        open.tidy();
+        assert_eq!(open.open.len(), 1);
+        assert!(open[0].address().is_same(&nodes[1]), "the one that was used stays");
+    }
+}

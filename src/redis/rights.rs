@@ -70,6 +70,7 @@ const fn right(
 const ENGINE: &[Right] = &[
     right("type", When::Always, "seeing that its keys are streams, before the first frame", "TYPE {input}"),
     right("xgroup|create", When::Always, "creating the consumer group, also after a flush or a failover", "XGROUP CREATE {input} {group} x MKSTREAM"),
+    right("xgroup|createconsumer", When::Always, "telling a group that was made anew from the one before", "XGROUP CREATECONSUMER {input} framepress-no-group x"),
     right("xinfo|groups", When::Always, "the lag, and finding its group", "XINFO GROUPS {input}"),
     right("xinfo|stream", When::Always, "finding the place to go on from when the group is gone", "XINFO STREAM {input}"),
     right("xinfo|consumers", When::Always, "telling a group that was made anew from the one before", "XINFO CONSUMERS {input} {group}"),

@@ -172,10 +172,11 @@ impl Source {
         if self.outstanding {
             return Ok(());
         }
-        self.send_request(count)
+        self.send_request(count, None)
     }
 
-    fn send_request(&mut self, count: usize) -> Result<(), Fault> {
+    /// Asks for new entries; with `opened`, while those after it are still to be read.
+    fn send_request(&mut self, count: usize, opened: Option<EntryId>) -> Result<(), Fault> {
         let options = &self.options;
         self.request.clear();
         self.request
@@ -191,7 +192,7 @@ impl Source {
             .arg("STREAMS")
             .arg(&options.stream)
             .arg(">");
-        self.journal.ask(options.reader);
+        self.journal.ask(options.reader, opened);
         self.connection.send(&self.request, &[])?;
         self.outstanding = true;
         Ok(())
@@ -290,7 +291,7 @@ impl Source {
         let mut batch = Batch::default();
         for index in 0..count {
             if let (true, Some(next_count)) = (index + 1 == count, next_count) {
-                self.send_request(next_count)?;
+                self.send_request(next_count, Some(batch.last))?;
             }
             batch = batch.and(self.one_entry(session, &|_| Origin::New, deliver)?);
         }

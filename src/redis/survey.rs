@@ -278,7 +278,11 @@ impl GroupFacts {
                 idle: Duration::from_millis(idle),
                 deliveries,
             }),
-            consumers: consumers.iter().map(ConsumerFacts::parse).collect(),
+            consumers: consumers
+                .iter()
+                .map(ConsumerFacts::parse)
+                .filter(|consumer| !Control::is_identity(&consumer.name))
+                .collect(),
         }))
     }
 }

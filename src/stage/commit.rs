@@ -49,8 +49,8 @@ struct Waiting<S> {
     finished: Finished<S>,
     /// For its dead letter: the same at every attempt, so that an earlier one is recognised.
     failed_at: f64,
-    /// An attempt that was sent and never answered: after which result, and in which epoch of the
-    /// journal.
+    /// The first attempt that was sent and never answered: after which result, and in which epoch
+    /// of the journal. An answer to a later attempt says nothing about it.
     unanswered: Option<(EntryId, u64)>,
 }
 
@@ -278,7 +278,6 @@ impl<S: Send> Committer<S> {
                     continue;
                 }
                 Answer::Refused(message) => {
-                    waiting.unanswered = None;
                     if error_code(&message) == "NOGROUP" {
                         self.lost.push((shard, held.epoch(shard)));
                     }

@@ -70,7 +70,7 @@ impl Shard {
 struct State {
     /// Whether the group exists and everything in work is pending, as far as is known.
     is_whole: bool,
-    /// The consumer by which the group is known; empty if the account may not ask for it.
+    /// The consumer by which the group is known; empty if the account may not give it one.
     identity: String,
 }
 
@@ -169,6 +169,9 @@ impl Groups {
         let reached = journal.reached();
         let found = control.find_group(stream, &self.group, consumer, &recovery, reached)?;
         drop(control);
+        if found.created {
+            journal.restored(&recovery, found.last_delivered);
+        }
         journal.set_gone(&found.gone);
         if found.created {
             self.metrics.add(Counter::GroupRecreated, 1);

@@ -186,12 +186,12 @@ fn output_buffer(settings: &Settings, config: &Config) -> Finding {
         return Finding::ok(code, "replies to ordinary clients are not limited");
     }
     let payload = config.limits.max_payload_bytes as u64;
-    let reply = payload.max(limits::REPLY_BYTES_MAX as u64);
+    let reply = payload.max(limits::REPLY_BYTES_MAX);
     let needed = reply + REPLY_BESIDES_BYTES;
     let why = format!(
         "Redis queues a whole reply first; the engine bounds a reply to {} or one frame, and \
          limits.max_payload_bytes allows frames of {}",
-        bytes(limits::REPLY_BYTES_MAX as u64),
+        bytes(limits::REPLY_BYTES_MAX),
         bytes(payload)
     );
     let remedy = format!(
