@@ -97,6 +97,10 @@ pub const LOOKOUT_PERIOD: Duration = Duration::from_millis(250);
 /// How often stale entries of other consumers are looked for, at most.
 pub const CLAIM_PERIOD: Duration = Duration::from_secs(3);
 
+/// Entries that a former process left pending, of which an engine knows before it reads them. More
+/// than an engine has in hand.
+pub const LEFT_MAX: usize = 100_000;
+
 /// Pending entries looked at in one step, own ones and stale ones.
 pub const PENDING_PAGE: usize = 16;
 

@@ -75,8 +75,11 @@ struct Book {
     ended_at: HashMap<EntryId, Tick>,
     /// The last entry that the group has given to this process.
     reached: EntryId,
-    /// By reader, an entry before all that the group may have given it and it has not opened yet.
+    /// By reader, an entry before all new ones that the group may have given it and it has not
+    /// opened yet.
     asked_after: Vec<EntryId>,
+    /// By reader, what a former process left pending, as long as not all of it has been opened.
+    left: Vec<Vec<EntryId>>,
     /// Entries up to this one are delivered once more because the group was restored before them.
     repeated_up_to: EntryId,
 }
@@ -114,7 +117,8 @@ pub enum Opened {
 pub struct Recovery {
     /// The group goes on after this entry: every later one will be delivered.
     pub start: EntryId,
-    /// The entries in flight, the oldest first.
+    /// The entries in flight, and those that are still to be read from a pending list; the oldest
+    /// first.
     pub held: Vec<EntryId>,
 }
 
@@ -128,6 +132,7 @@ impl Journal {
             ended_at: HashMap::with_capacity(2 * REMEMBERED),
             reached: EntryId::default(),
             asked_after: vec![EntryId::default(); readers],
+            left: vec![Vec::new(); readers],
             repeated_up_to: EntryId::default(),
         };
         Arc::new(Journal { book: Mutex::new(book), metrics })
@@ -148,10 +153,20 @@ impl Journal {
         self.book.lock().reached
     }
 
-    /// Notes that the group has given out everything up to `id`.
-    pub fn reach(&self, id: EntryId) {
+    /// Begins where the group stands: it has given out everything up to `reached`, and each reader
+    /// finds `left` in its pending list.
+    pub fn begin(&self, reached: EntryId, left: Vec<Vec<EntryId>>) {
         let mut book = self.book.lock();
-        book.reached = book.reached.max(id);
+        book.reached = reached;
+        book.asked_after.fill(reached);
+        book.left = left;
+    }
+
+    /// Notes that `reader` has opened everything that a former process left in its pending list.
+    pub fn found_left(&self, reader: usize) {
+        if let Some(left) = self.book.lock().left.get_mut(reader) {
+            left.clear();
+        }
     }
 
     /// Notes that `reader` is about to ask for new entries. It has opened all that it was given
@@ -204,8 +219,10 @@ impl Journal {
         book.epoch += 1;
         book.repeated_up_to = book.reached;
         let start = book.asked_after.iter().copied().min().unwrap_or_default();
-        let mut held: Vec<EntryId> = book.in_flight.keys().copied().collect();
+        let left = book.left.iter().flatten().filter(|id| !book.ended_at.contains_key(id));
+        let mut held: Vec<EntryId> = book.in_flight.keys().chain(left).copied().collect();
         held.sort_unstable();
+        held.dedup();
         Recovery { start, held }
     }
 
@@ -216,6 +233,7 @@ impl Journal {
         if start < recovery.start {
             book.reached = start;
             book.asked_after.fill(start);
+            book.left.iter_mut().for_each(Vec::clear);
             book.repeated_up_to = EntryId::default();
         }
     }
@@ -405,7 +423,7 @@ mod tests {
     #[test]
     fn a_recovery_lists_what_is_held_and_makes_open_connections_void() {
         let journal = journal();
-        journal.reach(ID);
+        journal.begin(ID, vec![Vec::new()]);
         journal.ask(0, None);
         let before = session(&journal);
         let receipts = [LATER, ID].map(|id| take(&journal, id, Origin::New));
@@ -419,7 +437,7 @@ mod tests {
     #[test]
     fn a_group_is_restored_before_everything_that_a_reader_may_have_in_hand() {
         let journal = Journal::new(2, Metrics::new());
-        journal.reach(ID);
+        journal.begin(ID, vec![Vec::new(); 2]);
         journal.ask(0, None); // its answer is still to be read
         take(&journal, LATER, Origin::New).close(Outcome::Out);
         journal.ask(1, None);
@@ -445,11 +463,16 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_not_found_its_pending_entries_yet_has_everything_delivered_again() {
+    fn what_a_former_process_left_is_made_pending_until_it_has_been_read() {
         let journal = Journal::new(2, Metrics::new());
-        journal.reach(LATER);
-        journal.ask(0, None);
-        assert_eq!(journal.begin_recovery().start, EntryId::default());
+        journal.begin(LATER, vec![vec![ID], Vec::new()]);
+        let recovery = Recovery { start: LATER, held: vec![ID] };
+        assert_eq!(journal.begin_recovery(), recovery);
+        take(&journal, ID, AGAIN).close(Outcome::Out);
+        assert_eq!(journal.begin_recovery().held, [], "it has ended");
+        take(&journal, ID, AGAIN).close(Outcome::Superseded);
+        journal.found_left(0);
+        assert_eq!(journal.begin_recovery().held, []);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use redis::{Cmd, FromRedisValue, Value, cmd};
 use super::connection::Connection;
 use super::open::Open;
 use super::{Route, Seam, Topology};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Recovery};
 use crate::metrics::clock::unix_nanos;
 
@@ -36,11 +36,10 @@ return '0-0'";
 
 /// See [`Control::set_deliveries`].
 const SET_DELIVERIES: &str = "
-local stream, group, consumer, id, count = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-if #redis.call('XPENDING', stream, group, id, id, 1, consumer) > 0
-  and #redis.call('XRANGE', stream, id, id) > 0
-then
-  redis.call('XCLAIM', stream, group, consumer, '0', id, 'RETRYCOUNT', count, 'JUSTID')
+local stream, group, id, count = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local row = redis.call('XPENDING', stream, group, id, id, 1)[1]
+if row and #redis.call('XRANGE', stream, id, id) > 0 then
+  redis.call('XCLAIM', stream, group, row[2], '0', id, 'RETRYCOUNT', count, 'JUSTID')
 end
 return 1";
 
@@ -191,8 +190,25 @@ impl Control {
         consumer.starts_with(IDENTITY_PREFIX)
     }
 
-    /// Sets the delivery count of an entry that `consumer` has pending. An entry whose body was
-    /// trimmed is left as it is; see [`Control::renew`].
+    /// The entries that a consumer of a group has pending, the oldest first; the first
+    /// [`limits::LEFT_MAX`] of them.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn pending_of(
+        &mut self,
+        stream: &str,
+        group: &str,
+        consumer: &str,
+    ) -> Result<Vec<EntryId>, Fault> {
+        let mut command = cmd("XPENDING");
+        command.arg(stream).arg(group).arg("-").arg("+").arg(limits::LEFT_MAX).arg(consumer);
+        let rows: Vec<(String, Value, Value, Value)> = self.run_on(stream, "XPENDING", &command)?;
+        Ok(rows.iter().filter_map(|(id, ..)| EntryId::parse(id.as_bytes())).collect())
+    }
+
+    /// Sets the delivery count of a pending entry. An entry whose body was trimmed is left as it
+    /// is; see [`Control::renew`].
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -200,12 +216,11 @@ impl Control {
         &mut self,
         stream: &str,
         group: &str,
-        consumer: &str,
         id: EntryId,
         deliveries: u32,
     ) -> Result<(), Fault> {
         let mut command = cmd("EVAL");
-        command.arg(SET_DELIVERIES).arg(1).arg(stream).arg(group).arg(consumer);
+        command.arg(SET_DELIVERIES).arg(1).arg(stream).arg(group);
         command.arg(id.to_string()).arg(deliveries);
         self.run_on::<Value>(stream, "XCLAIM", &command).map(|_| ())
     }

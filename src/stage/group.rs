@@ -45,8 +45,8 @@ pub struct Groups {
 pub struct Shard {
     /// Its name.
     stream: String,
-    /// Our name in its group: that of its first reader.
-    consumer: String,
+    /// Our names in its group, one for each reader.
+    consumers: Vec<String>,
     /// What of it is in this process.
     journal: Arc<Journal>,
     /// See the head of this file.
@@ -54,12 +54,12 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A stream that so many readers read, the first one as `consumer`.
-    pub fn new(stream: &str, consumer: &str, readers: usize, metrics: &Arc<Metrics>) -> Shard {
+    /// A stream that is read under these names, one for each reader, and at least one.
+    pub fn new(stream: &str, consumers: Vec<String>, metrics: &Arc<Metrics>) -> Shard {
         Shard {
             stream: stream.to_owned(),
-            consumer: consumer.to_owned(),
-            journal: Journal::new(readers, Arc::clone(metrics)),
+            journal: Journal::new(consumers.len(), Arc::clone(metrics)),
+            consumers,
             state: RwLock::default(),
         }
     }
@@ -117,12 +117,13 @@ impl Groups {
     /// # Errors
     /// As [`Control::find_group`].
     pub fn prepare(&self, shard: usize, control: &mut Control) -> Result<(), Fault> {
-        let Shard { stream, consumer, journal, state } = &self.shards[shard];
+        let Shard { stream, consumers, journal, state } = &self.shards[shard];
         let mut state = state.write();
         let nothing = Recovery { start: EntryId::default(), held: Vec::new() };
         let none = EntryId::default();
-        let found = control.find_group(stream, &self.group, consumer, &nothing, none)?;
-        journal.reach(found.last_delivered);
+        let found = control.find_group(stream, &self.group, &consumers[0], &nothing, none)?;
+        let left = consumers.iter().map(|own| control.pending_of(stream, &self.group, own));
+        journal.begin(found.last_delivered, left.collect::<Result<_, Fault>>()?);
         *state = State { is_whole: true, identity: found.identity };
         Ok(())
     }
@@ -158,7 +159,7 @@ impl Groups {
     /// As [`Control::find_group`]; [`Fault::NeighbourGone`] if the engine leaves at once. The group
     /// then counts as lost until the next call.
     pub fn recover(&self, shard: usize, epoch: u64) -> Result<(), Fault> {
-        let Shard { stream, consumer, journal, .. } = &self.shards[shard];
+        let Shard { stream, consumers, journal, .. } = &self.shards[shard];
         let mut state = self.write(shard)?;
         if state.is_whole && journal.epoch() != epoch {
             return Ok(());
@@ -167,7 +168,7 @@ impl Groups {
         let recovery = journal.begin_recovery();
         let mut control = self.control.lock();
         let reached = journal.reached();
-        let found = control.find_group(stream, &self.group, consumer, &recovery, reached)?;
+        let found = control.find_group(stream, &self.group, &consumers[0], &recovery, reached)?;
         drop(control);
         if found.created {
             journal.restored(&recovery, found.last_delivered);
@@ -193,8 +194,8 @@ impl Groups {
     /// # Errors
     /// As [`Control::set_deliveries`].
     pub fn set_deliveries(&self, shard: usize, id: EntryId, deliveries: u32) -> Result<(), Fault> {
-        let Shard { stream, consumer, .. } = &self.shards[shard];
-        self.control.lock().set_deliveries(stream, &self.group, consumer, id, deliveries)
+        let Shard { stream, .. } = &self.shards[shard];
+        self.control.lock().set_deliveries(stream, &self.group, id, deliveries)
     }
 
     /// The lock of a shard for writing, waited for with the stop signal in view.

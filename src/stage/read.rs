@@ -259,8 +259,11 @@ impl Reader {
     fn recover(&mut self, source: &mut Source) -> Result<(), Fault> {
         let which = Pending::Own { is_left: !self.is_recovered };
         self.fetch(source, which, Counter::Recovered)?;
-        // From now on, what is found there was swallowed by a lost connection.
-        self.is_recovered |= !self.stop.is_draining();
+        if !self.is_recovered && !self.stop.is_draining() {
+            // From now on, what is found there was swallowed by a lost connection.
+            self.is_recovered = true;
+            self.journal.found_left(self.settings.source.reader);
+        }
         Ok(())
     }
 

@@ -165,7 +165,8 @@ fn watching(streams: [[&str; 3]; 2], engine: &RunningEngine, body: impl FnOnce(&
     settings.streams = streams.map(|names| names.map(str::to_owned)).to_vec();
     let (queues, stop) = (Arc::new(Mutex::new(Queues::default())), Stop::default());
     let metrics = Metrics::new();
-    let shards = streams.map(|[input, ..]| Shard::new(input, "engine-0", 1, &metrics)).into();
+    let shards =
+        streams.map(|[input, ..]| Shard::new(input, vec!["engine-0".into()], &metrics)).into();
     let topology = engine.view().topology.clone();
     let groups =
         Groups::new(&topology, &settings.group, shards, Arc::clone(&metrics), stop.clone());
