@@ -1,0 +1,93 @@
+//! Faults of the arrangement of servers: failovers, and slots that move.
+
+use std::time::Duration;
+
+use framepress::redis::slot_of;
+use rustix::process::Signal;
+
+use super::{Nemesis, Step};
+use crate::Outcome;
+use crate::chaos::draw::Planned;
+use crate::chaos::kind::Kind;
+use crate::chaos::node::until;
+use crate::chaos::world::SERVICE;
+
+/// Before a failover: replication is later than the primary by less than this.
+const REPLICATION_MS: u64 = 1_000;
+/// After it: the producer has followed by then. An old primary that was replaced by order takes
+/// writes until it is told.
+const FOLLOWED_MS: u64 = 3_000;
+
+impl Nemesis {
+    pub(super) fn reorganise(&mut self, fault: &Planned) -> Outcome<Step> {
+        if fault.kind == Kind::MoveSlot {
+            return self.move_slot();
+        }
+        let from = self.archive.now_ms().saturating_sub(REPLICATION_MS);
+        let old = self.world.holder()?;
+        match fault.kind {
+            Kind::FailoverKill => self.world.nodes[old].end(Signal::KILL)?,
+            Kind::FailoverSilent => self.world.nodes[old].signal(Signal::STOP)?,
+            _ => {
+                let mut sentinel = self.world.sentinels[0].link();
+                // A replica that has just come up is not good enough for a moment.
+                until("the failover is accepted", || {
+                    sentinel.run::<()>(&["SENTINEL", "FAILOVER", SERVICE]).is_ok()
+                })?;
+            }
+        }
+        let world = &self.world;
+        until("another primary", || world.holder().is_ok_and(|new| new != old))?;
+        let new = self.world.holder()?;
+        until("the new primary says that it is one", || {
+            let told: String =
+                self.world.nodes[new].link().run(&["INFO", "replication"]).unwrap_or_default();
+            told.contains("role:master")
+        })?;
+        match fault.kind {
+            Kind::FailoverKill => self.world.nodes[old].spawn(&[])?,
+            Kind::FailoverSilent => {
+                std::thread::sleep(Duration::from_millis(500));
+                self.world.nodes[old].signal(Signal::CONT)?;
+            }
+            _ => {}
+        }
+        self.world.wait_for_replicas()?;
+        self.world.wait_for_sentinels()?;
+        let until = self.archive.now_ms() + FOLLOWED_MS;
+        self.excuses.unreplicated.push((from, until));
+        self.finish_instant_fault(fault);
+        Step::done(format!("from server {old} to {new}"))
+    }
+
+    /// Moves the slot of the streams to the next node, with everything in it.
+    fn move_slot(&mut self) -> Outcome<Step> {
+        let nodes = &self.world.nodes;
+        let from = self.world.holder()?;
+        let to = (from + 1) % nodes.len();
+        let slot = slot_of(&self.world.streams.input).to_string();
+        let id = |node: usize| nodes[node].link().insist::<String>(&["CLUSTER", "MYID"]);
+        let (from_id, to_id) = (id(from)?, id(to)?);
+        let set = |node: usize, words: &[&str]| {
+            let all = [&["CLUSTER", "SETSLOT", &slot], words].concat();
+            nodes[node].link().insist::<String>(&all)
+        };
+        set(to, &["IMPORTING", &from_id])?;
+        set(from, &["MIGRATING", &to_id])?;
+        let port = nodes[to].port.to_string();
+        let mut link = nodes[from].link();
+        let mut moved = 0;
+        loop {
+            let keys: Vec<String> = link.insist(&["CLUSTER", "GETKEYSINSLOT", &slot, "1"])?;
+            let Some(key) = keys.first() else { break };
+            let _: String = link.insist(&["MIGRATE", "127.0.0.1", &port, key, "0", "20000"])?;
+            moved += 1;
+        }
+        set(to, &["NODE", &to_id])?;
+        set(from, &["NODE", &to_id])?;
+        for node in (0..nodes.len()).filter(|&node| node != to && node != from) {
+            set(node, &["NODE", &to_id])?;
+        }
+        Step::done(format!("{moved} keys from node {from} to {to}"))
+    }
+}
