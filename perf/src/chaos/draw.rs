@@ -80,7 +80,9 @@ pub struct Wishes {
 
 /// Draws an episode. The result depends on the seed, the number and the wishes alone.
 pub fn episode(seed: u64, number: u64, wishes: &Wishes) -> (Setup, Vec<Planned>) {
-    let mut chance = Chance::new(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    // Mixed first: chances of neighbouring numbers would follow one sequence.
+    let mixed = Chance::new(number).below(u64::MAX);
+    let mut chance = Chance::new(seed ^ mixed);
     let setup = setup(&mut chance, number, wishes);
     let plan = plan(&mut chance, &setup, wishes);
     (setup, plan)
@@ -107,6 +109,14 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
     let slow = chance.below(3) == 0;
     let blocks = chance.below(3) == 0 && single;
     let clocks = chance.below(3) == 0 && single && wishes.has_clocks;
+    let rate = if slow { 200 } else { one_of(chance, &[100, 250, 1_000]) };
+    // Elsewhere it is not known before the end what has come out.
+    let (rate, backlog) = match (single, slow) {
+        (true, true) => (rate, 40),
+        (true, false) => (rate, 80),
+        (false, true) => (15, u64::MAX),
+        (false, false) => (100, u64::MAX),
+    };
     Setup {
         episode: number,
         topology,
@@ -120,8 +130,8 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
         height: if slow { 480 } else { 240 },
         cameras: one_of(chance, &[1, 2, 4, 8]),
         burst: one_of(chance, &[1, 10, 40]),
-        rate: if slow { 80 } else { 250 },
-        backlog: if slow { 40 } else { 80 },
+        rate,
+        backlog,
         output_limit: if blocks { 60 } else { 0 },
         clocks,
         keeps_data: chance.below(2) == 0,
@@ -149,8 +159,9 @@ fn plan(chance: &mut Chance, setup: &Setup, wishes: &Wishes) -> Vec<Planned> {
     let few = if setup.topology == Topology::Sentinel { 3 } else { 1 };
     let count = (wishes.faults_per_episode / few).max(1);
     let mut bag_left = Vec::new();
-    // When each lane is free again: the server, then processes, then connections.
-    let mut free_at = vec![CALM_MS; 1 + 2 * setup.engines];
+    // When each lane is free again: the server, the consumer, then processes, then
+    // connections.
+    let mut free_at = vec![CALM_MS; 2 + 2 * setup.engines];
     let mut cursor = CALM_MS;
     let mut planned = Vec::new();
     while (planned.len() as u64) < count {
@@ -167,8 +178,9 @@ fn plan(chance: &mut Chance, setup: &Setup, wishes: &Wishes) -> Vec<Planned> {
         let lasts_ms = least + chance.below(most - least + 1);
         let lane = match kind.lane() {
             Lane::Server => 0,
-            Lane::Process => 1 + engine,
-            Lane::Network => 1 + setup.engines + engine,
+            Lane::Consumer => 1,
+            Lane::Process => 2 + engine,
+            Lane::Network => 2 + setup.engines + engine,
         };
         cursor += 30 + chance.below(GAP_MS);
         let at_ms = cursor.max(free_at[lane]);

@@ -18,6 +18,8 @@ pub enum Lane {
     Network,
     /// The server or the streams in it.
     Server,
+    /// The consumer of the output.
+    Consumer,
 }
 
 /// A kind of fault.
@@ -127,6 +129,7 @@ impl Kind {
         match self {
             KillEngine | TermEngine | StopEngine | ClockOfEngine => Lane::Process,
             Cut | CutInBulk | CutInRequest | Stall => Lane::Network,
+            OutputFull => Lane::Consumer,
             _ => Lane::Server,
         }
     }
@@ -145,7 +148,7 @@ impl Kind {
             ScriptKill => (200, 600),
             AclXack | AclXadd | AclXreadgroup | AclEvalsha | Password => (100, 900),
             OutOfMemory | Misconf | NoReplicas | ReadOnly | MaxClients | OutputType => (100, 900),
-            OutputFull => (600, 1_500),
+            OutputFull => (1_500, 4_000),
             StopServer => (100, 1_000),
             RestartServer | CrashServer | RestartEmpty => (0, 500),
             FailoverSilent => (2_500, 3_500),
@@ -193,7 +196,11 @@ impl Kind {
         match self {
             Kind::MoveSlot => 8,
             Kind::FailoverKill | Kind::FailoverOrdered | Kind::FailoverSilent => 2,
-            Kind::KillEngine | Kind::GroupDestroy | Kind::Cut if topology == Topology::Single => 2,
+            Kind::KillEngine | Kind::TermEngine | Kind::GroupDestroy | Kind::Cut
+                if topology == Topology::Single =>
+            {
+                2
+            }
             _ => 1,
         }
     }

@@ -1,7 +1,7 @@
 //! The servers of an episode, and the way to the one that has the streams.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use framepress::redis::slot_of;
 
@@ -15,6 +15,8 @@ use crate::Outcome;
 pub const SERVICE: &str = "cabinet";
 /// Silence after which the Sentinels count a primary as gone, in milliseconds.
 const DOWN_AFTER_MS: u64 = 500;
+/// How often it is asked where the primary is: one that was replaced takes writes until it is told.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long one question of the producer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -67,7 +69,7 @@ impl World {
     }
 
     /// Waits until all Sentinels know each other and two replicas that are there.
-    pub fn wait_for_sentinels(&self) -> Outcome<()> {
+    fn wait_for_sentinels(&self) -> Outcome<()> {
         let knows_all = |sentinel: &Node| {
             type Told = std::collections::HashMap<String, String>;
             let told: Told =
@@ -136,6 +138,7 @@ impl World {
             ports: asked.iter().map(|node| node.port).collect(),
             slot: i64::from(slot_of(&self.streams.input)),
             link: None,
+            looked: Instant::now(),
         }
     }
 
@@ -160,12 +163,19 @@ pub struct Finder {
     ports: Vec<u16>,
     slot: i64,
     link: Option<Link>,
+    looked: Instant,
 }
 
 impl Finder {
     /// The connection.
     pub fn primary(&mut self) -> Outcome<&mut Link> {
-        let link = match self.link.take() {
+        let mut known = self.link.take();
+        if self.topology == Topology::Sentinel && self.looked.elapsed() > LOOK {
+            self.looked = Instant::now();
+            let port = self.find()?;
+            known = known.filter(|link| link.port() == port);
+        }
+        let link = match known {
             Some(link) => link,
             None => Link::with_patience(self.find()?, PATIENCE),
         };

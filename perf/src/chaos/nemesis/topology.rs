@@ -14,9 +14,10 @@ use crate::chaos::world::SERVICE;
 
 /// Before a failover: replication is later than the primary by less than this.
 const REPLICATION_MS: u64 = 1_000;
-/// After it: the producer has followed by then. An old primary that was replaced by order takes
-/// writes until it is told.
-const FOLLOWED_MS: u64 = 3_000;
+/// After it: the producer has followed by then.
+const FOLLOWED_MS: u64 = 1_000;
+/// The old primary learns that it is one no longer after less than this.
+const OLD_PRIMARY_MS: u64 = 1_500;
 
 impl Nemesis {
     pub(super) fn reorganise(&mut self, fault: &Planned) -> Outcome<Step> {
@@ -44,16 +45,18 @@ impl Nemesis {
                 self.world.nodes[new].link().run(&["INFO", "replication"]).unwrap_or_default();
             told.contains("role:master")
         })?;
+        // The old primary takes writes meanwhile, if it is there.
+        std::thread::sleep(Duration::from_millis(fault.pick % OLD_PRIMARY_MS));
         match fault.kind {
             Kind::FailoverKill => self.world.nodes[old].spawn(&[])?,
-            Kind::FailoverSilent => {
-                std::thread::sleep(Duration::from_millis(500));
-                self.world.nodes[old].signal(Signal::CONT)?;
-            }
+            Kind::FailoverSilent => self.world.nodes[old].signal(Signal::CONT)?,
             _ => {}
         }
+        // The Sentinels would say so as well, ten seconds later.
+        let port = self.world.nodes[new].port.to_string();
+        let mut link = self.world.nodes[old].link();
+        link.insist::<String>(&["REPLICAOF", "127.0.0.1", &port])?;
         self.world.wait_for_replicas()?;
-        self.world.wait_for_sentinels()?;
         let until = self.archive.now_ms() + FOLLOWED_MS;
         self.excuses.unreplicated.push((from, until));
         self.finish_instant_fault(fault);
