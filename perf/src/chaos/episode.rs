@@ -46,6 +46,13 @@ pub struct Line {
     pub note: String,
 }
 
+impl Line {
+    pub fn text(&self) -> String {
+        let Line { at_ms, kind, what, note, .. } = self;
+        format!("{at_ms:>6} ms  {what:<5} {} {note}", kind.name())
+    }
+}
+
 /// What an episode was, and what came of it.
 #[derive(Debug, Serialize)]
 pub struct Record {
@@ -159,7 +166,10 @@ fn act(nemesis: &mut Nemesis, plan: &[Planned]) -> Outcome<Vec<Line>> {
                 steps.push((now() + AGAIN_MS, index, is_end));
                 format!("not yet: {error}")
             }
-            Err(error) if is_end => return Err(error),
+            Err(error) if is_end => {
+                let lines = log.iter().map(Line::text).collect::<Vec<_>>().join("\n");
+                return Err(format!("{} does not end: {error}\n{lines}", fault.kind.name()).into());
+            }
             Err(error) => format!("not possible: {error}"),
         };
         if !is_end && Nemesis::has_end(fault) {

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::clock::Clock;
 use crate::Outcome;
+use crate::common::{Chance, seed_of_now};
 
 /// How long a server may take to come up, to end, or to answer.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -30,13 +31,18 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Outcome<()> {
     Ok(())
 }
 
-/// A loopback port that is free at this moment, and the one 10,000 above it, where nodes of a
+/// Ports of servers lie below those that the system gives to outgoing connections: a client must
+/// not take the port of a server that is about to come back.
+const PORTS: std::ops::Range<u16> = 12_000..22_000;
+
+/// A loopback port on which nothing listens at this moment, nor 10,000 above it, where nodes of a
 /// Cluster talk.
 pub fn free_port() -> Outcome<u16> {
+    let mut chance = Chance::new(seed_of_now());
     for _ in 0..100 {
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let bus = port.checked_add(10_000);
-        if bus.is_some_and(|bus| TcpListener::bind(("127.0.0.1", bus)).is_ok()) {
+        let port = PORTS.start + chance.below(PORTS.len() as u64) as u16;
+        if [port, port + 10_000].iter().all(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+        {
             return Ok(port);
         }
     }
@@ -84,27 +90,39 @@ impl Node {
 
     /// Starts the process with further options and waits until it answers.
     pub fn spawn(&mut self, options: &[&str]) -> Outcome<()> {
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join("server.log"))?;
+        let port = options.iter().position(|&option| option == "--port");
+        let port = port.and_then(|at| options.get(at + 1)?.parse().ok()).unwrap_or(self.port);
+        let mut link = Link::to(port);
+        let mut failed = None;
+        until("the server answers", || {
+            if let Some(child) = &mut self.child
+                && matches!(child.try_wait(), Ok(Some(_)))
+            {
+                // Its port may still be held by connections of its predecessor.
+                self.child = None;
+            }
+            if self.child.is_none() {
+                match self.launch(options) {
+                    Ok(child) => self.child = Some(child),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            failed.is_some() || link.run::<String>(&["PING"]).is_ok()
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn launch(&self, options: &[&str]) -> Outcome<Child> {
+        let log = self.folder.path().join("server.log");
+        let log = fs::File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(&self.program);
         command.arg(self.folder.path().join("redis.conf")).args(&self.words).args(options);
         command.current_dir(self.folder.path());
         if let Some(clock) = &self.clock {
             clock.rule(&mut command, true);
         }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("{}: {error}", self.program))?;
-        self.child = Some(child);
-        let port = options.iter().position(|&option| option == "--port");
-        let port = port.and_then(|at| options.get(at + 1)?.parse().ok()).unwrap_or(self.port);
-        let mut link = Link::to(port);
-        until("the server answers", || link.run::<String>(&["PING"]).is_ok())
+        let child = command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn();
+        Ok(child.map_err(|error| format!("{}: {error}", self.program))?)
     }
 
     pub fn signal(&self, signal: Signal) -> Outcome<()> {

@@ -157,8 +157,7 @@ pub fn findings(seed: u64, record: &Record) -> Outcome<String> {
     let mut text = String::new();
     writeln!(text, "seed {seed}, episode {}: {:?}", record.setup.episode, record.setup)?;
     for line in &record.log {
-        let name = line.kind.name();
-        writeln!(text, "  {:>6} ms  {:<5} {name} {}", line.at_ms, line.what, line.note)?;
+        writeln!(text, "  {}", line.text())?;
     }
     for finding in &record.verdict.findings {
         writeln!(text, "  {:?}: {} {}", finding.class, finding.count, finding.detail)?;

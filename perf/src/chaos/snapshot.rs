@@ -31,12 +31,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks, and runs `command` in the same step. Results that were not archived are archived.
+    /// Looks, and runs `command` in the same step. Results that were not archived are archived. With
+    /// `output_ends`, the output stream begins anew afterwards.
     pub fn with(
         link: &mut Link,
         streams: &Streams,
         archive: &Archive,
         command: &[&str],
+        output_ends: bool,
     ) -> Outcome<Snapshot> {
         let mut results = archive.lock();
         let mut eval = redis::cmd("EVAL");
@@ -48,6 +50,9 @@ impl Snapshot {
         for entry in output.chunks_exact(3) {
             let [id, frame, source] = [0, 1, 2].map(|at| entry[at].clone());
             results.add(Stored { id, frame, source, at_ms: archive.now_ms() });
+        }
+        if output_ends {
+            results.restart();
         }
         archive.settle((results.times.len() - before) as u64);
         Ok(Snapshot {

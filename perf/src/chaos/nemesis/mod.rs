@@ -183,10 +183,15 @@ impl Nemesis {
     /// Looks at the streams and runs a command in the same step, as [`Snapshot::with`]; tries again
     /// while the server is busy.
     fn snapshot(&mut self, command: &[&str]) -> Outcome<Snapshot> {
+        self.snapshot_of(command, false)
+    }
+
+    /// The same; says whether the output stream ends with it.
+    fn snapshot_of(&mut self, command: &[&str], output_ends: bool) -> Outcome<Snapshot> {
         let began = std::time::Instant::now();
         loop {
             let World { streams, .. } = &self.world;
-            match Snapshot::with(&mut self.admin, streams, &self.archive, command) {
+            match Snapshot::with(&mut self.admin, streams, &self.archive, command, output_ends) {
                 Ok(snapshot) => return Ok(snapshot),
                 Err(error) => {
                     let busy = error.to_string().contains("BUSY");

@@ -149,14 +149,13 @@ impl Nemesis {
                 let port = free_port()?;
                 self.world.nodes[0].spawn(&["--port", &port.to_string()])?;
                 let usual = std::mem::replace(&mut self.admin, Link::to(port));
-                let gone = self.snapshot(&[]);
+                let gone = self.snapshot_of(&[], true);
                 self.admin = usual;
                 let node = &mut self.world.nodes[0];
                 node.end(Signal::KILL)?;
                 node.wipe()?;
                 std::thread::sleep(pause);
                 node.spawn(&[])?;
-                self.archive.lock().restart();
                 self.finish_instant_fault(fault);
                 return self.input_is_gone(&gone?);
             }

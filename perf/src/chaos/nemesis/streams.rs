@@ -37,8 +37,7 @@ impl Nemesis {
                 self.set_group(&input, &id)
             }
             Kind::FlushAll => {
-                let gone = self.snapshot(&["FLUSHALL"])?;
-                self.archive.lock().restart();
+                let gone = self.snapshot_of(&["FLUSHALL"], true)?;
                 self.input_is_gone(&gone)
             }
             Kind::DelInput => {
@@ -46,8 +45,7 @@ impl Nemesis {
                 self.input_is_gone(&gone)
             }
             Kind::DelOutput => {
-                self.snapshot(&["DEL", &output])?;
-                self.archive.lock().restart();
+                self.snapshot_of(&["DEL", &output], true)?;
                 Step::done("")
             }
             Kind::XdelPending => {
