@@ -12,6 +12,7 @@ use redis::streams::StreamRangeReply;
 
 use super::names::Streams;
 use super::node::Link;
+use super::snapshot::place;
 use crate::Outcome;
 
 /// How often the output is read.
@@ -107,13 +108,11 @@ impl Archive {
         self.began.elapsed().as_millis() as u64
     }
 
-    /// Reads one page; how many results it held. With `make_room`, they are removed afterwards.
+    /// Reads one page; how many results it held. With `make_room`, what was read is removed.
     pub fn read(&self, link: &mut Link, output: &str, make_room: bool) -> Outcome<usize> {
         let mut results = self.lock();
         let from = results.from();
         let page: StreamRangeReply = link.run(&["XRANGE", output, &from, "+", "COUNT", PAGE])?;
-        let mut command = redis::cmd("XDEL");
-        command.arg(output);
         let before = results.times.len();
         for entry in &page.ids {
             let stored = Stored {
@@ -122,13 +121,14 @@ impl Archive {
                 source: entry.get("source_id").unwrap_or_default(),
                 at_ms: self.now_ms(),
             };
-            command.arg(&stored.id);
             results.add(stored);
         }
         self.settle((results.times.len() - before) as u64);
-        if make_room && !page.ids.is_empty() {
-            // If this fails, they are left; they are not read again.
-            let _: Result<u64, _> = link.query(&command);
+        if make_room && !results.last.is_empty() {
+            // Whatever was read, by this or by a fault.
+            let (millis, number) = place(&results.last);
+            let next = format!("{millis}-{}", number + 1);
+            link.run::<u64>(&["XTRIM", output, "MINID", &next])?;
         }
         Ok(page.ids.len())
     }

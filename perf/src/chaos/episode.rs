@@ -62,6 +62,8 @@ pub struct Record {
     pub log: Vec<Line>,
     pub verdict: Verdict,
     pub ended: Vec<Ended>,
+    /// Servers that ended by themselves.
+    pub notes: Vec<String>,
 }
 
 /// Runs an episode. With `logs`, what the processes have written is kept there.
@@ -129,8 +131,9 @@ pub fn run(setup: &Setup, plan: &[Planned], bin: &Path, logs: Option<&Path>) -> 
     });
     drop(results);
     let ended = std::mem::take(&mut nemesis.ended);
+    let notes = std::mem::take(&mut nemesis.notes);
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Record { setup: setup.clone(), seconds, drain_seconds, log, verdict, ended })
+    Ok(Record { setup: setup.clone(), seconds, drain_seconds, log, verdict, ended, notes })
 }
 
 /// Follows the plan; what was done.

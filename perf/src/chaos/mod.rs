@@ -131,6 +131,7 @@ pub fn run(args: &ChaosArgs) -> Outcome<bool> {
             .map_err(|error| format!("seed {seed}, episode {number}: {error}"))?;
         faults += plan.len() as u64;
         println!("{}", report::line(&record));
+        record.notes.iter().for_each(|note| println!("note: {note}"));
         let good = record.verdict.findings.is_empty();
         if !good {
             print!("{}", report::findings(seed, &record)?);

@@ -144,6 +144,17 @@ impl Node {
         ended
     }
 
+    /// What it said last, if it has ended and was not told to.
+    pub fn ended_by_itself(&mut self) -> Outcome<Option<String>> {
+        let Some(child) = &mut self.child else { return Ok(None) };
+        let Some(status) = child.try_wait()? else { return Ok(None) };
+        self.child = None;
+        let log = fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(60)..].join("\n");
+        Ok(Some(format!("the server ended by itself, {status}:\n{tail}")))
+    }
+
     /// Whether the process is there.
     pub fn is_running(&self) -> bool {
         self.child.is_some()

@@ -55,6 +55,8 @@ pub struct Nemesis {
     pub ended: Vec<Ended>,
     /// What engines did that they must not do.
     pub complaints: Vec<String>,
+    /// Servers that ended by themselves. They keep their data, so that nothing is excused.
+    pub notes: Vec<String>,
     /// Faults of the server that have begun and not ended: no engine starts meanwhile, for at its
     /// start it is to tell a wrong configuration from a passing trouble.
     lasting: usize,
@@ -79,6 +81,7 @@ impl Nemesis {
             excuses: Excuses::default(),
             ended: Vec::new(),
             complaints: Vec::new(),
+            notes: Vec::new(),
             lasting: 0,
             busy: Vec::new(),
         })
@@ -155,6 +158,12 @@ impl Nemesis {
     /// Looks after the engines: one that has ended is put on record.
     pub fn look(&mut self) -> Outcome<()> {
         self.busy.retain(|thread| !thread.is_finished());
+        for node in &mut self.world.nodes {
+            if let Some(how) = node.ended_by_itself()? {
+                self.notes.push(how);
+                node.spawn(&[])?;
+            }
+        }
         for engine in &mut self.engines {
             match engine.look()? {
                 None => {}

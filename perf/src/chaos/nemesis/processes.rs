@@ -23,7 +23,7 @@ impl Nemesis {
 
     pub(super) fn term_engine(&mut self, index: usize) -> Outcome<Step> {
         let engine = &mut self.engines[index];
-        if !engine.is_running() {
+        if !engine.is_running() || engine.is_ending() {
             return Step::done("it was not there");
         }
         engine.signal(Signal::TERM)?;
@@ -56,9 +56,11 @@ impl Nemesis {
         let consumer = format!("engine-{index}");
         let input = self.world.streams.input.clone();
         let Ok(link) = self.holder() else { return 0 };
-        let words = ["XPENDING", &input, GROUP, "-", "+", "1000000", &consumer];
+        let words = ["XPENDING", &input, GROUP, "-", "+", "1000000"];
         // Without a group, the consumer has nothing in hand.
-        let entries: Vec<(String, String, u64, u64)> = link.insist(&words).unwrap_or_default();
+        let mut entries: Vec<(String, String, u64, u64)> = link.insist(&words).unwrap_or_default();
+        // Each reader of an engine is a consumer of its own.
+        entries.retain(|(_, owner, ..)| owner.starts_with(&consumer));
         for (id, ..) in &entries {
             *self.excuses.hits.entry(id.clone()).or_default() += 1;
         }
