@@ -32,7 +32,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What may go wrong here ends the program with its message.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Measures Framepress against the floor of its work, and kills it to see what is lost
+/// Measures Framepress against the floor of its work, and disturbs it to see what is lost
 #[derive(Parser)]
 #[command(name = "framepress-perf", version)]
 struct Cli {

@@ -53,6 +53,7 @@ pub struct Setup {
     pub claim_idle_ms: u64,
     pub timeout_s: u64,
     pub batch_size: u64,
+    pub drain_timeout_ms: u64,
 }
 
 /// A fault that is to come.
@@ -107,7 +108,7 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
     };
     let retention = one_of(chance, &["keep", "delete", "trim_acked"]);
     let slow = chance.below(3) == 0;
-    let blocks = chance.below(3) == 0 && single;
+    let blocks = chance.below(3) == 0 || wishes.only.contains(&Kind::OutputFull);
     let clocks = chance.below(3) == 0 && single && wishes.has_clocks;
     let rate = if slow { 200 } else { one_of(chance, &[100, 250, 1_000]) };
     // Elsewhere it is not known before the end what has come out.
@@ -132,12 +133,13 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
         burst: one_of(chance, &[1, 10, 40]),
         rate,
         backlog,
-        output_limit: if blocks { 60 } else { 0 },
+        output_limit: if blocks && single { 60 } else { 0 },
         clocks,
         keeps_data: chance.below(2) == 0,
         claim_idle_ms: one_of(chance, &[1_000, 1_500, 2_000]),
         timeout_s: one_of(chance, &[2, 3, 5]),
         batch_size: one_of(chance, &[1, 8, 20, 50]),
+        drain_timeout_ms: one_of(chance, &[500, 2_000, 5_000]),
     }
 }
 

@@ -102,10 +102,9 @@ impl Engine {
             0 => writeln!(config, "  max_queue_length: 1000000000")?,
             limit => writeln!(config, "  output_full: block\n  max_queue_length: {limit}")?,
         }
-        writeln!(
-            config,
-            "engine:\n  workers: 2\nstats:\n  addr: 127.0.0.1:0\nlog:\n  level: info"
-        )?;
+        writeln!(config, "engine:\n  workers: 2")?;
+        writeln!(config, "  drain_timeout_ms: {}", setup.drain_timeout_ms)?;
+        config.push_str("stats:\n  addr: 127.0.0.1:0\nlog:\n  level: info\n");
         fs::write(folder.join(format!("{name}.yaml")), config)?;
         Ok(Engine {
             index,

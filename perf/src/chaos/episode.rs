@@ -15,7 +15,7 @@ use super::draw::{Planned, Setup, Topology};
 use super::engines::{Ended, Engine};
 use super::kind::Kind;
 use super::names::GROUP;
-use super::nemesis::{Nemesis, Step};
+use super::nemesis::{Nemesis, Outage, Step};
 use super::node::until;
 use super::producer::Producer;
 use super::proxy::Proxy;
@@ -64,6 +64,7 @@ pub struct Record {
     pub ended: Vec<Ended>,
     /// Servers that ended by themselves.
     pub notes: Vec<String>,
+    pub outages: Vec<Outage>,
 }
 
 /// Runs an episode. With `logs`, what the processes have written is kept there.
@@ -132,8 +133,9 @@ pub fn run(setup: &Setup, plan: &[Planned], bin: &Path, logs: Option<&Path>) -> 
     drop(results);
     let ended = std::mem::take(&mut nemesis.ended);
     let notes = std::mem::take(&mut nemesis.notes);
+    let outages = std::mem::take(&mut nemesis.outages);
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Record { setup: setup.clone(), seconds, drain_seconds, log, verdict, ended, notes })
+    Ok(Record { setup: setup.clone(), seconds, drain_seconds, log, verdict, ended, notes, outages })
 }
 
 /// Follows the plan; what was done.

@@ -148,7 +148,7 @@ impl Kind {
             ScriptKill => (200, 600),
             AclXack | AclXadd | AclXreadgroup | AclEvalsha | Password => (100, 900),
             OutOfMemory | Misconf | NoReplicas | ReadOnly | MaxClients | OutputType => (100, 900),
-            OutputFull => (1_500, 4_000),
+            OutputFull => (1_500, 7_000),
             StopServer => (100, 1_000),
             RestartServer | CrashServer | RestartEmpty => (0, 500),
             FailoverSilent => (2_500, 3_500),

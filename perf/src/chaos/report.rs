@@ -9,6 +9,7 @@ use super::checker::Class;
 use super::episode::Record;
 use super::kind::Kind;
 use crate::Outcome;
+use crate::common::Spread;
 
 /// The whole run.
 #[derive(Debug, Serialize)]
@@ -35,6 +36,8 @@ pub struct Figures {
     /// Episodes in which something was found.
     pub bad_episodes: Vec<u64>,
     pub good: bool,
+    /// Milliseconds without results in each kind of failover.
+    pub outage_ms: BTreeMap<String, Spread>,
     /// What was not done, and why.
     pub skipped: Vec<String>,
 }
@@ -74,6 +77,7 @@ impl Figures {
             misbehaved: found(Class::Misbehaved),
             good: bad_episodes.is_empty(),
             bad_episodes,
+            outage_ms: outages(records),
             skipped,
         }
     }
@@ -114,6 +118,13 @@ impl Figures {
                 writeln!(text, "| {} | {count} |", kind.name())?;
             }
         }
+        if !self.outage_ms.is_empty() {
+            text.push_str("\n| failover | ms without results: least | median | most |\n");
+            text.push_str("| --- | --- | --- | --- |\n");
+        }
+        for (kind, Spread { min, median, max }) in &self.outage_ms {
+            writeln!(text, "| {kind} | {min:.0} | {median:.0} | {max:.0} |")?;
+        }
         for skipped in &self.skipped {
             writeln!(text, "\nSkipped: {skipped}.")?;
         }
@@ -124,6 +135,14 @@ impl Figures {
         }
         Ok(text)
     }
+}
+
+fn outages(records: &[Record]) -> BTreeMap<String, Spread> {
+    let mut by_kind: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for outage in records.iter().flat_map(|record| &record.outages) {
+        by_kind.entry(outage.kind.name()).or_default().push(outage.ms as f64);
+    }
+    by_kind.into_iter().map(|(kind, all)| (kind, Spread::of(all))).collect()
 }
 
 /// One line about an episode.

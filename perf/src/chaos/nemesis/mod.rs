@@ -12,6 +12,8 @@ mod topology;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use serde::Serialize;
+
 use super::archive::Archive;
 use super::cost::{Cost, Doubles};
 use super::draw::{Planned, Setup};
@@ -43,6 +45,14 @@ impl Step {
     }
 }
 
+/// How long no result came because of a failover: from its beginning to the first result that the new
+/// primary has of its own.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Outage {
+    pub kind: Kind,
+    pub ms: u64,
+}
+
 /// Everything that faults act upon.
 pub struct Nemesis {
     pub setup: Setup,
@@ -57,6 +67,7 @@ pub struct Nemesis {
     pub complaints: Vec<String>,
     /// Servers that ended by themselves. They keep their data, so that nothing is excused.
     pub notes: Vec<String>,
+    pub outages: Vec<Outage>,
     /// Faults of the server that have begun and not ended: no engine starts meanwhile, for at its
     /// start it is to tell a wrong configuration from a passing trouble.
     lasting: usize,
@@ -82,6 +93,7 @@ impl Nemesis {
             ended: Vec::new(),
             complaints: Vec::new(),
             notes: Vec::new(),
+            outages: Vec::new(),
             lasting: 0,
             busy: Vec::new(),
         })

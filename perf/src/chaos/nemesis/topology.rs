@@ -5,7 +5,7 @@ use std::time::Duration;
 use framepress::redis::slot_of;
 use rustix::process::Signal;
 
-use super::{Nemesis, Step};
+use super::{Nemesis, Outage, Step};
 use crate::Outcome;
 use crate::chaos::draw::Planned;
 use crate::chaos::kind::Kind;
@@ -16,6 +16,8 @@ use crate::chaos::world::SERVICE;
 const REPLICATION_MS: u64 = 1_000;
 /// After it: the producer has followed by then.
 const FOLLOWED_MS: u64 = 1_000;
+/// How long a result of the new primary is waited for.
+const RESULT_MS: u64 = 5_000;
 /// The old primary learns that it is one no longer after less than this.
 const OLD_PRIMARY_MS: u64 = 1_500;
 
@@ -24,7 +26,8 @@ impl Nemesis {
         if fault.kind == Kind::MoveSlot {
             return self.move_slot();
         }
-        let from = self.archive.now_ms().saturating_sub(REPLICATION_MS);
+        let begins = self.archive.now_ms();
+        let from = begins.saturating_sub(REPLICATION_MS);
         let old = self.world.holder()?;
         match fault.kind {
             Kind::FailoverKill => self.world.nodes[old].end(Signal::KILL)?,
@@ -45,6 +48,10 @@ impl Nemesis {
                 self.world.nodes[new].link().run(&["INFO", "replication"]).unwrap_or_default();
             told.contains("role:master")
         })?;
+        let outage = self.first_result(new).map(|at_ms| at_ms - begins);
+        if let Some(ms) = outage {
+            self.outages.push(Outage { kind: fault.kind, ms });
+        }
         // The old primary takes writes meanwhile, if it is there.
         std::thread::sleep(Duration::from_millis(fault.pick % OLD_PRIMARY_MS));
         match fault.kind {
@@ -60,7 +67,30 @@ impl Nemesis {
         let until = self.archive.now_ms() + FOLLOWED_MS;
         self.excuses.unreplicated.push((from, until));
         self.finish_instant_fault(fault);
-        Step::done(format!("from server {old} to {new}"))
+        let results = match outage {
+            Some(ms) => format!("results again after {ms} ms"),
+            None => "no engine was at work".to_owned(),
+        };
+        Step::done(format!("from server {old} to {new}, {results}"))
+    }
+
+    /// When the first result comes that the new primary has of its own; `None` if no engine is at
+    /// work, or none comes in a while.
+    fn first_result(&self, new: usize) -> Option<u64> {
+        if !self.engines.iter().any(|engine| engine.is_at_work() && !engine.is_stopped) {
+            return None;
+        }
+        let mut link = self.world.nodes[new].link();
+        let mut length = || link.run::<u64>(&["XLEN", &self.world.streams.output]).ok();
+        let before = length()?;
+        let limit = self.archive.now_ms() + RESULT_MS;
+        while self.archive.now_ms() < limit {
+            if length().is_some_and(|length| length > before) {
+                return Some(self.archive.now_ms());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        None
     }
 
     /// Moves the slot of the streams to the next node, with everything in it.
