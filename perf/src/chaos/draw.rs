@@ -192,3 +192,46 @@ fn plan(chance: &mut Chance, setup: &Setup, wishes: &Wishes) -> Vec<Planned> {
     planned.sort_by_key(|planned| planned.at_ms);
     planned
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wishes(topologies: &[Topology]) -> Wishes {
+        Wishes {
+            topologies: topologies.to_vec(),
+            only: Vec::new(),
+            engines: None,
+            delivery: None,
+            has_clocks: true,
+            faults_per_episode: 30,
+        }
+    }
+
+    #[test]
+    fn an_episode_depends_on_its_seed_and_number_alone() {
+        let wishes = wishes(&[Topology::Single]);
+        let text = |seed, number| format!("{:?}", episode(seed, number, &wishes));
+        assert_eq!(text(7, 3), text(7, 3));
+        assert_ne!(text(7, 3), text(7, 4));
+        assert_ne!(text(7, 3), text(8, 3));
+    }
+
+    #[test]
+    fn a_run_draws_every_kind_that_its_topologies_have() {
+        use Topology::{Cluster, Sentinel, Single};
+        let wishes = wishes(&[Single, Sentinel, Single, Cluster]);
+        let drawn = |number| episode(1, number, &wishes).1.into_iter().map(|fault| fault.kind);
+        let all: std::collections::BTreeSet<Kind> = (1..=60).flat_map(drawn).collect();
+        assert_eq!(all.len(), Kind::all().len());
+    }
+
+    #[test]
+    fn an_episode_that_keeps_the_data_has_no_fault_that_does_not() {
+        let wishes = wishes(&[Topology::Single]);
+        for (setup, plan) in (1..=40).map(|number| episode(1, number, &wishes)) {
+            let keeps = |fault: &Planned| Cost::of(fault.kind).keeps_data();
+            assert!(!setup.keeps_data || plan.iter().all(keeps));
+        }
+    }
+}

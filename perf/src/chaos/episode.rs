@@ -113,6 +113,7 @@ pub fn run(setup: &Setup, plan: &[Planned], bin: &Path, logs: Option<&Path>) -> 
         })?;
     }
     let unfinished = drain(&mut nemesis)?;
+    nemesis.notice_other_failovers()?;
     let drain_seconds = healed.elapsed().as_secs_f64();
     stop(&mut nemesis)?;
     drop(collector);

@@ -156,6 +156,12 @@ impl Kind {
         }
     }
 
+    /// Whether an engine that starts meanwhile takes it for a wrong configuration, and may end.
+    pub fn spoils_start(self) -> bool {
+        use Kind::*;
+        matches!(self, AclXack | AclXadd | AclXreadgroup | AclEvalsha | Password | OutputType)
+    }
+
     /// Whether it can happen in that topology.
     pub fn is_of(self, topology: Topology) -> bool {
         use Kind::*;
@@ -163,6 +169,7 @@ impl Kind {
             Topology::Single => {
                 !matches!(self, FailoverKill | FailoverOrdered | FailoverSilent | MoveSlot)
             }
+            // A server that is silent for long is replaced: only the failovers do that here.
             Topology::Sentinel => matches!(
                 self,
                 KillEngine
@@ -173,8 +180,6 @@ impl Kind {
                     | FailoverSilent
                     | ClientKill
                     | ScriptFlush
-                    | ClientPause
-                    | DebugSleep
             ),
             Topology::Cluster => matches!(
                 self,

@@ -19,7 +19,7 @@ use super::cost::{Cost, Doubles};
 use super::draw::{Planned, Setup};
 use super::engines::{Ended, Engine};
 use super::excuses::Excuses;
-use super::kind::{Kind, Lane};
+use super::kind::Kind;
 use super::node::Link;
 use super::snapshot::Snapshot;
 use super::world::World;
@@ -68,9 +68,10 @@ pub struct Nemesis {
     /// Servers that ended by themselves. They keep their data, so that nothing is excused.
     pub notes: Vec<String>,
     pub outages: Vec<Outage>,
-    /// Faults of the server that have begun and not ended: no engine starts meanwhile, for at its
-    /// start it is to tell a wrong configuration from a passing trouble.
-    lasting: usize,
+    /// Which server is the primary that Sentinels watch, after the last failover.
+    primary_expected: Option<usize>,
+    /// Faults that have begun and not ended during which no engine is started.
+    spoiling: usize,
     /// Commands that keep the server busy.
     busy: Vec<JoinHandle<()>>,
 }
@@ -94,13 +95,18 @@ impl Nemesis {
             complaints: Vec::new(),
             notes: Vec::new(),
             outages: Vec::new(),
-            lasting: 0,
+            primary_expected: None,
+            spoiling: 0,
             busy: Vec::new(),
         })
     }
 
     /// Begins a fault.
     pub fn begin(&mut self, fault: &Planned) -> Outcome<Step> {
+        let is_starting = |engine: &Engine| engine.is_running() && !engine.was_ready;
+        if fault.kind.spoils_start() && self.engines.iter().any(is_starting) {
+            return Ok(Step::Later);
+        }
         let cost = Cost::of(fault.kind);
         if cost.doubles == Doubles::Unanswered {
             let begins = self.archive.now_ms();
@@ -109,8 +115,8 @@ impl Nemesis {
         }
         self.excuses.reordered |= cost.reorders;
         self.excuses.miscounted |= cost.miscounts;
-        if fault.kind.lane() == Lane::Server && fault.lasts_ms > 0 {
-            self.lasting += 1;
+        if fault.kind.spoils_start() {
+            self.spoiling += 1;
         }
         use Kind::*;
         match fault.kind {
@@ -150,8 +156,8 @@ impl Nemesis {
             ClockOfServer => self.right_clock_of_server(),
             _ => self.relieve(fault),
         };
-        if fault.kind.lane() == Lane::Server {
-            self.lasting = self.lasting.saturating_sub(1);
+        if fault.kind.spoils_start() && step.is_ok() {
+            self.spoiling = self.spoiling.saturating_sub(1);
         }
         step
     }

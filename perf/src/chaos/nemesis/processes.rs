@@ -70,7 +70,7 @@ impl Nemesis {
     /// Starts an engine that is not there.
     pub fn start_engine(&mut self, index: usize) -> Outcome<Step> {
         self.look()?;
-        if self.lasting > 0 {
+        if self.spoiling > 0 {
             return Ok(Step::Later);
         }
         if self.engines[index].is_running() {

@@ -156,21 +156,12 @@ impl Nemesis {
                 node.wipe()?;
                 std::thread::sleep(pause);
                 node.spawn(&[])?;
-                self.finish_instant_fault(fault);
                 return self.input_is_gone(&gone?);
             }
         }
-        self.finish_instant_fault(fault);
-        Step::done("")
-    }
-
-    /// Its end is within its beginning.
-    pub(super) fn finish_instant_fault(&mut self, fault: &Planned) {
         // Whatever connection there was before may be broken.
         self.admin = Link::to(self.admin.port());
-        if fault.lasts_ms > 0 {
-            self.lasting = self.lasting.saturating_sub(1);
-        }
+        Step::done("")
     }
 
     pub(super) fn right_clock_of_server(&mut self) -> Outcome<Step> {
