@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Outcome;
+use crate::chaos::server_program;
 
 /// Parts in the order of the summary.
 const PARTS: [&str; 9] =
@@ -117,7 +118,7 @@ fn setup(bin: &Path) -> Value {
         "transparent_huge_pages":
             or_unknown(read("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned()),
         "load_average_at_start": read("/proc/loadavg").trim(),
-        "redis": said("redis-server", &["--version"]),
+        "redis": said(&server_program(), &["--version"]),
         "program": said(&bin.to_string_lossy(), &["--version"]),
         "source": said("git", &["rev-parse", "--short", "HEAD"]),
         "rustc": said("rustc", &["--version"]),

@@ -249,6 +249,9 @@ impl Drop for Engine {
 
 /// The account in the last line of a log: `ended: 10 read, 9 out, ... 0 in flight`.
 fn last_account(log: &str) -> Option<Account> {
+    if log.contains("stopped before it could start") {
+        return Some(Account { balanced: true, ..Account::default() });
+    }
     let line = log.lines().rev().find_map(|line| line.split("ended: ").nth(1))?;
     let of = |name: &str| {
         let part = line.split(", ").find(|part| part.trim_end().ends_with(name));

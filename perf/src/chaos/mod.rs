@@ -32,6 +32,7 @@ use clap::{Args, ValueEnum};
 
 use self::draw::{Topology, Wishes};
 use self::kind::Kind;
+pub use self::node::server_program;
 use self::report::Figures;
 use crate::Outcome;
 use crate::common::seed_of_now;
