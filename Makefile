@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test python-test servers servers-test deb deb-test lint bench fuzz perf perf-quick perf-build perf-floor perf-kill perf-failover pgo setup setup-test clean
+.PHONY: demo test cargo-test python-test servers servers-test deb deb-test lint bench fuzz perf perf-quick perf-build perf-floor perf-chaos pgo setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -101,15 +101,12 @@ pgo: setup
 perf-floor: setup
 	@$(CARGO) run --release --quiet -p framepress-perf -- floor
 
-# Kills at random moments: every frame exactly once at the end.
-perf-kill: setup
-	@$(CARGO) build --release --quiet --bin framepress
-	@$(CARGO) run --release --quiet -p framepress-perf -- kill
-	@$(CARGO) run --release --quiet -p framepress-perf -- kill --engines 2
+# Faults of all kinds under load, on one server, with Sentinels and in a Cluster: what they may not
+# cost is not lost, not doubled, in order and counted. CHAOS_FLAGS="--seed 7 --faults 2000" for more.
+CHAOS_FLAGS := --topology all --faults 240
 
-# Primaries killed, silenced and replaced by order: the time without results, and what is lost.
-perf-failover: setup perf-build
-	@$(TARGET)/release/framepress-perf failover --bin $(TARGET)/release/framepress
+perf-chaos: setup perf-build
+	@$(TARGET)/release/framepress-perf chaos --bin $(TARGET)/release/framepress $(CHAOS_FLAGS)
 
 # Installs nothing that is there already.
 setup:

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::Outcome;
 
 /// Parts in the order of the summary.
-const PARTS: [&str; 8] =
-    ["floor", "peers", "latency", "scale", "soak", "profiles", "failover", "pgo"];
+const PARTS: [&str; 9] =
+    ["floor", "peers", "latency", "scale", "soak", "profiles", "failover", "chaos", "pgo"];
 
 /// What all measured runs share.
 #[derive(Args, Clone)]

@@ -5,13 +5,12 @@
 #![allow(clippy::disallowed_methods)] // the house's clock is for the house; this reads its own
 
 mod all;
+mod chaos;
 mod cite;
 mod common;
 mod compare;
-mod failover;
 mod floor;
 mod folder;
-mod kill;
 mod latency;
 mod load;
 mod peers;
@@ -33,7 +32,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What may go wrong here ends the program with its message.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Measures Framepress against the floor of its work, and kills it to see what is lost
+/// Measures Framepress against the floor of its work, and disturbs it to see what is lost
 #[derive(Parser)]
 #[command(name = "framepress-perf", version)]
 struct Cli {
@@ -47,10 +46,8 @@ enum Command {
     All(all::AllArgs),
     /// CPU per frame of the engine against that of the unavoidable work alone
     Floor(floor::FloorArgs),
-    /// Kill the engine at random moments; every frame must come out exactly once
-    Kill(kill::KillArgs),
-    /// Replace the primary that Sentinels watch; the time without results, and what is lost
-    Failover(failover::FailoverArgs),
+    /// Faults of many kinds, by chance, under load: nothing lost, doubled, reordered or miscounted
+    Chaos(chaos::ChaosArgs),
     /// Frames per second through a Cluster, by number of shards
     Shards(shards::ShardsArgs),
     /// Latency at shares of the measured maximum, without coordinated omission
@@ -90,8 +87,7 @@ fn dispatch(cli: Cli) -> Outcome<bool> {
     match cli.command {
         Command::All(args) => all::run(&args, |words| dispatch(Cli::try_parse_from(words)?)),
         Command::Floor(args) => floor::run(&args),
-        Command::Kill(args) => kill::run(&args),
-        Command::Failover(args) => failover::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Shards(args) => shards::run(&args),
         Command::Latency(args) => latency::run(&args),
         Command::Peers(args) => peers::run(&args),

@@ -57,23 +57,4 @@ impl Plain {
         }
         Ok(command.query(&mut self.0)?)
     }
-
-    /// Entries of a group that are not delivered, or delivered and not acknowledged.
-    pub fn unfinished(&mut self, stream: &str, group: &str) -> Outcome<u64> {
-        use redis::streams::{StreamInfoGroupsReply, StreamPendingReply, StreamRangeReply};
-        let groups: StreamInfoGroupsReply = self.run(&["XINFO", "GROUPS", stream])?;
-        let ours = groups.groups.into_iter().find(|ours| ours.name == group);
-        let ours = ours.ok_or("the group is gone")?;
-        let lag = match ours.lag {
-            Some(lag) => lag as u64,
-            // Redis cannot tell after some deletions: look.
-            None => {
-                let after = format!("({}", ours.last_delivered_id);
-                let rest: StreamRangeReply = self.run(&["XRANGE", stream, &after, "+"])?;
-                rest.ids.len() as u64
-            }
-        };
-        let pending: StreamPendingReply = self.run(&["XPENDING", stream, group])?;
-        Ok(lag + pending.count() as u64)
-    }
 }

@@ -1,0 +1,178 @@
+//! The consumer of the output: it reads every result, in order, before a fault can take it away,
+//! and keeps what matters of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
+use redis::streams::StreamRangeReply;
+
+use super::names::Streams;
+use super::node::Link;
+use super::snapshot::place;
+use crate::Outcome;
+
+/// How often the output is read.
+const PERIOD: Duration = Duration::from_millis(15);
+/// Results read at a time.
+const PAGE: &str = "50";
+
+/// What is kept of a result.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The entry of the output stream.
+    pub id: String,
+    pub frame: String,
+    /// The entry of the input stream.
+    pub source: String,
+    /// When it was read, in milliseconds from the start.
+    pub at_ms: u64,
+}
+
+/// Results so far.
+#[derive(Default)]
+pub struct Results {
+    /// In the order of the output stream.
+    pub all: Vec<Stored>,
+    /// How often each frame is there.
+    pub times: HashMap<String, u32>,
+    /// The last entry that was read; empty at the beginning of the stream.
+    last: String,
+}
+
+impl Results {
+    /// Where the next read begins.
+    pub fn from(&self) -> String {
+        if self.last.is_empty() { "-".to_owned() } else { format!("({}", self.last) }
+    }
+
+    pub fn add(&mut self, stored: Stored) {
+        self.last.clone_from(&stored.id);
+        *self.times.entry(stored.frame.clone()).or_default() += 1;
+        self.all.push(stored);
+    }
+
+    /// The output stream begins anew.
+    pub fn restart(&mut self) {
+        self.last.clear();
+    }
+
+    pub fn has(&self, frame: &str) -> bool {
+        self.times.contains_key(frame)
+    }
+}
+
+/// The archive; filled by [`Collector`], and by faults that are about to remove results.
+pub struct Archive {
+    results: Mutex<Results>,
+    /// Frames that have ended: with a result, or lost to a fault.
+    settled: AtomicU64,
+    rests: AtomicBool,
+    began: Instant,
+}
+
+impl Archive {
+    pub fn new(began: Instant) -> Archive {
+        Archive {
+            results: Mutex::default(),
+            settled: AtomicU64::new(0),
+            rests: AtomicBool::new(false),
+            began,
+        }
+    }
+
+    /// While it is held, nothing else is read from the output.
+    pub fn lock(&self) -> MutexGuard<'_, Results> {
+        self.results.lock()
+    }
+
+    /// Frames that the producer need not wait for.
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// So many more frames have ended.
+    pub fn settle(&self, frames: u64) {
+        self.settled.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// Has the collector rest, or go on.
+    pub fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::SeqCst);
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    /// Reads one page; how many results it held. With `make_room`, what was read is removed.
+    pub fn read(&self, link: &mut Link, output: &str, make_room: bool) -> Outcome<usize> {
+        let mut results = self.lock();
+        let from = results.from();
+        let page: StreamRangeReply = link.run(&["XRANGE", output, &from, "+", "COUNT", PAGE])?;
+        let before = results.times.len();
+        for entry in &page.ids {
+            let stored = Stored {
+                id: entry.id.clone(),
+                frame: entry.get("frame_id").unwrap_or_default(),
+                source: entry.get("source_id").unwrap_or_default(),
+                at_ms: self.now_ms(),
+            };
+            results.add(stored);
+        }
+        self.settle((results.times.len() - before) as u64);
+        if make_room && !results.last.is_empty() {
+            // Whatever was read, by this or by a fault.
+            let (millis, number) = place(&results.last);
+            let next = format!("{millis}-{}", number + 1);
+            link.run::<u64>(&["XTRIM", output, "MINID", &next])?;
+        }
+        Ok(page.ids.len())
+    }
+}
+
+/// The thread that reads; ended with the value.
+pub struct Collector {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Collector {
+    pub fn start(
+        archive: Arc<Archive>,
+        mut link: Link,
+        streams: &Streams,
+        make_room: bool,
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        let output = streams.output.clone();
+        let thread = std::thread::spawn(move || {
+            while !flag.load(Ordering::SeqCst) {
+                let rests = archive.rests.load(Ordering::SeqCst);
+                // A server that is away or refuses is asked again.
+                let read = if rests {
+                    0
+                } else {
+                    archive.read(&mut link, &output, make_room).unwrap_or(0)
+                };
+                if read == 0 {
+                    std::thread::sleep(PERIOD);
+                }
+            }
+        });
+        Collector { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

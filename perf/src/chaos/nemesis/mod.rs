@@ -1,0 +1,233 @@
+//! Makes the faults happen, and ends them.
+//!
+//! One thread does all of it, in the order of the plan. What takes a moment and cannot be divided (a
+//! server that is stopped, or restarted) happens within one call; everything else has a beginning
+//! and an end of its own, so that faults of different lanes overlap.
+
+mod processes;
+mod server;
+mod streams;
+mod topology;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use serde::Serialize;
+
+use super::archive::Archive;
+use super::cost::{Cost, Doubles};
+use super::draw::{Planned, Setup};
+use super::engines::{Ended, Engine};
+use super::excuses::Excuses;
+use super::kind::Kind;
+use super::node::Link;
+use super::snapshot::Snapshot;
+use super::world::World;
+use crate::Outcome;
+
+/// A result is stored and seen by the archive at most so long before its answer is lost.
+const ANSWER_MS: u64 = 500;
+
+/// Engines that end by themselves are started again so often.
+const COMPLAINTS_MAX: usize = 10;
+
+/// What became of a step.
+pub enum Step {
+    /// It is done, with a word about what it did.
+    Done(String),
+    /// Not yet: another fault is in the way.
+    Later,
+}
+
+impl Step {
+    fn done(what: impl Into<String>) -> Outcome<Step> {
+        Ok(Step::Done(what.into()))
+    }
+}
+
+/// How long no result came because of a failover: from its beginning to the first result that the new
+/// primary has of its own.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Outage {
+    pub kind: Kind,
+    pub ms: u64,
+}
+
+/// Everything that faults act upon.
+pub struct Nemesis {
+    pub setup: Setup,
+    // Engines end before their servers do.
+    pub engines: Vec<Engine>,
+    pub world: World,
+    pub archive: Arc<Archive>,
+    pub admin: Link,
+    pub excuses: Excuses,
+    pub ended: Vec<Ended>,
+    /// What engines did that they must not do.
+    pub complaints: Vec<String>,
+    /// Servers that ended by themselves. They keep their data, so that nothing is excused.
+    pub notes: Vec<String>,
+    pub outages: Vec<Outage>,
+    /// Which server is the primary that Sentinels watch, after the last failover.
+    primary_expected: Option<usize>,
+    /// Faults that have begun and not ended during which no engine is started.
+    spoiling: usize,
+    /// Commands that keep the server busy.
+    busy: Vec<JoinHandle<()>>,
+}
+
+impl Nemesis {
+    pub fn new(
+        setup: Setup,
+        engines: Vec<Engine>,
+        world: World,
+        archive: Arc<Archive>,
+    ) -> Outcome<Nemesis> {
+        let admin = world.nodes[world.holder()?].link();
+        Ok(Nemesis {
+            setup,
+            engines,
+            world,
+            archive,
+            admin,
+            excuses: Excuses::default(),
+            ended: Vec::new(),
+            complaints: Vec::new(),
+            notes: Vec::new(),
+            outages: Vec::new(),
+            primary_expected: None,
+            spoiling: 0,
+            busy: Vec::new(),
+        })
+    }
+
+    /// Begins a fault.
+    pub fn begin(&mut self, fault: &Planned) -> Outcome<Step> {
+        let is_starting = |engine: &Engine| engine.is_running() && !engine.was_ready;
+        if fault.kind.spoils_start() && self.engines.iter().any(is_starting) {
+            return Ok(Step::Later);
+        }
+        let cost = Cost::of(fault.kind);
+        if cost.doubles == Doubles::Unanswered {
+            let begins = self.archive.now_ms();
+            let until = begins + fault.lasts_ms + ANSWER_MS;
+            self.excuses.unanswered.push((begins.saturating_sub(ANSWER_MS), until));
+        }
+        self.excuses.reordered |= cost.reorders;
+        self.excuses.miscounted |= cost.miscounts;
+        if fault.kind.spoils_start() {
+            self.spoiling += 1;
+        }
+        use Kind::*;
+        match fault.kind {
+            KillEngine => self.kill_engine(fault.engine),
+            TermEngine => self.term_engine(fault.engine),
+            StopEngine => self.stop_engine(fault.engine),
+            ClockOfEngine => self.step_clock_of_engine(fault),
+            Cut | CutInBulk | CutInRequest | Stall => self.disturb(fault),
+            GroupDestroy | GroupSetIdSame | GroupSetIdBack | FlushAll | DelInput | DelOutput
+            | XdelPending | XtrimInput => self.change_streams(fault),
+            OutputType => self.replace_output(),
+            OutputFull => {
+                self.archive.rest(true);
+                Step::done("")
+            }
+            StopServer | RestartServer | CrashServer | RestartEmpty | ClockOfServer => {
+                self.disturb_server(fault)
+            }
+            FailoverKill | FailoverOrdered | FailoverSilent | MoveSlot => self.reorganise(fault),
+            _ => self.trouble(fault),
+        }
+    }
+
+    /// Ends a fault that lasts.
+    pub fn end(&mut self, fault: &Planned) -> Outcome<Step> {
+        use Kind::*;
+        let step = match fault.kind {
+            KillEngine | TermEngine => return self.start_engine(fault.engine),
+            StopEngine => self.continue_engine(fault.engine),
+            ClockOfEngine => self.right_clock_of_engine(fault.engine),
+            Cut | CutInBulk | CutInRequest | Stall => self.calm(fault),
+            OutputType => self.restore_output(),
+            OutputFull => {
+                self.archive.rest(false);
+                Step::done("")
+            }
+            ClockOfServer => self.right_clock_of_server(),
+            _ => self.relieve(fault),
+        };
+        if fault.kind.spoils_start() && step.is_ok() {
+            self.spoiling = self.spoiling.saturating_sub(1);
+        }
+        step
+    }
+
+    /// Whether the kind has an end of its own, after its beginning.
+    pub fn has_end(fault: &Planned) -> bool {
+        use Kind::*;
+        match fault.kind {
+            // Their beginning is their end as well.
+            StopServer | RestartServer | CrashServer | RestartEmpty | FailoverSilent => false,
+            KillEngine | TermEngine => true,
+            _ => fault.lasts_ms > 0,
+        }
+    }
+
+    /// Looks after the engines: one that has ended is put on record.
+    pub fn look(&mut self) -> Outcome<()> {
+        self.busy.retain(|thread| !thread.is_finished());
+        for node in &mut self.world.nodes {
+            if let Some(how) = node.ended_by_itself()? {
+                self.notes.push(how);
+                node.spawn(&[])?;
+            }
+        }
+        for engine in &mut self.engines {
+            match engine.look()? {
+                None => {}
+                Some(Ok(ended)) => self.ended.push(ended),
+                Some(Err(complaint)) => {
+                    self.complaints.push(complaint.clone());
+                    if self.complaints.len() > COMPLAINTS_MAX {
+                        return Err(format!("engines end again and again; {complaint}").into());
+                    }
+                    engine.start()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection to the server that has the streams.
+    pub fn holder(&mut self) -> Outcome<&mut Link> {
+        let port = self.world.nodes[self.world.holder()?].port;
+        if self.admin.port() != port {
+            self.admin = Link::to(port);
+        }
+        Ok(&mut self.admin)
+    }
+
+    /// Looks at the streams and runs a command in the same step, as [`Snapshot::with`]; tries again
+    /// while the server is busy.
+    fn snapshot(&mut self, command: &[&str]) -> Outcome<Snapshot> {
+        self.snapshot_of(command, false)
+    }
+
+    /// The same; says whether the output stream ends with it.
+    fn snapshot_of(&mut self, command: &[&str], output_ends: bool) -> Outcome<Snapshot> {
+        let began = std::time::Instant::now();
+        loop {
+            let World { streams, .. } = &self.world;
+            match Snapshot::with(&mut self.admin, streams, &self.archive, command, output_ends) {
+                Ok(snapshot) => return Ok(snapshot),
+                Err(error) => {
+                    let busy = error.to_string().contains("BUSY");
+                    if !busy || began.elapsed().as_secs() > 5 {
+                        return Err(error);
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Faults of the streams and of the group.
+
+use super::{Nemesis, Step};
+use crate::Outcome;
+use crate::chaos::cost::UNSEEN_MS;
+use crate::chaos::draw::{Planned, Topology};
+use crate::chaos::engines::Engine;
+use crate::chaos::kind::Kind;
+use crate::chaos::names::GROUP;
+use crate::chaos::snapshot::{Snapshot, place};
+
+/// Most entries that are deleted or handed out again at once.
+const FEW: u64 = 12;
+
+impl Nemesis {
+    pub(super) fn change_streams(&mut self, fault: &Planned) -> Outcome<Step> {
+        let (input, output) = (self.world.streams.input.clone(), self.world.streams.output.clone());
+        match fault.kind {
+            Kind::GroupDestroy => self.destroy_group(&input),
+            Kind::GroupSetIdSame => {
+                self.holder()?;
+                let seen = self.last_delivered(&input)?;
+                let Some(id) = seen else { return Step::done("no group") };
+                // Between the look and the command, the group may have gone on a little.
+                self.set_group(&input, &id)
+            }
+            Kind::GroupSetIdBack => {
+                let before = self.snapshot(&[])?;
+                let reached = place(&before.last_delivered);
+                let behind: Vec<_> =
+                    before.input.iter().filter(|(id, _)| place(id) <= reached).collect();
+                let back = 1 + fault.pick % FEW;
+                let Some(at) = behind.len().checked_sub(1 + back as usize) else {
+                    return Step::done("too few entries");
+                };
+                let id = behind[at].0.clone();
+                self.set_group(&input, &id)
+            }
+            Kind::FlushAll => {
+                let gone = self.snapshot_of(&["FLUSHALL"], true)?;
+                self.input_is_gone(&gone)
+            }
+            Kind::DelInput => {
+                let gone = self.snapshot(&["DEL", &input])?;
+                self.input_is_gone(&gone)
+            }
+            Kind::DelOutput => {
+                self.snapshot_of(&["DEL", &output], true)?;
+                Step::done("")
+            }
+            Kind::XdelPending => {
+                let before = self.snapshot(&[])?;
+                let mut some: Vec<&String> = before.pending.iter().collect();
+                some.sort_by_key(|id| place(id));
+                some.truncate(1 + (fault.pick % FEW) as usize);
+                if some.is_empty() {
+                    return Step::done("nothing is pending");
+                }
+                let mut command = vec!["XDEL", &input];
+                command.extend(some.iter().map(|id| id.as_str()));
+                let then = self.snapshot(&command)?;
+                let count = some.len();
+                self.excuses
+                    .may_lose(then.frames(|id| some.iter().any(|it| *it == id)), &self.archive);
+                Step::done(format!("{count} entries"))
+            }
+            _ => {
+                let before = self.snapshot(&[])?;
+                let keep = before.input.len() / 2;
+                let then = self.snapshot(&["XTRIM", &input, "MAXLEN", &keep.to_string()])?;
+                let trimmed = then.input.len().saturating_sub(keep);
+                let removed = then.input[..trimmed].iter().map(|(_, frame)| frame);
+                self.excuses.may_lose(removed, &self.archive);
+                Step::done(format!("{trimmed} entries"))
+            }
+        }
+    }
+
+    /// The input is gone, with the group: what was in it and not finished may be lost.
+    pub(super) fn input_is_gone(&mut self, gone: &Snapshot) -> Outcome<Step> {
+        self.excuses.may_lose(gone.frames(|_| true), &self.archive);
+        // An engine whose commit got no answer cannot find out any more whether it was done.
+        self.excuses.untold += gone.pending.len() as u64;
+        self.warn_of_new_engines(gone);
+        Step::done(format!("{} entries, {} pending", gone.input.len(), gone.pending.len()))
+    }
+
+    fn destroy_group(&mut self, input: &str) -> Outcome<Step> {
+        if !self.engines.iter().all(Engine::is_at_work) {
+            // An engine that starts without a group may take every entry of the stream again, which
+            // would excuse nearly everything.
+            return Ok(Step::Later);
+        }
+        let gone = self.snapshot(&["XGROUP", "DESTROY", input, GROUP])?;
+        if self.setup.engines > 1 {
+            let since = self.archive.now_ms().saturating_sub(UNSEEN_MS);
+            let unseen: Vec<String> = {
+                let results = self.archive.lock();
+                let recent = results.all.iter().rev().take_while(|it| it.at_ms >= since);
+                recent.map(|stored| stored.frame.clone()).collect()
+            };
+            self.excuses.may_double(unseen.iter());
+            self.excuses.may_double(gone.frames(|id| gone.pending.contains(id)));
+        }
+        self.warn_of_new_engines(&gone);
+        Step::done(format!("{} pending", gone.pending.len()))
+    }
+
+    /// An engine that is starting may not have seen the group that is gone; it then makes it anew,
+    /// to begin at the beginning.
+    fn warn_of_new_engines(&mut self, gone: &Snapshot) {
+        if self.engines.iter().any(|engine| engine.is_running() && !engine.is_at_work()) {
+            self.excuses.may_double(gone.frames(|_| true));
+        }
+    }
+
+    fn last_delivered(&mut self, input: &str) -> Outcome<Option<String>> {
+        let groups: redis::streams::StreamInfoGroupsReply =
+            self.admin.insist(&["XINFO", "GROUPS", input])?;
+        let ours = groups.groups.into_iter().find(|group| group.name == GROUP);
+        Ok(ours.map(|group| group.last_delivered_id))
+    }
+
+    /// Sets the place of the group; entries behind it that were delivered are delivered again.
+    fn set_group(&mut self, input: &str, id: &str) -> Outcome<Step> {
+        let command = ["XGROUP", "SETID", input, GROUP, id];
+        if self.setup.topology != Topology::Single {
+            let () = self.holder()?.run(&command)?;
+            return Step::done(format!("to {id}"));
+        }
+        let then = self.snapshot(&command)?;
+        let (new, old) = (place(id), place(&then.last_delivered));
+        let again: Vec<String> =
+            then.frames(|id| place(id) > new && place(id) <= old).cloned().collect();
+        self.excuses.may_double(again.iter());
+        Step::done(format!("to {id}, {} entries again", again.len()))
+    }
+
+    /// Puts a string where the output stream was.
+    pub(super) fn replace_output(&mut self) -> Outcome<Step> {
+        let output = self.world.streams.output.clone();
+        let aside = format!("{output}:aside");
+        let exists: bool = self.admin.insist(&["EXISTS", &output])?;
+        self.admin.with(|connection| {
+            let mut both = redis::pipe();
+            both.atomic();
+            if exists {
+                both.cmd("RENAME").arg(&output).arg(&aside).ignore();
+            }
+            both.cmd("SET").arg(&output).arg("a string").ignore();
+            both.query::<()>(connection)
+        })?;
+        Step::done(if exists { "" } else { "there was no output" })
+    }
+
+    pub(super) fn restore_output(&mut self) -> Outcome<Step> {
+        let output = self.world.streams.output.clone();
+        let aside = format!("{output}:aside");
+        let exists: bool = self.admin.insist(&["EXISTS", &aside])?;
+        self.admin.with(|connection| {
+            let mut both = redis::pipe();
+            both.atomic().cmd("DEL").arg(&output).ignore();
+            if exists {
+                both.cmd("RENAME").arg(&aside).arg(&output).ignore();
+            }
+            both.query::<()>(connection)
+        })?;
+        Step::done("")
+    }
+}
