@@ -298,14 +298,15 @@ fn prepare_keys(control: &mut Control, keys: &[String; 3]) -> Result<(), Fault> 
 
 /// What is known of the group of each input stream; nothing yet.
 fn make_groups(plan: &Plan, metrics: &Arc<Metrics>, stop: &Stop) -> Result<Groups, Fault> {
-    let shards = plan.streams.iter().enumerate().map(|(shard, [input, ..])| {
+    let shards = plan.streams.iter().enumerate().map(|(shard, streams)| {
         let sources = plan.read.iter().map(|settings| &settings.source);
         let of_shard = sources.filter(|source| source.shard == shard);
         let consumers = of_shard.map(|source| source.consumer.clone());
-        Shard::new(input, consumers.collect(), metrics)
+        Shard::new(streams.clone(), consumers.collect(), metrics)
     });
     let (shards, metrics) = (shards.collect(), Arc::clone(metrics));
-    Groups::new(&plan.topology, &plan.group, shards, metrics, stop.clone())
+    let retention = plan.commit.plan.retention;
+    Groups::new(&plan.topology, &plan.group, retention, shards, metrics, stop.clone())
 }
 
 /// Refusals that waiting does not change.

@@ -212,11 +212,14 @@ impl Fault {
 }
 
 /// The code an error answer of Redis begins with. Before Redis 7, errors inside a script come
-/// wrapped: `ERR Error running script ...: -READONLY You can't ...`; then it is the inner one.
+/// wrapped: `ERR Error running script (call to f_0a): @user_script:1: -READONLY You can't ...`, with
+/// the dash or without; then it is the inner one.
 pub fn error_code(message: &str) -> &str {
     let first_word = |text: &'_ str| text.split(' ').next().map_or(0, str::len);
-    let wrapped = message.strip_prefix("ERR ").and_then(|rest| rest.split_once(": -"));
-    if let Some((_, inner)) = wrapped {
+    let script = message.strip_prefix("ERR Error running script ").unwrap_or_default();
+    let raised = script.split_once("@user_script:").and_then(|(_, rest)| rest.split_once(": "));
+    if let Some((_, inner)) = raised {
+        let inner = inner.strip_prefix('-').unwrap_or(inner);
         let code = &inner[..first_word(inner)];
         if !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
             return code;
@@ -250,6 +253,9 @@ mod tests {
         assert_eq!(fault.redis_code(), Some("NOGROUP"));
         let wrapped = "ERR Error running script (call to f_0a): @user_script:1: -OOM command not";
         assert_eq!(error_code(wrapped), "OOM");
+        let raised =
+            "ERR Error running script (call to f_0a): @user_script:62: NOGROUP No such key";
+        assert_eq!(error_code(raised), "NOGROUP");
         assert_eq!(error_code("ERR unknown command: - what"), "ERR");
         assert_eq!(error_code(""), "");
     }

@@ -60,7 +60,7 @@ choice! {
     Delivery {
         /// Acknowledgement and output in one fenced script.
         ExactlyOnce = "exactly_once",
-        /// MULTI with XADD and XACK: a lost connection may repeat a result.
+        /// The same without the fence: an entry that two engines have may get two results.
         AtLeastOnce = "at_least_once",
     }
 }

@@ -18,7 +18,7 @@
 //!    will be delivered again. An entry that has ended is then a repeated one: it is acknowledged
 //!    and not processed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ impl Origin {
     }
 }
 
-/// Entries remembered after their end. More than can end while the oldest one in flight waits:
-/// that many slots no engine has.
+/// Entries remembered after their end. More than can end while the oldest one in flight waits, for
+/// that many slots no engine has, and than one reader ends while another one reconnects.
 const REMEMBERED: usize = 4096;
 
 /// The entries of one stream that are in this process, or were a moment ago.
@@ -78,8 +78,8 @@ struct Book {
     /// By reader, an entry before all new ones that the group may have given it and it has not
     /// opened yet.
     asked_after: Vec<EntryId>,
-    /// By reader, what a former process left pending, as long as not all of it has been opened.
-    left: Vec<Vec<EntryId>>,
+    /// By reader, what is in its pending list and still to be opened, as far as that is known.
+    left: Vec<HashSet<EntryId>>,
     /// Entries up to this one are delivered once more because the group was restored before them.
     repeated_up_to: EntryId,
 }
@@ -120,6 +120,8 @@ pub struct Recovery {
     /// The entries in flight, and those that are still to be read from a pending list; the oldest
     /// first.
     pub held: Vec<EntryId>,
+    /// The entries after `start` that this process has ended, as far as it remembers them.
+    pub ended: Vec<EntryId>,
 }
 
 impl Journal {
@@ -132,7 +134,7 @@ impl Journal {
             ended_at: HashMap::with_capacity(2 * REMEMBERED),
             reached: EntryId::default(),
             asked_after: vec![EntryId::default(); readers],
-            left: vec![Vec::new(); readers],
+            left: vec![HashSet::new(); readers],
             repeated_up_to: EntryId::default(),
         };
         Arc::new(Journal { book: Mutex::new(book), metrics })
@@ -153,16 +155,35 @@ impl Journal {
         self.book.lock().reached
     }
 
-    /// Begins where the group stands: it has given out everything up to `reached`, and each reader
-    /// finds `left` in its pending list.
-    pub fn begin(&self, reached: EntryId, left: Vec<Vec<EntryId>>) {
+    /// Begins where the group stands, at the start or after a recovery: it will deliver everything
+    /// after `last_delivered`.
+    pub fn begin(&self, last_delivered: EntryId) {
         let mut book = self.book.lock();
-        book.reached = reached;
-        book.asked_after.fill(reached);
-        book.left = left;
+        // A stream that was made anew begins with lower ids; nothing of it is a repetition.
+        if last_delivered < book.asked_after.iter().copied().min().unwrap_or_default() {
+            book.repeated_up_to = EntryId::default();
+            book.left.iter_mut().for_each(HashSet::clear);
+        }
+        book.reached = last_delivered;
+        book.asked_after.fill(last_delivered);
     }
 
-    /// Notes that `reader` has opened everything that a former process left in its pending list.
+    /// Notes that these are in the pending list of `reader` and still to be opened.
+    pub fn leave(&self, reader: usize, ids: impl IntoIterator<Item = EntryId>) {
+        let mut book = self.book.lock();
+        let Book { left, in_flight, .. } = &mut *book;
+        if let Some(left) = left.get_mut(reader) {
+            left.extend(ids.into_iter().filter(|id| !in_flight.contains_key(id)));
+        }
+    }
+
+    /// Notes that the group has given out everything up to `id`, to whichever engine.
+    pub fn reach(&self, id: EntryId) {
+        let mut book = self.book.lock();
+        book.reached = book.reached.max(id);
+    }
+
+    /// Notes that `reader` has opened everything in its pending list.
     pub fn found_left(&self, reader: usize) {
         if let Some(left) = self.book.lock().left.get_mut(reader) {
             left.clear();
@@ -176,6 +197,9 @@ impl Journal {
         let reached = book.reached;
         if let Some(after) = book.asked_after.get_mut(reader) {
             *after = opened.map_or(reached, |opened| opened.max(*after));
+        }
+        if book.asked_after.iter().all(|after| *after >= book.repeated_up_to) {
+            book.repeated_up_to = EntryId::default();
         }
     }
 
@@ -192,10 +216,10 @@ impl Journal {
             return Opened::Known;
         }
         let is_repeated = ended_at.is_some() && id <= book.repeated_up_to;
-        if origin == Origin::New && id > book.repeated_up_to {
-            book.repeated_up_to = EntryId::default();
-        }
         book.reached = book.reached.max(id);
+        book.left.iter_mut().for_each(|left| {
+            left.remove(&id);
+        });
         book.in_flight.insert(id, InFlight { since: read_at, is_gone: false });
         drop(book);
         let origin = if is_repeated { Origin::Repeated } else { origin };
@@ -217,25 +241,14 @@ impl Journal {
     pub fn begin_recovery(&self) -> Recovery {
         let mut book = self.book.lock();
         book.epoch += 1;
-        book.repeated_up_to = book.reached;
+        book.repeated_up_to = book.repeated_up_to.max(book.reached);
         let start = book.asked_after.iter().copied().min().unwrap_or_default();
-        let left = book.left.iter().flatten().filter(|id| !book.ended_at.contains_key(id));
+        let left = book.left.iter().flatten();
         let mut held: Vec<EntryId> = book.in_flight.keys().chain(left).copied().collect();
         held.sort_unstable();
         held.dedup();
-        Recovery { start, held }
-    }
-
-    /// The group goes on after `start`. If that is before what the last recovery asked for, the
-    /// stream is another one, and nothing of it has been read.
-    pub fn restored(&self, recovery: &Recovery, start: EntryId) {
-        let mut book = self.book.lock();
-        if start < recovery.start {
-            book.reached = start;
-            book.asked_after.fill(start);
-            book.left.iter_mut().for_each(Vec::clear);
-            book.repeated_up_to = EntryId::default();
-        }
+        let ended = book.ended_at.keys().copied().filter(|id| *id > start).collect();
+        Recovery { start, held, ended }
     }
 
     /// These entries were in no stream any more when their group was restored.
@@ -423,12 +436,12 @@ mod tests {
     #[test]
     fn a_recovery_lists_what_is_held_and_makes_open_connections_void() {
         let journal = journal();
-        journal.begin(ID, vec![Vec::new()]);
+        journal.begin(ID);
         journal.ask(0, None);
         let before = session(&journal);
         let receipts = [LATER, ID].map(|id| take(&journal, id, Origin::New));
         let recovery = journal.begin_recovery();
-        assert_eq!(recovery, Recovery { start: ID, held: vec![ID, LATER] });
+        assert_eq!(recovery, Recovery { start: ID, held: vec![ID, LATER], ended: Vec::new() });
         let unread = EntryId { millis: 10, sequence: 0 };
         assert!(matches!(journal.open(unread, Origin::New, before), Opened::Void));
         drop(receipts);
@@ -437,7 +450,7 @@ mod tests {
     #[test]
     fn a_group_is_restored_before_everything_that_a_reader_may_have_in_hand() {
         let journal = Journal::new(2, Metrics::new());
-        journal.begin(ID, vec![Vec::new(); 2]);
+        journal.begin(ID);
         journal.ask(0, None); // its answer is still to be read
         take(&journal, LATER, Origin::New).close(Outcome::Out);
         journal.ask(1, None);
@@ -454,7 +467,7 @@ mod tests {
         journal.ask(0, None);
         let recovery = journal.begin_recovery();
         assert_eq!(recovery.start, LATER);
-        journal.restored(&recovery, EntryId::default());
+        journal.begin(EntryId::default());
         let again = take(&journal, LATER, Origin::New);
         assert_eq!(again.origin(), Origin::New, "an entry with the same id is another one");
         again.close(Outcome::Out);
@@ -465,13 +478,14 @@ mod tests {
     #[test]
     fn what_a_former_process_left_is_made_pending_until_it_has_been_read() {
         let journal = Journal::new(2, Metrics::new());
-        journal.begin(LATER, vec![vec![ID], Vec::new()]);
-        let recovery = Recovery { start: LATER, held: vec![ID] };
+        journal.begin(LATER);
+        journal.leave(0, [ID]);
+        let recovery = Recovery { start: LATER, held: vec![ID], ended: Vec::new() };
         assert_eq!(journal.begin_recovery(), recovery);
         take(&journal, ID, AGAIN).close(Outcome::Out);
         assert_eq!(journal.begin_recovery().held, [], "it has ended");
-        take(&journal, ID, AGAIN).close(Outcome::Superseded);
-        journal.found_left(0);
+        journal.leave(1, [ID]);
+        journal.found_left(1);
         assert_eq!(journal.begin_recovery().held, []);
     }
 
@@ -487,6 +501,7 @@ mod tests {
         let sum = metrics.ledger.read();
         assert_eq!((sum.read, sum.out, sum.superseded, sum.balanced), (1, 1, 0, true));
         take(&journal, LATER, Origin::New).close(Outcome::Out);
+        journal.ask(0, None);
         let again = take(&journal, ID, Origin::New);
         assert_eq!(again.origin(), Origin::New, "an operator moved the group back");
         again.close(Outcome::Out);

@@ -82,12 +82,24 @@ local function acknowledge(entry)
   end
 end
 
+-- Acknowledges the entry and deletes it if it is to be deleted; says whether it was not. The entry
+-- has ended, whatever becomes of its body: a refusal to delete it must not make it look as if it had
+-- not.
+local function finish()
+  acknowledge(id)
+  if retention ~= 'xdel' then
+    return false
+  end
+  local deleted = redis.pcall('XDEL', input, id)
+  return type(deleted) == 'table' and deleted.err ~= nil
+end
+
 local pending = is_pending(id)
 if not pending and not is_known_group() then
   return redis.error_reply('NOGROUP the consumer group was made anew and does not know the entry')
 end
 if since ~= '0' and (not pending or restored == '1') and (action == 'drop' or is_stored()) then
-  acknowledge(id)
+  finish()
   return { 2, '' }
 end
 if not pending and fence == '1' then
@@ -129,14 +141,4 @@ if action ~= 'drop' then
   stored = redis.call(unpack(command))
 end
 
-acknowledge(id)
--- The entry has ended, whatever becomes of its body: a refusal to delete it must not make it look
--- as if it had not.
-local code = 1
-if retention == 'xdel' then
-  local deleted = redis.pcall('XDEL', input, id)
-  if type(deleted) == 'table' and deleted.err then
-    code = 3
-  end
-end
-return { code, stored }
+return { finish() and 3 or 1, stored }

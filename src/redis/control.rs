@@ -10,6 +10,7 @@ use redis::{Cmd, FromRedisValue, Value, cmd};
 
 use super::connection::Connection;
 use super::open::Open;
+use super::slot::slot_of;
 use super::{Route, Seam, Topology};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Recovery};
@@ -69,6 +70,8 @@ pub struct FoundGroup {
     pub identity: String,
     /// Of the entries in work, those that are not in the stream any more.
     pub gone: Vec<EntryId>,
+    /// Entries without a result that became pending.
+    pub claimed: Vec<EntryId>,
 }
 
 /// A consumer group as XINFO describes it.
@@ -150,31 +153,40 @@ impl Control {
         self.run::<Value>("PING", &cmd("PING")).map(|_| ())
     }
 
-    /// Finds a consumer group, or creates it and the stream with it, and makes the entries of
-    /// `recovery` pending for `consumer` as far as they exist, in one step.
+    /// Finds the consumer group of the first of `streams`, or creates it and the stream with it, at
+    /// the beginning. The other two are where its results and dead letters are stored.
     ///
-    /// A group that has to be created goes on after [`Recovery::start`]; or at the beginning, if
-    /// the stream is another one than that of which `reached` was read.
+    /// After a loss, the entries of `recovery` become pending for `consumer` as far as they exist,
+    /// in the same step, and those from [`Recovery::start`] on that have no result. A group that has
+    /// to be created then goes on behind them; or at the beginning, if the stream is another one
+    /// than that of which `reached` was read.
     ///
     /// # Errors
     /// As [`Control::run`].
     pub fn find_group(
         &mut self,
-        stream: &str,
+        streams: &[String; 3],
         group: &str,
         consumer: &str,
-        recovery: &Recovery,
+        recovery: Option<&Recovery>,
         reached: EntryId,
     ) -> Result<FoundGroup, Fault> {
+        let [stream, stored @ ..] = streams;
+        let is_apart = self.topology().is_cluster()
+            && stored.iter().any(|key| slot_of(key) != slot_of(stream));
+        let keys = if is_apart { &streams[..1] } else { &streams[..] };
         let name = format!("{IDENTITY_PREFIX}{:016x}{:08x}", unix_nanos(), std::process::id());
         let mut command = cmd("EVAL");
-        command.arg(FIND_GROUP).arg(1).arg(stream).arg(group).arg(consumer);
-        command.arg(recovery.start.to_string()).arg(reached.to_string());
-        command.arg(name).arg(IDENTITY_PREFIX);
-        for id in &recovery.held {
+        command.arg(FIND_GROUP).arg(keys.len()).arg(keys).arg(group).arg(consumer);
+        let start = recovery.map_or_else(EntryId::default, |recovery| recovery.start);
+        command.arg(start.to_string()).arg(reached.to_string());
+        command.arg(name).arg(IDENTITY_PREFIX).arg(u8::from(recovery.is_some()));
+        command.arg(recovery.map_or(0, |recovery| recovery.held.len()));
+        for id in recovery.iter().flat_map(|recovery| recovery.held.iter().chain(&recovery.ended)) {
             command.arg(id.to_string());
         }
-        let (created, last, identity, gone): (bool, String, String, Vec<String>) =
+        type Found = (bool, String, String, Vec<String>, Vec<String>);
+        let (created, last, identity, gone, claimed): Found =
             self.run_on(stream, "XGROUP CREATE", &command)?;
         let id_of = |text: &String| EntryId::parse(text.as_bytes()).unwrap_or_default();
         Ok(FoundGroup {
@@ -182,6 +194,7 @@ impl Control {
             last_delivered: id_of(&last),
             identity,
             gone: gone.iter().map(id_of).collect(),
+            claimed: claimed.iter().map(id_of).collect(),
         })
     }
 
@@ -279,7 +292,8 @@ impl Control {
         Ok(summary.1.and_then(|id| EntryId::parse(id.as_bytes())))
     }
 
-    /// Resets the idle time of entries that `consumer` has in work, so that nobody takes them over.
+    /// Resets the idle time of entries that `consumer` has in work, so that no other engine takes
+    /// them over.
     ///
     /// An entry whose body has been trimmed meanwhile is left as it is: Redis 7 would drop it from
     /// the pending list, and with it the fence for the result that is still to come. One by one,

@@ -1,21 +1,34 @@
 -- Finds a consumer group, or creates it, and makes entries in work pending again.
 --
--- KEYS[1] the stream
+-- KEYS[1] the stream, KEYS[2] and KEYS[3] where results and dead letters of it are stored; without
+-- them, only the entries in work are seen to
 -- ARGV[1] the group, ARGV[2] a consumer that gets the entries
--- ARGV[3] the entry after which the group goes on if it has to be created
+-- ARGV[3] an entry before all that the caller may have been given and has not read
 -- ARGV[4] the last entry that the group has ever given out, as far as the caller knows
 -- ARGV[5] the name of a new identity, ARGV[6] how the names of all identities begin
--- ARGV[7...] the entries in work, the oldest first
+-- ARGV[7] 1 if there was a group before
+-- ARGV[8] how many entries are in work
+-- ARGV[9...] these, the oldest first, and then those after ARGV[3] that the caller has ended
 --
 -- A group that was destroyed and created again looks like the old one, but knows none of its
 -- pending entries. So each group gets a consumer that reads nothing and whose name is unique: the
 -- identity. It goes with its group.
 --
+-- Several engines may share the group, and none knows what the others have ended, or were given and
+-- have not read. The results know: of the entries from ARGV[3] to the last delivered one, those
+-- without a result or a dead letter become pending. If another engine has one of them in work, the
+-- fence lets one of the two through.
+--
 -- Returns 1 if the group was created or else 0, the last entry delivered, the identity (empty if
--- the account may not give it one), and the entries in work that are not in the stream any more.
+-- the account may not give it one), the entries in work that are not in the stream any more, and those
+-- without a result that became pending.
 local stream, group, consumer, start, reached = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local name, prefix = ARGV[5], ARGV[6]
-local HELD = 7
+local name, prefix, is_lost = ARGV[5], ARGV[6], ARGV[7] == '1'
+local held = tonumber(ARGV[8])
+local ENTRIES = 9
+
+-- Results looked at, the newest first.
+local LOOK_BACK = 4096
 
 -- Whether the stream is another one than that of which `reached` was read: it ends before it, or
 -- it has older entries and should have this one. Streams lose entries at their beginning, or by
@@ -49,13 +62,47 @@ local function find()
   end
 end
 
+-- Adds the entries after `start` that have ended, by the field of a stored one that names them; the
+-- last of them. `nil` if that cannot be told. A result is stored after its entry was added, so an
+-- older one ends the search.
+local function add_ended(stored, field, ended)
+  local last, to = start, '+'
+  for _ = 1, LOOK_BACK do
+    local entry = redis.pcall('XREVRANGE', stored, to, '-', 'COUNT', 1)
+    if entry.err then
+      return nil
+    end
+    entry = entry[1]
+    if not entry or is_less(entry[1], start:match('%d+') .. '-0') then
+      return last
+    end
+    local id = fields_of(entry[2])[field]
+    if id and id:match('^%d+%-%d+$') and is_less(start, id) then
+      ended[id] = true
+      if is_less(last, id) then
+        last = id
+      end
+    end
+    to = '(' .. entry[1]
+  end
+  return last
+end
+
+local ended = {}
+local last_ended
 local created = 0
 local found = find()
+if is_lost and KEYS[2] then
+  local one = add_ended(KEYS[2], 'source_id', ended)
+  local other = add_ended(KEYS[3], 'original_id', ended)
+  last_ended = one and other and (is_less(one, other) and other or one)
+end
 if not found then
+  local place = last_ended or start
   if reached ~= '0-0' and is_made_anew() then
-    start = '0-0'
+    place, last_ended = '0-0', nil
   end
-  local answer = redis.pcall('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
+  local answer = redis.pcall('XGROUP', 'CREATE', stream, group, place, 'MKSTREAM')
   if answer.err then
     return answer
   end
@@ -81,13 +128,35 @@ else
   end
 end
 
+-- Whether an entry is pending; it is made so as long as it exists.
+local function make_pending(id)
+  return #redis.call('XPENDING', stream, group, id, id, 1) > 0
+    or #redis.call('XCLAIM', stream, group, consumer, '0', id, 'FORCE', 'JUSTID') > 0
+end
+
 local gone = {}
-for index = HELD, #ARGV do
+for index = ENTRIES, #ARGV do
   local id = ARGV[index]
-  if #redis.call('XPENDING', stream, group, id, id, 1) == 0
-    and #redis.call('XCLAIM', stream, group, consumer, '0', id, 'FORCE', 'JUSTID') == 0
-  then
+  ended[id] = true
+  if index < ENTRIES + held and not make_pending(id) then
     gone[#gone + 1] = id
   end
 end
-return { created, found and found['last-delivered-id'] or start, identity, gone }
+
+local claimed = {}
+local last = found['last-delivered-id']
+if last_ended and is_less(start, last) then
+  local from = start
+  for _ = 1, LOOK_BACK do
+    local entry = redis.call('XRANGE', stream, '(' .. from, last, 'COUNT', 1)[1]
+    if not entry then
+      break
+    end
+    from = entry[1]
+    if not ended[from] and #redis.call('XPENDING', stream, group, from, from, 1) == 0 then
+      make_pending(from)
+      claimed[#claimed + 1] = from
+    end
+  end
+end
+return { created, last, identity, gone, claimed }

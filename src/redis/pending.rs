@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::source::{Batch, Deliver, Source};
 use crate::base::{Fault, limits};
-use crate::frame::{EntryId, Opened, Origin, RawFrame};
+use crate::frame::{EntryId, Opened, Origin, RawFrame, Session};
 
 const CLAIM: &str = include_str!("claim.lua");
 
@@ -65,6 +65,7 @@ impl Source {
             return Ok(Page { batch, last });
         }
         let claimed = self.make_ours(which, &ids)?;
+        self.journal.leave(self.options.reader, claimed.iter().map(|(id, _)| *id));
         let mut asked = 0;
         for (index, &(id, deliveries)) in claimed.iter().enumerate() {
             let largest = largest.max(batch.largest);
@@ -90,7 +91,7 @@ impl Source {
             };
             let delivered = match self.connection.array("XRANGE")? {
                 Some(1) => self.one_entry(session, &|_| origin, deliver)?,
-                Some(0) => self.bodiless(id, origin, deliver)?,
+                Some(0) => self.bodiless(id, origin, session, deliver)?,
                 _ => return Err(self.connection.surprised()),
             };
             batch = batch.and(delivered);
@@ -103,9 +104,10 @@ impl Source {
         &mut self,
         id: EntryId,
         origin: Origin,
+        session: Session,
         deliver: &mut Deliver<'_>,
     ) -> Result<Batch, Fault> {
-        let Opened::Taken(receipt) = self.journal.open(id, origin, self.asked_now()) else {
+        let Opened::Taken(receipt) = self.journal.open(id, origin, session) else {
             return Ok(Batch::default());
         };
         deliver(RawFrame { receipt, entry: None, shard: self.options.shard })?;

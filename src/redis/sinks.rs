@@ -1,7 +1,7 @@
 //! Commits to the right servers: one batch may concern several nodes of a Cluster.
 //!
 //! All nodes concerned are sent their share before any answer is waited for, so that they work at
-//! the same time. Where input and output lie on different nodes, which only `at_least_once` may
+//! the same time. Where input and output lie in different slots, which only `at_least_once` may
 //! have, a result is added first and its entry acknowledged after that.
 
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use super::open::{Connected, Open};
 use super::route::{HOPS_MAX, Next, is_sent_on};
 use super::sink::{Part, Which};
 use super::{
-    Action, Answer, Control, DEAD_LETTER_FIELDS, Delivery, Plan, Route, Sink, Task, Topology,
+    Action, Answer, Control, DEAD_LETTER_FIELDS, Plan, Route, Sink, Task, Topology, slot_of,
 };
 use crate::base::{Fault, Stop, error_code};
 use crate::frame::EntryId;
@@ -73,6 +73,15 @@ impl Sinks {
         shards.iter().try_for_each(|&shard| self.sink_for(&plan.streams[shard][0]).map(|_| ()))
     }
 
+    /// Whether a result is stored in another step than its entry is acknowledged: a script reaches
+    /// keys of one slot only.
+    pub fn is_apart(&self) -> bool {
+        let is_apart = |[input, stored @ ..]: &[String; 3]| {
+            stored.iter().any(|key| slot_of(key) != slot_of(input))
+        };
+        self.route.topology().is_cluster() && self.plan.streams.iter().any(is_apart)
+    }
+
     /// Connections made so far.
     pub fn made(&self) -> u64 {
         self.made
@@ -117,7 +126,7 @@ impl Sinks {
         answers.clear();
         answers.resize(tasks.len(), Answer::Unsent);
         self.open.tidy();
-        if self.route.topology().is_cluster() && self.plan.delivery == Delivery::AtLeastOnce {
+        if self.is_apart() {
             return self.commit_apart(tasks, answers);
         }
         self.follow(tasks, (0..tasks.len()).collect(), Part::Whole, answers)
@@ -127,6 +136,8 @@ impl Sinks {
     /// and could not be acknowledged is only acknowledged at the next attempt.
     fn commit_apart(&mut self, tasks: &[Task<'_>], answers: &mut [Answer]) -> Result<(), Fault> {
         let key = |task: &Task<'_>| (task.shard, task.id);
+        // What has ended otherwise will not come again, unless as another entry.
+        self.added.retain(|added| tasks.iter().any(|task| key(task) == *added));
         let all: Which = (0..tasks.len()).collect();
         let mut end = self.follow(tasks, all, Part::Probe, answers);
         let may_end: Which = (0..tasks.len()).filter(|&index| is_done(&answers[index])).collect();
@@ -164,7 +175,7 @@ impl Sinks {
         }
         end = end.and(self.follow(tasks, ready.clone(), Part::Acknowledge, answers));
         for &index in &ready {
-            if is_done(&answers[index]) {
+            if is_done(&answers[index]) || answers[index] == Answer::DoneBefore {
                 self.added.remove(&key(&tasks[index]));
             }
         }

@@ -149,11 +149,6 @@ impl Source {
         self.connection.client_id()
     }
 
-    /// [`Journal::epoch`] when it connected.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
     /// What its entries are taken under, if they are asked for now.
     pub(super) fn asked_now(&self) -> Session {
         Session { epoch: self.epoch, asked_at: Tick::now() }

@@ -165,7 +165,7 @@ impl Survey {
             streams.push([key(input)?, key(output)?, key(dead)?]);
             groups.push(GroupFacts::ask(&mut control, input, &usage.group)?);
         }
-        // On a connection of its own: a trial may leave it within a transaction.
+        // On a connection of its own: a trial may have it closed by the server.
         let missing = usage.missing(&mut Control::new(topology, timeout)?)?;
         Ok(Survey { greeting, clock_ahead_seconds, info, settings, streams, groups, missing })
     }

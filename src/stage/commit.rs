@@ -20,7 +20,7 @@ use crate::base::{Fault, Stage, Stop, error_code, limits};
 use crate::frame::{self, Discard, EntryId, Finished, Verdict};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Counter, Gauge, Metrics, Outcome, Part, Recorder, Timer};
-use crate::redis::{Action, Answer, Delivery, Earlier, Plan, Sinks, Task, Topology};
+use crate::redis::{Action, Answer, Earlier, Plan, Sinks, Task, Topology};
 
 /// What a committer needs to know.
 #[derive(Clone, Debug)]
@@ -273,7 +273,15 @@ impl<S: Send> Committer<S> {
                         Verdict::Discard(Discard::LostToTrim) => {
                             self.close(waiting.finished, began)
                         }
-                        _ => waiting.finished.receipt.close(Outcome::Superseded),
+                        _ => {
+                            let receipt = waiting.finished.receipt;
+                            let is_gone = receipt.is_gone();
+                            receipt.close(if is_gone {
+                                Outcome::LostWithGroup
+                            } else {
+                                Outcome::Superseded
+                            });
+                        }
                     }
                     continue;
                 }
@@ -312,7 +320,10 @@ impl<S: Send> Committer<S> {
 
     /// Ends the frames whose entries went with their group.
     fn close_gone(&mut self, began: Tick) {
-        let is_gone = |waiting: &Waiting<S>| waiting.finished.receipt.is_gone();
+        // An attempt without an answer may have stored it before.
+        let is_gone = |waiting: &Waiting<S>| {
+            waiting.unanswered.is_none() && waiting.finished.receipt.is_gone()
+        };
         if !self.batch.iter().any(is_gone) {
             return;
         }
@@ -359,9 +370,7 @@ impl<S: Send> Committer<S> {
     /// before it, so that it cannot overtake it. Between two nodes of a Cluster there is no such
     /// condition, so of each camera only one goes at a time.
     fn tasks<'b>(&self, batch: &'b [Waiting<S>], held: &'b Held<'_>) -> Tasks<'b> {
-        let plan = &self.settings.plan;
-        let is_apart =
-            self.settings.topology.is_cluster() && plan.delivery == Delivery::AtLeastOnce;
+        let is_apart = self.sinks.is_apart();
         let mut tasks = Tasks::new();
         for (index, waiting) in batch.iter().enumerate() {
             let finished = &waiting.finished;

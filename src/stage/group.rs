@@ -22,9 +22,9 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use smallvec::SmallVec;
 
 use crate::base::{Fault, Stop, limits};
-use crate::frame::{EntryId, Journal, Recovery};
+use crate::frame::{EntryId, Journal};
 use crate::metrics::{Counter, Metrics};
-use crate::redis::{Control, Topology};
+use crate::redis::{Control, Retention, Topology};
 
 /// Longest wait for one answer; the caller has frames in hand.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,6 +33,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Groups {
     group: String,
+    /// Whether entries are deleted when they have ended.
+    is_deleted: bool,
     shards: Vec<Shard>,
     /// For the rare commands; kept open.
     control: Mutex<Control>,
@@ -43,8 +45,8 @@ pub struct Groups {
 /// One input stream.
 #[derive(Debug)]
 pub struct Shard {
-    /// Its name.
-    stream: String,
+    /// It, and where its results and dead letters are stored.
+    streams: [String; 3],
     /// Our names in its group, one for each reader.
     consumers: Vec<String>,
     /// What of it is in this process.
@@ -55,9 +57,9 @@ pub struct Shard {
 
 impl Shard {
     /// A stream that is read under these names, one for each reader, and at least one.
-    pub fn new(stream: &str, consumers: Vec<String>, metrics: &Arc<Metrics>) -> Shard {
+    pub fn new(streams: [String; 3], consumers: Vec<String>, metrics: &Arc<Metrics>) -> Shard {
         Shard {
-            stream: stream.to_owned(),
+            streams,
             journal: Journal::new(consumers.len(), Arc::clone(metrics)),
             consumers,
             state: RwLock::default(),
@@ -104,12 +106,14 @@ impl Groups {
     pub fn new(
         topology: &Topology,
         group: &str,
+        retention: Retention,
         shards: Vec<Shard>,
         metrics: Arc<Metrics>,
         stop: Stop,
     ) -> Result<Groups, Fault> {
         let control = Mutex::new(Control::new(topology, TIMEOUT)?);
-        Ok(Groups { group: group.to_owned(), shards, control, metrics, stop })
+        let (group, is_deleted) = (group.to_owned(), retention == Retention::Delete);
+        Ok(Groups { group, is_deleted, shards, control, metrics, stop })
     }
 
     /// Finds the group of a shard at the start, or creates it at the beginning of the stream.
@@ -117,13 +121,21 @@ impl Groups {
     /// # Errors
     /// As [`Control::find_group`].
     pub fn prepare(&self, shard: usize, control: &mut Control) -> Result<(), Fault> {
-        let Shard { stream, consumers, journal, state } = &self.shards[shard];
+        let Shard { streams, consumers, journal, state } = &self.shards[shard];
+        let [stream, ..] = streams;
         let mut state = state.write();
-        let nothing = Recovery { start: EntryId::default(), held: Vec::new() };
         let none = EntryId::default();
-        let found = control.find_group(stream, &self.group, &consumers[0], &nothing, none)?;
-        let left = consumers.iter().map(|own| control.pending_of(stream, &self.group, own));
-        journal.begin(found.last_delivered, left.collect::<Result<_, Fault>>()?);
+        let found = control.find_group(streams, &self.group, &consumers[0], None, none)?;
+        journal.begin(found.last_delivered);
+        for (reader, own) in consumers.iter().enumerate() {
+            journal.leave(reader, control.pending_of(stream, &self.group, own)?);
+        }
+        if found.identity.is_empty() {
+            tracing::warn!(
+                "the account may not mark the group of {stream}: if another engine makes it anew, \
+                 frames in hand here are lost; see `framepress check`"
+            );
+        }
         *state = State { is_whole: true, identity: found.identity };
         Ok(())
     }
@@ -159,20 +171,25 @@ impl Groups {
     /// As [`Control::find_group`]; [`Fault::NeighbourGone`] if the engine leaves at once. The group
     /// then counts as lost until the next call.
     pub fn recover(&self, shard: usize, epoch: u64) -> Result<(), Fault> {
-        let Shard { stream, consumers, journal, .. } = &self.shards[shard];
+        let Shard { streams, consumers, journal, .. } = &self.shards[shard];
+        let [stream, ..] = streams;
         let mut state = self.write(shard)?;
         if state.is_whole && journal.epoch() != epoch {
             return Ok(());
         }
         state.is_whole = false;
-        let recovery = journal.begin_recovery();
+        let mut recovery = journal.begin_recovery();
+        if self.is_deleted {
+            // Whatever is in the stream has not ended.
+            recovery.start = EntryId::default();
+        }
         let mut control = self.control.lock();
         let reached = journal.reached();
-        let found = control.find_group(stream, &self.group, &consumers[0], &recovery, reached)?;
+        let found =
+            control.find_group(streams, &self.group, &consumers[0], Some(&recovery), reached)?;
         drop(control);
-        if found.created {
-            journal.restored(&recovery, found.last_delivered);
-        }
+        journal.begin(found.last_delivered);
+        journal.leave(0, recovery.held.iter().chain(&found.claimed).copied());
         journal.set_gone(&found.gone);
         if found.created {
             self.metrics.add(Counter::GroupRecreated, 1);
@@ -194,7 +211,7 @@ impl Groups {
     /// # Errors
     /// As [`Control::set_deliveries`].
     pub fn set_deliveries(&self, shard: usize, id: EntryId, deliveries: u32) -> Result<(), Fault> {
-        let Shard { stream, .. } = &self.shards[shard];
+        let [stream, ..] = &self.shards[shard].streams;
         self.control.lock().set_deliveries(stream, &self.group, id, deliveries)
     }
 

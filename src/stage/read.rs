@@ -207,7 +207,7 @@ impl Reader {
                 let detail = format!("it has been replaced as the primary by {primary}");
                 Err(Fault::connection(address, detail))
             }
-            // With nobody to ask, the one that answers is as good as any.
+            // If no Sentinel answers, the server that does is as good as any.
             _ => Ok(()),
         }
     }
@@ -259,7 +259,7 @@ impl Reader {
     fn recover(&mut self, source: &mut Source) -> Result<(), Fault> {
         let which = Pending::Own { is_left: !self.is_recovered };
         self.fetch(source, which, Counter::Recovered)?;
-        if !self.is_recovered && !self.stop.is_draining() {
+        if !self.stop.is_draining() {
             // From now on, what is found there was swallowed by a lost connection.
             self.is_recovered = true;
             self.journal.found_left(self.settings.source.reader);

@@ -260,6 +260,7 @@ impl Watcher {
         if let Some(ours) = groups.iter().find(|group| group.name == self.settings.group) {
             let [queue, ..] = &mut queues;
             (queue.lag, queue.pending) = (ours.lag, ours.pending);
+            self.groups.journal(shard).reach(ours.last_delivered);
             queue.consumers = ours.consumers.saturating_sub(self.groups.identities(shard));
             if ours.pending > 0
                 && let Some(oldest) = control.first_pending(input, &ours.name)?

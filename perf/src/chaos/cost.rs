@@ -12,7 +12,7 @@ use super::kind::Kind;
 /// An engine sees what the others have finished only when it reads itself, which it does at least
 /// this often, in milliseconds (`block_time_ms`). If it makes the group anew, it begins at what it
 /// has seen.
-pub const UNSEEN_MS: u64 = 1_000;
+pub const UNSEEN_MS: u64 = 2_000;
 
 /// Which frames a fault may lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
+use parking_lot::RwLock;
 use rayon::ThreadPool;
 
 use super::super::group::Groups;
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop, limits};
-use crate::frame::{self, Discard, Origin, Pool, RawFrame, Slot, Slots, Verdict};
+use crate::frame::{self, Discard, EntryId, Origin, Pool, RawFrame, Slot, Slots, Verdict};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::wire;
@@ -71,9 +72,9 @@ impl Dispatcher {
         let DispatcherParts { workers, threads, groups, pool, cameras, live, ways, lanes } = parts;
         let recorder = metrics.recorder();
         let routes = Routes { ways: ways.len(), lanes: lanes.len() };
-        let jobs = AtomicUsize::new(0);
+        let (jobs, alone) = (AtomicUsize::new(0), RwLock::new(()));
         let shared =
-            Shared { settings, live, workers, jobs, pool, metrics, recorder, routes, lanes };
+            Shared { settings, live, workers, jobs, alone, pool, metrics, recorder, routes, lanes };
         let shared = Arc::new(shared);
         let of_way = |(lane, slots)| {
             let (shared, cameras) = (Arc::clone(&shared), Arc::clone(&cameras));
@@ -120,6 +121,7 @@ impl Dispatcher {
                 }
                 None => {
                     let shared = Arc::clone(&self.shared);
+                    let _beside_others = self.shared.alone.read();
                     shared.jobs.fetch_add(1, Ordering::AcqRel);
                     self.threads.spawn(move || first_half::run(&shared, job));
                 }
@@ -133,11 +135,12 @@ impl Dispatcher {
         matches!(frame.receipt.origin(), Origin::Again { is_counted: false, .. })
     }
 
-    /// Processes a suspect while no other frame of this dispatcher is in work. The server counts the
+    /// Processes a suspect while no other frame is in work. The server counts the
     /// attempt before it begins, and forgets it when it has ended: if the process dies of the frame,
     /// the next one knows which frame it was, and no other frame is blamed. `false` if the engine
     /// leaves at once.
     fn process_alone(&self, job: Job) -> bool {
+        let _alone = self.shared.alone.write();
         while self.shared.jobs.load(Ordering::Acquire) > 0 {
             if self.stop.sleep_unless_now(limits::JOB_TICK) {
                 return false;
@@ -145,6 +148,16 @@ impl Dispatcher {
         }
         let (shard, id) = (job.frame.shard, job.frame.receipt.id());
         let deliveries = job.frame.receipt.origin().deliveries();
+        if !self.count_deliveries(shard, id, deliveries) {
+            return false;
+        }
+        self.shared.jobs.fetch_add(1, Ordering::AcqRel);
+        self.threads.install(|| first_half::run(&self.shared, job));
+        self.count_deliveries(shard, id, deliveries.saturating_sub(1))
+    }
+
+    /// Sets the server's delivery count of an entry; `false` if the engine leaves at once.
+    fn count_deliveries(&self, shard: usize, id: EntryId, deliveries: u32) -> bool {
         let mut attempts = Attempts::new("counting an attempt", limits::BACKOFF_LONGEST);
         while let Err(fault) = self.groups.set_deliveries(shard, id, deliveries) {
             // A server that refuses to count must not hold the frame up.
@@ -157,11 +170,6 @@ impl Dispatcher {
             if self.stop.is_now() {
                 return false;
             }
-        }
-        self.shared.jobs.fetch_add(1, Ordering::AcqRel);
-        self.threads.install(|| first_half::run(&self.shared, job));
-        if let Err(fault) = self.groups.set_deliveries(shard, id, deliveries.saturating_sub(1)) {
-            tracing::debug!("the delivery count of {id}: {fault}");
         }
         true
     }

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crossbeam_channel::Sender;
+use parking_lot::RwLock;
 
 pub use camera::{CAMERA_SERIES_MAX, CameraStatus, Cameras, OtherCameras};
 pub use dispatch::{Dispatcher, DispatcherParts};
@@ -95,6 +96,8 @@ struct Shared {
     workers: Workers,
     /// Frames that workers have, or that wait for one.
     jobs: AtomicUsize,
+    /// Held for writing while a suspect is in work, so that no dispatcher begins another job.
+    alone: RwLock<()>,
     pool: Pool,
     metrics: Arc<Metrics>,
     /// For the second half, which may run on any thread.

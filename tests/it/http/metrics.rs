@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use framepress::base::Stop;
 use framepress::metrics::{Kind, Metrics, Series};
+use framepress::redis::Retention;
 use framepress::stage::group::{Groups, Shard};
 use framepress::stage::watch::{Queues, Watcher};
 use parking_lot::Mutex;
@@ -165,11 +166,17 @@ fn watching(streams: [[&str; 3]; 2], engine: &RunningEngine, body: impl FnOnce(&
     settings.streams = streams.map(|names| names.map(str::to_owned)).to_vec();
     let (queues, stop) = (Arc::new(Mutex::new(Queues::default())), Stop::default());
     let metrics = Metrics::new();
-    let shards =
-        streams.map(|[input, ..]| Shard::new(input, vec!["engine-0".into()], &metrics)).into();
+    let shards = streams
+        .map(|names| Shard::new(names.map(str::to_owned), vec!["engine-0".into()], &metrics));
     let topology = engine.view().topology.clone();
-    let groups =
-        Groups::new(&topology, &settings.group, shards, Arc::clone(&metrics), stop.clone());
+    let groups = Groups::new(
+        &topology,
+        &settings.group,
+        Retention::Keep,
+        shards.into(),
+        Arc::clone(&metrics),
+        stop.clone(),
+    );
     let watcher = Watcher::new(
         settings,
         Arc::clone(&queues),
