@@ -15,9 +15,9 @@
 -- identity. It goes with its group.
 --
 -- Several engines may share the group, and none knows what the others have ended, or were given and
--- have not read. The results know: of the entries from ARGV[3] to the last delivered one, those
--- without a result or a dead letter become pending. If another engine has one of them in work, the
--- fence lets one of the two through.
+-- have not read. The results know, unless consumers have deleted some: of the entries from ARGV[3] to
+-- the last delivered one, those without a result or a dead letter become pending. If another engine
+-- has one of them in work, the fence lets one of the two through.
 --
 -- Returns 1 if the group was created or else 0, the last entry delivered, the identity (empty if
 -- the account may not give it one), the entries in work that are not in the stream any more, and those
@@ -62,11 +62,27 @@ local function find()
   end
 end
 
+-- Whether a stream still has everything that was stored since `from`: consumers may delete or trim
+-- results, and then these tell nothing about what has ended. There need not be any dead letter.
+local function is_complete(stored, from)
+  local answer = redis.pcall('XINFO', 'STREAM', stored)
+  if answer.err then
+    return stored == KEYS[3] and answer.err:find('no such key') ~= nil
+  end
+  local about = fields_of(answer)
+  local first = about['first-entry']
+  return not is_less(from, about['max-deleted-entry-id'] or from)
+    and (about['entries-added'] == about['length'] or first and is_less(first[1], from))
+end
+
 -- Adds the entries after `start` that have ended, by the field of a stored one that names them; the
 -- last of them. `nil` if that cannot be told. A result is stored after its entry was added, so an
 -- older one ends the search.
 local function add_ended(stored, field, ended)
   local last, to = start, '+'
+  if not is_complete(stored, start:match('%d+') .. '-0') then
+    return nil
+  end
   for _ = 1, LOOK_BACK do
     local entry = redis.pcall('XREVRANGE', stored, to, '-', 'COUNT', 1)
     if entry.err then

@@ -22,6 +22,9 @@ pub enum Loses {
     Removed,
     /// Entries that no replica had yet.
     Unreplicated,
+    /// Entries pending, if several engines share the stream, consumers delete results, and entries
+    /// are not deleted when they have ended: no engine can find out what the others were given.
+    OnTheirWay,
 }
 
 /// Which frames a fault may double.
@@ -71,7 +74,9 @@ impl Cost {
             | StopServer | RestartServer | CrashServer | MoveSlot => {
                 Cost { doubles: Doubles::Unanswered, ..nothing }
             }
-            GroupDestroy => Cost { doubles: Doubles::InHandOfSeveral, ..nothing },
+            GroupDestroy => {
+                Cost { loses: Loses::OnTheirWay, doubles: Doubles::InHandOfSeveral, ..nothing }
+            }
             GroupSetIdBack => Cost { doubles: Doubles::HandedOutAgain, ..nothing },
             FlushAll | DelInput | XdelPending | XtrimInput => {
                 Cost { loses: Loses::Removed, ..nothing }
@@ -88,6 +93,7 @@ impl Cost {
 
     /// Whether every entry stays where it is and is handed out once.
     pub fn keeps_data(self) -> bool {
-        self.loses == Loses::Nothing && self.doubles != Doubles::HandedOutAgain
+        matches!(self.loses, Loses::Nothing | Loses::OnTheirWay)
+            && self.doubles != Doubles::HandedOutAgain
     }
 }

@@ -72,6 +72,8 @@ pub struct Nemesis {
     primary_expected: Option<usize>,
     /// Faults that have begun and not ended during which no engine is started.
     spoiling: usize,
+    /// Whether the consumer of the output deletes what it has read, or has done so once.
+    are_results_deleted: bool,
     /// Commands that keep the server busy.
     busy: Vec<JoinHandle<()>>,
 }
@@ -84,6 +86,7 @@ impl Nemesis {
         archive: Arc<Archive>,
     ) -> Outcome<Nemesis> {
         let admin = world.nodes[world.holder()?].link();
+        let are_results_deleted = setup.output_limit > 0;
         Ok(Nemesis {
             setup,
             engines,
@@ -97,6 +100,7 @@ impl Nemesis {
             outages: Vec::new(),
             primary_expected: None,
             spoiling: 0,
+            are_results_deleted,
             busy: Vec::new(),
         })
     }

@@ -46,6 +46,7 @@ impl Nemesis {
             }
             Kind::DelOutput => {
                 self.snapshot_of(&["DEL", &output], true)?;
+                self.are_results_deleted = true;
                 Step::done("")
             }
             Kind::XdelPending => {
@@ -99,6 +100,11 @@ impl Nemesis {
                 let recent = results.all.iter().rev().take_while(|it| it.at_ms >= since);
                 recent.map(|stored| stored.frame.clone()).collect()
             };
+            // The consumer of the output deletes what it has archived, all the time or now and then.
+            if self.setup.retention != "delete" && self.are_results_deleted {
+                let pending = gone.frames(|id| gone.pending.contains(id));
+                self.excuses.may_lose(pending, &self.archive);
+            }
             self.excuses.may_double(unseen.iter());
             self.excuses.may_double(gone.frames(|id| gone.pending.contains(id)));
         }
