@@ -27,8 +27,9 @@ local name, prefix, is_lost = ARGV[5], ARGV[6], ARGV[7] == '1'
 local held = tonumber(ARGV[8])
 local ENTRIES = 9
 
--- Results looked at, the newest first.
-local LOOK_BACK = 4096
+-- Results looked at, the newest first, and how many of older entries end the search: more than two
+-- engines have in hand.
+local LOOK_BACK, OTHERS = 4096, 128
 
 -- Whether the stream is another one than that of which `reached` was read: it ends before it, or
 -- it has older entries and should have this one. Streams lose entries at their beginning, or by
@@ -62,46 +63,49 @@ local function find()
   end
 end
 
--- Whether a stream still has everything that was stored since `from`: consumers may delete or trim
--- results, and then these tell nothing about what has ended. There need not be any dead letter.
-local function is_complete(stored, from)
+-- Whether a stream still has everything from `oldest` on that was stored in it, or everything at all
+-- without it. Consumers may delete or trim results, and then these tell nothing about what has ended.
+-- There need not be any dead letter.
+local function is_complete(stored, oldest)
   local answer = redis.pcall('XINFO', 'STREAM', stored)
   if answer.err then
     return stored == KEYS[3] and answer.err:find('no such key') ~= nil
   end
   local about = fields_of(answer)
-  local first = about['first-entry']
-  return not is_less(from, about['max-deleted-entry-id'] or from)
-    and (about['entries-added'] == about['length'] or first and is_less(first[1], from))
+  if not oldest then
+    return about['entries-added'] == about['length']
+  end
+  return about['max-deleted-entry-id'] ~= nil and is_less(about['max-deleted-entry-id'], oldest)
 end
 
 -- Adds the entries after `start` that have ended, by the field of a stored one that names them; the
--- last of them. `nil` if that cannot be told. A result is stored after its entry was added, so an
--- older one ends the search.
+-- last of them. `nil` if that cannot be told. Entries end nearly in their order, so a run of others
+-- ends the search.
 local function add_ended(stored, field, ended)
-  local last, to = start, '+'
-  if not is_complete(stored, start:match('%d+') .. '-0') then
-    return nil
-  end
+  local last, to, others = start, '+', 0
   for _ = 1, LOOK_BACK do
     local entry = redis.pcall('XREVRANGE', stored, to, '-', 'COUNT', 1)
     if entry.err then
       return nil
     end
     entry = entry[1]
-    if not entry or is_less(entry[1], start:match('%d+') .. '-0') then
-      return last
+    if not entry then
+      return is_complete(stored) and last or nil
     end
     local id = fields_of(entry[2])[field]
+    others = others + 1
     if id and id:match('^%d+%-%d+$') and is_less(start, id) then
+      others = 0
       ended[id] = true
       if is_less(last, id) then
         last = id
       end
     end
+    if others == OTHERS then
+      return is_complete(stored, entry[1]) and last or nil
+    end
     to = '(' .. entry[1]
   end
-  return last
 end
 
 local ended = {}

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use framepress::metrics::clock::unix_millis;
 use parking_lot::{Mutex, MutexGuard};
 use redis::streams::StreamRangeReply;
 
@@ -28,7 +29,7 @@ pub struct Stored {
     pub frame: String,
     /// The entry of the input stream.
     pub source: String,
-    /// When it was read, in milliseconds from the start.
+    /// When it was stored, in milliseconds from the start: not later than it was read.
     pub at_ms: u64,
 }
 
@@ -72,6 +73,8 @@ pub struct Archive {
     settled: AtomicU64,
     rests: AtomicBool,
     began: Instant,
+    /// The same in milliseconds since the Unix epoch.
+    began_unix_ms: u64,
 }
 
 impl Archive {
@@ -81,7 +84,16 @@ impl Archive {
             settled: AtomicU64::new(0),
             rests: AtomicBool::new(false),
             began,
+            began_unix_ms: unix_millis().saturating_sub(began.elapsed().as_millis() as u64),
         }
+    }
+
+    /// When a result was stored that is read now. Where results are read long after that, clocks are
+    /// not stepped, and the id tells.
+    fn stored_ms(&self, id: &str) -> u64 {
+        let millis = id.split('-').next().and_then(|millis| millis.parse().ok());
+        let by_id = millis.and_then(|millis: u64| millis.checked_sub(self.began_unix_ms));
+        by_id.unwrap_or(u64::MAX).min(self.now_ms())
     }
 
     /// While it is held, nothing else is read from the output.
@@ -119,7 +131,7 @@ impl Archive {
                 id: entry.id.clone(),
                 frame: entry.get("frame_id").unwrap_or_default(),
                 source: entry.get("source_id").unwrap_or_default(),
-                at_ms: self.now_ms(),
+                at_ms: self.stored_ms(&entry.id),
             };
             results.add(stored);
         }

@@ -12,17 +12,30 @@ use crate::chaos::snapshot::{Snapshot, place};
 /// Most entries that are deleted or handed out again at once.
 const FEW: u64 = 12;
 
+/// In one step, so that the group cannot go on between the look and the command.
+const SET_ID_SAME: &str = "
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+for _, group in ipairs(groups) do
+  local about = {}
+  for index = 1, #group, 2 do
+    about[group[index]] = group[index + 1]
+  end
+  if about.name == ARGV[1] then
+    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], about['last-delivered-id'])
+    return about['last-delivered-id']
+  end
+end
+return false";
+
 impl Nemesis {
     pub(super) fn change_streams(&mut self, fault: &Planned) -> Outcome<Step> {
         let (input, output) = (self.world.streams.input.clone(), self.world.streams.output.clone());
         match fault.kind {
             Kind::GroupDestroy => self.destroy_group(&input),
             Kind::GroupSetIdSame => {
-                self.holder()?;
-                let seen = self.last_delivered(&input)?;
-                let Some(id) = seen else { return Step::done("no group") };
-                // Between the look and the command, the group may have gone on a little.
-                self.set_group(&input, &id)
+                let holder = self.holder()?;
+                let id: Option<String> = holder.run(&["EVAL", SET_ID_SAME, "1", &input, GROUP])?;
+                Step::done(id.map_or("no group".to_owned(), |id| format!("to {id}")))
             }
             Kind::GroupSetIdBack => {
                 let before = self.snapshot(&[])?;
@@ -118,13 +131,6 @@ impl Nemesis {
         if self.engines.iter().any(|engine| engine.is_running() && !engine.is_at_work()) {
             self.excuses.may_double(gone.frames(|_| true));
         }
-    }
-
-    fn last_delivered(&mut self, input: &str) -> Outcome<Option<String>> {
-        let groups: redis::streams::StreamInfoGroupsReply =
-            self.admin.insist(&["XINFO", "GROUPS", input])?;
-        let ours = groups.groups.into_iter().find(|group| group.name == GROUP);
-        Ok(ours.map(|group| group.last_delivered_id))
     }
 
     /// Sets the place of the group; entries behind it that were delivered are delivered again.
