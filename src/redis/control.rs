@@ -327,8 +327,8 @@ impl Control {
         Ok(EntryId::parse(id.as_bytes()).unwrap_or_default())
     }
 
-    /// Removes what every group of a stream has ended, if `group` exists. Entries from `held` on
-    /// are kept: they are in work here. How many were removed.
+    /// Removes what every group of a stream has ended, if `group` exists and is the one of that
+    /// identity. Entries from `held` on are kept: they are in work here. How many were removed.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -336,11 +336,13 @@ impl Control {
         &mut self,
         stream: &str,
         group: &str,
+        identity: &str,
         held: Option<EntryId>,
     ) -> Result<u64, Fault> {
         let mut command = cmd("EVAL");
         command.arg(TRIM_ACKED).arg(1).arg(stream).arg(group);
-        self.run_on(stream, "XTRIM", command.arg(held.unwrap_or_default().to_string()))
+        command.arg(held.unwrap_or_default().to_string()).arg(identity);
+        self.run_on(stream, "XTRIM", &command)
     }
 
     /// A section of INFO, or all of it for an empty name, as keys and values.

@@ -1,11 +1,12 @@
 -- Removes what every group of a stream has ended: all entries before the first one that is pending
 -- in, or not yet delivered to, any of them.
 --
--- KEYS[1] the stream, ARGV[1] our group, ARGV[2] the oldest entry in work here, or 0-0
+-- KEYS[1] the stream, ARGV[1] our group, ARGV[2] the oldest entry in work here, or 0-0, ARGV[3] the
+-- consumer by which our group is known, empty if it is not known; see group.lua
 --
--- Does nothing while our group does not exist. It looks and trims in one step, so that no group can
+-- Does nothing while our group does not exist, or is another one than the caller knows. It looks and trims in one step, so that no group can
 -- be lost in between. Returns how many entries were removed.
-local stream, ours, held = KEYS[1], ARGV[1], ARGV[2]
+local stream, ours, held, identity = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 
 local needed = held ~= '0-0' and held or nil
 local exists = false
@@ -24,5 +25,14 @@ for _, answer in ipairs(redis.pcall('XINFO', 'GROUPS', stream)) do
 end
 if not exists or needed == '0-0' then
   return 0
+end
+if identity ~= '' then
+  local is_known = false
+  for _, answer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, ours)) do
+    is_known = is_known or fields_of(answer)['name'] == identity
+  end
+  if not is_known then
+    return 0
+  end
 end
 return redis.call('XTRIM', stream, 'MINID', '~', needed)

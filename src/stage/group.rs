@@ -23,6 +23,7 @@ use smallvec::SmallVec;
 
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Journal};
+use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics};
 use crate::redis::{Control, Retention, Topology};
 
@@ -74,6 +75,8 @@ struct State {
     is_whole: bool,
     /// The consumer by which the group is known; empty if the account may not give it one.
     identity: String,
+    /// When the group was restored.
+    restored: Option<Tick>,
 }
 
 /// The right to commit to some shards; see invariant 1.
@@ -136,7 +139,7 @@ impl Groups {
                  frames in hand here are lost; see `framepress check`"
             );
         }
-        *state = State { is_whole: true, identity: found.identity };
+        *state = State { is_whole: true, identity: found.identity, restored: None };
         Ok(())
     }
 
@@ -202,7 +205,8 @@ impl Groups {
             recovery.held.len() - found.gone.len(),
             recovery.held.len(),
         );
-        *state = State { is_whole: true, identity: found.identity };
+        let restored = Some(Tick::now());
+        *state = State { is_whole: true, identity: found.identity, restored };
         Ok(())
     }
 
@@ -230,6 +234,14 @@ impl Groups {
     /// What of a shard is in this process.
     pub fn journal(&self, shard: usize) -> &Arc<Journal> {
         &self.shards[shard].journal
+    }
+
+    /// The identity of a group, if what it has ended may be trimmed: other engines have had `grace`
+    /// to make pending again what they had in hand when the group was lost.
+    pub fn settled(&self, shard: usize, grace: Duration) -> Option<String> {
+        let state = self.shards[shard].state.read();
+        let is_settled = state.restored.is_none_or(|restored| restored.elapsed() >= grace);
+        (state.is_whole && is_settled).then(|| state.identity.clone())
     }
 
     /// Consumers of the group of a shard that only stand for it.

@@ -269,8 +269,11 @@ impl Watcher {
             }
         }
         self.shards[shard] = queues;
-        if self.settings.trim_acked {
-            control.trim_acked(input, &self.settings.group, self.groups.journal(shard).oldest())?;
+        if self.settings.trim_acked
+            && let Some(identity) = self.groups.settled(shard, self.settings.claim_idle)
+        {
+            let held = self.groups.journal(shard).oldest();
+            control.trim_acked(input, &self.settings.group, &identity, held)?;
         }
         Ok(())
     }

@@ -105,9 +105,12 @@ fn trimming_leaves_a_stream_alone_whose_group_is_missing() {
     let _: () = server.ask(set.arg("SETID").arg(INPUT).arg("ahead").arg(&ids[299]));
     let address = framepress::redis::Address::tcp("127.0.0.1", server.port());
     let mut control = framepress::redis::Control::new(&address, LONG).unwrap();
-    assert_eq!(control.trim_acked(INPUT, GROUP, None).unwrap(), 0);
+    assert_eq!(control.trim_acked(INPUT, GROUP, "", None).unwrap(), 0);
     assert_eq!(server.len(INPUT), 300);
-    assert!(control.trim_acked(INPUT, "ahead", None).unwrap() > 0, "its own group has ended it");
+    let another = control.trim_acked(INPUT, "ahead", "framepress-group-of-before", None);
+    assert_eq!(another.unwrap(), 0, "a group that was made anew meanwhile");
+    let ended = control.trim_acked(INPUT, "ahead", "", None).unwrap();
+    assert!(ended > 0, "its own group has ended it");
 }
 
 #[test]

@@ -42,6 +42,25 @@ fn acknowledged_entries_are_deleted_if_so_configured() {
 }
 
 #[test]
+fn acknowledged_entries_are_deleted_in_one_command_where_the_server_has_it() {
+    let server = RedisServer::start();
+    let about: Vec<redis::Value> = server.ask(cmd("COMMAND").arg("INFO").arg("XACKDEL"));
+    let has_xackdel = about.iter().any(|command| *command != redis::Value::Nil);
+    for delivery in ["exactly_once", "at_least_once"] {
+        let flags = [("redis_queue.retention", "delete"), ("redis_queue.delivery", delivery)];
+        let engine = RunningEngine::start(&server, &flags);
+        let stored = server.len(OUTPUT);
+        server.add_frames("cam", 30);
+        server.wait_for_outputs(stored + 30);
+        wait_until("an empty input stream", LONG, || server.len(INPUT) == 0);
+        engine.stop();
+    }
+    let calls: String = server.ask(cmd("INFO").arg("commandstats"));
+    assert_eq!(calls.contains("cmdstat_xackdel:calls=6"), has_xackdel, "{calls}");
+    assert_eq!(calls.contains("cmdstat_xdel:"), !has_xackdel, "{calls}");
+}
+
+#[test]
 fn what_every_group_has_acknowledged_is_trimmed() {
     let server = RedisServer::with(&SMALL_NODES);
     server.create_group("archive");

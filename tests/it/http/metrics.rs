@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use framepress::base::Stop;
-use framepress::metrics::{Kind, Metrics, Series};
+use framepress::metrics::{Counter, Kind, Metrics, Series};
 use framepress::redis::Retention;
 use framepress::stage::group::{Groups, Shard};
 use framepress::stage::watch::{Queues, Watcher};
@@ -138,6 +138,29 @@ fn many_cameras_are_few_series() {
     assert_eq!(own.map(|(_, count)| count).sum::<f64>(), 50.0);
     let others = "framepress_other_camera_frames_total{outcome=\"processed\"}";
     assert_eq!(found[others], 20.0, "nobody is left out of the sum");
+}
+
+#[test]
+fn an_input_that_may_not_be_deleted_is_said_although_the_engine_is_ready() {
+    let server = RedisServer::start();
+    let _: () = server.ask(cmd("ACL").arg("SETUSER").arg("default").arg("-xdel"));
+    // Not every server has it.
+    let mut also = cmd("ACL");
+    let _ = also.arg("SETUSER").arg("default").arg("-xackdel").query::<()>(&mut server.connect());
+    let engine = RunningEngine::start(&server, &[("redis_queue.retention", "delete")]);
+    let site = Site::of(&engine, None);
+    assert_eq!(site.get("/readyz").text(), "ok\n");
+    server.add_frames("cam", 3);
+    server.wait_until_done();
+    wait_until("all are counted", LONG, || engine.count(Counter::DeletesRefused) == 3);
+    let answer = site.get("/readyz");
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.text(),
+        "ok\nthe input grows: the server refused to delete 3 acknowledged entries\n"
+    );
+    let series = samples(site.get("/metrics").text());
+    assert!((series["framepress_deletes_refused_total"] - 3.0).abs() < f64::EPSILON);
 }
 
 #[test]
