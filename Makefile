@@ -5,17 +5,23 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test python-test servers servers-test deb deb-test lint bench fuzz perf perf-quick perf-build perf-floor perf-chaos pgo setup setup-test clean
+.PHONY: demo test cargo-test chaos-test python-test servers servers-test deb deb-test lint bench fuzz perf perf-quick perf-build perf-floor perf-chaos pgo setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
 	@$(TARGET)/release/framepress demo
 
-test: cargo-test python-test
+test: cargo-test chaos-test python-test
 
 cargo-test: setup-test
 	@$(CARGO) test --no-run
 	@$(CARGO) test --quiet
+
+# The short form of `make perf-chaos`: sixty faults while one engine works.
+chaos-test: setup-test
+	@$(CARGO) build --quiet --bin framepress
+	@$(CARGO) build --quiet -p framepress-perf
+	@$(TARGET)/debug/framepress-perf chaos --seed 1 --faults 60 --engines 1 --bin $(TARGET)/debug/framepress
 
 # Other people's programs read and write the same streams: redis-py, protobuf, Pillow. A real browser
 # shows the dashboard; others read what is in deploy/: Compose, Kubernetes, systemd.

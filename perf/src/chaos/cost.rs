@@ -14,6 +14,9 @@ use super::kind::Kind;
 /// has seen.
 pub const UNSEEN_MS: u64 = 2_000;
 
+/// How long engines may take to restore a group, other faults included, in milliseconds.
+pub const RESTORE_MS: u64 = 5_000;
+
 /// Which frames a fault may lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loses {

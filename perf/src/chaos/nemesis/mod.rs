@@ -74,6 +74,8 @@ pub struct Nemesis {
     spoiling: usize,
     /// Whether the consumer of the output deletes what it has read, or has done so once.
     are_results_deleted: bool,
+    /// When a group was destroyed under several engines, and the frames that were pending then.
+    on_their_way: Option<(u64, Vec<String>)>,
     /// Commands that keep the server busy.
     busy: Vec<JoinHandle<()>>,
 }
@@ -101,6 +103,7 @@ impl Nemesis {
             primary_expected: None,
             spoiling: 0,
             are_results_deleted,
+            on_their_way: None,
             busy: Vec::new(),
         })
     }

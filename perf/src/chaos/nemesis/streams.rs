@@ -2,7 +2,7 @@
 
 use super::{Nemesis, Step};
 use crate::Outcome;
-use crate::chaos::cost::UNSEEN_MS;
+use crate::chaos::cost::{RESTORE_MS, UNSEEN_MS};
 use crate::chaos::draw::{Planned, Topology};
 use crate::chaos::engines::Engine;
 use crate::chaos::kind::Kind;
@@ -60,6 +60,13 @@ impl Nemesis {
             Kind::DelOutput => {
                 self.snapshot_of(&["DEL", &output], true)?;
                 self.are_results_deleted = true;
+                // The engines may not have restored a group yet that was destroyed just before.
+                let recent = self.archive.now_ms().saturating_sub(RESTORE_MS);
+                if let Some((at_ms, frames)) = &self.on_their_way
+                    && *at_ms > recent
+                {
+                    self.excuses.may_lose(frames.iter(), &self.archive);
+                }
                 Step::done("")
             }
             Kind::XdelPending => {
@@ -114,9 +121,17 @@ impl Nemesis {
                 recent.map(|stored| stored.frame.clone()).collect()
             };
             // The consumer of the output deletes what it has archived, all the time or now and then.
-            if self.setup.retention != "delete" && self.are_results_deleted {
+            let is_deleted = self.setup.retention == "delete";
+            if !is_deleted {
                 let pending = gone.frames(|id| gone.pending.contains(id));
-                self.excuses.may_lose(pending, &self.archive);
+                let pending: Vec<String> = pending.cloned().collect();
+                if self.are_results_deleted {
+                    self.excuses.may_lose(pending.iter(), &self.archive);
+                }
+                self.on_their_way = Some((self.archive.now_ms(), pending));
+            } else if self.setup.delivery == "at_least_once" {
+                // Everything is delivered again, also what an engine has in hand, without a fence.
+                self.excuses.may_double(gone.frames(|_| true));
             }
             self.excuses.may_double(unseen.iter());
             self.excuses.may_double(gone.frames(|id| gone.pending.contains(id)));
