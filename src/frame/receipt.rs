@@ -297,8 +297,11 @@ impl Journal {
         let mut book = self.book.lock();
         book.in_flight.remove(&id);
         match outcome {
-            // Not ended: the entry may come again.
-            Outcome::Abandoned | Outcome::LostWithGroup => {}
+            // Its connection was lost while it was read, and one of the readers will find it again.
+            Outcome::Abandoned => book.left.iter_mut().for_each(|left| {
+                left.insert(id);
+            }),
+            Outcome::LostWithGroup => {}
             Outcome::Out
             | Outcome::Superseded
             | Outcome::Rejected
@@ -486,6 +489,15 @@ mod tests {
         assert_eq!(journal.begin_recovery().held, [], "it has ended");
         journal.leave(1, [ID]);
         journal.found_left(1);
+        assert_eq!(journal.begin_recovery().held, []);
+    }
+
+    #[test]
+    fn what_was_given_up_is_made_pending_until_it_has_been_read_again() {
+        let journal = journal();
+        drop(take(&journal, ID, Origin::New));
+        assert_eq!(journal.begin_recovery().held, [ID]);
+        take(&journal, ID, AGAIN).close(Outcome::Out);
         assert_eq!(journal.begin_recovery().held, []);
     }
 
