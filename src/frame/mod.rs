@@ -7,6 +7,7 @@
 mod digest;
 mod entry;
 mod hops;
+mod journal;
 mod lane;
 mod plane;
 mod pool;
@@ -16,8 +17,9 @@ mod slot;
 pub use digest::{Digest, Digester, Locate};
 pub use entry::{Entry, EntryBuilder, EntryId};
 pub use hops::{Discard, Finished, Labels, RawFrame, Stored, Verdict};
+pub use journal::{Journal, Opened, Recovery, Session};
 pub use lane::{recv, send};
 pub use plane::{Plane, Planes, View};
 pub use pool::{Lease, Pool};
-pub use receipt::{Journal, Opened, Origin, Receipt, Recovery, Session};
+pub use receipt::{Origin, Receipt};
 pub use slot::{Slot, Slots};

@@ -1,0 +1,440 @@
+//! The journal: the entries of one stream that are in this process, each with a receipt.
+//!
+//! Invariants:
+//! 1. A receipt exists for exactly the entries counted as in flight, and for repeated ones, which
+//!    are counted nowhere.
+//! 2. Only the committer closes a receipt, after Redis has confirmed. A receipt that is dropped
+//!    instead counts as abandoned; its entry stays pending in Redis and is delivered again.
+//! 3. An entry is in flight at most once per process: the journal refuses it a second time, so
+//!    reading the pending list after a reconnect cannot double work that is still going on.
+//! 4. The journal remembers what this process has ended lately: a copy from the pending list that
+//!    was made before our acknowledgement arrived there is not processed again. One that was asked
+//!    for only afterwards is: then Redis itself has gone back in time, as after a restart from a
+//!    snapshot.
+//! 5. When the group is lost, the journal alone says what is in work. [`Journal::begin_recovery`]
+//!    takes that list and makes every open connection void in one step, so no entry can be given to
+//!    this process by the old group and be missing from the list.
+//! 6. Every entry after [`Recovery::start`] that this process was given is in flight, has ended, or
+//!    will be delivered again. An entry that has ended is then a repeated one: it is acknowledged
+//!    and not processed.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{EntryId, Origin, Receipt};
+use crate::metrics::clock::Tick;
+use crate::metrics::{Metrics, Outcome};
+
+/// Entries remembered after their end. More than can end while the oldest one in flight waits, for
+/// that many slots no engine has, and than one reader ends while another one reconnects.
+const REMEMBERED: usize = 4096;
+
+/// The entries of one stream that are in this process, or were a moment ago.
+#[derive(Debug)]
+pub struct Journal {
+    book: Mutex<Book>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Book {
+    /// How often the consumer group was lost.
+    epoch: u64,
+    in_flight: HashMap<EntryId, InFlight>,
+    /// Ended with Redis' confirmation, in the order of their ends.
+    ended: VecDeque<EntryId>,
+    ended_at: HashMap<EntryId, Tick>,
+    /// The last entry that the group has given to this process.
+    reached: EntryId,
+    /// By reader, an entry before all new ones that the group may have given it and it has not
+    /// opened yet.
+    asked_after: Vec<EntryId>,
+    /// By reader, what is in its pending list and still to be opened, as far as that is known.
+    left: Vec<HashSet<EntryId>>,
+    /// Entries up to this one are delivered once more because the group was restored before them.
+    repeated_up_to: EntryId,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    /// Read, or renewed.
+    since: Tick,
+    /// The group was lost, and the entry was no longer in the stream.
+    is_gone: bool,
+}
+
+/// The state of the journal under which a connection was opened, and when an answer was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// [`Journal::epoch`] when the connection was opened.
+    pub epoch: u64,
+    /// When the request was sent, or before.
+    pub asked_at: Tick,
+}
+
+/// What the journal says to an entry that was read.
+#[derive(Debug)]
+pub enum Opened {
+    /// It is in flight from now on.
+    Taken(Receipt),
+    /// This process has it already, or this is a late copy of an entry that has ended.
+    Known,
+    /// The group was lost after the connection was opened: the answer is void.
+    Void,
+}
+
+/// What a restored group has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The group goes on after this entry: every later one will be delivered.
+    pub start: EntryId,
+    /// The entries in flight, and those that are still to be read from a pending list; the oldest
+    /// first.
+    pub held: Vec<EntryId>,
+    /// The entries after `start` that this process has ended, as far as it remembers them.
+    pub ended: Vec<EntryId>,
+}
+
+impl Journal {
+    /// An empty journal for so many readers of the stream.
+    pub fn new(readers: usize, metrics: Arc<Metrics>) -> Arc<Journal> {
+        let book = Book {
+            epoch: 0,
+            in_flight: HashMap::with_capacity(512),
+            ended: VecDeque::with_capacity(REMEMBERED),
+            ended_at: HashMap::with_capacity(2 * REMEMBERED),
+            reached: EntryId::default(),
+            asked_after: vec![EntryId::default(); readers],
+            left: vec![HashSet::new(); readers],
+            repeated_up_to: EntryId::default(),
+        };
+        Arc::new(Journal { book: Mutex::new(book), metrics })
+    }
+
+    /// Whether the entry is in this process already.
+    pub fn holds(&self, id: EntryId) -> bool {
+        self.book.lock().in_flight.contains_key(&id)
+    }
+
+    /// How often the consumer group was lost.
+    pub fn epoch(&self) -> u64 {
+        self.book.lock().epoch
+    }
+
+    /// The last entry that the group has given out, as far as this process knows.
+    pub fn reached(&self) -> EntryId {
+        self.book.lock().reached
+    }
+
+    /// Begins where the group stands, at the start or after a recovery: it will deliver everything
+    /// after `last_delivered`.
+    pub fn begin(&self, last_delivered: EntryId) {
+        let mut book = self.book.lock();
+        // A stream that was made anew begins with lower ids; nothing of it is a repetition.
+        if last_delivered < book.asked_after.iter().copied().min().unwrap_or_default() {
+            book.repeated_up_to = EntryId::default();
+            book.left.iter_mut().for_each(HashSet::clear);
+        }
+        book.reached = last_delivered;
+        book.asked_after.fill(last_delivered);
+    }
+
+    /// Notes that these are in the pending list of `reader` and still to be opened.
+    pub fn leave(&self, reader: usize, ids: impl IntoIterator<Item = EntryId>) {
+        let mut book = self.book.lock();
+        let Book { left, in_flight, .. } = &mut *book;
+        if let Some(left) = left.get_mut(reader) {
+            left.extend(ids.into_iter().filter(|id| !in_flight.contains_key(id)));
+        }
+    }
+
+    /// Notes that the group has given out everything up to `id`, to whichever engine.
+    pub fn reach(&self, id: EntryId) {
+        let mut book = self.book.lock();
+        book.reached = book.reached.max(id);
+    }
+
+    /// Notes that `reader` has opened everything in its pending list.
+    pub fn found_left(&self, reader: usize) {
+        if let Some(left) = self.book.lock().left.get_mut(reader) {
+            left.clear();
+        }
+    }
+
+    /// Notes that `reader` is about to ask for new entries. It has opened all that it was given
+    /// before; or, with `opened`, all of them up to that one.
+    pub fn ask(&self, reader: usize, opened: Option<EntryId>) {
+        let mut book = self.book.lock();
+        let reached = book.reached;
+        if let Some(after) = book.asked_after.get_mut(reader) {
+            *after = opened.map_or(reached, |opened| opened.max(*after));
+        }
+        if book.asked_after.iter().all(|after| *after >= book.repeated_up_to) {
+            book.repeated_up_to = EntryId::default();
+        }
+    }
+
+    /// Takes responsibility for an entry that was read.
+    pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin, session: Session) -> Opened {
+        let read_at = Tick::now();
+        let mut book = self.book.lock();
+        if session.epoch != book.epoch {
+            return Opened::Void;
+        }
+        let ended_at = book.ended_at.get(&id);
+        let late = ended_at.is_some_and(|ended_at| *ended_at >= session.asked_at);
+        if (origin != Origin::New && late) || book.in_flight.contains_key(&id) {
+            return Opened::Known;
+        }
+        let is_repeated = ended_at.is_some() && id <= book.repeated_up_to;
+        book.reached = book.reached.max(id);
+        book.left.iter_mut().for_each(|left| {
+            left.remove(&id);
+        });
+        book.in_flight.insert(id, InFlight { since: read_at, is_gone: false });
+        drop(book);
+        let origin = if is_repeated { Origin::Repeated } else { origin };
+        if !is_repeated {
+            self.metrics.ledger.open();
+        }
+        Opened::Taken(Receipt::new(id, origin, read_at, Arc::clone(self)))
+    }
+
+    /// The group was lost: every connection opened so far is void, and the caller restores the
+    /// group with what this returns.
+    pub fn begin_recovery(&self) -> Recovery {
+        let mut book = self.book.lock();
+        book.epoch += 1;
+        book.repeated_up_to = book.repeated_up_to.max(book.reached);
+        let start = book.asked_after.iter().copied().min().unwrap_or_default();
+        let left = book.left.iter().flatten();
+        let mut held: Vec<EntryId> = book.in_flight.keys().chain(left).copied().collect();
+        held.sort_unstable();
+        held.dedup();
+        let ended = book.ended_at.keys().copied().filter(|id| *id > start).collect();
+        Recovery { start, held, ended }
+    }
+
+    /// These entries were in no stream any more when their group was restored.
+    pub fn set_gone(&self, ids: &[EntryId]) {
+        let mut book = self.book.lock();
+        for id in ids {
+            if let Some(entry) = book.in_flight.get_mut(id) {
+                entry.is_gone = true;
+            }
+        }
+    }
+
+    /// The entries that have been here for longer than `age`.
+    pub fn renewable(&self, age: Duration) -> Vec<EntryId> {
+        let book = self.book.lock();
+        let old = book.in_flight.iter().filter(|(_, entry)| entry.since.elapsed() > age);
+        old.map(|(id, _)| *id).collect()
+    }
+
+    /// The server counts these as delivered just now: their clocks start again.
+    pub fn renewed(&self, ids: &[EntryId]) {
+        let mut book = self.book.lock();
+        for id in ids {
+            if let Some(entry) = book.in_flight.get_mut(id) {
+                entry.since = Tick::now();
+            }
+        }
+    }
+
+    /// The oldest entry in this process.
+    pub fn oldest(&self) -> Option<EntryId> {
+        self.book.lock().in_flight.keys().min().copied()
+    }
+
+    /// Entries in this process.
+    pub fn len(&self) -> usize {
+        self.book.lock().in_flight.len()
+    }
+
+    /// Whether this process holds nothing of the stream.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the group was lost and the entry with it.
+    pub(super) fn is_gone(&self, id: EntryId) -> bool {
+        self.book.lock().in_flight.get(&id).is_some_and(|entry| entry.is_gone)
+    }
+
+    /// An entry is no longer in this process.
+    pub(super) fn end(&self, id: EntryId, origin: Origin, outcome: Outcome) {
+        let mut book = self.book.lock();
+        book.in_flight.remove(&id);
+        match outcome {
+            // Its connection was lost while it was read, and one of the readers will find it again.
+            Outcome::Abandoned => book.left.iter_mut().for_each(|left| {
+                left.insert(id);
+            }),
+            Outcome::LostWithGroup => {}
+            Outcome::Out
+            | Outcome::Superseded
+            | Outcome::Rejected
+            | Outcome::DeadLettered
+            | Outcome::Shed
+            | Outcome::LostToTrim => {
+                if book.ended.len() == REMEMBERED
+                    && let Some(oldest) = book.ended.pop_front()
+                {
+                    book.ended_at.remove(&oldest);
+                }
+                if book.ended_at.insert(id, Tick::now()).is_none() {
+                    book.ended.push_back(id);
+                }
+            }
+        }
+        drop(book);
+        if origin != Origin::Repeated {
+            self.metrics.ledger.close(outcome);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: EntryId = EntryId { millis: 5, sequence: 0 };
+    const LATER: EntryId = EntryId { millis: 9, sequence: 1 };
+    const AGAIN: Origin = Origin::Again { deliveries: 2, is_counted: true };
+
+    fn journal() -> Arc<Journal> {
+        Journal::new(1, Metrics::new())
+    }
+
+    fn session(journal: &Journal) -> Session {
+        Session { epoch: journal.epoch(), asked_at: Tick::now() }
+    }
+
+    fn take(journal: &Arc<Journal>, id: EntryId, origin: Origin) -> Receipt {
+        match journal.open(id, origin, session(journal)) {
+            Opened::Taken(receipt) => receipt,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_dropped_receipt_is_counted_and_the_entry_can_be_taken_again() {
+        let metrics = Metrics::new();
+        let journal = Journal::new(1, Arc::clone(&metrics));
+        let receipt = take(&journal, ID, Origin::New);
+        let second = journal.open(ID, AGAIN, session(&journal));
+        assert!(matches!(second, Opened::Known), "held already");
+        drop(receipt);
+        let sum = metrics.ledger.read();
+        assert_eq!((sum.abandoned, sum.in_flight, sum.balanced), (1, 0, true));
+        take(&journal, ID, AGAIN).close(Outcome::Out);
+        assert_eq!(metrics.ledger.read().out, 1);
+        assert!(journal.is_empty());
+    }
+
+    #[test]
+    fn a_late_copy_of_what_has_ended_is_not_taken() {
+        let journal = journal();
+        let asked = session(&journal);
+        take(&journal, ID, Origin::New).close(Outcome::Out);
+        assert!(matches!(journal.open(ID, AGAIN, asked), Opened::Known));
+        let again = journal.open(ID, Origin::New, asked);
+        assert!(matches!(again, Opened::Taken(_)), "an operator moved the group back");
+    }
+
+    #[test]
+    fn what_is_pending_after_we_have_ended_it_is_taken_once_more() {
+        let journal = journal();
+        take(&journal, ID, Origin::New).close(Outcome::Out);
+        let asked_at = Tick::now().after(Duration::from_nanos(1));
+        let again = journal.open(ID, AGAIN, Session { epoch: 0, asked_at });
+        assert!(matches!(again, Opened::Taken(_)), "Redis has lost our commit");
+    }
+
+    #[test]
+    fn a_recovery_lists_what_is_held_and_makes_open_connections_void() {
+        let journal = journal();
+        journal.begin(ID);
+        journal.ask(0, None);
+        let before = session(&journal);
+        let receipts = [LATER, ID].map(|id| take(&journal, id, Origin::New));
+        let recovery = journal.begin_recovery();
+        assert_eq!(recovery, Recovery { start: ID, held: vec![ID, LATER], ended: Vec::new() });
+        let unread = EntryId { millis: 10, sequence: 0 };
+        assert!(matches!(journal.open(unread, Origin::New, before), Opened::Void));
+        drop(receipts);
+    }
+
+    #[test]
+    fn a_group_is_restored_before_everything_that_a_reader_may_have_in_hand() {
+        let journal = Journal::new(2, Metrics::new());
+        journal.begin(ID);
+        journal.ask(0, None); // its answer is still to be read
+        take(&journal, LATER, Origin::New).close(Outcome::Out);
+        journal.ask(1, None);
+        assert_eq!(journal.begin_recovery().start, ID);
+        // It asks for more before it has read the last entry of its answer.
+        journal.ask(0, Some(EntryId::default()));
+        assert_eq!(journal.begin_recovery().start, ID);
+    }
+
+    #[test]
+    fn of_a_stream_made_anew_nothing_has_been_read() {
+        let journal = journal();
+        take(&journal, LATER, Origin::New).close(Outcome::Out);
+        journal.ask(0, None);
+        let recovery = journal.begin_recovery();
+        assert_eq!(recovery.start, LATER);
+        journal.begin(EntryId::default());
+        let again = take(&journal, LATER, Origin::New);
+        assert_eq!(again.origin(), Origin::New, "an entry with the same id is another one");
+        again.close(Outcome::Out);
+        journal.ask(0, Some(ID));
+        assert_eq!(journal.begin_recovery().start, ID);
+    }
+
+    #[test]
+    fn what_a_former_process_left_is_made_pending_until_it_has_been_read() {
+        let journal = Journal::new(2, Metrics::new());
+        journal.begin(LATER);
+        journal.leave(0, [ID]);
+        let recovery = Recovery { start: LATER, held: vec![ID], ended: Vec::new() };
+        assert_eq!(journal.begin_recovery(), recovery);
+        take(&journal, ID, AGAIN).close(Outcome::Out);
+        assert_eq!(journal.begin_recovery().held, [], "it has ended");
+        journal.leave(1, [ID]);
+        journal.found_left(1);
+        assert_eq!(journal.begin_recovery().held, []);
+    }
+
+    #[test]
+    fn what_was_given_up_is_made_pending_until_it_has_been_read_again() {
+        let journal = journal();
+        drop(take(&journal, ID, Origin::New));
+        assert_eq!(journal.begin_recovery().held, [ID]);
+        take(&journal, ID, AGAIN).close(Outcome::Out);
+        assert_eq!(journal.begin_recovery().held, []);
+    }
+
+    #[test]
+    fn what_a_restored_group_repeats_is_counted_nowhere() {
+        let metrics = Metrics::new();
+        let journal = Journal::new(1, Arc::clone(&metrics));
+        take(&journal, ID, Origin::New).close(Outcome::Out);
+        journal.begin_recovery();
+        let repeated = take(&journal, ID, Origin::New);
+        assert_eq!(repeated.origin(), Origin::Repeated);
+        repeated.close(Outcome::Superseded);
+        let sum = metrics.ledger.read();
+        assert_eq!((sum.read, sum.out, sum.superseded, sum.balanced), (1, 1, 0, true));
+        take(&journal, LATER, Origin::New).close(Outcome::Out);
+        journal.ask(0, None);
+        let again = take(&journal, ID, Origin::New);
+        assert_eq!(again.origin(), Origin::New, "an operator moved the group back");
+        again.close(Outcome::Out);
+    }
+}
