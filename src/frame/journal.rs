@@ -151,10 +151,12 @@ impl Journal {
         }
     }
 
-    /// Notes that the group has given out everything up to `id`, to whichever engine.
-    pub fn reach(&self, id: EntryId) {
+    /// Notes that the group of `epoch` has given out everything up to `id`, to whichever engine.
+    pub fn reach(&self, epoch: u64, id: EntryId) {
         let mut book = self.book.lock();
-        book.reached = book.reached.max(id);
+        if book.epoch == epoch {
+            book.reached = book.reached.max(id);
+        }
     }
 
     /// Notes that `reader` has opened everything in its pending list.
@@ -166,8 +168,12 @@ impl Journal {
 
     /// Notes that `reader` is about to ask for new entries. It has opened all that it was given
     /// before; or, with `opened`, all of them up to that one.
-    pub fn ask(&self, reader: usize, opened: Option<EntryId>) {
+    /// A connection of another epoch says nothing any more.
+    pub fn ask(&self, epoch: u64, reader: usize, opened: Option<EntryId>) {
         let mut book = self.book.lock();
+        if book.epoch != epoch {
+            return;
+        }
         let reached = book.reached;
         if let Some(after) = book.asked_after.get_mut(reader) {
             *after = opened.map_or(reached, |opened| opened.max(*after));
@@ -190,7 +196,10 @@ impl Journal {
             return Opened::Known;
         }
         let is_repeated = ended_at.is_some() && id <= book.repeated_up_to;
-        book.reached = book.reached.max(id);
+        // An entry from a pending list says nothing of what was given out before it.
+        if origin == Origin::New {
+            book.reached = book.reached.max(id);
+        }
         book.left.iter_mut().for_each(|left| {
             left.remove(&id);
         });
@@ -359,7 +368,7 @@ mod tests {
     fn a_recovery_lists_what_is_held_and_makes_open_connections_void() {
         let journal = journal();
         journal.begin(ID);
-        journal.ask(0, None);
+        journal.ask(journal.epoch(), 0, None);
         let before = session(&journal);
         let receipts = [LATER, ID].map(|id| take(&journal, id, Origin::New));
         let recovery = journal.begin_recovery();
@@ -373,12 +382,12 @@ mod tests {
     fn a_group_is_restored_before_everything_that_a_reader_may_have_in_hand() {
         let journal = Journal::new(2, Metrics::new());
         journal.begin(ID);
-        journal.ask(0, None); // its answer is still to be read
+        journal.ask(journal.epoch(), 0, None); // its answer is still to be read
         take(&journal, LATER, Origin::New).close(Outcome::Out);
-        journal.ask(1, None);
+        journal.ask(journal.epoch(), 1, None);
         assert_eq!(journal.begin_recovery().start, ID);
         // It asks for more before it has read the last entry of its answer.
-        journal.ask(0, Some(EntryId::default()));
+        journal.ask(journal.epoch(), 0, Some(EntryId::default()));
         assert_eq!(journal.begin_recovery().start, ID);
     }
 
@@ -386,14 +395,14 @@ mod tests {
     fn of_a_stream_made_anew_nothing_has_been_read() {
         let journal = journal();
         take(&journal, LATER, Origin::New).close(Outcome::Out);
-        journal.ask(0, None);
+        journal.ask(journal.epoch(), 0, None);
         let recovery = journal.begin_recovery();
         assert_eq!(recovery.start, LATER);
         journal.begin(EntryId::default());
         let again = take(&journal, LATER, Origin::New);
         assert_eq!(again.origin(), Origin::New, "an entry with the same id is another one");
         again.close(Outcome::Out);
-        journal.ask(0, Some(ID));
+        journal.ask(journal.epoch(), 0, Some(ID));
         assert_eq!(journal.begin_recovery().start, ID);
     }
 
@@ -432,7 +441,7 @@ mod tests {
         let sum = metrics.ledger.read();
         assert_eq!((sum.read, sum.out, sum.superseded, sum.balanced), (1, 1, 0, true));
         take(&journal, LATER, Origin::New).close(Outcome::Out);
-        journal.ask(0, None);
+        journal.ask(journal.epoch(), 0, None);
         let again = take(&journal, ID, Origin::New);
         assert_eq!(again.origin(), Origin::New, "an operator moved the group back");
         again.close(Outcome::Out);

@@ -187,7 +187,7 @@ impl Source {
             .arg("STREAMS")
             .arg(&options.stream)
             .arg(">");
-        self.journal.ask(options.reader, opened);
+        self.journal.ask(self.epoch, options.reader, opened);
         self.connection.send(&self.request, &[])?;
         self.outstanding = true;
         Ok(())

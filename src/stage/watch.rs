@@ -253,6 +253,7 @@ impl Watcher {
 
     fn look_at_shard(&mut self, shard: usize, control: &mut Control) -> Result<(), Fault> {
         let [input, output, dead_letter] = &self.settings.streams[shard];
+        let epoch = self.groups.journal(shard).epoch();
         let groups = control.groups(input)?;
         let mut queues =
             [state(control, input)?, state(control, output)?, state(control, dead_letter)?];
@@ -260,7 +261,7 @@ impl Watcher {
         if let Some(ours) = groups.iter().find(|group| group.name == self.settings.group) {
             let [queue, ..] = &mut queues;
             (queue.lag, queue.pending) = (ours.lag, ours.pending);
-            self.groups.journal(shard).reach(ours.last_delivered);
+            self.groups.journal(shard).reach(epoch, ours.last_delivered);
             queue.consumers = ours.consumers.saturating_sub(self.groups.identities(shard));
             if ours.pending > 0
                 && let Some(oldest) = control.first_pending(input, &ours.name)?
