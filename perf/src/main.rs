@@ -9,6 +9,7 @@ mod chaos;
 mod cite;
 mod common;
 mod compare;
+mod distance;
 mod floor;
 mod folder;
 mod latency;
@@ -56,6 +57,8 @@ enum Command {
     Peers(peers::PeersArgs),
     /// Throughput by workers, cameras, frame size and batch size
     Scale(scale::ScaleArgs),
+    /// The engine far from its Redis, and behind a narrow link
+    Distance(distance::DistanceArgs),
     /// Memory and latency over time
     Soak(soak::SoakArgs),
     /// The shipped profiles beside the default configuration
@@ -92,6 +95,7 @@ fn dispatch(cli: Cli) -> Outcome<bool> {
         Command::Latency(args) => latency::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Scale(args) => scale::run(&args),
+        Command::Distance(args) => distance::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Compare(args) => compare::run(&args),

@@ -82,6 +82,12 @@ impl Kind {
     }
 }
 
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What the frames show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scene {
