@@ -141,6 +141,7 @@ impl Bench {
             streams: vec![["in".into(), "out".into(), "dead".into()]],
             group: GROUP.into(),
             output_length_max: 8,
+            output_full_at: 0,
             dead_letter_length_max: 8,
             delivery,
             retention: Retention::Keep,
@@ -182,7 +183,7 @@ fn read_ours(bench: &Bench, source: &mut Source, count: usize) -> Cost {
     bench.rewind();
     measured(|| {
         source.request(count).unwrap();
-        let delivered = source.receive(None, &mut |frame| {
+        let delivered = source.receive(&mut |frame| {
             black_box(frame.entry.as_ref().and_then(|entry| entry.data()).unwrap());
             frame.receipt.close(Outcome::Out);
             Ok(())

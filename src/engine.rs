@@ -18,7 +18,7 @@ use crate::base::stop::StopOnPanic;
 use crate::base::threads::{self, Identity, Role, Running, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::config::Config;
-use crate::frame::{Pool, Slots};
+use crate::frame::{Pool, Slots, waking};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
 use crate::redis::{Control, Embedded, Greeting, Lookout, Seam, Topology};
@@ -354,8 +354,12 @@ fn start_threads(
         (0..plan.routes.ways).map(|_| bounded(limits::READ_LANE_FRAMES)).unzip();
     // A lane to each committer has room for every slot that leads to it, so that no worker waits to
     // hand on.
-    let (commit_lanes, committer_lanes): (Vec<_>, Vec<_>) =
-        (0..plan.committers).map(|lane| bounded::<Outgoing>(plan.commit_room(lane))).unzip();
+    let (mut commit_lanes, mut committer_lanes) = (Vec::new(), Vec::new());
+    for lane in 0..plan.committers {
+        let (sender, receiver) = waking::<Outgoing>(plan.commit_room(lane))?;
+        commit_lanes.push(sender);
+        committer_lanes.push(receiver);
+    }
 
     // Build everything before starting anything.
     let readers: Vec<Reader> = plan
@@ -367,6 +371,7 @@ fn start_threads(
             Reader::new(
                 settings.clone(),
                 Arc::clone(groups),
+                Arc::clone(&view.live),
                 pool,
                 Arc::clone(metrics),
                 stop.clone(),

@@ -21,6 +21,20 @@ pub const COMMIT_BATCH_FRAMES: usize = 64;
 /// one client (about 20 ms at 1 GB/s on both sides).
 pub const COMMIT_BATCH_BYTES: usize = 16 << 20;
 
+/// Most times one command is sent on by nodes of a Cluster.
+pub const HOPS_MAX: usize = 5;
+
+/// Most frames whose commit is under way at a time: what one committer sends again after a lost
+/// connection, and for each of which the script may have to look for an earlier result.
+pub const COMMIT_WINDOW_FRAMES: usize = 1024;
+
+/// Most requests for new entries that a reader has under way at a time. After a stop each has to be
+/// ended by itself.
+pub const READ_WINDOW_REQUESTS: usize = 64;
+
+/// Most entries that a reader has asked for at a time and not received.
+pub const READ_WINDOW_FRAMES: usize = 1024;
+
 /// Longest camera or frame id, in bytes. Ids are kept per camera and per slot; real ones are far
 /// shorter.
 pub const ID_BYTES_MAX: usize = 256;

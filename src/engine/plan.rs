@@ -93,6 +93,7 @@ impl Plan {
         // Shards of a Cluster are kept apart: a node that is silent holds up its own only.
         let ways = if topology.is_cluster() { streams.len() } else { 1 };
         let committers = committers(config, workers, readers, ways);
+        let slots = (workers * limits::SLOTS_PER_WORKER).max(limits::SLOTS_MIN);
         let claim_idle = Duration::from_millis(queue.claim_idle_ms);
         let consumer = queue.consumer_name.clone().unwrap_or_else(host_name);
 
@@ -126,6 +127,10 @@ impl Plan {
                 OutputFull::TrimOldest => queue.max_queue_length,
                 OutputFull::Block => 0,
             },
+            output_full_at: match queue.output_full {
+                OutputFull::TrimOldest => 0,
+                OutputFull::Block => queue.max_queue_length,
+            },
             dead_letter_length_max: queue.dead_letter_max_length,
             delivery: match queue.delivery {
                 Delivery::ExactlyOnce => redis::Delivery::ExactlyOnce,
@@ -141,10 +146,9 @@ impl Plan {
             topology: topology.clone(),
             plan: commit_plan,
             timeout,
-            output_full_at: match queue.output_full {
-                OutputFull::TrimOldest => 0,
-                OutputFull::Block => queue.max_queue_length,
-            },
+            window_frames_min: slots,
+            // What is read ahead needs the rest.
+            window_bytes_max: config.engine.max_inflight_bytes / 2,
             dead_letters: queue.dead_letter_queue,
             retry: queue.retry_on_failure,
             turn: hooks.turn.clone(),
@@ -170,7 +174,7 @@ impl Plan {
             workers,
             committers,
             routes: Routes { ways, lanes: committers },
-            slots: (workers * limits::SLOTS_PER_WORKER).max(limits::SLOTS_MIN),
+            slots,
             inflight_bytes_max: config.engine.max_inflight_bytes,
             connections_max: queue.pool_size,
             drain_timeout: Duration::from_millis(config.engine.drain_timeout_ms),

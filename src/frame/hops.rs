@@ -15,11 +15,13 @@ pub struct RawFrame {
     pub entry: Option<Entry>,
     /// Which input stream it came from.
     pub shard: usize,
+    /// Whether it was too old to be read: of the `data` there are then the first bytes only.
+    pub is_stale: bool,
 }
 
-/// From the workers to the committer. `S` is the storage its slot carries.
+/// From the workers to the committer.
 #[derive(Debug)]
-pub struct Finished<S> {
+pub struct Finished {
     /// The obligation to answer for it.
     pub receipt: Receipt,
     /// Which input stream it came from.
@@ -28,7 +30,15 @@ pub struct Finished<S> {
     pub camera: Option<u64>,
     /// What to do about it.
     pub verdict: Verdict,
-    /// Held until the commit is confirmed.
+}
+
+/// A finished frame in the lane to its committer, which has room for every slot `S`: the slot is
+/// held until the committer has taken the frame on.
+#[derive(Debug)]
+pub struct Handed<S> {
+    /// The frame.
+    pub finished: Finished,
+    /// Its slot.
     pub slot: S,
 }
 

@@ -159,16 +159,19 @@ impl Journal {
         }
     }
 
-    /// Notes that `reader` has opened everything in its pending list.
-    pub fn found_left(&self, reader: usize) {
-        if let Some(left) = self.book.lock().left.get_mut(reader) {
+    /// Notes that `reader`, on a connection of `epoch`, has opened everything in its pending list.
+    pub fn found_left(&self, epoch: u64, reader: usize) {
+        let mut book = self.book.lock();
+        if book.epoch == epoch
+            && let Some(left) = book.left.get_mut(reader)
+        {
             left.clear();
         }
     }
 
-    /// Notes that `reader` is about to ask for new entries. It has opened all that it was given
-    /// before; or, with `opened`, all of them up to that one.
-    /// A connection of another epoch says nothing any more.
+    /// Notes that `reader` is about to ask for new entries and has opened all that it was given
+    /// before; or, with `opened`, that it has opened everything up to that one, while other requests
+    /// of its are unanswered. A connection of another epoch says nothing any more.
     pub fn ask(&self, epoch: u64, reader: usize, opened: Option<EntryId>) {
         let mut book = self.book.lock();
         if book.epoch != epoch {
@@ -416,7 +419,7 @@ mod tests {
         take(&journal, ID, AGAIN).close(Outcome::Out);
         assert_eq!(journal.begin_recovery().held, [], "it has ended");
         journal.leave(1, [ID]);
-        journal.found_left(1);
+        journal.found_left(journal.epoch(), 1);
         assert_eq!(journal.begin_recovery().held, []);
     }
 

@@ -13,13 +13,15 @@ mod plane;
 mod pool;
 mod receipt;
 mod slot;
+mod waker;
 
 pub use digest::{Digest, Digester, Locate};
 pub use entry::{Entry, EntryBuilder, EntryId};
-pub use hops::{Discard, Finished, Labels, RawFrame, Stored, Verdict};
+pub use hops::{Discard, Finished, Handed, Labels, RawFrame, Stored, Verdict};
 pub use journal::{Journal, Opened, Recovery, Session};
 pub use lane::{recv, send};
 pub use plane::{Plane, Planes, View};
 pub use pool::{Lease, Pool};
 pub use receipt::{Origin, Receipt};
 pub use slot::{Slot, Slots};
+pub use waker::{Next, WakingReceiver, WakingSender, waking};

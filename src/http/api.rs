@@ -19,7 +19,7 @@ pub fn metrics_json(view: &View) -> Value {
         account.out,
         queues.rates.out,
     );
-    output["blocks_when_full"] = (view.plan.commit.output_full_at > 0).into();
+    output["blocks_when_full"] = (view.plan.commit.plan.output_full_at > 0).into();
     let cameras = view.cameras.statuses();
     let unready = unready(view);
     let active = cameras.iter().filter(|camera| camera.status == "active").count();

@@ -10,7 +10,9 @@ use prometheus::{Result, TextEncoder};
 use crate::base::{Stage, limits};
 use crate::engine::View;
 use crate::metrics::clock::unix_seconds;
-use crate::metrics::{Counter as Count, Distribution, Gauge as Level, Kind, Series, Timer};
+use crate::metrics::{
+    Counter as Count, Distribution, Gauge as Level, Kind, Series, Timer, WindowStage,
+};
 use crate::stage::process::CameraStatus;
 
 use super::api;
@@ -176,6 +178,7 @@ fn latencies(view: &View, page: &mut Page) {
         (Series::EndToEnd, Timer::EndToEnd),
         (Series::Processing, Timer::Processing),
         (Series::Serialization, Timer::Serialization),
+        (Series::RoundTrip, Timer::RoundTrip),
     ];
     for (series, timer) in plain {
         page.histogram(series, &[], &metrics.distribution(timer));
@@ -198,6 +201,11 @@ fn lanes(view: &View, page: &mut Page) {
     for (lane, level, room) in lanes {
         page.count(Series::LaneFrames, &[("lane", lane)], metrics.level(level));
         page.count(Series::LaneCapacity, &[("lane", lane)], room as u64);
+    }
+    for stage in WindowStage::ALL {
+        let (items, limit) = metrics.windows.read(stage);
+        page.count(Series::Window, &[("stage", stage.name())], items);
+        page.count(Series::WindowLimit, &[("stage", stage.name())], limit);
     }
     let pool = view.pool.usage();
     let seconds = |counter| metrics.get(counter) as f64 / 1e6;
@@ -228,7 +236,7 @@ fn queues(view: &View, page: &mut Page) {
         page.count(Series::QueueLimit, &labels, api::over_shards(limits, limit));
         page.count(Series::QueueBytes, &labels, state.memory_bytes);
     }
-    let blocks = limits.commit.output_full_at > 0;
+    let blocks = limits.commit.plan.output_full_at > 0;
     page.count(Series::OutputBlocks, &[], blocks.into());
     if let Some(lag) = queues.input.lag {
         page.count(Series::Lag, &[], lag);

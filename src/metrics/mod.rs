@@ -10,12 +10,16 @@ mod ledger;
 mod names;
 mod recorder;
 mod series;
+mod trips;
+mod windows;
 
 pub use health::{Health, Part};
 pub use ledger::{Conservation, Ledger, Outcome};
 pub use names::{Counter, Gauge, Timer};
 pub use recorder::{Distribution, Recorder};
 pub use series::{Kind, Series};
+pub use trips::{RoundTrip, RoundTrips};
+pub use windows::{WindowGauge, WindowStage, Windows};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -40,6 +44,10 @@ pub struct Metrics {
     pub health: Health,
     /// The clock that entry ids are made by.
     pub redis_clock: clock::RemoteClock,
+    /// The distances to the servers.
+    pub round_trips: RoundTrips,
+    /// How much is under way to them and back.
+    pub windows: Windows,
 }
 
 impl Metrics {
@@ -54,6 +62,8 @@ impl Metrics {
             started: Tick::now(),
             health: Health::default(),
             redis_clock: clock::RemoteClock::default(),
+            round_trips: RoundTrips::default(),
+            windows: Windows::default(),
         })
     }
 

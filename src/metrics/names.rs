@@ -100,11 +100,13 @@ pub enum Timer {
     Serialization,
     /// From the entry being added by the producer to its result being stored, by Redis' clock.
     EndToEnd,
+    /// A question to Redis that is answered at once, and its answer.
+    RoundTrip,
 }
 
 impl Timer {
     /// Number of timers.
-    pub const COUNT: usize = Stage::ALL.len() + 3;
+    pub const COUNT: usize = Stage::ALL.len() + 4;
 
     /// Position in an array of all timers.
     pub const fn index(self) -> usize {
@@ -113,6 +115,7 @@ impl Timer {
             Timer::Processing => Stage::ALL.len(),
             Timer::Serialization => Stage::ALL.len() + 1,
             Timer::EndToEnd => Stage::ALL.len() + 2,
+            Timer::RoundTrip => Stage::ALL.len() + 3,
         }
     }
 }

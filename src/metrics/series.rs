@@ -85,6 +85,9 @@ series! {
     Consumers = Gauge "consumers" "Consumers in the group.",
 
     Connections = Gauge "connections" "Connections to Redis.",
+    RoundTrip = Histogram "redis_round_trip_seconds" "A question to Redis and its answer, asked once a second of the server of each shard.",
+    Window = Gauge "window" "Under way to Redis and back: requests for new entries, or frames whose commit is not answered.",
+    WindowLimit = Gauge "window_limit" "How many may be; it follows the rate and the round trip.",
     ConnectionLimit = Gauge "connection_limit" "Most connections to Redis, as configured.",
     Reconnects = Counter "reconnects_total" "Connections to Redis made again after a loss.",
     Claimed = Counter "claimed_total" "Stale entries taken over from other consumers.",

@@ -10,7 +10,8 @@
 -- ARGV[8] the consumer by which this group is known, empty if it is not known; see group.lua
 -- ARGV[9] 0, or an id of KEYS[2] after which an earlier attempt without an answer may have stored
 -- ARGV[10] 1 if the group was restored since that attempt
--- ARGV[11...] fields and values: all of them (store), or those added to the original ones (dead)
+-- ARGV[11] length of KEYS[2] at which no result is stored in it any more, 0 for none
+-- ARGV[12...] fields and values: all of them (store), or those added to the original ones (dead)
 --
 -- Returns a code and the id of what was stored (empty if nothing was):
 --   0 ended by another engine or by an operator; nothing was done
@@ -26,7 +27,8 @@
 local input, target = KEYS[1], KEYS[2]
 local group, id, action, limit, retention = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local after, fence, identity, since, restored = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local FIELDS = 11
+local full_at = ARGV[11]
+local FIELDS = 12
 
 -- No entry has this id.
 local NONE = '0-0'
@@ -110,6 +112,13 @@ end
 -- camera behind it must not overtake it.
 if after ~= '0' and is_pending(after) then
   return redis.error_reply('ORDER the frame before this one is still pending')
+end
+
+if action == 'store' and full_at ~= '0' then
+  local length = redis.call('XLEN', target)
+  if length >= tonumber(full_at) then
+    return redis.error_reply('FULL ' .. length)
+  end
 end
 
 -- Whether this account may acknowledge shows here, before anything is stored.

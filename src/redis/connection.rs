@@ -6,6 +6,7 @@
 //! question.
 
 use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use super::address::{Login, Place};
 use super::open::Connected;
 use super::request::Request;
 use super::resp::{Header, Limits, Reader, Trouble};
-use super::transport::{Transport, is_pause};
+use super::transport::{Readable, Transport, is_pause};
 use super::{Address, Operation, Seam};
 use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::{Counter, Metrics, RoundTrip};
 
 /// What a server says before it closes a connection of which it has read nothing: `maxclients` is
 /// reached, or its protected mode admits only clients of its own host. The words arrive in place of
@@ -42,6 +43,8 @@ pub(super) struct Socket {
 pub enum Waited {
     /// Its first bytes are here.
     Ready,
+    /// Not yet, but the descriptor beside the socket is readable.
+    Beside,
     /// No reply yet, and the engine has begun to drain.
     Draining,
     /// No reply within the time.
@@ -142,6 +145,7 @@ pub struct Connection {
     pub(super) answered: bool,
     /// Where it is counted, if it is.
     metrics: Option<Arc<Metrics>>,
+    round_trip: Arc<RoundTrip>,
 }
 
 impl Connection {
@@ -162,7 +166,9 @@ impl Connection {
         let name: Vec<u8> =
             name.bytes().map(|byte| if byte.is_ascii_graphic() { byte } else { b'_' }).collect();
         unless_refused(connection.call("CLIENT", &[b"SETNAME", &name]))?;
+        let asked = Tick::now();
         connection.client_id = unless_refused(connection.call("CLIENT", &[b"ID"]))?;
+        connection.round_trip.sample(asked.elapsed());
         connection.answered = true;
         Ok(connection)
     }
@@ -190,6 +196,9 @@ impl Connection {
             client_id: 0,
             answered: false,
             metrics: metrics.map(Arc::clone),
+            round_trip: metrics
+                .map(|metrics| metrics.round_trips.of(&address.to_string()))
+                .unwrap_or_default(),
         };
         let Login { username, password, database } = address.login();
         match (username, password) {
@@ -252,6 +261,11 @@ impl Connection {
         self.client_id
     }
 
+    /// The distance of the server, from what this process has seen.
+    pub fn round_trip(&self) -> &Arc<RoundTrip> {
+        &self.round_trip
+    }
+
     /// Address without credentials.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
@@ -305,7 +319,7 @@ impl Connection {
     /// anything; it can be read although nothing can be sent any more.
     fn last_words(&mut self, error: &io::Error) -> Option<String> {
         let left = !self.answered && is_hang_up(error);
-        if !left || !matches!(self.socket.transport.readable(), Ok(true)) {
+        if !left || !matches!(self.socket.transport.readable(None), Ok(Readable::Yes)) {
             return None;
         }
         match self.reader.header(&mut self.socket) {
@@ -326,14 +340,25 @@ impl Connection {
         limit: Duration,
         leave_when_draining: bool,
     ) -> Result<Waited, Fault> {
+        self.wait_beside(limit, leave_when_draining, None)
+    }
+
+    /// The same; the wait also ends when `beside` becomes readable.
+    pub(super) fn wait_beside(
+        &mut self,
+        limit: Duration,
+        leave_when_draining: bool,
+        beside: Option<BorrowedFd<'_>>,
+    ) -> Result<Waited, Fault> {
         if self.reader.has_buffered() {
             return Ok(Waited::Ready);
         }
         let began = Tick::now();
         loop {
-            match self.socket.transport.readable() {
-                Ok(true) => return Ok(Waited::Ready),
-                Ok(false) => {}
+            match self.socket.transport.readable(beside) {
+                Ok(Readable::Yes) => return Ok(Waited::Ready),
+                Ok(Readable::Beside) => return Ok(Waited::Beside),
+                Ok(Readable::No) => {}
                 Err(error) => return Err(self.fault(error.into())),
             }
             if self.socket.stop.is_now() || (leave_when_draining && self.socket.stop.is_draining())

@@ -10,8 +10,9 @@ use redis::{Cmd, FromRedisValue, Value, cmd};
 
 use super::connection::Connection;
 use super::open::Open;
+use super::route::is_sent_on;
 use super::slot::slot_of;
-use super::{Route, Seam, Topology};
+use super::{Address, Route, Seam, Topology};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Recovery};
 use crate::metrics::clock::unix_nanos;
@@ -25,8 +26,8 @@ const TRIM_ACKED: &str = concat!(include_str!("common.lua"), include_str!("trim_
 /// How the names of consumers begin that read nothing and stand for their group; see `group.lua`.
 const IDENTITY_PREFIX: &str = "framepress-group-";
 
-/// See [`Control::last_generated`]. The answer of XINFO itself holds two whole entries.
-const LAST_GENERATED: &str = "
+/// The last entry that a stream has ever had. The answer of XINFO itself holds two whole entries.
+pub(super) const LAST_GENERATED: &str = "
 local answer = redis.pcall('XINFO', 'STREAM', KEYS[1])
 for index = 1, #answer, 2 do
   if answer[index] == 'last-generated-id' then
@@ -127,6 +128,21 @@ impl Control {
         name: &'static str,
         command: &Cmd,
     ) -> Result<T, Fault> {
+        let mut value = None;
+        let server = self.at_server_of(key, |connection| {
+            value = Some(connection.query(name, command)?);
+            Ok(())
+        })?;
+        T::from_redis_value(value.unwrap_or(Value::Nil))
+            .map_err(|error| Fault::connection(server, format!("protocol error: {name}: {error}")))
+    }
+
+    /// Does something on a connection to the server that has `key`; the server.
+    fn at_server_of(
+        &mut self,
+        key: &str,
+        mut step: impl FnMut(&mut Connection) -> Result<(), Fault>,
+    ) -> Result<Address, Fault> {
         let Control { route, timeout, connections } = self;
         let topology = route.topology().clone();
         connections.tidy();
@@ -134,15 +150,45 @@ impl Control {
             let at = connections.at(address, &topology, || {
                 Connection::connect(address, *timeout, None, &Stop::default())
             })?;
-            let answer = connections[at].query(name, command);
+            let end = step(&mut connections[at]);
             // A refusal leaves the connection in order; any other fault does not.
-            if !matches!(answer, Ok(_) | Err(Fault::Refused { .. })) {
+            if !matches!(end, Ok(()) | Err(Fault::Refused { .. })) {
                 connections.close(at);
             }
-            T::from_redis_value(answer?).map_err(|error| {
-                Fault::connection(address, format!("protocol error: {name}: {error}"))
-            })
+            end.map(|()| address.clone())
         })
+    }
+
+    /// Runs commands on the server that has `key`, one behind the other in one round trip. A refusal
+    /// is the answer of its command alone.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn run_all(
+        &mut self,
+        key: &str,
+        commands: &[(&'static str, Cmd)],
+    ) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        let mut answers = Vec::new();
+        self.at_server_of(key, |connection| {
+            answers = connection.query_all(commands)?;
+            let is_elsewhere = |answer: &Result<Value, Fault>| {
+                matches!(answer, Err(fault) if fault.redis_code().is_some_and(is_sent_on))
+            };
+            match answers.iter().position(is_elsewhere) {
+                Some(at) => answers.swap_remove(at).map(|_| ()),
+                None => Ok(()),
+            }
+        })?;
+        Ok(answers)
+    }
+
+    /// The address of the server that has `key`.
+    ///
+    /// # Errors
+    /// As [`Topology::primary_for`].
+    pub fn server_of(&mut self, key: &str) -> Result<String, Fault> {
+        self.topology().primary_for(key).map(|address| address.to_string())
     }
 
     /// Whether the server answers.
@@ -238,14 +284,6 @@ impl Control {
         self.run_on::<Value>(stream, "XCLAIM", &command).map(|_| ())
     }
 
-    /// Ends the blocked read of another connection; its reply is then "nothing".
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn unblock(&mut self, client_id: i64) -> Result<(), Fault> {
-        self.run::<Value>("CLIENT UNBLOCK", cmd("CLIENT").arg("UNBLOCK").arg(client_id)).map(|_| ())
-    }
-
     /// Entries in a stream; 0 if there is none.
     ///
     /// # Errors
@@ -308,23 +346,15 @@ impl Control {
         consumer: &str,
         ids: &[EntryId],
     ) -> Result<(), Fault> {
-        for id in ids {
-            let mut command = cmd("EVAL");
-            command.arg(RENEW).arg(1).arg(stream).arg(group).arg(consumer).arg(id.to_string());
-            self.run_on::<Value>(stream, "XCLAIM", &command)?;
-        }
-        Ok(())
-    }
-
-    /// The last entry a stream has ever had; 0-0 if there is no such stream.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn last_generated(&mut self, stream: &str) -> Result<EntryId, Fault> {
-        let mut command = cmd("EVAL");
-        let id: String =
-            self.run_on(stream, "XINFO STREAM", command.arg(LAST_GENERATED).arg(1).arg(stream))?;
-        Ok(EntryId::parse(id.as_bytes()).unwrap_or_default())
+        let commands: Vec<_> = ids
+            .iter()
+            .map(|id| {
+                let mut command = cmd("EVAL");
+                command.arg(RENEW).arg(1).arg(stream).arg(group).arg(consumer).arg(id.to_string());
+                ("XCLAIM", command)
+            })
+            .collect();
+        self.run_all(stream, &commands)?.into_iter().try_for_each(|answer| answer.map(|_| ()))
     }
 
     /// Removes what every group of a stream has ended, if `group` exists and is the one of that
@@ -363,7 +393,7 @@ impl Control {
     }
 }
 
-fn group_state(fields: &HashMap<String, Value>) -> GroupState {
+pub(super) fn group_state(fields: &HashMap<String, Value>) -> GroupState {
     let text = |key: &str| {
         fields
             .get(key)

@@ -48,6 +48,10 @@ impl<C: Connected> Open<C> {
         Ok(at)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &C> {
+        self.open.iter().map(|(open, _)| open)
+    }
+
     /// Closes what has not been used for a while.
     pub(super) fn tidy(&mut self) {
         self.open.retain(|(_, used)| used.elapsed() < limits::IDLE_CONNECTION_LIMIT);

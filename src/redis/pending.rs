@@ -110,7 +110,7 @@ impl Source {
         let Opened::Taken(receipt) = self.journal.open(id, origin, session) else {
             return Ok(Batch::default());
         };
-        deliver(RawFrame { receipt, entry: None, shard: self.options.shard })?;
+        deliver(RawFrame { receipt, entry: None, shard: self.options.shard, is_stale: false })?;
         Ok(Batch { taken: 1, last: id, ..Batch::default() })
     }
 

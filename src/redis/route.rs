@@ -8,10 +8,7 @@ use smallvec::SmallVec;
 use super::slot::slot_of;
 use super::topology::is_no_primary;
 use super::{Address, Topology};
-use crate::base::{Fault, error_code};
-
-/// Most times one command is sent on by nodes of a Cluster.
-pub(super) const HOPS_MAX: usize = 5;
+use crate::base::{Fault, error_code, limits};
 
 /// What a caller is to do after a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +54,12 @@ impl Route {
         self.topology.primary_for(key)
     }
 
+    /// The server for the next attempt, if it is known without asking any, and the one that an
+    /// attempt would go to by itself.
+    pub fn known(&self, key: &str) -> Option<Address> {
+        if self.sent_on.is_empty() { self.topology.primary_for(key).ok() } else { None }
+    }
+
     /// Takes note of a fault met at `at`. Says whether another server is to be asked at once.
     pub fn heed(&mut self, key: &str, at: &Address, fault: &Fault) -> bool {
         match fault {
@@ -100,7 +103,7 @@ impl Route {
                 Err(fault) => fault,
             };
             hops += 1;
-            if !self.heed(key, &address, &fault) || hops > HOPS_MAX {
+            if !self.heed(key, &address, &fault) || hops > limits::HOPS_MAX {
                 return Err(fault);
             }
         }

@@ -1,19 +1,21 @@
 //! The committing side of the data plane.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::cmd;
 use smallvec::SmallVec;
 
-use super::connection::{Connection, text};
+use super::connection::{Connection, Waited, text};
 use super::open::Connected;
 use super::request::Request;
 use super::resp::Header;
 use super::{Address, DEAD_LETTER_FIELDS};
 use crate::base::{Fault, Reject, Stop, error_code, limits};
 use crate::frame::{EntryId, Labels};
-use crate::metrics::Metrics;
+use crate::metrics::clock::Tick;
+use crate::metrics::{Metrics, RoundTrip};
 
 /// For what stores something.
 const STORE: &str = concat!("#!lua\nlocal PROBES = true\n", include_str!("commit.lua"));
@@ -49,6 +51,8 @@ pub struct Plan {
     pub group: String,
     /// Approximate limit of an output stream; 0 for none.
     pub output_length_max: u64,
+    /// Length of an output stream at which nothing more is stored in it; 0 for none.
+    pub output_full_at: u64,
     /// Approximate limit of a dead-letter stream.
     pub dead_letter_length_max: u64,
     /// See [`Delivery`].
@@ -158,6 +162,14 @@ pub struct Sink {
     /// What the script is told to do with an input entry.
     retention: &'static str,
     request: Request,
+    /// Its number among the connections of its owner.
+    pub(super) number: u64,
+    /// Whether the server takes no writes now: to be closed when all has been answered.
+    pub(super) is_left: bool,
+    /// Parts sent and not answered.
+    unanswered: usize,
+    /// When something was sent while nothing else was under way.
+    asked: Option<Tick>,
 }
 
 impl Connected for Sink {
@@ -195,7 +207,42 @@ impl Sink {
             Retention::Delete => "xdel",
         };
         let request = connection.request();
-        Ok(Sink { connection, plan: Arc::clone(plan), digests, retention, request })
+        Ok(Sink {
+            connection,
+            plan: Arc::clone(plan),
+            digests,
+            retention,
+            request,
+            number: 0,
+            is_left: false,
+            unanswered: 0,
+            asked: None,
+        })
+    }
+
+    /// The same with that number.
+    pub(super) fn numbered(self, number: u64) -> Sink {
+        Sink { number, ..self }
+    }
+
+    /// The round trip to its server.
+    pub(super) fn round_trip(&self) -> &Arc<RoundTrip> {
+        self.connection.round_trip()
+    }
+
+    /// Waits for an answer, or until `beside` is readable.
+    pub(super) fn wait(
+        &mut self,
+        limit: Duration,
+        beside: BorrowedFd<'_>,
+    ) -> Result<Waited, Fault> {
+        match self.connection.wait_beside(limit, false, Some(beside))? {
+            Waited::TimedOut => {
+                let detail = format!("no answer to a commit within {limit:?}");
+                Err(Fault::connection(self.connection.endpoint(), detail))
+            }
+            waited => Ok(waited),
+        }
     }
 
     /// Sends `part` of those tasks.
@@ -217,10 +264,12 @@ impl Sink {
             let limit_ms = limits::REPLICAS_LIMIT.as_millis();
             self.request.command(3).arg("WAIT").number(self.plan.wait_replicas).number(limit_ms);
         }
+        self.asked = (self.unanswered == 0).then(Tick::now);
+        self.unanswered += 1;
         self.connection.send(&self.request, &payloads)
     }
 
-    /// Receives the answers to what was sent last, each into its place.
+    /// Receives the answers to what was sent the longest time ago, each into its place.
     pub(super) fn receive(
         &mut self,
         which: &[usize],
@@ -232,7 +281,11 @@ impl Sink {
                 Part::Whole | Part::Acknowledge => self.script_answer(),
                 Part::Probe | Part::Add => self.plain_answer(),
             }?;
+            if let Some(asked) = self.asked.take() {
+                self.connection.round_trip().sample(asked.elapsed());
+            }
         }
+        self.unanswered -= 1;
         if self.plan.wait_replicas > 0 {
             self.connection.receive_acks(self.plan.wait_replicas)?;
         }
@@ -295,7 +348,7 @@ impl Sink {
             part == Part::Whole && !(is_result && plan.delivery == Delivery::AtLeastOnce);
         let mut script = |target: &str, action: &str, limit: u64, fields: usize| {
             let digest = if action == "drop" { &plain } else { &store };
-            request.command(15 + 2 * fields).arg("EVALSHA").arg(digest).arg("2");
+            request.command(16 + 2 * fields).arg("EVALSHA").arg(digest).arg("2");
             request.arg(input).arg(target).arg(&plan.group).number(task.id).arg(action);
             request.number(limit).arg(&retention);
             match task.after {
@@ -312,6 +365,7 @@ impl Sink {
                 Some(Earlier { is_restored: true, .. }) => "1",
                 _ => "0",
             });
+            request.number(plan.output_full_at);
         };
         match (part, task.action) {
             (Part::Probe, _) => {

@@ -1,24 +1,27 @@
 //! Commits to the right servers: one batch may concern several nodes of a Cluster.
 //!
 //! All nodes concerned are sent their share before any answer is waited for, so that they work at
-//! the same time. Where input and output lie in different slots, which only `at_least_once` may
-//! have, a result is added first and its entry acknowledged after that.
+//! the same time, and batches may follow each other without waiting: every connection answers in
+//! order. Where input and output lie in different slots, which only `at_least_once` may have, a
+//! result is added first and its entry acknowledged after that, one batch at a time.
 
 use std::collections::HashSet;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::connection::Waited;
 use super::open::{Connected, Open};
-use super::route::{HOPS_MAX, Next, is_sent_on};
+use super::route::{Next, is_sent_on};
 use super::sink::{Part, Which};
 use super::{
     Action, Answer, Control, DEAD_LETTER_FIELDS, Plan, Route, Sink, Task, Topology, slot_of,
 };
-use crate::base::{Fault, Stop, error_code};
+use crate::base::{Fault, Stop, error_code, limits};
 use crate::frame::EntryId;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RoundTrip};
 
 /// A [`Sink`] for every server concerned, opened when it is needed.
 #[derive(Debug)]
@@ -37,8 +40,15 @@ pub struct Sinks {
     added: HashSet<(usize, EntryId)>,
 }
 
-/// The tasks of a batch that one of the open sinks is concerned with.
+/// The tasks of a batch that one of the open sinks is concerned with, by its place among them.
 type Share = (usize, Which);
+
+/// Tasks that were sent and are to be answered.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// By the number of the connection.
+    shares: SmallVec<[(u64, Which); 1]>,
+}
 
 impl Sinks {
     /// For the streams of `plan`; nothing is connected yet.
@@ -92,6 +102,79 @@ impl Sinks {
         self.open.clear();
     }
 
+    /// The round trip to the farthest of the servers connected to.
+    pub fn round_trip(&self) -> Option<Arc<RoundTrip>> {
+        self.open
+            .iter()
+            .map(Sink::round_trip)
+            .max_by_key(|round_trip| round_trip.shortest())
+            .cloned()
+    }
+
+    /// Whether tasks of `shards` would go out on open connections, without a wait.
+    pub fn is_ready(&mut self, shards: &[usize]) -> bool {
+        shards.iter().all(|&shard| {
+            let address = self.route.known(&self.plan.streams[shard][0]);
+            address.is_some_and(|address| {
+                self.open.iter().any(|sink| sink.address().is_same(&address) && !sink.is_left)
+            })
+        })
+    }
+
+    /// Closes the connections to servers that are to be left, and those that have not been used for
+    /// a while. Not while answers are awaited.
+    pub fn tidy(&mut self) {
+        self.open.tidy();
+        while let Some(at) = self.position(|sink| sink.is_left) {
+            self.open.close(at);
+        }
+    }
+
+    /// Sends all tasks and waits for no answer. `answers` gets one per task: [`Answer::Unknown`] for
+    /// those that are to be received, [`Answer::Unsent`] for the others.
+    pub fn send(
+        &mut self,
+        tasks: &[Task<'_>],
+        answers: &mut Vec<Answer>,
+    ) -> (Sent, Result<(), Fault>) {
+        answers.clear();
+        answers.resize(tasks.len(), Answer::Unsent);
+        let all: Which = (0..tasks.len()).collect();
+        self.send_part(tasks, &all, Part::Whole, answers)
+    }
+
+    /// Waits until the first answer to what was sent the longest time ago is here, or until `beside`
+    /// is readable.
+    ///
+    /// # Errors
+    /// As every call; what was sent to that server has no answer then.
+    pub fn wait(
+        &mut self,
+        sent: &Sent,
+        limit: Duration,
+        beside: BorrowedFd<'_>,
+    ) -> Result<Waited, Fault> {
+        let Some(at) = sent.shares.first().and_then(|(number, _)| self.numbered(*number)) else {
+            return Ok(Waited::Ready);
+        };
+        let waited = self.open[at].wait(limit, beside);
+        waited.inspect_err(|fault| self.lose(at, fault))
+    }
+
+    /// Receives the answers to what was sent the longest time ago, each into its place. `shard_of`
+    /// says which shard a task concerned.
+    ///
+    /// # Errors
+    /// The first server that was lost; of its tasks the answer stays [`Answer::Unknown`].
+    pub fn receive(
+        &mut self,
+        sent: &Sent,
+        shard_of: impl Fn(usize) -> usize,
+        answers: &mut [Answer],
+    ) -> Result<(), Fault> {
+        self.receive_part(sent, shard_of, Part::Whole, answers)
+    }
+
     /// Entries in the output stream of a shard.
     ///
     /// # Errors
@@ -110,14 +193,14 @@ impl Sinks {
             hops += 1;
             if !self.route.heed(output, &address, &fault) {
                 self.open.close(at);
-            } else if hops <= HOPS_MAX {
+            } else if hops <= limits::HOPS_MAX {
                 continue;
             }
             return Err(fault);
         }
     }
 
-    /// Ends all tasks; `answers` gets one answer per task, in order.
+    /// Ends all tasks where input and output lie apart; `answers` gets one answer per task, in order.
     ///
     /// # Errors
     /// The first server that could not be reached or was lost; of its tasks the answer is
@@ -125,11 +208,7 @@ impl Sinks {
     pub fn commit(&mut self, tasks: &[Task<'_>], answers: &mut Vec<Answer>) -> Result<(), Fault> {
         answers.clear();
         answers.resize(tasks.len(), Answer::Unsent);
-        self.open.tidy();
-        if self.is_apart() {
-            return self.commit_apart(tasks, answers);
-        }
-        self.follow(tasks, (0..tasks.len()).collect(), Part::Whole, answers)
+        self.commit_apart(tasks, answers)
     }
 
     /// Sees whether acknowledging is allowed, adds, then acknowledges what was added. What is added
@@ -217,7 +296,7 @@ impl Sinks {
         answers: &mut [Answer],
     ) -> Result<(), Fault> {
         let mut end = self.round(tasks, &which, part, answers);
-        for _ in 0..HOPS_MAX {
+        for _ in 0..limits::HOPS_MAX {
             which.retain(|index| match &answers[*index] {
                 Answer::Refused(message) => is_sent_on(error_code(message)),
                 _ => false,
@@ -239,40 +318,78 @@ impl Sinks {
         part: Part,
         answers: &mut [Answer],
     ) -> Result<(), Fault> {
+        let (sent, end) = self.send_part(tasks, which, part, answers);
+        let received = self.receive_part(&sent, |index| tasks[index].shard, part, answers);
+        self.tidy();
+        end.and(received)
+    }
+
+    /// Sends a part of those tasks to every server concerned.
+    fn send_part(
+        &mut self,
+        tasks: &[Task<'_>],
+        which: &[usize],
+        part: Part,
+        answers: &mut [Answer],
+    ) -> (Sent, Result<(), Fault>) {
         let (shares, mut end) = self.shares(tasks, which, part);
+        let mut sent = Sent::default();
         let mut lost: SmallVec<[usize; 4]> = SmallVec::new();
-        for (at, share) in &shares {
+        for (at, share) in shares {
             // Part of it may have arrived, even if sending failed.
             share.iter().for_each(|&index| answers[index] = Answer::Unknown);
-            if let Err(fault) = self.open[*at].send(tasks, share, part) {
-                self.route.topology().learn(self.open[*at].address(), &fault);
-                lost.push(*at);
-                end = end.and(Err(fault));
-            }
-        }
-        for (at, share) in &shares {
-            if lost.contains(at) {
-                continue;
-            }
-            if let Err(fault) = self.open[*at].receive(share, part, answers) {
-                self.route.topology().learn(self.open[*at].address(), &fault);
-                lost.push(*at);
-                end = end.and(Err(fault));
-            }
-            for &index in share {
-                let Answer::Refused(message) = &answers[index] else { continue };
-                let key = key_of(&self.plan, tasks[index].shard, part);
-                let next = self.route.refused(key, self.open[*at].address(), message);
-                if next == Next::Leave && !lost.contains(at) {
-                    lost.push(*at);
+            match self.open[at].send(tasks, &share, part) {
+                Ok(()) => sent.shares.push((self.open[at].number, share)),
+                Err(fault) => {
+                    self.route.topology().learn(self.open[at].address(), &fault);
+                    lost.push(at);
+                    end = end.and(Err(fault));
                 }
             }
         }
         lost.sort_unstable();
-        for at in lost.into_iter().rev() {
-            self.open.close(at);
+        lost.into_iter().rev().for_each(|at| self.open.close(at));
+        (sent, end)
+    }
+
+    fn receive_part(
+        &mut self,
+        sent: &Sent,
+        shard_of: impl Fn(usize) -> usize,
+        part: Part,
+        answers: &mut [Answer],
+    ) -> Result<(), Fault> {
+        let mut end = Ok(());
+        for (number, share) in &sent.shares {
+            // Lost with what was sent before.
+            let Some(at) = self.numbered(*number) else { continue };
+            let received = self.open[at].receive(share, part, answers);
+            for &index in share {
+                let Answer::Refused(message) = &answers[index] else { continue };
+                let key = key_of(&self.plan, shard_of(index), part);
+                let next = self.route.refused(key, self.open[at].address(), message);
+                self.open[at].is_left |= next == Next::Leave;
+            }
+            if let Err(fault) = received {
+                self.lose(at, &fault);
+                end = end.and(Err(fault));
+            }
         }
         end
+    }
+
+    /// Gives up what is sent to this server and not answered.
+    fn lose(&mut self, at: usize, fault: &Fault) {
+        self.route.topology().learn(self.open[at].address(), fault);
+        self.open.close(at);
+    }
+
+    fn numbered(&self, number: u64) -> Option<usize> {
+        self.position(|sink| sink.number == number)
+    }
+
+    fn position(&self, is_it: impl FnMut(&Sink) -> bool) -> Option<usize> {
+        self.open.iter().position(is_it)
     }
 
     /// Which open sink has which of the tasks, and the first fault met in looking for it.
@@ -318,7 +435,7 @@ impl Sinks {
         let Sinks { route, plan, name, timeout, metrics, stop, open, made, .. } = self;
         let at = open.at(&address, route.topology(), || {
             *made += 1;
-            Sink::open(&address, plan, name, *timeout, metrics, stop)
+            Ok(Sink::open(&address, plan, name, *timeout, metrics, stop)?.numbered(*made))
         });
         at.inspect_err(|fault| {
             route.topology().learn(&address, fault);

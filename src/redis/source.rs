@@ -1,9 +1,12 @@
-//! The reading side of the data plane: XREADGROUP, with one request ahead of the reply.
+//! The reading side of the data plane: XREADGROUP, several requests ahead of their replies. Redis
+//! serves them one after the other, each as soon as there is an entry, so an entry leaves at once as
+//! long as a request waits there.
 //!
 //! Each entry is handed on as soon as its own bytes have arrived. The bytes of `data` go from the
 //! socket into a leased buffer in one copy; a `data` above the limit is passed over and only its
 //! length kept. What was delivered before and never acknowledged is the matter of `pending`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +16,19 @@ use super::request::Request;
 use super::resp::Limits;
 use crate::base::{Fault, Stage, Stop, limits};
 use crate::frame::{
-    Entry, EntryBuilder, EntryId, Journal, Locate, Opened, Origin, Pool, RawFrame, Session,
+    Entry, EntryBuilder, EntryId, Journal, Lease, Locate, Opened, Origin, Pool, RawFrame, Session,
 };
 use crate::metrics::clock::Tick;
-use crate::metrics::{Metrics, Recorder, Timer};
+use crate::metrics::{Metrics, Recorder, RoundTrip, Timer};
 
 /// Fields beside `data` that mean something here; others are passed over.
 const SIDE_FIELDS: [&[u8]; 4] = [b"frame_id", b"camera_id", b"timestamp", b"traceparent"];
 
 /// Longest value of such a field that is kept; longer ones count as absent.
 const SIDE_VALUE_MAX: u64 = limits::ID_BYTES_MAX as u64;
+
+/// Pause between two CLIENT UNBLOCK, so that Redis reads them one by one.
+const UNBLOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Buffer for the side fields of ordinary entries, and for those with the longest values.
 const SIDE_ROOM: [usize; 2] = [1 << 10, 4 << 10];
@@ -89,18 +95,31 @@ impl Batch {
 /// Takes over one frame that was read.
 pub type Deliver<'a> = dyn FnMut(RawFrame) -> Result<(), Fault> + 'a;
 
+/// A request that is not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// The most entries with bodies that it may bring.
+    pub(super) entries: usize,
+    /// Whether it asks for entries without their bodies.
+    pub(super) is_stale: bool,
+    pub(super) sent_at: Tick,
+}
+
 /// A connection that reads one stream in a consumer group.
 #[derive(Debug)]
 pub struct Source {
     pub(super) connection: Connection,
     pub(super) options: Arc<SourceOptions>,
     pub(super) journal: Arc<Journal>,
-    pool: Pool,
-    stop: Stop,
+    pub(super) pool: Pool,
+    pub(super) stop: Stop,
     recorder: Recorder,
     metrics: Arc<Metrics>,
     pub(super) request: Request,
-    outstanding: bool,
+    /// The requests that are not answered yet, the oldest first.
+    asked: VecDeque<Asked>,
+    /// From the last request for entries to the last byte of its reply.
+    transit: Duration,
     /// [`Journal::epoch`] when the connection was opened.
     epoch: u64,
 }
@@ -134,7 +153,8 @@ impl Source {
             recorder: recorder.clone(),
             metrics: Arc::clone(metrics),
             request,
-            outstanding: false,
+            asked: VecDeque::with_capacity(limits::READ_WINDOW_REQUESTS),
+            transit: Duration::ZERO,
             epoch,
         })
     }
@@ -144,9 +164,36 @@ impl Source {
         self.connection.address()
     }
 
-    /// The number by which another connection can end our blocked read.
-    pub fn client_id(&self) -> i64 {
-        self.connection.client_id()
+    /// [`Journal::epoch`] when the connection was opened.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Ends the requests that wait for entries, over another connection, which is kept in
+    /// `unblocker`. CLIENT UNBLOCK ends the one that waits at the moment; the next one begins to wait
+    /// only afterwards, so as many are sent as there are requests, a little apart. No answer is
+    /// waited for.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn unblock(&mut self, unblocker: &mut Option<Connection>) -> Result<(), Fault> {
+        let connection = match unblocker {
+            Some(connection) => connection,
+            None => {
+                let (address, limit) = (self.connection.address(), limits::CONNECT_LIMIT);
+                unblocker.insert(Connection::connect(address, limit, None, &self.stop)?)
+            }
+        };
+        let mut request = Request::default();
+        let client = self.connection.client_id();
+        request.command(3).arg("CLIENT").arg("UNBLOCK").number(client);
+        for index in 0..self.asked.len() {
+            if index > 0 {
+                std::thread::sleep(UNBLOCK_PAUSE);
+            }
+            connection.send(&request, &[])?;
+        }
+        Ok(())
     }
 
     /// What its entries are taken under, if they are asked for now.
@@ -154,24 +201,32 @@ impl Source {
         Session { epoch: self.epoch, asked_at: Tick::now() }
     }
 
-    /// Whether a request has been sent whose reply has not been read.
-    pub fn is_outstanding(&self) -> bool {
-        self.outstanding
+    /// The round trip to the server.
+    pub fn round_trip(&self) -> &Arc<RoundTrip> {
+        self.connection.round_trip()
     }
 
-    /// Asks for up to `count` new entries, unless that has been done already.
+    /// Requests that are not answered yet.
+    pub fn requests(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// The most entries that their replies may hold.
+    pub fn entries_asked(&self) -> usize {
+        self.asked.iter().map(|asked| asked.entries).sum()
+    }
+
+    /// How long the last reply with entries took from its request to its last byte. If there is a
+    /// backlog, an entry is under way for at most that time.
+    pub fn transit(&self) -> Duration {
+        self.transit
+    }
+
+    /// Asks for up to `count` new entries, behind what was asked for before.
     ///
     /// # Errors
     /// [`Fault::Connection`].
     pub fn request(&mut self, count: usize) -> Result<(), Fault> {
-        if self.outstanding {
-            return Ok(());
-        }
-        self.send_request(count, None)
-    }
-
-    /// Asks for new entries; with `opened`, while those after it are still to be read.
-    fn send_request(&mut self, count: usize, opened: Option<EntryId>) -> Result<(), Fault> {
         let options = &self.options;
         self.request.clear();
         self.request
@@ -187,42 +242,37 @@ impl Source {
             .arg("STREAMS")
             .arg(&options.stream)
             .arg(">");
-        self.journal.ask(self.epoch, options.reader, opened);
+        self.send_request(Asked { entries: count, is_stale: false, sent_at: Tick::now() })
+    }
+
+    pub(super) fn send_request(&mut self, asked: Asked) -> Result<(), Fault> {
+        if self.asked.is_empty() {
+            self.journal.ask(self.epoch, self.options.reader, None);
+        }
         self.connection.send(&self.request, &[])?;
-        self.outstanding = true;
+        self.asked.push_back(asked);
         Ok(())
     }
 
-    /// Waits for the reply to the request and delivers its entries one by one. With
-    /// `next_count`, the next request is sent before the last entry is read, so that Redis does
-    /// not wait for us.
+    /// Waits for the oldest reply and delivers its entries one by one.
     ///
     /// # Errors
     /// [`Fault::Refused`] with the server's words; [`Fault::Connection`]; those of `deliver`.
-    /// After any of them but `Refused` the source is to be dropped.
-    pub fn receive(
-        &mut self,
-        next_count: Option<usize>,
-        deliver: &mut Deliver<'_>,
-    ) -> Result<Delivered, Fault> {
+    /// After any of them the source is to be dropped.
+    pub fn receive(&mut self, deliver: &mut Deliver<'_>) -> Result<Delivered, Fault> {
         let limit = self.options.block + limits::BLOCK_MARGIN.max(self.options.timeout);
         match self.connection.wait(limit, true)? {
-            Waited::Ready => {}
-            Waited::Draining => return Ok(Delivered::Draining),
-            Waited::TimedOut => {
-                return Err(Fault::connection(
-                    self.connection.endpoint(),
-                    format!("no answer to XREADGROUP within {limit:?}"),
-                ));
-            }
+            Waited::Ready | Waited::Beside => self.reply(deliver),
+            Waited::Draining => Ok(Delivered::Draining),
+            Waited::TimedOut => Err(Fault::connection(
+                self.connection.endpoint(),
+                format!("no answer to XREADGROUP within {limit:?}"),
+            )),
         }
-        self.outstanding = false;
-        let Some(count) = self.stream_reply("XREADGROUP")? else { return Ok(Delivered::Nothing) };
-        self.entries(count, next_count, deliver)
     }
 
-    /// After [`Delivered::Draining`]: waits a little longer for the reply, which somebody else is
-    /// hurrying up with CLIENT UNBLOCK, so that entries on their way are not left behind.
+    /// After [`Delivered::Draining`]: waits a little longer for the oldest reply, so that entries on
+    /// their way are not left behind. `None` if it did not come within the limit.
     ///
     /// # Errors
     /// As [`Source::receive`].
@@ -230,16 +280,36 @@ impl Source {
         &mut self,
         limit: Duration,
         deliver: &mut Deliver<'_>,
-    ) -> Result<Delivered, Fault> {
-        if !self.outstanding || self.connection.wait(limit, false)? != Waited::Ready {
-            return Ok(Delivered::Nothing);
+    ) -> Result<Option<Delivered>, Fault> {
+        match self.connection.wait(limit, false)? {
+            Waited::Ready | Waited::Beside => self.reply(deliver).map(Some),
+            Waited::Draining | Waited::TimedOut => Ok(None),
         }
-        self.outstanding = false;
-        let Some(count) = self.stream_reply("XREADGROUP")? else { return Ok(Delivered::Nothing) };
-        self.entries(count, None, deliver)
     }
 
-    /// Reads the server's clock; not while a request is outstanding.
+    fn reply(&mut self, deliver: &mut Deliver<'_>) -> Result<Delivered, Fault> {
+        let Some(&asked) = self.asked.front() else { return Ok(Delivered::Nothing) };
+        // It counts as asked for until its last entry has been opened.
+        let batch = if asked.is_stale {
+            self.stale_reply(deliver)?
+        } else {
+            let count = self.stream_reply("XREADGROUP")?.unwrap_or(0);
+            self.entries(count, deliver)?
+        };
+        self.asked.pop_front();
+        if batch.last == EntryId::default() {
+            return Ok(Delivered::Nothing);
+        }
+        if !asked.is_stale {
+            self.transit = asked.sent_at.elapsed();
+        }
+        if !self.asked.is_empty() {
+            self.journal.ask(self.epoch, self.options.reader, Some(batch.last));
+        }
+        Ok(Delivered::Entries(batch))
+    }
+
+    /// Reads the server's clock; not while requests are unanswered.
     ///
     /// # Errors
     /// As every call.
@@ -273,24 +343,13 @@ impl Source {
     }
 
     /// Reads `count` new entries and delivers each.
-    fn entries(
-        &mut self,
-        count: usize,
-        next_count: Option<usize>,
-        deliver: &mut Deliver<'_>,
-    ) -> Result<Delivered, Fault> {
-        if count == 0 {
-            return Ok(Delivered::Nothing);
-        }
+    fn entries(&mut self, count: usize, deliver: &mut Deliver<'_>) -> Result<Batch, Fault> {
         let session = self.asked_now();
         let mut batch = Batch::default();
-        for index in 0..count {
-            if let (true, Some(next_count)) = (index + 1 == count, next_count) {
-                self.send_request(next_count, Some(batch.last))?;
-            }
+        for _ in 0..count {
             batch = batch.and(self.one_entry(session, &|_| Origin::New, deliver)?);
         }
-        Ok(Delivered::Entries(batch))
+        Ok(batch)
     }
 
     /// Reads one entry and delivers it, unless this process knows it already.
@@ -310,19 +369,27 @@ impl Source {
         let receipt = match self.journal.open(id, origin(id), session) {
             Opened::Taken(receipt) => Some(receipt),
             Opened::Known => None,
-            Opened::Void => {
-                let message = "NOGROUP the group was lost while this answer was on its way".into();
-                return Err(self.connection.refused("XREADGROUP", message));
-            }
+            Opened::Void => return Err(self.void()),
         };
         let entry = values.map(|values| self.entry(values, receipt.is_none())).transpose()?;
         let bytes = entry.as_ref().map_or(0, Entry::len);
         self.recorder.record(Timer::Stage(Stage::Read), began.elapsed());
         let taken = u64::from(receipt.is_some());
         if let Some(receipt) = receipt {
-            deliver(RawFrame { receipt, entry, shard: self.options.shard })?;
+            deliver(RawFrame { receipt, entry, shard: self.options.shard, is_stale: false })?;
         }
         Ok(Batch { taken, bytes, largest: bytes, last: id })
+    }
+
+    /// The group was lost while the answer was under way.
+    pub(super) fn void(&self) -> Fault {
+        let message = "NOGROUP the group was lost while this answer was on its way".into();
+        self.connection.refused("XREADGROUP", message)
+    }
+
+    /// A buffer for the side fields of an ordinary entry.
+    pub(super) fn lease_side(&self) -> Option<Lease> {
+        self.pool.lease(SIDE_ROOM[0], &self.stop)
     }
 
     /// Reads the `values` field names and values of one entry; with `discard`, without keeping
@@ -331,7 +398,7 @@ impl Source {
         if !values.is_multiple_of(2) {
             return Err(self.connection.surprised());
         }
-        let Some(side) = self.pool.lease(SIDE_ROOM[0], &self.stop) else { return Err(left()) };
+        let Some(side) = self.lease_side() else { return Err(left()) };
         let mut builder = EntryBuilder::new(side);
         for _ in 0..values / 2 {
             let name_len = self.connection.bulk()?;
@@ -382,6 +449,6 @@ impl Source {
     }
 }
 
-fn left() -> Fault {
+pub(super) fn left() -> Fault {
     Fault::NeighbourGone("engine")
 }

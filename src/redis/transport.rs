@@ -6,7 +6,7 @@
 
 use std::io::{self, BufReader, IoSlice, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -119,12 +119,13 @@ impl Transport {
         }
     }
 
-    /// Whether there is something to read (or the end of it) within one tick.
-    pub(super) fn readable(&mut self) -> io::Result<bool> {
+    /// Waits for something to read (or the end of it) for one tick at most; the wait also ends
+    /// when `beside` becomes readable.
+    pub(super) fn readable(&mut self, beside: Option<BorrowedFd<'_>>) -> io::Result<Readable> {
         match self {
-            Transport::Tcp(tcp) => poll_once(tcp),
-            Transport::Unix(unix) => poll_once(unix),
-            Transport::Tls(tls) => tls.readable(),
+            Transport::Tcp(tcp) => poll_once(tcp, beside),
+            Transport::Unix(unix) => poll_once(unix, beside),
+            Transport::Tls(tls) => tls.readable(beside),
         }
     }
 
@@ -134,11 +135,25 @@ impl Transport {
     }
 }
 
-fn poll_once(fd: &impl AsFd) -> io::Result<bool> {
+/// How a wait for something to read has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readable {
+    /// There is something.
+    Yes,
+    /// Not yet, but the descriptor beside the socket is readable.
+    Beside,
+    /// Not within a tick.
+    No,
+}
+
+fn poll_once(fd: &impl AsFd, beside: Option<BorrowedFd<'_>>) -> io::Result<Readable> {
     let tick = Timespec { tv_sec: 0, tv_nsec: limits::SOCKET_TICK.subsec_nanos().into() };
-    match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&tick)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
+    let beside = beside.unwrap_or(fd.as_fd());
+    let mut fds = [PollFd::new(fd, PollFlags::IN), PollFd::new(&beside, PollFlags::IN)];
+    match poll(&mut fds, Some(&tick)) {
+        Ok(0) | Err(Errno::INTR) => Ok(Readable::No),
+        Ok(_) if fds[0].revents().is_empty() => Ok(Readable::Beside),
+        Ok(_) => Ok(Readable::Yes),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -309,20 +324,23 @@ impl Encrypted {
         }
     }
 
-    fn readable(&mut self) -> io::Result<bool> {
+    fn readable(&mut self, beside: Option<BorrowedFd<'_>>) -> io::Result<Readable> {
         loop {
             let state = self.session.process_new_packets().map_err(tls::explain)?;
             if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
-                return Ok(true);
+                return Ok(Readable::Yes);
             }
-            if self.tcp.buffer().is_empty() && !poll_once(self.tcp.get_ref())? {
-                return Ok(false);
+            if self.tcp.buffer().is_empty() {
+                match poll_once(self.tcp.get_ref(), beside)? {
+                    Readable::Yes => {}
+                    other => return Ok(other),
+                }
             }
-            // Records without data (session tickets, key updates) are no reason to wake anybody.
+            // Records without data (session tickets, key updates) are no reason to wake the caller.
             match self.take_records() {
-                Ok(0) => return Ok(true),
+                Ok(0) => return Ok(Readable::Yes),
                 Ok(_) => {}
-                Err(error) if is_pause(&error) => return Ok(false),
+                Err(error) if is_pause(&error) => return Ok(Readable::No),
                 Err(error) => return Err(error),
             }
         }

@@ -28,6 +28,32 @@ impl Connection {
         }
     }
 
+    /// Sends commands one behind the other and receives their answers.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`]; a refusal is the answer of its command.
+    pub(super) fn query_all(
+        &mut self,
+        commands: &[(&'static str, Cmd)],
+    ) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        let mut request = self.request();
+        for (_, command) in commands {
+            request.packed(&command.get_packed_command());
+        }
+        self.send(&request, &[])?;
+        let mut answers = Vec::with_capacity(commands.len());
+        for (name, _) in commands {
+            let mut refusal = None;
+            let value = self.value(DEPTH_MAX, &mut refusal)?;
+            self.answered = true;
+            answers.push(match refusal {
+                Some(message) => Err(self.refused(name, message)),
+                None => Ok(value),
+            });
+        }
+        Ok(answers)
+    }
+
     fn value(&mut self, depth: usize, refusal: &mut Option<String>) -> Result<Value, Fault> {
         let Some(deeper) = depth.checked_sub(1) else {
             return Err(self.fault(Trouble::Protocol("an answer nested too deeply")));

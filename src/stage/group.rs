@@ -4,8 +4,10 @@
 //! Readers and committers both meet the loss, and neither may be able to go on without the other:
 //! the first one restores the group. Invariants:
 //! 1. A committer holds the lock of a shard for reading from sending a batch to having closed the
-//!    receipts of its last answer. Recovery holds it for writing. So while a group is restored, no
-//!    answer is on its way, and the journal alone says what is in work.
+//!    receipts of its last answer, once for each batch of its window. Recovery holds it for writing.
+//!    So while a group is restored, no answer is on its way, and the journal alone says what is in
+//!    work. A committer that holds the lock takes it again only if that needs no wait: recovery may
+//!    be waiting for it.
 //! 2. A restored group has every entry of the journal pending, as far as the stream has it, and
 //!    goes on after an entry before which this process has read everything. So nothing is lost, and
 //!    frames of a camera keep their order.
@@ -16,9 +18,11 @@
 //! 5. Locks of several shards are taken in the order of the shards.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::lock_api::ArcRwLockReadGuard;
+use parking_lot::{Mutex, RawRwLock, RwLock, RwLockWriteGuard};
 use smallvec::SmallVec;
 
 use crate::base::{Fault, Stop, limits};
@@ -53,7 +57,9 @@ pub struct Shard {
     /// What of it is in this process.
     journal: Arc<Journal>,
     /// See the head of this file.
-    state: RwLock<State>,
+    state: Arc<RwLock<State>>,
+    /// Whether other consumers have left entries lying.
+    is_stale: AtomicBool,
 }
 
 impl Shard {
@@ -63,7 +69,8 @@ impl Shard {
             streams,
             journal: Journal::new(consumers.len(), Arc::clone(metrics)),
             consumers,
-            state: RwLock::default(),
+            state: Arc::default(),
+            is_stale: AtomicBool::new(false),
         }
     }
 }
@@ -79,13 +86,16 @@ struct State {
     restored: Option<Tick>,
 }
 
+/// The lock of a shard, held for reading.
+type Guard = ArcRwLockReadGuard<RawRwLock, State>;
+
 /// The right to commit to some shards; see invariant 1.
-#[derive(Debug)]
-pub struct Held<'a> {
-    shards: SmallVec<[(usize, u64, RwLockReadGuard<'a, State>); 8]>,
+#[derive(Debug, Default)]
+pub struct Held {
+    shards: SmallVec<[(usize, u64, Guard); 2]>,
 }
 
-impl Held<'_> {
+impl Held {
     /// The consumer by which the group of a shard is known.
     pub fn identity(&self, shard: usize) -> &str {
         self.of(shard).map_or("", |(_, _, state)| &state.identity)
@@ -96,7 +106,7 @@ impl Held<'_> {
         self.of(shard).map_or(0, |(_, epoch, _)| *epoch)
     }
 
-    fn of(&self, shard: usize) -> Option<&(usize, u64, RwLockReadGuard<'_, State>)> {
+    fn of(&self, shard: usize) -> Option<&(usize, u64, Guard)> {
         self.shards.iter().find(|(known, ..)| *known == shard)
     }
 }
@@ -124,7 +134,7 @@ impl Groups {
     /// # Errors
     /// As [`Control::find_group`].
     pub fn prepare(&self, shard: usize, control: &mut Control) -> Result<(), Fault> {
-        let Shard { streams, consumers, journal, state } = &self.shards[shard];
+        let Shard { streams, consumers, journal, state, .. } = &self.shards[shard];
         let [stream, ..] = streams;
         let mut state = state.write();
         let none = EntryId::default();
@@ -148,12 +158,12 @@ impl Groups {
     ///
     /// # Errors
     /// As [`Groups::recover`].
-    pub fn hold(&self, shards: &[usize]) -> Result<Held<'_>, Fault> {
-        let mut held = Held { shards: SmallVec::new() };
+    pub fn hold(&self, shards: &[usize]) -> Result<Held, Fault> {
+        let mut held = Held::default();
         for &shard in shards {
             let Shard { journal, state, .. } = &self.shards[shard];
             loop {
-                let state = state.read();
+                let state = state.read_arc();
                 let epoch = journal.epoch();
                 if state.is_whole {
                     held.shards.push((shard, epoch, state));
@@ -165,6 +175,18 @@ impl Groups {
             }
         }
         Ok(held)
+    }
+
+    /// The same for a caller that holds locks already: nothing is waited for. `None` if a group is
+    /// known to be lost, or is being restored.
+    pub fn try_hold(&self, shards: &[usize]) -> Option<Held> {
+        let mut held = Held::default();
+        for &shard in shards {
+            let Shard { journal, state, .. } = &self.shards[shard];
+            let state = state.try_read_arc().filter(|state| state.is_whole)?;
+            held.shards.push((shard, journal.epoch(), state));
+        }
+        Some(held)
     }
 
     /// Restores a group that was met as lost by a caller who saw the journal in `epoch`. If another
@@ -208,6 +230,17 @@ impl Groups {
         let restored = Some(Tick::now());
         *state = State { is_whole: true, identity: found.identity, restored };
         Ok(())
+    }
+
+    /// Notes that entries of a shard are to be taken over.
+    pub fn set_stale(&self, shard: usize) {
+        self.shards[shard].is_stale.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether entries of a shard are to be taken over, by the caller now.
+    pub fn take_stale(&self, shard: usize) -> bool {
+        let is_stale = &self.shards[shard].is_stale;
+        is_stale.load(Ordering::Relaxed) && is_stale.swap(false, Ordering::Relaxed)
     }
 
     /// Sets the server's delivery count of an entry in work, if it is still pending.

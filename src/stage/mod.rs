@@ -10,3 +10,4 @@ pub mod read;
 mod recent;
 mod retry;
 pub mod watch;
+mod window;

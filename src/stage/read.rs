@@ -11,18 +11,32 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::group::Groups;
+use super::process::Live;
 use super::retry::Attempts;
+use super::window::Window;
 use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{self, EntryId, Journal, Pool, RawFrame};
 use crate::metrics::clock::Tick;
-use crate::metrics::{Counter, Gauge, Metrics, Part, Recorder};
-use crate::redis::{
-    Address, Batch, Control, Delivered, Pending, Route, Source, SourceOptions, Topology,
+use crate::metrics::{
+    Counter, Gauge, Metrics, Part, Recorder, RoundTrip, WindowGauge, WindowStage,
 };
+use crate::redis::{Address, Batch, Delivered, Pending, Route, Source, SourceOptions, Topology};
 
-/// How long a read that is being unblocked may still take to answer.
-const LAST_REPLY_LIMIT: Duration = Duration::from_millis(500);
+/// How long reads that are being unblocked may still take to answer, beside some round trips.
+const LAST_REPLIES_LIMIT: Duration = Duration::from_millis(500);
+
+/// Round trips for that: to connect, to unblock, to read, and to do so once more.
+const LAST_TRIPS: u32 = 6;
+
+/// Pause beside a round trip before the reads are unblocked once more.
+const LAST_REPLY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Requests under way however near the server is: one is answered, one waits.
+const REQUESTS_MIN: usize = 2;
+
+/// How long a lost connection is remembered as a reason to ask for less at a time.
+const CUT_MEMORY: Duration = Duration::from_secs(60);
 
 /// What a reader needs to know.
 #[derive(Clone, Debug)]
@@ -60,6 +74,16 @@ pub struct Reader {
     /// Size of a large frame lately, in bytes; 0 if it is not known, or if the last connection was
     /// cut: the server may have found a reply too large.
     frame_bytes: u64,
+    window: Window,
+    live: Live,
+    /// Entries added longer ago are not worth their way; `None` while frames come in time.
+    stale_age: Option<Duration>,
+    /// Most bytes asked for at a time; less after a lost connection.
+    bytes_max: u64,
+    /// Bytes asked for at the last look.
+    asked_bytes: u64,
+    /// When a connection was last lost.
+    cut_at: Option<Tick>,
     /// Whether the pending entries that a former process left have all been read.
     is_recovered: bool,
     was_connected: bool,
@@ -72,6 +96,7 @@ impl Reader {
     pub fn new(
         settings: ReadSettings,
         groups: Arc<Groups>,
+        live: Live,
         pool: Pool,
         metrics: Arc<Metrics>,
         stop: Stop,
@@ -81,6 +106,8 @@ impl Reader {
         let recorder = metrics.recorder();
         let route = Route::new(&settings.topology);
         let journal = Arc::clone(groups.journal(settings.source.shard));
+        let gauge = WindowGauge::new(&metrics, WindowStage::Read);
+        let window = Window::new(Arc::new(RoundTrip::default()), gauge);
         Reader {
             settings,
             journal,
@@ -92,6 +119,12 @@ impl Reader {
             stop,
             out,
             frame_bytes: 0,
+            window,
+            live,
+            stale_age: None,
+            bytes_max: u64::MAX,
+            asked_bytes: 0,
+            cut_at: None,
             is_recovered: false,
             was_connected: false,
             is_ahead: false,
@@ -118,7 +151,7 @@ impl Reader {
             if self.stop.is_draining() {
                 break;
             }
-            self.frame_bytes = 0;
+            self.ask_for_less();
             self.metrics.add(Counter::Errors, 1);
             self.metrics.health.fails(self.part(), fault.to_string());
             attempts.failed(&fault);
@@ -168,32 +201,90 @@ impl Reader {
         source.read_clock()?;
         self.recover(&mut source)?;
 
-        let claim_period = limits::CLAIM_PERIOD.min(settings.claim_idle / 3);
-        let mut claimed_at = Tick::now();
+        self.window.move_to(Arc::clone(source.round_trip()));
+        let mut is_claiming = false;
         loop {
             settings.turn.begins(Role::Read);
             if self.stop.is_draining() {
-                return self.leave(&mut source);
+                // What does not come in time stays pending and comes back at the next start.
+                return self.end_requests(&mut source).or_else(|fault| {
+                    tracing::debug!("the last reads: {fault}");
+                    Ok(())
+                });
             }
             self.stay_with(address)?;
-            let claim_due = claimed_at.elapsed() >= claim_period;
-            if claim_due && !source.is_outstanding() {
-                // Clocks are set, and drift: what decides about shedding is measured again.
-                source.read_clock()?;
-                self.claim(&mut source)?;
-                claimed_at = Tick::now();
+            is_claiming |= self.groups.take_stale(settings.source.shard);
+            if is_claiming {
+                self.end_requests(&mut source)?;
+                if source.requests() == 0 {
+                    self.claim(&mut source)?;
+                    is_claiming = false;
+                }
             }
-            let count = self.next_count();
-            source.request(count)?;
-            let ahead = (claimed_at.elapsed() < claim_period).then_some(count);
-            let delivered =
-                source.receive(ahead, &mut hand_on(&self.out, &self.stop, &self.metrics))?;
+            if !is_claiming {
+                self.ask(&mut source)?;
+            }
+            let delivered = source.receive(&mut hand_on(&self.out, &self.stop, &self.metrics));
+            self.asked_bytes = self.frame_bytes.saturating_mul(source.entries_asked() as u64);
+            let delivered = delivered?;
             attempts.succeeded();
             self.metrics.health.works(self.part());
             if let Delivered::Entries(batch) = delivered {
+                self.window.returned(batch.taken);
                 self.count(batch, None);
+                self.look_at_age(batch, source.transit());
             }
         }
+    }
+
+    /// Asks for as many entries as the window, the lane and the budget have room for.
+    fn ask(&mut self, source: &mut Source) -> Result<(), Fault> {
+        let room = self.room();
+        // Each has one before it that leaves stale entries behind.
+        let requests_max = room.requests * if self.stale_age.is_some() { 2 } else { 1 };
+        loop {
+            let (requests, asked) = (source.requests(), source.entries_asked());
+            self.window.show(requests, requests_max);
+            let left = room.entries.saturating_sub(asked);
+            if requests > 0 && (left == 0 || requests >= requests_max) {
+                return Ok(());
+            }
+            if let Some(age) = self.stale_age {
+                source.request_stale(age)?;
+            }
+            source.request(room.each.min(left).max(1))?;
+        }
+    }
+
+    /// How much may be asked for. Without any distance, one request waits at the server while the
+    /// reply before it is read.
+    fn room(&self) -> Room {
+        let extra = self.window.extra();
+        let requests = (REQUESTS_MIN + extra).min(limits::READ_WINDOW_REQUESTS);
+        let lane = self.out.capacity().map_or(1, |capacity| capacity - self.out.len());
+        let budget =
+            self.settings.inflight_bytes_max.saturating_sub(self.pool.usage().leased_bytes);
+        let by_bytes = |bytes: u64| {
+            let entries = bytes.checked_div(self.frame_bytes).unwrap_or(1);
+            usize::try_from(entries).unwrap_or(usize::MAX)
+        };
+        let most = by_bytes(self.bytes_max.min(budget as u64)).min(limits::READ_WINDOW_FRAMES);
+        let entries = (lane + extra).max(requests).min(most);
+        let each = entries
+            .div_ceil(requests)
+            .min(self.settings.batch_size)
+            .min(by_bytes(limits::REPLY_BYTES_MAX));
+        Room { requests, entries, each }
+    }
+
+    /// After a lost connection: a server that limits what it queues for a client may have cut it
+    /// for what was asked for.
+    fn ask_for_less(&mut self) {
+        let is_recent = self.cut_at.is_some_and(|cut_at| cut_at.elapsed() < CUT_MEMORY);
+        let most = if is_recent { self.bytes_max } else { u64::MAX };
+        self.bytes_max = most.min(self.asked_bytes / 2).max(1);
+        self.cut_at = Some(Tick::now());
+        (self.frame_bytes, self.asked_bytes) = (0, 0);
     }
 
     /// Leaves a server that is not the primary any more, though it may not know yet.
@@ -219,7 +310,9 @@ impl Reader {
             self.metrics.add(counter, batch.taken);
         }
         // Small frames between large ones lower it slowly: the next one may be large again.
-        self.frame_bytes = batch.largest.max(self.frame_bytes - self.frame_bytes / 8);
+        if batch.bytes > 0 {
+            self.frame_bytes = batch.largest.max(self.frame_bytes - self.frame_bytes / 8);
+        }
         if batch.taken > 0 {
             self.compare_clocks(batch);
         }
@@ -243,18 +336,6 @@ impl Reader {
         self.is_ahead = ahead.is_some();
     }
 
-    /// How many entries to ask for: never more than the lane has room for, nor more bytes than
-    /// the budget and a reply may have.
-    fn next_count(&self) -> usize {
-        let lane = self.out.capacity().map_or(1, |capacity| capacity - self.out.len());
-        let budget =
-            self.settings.inflight_bytes_max.saturating_sub(self.pool.usage().leased_bytes);
-        let bytes = limits::REPLY_BYTES_MAX.min(budget as u64);
-        let by_bytes = bytes.checked_div(self.frame_bytes).unwrap_or(1);
-        let by_bytes = usize::try_from(by_bytes).unwrap_or(usize::MAX);
-        self.settings.batch_size.min(lane).min(by_bytes).max(1)
-    }
-
     /// Reads what this consumer was given before and never acknowledged.
     fn recover(&mut self, source: &mut Source) -> Result<(), Fault> {
         let which = Pending::Own { is_left: !self.is_recovered };
@@ -262,7 +343,7 @@ impl Reader {
         if !self.stop.is_draining() {
             // From now on, what is found there was swallowed by a lost connection.
             self.is_recovered = true;
-            self.journal.found_left(self.settings.source.reader);
+            self.journal.found_left(source.epoch(), self.settings.source.reader);
         }
         Ok(())
     }
@@ -302,27 +383,50 @@ impl Reader {
         Ok(taken)
     }
 
-    /// Ends the blocked read, so that a stop neither waits for it nor leaves entries behind that
-    /// are on their way.
-    fn leave(&mut self, source: &mut Source) -> Result<(), Fault> {
-        if !source.is_outstanding() {
-            return Ok(());
-        }
-        let unblocked = Control::new(source.address(), LAST_REPLY_LIMIT)
-            .and_then(|mut control| control.unblock(source.client_id()));
-        if let Err(fault) = unblocked {
-            // Entries in the reply that we now miss stay pending and come back at the next start.
-            tracing::debug!("cannot unblock the last read: {fault}");
-        }
-        let last = source
-            .receive_last(LAST_REPLY_LIMIT, &mut hand_on(&self.out, &self.stop, &self.metrics));
-        match last {
-            Ok(Delivered::Entries(batch)) => self.count(batch, None),
-            Ok(Delivered::Nothing | Delivered::Draining) => {}
-            Err(fault) => tracing::debug!("the last read: {fault}"),
+    /// Ends the requests that wait for entries, before a stop or another command, and takes what is
+    /// under way. If the answers do not come in time, some are left.
+    fn end_requests(&mut self, source: &mut Source) -> Result<(), Fault> {
+        let trip = self.window.trip();
+        let until = Tick::now().after(LAST_REPLIES_LIMIT + LAST_TRIPS * trip);
+        let mut unblocker = None;
+        while source.requests() > 0 && !self.stop.is_now() && Tick::now() < until {
+            if let Err(fault) = source.unblock(&mut unblocker) {
+                tracing::debug!("cannot unblock the last reads: {fault}");
+            }
+            while source.requests() > 0 {
+                let wait = (LAST_REPLY_PAUSE + trip).min(until.since(Tick::now()));
+                let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
+                let delivered = source.receive_last(wait, &mut deliver)?;
+                drop(deliver);
+                match delivered {
+                    Some(Delivered::Entries(batch)) => self.count(batch, None),
+                    Some(_) => {}
+                    None => break,
+                }
+            }
         }
         Ok(())
     }
+
+    /// If frames come late, those that would be too old on arrival are left at the server.
+    fn look_at_age(&mut self, batch: Batch, transit: Duration) {
+        let age_max = self.live.load().frame_age_max;
+        let age = self.metrics.redis_clock.age_of(batch.last.millis);
+        self.stale_age = age_max.filter(|age_max| age > *age_max / 2).map(|age_max| {
+            // What is read from now on arrives after everything that is under way.
+            age_max.saturating_sub(transit + transit / 4).max(age_max / 4)
+        });
+    }
+}
+
+/// How much a reader may ask for.
+struct Room {
+    /// Requests under way.
+    requests: usize,
+    /// Entries asked for in all of them.
+    entries: usize,
+    /// Entries asked for in one.
+    each: usize,
 }
 
 /// Hands frames on to the dispatcher, and keeps account of the lane and of the waits for it.

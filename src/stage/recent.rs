@@ -3,13 +3,17 @@
 //! Figures since the start say little about now; these are differences between looks.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::base::Stage;
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Conservation, Distribution, Metrics, Timer};
 
-/// Looks over which figures are taken, about a second apart.
-const LOOKS: usize = 10;
+/// Time over which figures are taken.
+const SPAN: Duration = Duration::from_secs(10);
+
+/// Looks kept, a second apart or more.
+const LOOKS: usize = 16;
 
 /// Points of history kept: five minutes.
 const HISTORY: usize = 300;
@@ -109,7 +113,8 @@ impl Looks {
         };
         let figures = self.0.front().map_or_else(Default::default, |before| between(before, &now));
         self.0.push_back(now);
-        if self.0.len() > LOOKS {
+        let is_old = |look: &Look| look.at.elapsed() + SPAN / 20 >= SPAN;
+        while self.0.len() > LOOKS || self.0.get(1).is_some_and(is_old) {
             self.0.pop_front();
         }
         figures

@@ -16,7 +16,7 @@ use crate::base::threads::{Role, Turn};
 use crate::base::{Fault, Stop};
 use crate::frame::EntryId;
 use crate::metrics::clock::{Tick, unix_seconds};
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::{Counter, Metrics, Recorder, Timer};
 use crate::redis::{Control, DeadLetterNote, Topology};
 
 /// How often queues are looked at.
@@ -132,10 +132,13 @@ pub struct Watcher {
     /// Input, output and dead letters of each shard, as of the last look at it that succeeded.
     shards: Vec<[QueueState; 3]>,
     server_memory: ServerMemory,
-    /// How the dead-letter streams were at the last look.
+    /// Length and last entry of each shard's dead-letter stream.
+    dead_letter_ends: Vec<(u64, EntryId)>,
+    /// How the dead-letter streams were when the latest dead letters were read.
     dead_letters_seen: Option<Seen>,
     metrics: Arc<Metrics>,
     groups: Arc<Groups>,
+    recorder: Recorder,
     stop: Stop,
     looks: Looks,
 }
@@ -152,6 +155,7 @@ impl Watcher {
         stop: Stop,
     ) -> Watcher {
         let shards = vec![Default::default(); settings.streams.len()];
+        let dead_letter_ends = vec![Default::default(); settings.streams.len()];
         Watcher {
             settings,
             queues,
@@ -159,7 +163,9 @@ impl Watcher {
             server_memory: ServerMemory::default(),
             dead_letters,
             history,
+            dead_letter_ends,
             dead_letters_seen: None,
+            recorder: metrics.recorder(),
             metrics,
             groups,
             stop,
@@ -179,6 +185,7 @@ impl Watcher {
             Attempts::new("watching the queues", self.settings.topology.pause_longest());
         loop {
             self.settings.turn.begins(Role::Watch);
+            let began = Tick::now();
             let (rates, recent) = self.looks.look(&self.metrics);
             // What fails at one server is no reason to leave the rest undone.
             let renewed = self.renew(&mut control);
@@ -196,7 +203,7 @@ impl Watcher {
             }
             let input = self.queues.lock().input;
             self.history.lock().add(&rates, &recent, input.lag.unwrap_or(input.depth));
-            if self.stop.sleep(PERIOD) {
+            if self.stop.sleep(PERIOD.saturating_sub(began.elapsed()).max(PERIOD / 10)) {
                 return Ok(());
             }
         }
@@ -252,31 +259,57 @@ impl Watcher {
     }
 
     fn look_at_shard(&mut self, shard: usize, control: &mut Control) -> Result<(), Fault> {
-        let [input, output, dead_letter] = &self.settings.streams[shard];
-        let epoch = self.groups.journal(shard).epoch();
-        let groups = control.groups(input)?;
-        let mut queues =
-            [state(control, input)?, state(control, output)?, state(control, dead_letter)?];
+        let settings = &self.settings;
+        let streams = &settings.streams[shard];
+        let [input, ..] = streams;
+        self.measure(input, control)?;
+        let journal = self.groups.journal(shard);
+        let epoch = journal.epoch();
+        let seen = control.look(streams, &settings.group, settings.claim_idle)?;
+        let mut queues = seen.streams.map(|stream| QueueState {
+            depth: stream.length,
+            memory_bytes: stream.memory_bytes,
+            ..QueueState::default()
+        });
         // Without the group nothing is known, which is not to say that all has been read.
-        if let Some(ours) = groups.iter().find(|group| group.name == self.settings.group) {
+        if let Some(ours) = seen.group {
             let [queue, ..] = &mut queues;
             (queue.lag, queue.pending) = (ours.lag, ours.pending);
-            self.groups.journal(shard).reach(epoch, ours.last_delivered);
+            journal.reach(epoch, ours.last_delivered);
             queue.consumers = ours.consumers.saturating_sub(self.groups.identities(shard));
-            if ours.pending > 0
-                && let Some(oldest) = control.first_pending(input, &ours.name)?
-            {
-                queue.oldest_pending = self.metrics.redis_clock.age_of(oldest.millis);
-            }
+            let oldest = seen.first_pending.filter(|_| ours.pending > 0);
+            queue.oldest_pending = oldest
+                .map_or(Duration::ZERO, |oldest| self.metrics.redis_clock.age_of(oldest.millis));
         }
+        if seen.stale.iter().any(|id| !journal.holds(*id)) {
+            self.groups.set_stale(shard);
+        }
+        self.dead_letter_ends[shard] = (queues[2].depth, seen.last_dead_letter);
         self.shards[shard] = queues;
-        if self.settings.trim_acked
-            && let Some(identity) = self.groups.settled(shard, self.settings.claim_idle)
+        if settings.trim_acked
+            && let Some(identity) = self.groups.settled(shard, settings.claim_idle)
         {
-            let held = self.groups.journal(shard).oldest();
-            control.trim_acked(input, &self.settings.group, &identity, held)?;
+            let held = journal.oldest();
+            control.trim_acked(input, &settings.group, &identity, held)?;
         }
         Ok(())
+    }
+
+    /// Measures how far away the server of a stream is, and reads its clock: clocks are set, and
+    /// drift, and the age of frames decides about shedding.
+    fn measure(&self, stream: &str, control: &mut Control) -> Result<(), Fault> {
+        match control.server_time(stream) {
+            Ok(answer) => {
+                let trip = answer.asked.elapsed();
+                self.metrics.redis_clock.sample(answer.time, answer.asked);
+                self.metrics.round_trips.of(&answer.server).sample(trip);
+                self.recorder.record(Timer::RoundTrip, trip);
+                Ok(())
+            }
+            // An account may be forbidden to ask.
+            Err(Fault::Refused { .. }) => Ok(()),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// All shards together, as far as they have been seen.
@@ -297,10 +330,7 @@ impl Watcher {
             return Ok(());
         }
         let streams = self.settings.streams.iter().map(|[_, _, dead_letters]| dead_letters);
-        let ends = streams
-            .clone()
-            .map(|stream| Ok((control.length(stream)?, control.last_generated(stream)?)))
-            .collect::<Result<Vec<_>, Fault>>()?;
+        let ends = self.dead_letter_ends.clone();
         if self.dead_letters_seen.as_ref().is_none_or(|(seen, _)| *seen != ends) {
             let mut latest = Vec::new();
             for stream in streams {
@@ -314,9 +344,4 @@ impl Watcher {
         self.dead_letters_seen = Some((ends, Tick::now()));
         Ok(())
     }
-}
-
-fn state(control: &mut Control, stream: &str) -> Result<QueueState, Fault> {
-    let (depth, memory_bytes) = (control.length(stream)?, control.memory(stream)?);
-    Ok(QueueState { depth, memory_bytes, ..QueueState::default() })
 }

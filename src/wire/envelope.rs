@@ -81,7 +81,8 @@ pub fn camera_of(data: &[u8]) -> Option<Cow<'_, str>> {
         Kind::Protobuf => {
             let mut camera = "";
             let mut fields = Fields::new(data);
-            while let Some((number, value)) = fields.next().ok()? {
+            // Of a frame that is not whole, as far as it goes.
+            while let Ok(Some((number, value))) = fields.next() {
                 if number == 2 {
                     camera = value.text().ok()?;
                 }

@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod delivery;
 mod deploy;
+mod distance;
 mod doctor;
 mod house;
 mod http;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use parking_lot::RwLock;
 use rayon::ThreadPool;
 
@@ -17,7 +17,9 @@ use super::{
 };
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop, limits};
-use crate::frame::{self, Discard, EntryId, Origin, Pool, RawFrame, Slot, Slots, Verdict};
+use crate::frame::{
+    self, Discard, EntryId, Origin, Pool, RawFrame, Slot, Slots, Verdict, WakingSender,
+};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::wire;
@@ -58,7 +60,7 @@ pub struct DispatcherParts {
     /// For each way its lane of frames that were read, and room for frames in work.
     pub ways: Vec<(Receiver<RawFrame>, Slots<Work>)>,
     /// A lane to each committer, with room for every slot that leads to it.
-    pub lanes: Vec<Sender<Outgoing>>,
+    pub lanes: Vec<WakingSender<Outgoing>>,
 }
 
 impl Dispatcher {
@@ -110,7 +112,7 @@ impl Dispatcher {
             match self.without_work(&job.frame) {
                 Some(verdict) => {
                     let Job { frame, camera, ticket, slot } = job;
-                    let RawFrame { receipt, shard, entry: _ } = frame;
+                    let RawFrame { receipt, shard, .. } = frame;
                     let arrived = Arrived { receipt, shard, slot, verdict: Some(verdict) };
                     second_half::arrive(&self.shared, &camera, ticket, arrived);
                 }
@@ -200,7 +202,7 @@ impl Dispatcher {
                 detail,
             )));
         }
-        if self.shared.is_too_old(settings, &frame.receipt) {
+        if frame.is_stale || self.shared.is_too_old(settings, &frame.receipt) {
             self.shared.metrics.add(Counter::ShedAtRead, 1);
             return Some(Verdict::Discard(Discard::Shed(Stage::Read)));
         }

@@ -21,7 +21,7 @@ pub(super) fn run(shared: &Shared, job: Job) {
     let _ended = EndedJob(&shared.jobs);
     shared.settings.turn.begins(Role::Work);
     let Job { frame, camera, ticket, mut slot } = job;
-    let RawFrame { receipt, entry, shard } = frame;
+    let RawFrame { receipt, entry, shard, .. } = frame;
     let mut worker = shared.workers.mine();
     worker.recorder.record(Timer::Stage(Stage::QueueWait), receipt.read_at().elapsed());
     let verdict = {

@@ -30,7 +30,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crossbeam_channel::Sender;
 use parking_lot::RwLock;
 
 pub use camera::{CAMERA_SERIES_MAX, CameraStatus, Cameras, OtherCameras};
@@ -42,11 +41,11 @@ pub use work::{Work, Workers};
 
 use crate::analysis::RegionBox;
 use crate::base::threads::Turn;
-use crate::frame::{Finished, Pool, Slot};
+use crate::frame::{Handed, Pool, Slot, WakingSender};
 use crate::metrics::{Metrics, Recorder};
 
 /// A frame on its way to the committer.
-pub type Outgoing = Finished<Slot<Work>>;
+pub type Outgoing = Handed<Slot<Work>>;
 
 /// Called with the frame id before a frame is decoded. For tests of what a panic does, and for
 /// programs that want to watch.
@@ -103,5 +102,5 @@ struct Shared {
     /// For the second half, which may run on any thread.
     recorder: Recorder,
     routes: Routes,
-    lanes: Vec<Sender<Outgoing>>,
+    lanes: Vec<WakingSender<Outgoing>>,
 }

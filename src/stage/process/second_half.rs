@@ -9,7 +9,7 @@ use super::{Outgoing, Shared};
 use crate::analysis::{self, Background};
 use crate::base::threads::panic_message;
 use crate::base::{Reason, Reject, Stage};
-use crate::frame::{Finished, Labels, Receipt, Slot, Stored, Verdict};
+use crate::frame::{Finished, Handed, Labels, Receipt, Slot, Stored, Verdict};
 use crate::metrics::{Gauge, Timer};
 
 /// A frame at the gate.
@@ -76,8 +76,8 @@ fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived
         Verdict::Discard(discard) => Ended::Dropped(*discard),
     });
     let ordered = shared.settings.keep_order.then_some(camera.hash);
-    let finished = Finished { receipt, shard, camera: ordered, verdict, slot };
-    hand_on(shared, finished, camera.hash);
+    let finished = Finished { receipt, shard, camera: ordered, verdict };
+    hand_on(shared, Handed { finished, slot }, camera.hash);
 }
 
 /// Completes the message and writes it behind its pictures.
@@ -125,11 +125,11 @@ fn complete(
     Verdict::Store(Stored { payload: work.composer.finish(draft, &shared.pool), labels })
 }
 
-fn hand_on(shared: &Shared, finished: Outgoing, camera: u64) {
-    let index = shared.routes.lane_of(finished.shard, camera);
+fn hand_on(shared: &Shared, handed: Outgoing, camera: u64) {
+    let index = shared.routes.lane_of(handed.finished.shard, camera);
     // A lane has room for every slot; if its committer is gone, the engine is ending and the
     // receipt says so itself.
-    if shared.lanes[index].try_send(finished).is_ok() {
+    if shared.lanes[index].try_send(handed) {
         shared.metrics.raise(Gauge::CommitLanes);
     }
 }

@@ -85,12 +85,14 @@ fn loading_is_waited_out() {
 
 #[test]
 fn a_busy_script_is_waited_out() {
-    let server = RedisServer::with(&["--busy-reply-threshold", "50"]);
+    let mut server = RedisServer::with(&["--busy-reply-threshold", "50"]);
     let engine = engine_in_work(&server, 200);
     let mut somebody = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
     somebody.write_all(b"EVAL \"while true do end\" 0\r\n").unwrap();
     wait_for_complaint(&engine, "BUSY");
     let _: () = server.ask(cmd("SCRIPT").arg("KILL"));
+    // The script notices a little later.
+    server.wait_until_up();
     server.add_frames("more", 20);
     finish(&server, engine, 220);
 }

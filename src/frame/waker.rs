@@ -1,0 +1,219 @@
+//! A lane whose receiver can wait for a socket at the same time: the sender wakes it through an
+//! eventfd, but only while it waits, so that a busy receiver costs the sender nothing.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::lane;
+use crate::base::{Fault, Stop};
+
+/// Wakes the receiver of a lane.
+#[derive(Debug)]
+pub struct Waker {
+    event: OwnedFd,
+    is_waiting: AtomicBool,
+}
+
+impl Waker {
+    /// # Errors
+    /// [`Fault::Io`] if the system has no descriptor left.
+    fn new() -> Result<Waker, Fault> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let event = eventfd(0, flags).map_err(|errno| Fault::io("a lane", errno.into()))?;
+        Ok(Waker { event, is_waiting: AtomicBool::new(false) })
+    }
+
+    /// Ends the wait of the receiver, if it waits.
+    fn wake(&self) {
+        // Pairs with the fence in `begins_to_wait`: either the receiver sees the item, or the
+        // sender sees that the receiver waits.
+        fence(Ordering::SeqCst);
+        if self.is_waiting.load(Ordering::Relaxed) && self.is_waiting.swap(false, Ordering::AcqRel)
+        {
+            // It fails only if the counter is full: then the descriptor is readable already.
+            let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+        }
+    }
+
+    fn begins_to_wait(&self) {
+        self.is_waiting.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    fn ends_to_wait(&self) {
+        if !self.is_waiting.swap(false, Ordering::AcqRel) {
+            // It was woken: the next wait is not to end because of this one.
+            let _ = rustix::io::read(&self.event, &mut [0_u8; 8]);
+        }
+    }
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub struct WakingSender<T> {
+    lane: Sender<T>,
+    waker: Arc<Waker>,
+}
+
+impl<T> WakingSender<T> {
+    /// Sends at once; `false` if there is no room or no receiver.
+    pub fn try_send(&self, item: T) -> bool {
+        let is_sent = self.lane.try_send(item).is_ok();
+        if is_sent {
+            self.waker.wake();
+        }
+        is_sent
+    }
+}
+
+impl<T> Drop for WakingSender<T> {
+    fn drop(&mut self) {
+        // The receiver may be waiting for the end.
+        self.waker.wake();
+    }
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub struct WakingReceiver<T> {
+    lane: Receiver<T>,
+    waker: Arc<Waker>,
+}
+
+/// What a lane holds at this moment.
+#[derive(Debug)]
+pub enum Next<T> {
+    /// This.
+    Item(T),
+    /// Nothing yet.
+    Empty,
+    /// Nothing, and nothing will come.
+    Closed,
+}
+
+impl<T> WakingReceiver<T> {
+    /// Takes what is there.
+    pub fn next(&self) -> Next<T> {
+        match self.lane.try_recv() {
+            Ok(item) => Next::Item(item),
+            Err(TryRecvError::Empty) => Next::Empty,
+            Err(TryRecvError::Disconnected) => Next::Closed,
+        }
+    }
+
+    /// Waits for an item; see [`lane::recv`].
+    pub fn recv(&self, stop: &Stop) -> Option<T> {
+        lane::recv(&self.lane, stop)
+    }
+
+    /// Calls `wait` with a descriptor that becomes readable when an item is sent. If there is one
+    /// already, `wait` is not called.
+    pub fn beside<R>(&self, wait: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
+        self.waker.begins_to_wait();
+        let end = self.lane.is_empty().then(|| wait(self.waker.event.as_fd()));
+        self.waker.ends_to_wait();
+        end
+    }
+}
+
+/// A lane of that capacity.
+///
+/// # Errors
+/// [`Fault::Io`] if the system has no descriptor left.
+pub fn waking<T>(capacity: usize) -> Result<(WakingSender<T>, WakingReceiver<T>), Fault> {
+    let (sender, receiver) = bounded(capacity);
+    let waker = Arc::new(Waker::new()?);
+    let of_sender = Arc::clone(&waker);
+    let receiver = WakingReceiver { lane: receiver, waker };
+    Ok((WakingSender { lane: sender, waker: of_sender }, receiver))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    /// Whether the descriptor becomes readable before the limit.
+    fn is_woken(event: BorrowedFd<'_>, limit: Duration) -> bool {
+        let limit = Timespec::try_from(limit).unwrap();
+        poll(&mut [PollFd::new(&event, PollFlags::IN)], Some(&limit)).unwrap() > 0
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+    const SHORT: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn an_item_ends_the_wait_and_only_one() {
+        let (sender, receiver) = waking(2).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !sender.waker.is_waiting.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                assert!(sender.try_send(7));
+            });
+            // An item that is there before the wait begins is no reason to wait.
+            assert_ne!(receiver.beside(|event| is_woken(event, LONG)), Some(false));
+        });
+        assert!(matches!(receiver.next(), Next::Item(7)));
+        // A sender may wake the receiver when it has just stopped waiting.
+        receiver.waker.ends_to_wait();
+        assert_eq!(receiver.beside(|event| is_woken(event, SHORT)), Some(false));
+        assert!(matches!(receiver.next(), Next::Empty));
+        assert!(sender.try_send(8));
+        assert_eq!(receiver.beside(|_| ()), None, "it is there already");
+    }
+
+    #[test]
+    fn the_end_of_the_last_sender_ends_the_wait() {
+        let (sender, receiver) = waking::<u8>(1).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(SHORT);
+                drop(sender);
+            });
+            receiver.beside(|event| is_woken(event, LONG));
+        });
+        // The sender wakes the receiver before its lane is closed.
+        while matches!(receiver.next(), Next::Empty) {
+            std::thread::yield_now();
+        }
+        assert!(matches!(receiver.next(), Next::Closed));
+    }
+
+    #[test]
+    fn no_item_is_slept_over() {
+        let (sender, receiver) = waking(64).unwrap();
+        const ITEMS: u32 = 20_000;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for item in 0..ITEMS {
+                    while !sender.try_send(item) {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            let mut expected = 0;
+            while expected < ITEMS {
+                match receiver.next() {
+                    Next::Item(item) => {
+                        assert_eq!(item, expected);
+                        expected += 1;
+                    }
+                    Next::Empty => {
+                        let woken = receiver.beside(|event| is_woken(event, LONG));
+                        assert_ne!(woken, Some(false), "slept over item {expected}");
+                    }
+                    Next::Closed => panic!("closed"),
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,167 @@
+//! How one shard stands, in one round trip: what housekeeping asks for every second.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::{Cmd, FromRedisValue, Value, cmd};
+
+use super::Control;
+use super::GroupState;
+use super::control::{LAST_GENERATED, group_state};
+use super::slot::slot_of;
+use crate::base::Fault;
+use crate::frame::EntryId;
+use crate::metrics::clock::Tick;
+
+/// Entries looked at for stale ones: more than an engine has in hand, which are among them if the
+/// server does not let it renew them.
+const STALE_PAGE: usize = 256;
+
+/// How a stream stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamState {
+    /// Entries in it; 0 if there is none.
+    pub length: u64,
+    /// Bytes of memory it takes, estimated by Redis from a sample.
+    pub memory_bytes: u64,
+}
+
+/// The clock of a server, asked for alone.
+#[derive(Clone, Debug)]
+pub struct ServerTime {
+    /// What it said.
+    pub time: Duration,
+    /// When it was asked.
+    pub asked: Tick,
+    /// Its address.
+    pub server: String,
+}
+
+/// How a shard stands.
+#[derive(Clone, Debug, Default)]
+pub struct ShardState {
+    /// Input, output and dead letters.
+    pub streams: [StreamState; 3],
+    /// The group, if it exists.
+    pub group: Option<GroupState>,
+    /// The first pending entry of the group.
+    pub first_pending: Option<EntryId>,
+    /// Pending entries that have been idle for too long, whichever consumer has them.
+    pub stale: Vec<EntryId>,
+    /// The last dead letter that there has been; 0-0 if there was none, or if the account may not
+    /// ask.
+    pub last_dead_letter: EntryId,
+}
+
+impl Control {
+    /// Asks for the clock of the server that has `key`, and for nothing else, so that the time until
+    /// the answer is a round trip.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn server_time(&mut self, key: &str) -> Result<ServerTime, Fault> {
+        let server = self.server_of(key)?;
+        let asked = Tick::now();
+        let (seconds, micros): (u64, u64) = self.run_on(key, "TIME", &cmd("TIME"))?;
+        let time = Duration::from_secs(seconds).saturating_add(Duration::from_micros(micros));
+        Ok(ServerTime { time, asked, server })
+    }
+
+    /// Looks at a shard: its streams, its group, and what other consumers have left lying for longer
+    /// than `idle`.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn look(
+        &mut self,
+        streams: &[String; 3],
+        group: &str,
+        idle: Duration,
+    ) -> Result<ShardState, Fault> {
+        let [input, _, dead_letters] = streams;
+        let mut of_group: Vec<(&'static str, Cmd)> = vec![
+            ("XINFO GROUPS", cmd("XINFO")),
+            ("XPENDING", cmd("XPENDING")),
+            ("XPENDING", cmd("XPENDING")),
+        ];
+        of_group[0].1.arg("GROUPS").arg(input);
+        of_group[1].1.arg(input).arg(group);
+        let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        of_group[2]
+            .1
+            .arg(input)
+            .arg(group)
+            .arg("IDLE")
+            .arg(idle_ms)
+            .arg("-")
+            .arg("+")
+            .arg(STALE_PAGE);
+        let of_stream = |stream: &String| {
+            let (mut length, mut memory) = (cmd("XLEN"), cmd("MEMORY"));
+            length.arg(stream);
+            memory.arg("USAGE").arg(stream);
+            [("XLEN", length), ("MEMORY USAGE", memory)]
+        };
+        let mut of_dead_letters = cmd("EVAL");
+        of_dead_letters.arg(LAST_GENERATED).arg(1).arg(dead_letters);
+        let of_dead_letters = ("XINFO STREAM", of_dead_letters);
+        // One round trip, unless the streams lie on different nodes.
+        let is_apart = self.topology().is_cluster()
+            && streams.iter().any(|stream| slot_of(stream) != slot_of(input));
+        let mut answers = if is_apart {
+            let mut answers = self.run_all(input, &of_group)?;
+            for stream in streams {
+                answers.extend(self.run_all(stream, &of_stream(stream))?);
+            }
+            answers.extend(self.run_all(dead_letters, &[of_dead_letters])?);
+            answers
+        } else {
+            let mut commands = of_group;
+            commands.extend(streams.iter().flat_map(of_stream));
+            commands.push(of_dead_letters);
+            self.run_all(input, &commands)?
+        }
+        .into_iter();
+        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+        let groups = unless_missing(next())?.unwrap_or_default();
+        let summary: Option<(u64, Option<String>, Value, Value)> = unless_missing(next())?;
+        let stale: Option<Vec<(String, Value, Value, Value)>> = unless_missing(next())?;
+        let mut state = ShardState {
+            group: group_of(groups, group),
+            first_pending: summary.and_then(|(_, first, ..)| id_of(&first?)),
+            stale: stale.unwrap_or_default().iter().filter_map(|(id, ..)| id_of(id)).collect(),
+            ..ShardState::default()
+        };
+        for stream in &mut state.streams {
+            let (length, memory): (u64, Option<u64>) = (converted(next()?)?, converted(next()?)?);
+            *stream = StreamState { length, memory_bytes: memory.unwrap_or(0) };
+        }
+        if let Ok(Value::BulkString(last)) = next() {
+            state.last_dead_letter = EntryId::parse(&last).unwrap_or_default();
+        }
+        Ok(state)
+    }
+}
+
+fn group_of(groups: Vec<HashMap<String, Value>>, name: &str) -> Option<GroupState> {
+    groups.iter().map(group_state).find(|group| group.name == name)
+}
+
+fn id_of(text: &String) -> Option<EntryId> {
+    EntryId::parse(text.as_bytes())
+}
+
+/// An answer as a value of its type; `None` if there is no such stream or group.
+fn unless_missing<T: FromRedisValue>(answer: Result<Value, Fault>) -> Result<Option<T>, Fault> {
+    match answer {
+        Ok(value) => converted(value).map(Some),
+        Err(fault) if fault.redis_code() == Some("NOGROUP") => Ok(None),
+        Err(fault) if fault.to_string().contains("no such key") => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn converted<T: FromRedisValue>(value: Value) -> Result<T, Fault> {
+    T::from_redis_value(value)
+        .map_err(|error| Fault::connection("the server", format!("protocol error: {error}")))
+}

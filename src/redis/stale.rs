@@ -1,0 +1,69 @@
+//! New entries that are too old to be worth their way: they become pending, and their bodies stay
+//! where they are. Without this, a link that carries less than is added would only carry frames
+//! that are shed when they arrive.
+
+use std::time::Duration;
+
+use super::source::{Asked, Batch, Deliver, Source};
+use crate::base::{Fault, limits};
+use crate::frame::{EntryBuilder, EntryId, Opened, Origin, RawFrame};
+use crate::metrics::clock::Tick;
+
+const STALE: &str = include_str!("stale.lua");
+
+/// Most entries taken out of the way at a time: the script looks at each of them twice.
+const STALE_MAX: usize = 64;
+
+/// Most bytes of `data` that say which camera it is from; the script sends fewer.
+const HEAD_BYTES_MAX: usize = 1 << 10;
+
+impl Source {
+    /// Asks for the new entries that were added longer than `age` ago, with only the first bytes of their `data`,
+    /// behind what was asked for before. Their frames come with [`RawFrame::is_stale`].
+    ///
+    /// # Errors
+    /// [`Fault::Connection`].
+    pub fn request_stale(&mut self, age: Duration) -> Result<(), Fault> {
+        let options = &self.options;
+        self.request.clear();
+        self.request.command(8).arg("EVAL").arg(STALE).arg("1").arg(&options.stream);
+        self.request.arg(&options.group).arg(&options.consumer);
+        self.request.number(age.as_millis()).number(STALE_MAX);
+        self.send_request(Asked { entries: 0, is_stale: true, sent_at: Tick::now() })
+    }
+
+    /// Reads the answer and delivers each entry.
+    pub(super) fn stale_reply(&mut self, deliver: &mut Deliver<'_>) -> Result<Batch, Fault> {
+        let session = self.asked_now();
+        let mut batch = Batch::default();
+        for _ in 0..self.connection.array("EVAL")?.unwrap_or(0) / 3 {
+            let Some(id) = EntryId::parse(&self.connection.small_text()?) else {
+                return Err(self.connection.surprised());
+            };
+            let len = self.connection.bulk()?;
+            let Some(side) = self.lease_side() else { return Err(super::source::left()) };
+            let mut builder = EntryBuilder::new(side);
+            let size = usize::try_from(len).ok().filter(|len| *len <= limits::ID_BYTES_MAX);
+            match size.and_then(|size| builder.side_room(b"camera_id", size)) {
+                Some(room) => self.connection.read_into(room)?,
+                None => self.connection.pass_over(len)?,
+            }
+            let len = self.connection.bulk()?;
+            let size = usize::try_from(len).unwrap_or(usize::MAX).min(HEAD_BYTES_MAX);
+            let Some(mut head) = self.pool.lease(size, &self.stop) else {
+                return Err(super::source::left());
+            };
+            self.connection.read_into(&mut head)?;
+            builder.set_data(head, None);
+            let receipt = match self.journal.open(id, Origin::New, session) {
+                Opened::Taken(receipt) => receipt,
+                Opened::Known => continue,
+                Opened::Void => return Err(self.void()),
+            };
+            let entry = Some(builder.build());
+            deliver(RawFrame { receipt, entry, shard: self.options.shard, is_stale: true })?;
+            batch = batch.and(Batch { taken: 1, last: id, ..Batch::default() });
+        }
+        Ok(batch)
+    }
+}

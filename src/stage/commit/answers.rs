@@ -1,0 +1,169 @@
+//! What Redis has said to a batch: receipts are closed here, and nowhere else.
+
+use smallvec::SmallVec;
+
+use super::Committer;
+use super::flight::{Flight, Waiting};
+use crate::base::{Fault, Stage, error_code};
+use crate::frame::{Discard, EntryId, Finished, Verdict};
+use crate::metrics::{Counter, Outcome, Timer};
+use crate::redis::Answer;
+
+/// The last results known of a shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stored {
+    result: EntryId,
+    dead_letter: EntryId,
+}
+
+/// Why frames were not committed.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// The first lost connection.
+    pub(super) lost: Option<Fault>,
+    /// The refusals: of each shard and kind the first.
+    pub(super) refusals: SmallVec<[(usize, String); 4]>,
+    /// Nothing is wrong, but the frames need an empty window: their server is another one now, or
+    /// their group is being restored.
+    pub(super) has_to_wait: bool,
+}
+
+impl Trouble {
+    pub(super) fn is_none(&self) -> bool {
+        self.lost.is_none() && self.refusals.is_empty() && !self.has_to_wait
+    }
+}
+
+impl<S: Send> Committer<S> {
+    /// Closes the receipts of what is done. The rest is sent again, before everything that was sent
+    /// after it.
+    pub(super) fn take_answers(&mut self, mut flight: Flight) {
+        let mut answers = std::mem::take(&mut flight.answers);
+        {
+            // With fewer answers than frames, the rest was not sent.
+            let mut answers = answers.drain(..);
+            for mut waiting in flight.frames.drain(..) {
+                self.forget_line(&waiting);
+                match answers.next().unwrap_or(Answer::Unsent) {
+                    Answer::Done { stored, is_kept } => {
+                        self.note_stored(&waiting.finished, stored);
+                        if is_kept {
+                            self.warn_of_kept();
+                        }
+                        self.close(waiting);
+                        continue;
+                    }
+                    Answer::DoneBefore => {
+                        self.metrics.add(Counter::CommitRepeatsFenced, 1);
+                        self.close(waiting);
+                        continue;
+                    }
+                    Answer::Fenced => {
+                        self.close_fenced(waiting);
+                        continue;
+                    }
+                    Answer::Refused(message) => {
+                        let epoch = flight.held.epoch(waiting.finished.shard);
+                        self.note_refusal(waiting.finished.shard, epoch, message);
+                    }
+                    Answer::Unknown => {
+                        let shard = waiting.finished.shard;
+                        let after = self.stored_before(&waiting.finished);
+                        waiting.unanswered.get_or_insert((after, flight.held.epoch(shard)));
+                    }
+                    Answer::Unsent => {}
+                }
+                self.again.push_back(waiting);
+            }
+        }
+        self.keep_storage(flight.frames, answers);
+    }
+
+    /// Ends a frame, now that Redis has confirmed.
+    pub(super) fn close(&self, waiting: Waiting) {
+        let outcome = waiting.outcome(&self.settings);
+        let finished = waiting.finished;
+        match &finished.verdict {
+            Verdict::Store(stored) => {
+                self.metrics.add(Counter::BytesOut, stored.payload.len() as u64);
+                let time = waiting.taken_at.elapsed();
+                self.recorder.record(Timer::Stage(Stage::Commit), time);
+                let age = self.metrics.redis_clock.age_of(finished.receipt.id().millis);
+                self.recorder.record(Timer::EndToEnd, age);
+            }
+            Verdict::DeadLetter(reject) => self.metrics.count_dead_letter(reject.reason),
+            Verdict::Discard(_) => {}
+        }
+        finished.receipt.close(outcome);
+    }
+
+    /// Ends a frame whose entry was not pending any more.
+    fn close_fenced(&self, waiting: Waiting) {
+        if let Verdict::Discard(Discard::LostToTrim) = waiting.finished.verdict {
+            return self.close(waiting);
+        }
+        let receipt = waiting.finished.receipt;
+        let is_gone = receipt.is_gone();
+        receipt.close(if is_gone { Outcome::LostWithGroup } else { Outcome::Superseded });
+    }
+
+    /// Ends the frames of the batch whose entries went with their group.
+    pub(super) fn close_gone(&self, batch: &mut Vec<Waiting>) {
+        // An attempt without an answer may have stored it before.
+        let is_gone =
+            |waiting: &Waiting| waiting.unanswered.is_none() && waiting.finished.receipt.is_gone();
+        while let Some(at) = batch.iter().position(is_gone) {
+            let waiting = batch.remove(at);
+            match waiting.finished.verdict {
+                Verdict::Discard(_) => self.close(waiting),
+                _ => waiting.finished.receipt.close(Outcome::LostWithGroup),
+            }
+        }
+    }
+
+    fn note_refusal(&mut self, shard: usize, epoch: u64, message: String) {
+        let code = error_code(&message);
+        // The frame before it was refused, and that refusal says why.
+        if code == "ORDER" {
+            self.trouble.has_to_wait = true;
+            return;
+        }
+        if code == "NOGROUP" && !self.lost.iter().any(|(known, _)| *known == shard) {
+            self.lost.push((shard, epoch));
+        }
+        let refusals = &mut self.trouble.refusals;
+        if !refusals.iter().any(|(of, known)| *of == shard && error_code(known) == code) {
+            refusals.push((shard, message));
+        }
+    }
+
+    /// The last thing stored where this frame's end is to be stored.
+    fn stored_before(&self, finished: &Finished) -> EntryId {
+        let stored = &self.stored[finished.shard];
+        match finished.verdict {
+            Verdict::DeadLetter(_) => stored.dead_letter,
+            Verdict::Store(_) | Verdict::Discard(_) => stored.result,
+        }
+    }
+
+    fn note_stored(&mut self, finished: &Finished, id: Option<EntryId>) {
+        let stored = &mut self.stored[finished.shard];
+        let place = match finished.verdict {
+            Verdict::DeadLetter(_) => &mut stored.dead_letter,
+            Verdict::Store(_) | Verdict::Discard(_) => &mut stored.result,
+        };
+        // A stream that was made anew may begin with lower ids.
+        *place = id.unwrap_or(*place);
+    }
+
+    /// The input grows without bound: an operator has to know.
+    fn warn_of_kept(&mut self) {
+        self.metrics.add(Counter::DeletesRefused, 1);
+        if !std::mem::replace(&mut self.has_warned_of_kept, true) {
+            tracing::warn!(
+                "the server refuses to delete acknowledged entries, as retention: delete demands: \
+                 the input grows; give the account the right (+xdel), see `framepress check`"
+            );
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What is under way to Redis: frames in batches, and the task that each frame is.
+
+use smallvec::SmallVec;
+
+use super::CommitSettings;
+use crate::base::limits;
+use crate::frame::{Discard, EntryId, Finished, Verdict};
+use crate::metrics::Outcome;
+use crate::metrics::clock::Tick;
+use crate::redis::{Action, Answer, Sent, Task};
+use crate::stage::group::Held;
+
+pub(super) type Tasks<'a> = SmallVec<[Task<'a>; limits::COMMIT_BATCH_FRAMES]>;
+
+/// The shards that a batch concerns, in order.
+pub(super) type Shards = SmallVec<[usize; 8]>;
+
+/// A frame that the committer has taken on.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// Its place in the order in which frames were taken on.
+    pub(super) number: u64,
+    pub(super) finished: Finished,
+    /// When the committer took it on.
+    pub(super) taken_at: Tick,
+    /// For its dead letter: the same at every attempt, so that an earlier one is recognised.
+    pub(super) failed_at: f64,
+    /// The first attempt that was sent and never answered: after which result, and in which epoch
+    /// of the journal. An answer to a later attempt says nothing about it.
+    pub(super) unanswered: Option<(EntryId, u64)>,
+}
+
+impl Waiting {
+    /// Bytes of its result.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.finished.verdict {
+            Verdict::Store(stored) => stored.payload.len(),
+            Verdict::DeadLetter(_) | Verdict::Discard(_) => 0,
+        }
+    }
+
+    /// The camera and shard within which its order is kept.
+    pub(super) fn line(&self) -> Option<(u64, usize)> {
+        self.finished.camera.map(|camera| (camera, self.finished.shard))
+    }
+
+    pub(super) fn id(&self) -> EntryId {
+        self.finished.receipt.id()
+    }
+
+    /// What is to be done about it.
+    pub(super) fn action(&self, settings: &CommitSettings) -> Action<'_> {
+        match &self.finished.verdict {
+            Verdict::Store(stored) => {
+                Action::Store { payload: &stored.payload, labels: &stored.labels }
+            }
+            Verdict::DeadLetter(reject) if settings.dead_letters => Action::DeadLetter {
+                reject,
+                deliveries: self.finished.receipt.origin().deliveries(),
+                failed_at: self.failed_at,
+            },
+            Verdict::DeadLetter(_) | Verdict::Discard(_) => Action::Drop,
+        }
+    }
+
+    /// How it ends when its task is done.
+    pub(super) fn outcome(&self, settings: &CommitSettings) -> Outcome {
+        match &self.finished.verdict {
+            Verdict::Store(_) => Outcome::Out,
+            Verdict::DeadLetter(_) if settings.dead_letters => Outcome::DeadLettered,
+            Verdict::DeadLetter(_) | Verdict::Discard(Discard::BelowThreshold) => Outcome::Rejected,
+            Verdict::Discard(Discard::Shed(_)) => Outcome::Shed,
+            Verdict::Discard(Discard::LostToTrim) => Outcome::LostToTrim,
+            Verdict::Discard(Discard::Repeated) => Outcome::Superseded,
+        }
+    }
+}
+
+/// A batch that was sent and is not answered.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) frames: Vec<Waiting>,
+    /// One for each frame, or for the first of them if the rest was not sent.
+    pub(super) answers: Vec<Answer>,
+    pub(super) sent: Sent,
+    pub(super) sent_at: Tick,
+    /// The right to commit to its shards.
+    pub(super) held: Held,
+    /// Bytes of its results.
+    pub(super) bytes: usize,
+}
+
+/// The shards of a batch, each once.
+pub(super) fn shards_of(batch: &[Waiting]) -> Shards {
+    let mut shards: Shards = batch.iter().map(|waiting| waiting.finished.shard).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    shards
+}

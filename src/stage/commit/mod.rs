@@ -1,0 +1,492 @@
+//! The committing stage: ends entries in Redis, and nothing else may.
+//!
+//! Batches follow each other without waiting for answers, as many as the window allows. A batch is
+//! what is in the lane at the moment: it is sent with its first frame, so batching costs no latency
+//! and needs no timer. Invariants:
+//! 1. Everything that was sent is answered, or its connection is lost, before anything is sent
+//!    again. So a refusal or a loss in the middle of the window changes no order: what was not done
+//!    goes first, in its order.
+//! 2. A frame names the one of its camera that is under way before it. The script refuses to let it
+//!    overtake that one.
+//! 3. A batch holds the lock of its groups until its answers are taken; see `group`.
+//!
+//! After a lost connection all that is unanswered is sent again, with word of the attempt that was
+//! never answered: the script then tells a result of ours from that of another engine, and does not
+//! store it a second time even if the group was restored in between.
+
+mod answers;
+mod flight;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use self::answers::{Stored, Trouble};
+use self::flight::{Flight, Tasks, Waiting, shards_of};
+use super::group::{Groups, Held};
+use super::retry::Attempts;
+use super::window::Window;
+use crate::base::threads::{Role, Turn};
+use crate::base::{Fault, Stop, error_code, limits};
+use crate::frame::{EntryId, Handed, Next, WakingReceiver};
+use crate::metrics::clock::{Tick, unix_seconds};
+use crate::metrics::{
+    Counter, Gauge, Metrics, Part, Recorder, RoundTrip, WindowGauge, WindowStage,
+};
+use crate::redis::{Answer, Earlier, Plan, Sinks, Task, Topology, Waited};
+
+/// What a committer needs to know.
+#[derive(Clone, Debug)]
+pub struct CommitSettings {
+    /// Where Redis is.
+    pub topology: Topology,
+    /// Where things go.
+    pub plan: Arc<Plan>,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+    /// Frames that may be under way however near the server is.
+    pub window_frames_min: usize,
+    /// Most bytes of results under way.
+    pub window_bytes_max: usize,
+    /// Whether refused frames become dead letters; otherwise they are only acknowledged.
+    pub dead_letters: bool,
+    /// Whether to go on after a lost connection.
+    pub retry: bool,
+    /// Called at each turn.
+    pub turn: Turn,
+}
+
+/// A committer, ready to run. `S` is the slot that a frame holds in the lane.
+#[derive(Debug)]
+pub struct Committer<S> {
+    index: usize,
+    /// Those whose frames come out of the lane.
+    shards: Vec<usize>,
+    settings: CommitSettings,
+    groups: Arc<Groups>,
+    metrics: Arc<Metrics>,
+    recorder: Recorder,
+    stop: Stop,
+    lane: WakingReceiver<Handed<S>>,
+    sinks: Sinks,
+    /// Frames that go before those of the lane: they were not committed at the last attempt. Their
+    /// order is restored by [`Committer::heed`].
+    again: VecDeque<Waiting>,
+    /// Frames taken on so far.
+    taken: u64,
+    /// What is under way, the oldest first.
+    flights: VecDeque<Flight>,
+    window: Window,
+    /// Of each camera and shard, its last frame under way.
+    lines: HashMap<(u64, usize), EntryId>,
+    /// What is wrong since the window was last empty.
+    trouble: Trouble,
+    /// Whether the server refused frames at the last attempt: a single one tries it out.
+    is_refused: bool,
+    /// How often in a row frames were sent on to other nodes.
+    hops: usize,
+    attempts: Attempts,
+    /// By shard.
+    stored: Vec<Stored>,
+    /// Shards whose group was met as lost, and the epoch of the journal then.
+    lost: SmallVec<[(usize, u64); 4]>,
+    /// Storage of batches that have ended.
+    spare: Vec<(Vec<Waiting>, Vec<Answer>)>,
+    connections_made: u64,
+    /// Whether the refusal to delete input entries has been mentioned.
+    has_warned_of_kept: bool,
+}
+
+/// What a committer does next.
+enum Step<S> {
+    /// Sends what was not committed before.
+    SendAgain,
+    /// Sends this and what is in the lane beside it.
+    Send(Handed<S>),
+    /// Takes the oldest answers.
+    Receive,
+    /// Looks again: something has come.
+    Look,
+    /// Nothing is under way: heeds what is wrong.
+    Heed,
+    /// Ends.
+    End,
+}
+
+impl<S: Send> Committer<S> {
+    /// Committer number `index`, which ends what comes out of `lane`: frames of `shards`.
+    pub fn new(
+        index: usize,
+        shards: Vec<usize>,
+        settings: CommitSettings,
+        groups: Arc<Groups>,
+        metrics: Arc<Metrics>,
+        stop: Stop,
+        lane: WakingReceiver<Handed<S>>,
+    ) -> Self {
+        metrics.health.expect(Part::Committer(index));
+        let recorder = metrics.recorder();
+        let name = format!("framepress-commit-{index}");
+        let CommitSettings { topology, plan, timeout, .. } = &settings;
+        let sinks = Sinks::new(topology, plan, name, *timeout, &metrics, &stop);
+        let gauge = WindowGauge::new(&metrics, WindowStage::Commit);
+        Committer {
+            index,
+            shards,
+            stored: vec![Stored::default(); settings.plan.streams.len()],
+            attempts: Attempts::new("committing", settings.topology.pause_longest()),
+            settings,
+            groups,
+            metrics,
+            recorder,
+            stop,
+            lane,
+            sinks,
+            again: VecDeque::new(),
+            taken: 0,
+            flights: VecDeque::new(),
+            window: Window::new(Arc::new(RoundTrip::default()), gauge),
+            lines: HashMap::new(),
+            trouble: Trouble::default(),
+            is_refused: false,
+            hops: 0,
+            lost: SmallVec::new(),
+            spare: Vec::new(),
+            connections_made: 0,
+            has_warned_of_kept: false,
+        }
+    }
+
+    /// Commits until the lane is closed and empty.
+    ///
+    /// # Errors
+    /// With `retry` off, the first lost connection; otherwise none but "leave at once" ends it
+    /// early, and what is not committed then stays pending.
+    pub fn run(mut self) -> Result<(), Fault> {
+        // Connecting before the first frame is there keeps the first frame fast.
+        while let Err(fault) = self.sinks.connect(&self.shards) {
+            self.lost(fault)?;
+            if self.stop.is_draining() {
+                break;
+            }
+        }
+        self.count_connections();
+        if self.connections_made > 0 {
+            self.metrics.health.works(Part::Committer(self.index));
+        }
+        while !self.stop.is_now() {
+            self.settings.turn.begins(Role::Commit);
+            match self.next() {
+                Step::SendAgain => self.send_again(),
+                Step::Send(first) => self.send_new(first),
+                Step::Receive => self.receive(),
+                Step::Look => {}
+                Step::Heed => self.heed()?,
+                Step::End => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Step<S> {
+        let is_idle = self.flights.is_empty();
+        if !self.trouble.is_none() {
+            return if is_idle { Step::Heed } else { Step::Receive };
+        }
+        let frames: usize = self.flights.iter().map(|flight| flight.frames.len()).sum();
+        let bytes: usize = self.flights.iter().map(|flight| flight.bytes).sum();
+        let limit = self.window_frames();
+        self.window.show(frames, limit);
+        let has_room = frames < limit && bytes < self.settings.window_bytes_max;
+        if !is_idle && (!has_room || (self.is_refused && !self.again.is_empty())) {
+            return Step::Receive;
+        }
+        if !self.again.is_empty() {
+            return Step::SendAgain;
+        }
+        match self.lane.next() {
+            Next::Item(first) => Step::Send(first),
+            Next::Closed if is_idle => Step::End,
+            Next::Empty if is_idle => self.lane.recv(&self.stop).map_or(Step::Look, Step::Send),
+            Next::Closed => Step::Receive,
+            Next::Empty => self.wait(),
+        }
+    }
+
+    fn window_frames(&self) -> usize {
+        let frames = self.settings.window_frames_min + self.window.extra();
+        frames.min(limits::COMMIT_WINDOW_FRAMES)
+    }
+
+    /// Waits for an answer or a frame, whichever comes first.
+    fn wait(&mut self) -> Step<S> {
+        let Some(oldest) = self.flights.front() else { return Step::Look };
+        let left = self.settings.timeout.saturating_sub(oldest.sent_at.elapsed());
+        let sinks = &mut self.sinks;
+        match self.lane.beside(|woken| sinks.wait(&oldest.sent, left, woken)) {
+            Some(Ok(Waited::Ready)) => Step::Receive,
+            Some(Ok(_)) | None => Step::Look,
+            Some(Err(fault)) => {
+                self.trouble.lost.get_or_insert(fault);
+                Step::Look
+            }
+        }
+    }
+
+    fn send_new(&mut self, first: Handed<S>) {
+        let (mut batch, answers) = self.spare.pop().unwrap_or_default();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(Handed { finished, slot }) = next {
+            // The frame counts by its bytes from now on; the next one may be worked on.
+            drop(slot);
+            self.metrics.lower(Gauge::CommitLanes);
+            self.taken += 1;
+            let waiting = Waiting {
+                number: self.taken,
+                finished,
+                taken_at: Tick::now(),
+                failed_at: unix_seconds(),
+                unanswered: None,
+            };
+            bytes += waiting.bytes();
+            batch.push(waiting);
+            let has_room =
+                batch.len() < limits::COMMIT_BATCH_FRAMES && bytes < limits::COMMIT_BATCH_BYTES;
+            next = match self.lane.next() {
+                _ if !has_room => None,
+                Next::Item(handed) => Some(handed),
+                Next::Empty | Next::Closed => None,
+            };
+        }
+        self.send(batch, answers);
+    }
+
+    fn send_again(&mut self) {
+        let (mut batch, answers) = self.spare.pop().unwrap_or_default();
+        let most = if self.is_refused { 1 } else { limits::COMMIT_BATCH_FRAMES };
+        let mut bytes = 0;
+        while batch.len() < most && (bytes < limits::COMMIT_BATCH_BYTES) {
+            let Some(waiting) = self.again.pop_front() else { break };
+            bytes += waiting.bytes();
+            batch.push(waiting);
+        }
+        self.send(batch, answers);
+    }
+
+    /// Sends a batch, or puts it back before all others with the reason noted.
+    fn send(&mut self, mut batch: Vec<Waiting>, mut answers: Vec<Answer>) {
+        let held = match self.hold(&batch) {
+            Ok(Some(held)) => held,
+            Ok(None) => {
+                self.trouble.has_to_wait = true;
+                return self.put_back(batch, answers);
+            }
+            Err(fault) => {
+                self.trouble.lost.get_or_insert(fault);
+                return self.put_back(batch, answers);
+            }
+        };
+        self.close_gone(&mut batch);
+        if batch.is_empty() {
+            return self.keep_storage(batch, answers);
+        }
+        let is_apart = self.sinks.is_apart();
+        let tasks = self.tasks(&batch, &held, is_apart);
+        let (sent, end) = if is_apart {
+            (Default::default(), self.sinks.commit(&tasks, &mut answers))
+        } else {
+            self.sinks.send(&tasks, &mut answers)
+        };
+        drop(tasks);
+        self.count_connections();
+        self.metrics.add(Counter::CommitBatches, u64::from(end.is_ok()));
+        let bytes = batch.iter().map(Waiting::bytes).sum();
+        for waiting in &batch {
+            if let Some(line) = waiting.line() {
+                self.lines.insert(line, waiting.id());
+            }
+        }
+        let sent_at = Tick::now();
+        let flight = Flight { frames: batch, answers, sent, sent_at, held, bytes };
+        self.flights.push_back(flight);
+        if let Err(fault) = end {
+            self.trouble.lost.get_or_insert(fault);
+        }
+        if is_apart {
+            self.receive();
+        }
+    }
+
+    /// The right to commit a batch; `None` if that needs an empty window.
+    fn hold(&mut self, batch: &[Waiting]) -> Result<Option<Held>, Fault> {
+        let shards = shards_of(batch);
+        if !self.flights.is_empty() {
+            let may_follow =
+                self.lost.is_empty() && !self.sinks.is_apart() && self.sinks.is_ready(&shards);
+            return Ok(may_follow.then(|| self.groups.try_hold(&shards)).flatten());
+        }
+        self.sinks.tidy();
+        while let Some(&(shard, epoch)) = self.lost.first() {
+            self.groups.recover(shard, epoch)?;
+            self.lost.retain(|(other, _)| *other != shard);
+        }
+        self.groups.hold(&shards).map(Some)
+    }
+
+    /// What is to be done about each frame of the batch. Between two nodes of a Cluster a frame
+    /// cannot name the one before it, so of each camera only one goes at a time.
+    fn tasks<'b>(&self, batch: &'b [Waiting], held: &'b Held, is_apart: bool) -> Tasks<'b> {
+        let mut tasks = Tasks::new();
+        for (index, waiting) in batch.iter().enumerate() {
+            let finished = &waiting.finished;
+            let before = waiting.line().and_then(|line| {
+                let in_batch = batch[..index].iter().rfind(|before| before.line() == Some(line));
+                in_batch.map(Waiting::id).or_else(|| self.lines.get(&line).copied())
+            });
+            if before.is_some() && is_apart {
+                break;
+            }
+            let epoch = held.epoch(finished.shard);
+            tasks.push(Task {
+                shard: finished.shard,
+                id: waiting.id(),
+                after: before,
+                identity: held.identity(finished.shard),
+                earlier: waiting.unanswered.map(|(stored_after, sent_in)| Earlier {
+                    stored_after,
+                    is_restored: sent_in != epoch,
+                }),
+                action: waiting.action(&self.settings),
+            });
+        }
+        tasks
+    }
+
+    /// Takes the answers to the oldest batch.
+    fn receive(&mut self) {
+        let Some(mut flight) = self.flights.pop_front() else { return };
+        let Flight { frames, answers, sent, .. } = &mut flight;
+        let end = self.sinks.receive(sent, |index| frames[index].finished.shard, answers);
+        let frames = flight.frames.len();
+        let kept = self.again.len();
+        self.take_answers(flight);
+        let done = frames - (self.again.len() - kept).min(frames);
+        self.window.returned(done as u64);
+        if let Err(fault) = end {
+            self.trouble.lost.get_or_insert(fault);
+        }
+        if done > 0 && self.trouble.is_none() {
+            self.is_refused = false;
+            self.hops = 0;
+            self.attempts.succeeded();
+            self.metrics.health.works(Part::Committer(self.index));
+        }
+    }
+
+    /// Does what the refusals and losses since the window was last empty ask for.
+    fn heed(&mut self) -> Result<(), Fault> {
+        let trouble = std::mem::take(&mut self.trouble);
+        self.again.make_contiguous().sort_unstable_by_key(|waiting| waiting.number);
+        let is_sent_on =
+            |(_, message): &(usize, String)| matches!(error_code(message), "MOVED" | "ASK");
+        if trouble.lost.is_none() && trouble.refusals.iter().all(is_sent_on) {
+            // The nodes have named the ones to be asked instead.
+            self.hops += usize::from(!trouble.refusals.is_empty());
+            if self.hops <= limits::HOPS_MAX {
+                return Ok(());
+            }
+        }
+        self.hops = 0;
+        self.is_refused = !trouble.refusals.is_empty();
+        let mut first = None;
+        for (shard, message) in trouble.refusals {
+            let fault = self.refused(shard, message);
+            first.get_or_insert(fault);
+        }
+        match (trouble.lost, first) {
+            (Some(fault), _) => self.lost(fault),
+            // Backpressure, not a loss: the frames have to wait.
+            (None, Some(refusal)) => {
+                self.note(&refusal);
+                self.attempts.pause(&self.stop, true);
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// A connection is gone: the next attempt makes another one.
+    fn lost(&mut self, fault: Fault) -> Result<(), Fault> {
+        self.note(&fault);
+        if !self.settings.retry {
+            return Err(fault);
+        }
+        self.attempts.pause(&self.stop, true);
+        Ok(())
+    }
+
+    fn note(&mut self, fault: &Fault) {
+        self.metrics.add(Counter::Errors, 1);
+        self.metrics.health.fails(Part::Committer(self.index), fault.to_string());
+        self.attempts.failed(fault);
+    }
+
+    /// What a refusal asks for before the next attempt.
+    fn refused(&mut self, shard: usize, message: String) -> Fault {
+        match error_code(&message) {
+            // Redis has forgotten the script: a restart, or SCRIPT FLUSH.
+            "NOSCRIPT" => self.sinks.reload(),
+            "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
+            "FULL" => {
+                self.metrics.add(Counter::OutputFullWaits, 1);
+                let [_, output, _] = &self.settings.plan.streams[shard];
+                let length = message.trim_start_matches("FULL ");
+                let limit = self.settings.plan.output_full_at;
+                return Fault::Unusable(format!(
+                    "the output stream {output} is full: {length} of {limit} entries"
+                ));
+            }
+            // A lost group is restored before anything is sent again. A server that is not the
+            // primary any more, or not ready, is left.
+            _ => {}
+        }
+        let endpoint = self.settings.topology.to_string();
+        Fault::Refused { endpoint, command: "the commit", message }
+    }
+
+    /// All but the first connections are made again after a loss.
+    fn count_connections(&mut self) {
+        let made = self.sinks.made();
+        if made == self.connections_made {
+            return;
+        }
+        if self.connections_made > 0 {
+            self.metrics.add(Counter::Reconnects, made - self.connections_made);
+        }
+        self.connections_made = made;
+        if let Some(round_trip) = self.sinks.round_trip() {
+            self.window.move_to(round_trip);
+        }
+    }
+
+    fn put_back(&mut self, mut batch: Vec<Waiting>, answers: Vec<Answer>) {
+        self.again.extend(batch.drain(..));
+        self.keep_storage(batch, answers);
+    }
+
+    /// A frame is not under way any more.
+    fn forget_line(&mut self, waiting: &Waiting) {
+        if let Some(line) = waiting.line()
+            && self.lines.get(&line) == Some(&waiting.id())
+        {
+            self.lines.remove(&line);
+        }
+    }
+
+    fn keep_storage(&mut self, frames: Vec<Waiting>, answers: Vec<Answer>) {
+        self.spare.push((frames, answers));
+    }
+}

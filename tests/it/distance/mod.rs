@@ -1,0 +1,55 @@
+//! Engines that are far from their Redis, through a network that delays, narrows and breaks.
+
+mod narrow;
+mod windows;
+
+use std::time::Duration;
+
+use framepress::engine::Hooks;
+use framepress_proxy::{Link, Proxy};
+
+use crate::support::{LONG, RedisServer, RunningEngine, wait_until};
+
+/// A server, and the network before it.
+struct Far {
+    server: RedisServer,
+    proxy: Proxy,
+}
+
+impl Far {
+    fn with(server: RedisServer, link: Link) -> Far {
+        let proxy = Proxy::before_port(server.port(), link).unwrap();
+        Far { server, proxy }
+    }
+
+    fn new(round_trip_ms: u64) -> Far {
+        let round_trip = Duration::from_millis(round_trip_ms);
+        Far::with(RedisServer::start(), Link::with_round_trip(round_trip))
+    }
+
+    /// An engine that reaches the server through the network, ready.
+    #[track_caller]
+    fn engine(&self, flags: &[(&str, &str)]) -> RunningEngine {
+        let url = format!("redis://127.0.0.1:{}/0", self.proxy.port());
+        let mut all = vec![("redis_queue.url", url.as_str())];
+        all.extend(flags);
+        let engine = RunningEngine::launch(&self.server, &all, Hooks::default());
+        wait_until("the engine is ready", LONG, || engine.is_ready());
+        engine
+    }
+
+    /// The promise of the engine, order within each camera included.
+    #[track_caller]
+    fn assert_every_entry_once_in_order(&self) {
+        self.server.wait_until_done();
+        self.server.assert_every_entry_once();
+        let mut last = std::collections::BTreeMap::new();
+        for output in self.server.outputs() {
+            let id = output.source_id();
+            let (millis, sequence) = id.split_once('-').unwrap();
+            let id: (u64, u64) = (millis.parse().unwrap(), sequence.parse().unwrap());
+            let before = last.insert(output.text("camera_id"), id);
+            assert!(before.is_none_or(|before| before < id), "{id:?} after {before:?}");
+        }
+    }
+}

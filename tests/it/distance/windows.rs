@@ -1,0 +1,191 @@
+//! Windows instead of turns: throughput that does not depend on the round trip, and order that
+//! does not depend on what happens in the middle of a window.
+
+use std::time::Duration;
+
+use framepress::metrics::{Counter, WindowStage};
+use redis::cmd;
+
+use super::Far;
+use crate::support::{GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, wait_until};
+
+const CAMERAS: [&str; 3] = ["one", "two", "three"];
+
+/// Adds frames of all cameras in turn; how many.
+fn add_frames(server: &RedisServer, of_each: usize) -> usize {
+    for _ in 0..of_each {
+        CAMERAS.iter().for_each(|camera| drop(server.add_frames(camera, 1)));
+    }
+    of_each * CAMERAS.len()
+}
+
+fn under_way(engine: &RunningEngine, stage: WindowStage) -> u64 {
+    engine.view().metrics.windows.read(stage).0
+}
+
+#[test]
+fn requests_for_many_frames_are_under_way_at_a_time() {
+    let far = Far::new(200);
+    let engine = far.engine(&[]);
+    let added = add_frames(&far.server, 40);
+    // Not before a frame has come: its size decides how many may be asked for.
+    wait_until("the window opens", LONG, || under_way(&engine, WindowStage::Read) >= 20);
+    far.server.wait_for_outputs(added);
+    assert_eq!(engine.stop().out, added as u64);
+    far.assert_every_entry_once_in_order();
+}
+
+#[test]
+fn a_server_beside_the_engine_is_asked_as_ever() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[]);
+    server.add_frames("camera", 20);
+    server.wait_for_outputs(20);
+    wait_until("the reader waits for entries", LONG, || under_way(&engine, WindowStage::Read) > 0);
+    let (requests, limit) = engine.view().metrics.windows.read(WindowStage::Read);
+    assert!(requests <= 4 && limit <= 4, "{requests} of {limit}");
+}
+
+#[test]
+fn commits_follow_each_other_without_waiting_for_answers() {
+    let far = Far::new(600);
+    let engine = far.engine(&[("engine.workers", "1")]);
+    let added = add_frames(&far.server, 60);
+    // More than one worker's slots, and more than one batch can hold of them.
+    wait_until("commits are under way", LONG, || under_way(&engine, WindowStage::Commit) > 32);
+    far.server.wait_for_outputs(added);
+    assert_eq!(engine.stop().out, added as u64);
+    far.assert_every_entry_once_in_order();
+}
+
+#[test]
+fn a_stop_ends_all_requests_that_wait_at_the_server() {
+    let far = Far::new(300);
+    let engine = far.engine(&[("redis_queue.block_time_ms", "1000")]);
+    let mut added = add_frames(&far.server, 1);
+    wait_until("the window opens", LONG, || under_way(&engine, WindowStage::Read) >= 20);
+    added += add_frames(&far.server, 20);
+    let account = engine.stop();
+    // What had been read is finished, and what was on its way has not been forgotten.
+    assert_eq!(far.server.pending(), 0, "{account:?}");
+    assert_eq!(far.server.len(OUTPUT) as u64, account.out);
+    assert!(account.out <= added as u64);
+}
+
+/// What happens to a server while the windows are full; frames wait until it has been undone.
+struct Trouble {
+    begin: fn(&Far),
+    end: fn(&Far),
+}
+
+/// Lets trouble happen twice while all windows are full. Everything comes out once and in order.
+#[track_caller]
+fn in_the_middle(flags: &[(&str, &str)], trouble: Trouble) -> RunningEngine {
+    let far = Far::new(100);
+    let engine = far.engine(flags);
+    let mut added = 0;
+    for _ in 0..2 {
+        added += add_frames(&far.server, 50);
+        wait_until("the window is full", LONG, || under_way(&engine, WindowStage::Commit) > 8);
+        (trouble.begin)(&far);
+        std::thread::sleep(Duration::from_millis(300));
+        (trouble.end)(&far);
+        added += add_frames(&far.server, 10);
+    }
+    far.server.wait_for_outputs(added);
+    far.assert_every_entry_once_in_order();
+    wait_until("all answers are here", LONG, || engine.account().in_flight == 0);
+    let account = engine.account();
+    assert_eq!((account.lost, account.dead_lettered), (0, 0), "{account:?}");
+    assert_eq!(account.out + account.superseded, added as u64, "{account:?}");
+    engine
+}
+
+#[test]
+fn connections_cut_with_full_windows_cost_nothing() {
+    let cut = Trouble { begin: |far| far.proxy.cut(), end: |far| far.proxy.cut() };
+    let engine = in_the_middle(&[], cut);
+    assert!(engine.count(Counter::Reconnects) >= 2);
+}
+
+#[test]
+fn a_server_without_memory_reorders_nothing() {
+    let out_of_memory = Trouble {
+        begin: |far| far.server.configure("maxmemory", "1"),
+        end: |far| far.server.configure("maxmemory", "0"),
+    };
+    let engine = in_the_middle(&[], out_of_memory);
+    assert!(engine.count(Counter::OutOfMemoryWaits) >= 1);
+}
+
+#[test]
+fn a_group_lost_with_full_windows_costs_nothing() {
+    let destroy = Trouble {
+        begin: |far| {
+            let mut command = cmd("XGROUP");
+            let _: i64 = far.server.ask(command.arg("DESTROY").arg(INPUT).arg(GROUP));
+        },
+        end: |_| {},
+    };
+    let engine = in_the_middle(&[], destroy);
+    assert!(engine.count(Counter::GroupRecreated) >= 1);
+}
+
+#[test]
+fn a_script_forgotten_with_full_windows_costs_nothing() {
+    let flush = Trouble {
+        begin: |far| {
+            let _: () = far.server.ask(cmd("SCRIPT").arg("FLUSH"));
+        },
+        end: |_| {},
+    };
+    in_the_middle(&[("redis_queue.delivery", "at_least_once")], flush);
+}
+
+#[test]
+fn an_output_that_is_full_holds_frames_back_in_order() {
+    let far = Far::new(100);
+    let flags = [("redis_queue.output_full", "block"), ("redis_queue.max_queue_length", "20")];
+    let engine = far.engine(&flags);
+    let added = add_frames(&far.server, 20);
+    wait_until("the output is full", LONG, || engine.count(Counter::OutputFullWaits) > 0);
+    // The server itself sees to the limit, however many commits are under way.
+    assert_eq!(far.server.len(OUTPUT), 20);
+    let mut seen = Vec::new();
+    wait_until("all results taken away", LONG, || {
+        for output in far.server.outputs() {
+            let took: i64 = far.server.ask(cmd("XDEL").arg(OUTPUT).arg(&output.id));
+            assert_eq!(took, 1);
+            seen.push((output.text("camera_id"), output.source_id()));
+        }
+        seen.len() == added
+    });
+    assert_eq!(engine.stop().out, added as u64);
+}
+
+#[test]
+fn frames_of_a_dead_engine_are_taken_over_from_far_away() {
+    let far = Far::new(300);
+    far.server.create_group(GROUP);
+    far.server.add_frames("camera", 10);
+    far.server.read_as("dead", 10);
+    let engine = far.engine(&[("redis_queue.claim_idle_ms", "3000")]);
+    far.server.wait_for_outputs(10);
+    far.assert_every_entry_once_in_order();
+    assert_eq!(engine.count(Counter::Claimed), 10);
+    // A stream that is idle has all its requests waiting, and is taken over from as well.
+    far.server.add_frames("camera", 10);
+    far.server.wait_for_outputs(20);
+    assert_eq!(engine.stop().out, 20);
+}
+
+#[test]
+fn the_distance_is_measured_and_shown() {
+    let far = Far::new(100);
+    let engine = far.engine(&[]);
+    let trip = || engine.view().metrics.round_trips.longest().unwrap_or_default();
+    wait_until("it has been measured", LONG, || trip() >= Duration::from_millis(100));
+    // A longer way is believed after a while, a shorter one at once.
+    far.proxy.change(|link| link.delay = Duration::ZERO);
+    wait_until("the shorter way", LONG, || trip() < Duration::from_millis(100));
+}
