@@ -251,12 +251,9 @@ fn prepare_streams(plan: &Plan, groups: &Groups, stop: &Stop) -> Result<(), Faul
     let mut control = Control::new(&plan.topology, plan.timeout.min(PREPARE_LIMIT))?;
     let mut pause = limits::BACKOFF_FIRST;
     loop {
-        let prepared = prepare_server(&mut control).and_then(|()| {
-            plan.streams.iter().enumerate().try_for_each(|(shard, streams)| {
-                prepare_keys(&mut control, streams)?;
-                groups.prepare(shard, &mut control)
-            })
-        });
+        let prepared = prepare_server(&mut control)
+            .and_then(|()| prepare_keys(&mut control, &plan.streams))
+            .and_then(|()| groups.prepare(&mut control));
         match prepared {
             Ok(()) => return Ok(()),
             Err(fault) if !plan.retry || is_final(&fault) => return Err(fault),
@@ -283,9 +280,9 @@ fn prepare_server(control: &mut Control) -> Result<(), Fault> {
 }
 
 /// A key of another type would only show when the first result cannot be stored.
-fn prepare_keys(control: &mut Control, keys: &[String; 3]) -> Result<(), Fault> {
-    for key in keys {
-        let kind = control.kind(key)?;
+fn prepare_keys(control: &mut Control, streams: &[[String; 3]]) -> Result<(), Fault> {
+    let keys: Vec<&str> = streams.iter().flatten().map(String::as_str).collect();
+    for (key, kind) in keys.iter().zip(control.kinds(&keys)?) {
         if !matches!(kind.as_str(), "stream" | "none") {
             return Err(Fault::Unusable(format!(
                 "{key} at {} is a {kind}, not a stream; choose another name",

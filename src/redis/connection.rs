@@ -161,16 +161,7 @@ impl Connection {
         metrics: &Arc<Metrics>,
         stop: &Stop,
     ) -> Result<Connection, Fault> {
-        let mut connection = Connection::connect(address, timeout, Some(metrics), stop)?;
-        // Convenient, not necessary: an account may be forbidden to say either.
-        let name: Vec<u8> =
-            name.bytes().map(|byte| if byte.is_ascii_graphic() { byte } else { b'_' }).collect();
-        unless_refused(connection.call("CLIENT", &[b"SETNAME", &name]))?;
-        let asked = Tick::now();
-        connection.client_id = unless_refused(connection.call("CLIENT", &[b"ID"]))?;
-        connection.round_trip.sample(asked.elapsed());
-        connection.answered = true;
-        Ok(connection)
+        Connection::connect_as(Some(name), address, timeout, Some(metrics), stop)
     }
 
     /// Connects, authenticates and selects the database.
@@ -178,6 +169,17 @@ impl Connection {
     /// # Errors
     /// As [`Connection::open`].
     pub(super) fn connect(
+        address: &Address,
+        timeout: Duration,
+        metrics: Option<&Arc<Metrics>>,
+        stop: &Stop,
+    ) -> Result<Connection, Fault> {
+        Connection::connect_as(None, address, timeout, metrics, stop)
+    }
+
+    /// All that is to be said at the beginning is said at once, for one round trip.
+    fn connect_as(
+        name: Option<&str>,
         address: &Address,
         timeout: Duration,
         metrics: Option<&Arc<Metrics>>,
@@ -201,30 +203,75 @@ impl Connection {
                 .unwrap_or_default(),
         };
         let Login { username, password, database } = address.login();
-        match (username, password) {
-            (Some(user), Some(password)) => {
-                let words = [user.as_bytes(), password.as_bytes()];
-                connection.call("AUTH", &words).map_err(without_arguments)?;
+        let mut request = Request::default();
+        if let Some(password) = password {
+            request.command(if username.is_some() { 3 } else { 2 }).arg("AUTH");
+            if let Some(user) = username {
+                request.arg(user);
             }
-            (None, Some(password)) => {
-                connection.call("AUTH", &[password.as_bytes()]).map_err(without_arguments)?;
-            }
-            (_, None) => {}
+            request.arg(password);
         }
         if *database != 0 {
-            connection.call("SELECT", &[database.to_string().as_bytes()])?;
+            request.command(2).arg("SELECT").number(database);
+        }
+        if address.must_be_primary() {
+            request.command(1).arg("ROLE");
+        }
+        if let Some(name) = name {
+            let name: Vec<u8> = name
+                .bytes()
+                .map(|byte| if byte.is_ascii_graphic() { byte } else { b'_' })
+                .collect();
+            request.command(3).arg("CLIENT").arg("SETNAME").arg(name);
+            request.command(2).arg("CLIENT").arg("ID").command(1).arg("TIME");
+        }
+        if request.text().is_empty() {
+            return Ok(connection);
+        }
+        let asked = Tick::now();
+        connection.send(&request, &[])?;
+        if password.is_some() {
+            connection.number("AUTH").map_err(without_arguments)?;
+        }
+        if *database != 0 {
+            connection.number("SELECT")?;
         }
         if address.must_be_primary() {
             connection.confirm_primary()?;
         }
+        if name.is_some() {
+            // Convenient, not necessary: an account may be forbidden to say or ask any of these.
+            unless_refused(connection.number("CLIENT"))?;
+            connection.client_id = unless_refused(connection.number("CLIENT"))?;
+            connection.take_clock(asked)?;
+            connection.round_trip.sample(asked.elapsed());
+            connection.answered = true;
+        }
         Ok(connection)
+    }
+
+    /// The answer to TIME.
+    fn take_clock(&mut self, asked: Tick) -> Result<(), Fault> {
+        match self.array("TIME") {
+            Ok(Some(2)) => {}
+            Ok(_) => return Err(self.surprised()),
+            Err(Fault::Refused { .. }) => return Ok(()),
+            Err(fault) => return Err(fault),
+        }
+        let mut part = || -> Result<u64, Fault> {
+            let digits = self.small_text()?;
+            let number = std::str::from_utf8(&digits).ok().and_then(|text| text.parse().ok());
+            number.ok_or_else(|| self.surprised())
+        };
+        let time = Duration::from_secs(part()?).saturating_add(Duration::from_micros(part()?));
+        if let Some(metrics) = &self.metrics {
+            metrics.redis_clock.sample(time, asked);
+        }
+        Ok(())
     }
 
     /// Leaves a server that is no primary: whoever named it was wrong, or is late.
     fn confirm_primary(&mut self) -> Result<(), Fault> {
-        let mut request = Request::default();
-        request.command(1).arg("ROLE");
-        self.send(&request, &[])?;
         let count = self.array("ROLE")?.unwrap_or(0);
         if count == 0 {
             return Err(self.surprised());
@@ -269,17 +316,6 @@ impl Connection {
     /// Address without credentials.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
-    }
-
-    /// Sends a small command and reads its answer; the number, if it is one.
-    pub(super) fn call(&mut self, name: &'static str, args: &[&[u8]]) -> Result<i64, Fault> {
-        let mut request = Request::default();
-        request.command(1 + args.len()).arg(name);
-        for arg in args {
-            request.arg(arg);
-        }
-        self.send(&request, &[])?;
-        self.number(name)
     }
 
     /// Reads a small answer; the number, if it is one.

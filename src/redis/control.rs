@@ -183,6 +183,27 @@ impl Control {
         Ok(answers)
     }
 
+    /// Runs commands, each on the server that has its key: in one round trip, or in a Cluster in one
+    /// for each slot.
+    fn run_each(
+        &mut self,
+        commands: Vec<(&str, &'static str, Cmd)>,
+    ) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        let is_cluster = self.topology().is_cluster();
+        let mut answers = Vec::with_capacity(commands.len());
+        let mut rest = commands.into_iter().peekable();
+        while let Some((key, name, command)) = rest.next() {
+            let mut together = vec![(name, command)];
+            while let Some((_, name, command)) =
+                rest.next_if(|(other, ..)| !is_cluster || slot_of(other) == slot_of(key))
+            {
+                together.push((name, command));
+            }
+            answers.extend(self.run_all(key, &together)?);
+        }
+        Ok(answers)
+    }
+
     /// The address of the server that has `key`.
     ///
     /// # Errors
@@ -221,49 +242,68 @@ impl Control {
         let is_apart = self.topology().is_cluster()
             && stored.iter().any(|key| slot_of(key) != slot_of(stream));
         let keys = if is_apart { &streams[..1] } else { &streams[..] };
-        let name = format!("{IDENTITY_PREFIX}{:016x}{:08x}", unix_nanos(), std::process::id());
-        let mut command = cmd("EVAL");
-        command.arg(FIND_GROUP).arg(keys.len()).arg(keys).arg(group).arg(consumer);
-        let start = recovery.map_or_else(EntryId::default, |recovery| recovery.start);
-        command.arg(start.to_string()).arg(reached.to_string());
-        command.arg(name).arg(IDENTITY_PREFIX).arg(u8::from(recovery.is_some()));
-        command.arg(recovery.map_or(0, |recovery| recovery.held.len()));
-        for id in recovery.iter().flat_map(|recovery| recovery.held.iter().chain(&recovery.ended)) {
-            command.arg(id.to_string());
+        let command = find_group(keys, group, consumer, recovery, reached);
+        self.run_on(stream, "XGROUP CREATE", &command).map(found_group)
+    }
+
+    /// Finds the group of each stream as [`Control::find_group`] does where nothing was lost, and the
+    /// entries that each of its consumers has pending, the oldest first: the first
+    /// [`limits::LEFT_MAX`] of them. One round trip, unless the streams lie on different servers.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn find_groups(
+        &mut self,
+        group: &str,
+        consumers_of: &[(&str, &[String])],
+    ) -> Result<Vec<(FoundGroup, Vec<Vec<EntryId>>)>, Fault> {
+        let mut commands = Vec::new();
+        for (stream, consumers) in consumers_of {
+            let (keys, none) = ([(*stream).to_owned()], EntryId::default());
+            let command = find_group(&keys, group, &consumers[0], None, none);
+            commands.push((*stream, "XGROUP CREATE", command));
+            for consumer in *consumers {
+                let mut command = cmd("XPENDING");
+                command.arg(stream).arg(group).arg("-").arg("+").arg(limits::LEFT_MAX);
+                command.arg(consumer);
+                commands.push((*stream, "XPENDING", command));
+            }
         }
-        type Found = (bool, String, String, Vec<String>, Vec<String>);
-        let (created, last, identity, gone, claimed): Found =
-            self.run_on(stream, "XGROUP CREATE", &command)?;
-        let id_of = |text: &String| EntryId::parse(text.as_bytes()).unwrap_or_default();
-        Ok(FoundGroup {
-            created,
-            last_delivered: id_of(&last),
-            identity,
-            gone: gone.iter().map(id_of).collect(),
-            claimed: claimed.iter().map(id_of).collect(),
-        })
+        let mut answers = self.run_each(commands)?.into_iter();
+        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+        let mut all = Vec::new();
+        for (_, consumers) in consumers_of {
+            let found = found_group(converted(next()?)?);
+            let mut pending = Vec::new();
+            for _ in *consumers {
+                let rows: Vec<(String, Value, Value, Value)> = converted(next()?)?;
+                pending.push(
+                    rows.iter().filter_map(|(id, ..)| EntryId::parse(id.as_bytes())).collect(),
+                );
+            }
+            all.push((found, pending));
+        }
+        Ok(all)
+    }
+
+    /// The type of each key: `stream`, `none` if there is none, or something else. One round trip,
+    /// unless the keys lie on different servers.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn kinds(&mut self, keys: &[&str]) -> Result<Vec<String>, Fault> {
+        let commands = keys.iter().map(|key| {
+            let mut command = cmd("TYPE");
+            command.arg(key);
+            (*key, "TYPE", command)
+        });
+        let answers = self.run_each(commands.collect())?;
+        answers.into_iter().map(|answer| converted(answer?)).collect()
     }
 
     /// Whether a name is that of a consumer which stands for its group.
     pub fn is_identity(consumer: &str) -> bool {
         consumer.starts_with(IDENTITY_PREFIX)
-    }
-
-    /// The entries that a consumer of a group has pending, the oldest first; the first
-    /// [`limits::LEFT_MAX`] of them.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn pending_of(
-        &mut self,
-        stream: &str,
-        group: &str,
-        consumer: &str,
-    ) -> Result<Vec<EntryId>, Fault> {
-        let mut command = cmd("XPENDING");
-        command.arg(stream).arg(group).arg("-").arg("+").arg(limits::LEFT_MAX).arg(consumer);
-        let rows: Vec<(String, Value, Value, Value)> = self.run_on(stream, "XPENDING", &command)?;
-        Ok(rows.iter().filter_map(|(id, ..)| EntryId::parse(id.as_bytes())).collect())
     }
 
     /// Sets the delivery count of a pending entry. An entry whose body was trimmed is left as it
@@ -391,6 +431,46 @@ impl Control {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect())
     }
+}
+
+/// The command of [`Control::find_group`].
+fn find_group(
+    keys: &[String],
+    group: &str,
+    consumer: &str,
+    recovery: Option<&Recovery>,
+    reached: EntryId,
+) -> Cmd {
+    let name = format!("{IDENTITY_PREFIX}{:016x}{:08x}", unix_nanos(), std::process::id());
+    let mut command = cmd("EVAL");
+    command.arg(FIND_GROUP).arg(keys.len()).arg(keys).arg(group).arg(consumer);
+    let start = recovery.map_or_else(EntryId::default, |recovery| recovery.start);
+    command.arg(start.to_string()).arg(reached.to_string());
+    command.arg(name).arg(IDENTITY_PREFIX).arg(u8::from(recovery.is_some()));
+    command.arg(recovery.map_or(0, |recovery| recovery.held.len()));
+    for id in recovery.iter().flat_map(|recovery| recovery.held.iter().chain(&recovery.ended)) {
+        command.arg(id.to_string());
+    }
+    command
+}
+
+type Found = (bool, String, String, Vec<String>, Vec<String>);
+
+fn found_group((created, last, identity, gone, claimed): Found) -> FoundGroup {
+    let id_of = |text: &String| EntryId::parse(text.as_bytes()).unwrap_or_default();
+    FoundGroup {
+        created,
+        last_delivered: id_of(&last),
+        identity,
+        gone: gone.iter().map(id_of).collect(),
+        claimed: claimed.iter().map(id_of).collect(),
+    }
+}
+
+/// An answer as a value of its type.
+pub(super) fn converted<T: FromRedisValue>(value: Value) -> Result<T, Fault> {
+    T::from_redis_value(value)
+        .map_err(|error| Fault::connection("the server", format!("protocol error: {error}")))
 }
 
 pub(super) fn group_state(fields: &HashMap<String, Value>) -> GroupState {

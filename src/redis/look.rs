@@ -7,7 +7,7 @@ use redis::{Cmd, FromRedisValue, Value, cmd};
 
 use super::Control;
 use super::GroupState;
-use super::control::{LAST_GENERATED, group_state};
+use super::control::{LAST_GENERATED, converted, group_state};
 use super::slot::slot_of;
 use crate::base::Fault;
 use crate::frame::EntryId;
@@ -159,9 +159,4 @@ fn unless_missing<T: FromRedisValue>(answer: Result<Value, Fault>) -> Result<Opt
         Err(fault) if fault.to_string().contains("no such key") => Ok(None),
         Err(fault) => Err(fault),
     }
-}
-
-fn converted<T: FromRedisValue>(value: Value) -> Result<T, Fault> {
-    T::from_redis_value(value)
-        .map_err(|error| Fault::connection("the server", format!("protocol error: {error}")))
 }

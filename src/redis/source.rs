@@ -114,7 +114,6 @@ pub struct Source {
     pub(super) pool: Pool,
     pub(super) stop: Stop,
     recorder: Recorder,
-    metrics: Arc<Metrics>,
     pub(super) request: Request,
     /// The requests that are not answered yet, the oldest first.
     asked: VecDeque<Asked>,
@@ -151,7 +150,6 @@ impl Source {
             pool: pool.clone(),
             stop: stop.clone(),
             recorder: recorder.clone(),
-            metrics: Arc::clone(metrics),
             request,
             asked: VecDeque::with_capacity(limits::READ_WINDOW_REQUESTS),
             transit: Duration::ZERO,
@@ -307,28 +305,6 @@ impl Source {
             self.journal.ask(self.epoch, self.options.reader, Some(batch.last));
         }
         Ok(Delivered::Entries(batch))
-    }
-
-    /// Reads the server's clock; not while requests are unanswered.
-    ///
-    /// # Errors
-    /// As every call.
-    pub fn read_clock(&mut self) -> Result<(), Fault> {
-        let asked = Tick::now();
-        self.request.clear();
-        self.request.command(1).arg("TIME");
-        self.connection.send(&self.request, &[])?;
-        if self.connection.array("TIME")? != Some(2) {
-            return Err(self.connection.surprised());
-        }
-        let mut part = || -> Result<u64, Fault> {
-            let digits = self.connection.small_text()?;
-            let number = std::str::from_utf8(&digits).ok().and_then(|text| text.parse().ok());
-            number.ok_or_else(|| self.connection.surprised())
-        };
-        let time = Duration::from_secs(part()?).saturating_add(Duration::from_micros(part()?));
-        self.metrics.redis_clock.sample(time, asked);
-        Ok(())
     }
 
     /// Opens the reply of XREADGROUP on one stream: the number of entries, `None` if there is

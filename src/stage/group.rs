@@ -129,27 +129,32 @@ impl Groups {
         Ok(Groups { group, is_deleted, shards, control, metrics, stop })
     }
 
-    /// Finds the group of a shard at the start, or creates it at the beginning of the stream.
+    /// Finds the groups of all shards at the start, or creates them at the beginning of the streams.
     ///
     /// # Errors
-    /// As [`Control::find_group`].
-    pub fn prepare(&self, shard: usize, control: &mut Control) -> Result<(), Fault> {
-        let Shard { streams, consumers, journal, state, .. } = &self.shards[shard];
-        let [stream, ..] = streams;
-        let mut state = state.write();
-        let none = EntryId::default();
-        let found = control.find_group(streams, &self.group, &consumers[0], None, none)?;
-        journal.begin(found.last_delivered);
-        for (reader, own) in consumers.iter().enumerate() {
-            journal.leave(reader, control.pending_of(stream, &self.group, own)?);
+    /// As [`Control::find_groups`].
+    pub fn prepare(&self, control: &mut Control) -> Result<(), Fault> {
+        let consumers_of: Vec<(&str, &[String])> = self
+            .shards
+            .iter()
+            .map(|shard| (shard.streams[0].as_str(), &shard.consumers[..]))
+            .collect();
+        let found = control.find_groups(&self.group, &consumers_of)?;
+        for (shard, (found, pending)) in self.shards.iter().zip(found) {
+            shard.journal.begin(found.last_delivered);
+            for (reader, ids) in pending.into_iter().enumerate() {
+                shard.journal.leave(reader, ids);
+            }
+            if found.identity.is_empty() {
+                tracing::warn!(
+                    "the account may not mark the group of {}: if another engine makes it anew, \
+                     frames in hand here are lost; see `framepress check`",
+                    shard.streams[0]
+                );
+            }
+            let identity = found.identity;
+            *shard.state.write() = State { is_whole: true, identity, restored: None };
         }
-        if found.identity.is_empty() {
-            tracing::warn!(
-                "the account may not mark the group of {stream}: if another engine makes it anew, \
-                 frames in hand here are lost; see `framepress check`"
-            );
-        }
-        *state = State { is_whole: true, identity: found.identity, restored: None };
         Ok(())
     }
 

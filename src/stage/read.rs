@@ -198,7 +198,6 @@ impl Reader {
         if std::mem::replace(&mut self.was_connected, true) {
             self.metrics.add(Counter::Reconnects, 1);
         }
-        source.read_clock()?;
         self.recover(&mut source)?;
 
         self.window.move_to(Arc::clone(source.round_trip()));

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use framepress::metrics::clock::Tick;
 use framepress::metrics::{Counter, WindowStage};
 use redis::cmd;
 
@@ -188,4 +189,19 @@ fn the_distance_is_measured_and_shown() {
     // A longer way is believed after a while, a shorter one at once.
     far.proxy.change(|link| link.delay = Duration::ZERO);
     wait_until("the shorter way", LONG, || trip() < Duration::from_millis(100));
+}
+
+#[test]
+fn a_start_takes_few_round_trips() {
+    let trip = Duration::from_secs(1);
+    let far = Far::new(1000);
+    far.server.add_frames("camera", 1);
+    let began = Tick::now();
+    let engine = far.engine(&[]);
+    println!("ready {:?}", began.elapsed());
+    far.server.wait_for_outputs(1);
+    let trips = began.elapsed().as_secs_f64() / trip.as_secs_f64();
+    println!("result {trips}");
+    assert!(trips < 10.5, "{trips:.1} round trips from the start to the first result");
+    assert_eq!(engine.stop().out, 1);
 }
