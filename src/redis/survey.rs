@@ -9,7 +9,10 @@ use redis::{FromRedisValue, Value, cmd};
 use super::rights::{Missing, Usage};
 use super::{Control, Greeting, Topology};
 use crate::base::Fault;
-use crate::metrics::clock::unix_seconds;
+use crate::metrics::clock::{Tick, unix_seconds};
+
+/// Questions asked to measure the round trip.
+const QUESTIONS: usize = 3;
 
 /// Everything asked, in one place.
 #[derive(Clone, Debug)]
@@ -18,6 +21,8 @@ pub struct Survey {
     pub greeting: Greeting,
     /// By how much its clock is ahead of ours, in seconds.
     pub clock_ahead_seconds: Option<f64>,
+    /// The shortest time between a question and its answer.
+    pub round_trip: Duration,
     /// What INFO says.
     pub info: Option<Info>,
     /// What CONFIG GET says.
@@ -158,6 +163,7 @@ impl Survey {
         let info = permitted(control.info(""))?.map(|info| Info::parse(&info));
         let settings = Settings::ask(&mut control)?;
         let clock_ahead_seconds = clock_ahead(&mut control)?;
+        let round_trip = round_trip(&mut control)?;
         let mut streams = Vec::new();
         let mut groups = Vec::new();
         for [input, output, dead] in &usage.streams {
@@ -167,7 +173,16 @@ impl Survey {
         }
         // On a connection of its own: a trial may have it closed by the server.
         let missing = usage.missing(&mut Control::new(topology, timeout)?)?;
-        Ok(Survey { greeting, clock_ahead_seconds, info, settings, streams, groups, missing })
+        Ok(Survey {
+            greeting,
+            clock_ahead_seconds,
+            round_trip,
+            info,
+            settings,
+            streams,
+            groups,
+            missing,
+        })
     }
 }
 
@@ -178,6 +193,17 @@ fn permitted<T>(answer: Result<T, Fault>) -> Result<Option<T>, Fault> {
         Err(Fault::Refused { .. }) => Ok(None),
         Err(fault) => Err(fault),
     }
+}
+
+fn round_trip(control: &mut Control) -> Result<Duration, Fault> {
+    let mut shortest = Duration::MAX;
+    for _ in 0..QUESTIONS {
+        let asked = Tick::now();
+        // A refusal takes as long as an answer.
+        permitted(control.ping())?;
+        shortest = shortest.min(asked.elapsed());
+    }
+    Ok(shortest)
 }
 
 /// Half of the way to the server and back is taken to be each way.

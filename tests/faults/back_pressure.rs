@@ -9,7 +9,6 @@ use framepress::base::threads::{self, Identity, Role, Running};
 use framepress::base::{Stop, limits};
 use framepress::engine::Hooks;
 use framepress::image::Format;
-use framepress::metrics::WindowStage;
 use framepress::wire::proto::ImageData;
 use redis::cmd;
 
@@ -18,6 +17,9 @@ use crate::support::{LONG, OUTPUT, RunningEngine, Server, picture, wait_until};
 /// Commits nothing: the output stream is full before the first result.
 const FULL: [(&str, &str); 2] =
     [("redis_queue.output_full", "block"), ("redis_queue.max_queue_length", "1")];
+
+/// What the committer's window may have beside its least: the worth of 40 ms.
+const WINDOW_EXTRA_MAX: usize = 8;
 
 /// Long enough for a frame too many to be read.
 const WHILE: Duration = Duration::from_millis(700);
@@ -39,16 +41,20 @@ fn a_stalled_committer_stops_reading_at_the_written_sum() {
         let mut flags = vec![("engine.workers", workers), ("redis_queue.batch_size", "50")];
         flags.extend(FULL);
         let engine = RunningEngine::start(&server.url(), &flags, Hooks::default());
-        let least = limits::READ_LANE_FRAMES + engine.view.plan.slots;
-        wait_until("the engine is full", LONG, || engine.account().read > least as u64);
-        std::thread::sleep(WHILE);
         // read lane + every slot (in work, at a gate or in a commit lane) + the committer's window +
         // the frame the dispatcher holds while it waits for a slot + the frame the reader holds
         // while it waits for room in the lane
-        let (_, window) = engine.view.metrics.windows.read(WindowStage::Commit);
-        let sum = least + usize::try_from(window).unwrap() + 1 + 1;
+        let plan = &engine.view.plan;
+        let sum = limits::READ_LANE_FRAMES + plan.slots + plan.commit.window_frames_min + 1 + 1;
+        wait_until("the engine is full", LONG, || engine.account().read >= sum as u64);
+        std::thread::sleep(WHILE);
         let account = engine.account();
-        assert_eq!((account.read, account.in_flight), (sum as u64, sum as u64), "{account:?}");
+        assert_eq!(account.read, account.in_flight, "{account:?}");
+        // On a machine that does other things the server seems a little away.
+        let most = sum + WINDOW_EXTRA_MAX;
+        assert!((sum as u64..=most as u64).contains(&account.read), "{account:?}, of {sum}");
+        std::thread::sleep(WHILE);
+        assert_eq!(engine.account(), account, "it reads no more");
         assert_eq!(account.out, 0, "nothing went out");
 
         // A consumer that takes results away sets it going, and still each comes once.

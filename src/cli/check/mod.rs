@@ -3,6 +3,7 @@
 //! Facts are gathered first, from the server ([`Survey`]) and from this machine; each file here
 //! judges one subject of them, by plain functions from facts to findings.
 
+mod distance;
 mod finding;
 mod keys;
 mod machine;
@@ -132,6 +133,7 @@ fn examine(findings: &mut Vec<Finding>, config: &Config, account: Account) -> Op
     match Survey::take(&topology, &usage, timeout) {
         Ok(survey) => {
             findings.extend(server::judge(&survey, config, &endpoint));
+            findings.push(distance::judge(survey.round_trip, config));
             findings.extend(memory::judge(&survey));
             findings.extend(rights::judge(&survey, &usage, url.username().unwrap_or("default")));
             findings.extend(keys::judge(&survey, config));
@@ -221,6 +223,7 @@ mod tests {
                 mode: "standalone".into(),
             },
             clock_ahead_seconds: Some(0.001),
+            round_trip: Duration::from_micros(80),
             info: Some(Info {
                 role: "master".into(),
                 aof: true,

@@ -132,11 +132,18 @@ impl<S: Send> Committer<S> {
         let CommitSettings { topology, plan, timeout, .. } = &settings;
         let sinks = Sinks::new(topology, plan, name, *timeout, &metrics, &stop);
         let gauge = WindowGauge::new(&metrics, WindowStage::Commit);
+        let storage = || {
+            let frames = limits::COMMIT_BATCH_FRAMES;
+            (Vec::with_capacity(frames), Vec::with_capacity(frames))
+        };
+        // Beside a server there are no more batches under way than frames.
+        let spare = (0..settings.window_frames_min).map(|_| storage()).collect();
         Committer {
             index,
             shards,
             stored: vec![Stored::default(); settings.plan.streams.len()],
             attempts: Attempts::new("committing", settings.topology.pause_longest()),
+            flights: VecDeque::with_capacity(2 * settings.window_frames_min),
             settings,
             groups,
             metrics,
@@ -146,14 +153,13 @@ impl<S: Send> Committer<S> {
             sinks,
             again: VecDeque::new(),
             taken: 0,
-            flights: VecDeque::new(),
             window: Window::new(Arc::new(RoundTrip::default()), gauge),
-            lines: HashMap::new(),
+            lines: HashMap::with_capacity(limits::COMMIT_BATCH_FRAMES),
             trouble: Trouble::default(),
             is_refused: false,
             hops: 0,
             lost: SmallVec::new(),
-            spare: Vec::new(),
+            spare,
             connections_made: 0,
             has_warned_of_kept: false,
         }
