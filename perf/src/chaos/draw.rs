@@ -51,6 +51,8 @@ pub struct Setup {
     /// Whether only faults are drawn that keep the data.
     pub keeps_data: bool,
     pub claim_idle_ms: u64,
+    /// Between the engines and a server without Sentinels or nodes.
+    pub round_trip_ms: u64,
     pub timeout_s: u64,
     pub batch_size: u64,
     pub drain_timeout_ms: u64,
@@ -137,6 +139,11 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
         clocks,
         keeps_data: chance.below(2) == 0,
         claim_idle_ms: one_of(chance, &[1_000, 1_500, 2_000]),
+        round_trip_ms: match topology {
+            // Half of the episodes with a server beside the engines.
+            Topology::Single => one_of(chance, &[0, 0, 10, 50]),
+            Topology::Sentinel | Topology::Cluster => 0,
+        },
         timeout_s: one_of(chance, &[2, 3, 5]),
         batch_size: one_of(chance, &[1, 8, 20, 50]),
         drain_timeout_ms: one_of(chance, &[500, 2_000, 5_000]),

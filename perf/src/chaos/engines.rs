@@ -8,18 +8,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use framepress_proxy::{Direction, Link, Proxy};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
 use super::draw::{Setup, Topology};
 use super::names::GROUP;
-use super::proxy::Proxy;
 use super::world::World;
 use crate::Outcome;
 
 /// How long an engine may take to end when it is asked to; its own limit is five seconds.
 const END_LIMIT: Duration = Duration::from_secs(12);
+/// A piece of this size is inside a frame or a result.
+pub(super) const INSIDE_A_BULK: usize = 2_000;
 /// How long an engine may take to say how it is.
 const ASK_LIMIT: Duration = Duration::from_millis(500);
 
@@ -69,6 +71,15 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Its network passes everything on, and breaks nothing off.
+    pub fn heal_network(&self) {
+        if let Some(proxy) = &self.proxy {
+            proxy.reset_inside(Direction::Answer, 0);
+            proxy.reset_inside(Direction::Request, 0);
+            proxy.stall(false);
+        }
+    }
+
     /// Engine number `index` of `world`, with its configuration and what it writes in `folder`.
     pub fn new(
         index: usize,
@@ -79,10 +90,13 @@ impl Engine {
     ) -> Outcome<Engine> {
         // Where servers tell each other's addresses, there is no place for a proxy.
         let proxy = match setup.topology {
-            Topology::Single => Some(Proxy::start(world.nodes[0].port)?),
+            Topology::Single => Some(Proxy::before_port(
+                world.nodes[0].port,
+                Link::with_round_trip(Duration::from_millis(setup.round_trip_ms)),
+            )?),
             Topology::Sentinel | Topology::Cluster => None,
         };
-        let url = world.url(proxy.as_ref().map_or(0, |proxy| proxy.port));
+        let url = world.url(proxy.as_ref().map_or(0, Proxy::port));
         let name = format!("engine-{index}");
         let clock = setup.clocks.then(|| Clock::new(folder, &name)).transpose()?;
         let streams = &world.streams;

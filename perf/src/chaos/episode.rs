@@ -18,7 +18,6 @@ use super::names::GROUP;
 use super::nemesis::{Nemesis, Outage, Step};
 use super::node::until;
 use super::producer::Producer;
-use super::proxy::Proxy;
 use super::world::World;
 use crate::Outcome;
 
@@ -187,7 +186,7 @@ fn act(nemesis: &mut Nemesis, plan: &[Planned]) -> Outcome<Vec<Line>> {
     }
     nemesis.archive.rest(false);
     for engine in &nemesis.engines {
-        engine.proxy.iter().for_each(Proxy::heal);
+        engine.heal_network();
     }
     Ok(log)
 }

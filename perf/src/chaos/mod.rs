@@ -20,7 +20,6 @@ mod names;
 mod nemesis;
 mod node;
 mod producer;
-mod proxy;
 mod report;
 mod snapshot;
 mod world;

@@ -1,10 +1,12 @@
 //! Faults of engine processes and of their connections.
 
+use framepress_proxy::Direction;
 use rustix::process::Signal;
 
 use super::{Nemesis, Step};
 use crate::Outcome;
 use crate::chaos::draw::{Planned, Topology};
+use crate::chaos::engines::INSIDE_A_BULK;
 use crate::chaos::kind::Kind;
 use crate::chaos::names::GROUP;
 
@@ -112,8 +114,8 @@ impl Nemesis {
         };
         match fault.kind {
             Kind::Cut => proxy.cut(),
-            Kind::CutInBulk => proxy.cut_in_answer(),
-            Kind::CutInRequest => proxy.cut_in_request(),
+            Kind::CutInBulk => proxy.reset_inside(Direction::Answer, INSIDE_A_BULK),
+            Kind::CutInRequest => proxy.reset_inside(Direction::Request, INSIDE_A_BULK),
             _ => proxy.stall(true),
         }
         Step::done(format!("engine {}", fault.engine))
