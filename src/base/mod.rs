@@ -3,8 +3,11 @@
 //! Errors, the stop signal, the one door for threads, the one for text from outside, and the bounds.
 //! Nothing here knows what a frame is, and nothing here reads the clock except to sleep.
 
+pub mod descriptors;
 pub mod error;
+pub mod files;
 pub mod limits;
+pub mod private;
 pub mod redact;
 pub mod stop;
 pub mod text;

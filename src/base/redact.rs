@@ -25,6 +25,14 @@ pub fn text(text: &str) -> String {
     if text.contains("://") || text.contains('@') { url(text) } else { text.into() }
 }
 
+/// A path. One that holds an `@` behind a colon may be a mistyped URL with a password.
+pub fn path(path: &str) -> String {
+    match path.rsplit_once('@') {
+        Some((before, _)) if before.contains(':') => url(path),
+        _ => path.into(),
+    }
+}
+
 /// What a program said about `secret`, a URL or a path as it was typed: without it, and without any
 /// other URL.
 pub fn said(said: &str, secret: &str) -> String {

@@ -48,19 +48,36 @@ pub fn lines(text: &str) -> String {
     text.chars().map(|c| if is_unsafe(c) && c != '\n' { '?' } else { c }).collect()
 }
 
-/// JSON with `\u` escapes in place of unsafe characters. They occur in strings only, if `json` is
-/// compact, so what a parser reads is the same. A line feed at the end stays.
+/// Lines for a person in which the program's own colours stay: `ESC [`, digits and semicolons, `m`.
+pub fn coloured(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("\x1b[") {
+        out.push_str(&lines(before));
+        let end = behind.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(behind.len());
+        match behind[end..].strip_prefix('m') {
+            Some(after) => {
+                out.push_str(&format!("\x1b[{}m", &behind[..end]));
+                rest = after;
+            }
+            None => {
+                out.push_str("?[");
+                rest = behind;
+            }
+        }
+    }
+    out + &lines(rest)
+}
+
+/// JSON with `\u` escapes in place of unsafe characters. These stand in strings only, in which JSON
+/// has no line feed, so what a parser reads is the same.
 pub fn json(json: &str) -> Cow<'_, str> {
-    let (body, end) = match json.strip_suffix('\n') {
-        Some(body) => (body, "\n"),
-        None => (json, ""),
-    };
-    if !body.chars().any(is_unsafe) {
+    if !json.chars().any(|c| is_unsafe(c) && c != '\n') {
         return json.into();
     }
     let mut out = String::with_capacity(json.len() + 16);
-    for c in body.chars() {
-        if is_unsafe(c) {
+    for c in json.chars() {
+        if is_unsafe(c) && c != '\n' {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // Writing to a string cannot fail.
                 let _ = write!(out, "\\u{unit:04x}");
@@ -69,7 +86,6 @@ pub fn json(json: &str) -> Cow<'_, str> {
             out.push(c);
         }
     }
-    out.push_str(end);
     out.into()
 }
 
@@ -100,6 +116,10 @@ mod tests {
     fn nothing_unsafe_is_shown_to_a_person() {
         assert_eq!(line(HOSTILE), "cam?[2J?1m???é????");
         assert_eq!(lines("a\x1b\nb\r"), "a?\nb?");
+        assert_eq!(
+            coloured("\x1b[1;31ma\x1b[0m\n\x1b[2Jb\x1bc\x1b["),
+            "\x1b[1;31ma\x1b[0m\n?[2Jb?c?["
+        );
         assert_eq!(
             line("Straße 9, カメラ, 街 🚗 -_./:\"'\\"),
             "Straße 9, カメラ, 街 🚗 -_./:\"'\\"

@@ -50,6 +50,11 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// Text of which nothing is left, as of a variable that a script has left empty.
+    pub fn is_empty_text(self) -> bool {
+        self.is_text && self.value.as_str().is_some_and(|text| text.trim().is_empty())
+    }
+
     /// A whole number in `range`.
     pub fn whole<T: TryFrom<u64>>(self, range: &RangeInclusive<u64>) -> Result<T, String> {
         let number = match self.value {

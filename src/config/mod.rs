@@ -41,5 +41,5 @@ pub use kafka::{Migrated, migrate};
 pub use live::Changes;
 pub use loader::{Loaded, Loader};
 pub use model::{Analysis, Camera, Config, Engine, Limits, Log, RedisQueue, RoiBox, Stats, Tls};
-pub use secret::Secret;
+pub use secret::{Secret, names_a_secret};
 pub use url::{HostPort, RedisUrl, Scheme};

@@ -80,6 +80,24 @@ impl Reader {
         })
     }
 
+    /// The same for what protects something: empty text, which elsewhere is `null`, is a fault. A
+    /// variable that a script has left empty must not switch off a token or a certificate.
+    pub fn guarded<T>(
+        &mut self,
+        key: &'static str,
+        default: Option<T>,
+        read: impl FnOnce(Given) -> Result<T, String>,
+    ) -> Option<T> {
+        self.nullable(key, default, |given| read(given)).or_else(|| {
+            let typed = self.values.get(key)?;
+            if (Given { value: &typed.value, is_text: typed.is_text() }).is_empty_text() {
+                self.faults.push(typed.fault("is empty; valid: a value, or null for none"));
+                self.faulty.push(key);
+            }
+            None
+        })
+    }
+
     /// A whole number in `range`.
     pub fn whole<T: TryFrom<u64>>(
         &mut self,

@@ -34,7 +34,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Whether a key's name says that its value is a secret.
-pub(super) fn names_a_secret(key: &str) -> bool {
+pub fn names_a_secret(key: &str) -> bool {
     const HINTS: [&str; 8] =
         ["pass", "pwd", "secret", "token", "credential", "auth", "api_key", "private"];
     let key = key.to_ascii_lowercase();

@@ -2,31 +2,35 @@
 //!
 //! Three parts, one behind the other: the gate, which no client can hold up or fill; tiny_http,
 //! which understands requests; and the routes, which answer them. All of it steps back behind the
-//! threads that work on frames.
+//! threads that work on frames, leaves them the descriptors they need, and takes them along in no
+//! panic of its own.
 
 mod api;
 mod exposition;
 mod gate;
 mod head;
+mod hosts;
+mod inner;
 mod routes;
 mod visit;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tiny_http::{Request, Server};
 
 use crate::base::threads::{self, Identity, Role, Running};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Stop, descriptors};
 use crate::config::{HostPort, Secret};
 use crate::engine::View;
 
 pub use api::{compression_ratio, latency_json, metrics_json};
 use gate::Gate;
+use hosts::Hosts;
+use inner::Inner;
 use routes::Routes;
 pub use routes::silence_max;
 
@@ -39,7 +43,19 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Listener {
     tcp: TcpListener,
     addr: SocketAddr,
+    hosts: Vec<String>,
+    kept: u64,
 }
+
+/// Descriptors that are left to the rest of the process unless [`Listener::leaving`] says otherwise:
+/// the connections of an engine as it is built in, and what stands beside them.
+const KEPT: u64 = 20 + KEPT_BESIDE;
+
+/// Descriptors that a process needs beside its connections to Redis: standard streams, signals,
+/// both listeners, the service manager, a configuration or certificates being read again, names
+/// being looked up, and the connections that an old and a new server have for a moment at a
+/// failover.
+const KEPT_BESIDE: u64 = 24;
 
 impl Listener {
     /// Binds the address.
@@ -52,7 +68,19 @@ impl Listener {
         let tcp = TcpListener::bind((addr.host.as_str(), addr.port)).map_err(failed)?;
         tcp.set_nonblocking(true).map_err(failed)?;
         let addr = tcp.local_addr().map_err(failed)?;
-        Ok(Listener { tcp, addr })
+        Ok(Listener { tcp, addr, hosts: Vec::new(), kept: KEPT })
+    }
+
+    /// Answers browsers that ask by one of these names as well, beside addresses and `localhost`.
+    #[must_use]
+    pub fn with_hosts(self, hosts: &[String]) -> Listener {
+        Listener { hosts: hosts.to_vec(), ..self }
+    }
+
+    /// Never takes the descriptors that an engine with so many connections to Redis needs.
+    #[must_use]
+    pub fn leaving(self, connections: usize) -> Listener {
+        Listener { kept: KEPT_BESIDE.saturating_add(connections as u64), ..self }
     }
 
     /// Where it listens.
@@ -83,23 +111,39 @@ impl Listener {
                 self.addr
             );
         }
-        let (folder, inner) = private_socket()?;
+        let visits_max = gate::visits_max(descriptors::raise(), self.kept);
+        if visits_max < gate::VISITS_MAX {
+            tracing::info!(
+                "the stats server takes {visits_max} connections at a time, for the limit of open \
+                 files is {}; raise it with ulimit -n or LimitNOFILE=",
+                descriptors::limit_now()
+            );
+        }
+        let failed = |source| Fault::io("the stats server cannot make its socket", source);
+        let (server, inner) = Inner::bind().map_err(failed)?;
         let ended = Stop::default();
         let identity = |index| Identity { role: Role::Stats, index, core: None };
-        let gate = Gate { listener: self.tcp, server: socket_in(folder.path()) };
+        let gate = Gate { listener: self.tcp, server, visits_max };
         let view = Arc::new(OnceLock::new());
-        let routes = Routes::new(Arc::clone(&view), token);
-        let end = ended.clone();
-        let answers = threads::spawn(identity(1), stop, move || {
+        let routes = Routes::new(Arc::clone(&view), token, Hosts::new(&self.hosts));
+        // A panic ends these threads, and with them the statistics, but not the engine: they raise
+        // a signal of their own.
+        let (spare, end) = (Stop::default(), ended.clone());
+        let answers = threads::spawn(identity(1), &spare, move || {
             threads::step_back();
             answer_all(inner, &routes, &end)
         })?;
         let end = ended.clone();
-        let gate = threads::spawn(identity(0), stop, move || {
+        let gate = threads::spawn(identity(0), &spare, move || {
             threads::step_back();
             gate.run(&end)
+        });
+        // It is not joined by an error: the answers would go on until the process ends.
+        let gate = gate.inspect_err(|_| {
+            ended.drain();
+            stop.now();
         })?;
-        Ok(Serving { view, ended, threads: vec![gate, answers], _folder: folder })
+        Ok(Serving { view, ended, threads: vec![gate, answers] })
     }
 }
 
@@ -109,8 +153,6 @@ pub struct Serving {
     view: Arc<OnceLock<View>>,
     ended: Stop,
     threads: Vec<Running>,
-    /// Holds the socket between the gate and the server.
-    _folder: TempDir,
 }
 
 impl Serving {
@@ -137,24 +179,6 @@ impl Drop for Serving {
     }
 }
 
-/// A socket that only this user can reach.
-fn private_socket() -> Result<(TempDir, UnixListener), Fault> {
-    let failed = |source| Fault::io("the stats server cannot make its socket", source);
-    let make = |parent: &Path| {
-        let folder = tempfile::Builder::new().prefix("framepress-stats-").tempdir_in(parent)?;
-        let listener = UnixListener::bind(socket_in(folder.path()))?;
-        Ok((folder, listener))
-    };
-    // Where the file system is read-only, or its path too long for a socket, memory will do.
-    make(&std::env::temp_dir())
-        .or_else(|error| make(Path::new("/dev/shm")).map_err(|_| error))
-        .map_err(failed)
-}
-
-fn socket_in(folder: &Path) -> std::path::PathBuf {
-    folder.join("http")
-}
-
 fn answer_all(inner: UnixListener, routes: &Routes, end: &Stop) -> Result<(), Fault> {
     let server = Server::from_listener(inner, None)
         .map_err(|error| Fault::Unusable(format!("stats server: {error}")))?;
@@ -168,8 +192,17 @@ fn answer_all(inner: UnixListener, routes: &Routes, end: &Stop) -> Result<(), Fa
     Ok(())
 }
 
+/// Answers one request. A panic costs that answer only.
 fn respond(request: Request, routes: &Routes) {
-    let response = routes.answer(&request).into_response();
-    // A client that has gone away is no fault of ours.
-    let _ = request.respond(response);
+    let answered = catch_unwind(AssertUnwindSafe(|| {
+        let response = routes.answer(&request).into_response();
+        // A client that has gone away is no fault of ours.
+        let _ = request.respond(response);
+    }));
+    if let Err(payload) = answered {
+        tracing::error!(
+            "the stats server failed to answer a request: {}; please report this",
+            threads::panic_message(&*payload)
+        );
+    }
 }
