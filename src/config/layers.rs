@@ -75,7 +75,7 @@ impl Typed {
     /// This value as a fault line.
     pub fn fault(&self, message: impl Into<String>) -> FaultLine {
         FaultLine {
-            key: self.name.clone(),
+            key: shown_key(&self.name),
             value: shown(&self.name, &self.value, self.is_text()),
             origin: self.origin.clone(),
             message: message.into(),

@@ -10,6 +10,7 @@ mod commands;
 mod delivery;
 mod deploy;
 mod doctor;
+mod hardening;
 mod house;
 mod http;
 mod inputs;
