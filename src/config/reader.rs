@@ -88,7 +88,7 @@ impl Reader {
         default: Option<T>,
         read: impl FnOnce(Given) -> Result<T, String>,
     ) -> Option<T> {
-        self.nullable(key, default, |given| read(given)).or_else(|| {
+        self.nullable(key, default, read).or_else(|| {
             let typed = self.values.get(key)?;
             if (Given { value: &typed.value, is_text: typed.is_text() }).is_empty_text() {
                 self.faults.push(typed.fault("is empty; valid: a value, or null for none"));

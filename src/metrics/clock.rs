@@ -61,6 +61,11 @@ pub fn calendar_time() -> SystemTime {
     UNIX_EPOCH + unix_time().min(LAST_SECOND)
 }
 
+/// Time since the Unix epoch; zero before.
+pub fn since_epoch() -> Duration {
+    unix_time()
+}
+
 fn unix_time() -> Duration {
     // A clock set before 1970 reads as the epoch itself rather than stopping the engine.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
