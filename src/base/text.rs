@@ -89,9 +89,11 @@ pub fn json(json: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// A name that stays distinct from all others: `\u{..}` in place of each unsafe character. If there
-/// is one, or something that looks like such an escape, backslashes are doubled.
-pub fn escaped(text: &str) -> Cow<'_, str> {
+/// The value of a label of a metric, distinct from all others: `\u{..}` in place of each unsafe
+/// character. If there is one, or something that looks like such an escape, backslashes are doubled.
+/// Line feeds have an escape of their own in the format of metrics.
+pub fn label(text: &str) -> Cow<'_, str> {
+    let is_unsafe = |c: char| is_unsafe(c) && c != '\n';
     if !text.chars().any(is_unsafe) && !text.contains("\\u{") {
         return text.into();
     }
@@ -149,9 +151,9 @@ mod tests {
             "a\u{9b}",
             "a?",
         ];
-        let shown: std::collections::HashSet<_> = names.iter().map(|name| escaped(name)).collect();
+        let shown: std::collections::HashSet<_> = names.iter().map(|name| label(name)).collect();
         assert_eq!(shown.len(), names.len(), "{shown:?}");
         assert!(shown.iter().all(|name| !name.chars().any(is_unsafe)));
-        assert_eq!(escaped("C:\\cam"), "C:\\cam");
+        assert_eq!(label("C:\\cam"), "C:\\cam");
     }
 }

@@ -110,7 +110,7 @@ fn labelled(labels: Labels<'_>) -> Metric {
     let pairs = labels.iter().map(|(name, value)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
-        pair.set_value(text::escaped(value).into_owned());
+        pair.set_value(text::label(value).into_owned());
         pair
     });
     Metric::from_label(pairs.collect())

@@ -172,7 +172,15 @@ fn text_reaches_a_terminal_a_file_or_a_folder_through_its_door_only() {
         (concat!("print", "!("), &[]),
         (concat!("eprint", "!("), &[]),
         ("stdout()", &["src/cli/out.rs", "src/cli/terminal.rs", "src/cli/typed.rs"]),
-        ("stderr()", &["src/cli/out.rs", "src/cli/terminal.rs", "src/cli/logging/mod.rs"]),
+        (
+            "stderr()",
+            &[
+                "src/cli/out.rs",
+                "src/cli/terminal.rs",
+                "src/cli/logging/mod.rs",
+                "src/cli/progress.rs",
+            ],
+        ),
         (concat!("fs::", "write("), &[]),
         (concat!("File::", "create"), &[]),
         (".create(", &[]),
