@@ -100,6 +100,7 @@ pub(super) fn shards(given: Given) -> Parsed<Option<Vec<usize>>> {
 pub(super) fn hosts(given: Given) -> Parsed<Vec<String>> {
     const VALID: &str = "a list of host names such as [cabinet-7.example]";
     let listed = match given.value.as_str() {
+        Some(text) if given.is_text && text.trim().is_empty() => Some(Value::Array(Vec::new())),
         Some(text) if given.is_text && !text.trim_start().starts_with('[') => {
             Some(text.split(',').map(str::trim).map(Value::from).collect::<Value>())
         }

@@ -215,7 +215,7 @@ fn sentinel_password(r: &mut Reader) -> (Option<Secret>, Option<PathBuf>) {
 fn secret_file(given: Given) -> Result<(PathBuf, String), String> {
     const VALID: &str = "valid: the path of a readable file that holds one line of text";
     let path = PathBuf::from(given.text().map_err(|_| VALID)?);
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{error}; {VALID}"))?;
+    let text = super::file::read_text(&path).map_err(|error| format!("{error}; {VALID}"))?;
     let line = text.trim();
     if line.is_empty() || line.chars().any(char::is_control) {
         return Err(VALID.into());

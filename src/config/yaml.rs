@@ -324,6 +324,17 @@ mod tests {
         refuses(&long, "stand for too much");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_more_than_a_fault(
+            text in "([-?:,\\[\\]{}#&*!|>'\"%@`~<=a1.e+ \t\n\r\u{feff}\u{85}\0é]|\n {0,4}|: |- |&a |\\*a |!!str |<<: ){0,60}"
+        ) {
+            if let Ok(map) = parse(&text) {
+                proptest::prop_assert!(serde_json::to_string(&map).is_ok());
+            }
+        }
+    }
+
     #[test]
     fn faults_name_their_place_and_no_value() {
         refuses("a: 1\nb: 2\na: 3\n", "key a appears twice, the second time in line 3");

@@ -53,6 +53,13 @@ fn no_message_repeats_a_password() {
         assert!(!said(&output).is_empty(), "{arguments:?}");
         assert!(!said(&output).contains("hunter2"), "{arguments:?}: {}", said(&output));
     }
+    let old = file(
+        "old.yaml",
+        "kafka: {input_topic: a, kennwort: hunter2, 'redis://:hunter2@h': 1}\nfoo: {bar: hunter2}\n",
+    );
+    let output = run(&["migrate-config", &old], &[]);
+    assert!(output.status.success() && said(&output).contains("kennwort"), "{}", said(&output));
+    assert!(!said(&output).contains("hunter2"), "{}", said(&output));
     for (name, value) in [
         ("REDIS_QUEUE__KENNWORT", "hunter2"),
         ("REDIS_QUEUE__URL", "redis:/:hunter2@h"),
