@@ -80,7 +80,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let stop = Stop::default();
     let enough = Stop::default();
     let signals = SignalWatch::start(&enough)?;
+    let painting = SignalWatch::at_once()?;
     let frames = Frames::render(args.size, args.input, &enough)?;
+    drop(painting);
     let _reporter = logging::Reporter::start()?;
     let engine = Engine::start(&config, Hooks::default(), stop.clone())?;
     let view = engine.view().clone();

@@ -53,7 +53,10 @@ impl SignalWatch {
         let thread = threads::spawn(identity, &Stop::default(), move || {
             if let Some(signal) = signals.forever().next() {
                 private::remove_all();
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
+                // By the signal itself, as the one who sent it expects.
+                if !rustix::process::getpid().is_init() {
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
                 std::process::exit(STOPPED_AT_ONCE);
             }
             Ok(())

@@ -74,7 +74,9 @@ pub(super) fn run(args: &TuneArgs) -> Result<(), Failure> {
     let signals = SignalWatch::start(&stop)?;
     let _reporter = logging::Reporter::start()?;
     let server = Server::start(args, &asked, &stop)?;
+    let painting = SignalWatch::at_once()?;
     let frames = Frames::render(args.size, args.input, &stop)?;
+    drop(painting);
     let whole = Duration::from_secs(args.seconds);
     let mut tuning = Tuning {
         trials: Trials::new(args.goal, frames, args.cameras, Bounds { began, whole }, stop.clone()),

@@ -34,9 +34,9 @@ fn every_command_hears_a_signal_within_a_second() {
     let cases: Vec<Vec<&str>> = vec![
         [&slow[..], &["--fps", "0.001", "--size", "64x48"]].concat(),
         [&slow[..], &["--size", "2000x1500"]].concat(),
-        vec!["bench", "--size", "4000x3000", "--frames", "10"],
+        vec!["bench", "--size", "8000x6000", "--frames", "10"],
         vec!["bench", "--size", "64x48", "--rate", "0.001"],
-        vec!["tune", "--size", "4000x3000", "--seconds", "60"],
+        vec!["tune", "--size", "8000x6000", "--seconds", "60"],
         vec!["demo", "--size", "1000x800", "--cameras", "64"],
         vec!["check", "--redis-url", &mute],
         vec!["dlq", "list", "--redis-url", &mute],
@@ -57,8 +57,11 @@ fn every_command_hears_a_signal_within_a_second() {
         std::thread::sleep(Duration::from_millis(300));
         guest.signal(Signal::TERM);
         let began = Tick::now();
+        // While it only paints, there is nothing to finish.
+        let is_painting = arguments.contains(&"8000x6000");
         let has_heard = |guest: &mut Guest| {
-            !guest.is_running() || guest.said().contains("a second signal leaves at once")
+            let told = guest.said().contains("a second signal leaves at once");
+            !guest.is_running() || (told && !is_painting)
         };
         while !has_heard(&mut guest) {
             // Twice the second, for a machine that does other things as well.
