@@ -43,7 +43,7 @@ pub fn line(text: &str) -> String {
 }
 
 /// Text of several lines for a person. Only for what the program has put together: a line feed in a
-/// part from outside would begin a line of its own, so such a part goes through [`line`] first.
+/// part from outside would begin a line of its own, so such a part goes through [`line()`] first.
 pub fn lines(text: &str) -> String {
     text.chars().map(|c| if is_unsafe(c) && c != '\n' { '?' } else { c }).collect()
 }

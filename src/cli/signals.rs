@@ -53,7 +53,7 @@ impl SignalWatch {
         let thread = threads::spawn(identity, &Stop::default(), move || {
             if let Some(signal) = signals.forever().next() {
                 private::remove_all();
-                // By the signal itself, as the one who sent it expects.
+                // The parent process sees the signal, as without a watch.
                 if !rustix::process::getpid().is_init() {
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }

@@ -4,10 +4,10 @@
 //! client likes, queues pipelined requests without end, and reads the rest of a body nobody wants.
 //! So it only ever sees what one thread has let through: complete heads of bounded size, one per
 //! connection and without a body, over a socket no stranger can reach. That thread never blocks on
-//! anybody, the number of connections and the bytes held for them are bounded (the number also by the
-//! descriptors that the rest of the process does not need), and when all places
-//! are taken the connection that has been idle for longest makes room: a thousand idle connections
-//! keep nobody out. The server behind answers one request after the other, so the gate takes what it
+//! anybody, the number of connections and the bytes held for them are bounded, the number also by the
+//! descriptors that the rest of the process does not need, and when all places are taken the
+//! connection that has been idle for longest makes room: a thousand idle connections keep nobody
+//! out. The server behind answers one request after the other, so the gate takes what it
 //! says at once, whoever does not read it: when the room for that is used up, the connection that
 //! holds most of it is closed.
 
@@ -37,7 +37,7 @@ const DESCRIPTORS_EACH: u64 = 3;
 /// Most connections at a time where the process may have `limit` descriptors and needs `kept` of
 /// them for other things. One at least: an engine that cannot be asked is of no use.
 pub(super) fn visits_max(limit: u64, kept: u64) -> usize {
-    // The next in line is accepted before it is decided who makes room.
+    // One more for a connection that is accepted before another one makes room.
     let left = limit.saturating_sub(kept).saturating_sub(1) / DESCRIPTORS_EACH;
     usize::try_from(left).unwrap_or(VISITS_MAX).clamp(1, VISITS_MAX)
 }

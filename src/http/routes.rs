@@ -28,7 +28,7 @@ pub fn silence_max(plan: &Plan) -> Duration {
 /// Why there is nothing to show before there is an engine.
 const STARTING: &str = "starting: waiting for Redis";
 
-/// Said to those who ask by a name that is not the server's.
+/// The error for a `Host` that is not this server's.
 const STRANGE_HOST: &str = "only addresses, localhost and the names in stats.hosts are answered";
 
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -48,9 +48,9 @@ impl Default for SyntheticOptions {
 
 /// Slowest and fastest rate, in frames per second. Between two frames the traffic moves on in steps of
 /// a fixed length, so a slower camera would take minutes for a frame.
-pub const FPS_MIN: f64 = 0.001;
-/// See [`FPS_MIN`].
-pub const FPS_MAX: f64 = 10_000.0;
+const FPS_MIN: f64 = 0.001;
+/// See `FPS_MIN`.
+const FPS_MAX: f64 = 10_000.0;
 
 /// An endless synthetic traffic camera.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Synthetic {
     /// the morning; each further camera is some hours apart.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] for a size of 0 or above 16384, or a rate outside [`FPS_MIN`] and [`FPS_MAX`].
+    /// [`Fault::Unusable`] for a size of 0 or above 16384, or a rate outside 0.001 to 10000.
     pub fn new(options: SyntheticOptions) -> Result<Self, Fault> {
         let SyntheticOptions { width, height, fps, seed, camera } = options;
         if !(1..=SIDE_MAX).contains(&width) || !(1..=SIDE_MAX).contains(&height) {
