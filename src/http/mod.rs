@@ -31,8 +31,8 @@ pub use api::{compression_ratio, latency_json, metrics_json};
 use gate::Gate;
 use hosts::Hosts;
 use inner::Inner;
-use routes::Routes;
 pub use routes::silence_max;
+use routes::{Answer, Routes};
 
 /// How often the server looks at the stop signal.
 const TICK: Duration = Duration::from_millis(100);
@@ -131,7 +131,7 @@ impl Listener {
         let (spare, end) = (Stop::default(), ended.clone());
         let answers = threads::spawn(identity(1), &spare, move || {
             threads::step_back();
-            answer_all(inner, &routes, &end)
+            answer_all(inner, |request| routes.answer(request), &end)
         })?;
         let end = ended.clone();
         let gate = threads::spawn(identity(0), &spare, move || {
@@ -179,12 +179,16 @@ impl Drop for Serving {
     }
 }
 
-fn answer_all(inner: UnixListener, routes: &Routes, end: &Stop) -> Result<(), Fault> {
+fn answer_all(
+    inner: UnixListener,
+    answer: impl Fn(&Request) -> Answer,
+    end: &Stop,
+) -> Result<(), Fault> {
     let server = Server::from_listener(inner, None)
         .map_err(|error| Fault::Unusable(format!("stats server: {error}")))?;
     while !end.is_draining() {
         match server.recv_timeout(TICK) {
-            Ok(Some(request)) => respond(request, routes),
+            Ok(Some(request)) => respond(request, &answer),
             Ok(None) => {}
             Err(source) => return Err(Fault::io("stats server", source)),
         }
@@ -193,16 +197,61 @@ fn answer_all(inner: UnixListener, routes: &Routes, end: &Stop) -> Result<(), Fa
 }
 
 /// Answers one request. A panic costs that answer only.
-fn respond(request: Request, routes: &Routes) {
-    let answered = catch_unwind(AssertUnwindSafe(|| {
-        let response = routes.answer(&request).into_response();
-        // A client that has gone away is no fault of ours.
-        let _ = request.respond(response);
-    }));
-    if let Err(payload) = answered {
-        tracing::error!(
-            "the stats server failed to answer a request: {}; please report this",
-            threads::panic_message(&*payload)
-        );
+fn respond(request: Request, answer: impl Fn(&Request) -> Answer) {
+    // The request must outlive a panic: dropped by one, it answers by itself, and a second panic in
+    // there would end the process.
+    let answer = catch_unwind(AssertUnwindSafe(|| answer(&request))).unwrap_or_else(|payload| {
+        report(&*payload);
+        Answer::error(500, "a defect of the program; its log says more")
+    });
+    // A client that has gone away is no fault of ours.
+    let sent = catch_unwind(AssertUnwindSafe(|| drop(request.respond(answer.into_response()))));
+    if let Err(payload) = sent {
+        report(&*payload);
+    }
+}
+
+fn report(payload: &(dyn std::any::Any + Send)) {
+    tracing::error!(
+        "the stats server failed to answer a request: {}; please report this",
+        threads::panic_message(payload)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_costs_that_answer_only() {
+        let (server, inner) = Inner::bind().unwrap();
+        let end = Stop::default();
+        let ask = |path: &str| {
+            let mut client = server.connect().unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
+            client.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        std::thread::scope(|scope| {
+            let answers = scope.spawn(|| {
+                let answer = |request: &Request| match request.url() {
+                    "/panic" => panic!("the wheel came off"),
+                    _ => Answer::error(404, "all is well"),
+                };
+                answer_all(inner, answer, &end)
+            });
+            for _ in 0..3 {
+                let answer = ask("/panic");
+                assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+                assert!(!answer.contains("wheel"), "{answer}");
+                assert!(ask("/").contains("all is well"));
+            }
+            end.drain();
+            answers.join().unwrap().unwrap();
+        });
     }
 }

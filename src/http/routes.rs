@@ -71,7 +71,7 @@ impl Answer {
         Answer::new(200, JSON, text::json(&value.to_string()).into_owned())
     }
 
-    fn error(status: u16, why: &str) -> Answer {
+    pub(super) fn error(status: u16, why: &str) -> Answer {
         Answer { status, ..Answer::json(&json!({ "error": why })) }
     }
 
