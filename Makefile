@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test chaos-test python-test servers servers-test deb deb-test lint bench fuzz perf perf-quick perf-build perf-floor perf-chaos perf-distance pgo setup setup-test clean
+.PHONY: demo test cargo-test chaos-test python-test servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-chaos perf-distance pgo setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -51,6 +51,7 @@ servers-test: setup-test
 
 # A Debian package with the service, manual pages and completions: target/debian/framepress_*.deb.
 deb: setup
+	@sh tests/setup.sh python3
 	@sh deploy/debian/package.sh release
 
 # The same from the build of the tests: unpacked and run, then installed, upgraded and purged in a
@@ -63,6 +64,11 @@ lint:
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
+	@sh deploy/deny.sh
+
+# Licences, duplicates, sources and known vulnerabilities of the dependencies; see deny.toml.
+deny:
+	@sh deploy/deny.sh
 
 bench: setup
 	@$(CARGO) bench

@@ -28,6 +28,8 @@ program="$target/$profile/framepress"
 "$program" completions bash >"$made/completions/framepress.bash"
 "$program" completions zsh >"$made/completions/_framepress"
 "$program" completions fish >"$made/completions/framepress.fish"
+# Says of which packages the program is made (CycloneDX).
+python3 deploy/sbom.py "$cargo" >"$made/framepress.cdx.json"
 
 if [ "$profile" = release ]; then
     exec "$cargo" deb --quiet --no-build --locked

@@ -19,6 +19,7 @@ for file in \
     etc/framepress/framepress.yaml \
     usr/lib/systemd/system/framepress.service \
     usr/share/doc/framepress/copyright \
+    usr/share/doc/framepress/framepress.cdx.json \
     usr/share/doc/framepress/examples/framepress.example.yaml \
     usr/share/man/man1/framepress.1.gz \
     usr/share/man/man1/framepress-dlq-replay.1.gz \
@@ -26,6 +27,8 @@ for file in \
     [ -e "$root/files/$file" ] || [ -e "$root/files/${file#usr/}" ] || fail "$file is missing"
 done
 ls "$root/files/usr/share/doc/framepress/" | grep -qi changelog || fail "the changelog is missing"
+grep -q '"bomFormat": "CycloneDX"' "$root/files/usr/share/doc/framepress/framepress.cdx.json" ||
+    fail "the bill of materials is none"
 grep -qx /etc/framepress/framepress.yaml "$root/control/conffiles" || fail "no conffile"
 grep -q '^Depends: .*libc6' "$root/control/control" || fail "libc6 is not named"
 sh deploy/debian/work.sh "$root/files/usr/bin/framepress" "$root/files/etc/framepress/framepress.yaml"

@@ -77,10 +77,12 @@ impl FromStr for Rate {
 pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     args.report.as_deref().map(report::can_be_written).transpose()?;
     let config = configuration(args)?;
-    let frames = Frames::render(args.size, args.input)?;
     let stop = Stop::default();
     let enough = Stop::default();
     let signals = SignalWatch::start(&enough)?;
+    let painting = SignalWatch::at_once()?;
+    let frames = Frames::render(args.size, args.input, &enough)?;
+    drop(painting);
     let _reporter = logging::Reporter::start()?;
     let engine = Engine::start(&config, Hooks::default(), stop.clone())?;
     let view = engine.view().clone();

@@ -13,7 +13,7 @@ use super::signals::SignalWatch;
 use super::size::Size;
 use super::{Common, Failure, logging, out, progress};
 use crate::base::threads::{self, Identity, Role, Running};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Stop, descriptors};
 use crate::camera::{
     Outbound, Pace, Producer, ProducerOptions, Source, Still, Synthetic, SyntheticOptions,
 };
@@ -72,8 +72,8 @@ struct Filmed {
 }
 
 pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
-    if !(args.fps > 0.0 && args.fps <= 1000.0) {
-        return Err(Failure::Usage("--fps: valid: more than 0, at most 1000".into()));
+    if !(0.001..=1000.0).contains(&args.fps) {
+        return Err(Failure::Usage("--fps: valid: 0.001 to 1000 frames per second".into()));
     }
     args.report.as_deref().map(report::can_be_written).transpose()?;
     let config = configuration(args)?;
@@ -99,7 +99,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     };
 
     let filmed = Arc::new(Filmed::default());
-    let scenes = paint_scenes(args)?;
+    let scenes = paint_scenes(args, &enough)?;
     let began = Tick::now();
     let filming = start_cameras(args, scenes, &config, &view, &filmed)?;
     watch(args, &view, &filmed, &enough, &stop, began);
@@ -184,16 +184,19 @@ fn configuration(args: &DemoArgs) -> Result<Config, Failure> {
 /// The configured address; where that is taken, any free port, for this is only a demo.
 fn listen(config: &Config) -> Result<Option<Listener>, Fault> {
     let Some(addr) = &config.stats.addr else { return Ok(None) };
-    Listener::bind(addr)
-        .or_else(|_| Listener::bind(&HostPort { port: 0, ..addr.clone() }))
-        .map(Some)
+    descriptors::raise();
+    let listener =
+        Listener::bind(addr).or_else(|_| Listener::bind(&HostPort { port: 0, ..addr.clone() }))?;
+    let connections = config.redis_queue.pool_size;
+    Ok(Some(listener.with_hosts(&config.stats.hosts).leaving(connections)))
 }
 
 /// Painting a scene takes up to a second; nobody films until all are ready.
-fn paint_scenes(args: &DemoArgs) -> Result<Vec<Synthetic>, Fault> {
+fn paint_scenes(args: &DemoArgs, enough: &Stop) -> Result<Vec<Synthetic>, Fault> {
     let Size { width, height } = args.size;
     let (fps, seed) = (args.fps, args.seed);
     (0..args.cameras)
+        .take_while(|_| !enough.is_draining())
         .map(|camera| Synthetic::new(SyntheticOptions { width, height, fps, seed, camera }))
         .collect()
 }

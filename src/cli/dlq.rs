@@ -8,9 +8,10 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
 use super::report::bytes;
-use super::terminal::{clip, printable};
+use super::terminal::clip;
 use super::{Common, Failure, out, progress, terminal};
-use crate::base::{Fault, Reason, Stop};
+use crate::base::text::line as printable;
+use crate::base::{Fault, Reason, Stop, files};
 use crate::engine;
 use crate::frame::EntryId;
 use crate::image::Format;
@@ -223,7 +224,7 @@ fn show(
             .ok()
             .map(|envelope| envelope.image.bytes)
             .filter(|bytes| Format::sniff(bytes).is_some());
-        std::fs::write(path, picture.unwrap_or(data))
+        files::replace(path, picture.unwrap_or(data))
             .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
         let what = if picture.is_some() { "the picture" } else { "data" };
         out::line(format!("\nsaved {what} to {}", path.display()))?;
@@ -334,7 +335,7 @@ fn confirmed(control: &mut Control, queues: &[Queue], which: &Which) -> Result<b
         let text = "purging is for good, and there is nobody to ask: add --yes";
         return Err(Failure::Usage(text.into()));
     }
-    eprint!("remove {count} dead letters for good? [y/N] ");
+    out::question(format!("remove {count} dead letters for good? [y/N] "));
     let mut answer = String::new();
     std::io::stdin()
         .read_line(&mut answer)

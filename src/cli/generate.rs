@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::{Cli, Failure, out};
-use crate::base::Fault;
+use crate::base::{Fault, files};
 
 /// Arguments of `completions`.
 #[derive(Debug, Args)]
@@ -57,7 +57,20 @@ pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
 
 fn write_pages(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), folder)
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    write_page(&command, folder)
+}
+
+/// The page of a command and those of its subcommands.
+fn write_page(command: &clap::Command, folder: &Path) -> std::io::Result<()> {
+    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+        write_page(inner, folder)?;
+    }
+    let page = clap_mangen::Man::new(command.clone());
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    files::replace(&folder.join(page.get_filename()), &text)
 }
 
 #[cfg(test)]

@@ -79,8 +79,9 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
     if args.camera.is_empty() {
         return Err(Failure::Usage("--camera needs a name".into()));
     }
-    if args.fps.is_some_and(|fps| !(0.0..=10_000.0).contains(&fps)) {
-        return Err(Failure::Usage("--fps: valid: 0 to 10000 frames per second".into()));
+    if args.fps.is_some_and(|fps| fps != 0.0 && !(0.001..=10_000.0).contains(&fps)) {
+        let text = "--fps: valid: 0, or 0.001 to 10000 frames per second";
+        return Err(Failure::Usage(text.into()));
     }
     if args.source == "-" && args.size.is_none() {
         let text = "raw RGB on standard input needs the size of its frames: --size 640x480";

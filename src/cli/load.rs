@@ -60,8 +60,9 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Paints the road, which takes up to a second, and codes its frames.
-    pub(super) fn render(size: Size, input: Input) -> Result<Frames, Fault> {
+    /// Paints the road and codes its frames, which takes seconds for large ones. Ends with a fault
+    /// when `stop` is raised.
+    pub(super) fn render(size: Size, input: Input, stop: &Stop) -> Result<Frames, Fault> {
         let Size { width, height } = size;
         let mut road = Synthetic::new(SyntheticOptions { width, height, ..Default::default() })?;
         let mut encoder = Encoder::new()?;
@@ -69,6 +70,9 @@ impl Frames {
         let mut files = Vec::with_capacity(FRAMES);
         for _ in 0..FRAMES {
             for _ in 0..STRIDE {
+                if stop.is_draining() {
+                    return Err(Fault::Unusable("stopped while frames were painted".into()));
+                }
                 road.next(&mut still)?;
             }
             files.push(match input {

@@ -25,5 +25,5 @@ pub(super) fn run(args: &MigrateArgs) -> Result<(), Failure> {
     for line in &migrated.left_out {
         out::remark(format!("not carried over: {line}"));
     }
-    out::bytes(migrated.yaml.as_bytes())
+    out::line(migrated.yaml.trim_end())
 }

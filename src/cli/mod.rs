@@ -16,6 +16,7 @@ mod logging;
 mod migrate;
 mod notify;
 mod out;
+mod panics;
 mod progress;
 mod report;
 mod run;
@@ -25,7 +26,9 @@ mod summary;
 mod terminal;
 mod top;
 mod tune;
+mod typed;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,6 +36,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::base::Fault;
 use crate::config::{ConfigError, Loaded, Loader, LogLevel};
+use signals::SignalWatch;
 
 /// Camera frames from a Redis stream in, analysed and compressed protobuf out.
 #[derive(Debug, Parser)]
@@ -132,22 +136,65 @@ enum Failure {
     /// Nobody reads our output any more; not worth a word.
     #[error("the reader of the output has gone")]
     ReaderGone,
+    /// What the reader of the command line says: wrong usage, explained in full.
+    #[error("{0}")]
+    Typed(String),
 }
 
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Failure::Config(_) | Failure::Usage(_) => 2,
+            Failure::Config(_) | Failure::Usage(_) | Failure::Typed(_) => 2,
             Failure::Fault(_) => 1,
             Failure::ReaderGone => 0,
+        }
+    }
+
+    /// What is said about it, if anything.
+    fn text(&self) -> Option<String> {
+        match self {
+            Failure::ReaderGone => None,
+            Failure::Typed(text) => Some(text.trim_end().to_owned()),
+            Failure::Config(_) | Failure::Usage(_) | Failure::Fault(_) => {
+                Some(format!("framepress: {self}"))
+            }
         }
     }
 }
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let done = match cli.command {
+    panics::show_cleanly();
+    signals::survive_file_limits();
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let done = match Cli::try_parse_from(&typed) {
+        Ok(cli) => run(cli.command),
+        Err(error) => Err(typed::explain(&error)),
+    };
+    let code = match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(text) = failure.text() {
+                out::remark(typed::hide_secrets(&text, &typed));
+            }
+            ExitCode::from(failure.code())
+        }
+    };
+    logging::finish();
+    code
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    // The others watch by themselves, for they have something to finish.
+    let _signals = match &command {
+        Command::Dlq(_)
+        | Command::Check(_)
+        | Command::MigrateConfig(_)
+        | Command::Completions(_)
+        | Command::Man(_) => Some(SignalWatch::at_once()?),
+        _ => None,
+    };
+    match command {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Ingest(args) => ingest::run(&args),
@@ -160,16 +207,5 @@ pub fn main() -> ExitCode {
         Command::MigrateConfig(args) => migrate::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
-    };
-    let code = match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if failure.code() != 0 {
-                out::remark(format!("framepress: {failure}"));
-            }
-            ExitCode::from(failure.code())
-        }
-    };
-    logging::finish();
-    code
+    }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use sd_notify::NotifyState;
 
 use crate::base::threads::{self, Identity, Role, Running};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Stop, text};
 use crate::engine::View;
 use crate::http::silence_max;
 use crate::metrics::clock::Tick;
@@ -114,7 +114,7 @@ impl Teller {
             (Some((silence, _)), ..) if hangs => {
                 format!("hangs: no sign of life for {} s", silence.as_secs())
             }
-            (_, Some(why), _) => format!("not ready: {}", why.replace('\n', " ")),
+            (_, Some(why), _) => format!("not ready: {}", text::line(why)),
             (_, None, Some(view)) => working(view),
             (_, None, None) => String::new(),
         };

@@ -5,8 +5,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use parking_lot::Mutex;
 
-use crate::base::Stop;
 use crate::base::threads::{self, Identity, Role};
+use crate::base::{Stop, text};
 
 /// A wait shorter than this is not worth a word.
 const QUIET: Duration = Duration::from_secs(2);
@@ -57,7 +57,7 @@ pub(super) fn waiting<T>(what: &str, work: impl FnOnce() -> T) -> T {
     );
     let done = Stop::default();
     let clock = {
-        let (spinner, done, what) = (spinner.clone(), done.clone(), what.to_owned());
+        let (spinner, done, what) = (spinner.clone(), done.clone(), text::line(what));
         let identity = Identity { role: Role::Watch, index: 0, core: None };
         threads::spawn(identity, &Stop::default(), move || {
             if !done.sleep(QUIET) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Failure;
-use crate::base::Fault;
+use crate::base::{Fault, files, text};
 use crate::config::Config;
 use crate::engine::View;
 use crate::http::{compression_ratio, latency_json};
@@ -94,7 +94,7 @@ impl Report {
     /// Writes the report to a file; see [`can_be_written`].
     pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
         let text = format!("{:#}\n", self.to_json());
-        std::fs::write(path, text)
+        files::replace(path, text::json(&text).as_bytes())
             .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source).into())
     }
 
@@ -157,24 +157,9 @@ impl Report {
 }
 
 /// Whether a file can be written: to be known before a long run, not after it. What is there stays.
-/// Of pipes, devices and links that lead nowhere it is not known: trying would change something.
 pub(super) fn can_be_written(path: &Path) -> Result<(), Failure> {
-    let is_new = match path.metadata() {
-        // A folder is refused without harm.
-        Ok(about) if about.is_file() || about.is_dir() => false,
-        Err(_) if path.symlink_metadata().is_err() => true,
-        Ok(_) | Err(_) => return Ok(()),
-    };
-    std::fs::OpenOptions::new()
-        .append(true)
-        .create_new(is_new)
-        .open(path)
-        .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
-    if is_new {
-        // It is written at the end; left empty until then it would only mislead.
-        let _ = std::fs::remove_file(path);
-    }
-    Ok(())
+    files::can_be_replaced(path)
+        .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source).into())
 }
 
 /// A number of bytes for a person.

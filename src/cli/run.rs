@@ -6,7 +6,7 @@ use super::keeper::Keeper;
 use super::notify::Notifier;
 use super::signals::SignalWatch;
 use super::{Common, Failure};
-use crate::base::Stop;
+use crate::base::{Stop, descriptors};
 use crate::config::Loader;
 use crate::engine::{Engine, Hooks};
 use crate::http::{Listener, Serving};
@@ -39,10 +39,13 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 
     // The port is taken before the first frame is read, so that a second engine by mistake does
     // not get that far; and it is served, for waiting for Redis may take long.
+    descriptors::raise();
     let listener = config.stats.addr.as_ref().map(Listener::bind).transpose()?;
     let server = match listener {
         Some(listener) => {
             tracing::info!("statistics on http://{}", listener.addr());
+            let listener =
+                listener.with_hosts(&config.stats.hosts).leaving(config.redis_queue.pool_size);
             Some(listener.serve_before_start(config.stats.token.clone(), &stop)?)
         }
         None => None,

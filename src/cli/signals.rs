@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::{out, progress};
 use crate::base::threads::{self, Identity, Role, Running};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Stop, private};
 use crate::metrics::clock::Tick;
 
 /// Exit code after a second signal.
@@ -40,6 +40,28 @@ impl SignalWatch {
     /// The same, and each SIGHUP goes to `reload`; one that finds another still there is that one.
     pub(super) fn with_reload(stop: &Stop, reload: Sender<()>) -> Result<SignalWatch, Fault> {
         SignalWatch::watch(stop, &[SIGINT, SIGTERM, SIGHUP], Some(reload))
+    }
+
+    /// For commands that have nothing to finish: the first signal ends the process as it would
+    /// without a watch, but nothing is left behind, and the first process of a container, which the
+    /// system does not end by signals, ends as well.
+    pub(super) fn at_once() -> Result<SignalWatch, Fault> {
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+            .map_err(|source| Fault::io("cannot watch for signals", source))?;
+        let handle = signals.handle();
+        let identity = Identity { role: Role::Signal, index: 0, core: None };
+        let thread = threads::spawn(identity, &Stop::default(), move || {
+            if let Some(signal) = signals.forever().next() {
+                private::remove_all();
+                // The parent process sees the signal, as without a watch.
+                if !rustix::process::getpid().is_init() {
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
+                std::process::exit(STOPPED_AT_ONCE);
+            }
+            Ok(())
+        })?;
+        Ok(SignalWatch { handle, thread: Some(thread) })
     }
 
     fn watch(
@@ -114,7 +136,15 @@ fn second(signals: &mut Signals, ended: &Handle) {
     }
 }
 
+/// From now on a write beyond the limit of the file size fails, instead of ending the process.
+pub(super) fn survive_file_limits() {
+    // A handler, and not an ignored signal: children would inherit that.
+    let reached = std::sync::Arc::default();
+    let _ = signal_hook::flag::register(SIGXFSZ, reached);
+}
+
 fn leave() -> ! {
     tracing::warn!("second signal: leaving at once");
+    private::remove_all();
     std::process::exit(STOPPED_AT_ONCE);
 }

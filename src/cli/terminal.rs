@@ -2,10 +2,27 @@
 
 use std::io::IsTerminal;
 
+use crate::base::text;
+
+/// A stream that text goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stream {
+    Output,
+    Error,
+}
+
+/// Whether a stream is a terminal.
+pub(super) fn is_at(stream: Stream) -> bool {
+    match stream {
+        Stream::Output => std::io::stdout().is_terminal(),
+        Stream::Error => std::io::stderr().is_terminal(),
+    }
+}
+
 /// Whether to colour what is written to `stream`: <https://no-color.org> and CLICOLOR_FORCE.
-pub(super) fn colours(stream: &impl IsTerminal) -> bool {
+pub(super) fn colours(stream: Stream) -> bool {
     decide(
-        stream.is_terminal(),
+        is_at(stream),
         std::env::var("NO_COLOR").ok().as_deref(),
         std::env::var("CLICOLOR_FORCE").ok().as_deref(),
     )
@@ -20,43 +37,16 @@ fn decide(is_terminal: bool, no_color: Option<&str>, force: Option<&str>) -> boo
 
 /// Width of the terminal on standard output; `None` where there is none.
 pub(super) fn width() -> Option<usize> {
-    if !std::io::stdout().is_terminal() {
+    if !is_at(Stream::Output) {
         return None;
     }
     let (columns, _) = ratatui::crossterm::terminal::size().ok()?;
     Some(usize::from(columns)).filter(|width| *width > 0)
 }
 
-/// Text from outside as it may reach a terminal: one line, nothing that steers the terminal or
-/// turns the direction of writing.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if steers(c) { '?' } else { c }).collect()
-}
-
-fn steers(c: char) -> bool {
-    let turns =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
-}
-
-/// JSON whose texts steer no terminal either: what JSON itself lets through is written as `\u`.
-pub(super) fn printable_json(json: &serde_json::Value) -> String {
-    use std::fmt::Write;
-    let mut out = String::new();
-    for c in json.to_string().chars() {
-        if steers(c) {
-            // Below U+10000, and only ever inside a text. Writing to a string cannot fail.
-            let _ = write!(out, "\\u{:04x}", u32::from(c));
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
 /// At most `width` characters of `text`; the last says that there were more.
 pub(super) fn clip(text: &str, width: usize) -> String {
-    let text = printable(text);
+    let text = text::line(text);
     if text.chars().count() <= width {
         return text;
     }
@@ -81,13 +71,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_from_outside_steers_the_terminal() {
-        let hostile = "cam\x1b[2J\u{9b}1m\u{202e}\n\0é";
-        assert_eq!(printable(hostile), "cam?[2J?1m???é");
-        let json = printable_json(&serde_json::json!({ "id": hostile }));
-        assert!(json.chars().all(|c| !steers(c)), "{json}");
-        let back: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(back["id"], hostile);
+    fn what_is_too_long_says_so() {
         assert_eq!(clip("1234567", 5), "1234…");
+        assert_eq!(clip("\x1b]0;x\x07", 9), "?]0;x?");
     }
 }

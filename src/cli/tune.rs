@@ -18,7 +18,7 @@ use super::load::{Frames, Input};
 use super::signals::SignalWatch;
 use super::size::Size;
 use super::{Common, Failure, logging, out, progress, report};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Stop, files};
 use crate::config::{Config, RedisUrl};
 use crate::engine::find_server;
 use crate::metrics::clock::{Tick, unix_millis};
@@ -74,7 +74,9 @@ pub(super) fn run(args: &TuneArgs) -> Result<(), Failure> {
     let signals = SignalWatch::start(&stop)?;
     let _reporter = logging::Reporter::start()?;
     let server = Server::start(args, &asked, &stop)?;
-    let frames = Frames::render(args.size, args.input)?;
+    let painting = SignalWatch::at_once()?;
+    let frames = Frames::render(args.size, args.input, &stop)?;
+    drop(painting);
     let whole = Duration::from_secs(args.seconds);
     let mut tuning = Tuning {
         trials: Trials::new(args.goal, frames, args.cameras, Bounds { began, whole }, stop.clone()),
@@ -90,12 +92,12 @@ pub(super) fn run(args: &TuneArgs) -> Result<(), Failure> {
     let text = file::text(&best, &tuning.asked, args, &tuning.trials, &tuning.found);
     match &args.write {
         Some(path) => {
-            std::fs::write(path, text)
+            files::replace(path, text.as_bytes())
                 .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
             out::line(file::changes(&tuning.found))?;
             out::line(format!("written to {}", path.display()))?;
         }
-        None => out::bytes(text.as_bytes())?,
+        None => out::line(text.trim_end())?,
     }
     Ok(())
 }

@@ -35,6 +35,7 @@ impl Config {
             stats: Stats {
                 addr: Some(HostPort { host: "127.0.0.1".into(), port: 8080 }),
                 token: None,
+                hosts: Vec::new(),
             },
             log: Log { level: LogLevel::Info, format: LogFormat::Text, summary_seconds: 60 },
         }

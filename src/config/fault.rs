@@ -1,6 +1,7 @@
 //! What is wrong with a configuration: every fault at once, none with a secret in it.
 
-use super::secret::{HIDDEN, names_a_secret, names_a_url, redact_text, redact_url};
+use super::secret::{HIDDEN, names_a_secret, names_a_url, shown_key};
+use crate::base::{redact, text};
 use serde_json::Value;
 use std::fmt;
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub struct FaultLine {
 impl fmt::Display for FaultLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FaultLine { key, value, origin, message } = self;
+        // Keys and messages hold what was typed as a key.
+        let (key, message) = (shown_key(key), text::line(message));
         match (key.as_str(), value.as_str()) {
             ("", _) => write!(f, "{origin}: {message}"),
             (key, "") => write!(f, "{key} ({origin}): {message}"),
@@ -82,8 +85,8 @@ const SHOWN_MAX: usize = 120;
 /// `value` of `key` as it may be printed: secrets hidden, one line, of bounded length.
 pub(super) fn shown(key: &str, value: &Value, bare: bool) -> String {
     let text = match hide(key, value) {
-        Value::String(text) if bare && text.chars().all(|c| !c.is_control()) => text,
-        value => value.to_string(),
+        Value::String(typed) if bare && !typed.chars().any(text::is_unsafe) => typed,
+        value => text::json(&value.to_string()).into_owned(),
     };
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -96,11 +99,11 @@ fn hide(key: &str, value: &Value) -> Value {
         return if value.is_null() { Value::Null } else { HIDDEN.into() };
     }
     match value {
-        Value::String(text) if names_a_url(key) => redact_url(text).into(),
-        Value::String(text) => redact_text(text).into(),
+        Value::String(text) if names_a_url(key) => redact::url(text).into(),
+        Value::String(text) => redact::text(text).into(),
         Value::Array(items) => items.iter().map(|item| hide(key, item)).collect(),
         Value::Object(map) => {
-            map.iter().map(|(name, value)| (name.clone(), hide(name, value))).collect()
+            map.iter().map(|(name, value)| (shown_key(name), hide(name, value))).collect()
         }
         plain => plain.clone(),
     }

@@ -1,9 +1,10 @@
 //! The configuration file: from bytes to one tree of values.
 //!
-//! The `config` crate parses YAML. JSON is parsed here, because neither it nor `serde_json` minds
-//! a key that appears twice. No error repeats a value of the file: it could be a secret.
+//! YAML is parsed in `yaml.rs`, JSON here, because `serde_json` alone does not mind a key that appears
+//! twice. No error repeats a value of the file: it could be a secret.
 
-use config::{FileFormat, Format, ValueKind};
+use super::secret::shown_key;
+use super::yaml;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -32,11 +33,12 @@ pub(super) fn read(path: &Path) -> Result<Map<String, Value>, String> {
             _ => Err(NOT_A_MAPPING.into()),
         }
     } else {
-        parse_yaml(text).map_err(|problem| problem.message)
+        yaml::parse(text).map_err(|problem| problem.message)
     }
 }
 
-const NOT_A_MAPPING: &str = "the file is no mapping of keys; valid: sections such as redis_queue:";
+pub(super) const NOT_A_MAPPING: &str =
+    "the file is no mapping of keys; valid: sections such as redis_queue:";
 
 /// The text of the file at `path`, within bounds.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
@@ -50,73 +52,6 @@ pub(super) fn read_text(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| {
         format!("is not UTF-8 (byte {}); save it as UTF-8", error.utf8_error().valid_up_to())
     })
-}
-
-fn parse_yaml(text: &str) -> Result<Map<String, Value>, SyntaxProblem> {
-    let is_blank = |line: &str| matches!(line.trim(), "" | "---") || line.trim().starts_with('#');
-    if text.lines().all(is_blank) {
-        return Ok(Map::new());
-    }
-    if text.lines().any(opens_too_much) {
-        return Err(SyntaxProblem { message: "is nested too deeply for a configuration".into() });
-    }
-    match FileFormat::Yaml.parse(None, text) {
-        Ok(map) => Ok(map.into_iter().map(|(key, value)| (key, plain(value.kind))).collect()),
-        Err(error) if error.is::<Box<config::ConfigError>>() => {
-            Err(SyntaxProblem { message: NOT_A_MAPPING.into() })
-        }
-        Err(error) => Err(yaml_problem(&error.to_string())),
-    }
-}
-
-/// Whether a line opens more levels than any configuration has. The parser recurses once per level
-/// and limits only those in brackets, so that a line of dashes would exhaust the stack.
-fn opens_too_much(line: &str) -> bool {
-    const LEVELS_MAX: usize = 128;
-    const INDENT_MAX: usize = 512;
-    let content = line.trim_start_matches([' ', '\t', '-', '?', ':']);
-    let lead = &line[..line.len() - content.len()];
-    lead.len() > INDENT_MAX || lead.chars().filter(|c| !c.is_whitespace()).count() > LEVELS_MAX
-}
-
-/// The scanner's words, if they are the scanner's: only those end with a place in the file.
-fn yaml_problem(said: &str) -> SyntaxProblem {
-    let message = match said.rsplit_once(" at byte ") {
-        Some((what, place)) => {
-            let place = place.split_once(' ').map_or("", |(_, place)| place);
-            match what.strip_suffix(": duplicated key in mapping") {
-                Some(key) => {
-                    let key = key.trim_start_matches("String(\"").trim_end_matches("\")");
-                    format!("key {key} appears twice, the second time before {place}")
-                }
-                None => format!("is not YAML: {what}, {place}"),
-            }
-        }
-        None if said.contains("documents") => "holds several documents; valid: one".into(),
-        None if said.contains("floating point") => "holds a number that is not finite".into(),
-        None => "a key is not plain text; valid: name: value".into(),
-    };
-    SyntaxProblem { message }
-}
-
-/// A `config` value without its origin. Numbers JSON cannot hold stay text, which no key that
-/// wants a number accepts.
-fn plain(kind: ValueKind) -> Value {
-    match kind {
-        ValueKind::Nil => Value::Null,
-        ValueKind::Boolean(truth) => truth.into(),
-        ValueKind::I64(number) => number.into(),
-        ValueKind::U64(number) => number.into(),
-        ValueKind::I128(number) => number.to_string().into(),
-        ValueKind::U128(number) => number.to_string().into(),
-        ValueKind::Float(number) if number.is_finite() => number.into(),
-        ValueKind::Float(number) => number.to_string().into(),
-        ValueKind::String(text) => text.into(),
-        ValueKind::Table(map) => {
-            Value::Object(map.into_iter().map(|(key, value)| (key, plain(value.kind))).collect())
-        }
-        ValueKind::Array(items) => items.into_iter().map(|item| plain(item.kind)).collect(),
-    }
 }
 
 /// Parses JSON in which no key appears twice.
@@ -181,7 +116,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut map = Map::new();
         while let Some((key, Strict(value))) = entries.next_entry::<String, Strict>()? {
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format!("key {key} appears twice")));
+                return Err(A::Error::custom(format!("key {} appears twice", shown_key(&key))));
             }
             map.insert(key, value);
         }

@@ -4,6 +4,8 @@
 //! type, and text is not taken for a number. Every error says what would be valid.
 
 use super::choice::{Choice, Count, Pin};
+use super::layers::is_harmless;
+use super::secret::shown_key;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -46,6 +48,11 @@ impl<'a> Given<'a> {
             Value::String(text) => self.is_text && matches!(text.trim(), "" | "null"),
             _ => false,
         }
+    }
+
+    /// Text of which nothing is left, as of a variable that a script has left empty.
+    pub fn is_empty_text(self) -> bool {
+        self.is_text && self.value.as_str().is_some_and(|text| text.trim().is_empty())
     }
 
     /// A whole number in `range`.
@@ -195,15 +202,13 @@ impl<'a> Fields<'a> {
             return None;
         };
         for (key, value) in map.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
-            let message = match super::near::nearest(key, known.iter().copied()) {
+            let nearest = super::near::nearest(key, known.iter().copied());
+            let message = match nearest {
                 Some(name) => format!("unknown key; did you mean {name}?"),
                 None => "unknown key".into(),
             };
-            problems.push(Problem {
-                at: format!("{at}.{key}"),
-                part: Some(value.clone()),
-                message,
-            });
+            let part = nearest.filter(|near| is_harmless(key, value, near)).map(|_| value.clone());
+            problems.push(Problem { at: format!("{at}.{}", shown_key(key)), part, message });
         }
         Some(Fields { at, map, problems })
     }

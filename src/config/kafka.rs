@@ -6,7 +6,7 @@ use super::file;
 use super::layers::{FLAT, Layers, SECTIONS, WITHOUT_EFFECT};
 use super::loader;
 use super::render::flow;
-use super::secret::names_a_secret;
+use super::secret::{HIDDEN, names_a_secret, shown_key};
 use super::url::RedisUrl;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -21,6 +21,10 @@ pub struct Migrated {
     /// What was not carried over, each with its reason.
     pub left_out: Vec<String>,
 }
+
+/// Why keys that are not known at all are left out.
+const NOTHING_SIMILAR: &str = "nothing here does the same";
+const NO_SETTING: &str = "not a setting of this program";
 
 /// What becomes of a key of the section `kafka`.
 enum Fate {
@@ -180,7 +184,7 @@ fn convert(values: Vec<(String, Value)>) -> Migrated {
             Some(name) => match KAFKA.iter().find(|(names, _)| names.contains(&name)) {
                 Some((_, Becomes(target))) => Ok(*target),
                 Some((_, LeftOut(why))) => Err(*why),
-                None => Err("nothing here does the same"),
+                None => Err(NOTHING_SIMILAR),
             },
             None if from == WITHOUT_EFFECT => Err("every wait has a limit of its own"),
             None => match FLAT.iter().find(|(name, _)| *name == from) {
@@ -188,7 +192,7 @@ fn convert(values: Vec<(String, Value)>) -> Migrated {
                 None if SECTIONS.contains(&from.split('.').next().unwrap_or_default()) => {
                     Ok(from.as_str())
                 }
-                None => Err("not a setting of this program"),
+                None => Err(NO_SETTING),
             },
         };
         if matches!(of_kafka, Some("bootstrap_servers" | "brokers")) {
@@ -211,7 +215,22 @@ fn convert(values: Vec<(String, Value)>) -> Migrated {
 }
 
 fn line(from: &str, value: &Value, why: &str) -> String {
-    format!("{from} = {}: {why}", shown(from, value, true))
+    let value = match [NOTHING_SIMILAR, NO_SETTING].contains(&why) && may_be_secret(value) {
+        true => HIDDEN.to_owned(),
+        false => shown(from, value, true),
+    };
+    format!("{} = {value}: {why}", shown_key(from))
+}
+
+/// Whether the value of a key that is not known may be a secret: anything but a short number.
+fn may_be_secret(value: &Value) -> bool {
+    let number = match value {
+        Value::Null | Value::Bool(_) => return false,
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.is_none_or(|number: f64| !(-1000.0..1000.0).contains(&number))
 }
 
 /// What is printed may be seen by others: passwords stay behind, and that is said.

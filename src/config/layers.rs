@@ -4,6 +4,8 @@
 
 use super::fault::{FaultLine, Origin, shown};
 use super::file;
+use super::near;
+use super::secret::{HIDDEN, names_a_secret, shown_key};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,6 +35,9 @@ pub(super) const FLAT: [(&str, &str); 14] = [
 /// A flat name that is accepted and does nothing.
 pub(super) const WITHOUT_EFFECT: &str = "processing_timeout";
 
+/// Most keys of an unknown section that are named.
+const KEYS_SHOWN_MAX: usize = 5;
+
 /// One value as typed.
 pub(super) struct Typed {
     /// The key as typed: dotted, or flat.
@@ -49,15 +54,43 @@ impl Typed {
         matches!(self.origin, Origin::Variable(_) | Origin::Flag)
     }
 
+    /// The fault of a key that is not known. A key of any name may hold a secret, so its value is
+    /// shown only if it is no text and `nearest`, a slip away, is the name of no secret.
+    pub fn unknown(&self, nearest: Option<&str>, message: impl Into<String>) -> FaultLine {
+        let value = match &self.value {
+            Value::Null | Value::Bool(_) => self.value.to_string(),
+            value if nearest.is_some_and(|near| is_harmless(&self.name, value, near)) => {
+                value.to_string()
+            }
+            Value::Object(map) => {
+                let hidden = |name: &String| (shown_key(name), Value::from(HIDDEN));
+                let keys: Map<_, _> = map.keys().take(KEYS_SHOWN_MAX).map(hidden).collect();
+                Value::Object(keys).to_string()
+            }
+            _ => HIDDEN.into(),
+        };
+        FaultLine { value, ..self.fault(message) }
+    }
+
     /// This value as a fault line.
     pub fn fault(&self, message: impl Into<String>) -> FaultLine {
         FaultLine {
-            key: self.name.clone(),
+            key: shown_key(&self.name),
             value: shown(&self.name, &self.value, self.is_text()),
             origin: self.origin.clone(),
             message: message.into(),
         }
     }
+}
+
+/// Whether the value of `key`, which is unknown, may be shown, given the known key it resembles.
+pub(super) fn is_harmless(key: &str, value: &Value, nearest: &str) -> bool {
+    let is_number = match value {
+        Value::Number(_) => true,
+        Value::String(text) => text.trim().parse::<f64>().is_ok(),
+        _ => false,
+    };
+    is_number && near::is_slip(key, nearest) && ![key, nearest].into_iter().any(names_a_secret)
 }
 
 /// All layers so far.
@@ -117,7 +150,8 @@ impl Layers {
             if name == capitals {
                 self.values.insert(key, typed);
             } else {
-                self.faults.push(typed.fault(format!("valid: the name in capitals, {capitals}")));
+                let message = format!("valid: the name in capitals, {capitals}");
+                self.faults.push(typed.unknown(None, message));
             }
         }
     }
@@ -175,7 +209,7 @@ impl Layers {
                         let typed = Typed { name: dotted, origin: origin.clone(), value };
                         let message = "unknown key; keys within keys are written on lines of \
                                        their own, indented, not with a dot";
-                        self.faults.push(typed.fault(message));
+                        self.faults.push(typed.unknown(None, message));
                     } else {
                         self.flatten(layer, dotted, value, origin);
                     }

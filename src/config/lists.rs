@@ -95,6 +95,31 @@ pub(super) fn shards(given: Given) -> Parsed<Option<Vec<usize>>> {
     Ok(Some(numbers))
 }
 
+/// The list `stats.hosts`: names of hosts, without ports. Where everything is text, commas between
+/// them will do.
+pub(super) fn hosts(given: Given) -> Parsed<Vec<String>> {
+    const VALID: &str = "a list of host names such as [cabinet-7.example]";
+    let listed = match given.value.as_str() {
+        Some(text) if given.is_text && text.trim().is_empty() => Some(Value::Array(Vec::new())),
+        Some(text) if given.is_text && !text.trim_start().starts_with('[') => {
+            Some(text.split(',').map(str::trim).map(Value::from).collect::<Value>())
+        }
+        _ => None,
+    };
+    let given = match &listed {
+        Some(value) => Given { value, is_text: false },
+        None => given,
+    };
+    each(given, VALID, |at, value, problems| {
+        let name = value.as_str().filter(|name| is_host(name).is_ok() && !name.contains(':'));
+        if name.is_none() {
+            let message = "valid: a host name, without a port".into();
+            problems.push(Problem { at, part: Some(value.clone()), message });
+        }
+        name.map(str::to_owned)
+    })
+}
+
 /// The list `sentinel_nodes`: mappings of host and port, `host:port`, or pairs of both as the
 /// Kafka-era files had them.
 pub(super) fn sentinel_nodes(given: Given) -> Parsed<Vec<HostPort>> {

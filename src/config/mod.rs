@@ -6,7 +6,7 @@
 //! at once. A valid configuration is a plain tree of values: nothing here opens a connection,
 //! resolves `auto`, or looks at the machine.
 //!
-//! Reading order: `model` and `builtin` (what there is), `layers` and `file` (as typed), `reader`,
+//! Reading order: `model` and `builtin` (what there is), `layers`, `file` and `yaml` (as typed), `reader`,
 //! `given` and `valid` (key by key), `check` (rules over several keys), `render` (back to text).
 
 mod builtin;
@@ -29,6 +29,7 @@ mod secret;
 mod tests;
 mod url;
 mod valid;
+mod yaml;
 
 pub use check::connections_beside;
 pub use choice::{
@@ -40,5 +41,5 @@ pub use kafka::{Migrated, migrate};
 pub use live::Changes;
 pub use loader::{Loaded, Loader};
 pub use model::{Analysis, Camera, Config, Engine, Limits, Log, RedisQueue, RoiBox, Stats, Tls};
-pub use secret::Secret;
+pub use secret::{Secret, names_a_secret};
 pub use url::{HostPort, RedisUrl, Scheme};

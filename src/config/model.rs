@@ -194,6 +194,8 @@ pub struct Stats {
     pub addr: Option<HostPort>,
     /// Bearer token for everything but `/livez` and `/readyz`.
     pub token: Option<Secret>,
+    /// Names by which browsers may ask, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// Section `log`.

@@ -28,6 +28,11 @@ pub(super) fn nearest_key<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str>
     siblings.into_iter().find(|key| split(key).1 == best)
 }
 
+/// Whether `typed` is a slip or two away from `known`, both without their sections.
+pub(super) fn is_slip(typed: &str, known: &str) -> bool {
+    damerau_levenshtein(&split(typed).1.to_ascii_lowercase(), split(known).1) <= 2
+}
+
 /// `a.b.c` as (`a.b`, `c`).
 pub(super) fn split(key: &str) -> (&str, &str) {
     key.rsplit_once('.').unwrap_or(("", key))

@@ -80,6 +80,24 @@ impl Reader {
         })
     }
 
+    /// The same for what protects something: empty text, which elsewhere is `null`, is a fault. A
+    /// variable that a script has left empty must not switch off a token or a certificate.
+    pub fn guarded<T>(
+        &mut self,
+        key: &'static str,
+        default: Option<T>,
+        read: impl FnOnce(Given) -> Result<T, String>,
+    ) -> Option<T> {
+        self.nullable(key, default, read).or_else(|| {
+            let typed = self.values.get(key)?;
+            if (Given { value: &typed.value, is_text: typed.is_text() }).is_empty_text() {
+                self.faults.push(typed.fault("is empty; valid: a value, or null for none"));
+                self.faulty.push(key);
+            }
+            None
+        })
+    }
+
     /// A whole number in `range`.
     pub fn whole<T: TryFrom<u64>>(
         &mut self,
@@ -164,16 +182,18 @@ impl Reader {
             }
             let is_section = self.asked.iter().any(|asked| is_below(asked, key));
             let over = self.asked.iter().find(|asked| is_below(key, asked));
-            let message = match (is_section, over, &typed.value) {
+            let fault = match (is_section, over, &typed.value) {
                 (true, _, Value::Object(_)) => continue,
-                (true, ..) => "valid: a section of keys, or leave it out".into(),
-                (_, Some(over), _) => format!("unknown key; {over} has no keys below it"),
-                _ => unknown_message(key, &typed.origin, &self.asked),
+                (true, ..) => typed.unknown(Some(key), "valid: a section of keys, or leave it out"),
+                (_, Some(over), _) => {
+                    typed.unknown(None, format!("unknown key; {over} has no keys below it"))
+                }
+                _ => {
+                    let (nearest, message) = nearest_of(key, &typed.origin, &self.asked);
+                    typed.unknown(nearest, message)
+                }
             };
-            // A mistyped name of a secret has a secret for its value.
-            let name = format!("{key} {message}");
-            let value = shown(&name, &typed.value, typed.is_text());
-            self.faults.push(FaultLine { value, ..typed.fault(message) });
+            self.faults.push(fault);
         }
     }
 }
@@ -183,18 +203,23 @@ fn is_below(key: &str, section: &str) -> bool {
     key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn unknown_message(key: &str, origin: &Origin, asked: &[&'static str]) -> String {
+/// The known key that `key` resembles, and what is said about it.
+fn nearest_of(
+    key: &str,
+    origin: &Origin,
+    asked: &[&'static str],
+) -> (Option<&'static str>, String) {
     let is_top_level = !key.contains('.');
     let mut known = asked.to_vec();
     if is_top_level {
         let flat = FLAT.iter().map(|(name, _)| *name);
         known.splice(0..0, SECTIONS.into_iter().chain(flat).chain([WITHOUT_EFFECT]));
     }
-    let Some(nearest) = nearest_key(key, &known) else { return "unknown key".into() };
-    let nearest = match origin {
+    let Some(nearest) = nearest_key(key, &known) else { return (None, "unknown key".into()) };
+    let named = match origin {
         Origin::Variable(_) => nearest.replace('.', "__").to_ascii_uppercase(),
         Origin::File(_) if split(nearest).0 == split(key).0 => split(nearest).1.into(),
         _ => nearest.into(),
     };
-    format!("unknown key; did you mean {nearest}?")
+    (Some(nearest), format!("unknown key; did you mean {named}?"))
 }

@@ -88,7 +88,14 @@ fn sections(config: &Config, exposed: bool) -> Sections {
                 ("thumbnail", json!(analysis.thumbnail)),
             ],
         ),
-        ("stats", vec![("addr", text(stats.addr.as_ref())), ("token", text(token))]),
+        (
+            "stats",
+            vec![
+                ("addr", text(stats.addr.as_ref())),
+                ("token", text(token)),
+                ("hosts", json!(stats.hosts)),
+            ],
+        ),
         (
             "log",
             vec![
@@ -214,7 +221,7 @@ pub(super) fn flow(value: &Value) -> String {
             format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
         }
         // JSON's numbers, words and quoted strings mean the same in YAML.
-        other => other.to_string(),
+        other => crate::base::text::json(&other.to_string()).into_owned(),
     }
 }
 

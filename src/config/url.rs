@@ -2,7 +2,8 @@
 //!
 //! Error texts here never repeat a piece of the URL: any piece of a mistyped one may be a password.
 
-use super::secret::{HIDDEN, redact_url};
+use super::secret::HIDDEN;
+use crate::base::redact;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
@@ -286,7 +287,7 @@ const SCHEMES: &str = "one of redis://, rediss://, redis+unix://, redis-sentinel
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = redact_url(&self.text);
+        let shown = redact::url(&self.text);
         // A user without a password may be a token; with one, the name helps and harms nobody.
         match (self.username(), self.password()) {
             (Some(user), Some(_)) if self.text.contains(&format!("://{user}:")) => f.write_str(

@@ -50,7 +50,8 @@ pub(super) fn config(r: &mut Reader) -> Config {
         cameras: r.parsed("cameras", d.cameras, lists::cameras),
         stats: Stats {
             addr: r.nullable("stats.addr", d.stats.addr, address),
-            token: r.nullable("stats.token", d.stats.token, token),
+            token: r.guarded("stats.token", d.stats.token, token),
+            hosts: r.parsed("stats.hosts", d.stats.hosts, lists::hosts),
         },
         log: Log {
             level: r.choice("log.level", d.log.level),
@@ -122,7 +123,7 @@ fn redis_queue(r: &mut Reader, d: RedisQueue) -> RedisQueue {
             d.sentinel_nodes,
             lists::sentinel_nodes,
         ),
-        sentinel_username: r.nullable(
+        sentinel_username: r.guarded(
             "redis_queue.sentinel_username",
             d.sentinel_username,
             |given| given.name(),
@@ -130,10 +131,10 @@ fn redis_queue(r: &mut Reader, d: RedisQueue) -> RedisQueue {
         sentinel_password,
         sentinel_password_file,
         tls: Tls {
-            ca: r.nullable("redis_queue.tls.ca", d.tls.ca, path),
-            cert: r.nullable("redis_queue.tls.cert", d.tls.cert, path),
-            key: r.nullable("redis_queue.tls.key", d.tls.key, path),
-            server_name: r.nullable("redis_queue.tls.server_name", d.tls.server_name, server_name),
+            ca: r.guarded("redis_queue.tls.ca", d.tls.ca, path),
+            cert: r.guarded("redis_queue.tls.cert", d.tls.cert, path),
+            key: r.guarded("redis_queue.tls.key", d.tls.key, path),
+            server_name: r.guarded("redis_queue.tls.server_name", d.tls.server_name, server_name),
         },
     }
 }
@@ -182,7 +183,7 @@ fn redis_url(given: Given) -> Result<RedisUrl, String> {
 /// The URL, typed or in a file that holds nothing else.
 fn url(r: &mut Reader, default: RedisUrl) -> (RedisUrl, Option<PathBuf>) {
     let typed = r.read("redis_queue.url", None, |given| redis_url(given).map(Some));
-    let read = r.nullable("redis_queue.url_file", None, |given| {
+    let read = r.guarded("redis_queue.url_file", None, |given| {
         let (path, text) = secret_file(given)?;
         let url = RedisUrl::parse(&text).map_err(|valid| format!("in the file: valid: {valid}"))?;
         Ok((url, path))
@@ -198,8 +199,8 @@ fn url(r: &mut Reader, default: RedisUrl) -> (RedisUrl, Option<PathBuf>) {
 }
 
 fn sentinel_password(r: &mut Reader) -> (Option<Secret>, Option<PathBuf>) {
-    let typed = r.nullable("redis_queue.sentinel_password", None, password);
-    let read = r.nullable("redis_queue.sentinel_password_file", None, secret_file);
+    let typed = r.guarded("redis_queue.sentinel_password", None, password);
+    let read = r.guarded("redis_queue.sentinel_password_file", None, secret_file);
     if r.both_are_set("redis_queue.sentinel_password", "redis_queue.sentinel_password_file") {
         r.conflict("redis_queue.sentinel_password_file", "redis_queue.sentinel_password");
     }
@@ -214,7 +215,7 @@ fn sentinel_password(r: &mut Reader) -> (Option<Secret>, Option<PathBuf>) {
 fn secret_file(given: Given) -> Result<(PathBuf, String), String> {
     const VALID: &str = "valid: the path of a readable file that holds one line of text";
     let path = PathBuf::from(given.text().map_err(|_| VALID)?);
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{error}; {VALID}"))?;
+    let text = super::file::read_text(&path).map_err(|error| format!("{error}; {VALID}"))?;
     let line = text.trim();
     if line.is_empty() || line.chars().any(char::is_control) {
         return Err(VALID.into());

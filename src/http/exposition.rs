@@ -7,7 +7,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric};
 use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{Result, TextEncoder};
 
-use crate::base::{Stage, limits};
+use crate::base::{Stage, limits, text};
 use crate::engine::View;
 use crate::metrics::clock::unix_seconds;
 use crate::metrics::{
@@ -30,7 +30,7 @@ const BUCKETS: [f64; 18] = [
 const CAMERA_OUTCOMES: [&str; 3] = ["processed", "rejected", "dropped"];
 
 /// All figures of an engine.
-pub(super) fn text(view: &View) -> Result<String> {
+pub(super) fn page(view: &View) -> Result<String> {
     let mut page = Page::default();
     engine(view, &mut page);
     frames(view, &mut page);
@@ -112,7 +112,7 @@ fn labelled(labels: Labels<'_>) -> Metric {
     let pairs = labels.iter().map(|(name, value)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
-        pair.set_value((*value).to_owned());
+        pair.set_value(text::label(value).into_owned());
         pair
     });
     Metric::from_label(pairs.collect())

@@ -4,20 +4,22 @@
 //! client likes, queues pipelined requests without end, and reads the rest of a body nobody wants.
 //! So it only ever sees what one thread has let through: complete heads of bounded size, one per
 //! connection and without a body, over a socket no stranger can reach. That thread never blocks on
-//! anybody, the number of connections and the bytes held for them are bounded, and when all places
-//! are taken the connection that has been idle for longest makes room: a thousand idle connections
-//! keep nobody out. The server behind answers one request after the other, so the gate takes what it
+//! anybody, the number of connections and the bytes held for them are bounded, the number also by the
+//! descriptors that the rest of the process does not need, and when all places are taken the
+//! connection that has been idle for longest makes room: a thousand idle connections keep nobody
+//! out. The server behind answers one request after the other, so the gate takes what it
 //! says at once, whoever does not read it: when the room for that is used up, the connection that
 //! holds most of it is closed.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
+use super::inner::Inner;
 use super::visit::{Next, Visit};
 use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
@@ -26,7 +28,19 @@ use crate::metrics::clock::Tick;
 const TICK: Duration = Duration::from_millis(100);
 
 /// Most connections at a time. Each has a thread in the library only while it is being answered.
-const VISITS_MAX: usize = 64;
+pub(super) const VISITS_MAX: usize = 64;
+
+/// Descriptors of a connection while it is answered: the client's, and both ends of the socket to
+/// the server behind the gate.
+const DESCRIPTORS_EACH: u64 = 3;
+
+/// Most connections at a time where the process may have `limit` descriptors and needs `kept` of
+/// them for other things. One at least: an engine that cannot be asked is of no use.
+pub(super) fn visits_max(limit: u64, kept: u64) -> usize {
+    // One more for a connection that is accepted before another one makes room.
+    let left = limit.saturating_sub(kept).saturating_sub(1) / DESCRIPTORS_EACH;
+    usize::try_from(left).unwrap_or(VISITS_MAX).clamp(1, VISITS_MAX)
+}
 
 /// Most bytes of answers held for slow clients, all together, and so of any one answer to
 /// a client that is slower than the server.
@@ -37,8 +51,10 @@ const HELD_BYTES_MAX: usize = 16 << 20;
 pub(super) struct Gate {
     /// Non-blocking.
     pub(super) listener: TcpListener,
-    /// Where the server behind it listens.
-    pub(super) server: PathBuf,
+    /// The way to the server behind it.
+    pub(super) server: Inner,
+    /// Most connections at a time; see [`visits_max`].
+    pub(super) visits_max: usize,
 }
 
 impl Gate {
@@ -55,8 +71,12 @@ impl Gate {
             let mut ready = ready.into_iter();
             visits.retain_mut(|visit| {
                 let is_ready = ready.next().unwrap_or(false);
-                let stepped = if is_ready { visit.step(&self.server) } else { Next::Wait };
-                stepped == Next::Wait && visit.look_at_clock(now) == Next::Wait
+                let stepped = catch_unwind(AssertUnwindSafe(|| {
+                    let stepped = if is_ready { visit.step(&self.server) } else { Next::Wait };
+                    stepped == Next::Wait && visit.look_at_clock(now) == Next::Wait
+                }));
+                // A panic costs that connection only; the hook has reported it.
+                stepped.unwrap_or(false)
             });
             make_room(&mut visits);
             if has_guests && !self.admit(&mut visits) {
@@ -104,7 +124,7 @@ impl Gate {
                     }
                 },
             };
-            if visits.len() >= VISITS_MAX {
+            if visits.len() >= self.visits_max {
                 let leaver = visits.iter().position(Visit::is_idle).unwrap_or(0);
                 visits.remove(leaver);
             }
@@ -152,6 +172,16 @@ mod tests {
         answer.len()
     }
 
+    #[test]
+    fn the_pipeline_keeps_its_descriptors() {
+        assert_eq!(visits_max(1024, 44), VISITS_MAX);
+        assert_eq!(visits_max(64, 44), 6);
+        assert_eq!(visits_max(64, 200), 1);
+        for (limit, kept) in [(64, 44), (100, 44), (256, 124)] {
+            assert!(visits_max(limit, kept) as u64 * DESCRIPTORS_EACH + 1 + kept <= limit);
+        }
+    }
+
     /// Behind the gate one answer follows the other, as in the real server.
     #[test]
     fn clients_that_do_not_read_hold_nobody_up() {
@@ -162,7 +192,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
-        let gate = Gate { listener, server: path };
+        let gate = Gate { listener, server: Inner::at(path), visits_max: VISITS_MAX };
         let end = Stop::default();
         std::thread::scope(|scope| {
             scope.spawn(|| gate.run(&end).unwrap());

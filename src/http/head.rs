@@ -6,8 +6,14 @@
 //! written anew.
 
 /// The headers that anything here looks at, and whether they may be given more than once.
-const WANTED: [(&str, bool); 3] =
-    [("Host", false), ("Authorization", false), ("If-None-Match", true)];
+const WANTED: [(&str, bool); 6] = [
+    ("Host", false),
+    ("Authorization", false),
+    ("If-None-Match", true),
+    ("Origin", false),
+    ("Sec-Fetch-Site", false),
+    ("Sec-Fetch-Mode", false),
+];
 
 /// The request as the only one of its connection, and without a body; `None` if `head`, which ends
 /// with its empty line, is not beyond doubt by RFC 9112, sections 3 and 5.

@@ -2,33 +2,37 @@
 //!
 //! Three parts, one behind the other: the gate, which no client can hold up or fill; tiny_http,
 //! which understands requests; and the routes, which answer them. All of it steps back behind the
-//! threads that work on frames.
+//! threads that work on frames, leaves them the descriptors they need, and takes them along in no
+//! panic of its own.
 
 mod api;
 mod exposition;
 mod gate;
 mod head;
+mod hosts;
+mod inner;
 mod routes;
 mod visit;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tiny_http::{Request, Server};
 
 use crate::base::threads::{self, Identity, Role, Running};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Stop, descriptors};
 use crate::config::{HostPort, Secret};
 use crate::engine::View;
 
 pub use api::{compression_ratio, latency_json, metrics_json};
 use gate::Gate;
-use routes::Routes;
+use hosts::Hosts;
+use inner::Inner;
 pub use routes::silence_max;
+use routes::{Answer, Routes};
 
 /// How often the server looks at the stop signal.
 const TICK: Duration = Duration::from_millis(100);
@@ -39,7 +43,19 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Listener {
     tcp: TcpListener,
     addr: SocketAddr,
+    hosts: Vec<String>,
+    kept: u64,
 }
+
+/// Descriptors that are left to the rest of the process unless [`Listener::leaving`] says otherwise:
+/// the connections of an engine as it is built in, and what stands beside them.
+const KEPT: u64 = 20 + KEPT_BESIDE;
+
+/// Descriptors that a process needs beside its connections to Redis: standard streams, signals,
+/// both listeners, the service manager, a configuration or certificates being read again, names
+/// being looked up, and the connections that an old and a new server have for a moment at a
+/// failover.
+const KEPT_BESIDE: u64 = 24;
 
 impl Listener {
     /// Binds the address.
@@ -52,7 +68,19 @@ impl Listener {
         let tcp = TcpListener::bind((addr.host.as_str(), addr.port)).map_err(failed)?;
         tcp.set_nonblocking(true).map_err(failed)?;
         let addr = tcp.local_addr().map_err(failed)?;
-        Ok(Listener { tcp, addr })
+        Ok(Listener { tcp, addr, hosts: Vec::new(), kept: KEPT })
+    }
+
+    /// Answers browsers that ask by one of these names as well, beside addresses and `localhost`.
+    #[must_use]
+    pub fn with_hosts(self, hosts: &[String]) -> Listener {
+        Listener { hosts: hosts.to_vec(), ..self }
+    }
+
+    /// Never takes the descriptors that an engine with so many connections to Redis needs.
+    #[must_use]
+    pub fn leaving(self, connections: usize) -> Listener {
+        Listener { kept: KEPT_BESIDE.saturating_add(connections as u64), ..self }
     }
 
     /// Where it listens.
@@ -83,23 +111,39 @@ impl Listener {
                 self.addr
             );
         }
-        let (folder, inner) = private_socket()?;
+        let visits_max = gate::visits_max(descriptors::raise(), self.kept);
+        if visits_max < gate::VISITS_MAX {
+            tracing::info!(
+                "the stats server takes {visits_max} connections at a time, for the limit of open \
+                 files is {}; raise it with ulimit -n or LimitNOFILE=",
+                descriptors::limit_now()
+            );
+        }
+        let failed = |source| Fault::io("the stats server cannot make its socket", source);
+        let (server, inner) = Inner::bind().map_err(failed)?;
         let ended = Stop::default();
         let identity = |index| Identity { role: Role::Stats, index, core: None };
-        let gate = Gate { listener: self.tcp, server: socket_in(folder.path()) };
+        let gate = Gate { listener: self.tcp, server, visits_max };
         let view = Arc::new(OnceLock::new());
-        let routes = Routes::new(Arc::clone(&view), token);
-        let end = ended.clone();
-        let answers = threads::spawn(identity(1), stop, move || {
+        let routes = Routes::new(Arc::clone(&view), token, Hosts::new(&self.hosts));
+        // A panic ends these threads, and with them the statistics, but not the engine: they raise
+        // a signal of their own.
+        let (spare, end) = (Stop::default(), ended.clone());
+        let answers = threads::spawn(identity(1), &spare, move || {
             threads::step_back();
-            answer_all(inner, &routes, &end)
+            answer_all(inner, |request| routes.answer(request), &end)
         })?;
         let end = ended.clone();
-        let gate = threads::spawn(identity(0), stop, move || {
+        let gate = threads::spawn(identity(0), &spare, move || {
             threads::step_back();
             gate.run(&end)
+        });
+        // It is not joined by an error: the answers would go on until the process ends.
+        let gate = gate.inspect_err(|_| {
+            ended.drain();
+            stop.now();
         })?;
-        Ok(Serving { view, ended, threads: vec![gate, answers], _folder: folder })
+        Ok(Serving { view, ended, threads: vec![gate, answers] })
     }
 }
 
@@ -109,8 +153,6 @@ pub struct Serving {
     view: Arc<OnceLock<View>>,
     ended: Stop,
     threads: Vec<Running>,
-    /// Holds the socket between the gate and the server.
-    _folder: TempDir,
 }
 
 impl Serving {
@@ -137,30 +179,16 @@ impl Drop for Serving {
     }
 }
 
-/// A socket that only this user can reach.
-fn private_socket() -> Result<(TempDir, UnixListener), Fault> {
-    let failed = |source| Fault::io("the stats server cannot make its socket", source);
-    let make = |parent: &Path| {
-        let folder = tempfile::Builder::new().prefix("framepress-stats-").tempdir_in(parent)?;
-        let listener = UnixListener::bind(socket_in(folder.path()))?;
-        Ok((folder, listener))
-    };
-    // Where the file system is read-only, or its path too long for a socket, memory will do.
-    make(&std::env::temp_dir())
-        .or_else(|error| make(Path::new("/dev/shm")).map_err(|_| error))
-        .map_err(failed)
-}
-
-fn socket_in(folder: &Path) -> std::path::PathBuf {
-    folder.join("http")
-}
-
-fn answer_all(inner: UnixListener, routes: &Routes, end: &Stop) -> Result<(), Fault> {
+fn answer_all(
+    inner: UnixListener,
+    answer: impl Fn(&Request) -> Answer,
+    end: &Stop,
+) -> Result<(), Fault> {
     let server = Server::from_listener(inner, None)
         .map_err(|error| Fault::Unusable(format!("stats server: {error}")))?;
     while !end.is_draining() {
         match server.recv_timeout(TICK) {
-            Ok(Some(request)) => respond(request, routes),
+            Ok(Some(request)) => respond(request, &answer),
             Ok(None) => {}
             Err(source) => return Err(Fault::io("stats server", source)),
         }
@@ -168,8 +196,62 @@ fn answer_all(inner: UnixListener, routes: &Routes, end: &Stop) -> Result<(), Fa
     Ok(())
 }
 
-fn respond(request: Request, routes: &Routes) {
-    let response = routes.answer(&request).into_response();
+/// Answers one request. A panic costs that answer only.
+fn respond(request: Request, answer: impl Fn(&Request) -> Answer) {
+    // The request must outlive a panic: dropped by one, it answers by itself, and a second panic in
+    // there would end the process.
+    let answer = catch_unwind(AssertUnwindSafe(|| answer(&request))).unwrap_or_else(|payload| {
+        report(&*payload);
+        Answer::error(500, "a defect of the program; its log says more")
+    });
     // A client that has gone away is no fault of ours.
-    let _ = request.respond(response);
+    let sent = catch_unwind(AssertUnwindSafe(|| drop(request.respond(answer.into_response()))));
+    if let Err(payload) = sent {
+        report(&*payload);
+    }
+}
+
+fn report(payload: &(dyn std::any::Any + Send)) {
+    tracing::error!(
+        "the stats server failed to answer a request: {}; please report this",
+        threads::panic_message(payload)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_costs_that_answer_only() {
+        let (server, inner) = Inner::bind().unwrap();
+        let end = Stop::default();
+        let ask = |path: &str| {
+            let mut client = server.connect().unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
+            client.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        std::thread::scope(|scope| {
+            let answers = scope.spawn(|| {
+                let answer = |request: &Request| match request.url() {
+                    "/panic" => panic!("the wheel came off"),
+                    _ => Answer::error(404, "all is well"),
+                };
+                answer_all(inner, answer, &end)
+            });
+            for _ in 0..3 {
+                let answer = ask("/panic");
+                assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+                assert!(!answer.contains("wheel"), "{answer}");
+                assert!(ask("/").contains("all is well"));
+            }
+            end.drain();
+            answers.join().unwrap().unwrap();
+        });
+    }
 }

@@ -9,9 +9,12 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tiny_http::{Header, Method, Request, Response};
 
+use super::hosts::{Asking, Hosts, Refusal};
 use super::{api, exposition};
+use crate::base::text;
 use crate::config::Secret;
 use crate::engine::{Plan, View};
+use crate::metrics::clock;
 
 /// Without a sign of life from any part for this long beyond the time-out for Redis, the engine
 /// does not count as alive. A part may be silent for one attempt to connect.
@@ -24,6 +27,9 @@ pub fn silence_max(plan: &Plan) -> Duration {
 
 /// Why there is nothing to show before there is an engine.
 const STARTING: &str = "starting: waiting for Redis";
+
+/// The error for a `Host` that is not this server's.
+const STRANGE_HOST: &str = "only addresses, localhost and the names in stats.hosts are answered";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -62,11 +68,17 @@ impl Answer {
     }
 
     fn json(value: &Value) -> Answer {
-        Answer::new(200, JSON, value.to_string())
+        Answer::new(200, JSON, text::json(&value.to_string()).into_owned())
     }
 
-    fn error(status: u16, why: &str) -> Answer {
-        Answer::new(status, JSON, json!({ "error": why }).to_string())
+    pub(super) fn error(status: u16, why: &str) -> Answer {
+        Answer { status, ..Answer::json(&json!({ "error": why })) }
+    }
+
+    /// Lines for a person.
+    fn lines(status: u16, lines: impl IntoIterator<Item = String>) -> Answer {
+        let lines: String = lines.into_iter().map(|line| text::line(&line) + "\n").collect();
+        Answer::new(status, TEXT, lines)
     }
 
     fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
@@ -75,10 +87,12 @@ impl Answer {
     }
 
     pub(super) fn into_response(self) -> Response<Cursor<Bytes>> {
+        // The library would take the date from a clock that it does not expect to be wrong.
+        let date = httpdate::fmt_http_date(clock::calendar_time());
         let own = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
         let headers = SECURITY
             .into_iter()
-            .chain([("Content-Type", self.kind), ("Server", "framepress")])
+            .chain([("Content-Type", self.kind), ("Server", "framepress"), ("Date", &date)])
             .chain(own)
             .filter_map(|(name, value)| Header::from_bytes(name, value).ok())
             .collect();
@@ -94,14 +108,27 @@ pub(super) struct Routes {
     /// Set as soon as there is an engine.
     view: Arc<OnceLock<View>>,
     token: Option<Secret>,
+    hosts: Hosts,
 }
 
 impl Routes {
-    pub(super) fn new(view: Arc<OnceLock<View>>, token: Option<Secret>) -> Routes {
-        Routes { view, token }
+    pub(super) fn new(view: Arc<OnceLock<View>>, token: Option<Secret>, hosts: Hosts) -> Routes {
+        Routes { view, token, hosts }
     }
 
     pub(super) fn answer(&self, request: &Request) -> Answer {
+        let asking = Asking {
+            target: request.url(),
+            host: header(request, "Host"),
+            origin: header(request, "Origin"),
+            fetch_site: header(request, "Sec-Fetch-Site"),
+            fetch_mode: header(request, "Sec-Fetch-Mode"),
+        };
+        match self.hosts.refuses(&asking) {
+            Some(Refusal::Host) => return Answer::error(421, STRANGE_HOST),
+            Some(Refusal::Page) => return Answer::error(403, "asked for a page of another server"),
+            None => {}
+        }
         if !matches!(request.method(), Method::Get | Method::Head) {
             return Answer::error(405, "only GET and HEAD are answered").with("Allow", "GET, HEAD");
         }
@@ -133,8 +160,8 @@ impl Routes {
             return Answer::error(503, STARTING).with("Retry-After", "1");
         };
         match segments[..] {
-            ["metrics"] => match exposition::text(view) {
-                Ok(text) => Answer::new(200, exposition::CONTENT_TYPE, text),
+            ["metrics"] => match exposition::page(view) {
+                Ok(page) => Answer::new(200, exposition::CONTENT_TYPE, page),
                 Err(error) => Answer::error(500, &error.to_string()),
             },
             ["api", "v1", "system", "metrics"] => Answer::json(&api::metrics_json(view)),
@@ -157,20 +184,19 @@ impl Routes {
         });
         match silence {
             Some(silence) => {
-                Answer::new(503, TEXT, format!("no sign of life for {} s\n", silence.as_secs()))
+                Answer::lines(503, [format!("no sign of life for {} s", silence.as_secs())])
             }
-            None => Answer::new(200, TEXT, "ok\n"),
+            None => Answer::lines(200, ["ok".to_owned()]),
         }
     }
 
     fn readyz(&self) -> Answer {
         let why = self.view.get().map_or_else(|| Some(STARTING.to_owned()), api::unready);
         match why {
-            Some(why) => Answer::new(503, TEXT, format!("{why}\n")),
+            Some(why) => Answer::lines(503, [why]),
             None => {
                 let remarks = self.view.get().map(api::remarks).unwrap_or_default();
-                let lines = std::iter::once("ok".to_owned()).chain(remarks);
-                Answer::new(200, TEXT, lines.map(|line| line + "\n").collect::<String>())
+                Answer::lines(200, std::iter::once("ok".to_owned()).chain(remarks))
             }
         }
     }

@@ -4,12 +4,12 @@ use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
 
 use super::head;
+use super::inner::Inner;
 use crate::metrics::clock::Tick;
 
 /// Longest request line and headers, in bytes. Those of a browser take under 2 KiB.
@@ -106,7 +106,7 @@ impl Visit {
     }
 
     /// Goes on without waiting. Afterwards it may hold more by [`TURN_BYTES_MAX`], and a chunk.
-    pub(super) fn step(&mut self, server: &Path) -> Next {
+    pub(super) fn step(&mut self, server: &Inner) -> Next {
         let stepped = match self.phase {
             Phase::Head => self.take_head(server),
             Phase::Answer => Ok(Next::Wait),
@@ -132,7 +132,7 @@ impl Visit {
         Next::Gone
     }
 
-    fn take_head(&mut self, server: &Path) -> Result<Next> {
+    fn take_head(&mut self, server: &Inner) -> Result<Next> {
         let mut chunk = [0; 2048];
         loop {
             let count = match self.client.read(&mut chunk) {
@@ -157,12 +157,12 @@ impl Visit {
     }
 
     /// Puts the request to the server. It has no body: nothing here takes one.
-    fn ask(&mut self, server: &Path) {
+    fn ask(&mut self, server: &Inner) {
         let Some(request) = head::rewritten(&self.head) else {
             return self.refuse("400 Bad Request");
         };
         self.head = Vec::new();
-        let asked = UnixStream::connect(server).and_then(|mut inner| {
+        let asked = server.connect().and_then(|mut inner| {
             // It fits the socket's buffer, so this does not wait.
             inner.write_all(&request)?;
             inner.shutdown(Shutdown::Write)?;

@@ -54,6 +54,18 @@ pub fn unix_nanos() -> u128 {
     unix_time().as_nanos()
 }
 
+/// This moment as a date from 1970 to 9999, whatever the clock says: outside of these years a date
+/// has no form in many protocols.
+pub fn calendar_time() -> SystemTime {
+    const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
+    UNIX_EPOCH + unix_time().min(LAST_SECOND)
+}
+
+/// Time since the Unix epoch; zero before.
+pub fn since_epoch() -> Duration {
+    unix_time()
+}
+
 fn unix_time() -> Duration {
     // A clock set before 1970 reads as the epoch itself rather than stopping the engine.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()

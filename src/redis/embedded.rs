@@ -6,9 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use super::{Address, Control};
+use crate::base::private::PrivateFolder;
 use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
 
@@ -17,6 +16,9 @@ const PROGRAM_VARIABLE: &str = "FRAMEPRESS_REDIS_SERVER";
 
 /// How long the server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// How the names of the servers' folders begin.
+const FOLDER_PREFIX: &str = "framepress-redis-";
 
 /// Where the server writes what it has to say.
 const LOG: &str = "redis.log";
@@ -27,7 +29,7 @@ pub struct Embedded {
     child: Child,
     address: Address,
     // Declared last: the folder goes after the server.
-    folder: TempDir,
+    folder: PrivateFolder,
 }
 
 /// Exit code of `setpriv` when there is no such program.
@@ -39,9 +41,7 @@ impl Embedded {
     /// # Errors
     /// [`Fault::Unusable`] when the program is missing or does not come up.
     pub fn start(stop: &Stop) -> Result<Embedded, Fault> {
-        let folder = tempfile::Builder::new()
-            .prefix("framepress-")
-            .tempdir()
+        let folder = PrivateFolder::make(&std::env::temp_dir(), FOLDER_PREFIX)
             .map_err(|source| Fault::io("cannot make a temporary folder", source))?;
         let socket = folder.path().join("redis.sock");
         let address = Address::unix(&socket);
@@ -116,6 +116,8 @@ fn command(socket: &Path, folder: &Path) -> Command {
         .args(["--loglevel", "warning", "--maxmemory-policy", "noeviction"])
         .arg("--unixsocket")
         .arg(socket)
+        // Its folder keeps other users out; this does so by itself, whatever the umask.
+        .args(["--unixsocketperm", "700"])
         .arg("--dir")
         .arg(folder)
         .current_dir(folder)

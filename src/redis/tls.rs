@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
 use crate::base::Fault;
+use crate::metrics::clock;
 
 /// What a program can say about TLS; PEM files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,16 @@ struct Shared {
     server_name: Option<ServerName<'static>>,
 }
 
+/// What certificates are valid at. The clock of rustls panics before 1970.
+#[derive(Debug)]
+struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(clock::since_epoch()))
+    }
+}
+
 impl Tls {
     /// Reads the files.
     ///
@@ -41,7 +53,7 @@ impl Tls {
     /// hold what it should.
     pub fn load(options: &TlsOptions) -> Result<Tls, Fault> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock))
             .with_safe_default_protocol_versions()
             .map_err(|error| Fault::Unusable(format!("TLS: {error}")))?
             .with_root_certificates(roots(options.ca.as_deref())?);

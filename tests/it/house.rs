@@ -164,6 +164,56 @@ fn nothing_banned_is_called() {
 }
 
 #[test]
+fn text_reaches_a_terminal_a_file_or_a_folder_through_its_door_only() {
+    // Each with the files that may have it.
+    let doors: [(&str, &[&str]); 14] = [
+        (concat!("print", "ln!"), &[]),
+        (concat!("eprint", "ln!"), &[]),
+        (concat!("print", "!("), &[]),
+        (concat!("eprint", "!("), &[]),
+        ("stdout()", &["src/cli/out.rs", "src/cli/terminal.rs", "src/cli/typed.rs"]),
+        (
+            "stderr()",
+            &[
+                "src/cli/out.rs",
+                "src/cli/terminal.rs",
+                "src/cli/logging/mod.rs",
+                "src/cli/progress.rs",
+            ],
+        ),
+        (concat!("fs::", "write("), &[]),
+        (concat!("File::", "create"), &[]),
+        (".create(", &[]),
+        (".create_new(", &["src/base/files.rs"]),
+        ("tempdir", &["src/base/private.rs"]),
+        ("UnixListener::bind", &["src/http/inner.rs"]),
+        ("set_hook(", &["src/cli/panics.rs"]),
+        ("process::exit(", &["src/cli/signals.rs"]),
+    ];
+    let mut faults = Vec::new();
+    for (path, text) in sources("src") {
+        // Tests stand at the end of a file or in files of their own.
+        if path.contains("/tests") {
+            continue;
+        }
+        let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        for (number, line) in lines.enumerate() {
+            let code = code_of(line);
+            for (word, homes) in doors {
+                let called = code.find(word).is_some_and(|at| {
+                    let before = code[..at].chars().next_back();
+                    !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+                });
+                if called && !homes.contains(&&*path) {
+                    faults.push(format!("{path}:{}: {word}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
 fn no_file_is_too_long() {
     let long: Vec<_> = sources("src")
         .into_iter()

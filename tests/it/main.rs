@@ -11,6 +11,7 @@ mod delivery;
 mod deploy;
 mod distance;
 mod doctor;
+mod hardening;
 mod house;
 mod http;
 mod inputs;

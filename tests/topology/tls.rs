@@ -141,6 +141,26 @@ fn an_expired_certificate_is_refused() {
 }
 
 #[test]
+fn a_clock_before_1970_makes_no_handshake_panic() {
+    let Some(server) = TlsServer::ordinary() else { return };
+    let folders = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let mut libraries = folders.map(|it| it.path().join("faketime/libfaketimeMT.so.1"));
+    let Some(library) = libraries.find(|path| path.exists()) else {
+        return eprintln!("skipped: faketime is not installed");
+    };
+    let checked = std::process::Command::new(env!("CARGO_BIN_EXE_framepress"))
+        .args(["check", "--redis-url", &server.url()])
+        .env("REDIS_QUEUE__TLS__CA", server.ca())
+        .envs([("LD_PRELOAD", library.as_os_str()), ("FAKETIME", "-70y".as_ref())])
+        .output()
+        .unwrap();
+    let said = [checked.stdout, checked.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    assert!(said.contains("set the clock") && !said.contains("panicked"), "{said}");
+}
+
+#[test]
 fn the_name_in_the_certificate_counts_and_can_be_given() {
     let Some(server) = TlsServer::start("redis.cabinet.example", "no", |_| {}) else { return };
     let ca = server.ca();

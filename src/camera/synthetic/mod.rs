@@ -46,6 +46,12 @@ impl Default for SyntheticOptions {
     }
 }
 
+/// Slowest and fastest rate, in frames per second. Between two frames the traffic moves on in steps of
+/// a fixed length, so a slower camera would take minutes for a frame.
+const FPS_MIN: f64 = 0.001;
+/// See `FPS_MIN`.
+const FPS_MAX: f64 = 10_000.0;
+
 /// An endless synthetic traffic camera.
 #[derive(Debug)]
 pub struct Synthetic {
@@ -65,7 +71,7 @@ impl Synthetic {
     /// the morning; each further camera is some hours apart.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] for a size of 0 or above 16384, or a rate that is not a positive number.
+    /// [`Fault::Unusable`] for a size of 0 or above 16384, or a rate outside 0.001 to 10000.
     pub fn new(options: SyntheticOptions) -> Result<Self, Fault> {
         let SyntheticOptions { width, height, fps, seed, camera } = options;
         if !(1..=SIDE_MAX).contains(&width) || !(1..=SIDE_MAX).contains(&height) {
@@ -73,8 +79,10 @@ impl Synthetic {
                 "a synthetic camera cannot be {width}x{height}: both sides must be 1 to {SIDE_MAX}"
             )));
         }
-        if !(fps.is_finite() && fps > 0.0) {
-            return Err(Fault::Unusable(format!("{fps} is not a frame rate: it must be above 0")));
+        if !(FPS_MIN..=FPS_MAX).contains(&fps) {
+            return Err(Fault::Unusable(format!(
+                "{fps} is not a frame rate: it must be {FPS_MIN} to {FPS_MAX}"
+            )));
         }
         let chance = |purpose| Random::new(seed, u64::from(camera) << 8 | purpose);
         let lens = Lens::new(width, height, &mut chance(1));

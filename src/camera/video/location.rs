@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 
-use crate::base::Fault;
+use crate::base::{Fault, redact};
 
 /// Schemes of video locations, and the protocols `ffmpeg` may use for each. A playlist fetched from
 /// a web server must not read local files, nor a local playlist reach into the network.
@@ -34,17 +34,19 @@ impl Location {
                 Some(known) => Ok(Location { text: text.into(), scheme: Some(known) }),
                 None => Err(Fault::Unusable(format!(
                     "{} cannot be a video source: use a path, or a URL with rtsp, rtsps, http or https",
-                    redact_url(text)
+                    redact::url(text)
                 ))),
             };
         }
+        // A mistyped URL is a path to no file.
+        let shown = redact::path(text);
         let found =
-            fs::metadata(text).map_err(|error| Fault::io(format!("video file {text}"), error))?;
+            fs::metadata(text).map_err(|error| Fault::io(format!("video file {shown}"), error))?;
         if found.is_dir() {
-            return Err(Fault::Unusable(format!("{text} is a folder, not a video file")));
+            return Err(Fault::Unusable(format!("{shown} is a folder, not a video file")));
         }
         if found.is_file() && found.len() == 0 {
-            return Err(Fault::Unusable(format!("{text} is not a video: the file is empty")));
+            return Err(Fault::Unusable(format!("{shown} is not a video: the file is empty")));
         }
         Ok(Location { text: text.into(), scheme: None })
     }
@@ -80,7 +82,12 @@ impl Location {
 
     /// The location without secrets, for messages.
     pub(super) fn shown(&self) -> String {
-        if self.is_file() { self.text.clone() } else { redact_url(&self.text) }
+        if self.is_file() {
+            return redact::path(&self.text);
+        }
+        // A camera's query holds names and passwords in forms of its own.
+        let shown = redact::url(&self.text);
+        shown.split_once('?').map_or(shown.clone(), |(address, _)| format!("{address}?***"))
     }
 
     /// What a program said, with every URL in it stripped of secrets.
@@ -88,29 +95,8 @@ impl Location {
         if self.is_file() {
             return said.to_owned();
         }
-        redact_text(&said.replace(&self.text, &redact_url(&self.text)))
+        redact::said(&said.replace(&self.text, &self.shown()), &self.text)
     }
-}
-
-/// A URL without user, password and query. Everything up to the last `@` counts as user and
-/// password: a password may hold characters that should have been escaped.
-fn redact_url(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (rest, secret) = match rest.rsplit_once('@') {
-        Some((_, rest)) => (rest, "***@"),
-        None => (rest, ""),
-    };
-    let (rest, query) = match rest.split_once('?') {
-        Some((rest, _)) => (rest, "?***"),
-        None => (rest, ""),
-    };
-    format!("{scheme}://{secret}{rest}{query}")
-}
-
-/// Redacts each word of a text that holds a URL.
-fn redact_text(text: &str) -> String {
-    let ends = |c: char| c.is_whitespace() || matches!(c, '\'' | '"');
-    text.split_inclusive(ends).map(redact_url).collect()
 }
 
 #[cfg(test)]

@@ -224,9 +224,9 @@ fn consumers(input: &KeyState, facts: &GroupFacts, config: &Config) -> Option<Fi
     )
 }
 
-/// Names come from outside: control characters would reach the terminal.
+/// A name from outside, not too long.
 fn printable(name: &str) -> String {
-    name.chars().map(|letter| if letter.is_control() { '?' } else { letter }).take(60).collect()
+    crate::cli::terminal::clip(name, 60)
 }
 
 #[cfg(test)]

@@ -13,12 +13,12 @@ mod server;
 mod show;
 mod timing;
 
-use std::io::Write;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Common, Failure};
+use super::terminal::Stream;
+use super::{Common, Failure, out, terminal};
 use crate::base::{Fault, Stop};
 use crate::config::{Config, Retention, Scheme};
 use crate::engine::{self, Hooks, Plan};
@@ -76,7 +76,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
         Ok(loaded) => loaded,
         Err(Failure::Config(error)) => {
             if args.json {
-                say(&format!("{:#}\n", show::faults_json(&error)));
+                out::json(&format!("{:#}", show::faults_json(&error)))?;
             }
             return Err(error.into());
         }
@@ -85,32 +85,27 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let config = loaded.config;
     if args.show_acl {
         for account in Account::ALL {
-            say(&format!("{}\n", usage(&config, account).setuser(account.subcommand())));
+            out::line(usage(&config, account).setuser(account.subcommand()))?;
         }
         return Ok(());
     }
     let mut findings = vec![Finding::ok("configuration.valid", "the configuration is valid")];
     findings.extend(loaded.notes.iter().map(|note| Finding::note("configuration.note", note)));
     if args.show_config && !args.json {
-        say(&format!("{}\n", config.to_yaml()));
+        out::line(config.to_yaml())?;
     }
     let endpoint = examine(&mut findings, &config, args.account.account());
     let broken = show::count(&findings, Severity::Error);
     if args.json {
         let code = u8::from(broken > 0);
-        say(&format!("{:#}\n", show::json(&findings, endpoint.as_deref(), code)));
+        out::json(&format!("{:#}", show::json(&findings, endpoint.as_deref(), code)))?;
     } else {
-        say(&show::text(&findings, show::coloured()));
+        out::coloured(&show::text(&findings, terminal::colours(Stream::Output)))?;
     }
     match broken {
         0 => Ok(()),
         _ => Err(Fault::Unusable("it would not work as configured".into()).into()),
     }
-}
-
-/// A reader that has gone away, as `head` does, has seen enough.
-fn say(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Looks at everything; the address of the server, if there is one.

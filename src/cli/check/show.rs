@@ -1,10 +1,9 @@
 //! Findings on a terminal and as JSON.
 
-use std::io::IsTerminal;
-
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Severity};
+use crate::base::text;
 use crate::config::ConfigError;
 
 /// The number of the JSON form; it rises when a field changes its meaning or goes.
@@ -17,12 +16,6 @@ const WIDTH: usize = 100;
 const SEVERITY: usize = 9;
 const AREA: usize = 15;
 const INDENT: usize = SEVERITY + AREA;
-
-/// Whether colour is wanted: on a terminal, unless NO_COLOR is set (no-color.org).
-pub(super) fn coloured() -> bool {
-    std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
 
 /// The findings for a person, the worst last, where the eye is when the command has ended.
 pub(super) fn text(findings: &[Finding], coloured: bool) -> String {
@@ -75,6 +68,7 @@ fn paint(severity: Severity, text: &str, coloured: bool) -> String {
 
 /// Appends `words` in lines of at most `WIDTH`, those after the first indented.
 fn wrap(text: &mut String, words: &str, indent: usize) {
+    let words = text::line(words);
     let mut column = indent;
     for (index, word) in words.split(' ').enumerate() {
         let len = word.chars().count();

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::report::bytes;
 use super::signals::SignalWatch;
-use super::terminal::{clip, printable_json};
+use super::terminal::clip;
 use super::{Common, Failure, out, progress, terminal};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Stop, files, text};
 use crate::engine;
 use crate::frame::EntryId;
 use crate::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
@@ -142,13 +142,13 @@ fn show((id, fields): &Record, form: Form, saver: Option<&mut Saver<'_>>) -> Res
     let frame = match frame {
         Ok(frame) => frame,
         Err(why) if form == Form::Json => {
-            return out::line(json!({ "entry_id": id.to_string(), "error": why }));
+            return out::json(&json!({ "entry_id": id.to_string(), "error": why }));
         }
-        Err(why) => return out::line(format!("{:<15} {why}", id.to_string())),
+        Err(why) => return out::line(format!("{:<15} {}", id.to_string(), text::line(&why))),
     };
     let saved = saver.map(|saver| saver.save(*id, &frame)).transpose()?.unwrap_or_default();
     if form == Form::Json {
-        return out::line(printable_json(&to_json(*id, &frame, &saved)));
+        return out::json(&to_json(*id, &frame, &saved));
     }
     let image = frame.original_image.clone().unwrap_or_default();
     let quality = frame.quality_metrics.as_ref().map(|figures| figures.quality_score);
@@ -265,9 +265,11 @@ impl<'a> Saver<'a> {
                 .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
                 .collect();
             let name = name.trim_start_matches('.');
-            let path = self.folder.join(format!("{name}{suffix}.{extension}"));
-            std::fs::write(&path, contents)
-                .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source))?;
+            // Others may write to the folder as well: no file or link of theirs is written to.
+            let path = files::add(self.folder, &format!("{name}{suffix}"), extension, &contents)
+                .map_err(|source| {
+                    Fault::io(format!("cannot write to {}", self.folder.display()), source)
+                })?;
             saved.push(path);
         }
         Ok(saved)

@@ -3,18 +3,24 @@
 
 mod repeats;
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
+use super::terminal::Stream;
 use super::{progress, terminal};
 use crate::base::threads::{self, Identity, Role, Running};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Stop, text};
 use crate::config::{Log, LogFormat, LogLevel};
 use repeats::{Repeats, Reported};
 
@@ -36,12 +42,13 @@ static STARTED: OnceLock<Started> = OnceLock::new();
 pub(super) fn start(log: &Log) {
     let (level, handle) = reload::Layer::new(filter(log.level));
     let repeats = Arc::new(Repeats::default());
+    let is_json = log.format == LogFormat::Json;
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(|| Lines)
+        .with_writer(move || Lines { is_json })
         .with_target(false)
-        .with_ansi(terminal::colours(&std::io::stderr()));
+        .with_ansi(terminal::colours(Stream::Error));
     let lines = match log.format {
-        LogFormat::Text => lines.boxed(),
+        LogFormat::Text => lines.fmt_fields(format::debug_fn(field).delimited(" ")).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let started = Started { level: handle, repeats: Arc::clone(&repeats) };
@@ -98,12 +105,31 @@ impl Drop for Reporter {
     }
 }
 
+/// One field of a line of text. Whatever comes from outside comes in a field.
+fn field(line: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    // A message of several lines becomes one, so that no part of it looks like a line of the log.
+    let value = text::line(&format!("{value:?}").replace('\n', " "));
+    match field.name() {
+        "message" => line.write_str(&value),
+        name => write!(line, "{name}={value}"),
+    }
+}
+
 /// Standard error, above what is drawn there; a line comes as one piece.
-struct Lines;
+struct Lines {
+    is_json: bool,
+}
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        progress::above(|| std::io::stderr().write(bytes))
+        let line = match self.is_json {
+            true => {
+                Cow::Owned(text::json(&String::from_utf8_lossy(bytes)).into_owned().into_bytes())
+            }
+            false => Cow::Borrowed(bytes),
+        };
+        progress::above(|| std::io::stderr().write_all(&line))?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::Agent;
 
+use crate::base::redact;
 use crate::cli::Failure;
 use crate::config::Secret;
 
@@ -32,6 +33,8 @@ pub(super) struct Figures {
 pub(super) struct Client {
     agent: Agent,
     url: String,
+    /// The same without what may be a secret.
+    shown: String,
     token: Option<Secret>,
 }
 
@@ -51,11 +54,13 @@ impl Client {
             .proxy(None)
             .build()
             .into();
-        Ok(Client { agent, url, token })
+        let shown = redact::text(&url);
+        Ok(Client { agent, url, shown, token })
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
+    /// Where it asks, for a person.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
     }
 
     pub(super) fn ask(&self) -> Answer {
@@ -73,11 +78,13 @@ impl Client {
     fn json(&self, path: &str) -> Result<Value, String> {
         match self.get(path)? {
             (200, text) => serde_json::from_str(&text)
-                .map_err(|error| format!("{}{path}: no JSON: {error}", self.url)),
+                .map_err(|error| format!("{}{path}: no JSON: {error}", self.shown)),
             (401, _) => {
-                Err(format!("{} needs a token: --token-file FILE, or STATS__TOKEN", self.url))
+                Err(format!("{} needs a token: --token-file FILE, or STATS__TOKEN", self.shown))
             }
-            (status, _) => Err(format!("{}{path}: status {status}; is this Framepress?", self.url)),
+            (status, _) => {
+                Err(format!("{}{path}: status {status}; is this Framepress?", self.shown))
+            }
         }
     }
 
@@ -86,7 +93,10 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {}", token.expose()));
         }
-        let gone = |error: ureq::Error| format!("no answer from {}: {error}", self.url);
+        let gone = |error: ureq::Error| {
+            let error = redact::said(&error.to_string(), &self.url);
+            format!("no answer from {}: {error}", self.shown)
+        };
         let mut response = request.call().map_err(gone)?;
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
         Ok((response.status().as_u16(), body.map_err(gone)?))

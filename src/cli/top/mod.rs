@@ -5,7 +5,6 @@ mod screen;
 #[cfg(test)]
 mod tests;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use super::signals::SignalWatch;
+use super::terminal::Stream;
 use super::{Failure, out, terminal};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
@@ -59,8 +59,8 @@ pub(super) struct TopArgs {
 
 pub(super) fn run(args: &TopArgs) -> Result<(), Failure> {
     let client = Client::new(&args.url, token(args)?)?;
-    let colours = terminal::colours(&std::io::stdout());
-    let mut screen = Screen::new(client.url(), args.sort, colours && !args.once);
+    let colours = terminal::colours(Stream::Output);
+    let mut screen = Screen::new(client.shown(), args.sort, colours && !args.once);
     if args.once {
         let answer = client.ask();
         let gone = answer.as_ref().err().cloned();
@@ -70,7 +70,7 @@ pub(super) fn run(args: &TopArgs) -> Result<(), Failure> {
         }
         return out::line(screen.text(terminal::width().unwrap_or(PLAIN_WIDTH)));
     }
-    if !std::io::stdout().is_terminal() {
+    if !terminal::is_at(Stream::Output) {
         return Err(Failure::Usage("top needs a terminal; --once prints plain text".into()));
     }
     let stop = Stop::default();
@@ -93,7 +93,11 @@ fn token(args: &TopArgs) -> Result<Option<Secret>, Failure> {
     let file = std::fs::File::open(path).map_err(unreadable)?;
     std::io::Read::read_to_string(&mut std::io::Read::take(file, TOKEN_BYTES_MAX), &mut text)
         .map_err(unreadable)?;
-    Ok(Some(Secret::new(text.trim())))
+    match text.trim() {
+        // Asking without one instead would only hide the mistake.
+        "" => Err(Fault::Unusable(format!("{} holds no token", path.display())).into()),
+        token => Ok(Some(Secret::new(token))),
+    }
 }
 
 /// Gives the terminal back.

@@ -62,6 +62,7 @@ cameras: []
 stats:
   addr: 127.0.0.1:8080
   token: null
+  hosts: []
 log: {level: info, format: text, summary_seconds: 60}
 ";
 
@@ -118,7 +119,7 @@ analysis:
 cameras:
   - {id: 'cam: 1', roi_boxes: [{x: 1, y: 2, width: 3, height: 4, label: lane 1}], quality_threshold: 0.5}
   - {id: 'null'}
-stats: {addr: '[::1]:9090', token: null}
+stats: {addr: '[::1]:9090', token: null, hosts: [cabinet-7.example]}
 log: {level: debug, format: json, summary_seconds: 5}
 ";
 

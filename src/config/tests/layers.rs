@@ -127,3 +127,37 @@ cameras: [{id: a}, {id: a, color: red}]
     assert_eq!(lines.len(), 6, "{lines:#?}");
     assert!(lines.iter().all(|line| line.contains("framepress.yaml")), "{lines:#?}");
 }
+
+#[test]
+fn an_empty_variable_switches_off_no_protection() {
+    let (_dir, path) = file(
+        "a.yaml",
+        "stats: {token: hunter2}\nredis_queue: {url: 'rediss://h', tls: {ca: /etc/ca.pem}}",
+    );
+    let load = |name: &str, value: &str| {
+        let loader = Loader::new().file(Some(path.clone())).environment(pairs(&[(name, value)]));
+        loader.load().map(|loaded| loaded.config)
+    };
+    for name in [
+        "STATS__TOKEN",
+        "REDIS_QUEUE__URL",
+        "REDIS_QUEUE__URL_FILE",
+        "REDIS_QUEUE__TLS__CA",
+        "REDIS_QUEUE__TLS__CERT",
+        "REDIS_QUEUE__TLS__KEY",
+        "REDIS_QUEUE__TLS__SERVER_NAME",
+        "REDIS_QUEUE__SENTINEL_USERNAME",
+        "REDIS_QUEUE__SENTINEL_PASSWORD",
+        "REDIS_QUEUE__SENTINEL_PASSWORD_FILE",
+    ] {
+        for value in ["", " "] {
+            let error = load(name, value).unwrap_err().to_string();
+            assert!(error.contains(name) && !error.contains("hunter2"), "{name}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+    assert_eq!(load("STATS__TOKEN", "null").unwrap().stats.token, None, "said in so many words");
+    assert_eq!(load("STATS__ADDR", "").unwrap().stats.addr, None);
+    let hosts = load("STATS__HOSTS", "a.example, b").unwrap().stats.hosts;
+    assert_eq!(hosts, ["a.example", "b"]);
+}

@@ -55,16 +55,22 @@ function clock(unixSeconds) {
 
 // --- the page ---
 
+/** Text from outside, without characters that steer, turn the direction or cannot be seen. */
+function clean(text) {
+  return typeof text === 'string' ? text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?') : text;
+}
+
 /** Sets a text only if it has changed, so that nothing is read out twice. */
 function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = clean(text);
+  if (element.textContent !== shown) element.textContent = shown;
 }
 
 /** An element with a class, a text, and children. */
 function make(name, className = '', ...content) {
   const element = document.createElement(name);
   if (className) element.className = className;
-  element.append(...content);
+  element.append(...content.map(clean));
   return element;
 }
 
@@ -351,7 +357,7 @@ function rowOf(id) {
   const shot = make('button', 'shot', make('span', 'none', 'no picture'));
   shot.type = 'button';
   shot.disabled = true;
-  shot.setAttribute('aria-label', `Latest picture of ${id || 'the camera without a name'}`);
+  shot.setAttribute('aria-label', `Latest picture of ${clean(id) || 'the camera without a name'}`);
   shot.onclick = () => view(id);
   const cells = {
     state: cell('', 'broad'),
@@ -459,7 +465,7 @@ function view(id) {
   const dialog = by('viewer');
   dialog.dataset.camera = id;
   say(by('viewer-name'), id || '(no name)');
-  by('viewer-image').alt = `Latest picture of ${id}`;
+  by('viewer-image').alt = `Latest picture of ${clean(id)}`;
   by('viewer-image').src = row.url;
   dialog.showModal();
 }

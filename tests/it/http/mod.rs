@@ -80,7 +80,10 @@ pub fn address_of(process: &FramepressProcess) -> SocketAddr {
 
 /// One request on a connection of its own; `None` if the connection ends without an answer.
 pub fn ask(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Option<Answer> {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
+    let mut request = format!("{method} {path} HTTP/1.1\r\n");
+    if headers.iter().all(|(name, _)| *name != "Host") {
+        request += &format!("Host: {addr}\r\n");
+    }
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }

@@ -1,0 +1,138 @@
+//! Secrets in text, and how the text is shown without them.
+//!
+//! Redaction of text that could not be parsed is deliberately suspicious: it shows only what looks
+//! like a host, a short port and a path, because a password can stand almost anywhere in a URL
+//! that was mistyped.
+
+/// What stands in place of a secret.
+pub const HIDDEN: &str = "***";
+
+/// A URL, well formed or not, without anything that could be a password.
+pub fn url(text: &str) -> String {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => (format!("{scheme}://"), rest),
+        Some(_) => return HIDDEN.into(),
+        None => (String::new(), text),
+    };
+    match rest.rsplit_once('@') {
+        Some((_, address)) => format!("{scheme}{HIDDEN}@{}", redact_address(address)),
+        None => format!("{scheme}{}", redact_address(rest)),
+    }
+}
+
+/// Any other text: untouched unless it holds a URL or something before an `@`.
+pub fn text(text: &str) -> String {
+    if text.contains("://") || text.contains('@') { url(text) } else { text.into() }
+}
+
+/// A path. One that holds an `@` behind a colon may be a mistyped URL with a password.
+pub fn path(path: &str) -> String {
+    match path.rsplit_once('@') {
+        Some((before, _)) if before.contains(':') => url(path),
+        _ => path.into(),
+    }
+}
+
+/// What a program said about `secret`, a URL or a path as it was typed: without it, and without any
+/// other URL.
+pub fn said(said: &str, secret: &str) -> String {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | ',' | ';' | '(' | ')');
+    let shown = text(secret);
+    let said = if secret.is_empty() || shown == secret {
+        said.to_owned()
+    } else {
+        said.replace(secret, &shown)
+    };
+    let words = said.split_inclusive(ends).map(|word| {
+        let body = word.trim_end_matches(ends);
+        let end = &word[body.len()..];
+        // What stands behind the URL, as the colon of a message, is no part of it.
+        let plain = body.trim_end_matches([':', '.']);
+        match plain.contains("://") && !plain.contains(HIDDEN) {
+            true => format!("{}{}{end}", url(plain), &body[plain.len()..]),
+            false => word.to_owned(),
+        }
+    });
+    words.collect()
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.len() <= 20
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '+' || c == '-')
+}
+
+/// `host[:port][,host[:port]...][/path]` as it is; anything else hidden.
+fn redact_address(text: &str) -> String {
+    let (text, query) = match text.split_once('?') {
+        Some((text, query)) => (text, Some(query)),
+        None => (text, None),
+    };
+    let (hosts, path) = text.find('/').map_or((text, ""), |at| text.split_at(at));
+    let path_is_plain =
+        path.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
+    if !hosts.split(',').all(is_plain_host) || !path_is_plain {
+        return HIDDEN.into();
+    }
+    match query {
+        Some(query) => format!("{text}?{}", redact_query(query)),
+        None => text.into(),
+    }
+}
+
+/// A host with at most a short port. A longer run of digits, or letters, may be a password whose
+/// `@host` was forgotten.
+fn is_plain_host(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => {
+            ("v6", port.strip_prefix(':').unwrap_or(port))
+        }
+        Some(_) => return false,
+        None => text.split_once(':').unwrap_or((text, "")),
+    };
+    (!host.is_empty() || text.is_empty())
+        && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+        && port.len() <= 5
+        && port.chars().all(|c| c.is_ascii_digit())
+}
+
+/// Of a query only the values known to be harmless are kept.
+fn redact_query(query: &str) -> String {
+    let parts = query.split('&').map(|part| match part.split_once('=') {
+        Some((name @ ("db" | "user"), value))
+            if value.chars().all(|c| c.is_ascii_alphanumeric()) =>
+        {
+            format!("{name}={value}")
+        }
+        Some((name, _)) if name.chars().all(|c| c.is_ascii_alphabetic()) => {
+            format!("{name}={HIDDEN}")
+        }
+        _ => HIDDEN.into(),
+    });
+    parts.collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_of_a_camera_or_a_page_is_shown() {
+        for (typed, shown) in [
+            ("rtsp://admin:hunter2@cam:554/live", "rtsp://***@cam:554/live"),
+            ("rtsp:/admin:hunter2@cam", "***@cam"),
+            ("rtsp:admin:hunter2@cam/live", "***@cam/live"),
+            ("rtsp://admin:se/hunter2@x@cam/live", "rtsp://***@cam/live"),
+            ("http://cam/v.mjpg?user=admin&pwd=hunter2", "http://cam/v.mjpg?user=admin&pwd=***"),
+            ("http://h:1/?hunter2", "http://h:1/?***"),
+            ("traffic.mp4", "traffic.mp4"),
+            ("/var/a b/c:d.mp4", "/var/a b/c:d.mp4"),
+        ] {
+            assert_eq!(text(typed), shown);
+            let told = said(&format!("no answer from {typed}: it is gone"), typed);
+            assert_eq!(told, format!("no answer from {shown}: it is gone"));
+        }
+        let told = said("[tcp @ 0x5] 'http://b:hunter2@other/x': refused", "rtsp://a:hunter2@cam");
+        assert_eq!(told, "[tcp @ 0x5] 'http://***@other/x': refused");
+    }
+}

@@ -1,0 +1,22 @@
+//! What is said about a panic. Its message may hold text from outside.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+
+use super::{out, progress};
+use crate::base::threads::panic_message;
+
+/// From now on a panic is shown like any other message.
+pub(super) fn show_cleanly() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name").to_owned();
+        let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
+        let message = crate::base::text::line(&panic_message(panic.payload()));
+        let mut said = format!("framepress: thread {name} panicked{place}: {message}");
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            said += &format!("\n{trace}");
+        }
+        progress::above(|| out::remark(said));
+    }));
+}

@@ -1,0 +1,181 @@
+//! Which names the server answers to, and which pages may ask it.
+//!
+//! A page of a hostile site, open in the browser of an operator, reaches whatever the browser does,
+//! the loopback address included. It gets to see the answers if its own name resolves to that
+//! address for a while (DNS rebinding). Then the browser still sends the name of the site as `Host`,
+//! which is neither an address nor a name of this server.
+
+use std::net::IpAddr;
+
+/// Names by which the server may be asked, beside addresses and `localhost`.
+#[derive(Clone, Debug)]
+pub(super) struct Hosts(Vec<String>);
+
+/// The parts of a request that say whom it asks and for which page.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asking<'a> {
+    pub(super) target: &'a str,
+    pub(super) host: Option<&'a str>,
+    pub(super) origin: Option<&'a str>,
+    pub(super) fetch_site: Option<&'a str>,
+    pub(super) fetch_mode: Option<&'a str>,
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It asks another server.
+    Host,
+    /// It is made for a page of another server.
+    Page,
+}
+
+impl Hosts {
+    pub(super) fn new(names: &[String]) -> Hosts {
+        Hosts(names.iter().map(|name| plain(name)).collect())
+    }
+
+    /// Browsers always send `Host`; of a client that sends none there is nothing to fear here.
+    pub(super) fn refuses(&self, asking: &Asking<'_>) -> Option<Refusal> {
+        // The absolute form, as proxies send it, names the server as well, and counts more.
+        let named = asking.target.split_once("://").map(|(_, rest)| {
+            let end = rest.find(['/', '?', '#']);
+            &rest[..end.unwrap_or(rest.len())]
+        });
+        let is_own = |authority: &str| name_of(authority).is_some_and(|name| self.answers(&name));
+        if !named.into_iter().chain(asking.host).all(is_own) {
+            return Some(Refusal::Host);
+        }
+        let is_own_page = |origin: &str| {
+            let authority = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
+            authority.is_some_and(|authority| {
+                // A proxy may have put another name in place of the one that the page has.
+                let is_configured = name_of(authority).is_some_and(|name| self.0.contains(&name));
+                asking.host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
+                    || is_configured
+            })
+        };
+        // A link on another page may lead here; what that page fetches by itself may not.
+        let is_fetched = asking.fetch_mode.is_some_and(|mode| mode != "navigate");
+        let is_foreign = matches!(asking.fetch_site, Some("cross-site" | "same-site"));
+        if !asking.origin.is_none_or(is_own_page) || (is_fetched && is_foreign) {
+            return Some(Refusal::Page);
+        }
+        None
+    }
+
+    fn answers(&self, name: &str) -> bool {
+        let address = name.split('%').next().unwrap_or_default();
+        name == "localhost"
+            || address.parse::<IpAddr>().is_ok()
+            || self.0.iter().any(|known| known == name)
+    }
+}
+
+/// The name or address in `name[:port]`, without brackets; `None` if it is neither.
+fn name_of(authority: &str) -> Option<String> {
+    let (name, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            if !address.contains(':') {
+                return None;
+            }
+            (address, port)
+        }
+        None => {
+            let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            (name, port)
+        }
+    };
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    let is_port = port.is_empty() || port.starts_with(':');
+    (is_port && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| plain(name))
+}
+
+/// In lower case and without the dot at the end of a full name.
+fn plain(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts() -> Hosts {
+        Hosts::new(&["Cabinet-7.Example.".into()])
+    }
+
+    #[test]
+    fn addresses_localhost_and_configured_names_are_answered() {
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:8080",
+            "10.0.0.7:1",
+            "[::1]",
+            "[::1]:8080",
+            "[fe80::1%eth0]:80",
+            "localhost",
+            "LocalHost:8080",
+            "localhost.",
+            "cabinet-7.example",
+            "cabinet-7.example.:80",
+        ] {
+            let asking = Asking { target: "/metrics", host: Some(host), ..Asking::default() };
+            assert_eq!(hosts().refuses(&asking), None, "{host}");
+        }
+        assert_eq!(hosts().refuses(&Asking { target: "/", ..Asking::default() }), None);
+    }
+
+    #[test]
+    fn other_names_are_not() {
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "a@127.0.0.1",
+            "127.0.0.1:80@evil.example",
+            "",
+            ":8080",
+            "[evil]",
+            "[::1]x",
+            "127.1",
+            "0x7f000001",
+            "127.0.0.1:80:80",
+            "localhost..",
+            "::1",
+        ] {
+            let asking = Asking { target: "/metrics", host: Some(host), ..Asking::default() };
+            assert_eq!(hosts().refuses(&asking), Some(Refusal::Host), "{host}");
+        }
+        for target in ["http://evil.example/metrics", "http://evil.example", "ws://evil.example?x"]
+        {
+            let asking = Asking { target, host: Some("127.0.0.1"), ..Asking::default() };
+            assert_eq!(hosts().refuses(&asking), Some(Refusal::Host), "{target}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_servers_are_not() {
+        let host = Some("127.0.0.1:8080");
+        let of = |origin| Asking { target: "/", host, origin: Some(origin), ..Asking::default() };
+        for origin in ["null", "http://evil.example", "http://127.0.0.1:3000", "file://", "x"] {
+            assert_eq!(hosts().refuses(&of(origin)), Some(Refusal::Page), "{origin}");
+        }
+        for origin in ["http://127.0.0.1:8080", "https://cabinet-7.example"] {
+            assert_eq!(hosts().refuses(&of(origin)), None, "{origin}");
+        }
+        let by = |site, mode| {
+            let (fetch_site, fetch_mode) = (Some(site), Some(mode));
+            hosts().refuses(&Asking { target: "/", host, fetch_site, fetch_mode, origin: None })
+        };
+        for (site, mode) in [("cross-site", "no-cors"), ("same-site", "cors")] {
+            assert_eq!(by(site, mode), Some(Refusal::Page), "{site}");
+        }
+        for (site, mode) in
+            [("cross-site", "navigate"), ("none", "navigate"), ("same-origin", "cors")]
+        {
+            assert_eq!(by(site, mode), None, "{site}");
+        }
+    }
+}

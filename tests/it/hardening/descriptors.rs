@@ -1,0 +1,60 @@
+//! More connections to the statistics than the process may have descriptors.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{Guest, limited};
+use crate::support::{LONG, RedisServer, wait_until};
+
+#[test]
+fn idle_connections_never_take_the_descriptors_of_the_pipeline() {
+    let mut server = RedisServer::durable();
+    let environment = [
+        ("REDIS_QUEUE__URL", &*server.url()),
+        ("REDIS_QUEUE__BLOCK_TIME_MS", "100"),
+        ("REDIS_QUEUE__TIMEOUT", "5"),
+        ("STATS__ADDR", "127.0.0.1:0"),
+    ];
+    let engine = Guest::start(limited("ulimit -n 64", &["run"], &environment));
+    wait_until("the engine runs", LONG, || engine.said().contains("running: "));
+    let said = engine.said();
+    let (_, rest) = said.split_once("statistics on http://").unwrap();
+    let address: SocketAddr = rest.split_once(char::is_whitespace).unwrap().0.parse().unwrap();
+    server.add_frames("cam", 2);
+    server.wait_for_outputs(2);
+
+    // Idle connections are sent away after some seconds, so others follow all the time.
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _end = End(&over);
+        let over = &over;
+        scope.spawn(move || {
+            let mut before = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let fresh: Vec<_> =
+                    (0..70).filter_map(|_| TcpStream::connect(address).ok()).collect();
+                std::thread::sleep(Duration::from_millis(500));
+                before = std::mem::replace(&mut before, fresh);
+            }
+        });
+        // Every connection to Redis is lost and has to be made anew. Meanwhile the next in line
+        // would take the descriptors that have become free.
+        for round in 0..3 {
+            server.kill();
+            std::thread::sleep(Duration::from_millis(1500));
+            server.restart();
+            server.add_frames("cam", 2);
+            server.wait_for_outputs(2 * (round + 2));
+        }
+        let answer = crate::http::ask(address, "GET", "/readyz", &[]);
+        assert!(answer.is_some(), "an honest client is answered");
+    });
+    assert!(!engine.said().contains("Too many open files"), "{}", engine.said());
+}
