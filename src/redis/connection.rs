@@ -350,6 +350,29 @@ impl Connection {
         }
     }
 
+    /// Whether the first bytes of a reply are here, or come within `limit`: one tick at most. Zero
+    /// does not wait.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`] if the connection is lost, the server is replaced, or everything is to
+    /// be left.
+    pub(super) fn ready(&mut self, limit: Duration) -> Result<bool, Fault> {
+        if self.reader.has_buffered() {
+            return Ok(true);
+        }
+        match self.socket.transport.readable_within(limit) {
+            Ok(true) => Ok(true),
+            Ok(false) if self.socket.stop.is_now() => {
+                Err(self.fault(io::Error::other("stopped").into()))
+            }
+            Ok(false) => {
+                let tenure = self.socket.confirm_tenure().map(|()| false);
+                tenure.map_err(|error| self.fault(error.into()))
+            }
+            Err(error) => Err(self.fault(error.into())),
+        }
+    }
+
     pub(super) fn fault(&self, trouble: Trouble) -> Fault {
         let plain =
             matches!(self.address.place(), Place::Tcp { .. }) && self.address.tls().is_none();

@@ -56,10 +56,13 @@ impl Request {
     }
 
     pub(super) fn arg(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        let bytes = bytes.as_ref();
-        self.length(b'$', bytes.len());
-        self.text.extend_from_slice(bytes);
-        self.text.extend_from_slice(b"\r\n");
+        pack(bytes.as_ref(), &mut self.text);
+        self
+    }
+
+    /// Adds arguments that are packed already; see [`pack`].
+    pub(super) fn packed_args(&mut self, args: &[u8]) -> &mut Self {
+        self.text.extend_from_slice(args);
         self
     }
 
@@ -102,10 +105,21 @@ impl Request {
     }
 
     fn length(&mut self, kind: u8, len: usize) {
-        self.text.push(kind);
-        // Writing to memory cannot fail.
-        let _ = write!(self.text, "{len}\r\n");
+        length(&mut self.text, kind, len);
     }
+}
+
+/// Packs an argument for [`Request::packed_args`].
+pub(super) fn pack(arg: &[u8], into: &mut Vec<u8>) {
+    length(into, b'$', arg.len());
+    into.extend_from_slice(arg);
+    into.extend_from_slice(b"\r\n");
+}
+
+fn length(text: &mut Vec<u8>, kind: u8, len: usize) {
+    text.push(kind);
+    // Writing to memory cannot fail.
+    let _ = write!(text, "{len}\r\n");
 }
 
 fn write_all(io: &mut impl Write, slices: &mut [IoSlice<'_>]) -> io::Result<()> {

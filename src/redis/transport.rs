@@ -121,10 +121,15 @@ impl Transport {
 
     /// Whether there is something to read (or the end of it) within one tick.
     pub(super) fn readable(&mut self) -> io::Result<bool> {
+        self.readable_within(limits::SOCKET_TICK)
+    }
+
+    /// The same within `limit`; zero does not wait.
+    pub(super) fn readable_within(&mut self, limit: Duration) -> io::Result<bool> {
         match self {
-            Transport::Tcp(tcp) => poll_once(tcp),
-            Transport::Unix(unix) => poll_once(unix),
-            Transport::Tls(tls) => tls.readable(),
+            Transport::Tcp(tcp) => poll_once(tcp, limit),
+            Transport::Unix(unix) => poll_once(unix, limit),
+            Transport::Tls(tls) => tls.readable(limit),
         }
     }
 
@@ -134,9 +139,11 @@ impl Transport {
     }
 }
 
-fn poll_once(fd: &impl AsFd) -> io::Result<bool> {
-    let tick = Timespec { tv_sec: 0, tv_nsec: limits::SOCKET_TICK.subsec_nanos().into() };
-    match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&tick)) {
+/// Waits for one tick at most.
+fn poll_once(fd: &impl AsFd, limit: Duration) -> io::Result<bool> {
+    let limit = limit.min(limits::SOCKET_TICK);
+    let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
+    match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&limit)) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(errno) => Err(errno.into()),
@@ -309,13 +316,13 @@ impl Encrypted {
         }
     }
 
-    fn readable(&mut self) -> io::Result<bool> {
+    fn readable(&mut self, limit: Duration) -> io::Result<bool> {
         loop {
             let state = self.session.process_new_packets().map_err(tls::explain)?;
             if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
                 return Ok(true);
             }
-            if self.tcp.buffer().is_empty() && !poll_once(self.tcp.get_ref())? {
+            if self.tcp.buffer().is_empty() && !poll_once(self.tcp.get_ref(), limit)? {
                 return Ok(false);
             }
             // Records without data (session tickets, key updates) are no reason to wake anybody.
