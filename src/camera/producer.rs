@@ -54,7 +54,7 @@ pub enum Full {
 pub struct ProducerCounts {
     /// Frames handed over, dropped ones included.
     pub handed_over: u64,
-    /// Frames dropped because the window was full; see [`Full::Drop`].
+    /// Frames dropped because the window was full; see [`Full::Drop`], and at a stop.
     pub dropped: u64,
     /// What has become of the others; the rest is in hand.
     pub sendings: Sendings,
@@ -94,6 +94,7 @@ pub struct Producer {
     full: Full,
     pipeline: Pipeline,
     _lookout: Option<Lookout>,
+    stop: Stop,
     composer: Composer,
     pool: Pool,
     metrics: Arc<Metrics>,
@@ -130,6 +131,7 @@ impl Producer {
             full,
             pipeline,
             _lookout: lookout,
+            stop: stop.clone(),
             composer: Composer::default(),
             pool: Pool::new(POOL_BYTES),
             metrics,
@@ -156,7 +158,8 @@ impl Producer {
     }
 
     /// Sends one frame and does not wait for the answer, which [`Producer::replies`] hands out.
-    /// `None`: the window is full, and the frame was dropped.
+    /// `None`: the window is full, and the frame was dropped, because the options say so or a stop
+    /// was asked for.
     ///
     /// # Errors
     /// As [`Producer::send`], if the frame cannot even be sent; it then has no reply.
@@ -232,17 +235,18 @@ impl Producer {
         self.metrics.get(Counter::ReplicaAcksMissing)
     }
 
-    /// Room for so many bytes, or a frame that is dropped and counted.
+    /// Makes room for so many bytes, or drops a frame.
     fn makes_room(&mut self, bytes: usize) -> bool {
-        if self.full == Full::Block {
-            self.wait_for_room(bytes);
-            return true;
-        }
         self.pipeline.turn(Duration::ZERO);
-        let has_room = self.pipeline.has_room(bytes);
-        self.counts.handed_over += u64::from(!has_room);
-        self.counts.dropped += u64::from(!has_room);
-        has_room
+        while !self.pipeline.has_room(bytes) {
+            if self.full == Full::Drop || self.stop.is_draining() {
+                self.counts.handed_over += 1;
+                self.counts.dropped += 1;
+                return false;
+            }
+            self.pipeline.turn(TICK);
+        }
+        true
     }
 
     fn wait_for_room(&mut self, bytes: usize) {

@@ -268,13 +268,16 @@ fn film(
             bytes: &still.bytes,
         };
         let frame_id = format!("{camera_id}-{frame:06}");
-        producer.enqueue(&Outbound {
+        let ticket = producer.enqueue(&Outbound {
             frame_id: &frame_id,
             camera_id: &camera_id,
             timestamp: unix_seconds(),
             picture,
             quality: 0,
         })?;
+        if ticket.is_none() {
+            break; // the end came while the window was full
+        }
         filmed.sent.fetch_add(1, Ordering::Relaxed);
         producer.settle()?;
     }

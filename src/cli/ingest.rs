@@ -149,7 +149,9 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
             picture,
             quality,
         };
-        producer.enqueue(&frame)?;
+        if producer.enqueue(&frame)?.is_none() {
+            break; // a stop was asked for while the window was full
+        }
         producer.settle()?;
         sent += 1;
         bar.set_position(sent);

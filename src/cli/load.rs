@@ -293,7 +293,9 @@ fn feed_until(
             Some(pace) => began_unix + pace.due(number).as_secs_f64(),
             None => unix_seconds(),
         };
-        feeder.send(&load.frames, load.cameras, number, due)?;
+        if !feeder.send(&load.frames, load.cameras, number, due)? {
+            return Ok(number);
+        }
         state.sent.store(number + 1, Ordering::Release);
     }
     Ok(load.count)
@@ -320,7 +322,14 @@ impl Feeder {
         Ok(Feeder { producer: Producer::connect(options, stop)?, text: Vec::new() })
     }
 
-    fn send(&mut self, frames: &Frames, cameras: u32, number: u64, due: f64) -> Result<(), Fault> {
+    /// Sends a frame; says whether it was taken. After a stop a full window takes none.
+    fn send(
+        &mut self,
+        frames: &Frames,
+        cameras: u32,
+        number: u64,
+        due: f64,
+    ) -> Result<bool, Fault> {
         let cameras = u64::from(cameras.max(1));
         let camera = format!("camera-{}", number % cameras);
         let id = format!("frame-{number:08}");
@@ -335,15 +344,15 @@ impl Feeder {
             self.text.extend_from_slice(bytes);
             self.text.extend_from_slice(b"\"}");
             let beside = [("frame_id", id.as_bytes()), ("camera_id", camera.as_bytes())];
-            self.producer.enqueue_data(&camera, &self.text, &beside)?;
-            return self.producer.settle();
+            let ticket = self.producer.enqueue_data(&camera, &self.text, &beside)?;
+            return self.producer.settle().map(|()| ticket.is_some());
         }
         let format = if frames.input == Input::Raw { Format::Raw } else { Format::Jpeg };
         let Size { width, height } = frames.size;
         let picture = Source { format, width, height, channels: 3, bytes };
         let outbound =
             Outbound { frame_id: &id, camera_id: &camera, timestamp: due, picture, quality: 0 };
-        self.producer.enqueue(&outbound)?;
-        self.producer.settle()
+        let ticket = self.producer.enqueue(&outbound)?;
+        self.producer.settle().map(|()| ticket.is_some())
     }
 }
