@@ -169,14 +169,19 @@ impl Pipeline {
     }
 
     /// Whether an entry with so many bytes of data fits in.
-    pub fn has_room(&self, bytes: usize) -> bool {
+    pub fn has_room(&mut self, bytes: usize) -> bool {
         let held_up = self.setback.is_some() || self.resume_at.is_some();
         let entries = match held_up || self.open.iter().next().is_none() {
             true => 1,
             false => self.open.iter().map(Line::limit).sum(),
         };
         let fits = self.bytes_in_hand.saturating_add(bytes) <= self.options.bytes_max;
-        self.in_hand == 0 || (fits && self.in_hand < entries.min(self.options.entries_max))
+        let has_room =
+            self.in_hand == 0 || (fits && self.in_hand < entries.min(self.options.entries_max));
+        if !has_room {
+            self.open.iter_mut().for_each(Line::filled);
+        }
+        has_room
     }
 
     /// Takes over an entry, and sends it now if nothing is in the way. `camera` names what has an

@@ -4,7 +4,8 @@
 //! The rate is that of BBR's delivery-rate samples: answers between the sending of a request and its
 //! own answer, over the time between the two (draft-cheng-iccrg-delivery-rate-estimation). The
 //! highest sample of the last seconds counts, and the lowest round trip. Requests that wait in a
-//! full window prolong the round trip, so now and then the window is emptied to measure it again.
+//! full window prolong the round trip, so only one that found hardly another one under way can say
+//! that it has become longer, and now and then a full window is emptied to see.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ const LEAST: usize = 2;
 const FIRST: usize = 8;
 /// How long a rate counts, at least; up to twice as long.
 const RATE_PERIOD: Duration = Duration::from_secs(1);
-/// The same for a round trip.
-const TRIP_PERIOD: Duration = Duration::from_secs(5);
+/// How often a full window is emptied to measure the round trip.
+const TRIP_PERIOD: Duration = Duration::from_secs(10);
 
 /// What is noted of a request when it is sent.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +26,7 @@ pub(super) struct Sent {
     at: Tick,
     /// Answers by then.
     answered: u64,
-    /// Whether it was sent to measure the round trip.
+    /// Whether no others lengthen its round trip.
     measures: bool,
 }
 
@@ -37,8 +38,8 @@ pub(super) struct Window {
     rates: [f64; 2],
     rates_since: Tick,
     round_trip: Option<Duration>,
-    /// The lowest of this period.
-    lowest: Option<Duration>,
+    /// A longer one, which the next measurement confirms or not.
+    longer: Option<Duration>,
     trips_since: Tick,
     /// Whether the window was full in this period.
     was_full: bool,
@@ -56,7 +57,7 @@ impl Window {
             rates: [0.0; 2],
             rates_since: now,
             round_trip: None,
-            lowest: None,
+            longer: None,
             trips_since: now,
             was_full: false,
             measuring: false,
@@ -64,9 +65,9 @@ impl Window {
         }
     }
 
-    /// Notes that a request is sent.
-    pub(super) fn sent(&self) -> Sent {
-        Sent { at: Tick::now(), answered: self.answered, measures: self.measuring }
+    /// Notes that a request is sent while so many others are under way.
+    pub(super) fn sent(&self, under_way: usize) -> Sent {
+        Sent { at: Tick::now(), answered: self.answered, measures: under_way < LEAST }
     }
 
     /// Notes the answer to a request.
@@ -78,10 +79,20 @@ impl Window {
         self.turn(now);
         let rate = (self.answered - sent.answered) as f64 / trip.as_secs_f64();
         self.rates[1] = self.rates[1].max(rate);
-        self.lowest = Some(self.lowest.map_or(trip, |lowest| lowest.min(trip)));
-        if self.round_trip.is_none_or(|known| trip < known) || (self.measuring && sent.measures) {
-            self.round_trip = Some(trip);
-            self.measuring = false;
+        match self.round_trip {
+            Some(known) if trip > known + known / 4 => {
+                if sent.measures {
+                    self.measuring = false;
+                    match self.longer.take() {
+                        Some(before) => self.round_trip = Some(before.min(trip)),
+                        None => self.longer = Some(trip),
+                    }
+                }
+            }
+            known => {
+                self.round_trip = Some(known.map_or(trip, |known| known.min(trip)));
+                (self.longer, self.measuring) = (None, false);
+            }
         }
     }
 
@@ -120,13 +131,9 @@ impl Window {
             self.rates = [self.rates[1], 0.0];
             self.rates_since = now;
         }
-        if now.since(self.trips_since) >= TRIP_PERIOD.max(trip * 20) {
+        if now.since(self.trips_since) >= TRIP_PERIOD.max(trip * 50) {
             self.trips_since = now;
-            let lowest = self.lowest.take();
             self.measuring = std::mem::take(&mut self.was_full);
-            if !self.measuring {
-                self.round_trip = lowest.or(self.round_trip);
-            }
         }
     }
 }
@@ -135,9 +142,10 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// A request that was sent so long ago, with so many answers since, its own included.
+    /// The answer to a request that was sent so long ago, with so many answers since, its own
+    /// included, and as many under way before it.
     fn answer(window: &mut Window, trip: Duration, since: u64) {
-        let mut sent = window.sent();
+        let mut sent = window.sent(since as usize - 1);
         sent.at = sent.at.before(trip);
         sent.answered = (window.answered + 1).saturating_sub(since);
         window.answered(sent);
@@ -174,20 +182,39 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_round_trip_is_measured_with_an_empty_window() {
+    fn a_longer_round_trip_counts_when_no_own_queue_can_be_the_cause() {
+        let (near, far) = (Duration::from_millis(10), Duration::from_millis(80));
+        let mut window = Window::new();
+        for _ in 0..40 {
+            answer(&mut window, near, 10);
+        }
+        let limit = window.limit();
+        for _ in 0..40 {
+            answer(&mut window, far, 10);
+        }
+        assert!(window.limit() <= limit, "others were under way");
+        answer(&mut window, far, 1);
+        answer(&mut window, near, 1);
+        answer(&mut window, far, 1);
+        assert!(window.limit() <= limit, "one alone may be chance");
+        answer(&mut window, far, 1);
+        assert!(window.limit() >= 6 * limit, "{} after {limit}", window.limit());
+    }
+
+    #[test]
+    fn a_full_window_is_emptied_now_and_then() {
         let mut window = Window::new();
         for _ in 0..40 {
             answer(&mut window, Duration::from_millis(10), 10);
         }
+        window.trips_since = Tick::now().before(TRIP_PERIOD);
+        answer(&mut window, Duration::from_millis(12), 10);
+        assert!(window.limit() > LEAST, "it was not full");
         window.filled();
         window.trips_since = Tick::now().before(TRIP_PERIOD);
-        answer(&mut window, Duration::from_millis(80), 10);
-        assert_eq!(window.limit(), LEAST, "it is emptied");
-        assert!(window.round_trip < Some(Duration::from_millis(20)), "not by the full window");
-        let mut sent = window.sent();
-        sent.at = sent.at.before(Duration::from_millis(40));
-        window.answered(sent);
-        assert!(window.round_trip >= Some(Duration::from_millis(40)));
-        assert!(window.limit() > LEAST);
+        answer(&mut window, Duration::from_millis(12), 10);
+        assert_eq!(window.limit(), LEAST);
+        answer(&mut window, Duration::from_millis(12), 2);
+        assert!(window.limit() > LEAST, "measured");
     }
 }

@@ -34,6 +34,11 @@ impl Line {
         // A node that another one names takes over a slot: the next entry may belong elsewhere.
         if self.feed.address().is_asking() { 1 } else { self.window.limit() }
     }
+
+    /// Notes that more could have been sent.
+    pub(super) fn filled(&mut self) {
+        self.window.filled();
+    }
 }
 
 impl Connected for Line {
@@ -232,7 +237,7 @@ impl Pipeline {
                     if line.under_way.is_empty() {
                         line.heard = Tick::now();
                     }
-                    let sent = line.window.sent();
+                    let sent = line.window.sent(line.under_way.len());
                     line.under_way.extend(self.unsent.pop_front().map(|item| (item, sent)));
                 }
                 Err(fault) => return self.hung_up(at, fault),
@@ -245,7 +250,7 @@ impl Pipeline {
     fn hung_up(&mut self, at: usize, fault: Fault) {
         if let Some(item) = self.unsent.pop_front() {
             let line = &mut self.open[at];
-            let sent = line.window.sent();
+            let sent = line.window.sent(line.under_way.len());
             line.under_way.push_back((item, sent));
         }
         if self.take_from(at, Duration::ZERO) {
