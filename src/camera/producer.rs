@@ -45,7 +45,8 @@ pub enum Full {
     /// The caller waits for room.
     #[default]
     Block,
-    /// The frame is dropped and counted. The caller waits only for a connection that is being made.
+    /// The frame is dropped and counted. The caller waits for a connection that is being made, and
+    /// for a frame being sent as long as its bytes move.
     Drop,
 }
 

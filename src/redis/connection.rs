@@ -92,6 +92,26 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Makes one `attempt`; `None` if it did not end within a tick.
+    fn briefly<T>(
+        &mut self,
+        operation: Operation,
+        attempt: impl FnOnce(&mut Transport) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        self.seam.pass(operation)?;
+        match attempt(&mut self.transport) {
+            Err(error) if is_pause(&error) => {
+                if self.stop.is_now() {
+                    return Err(io::Error::other("stopped"));
+                }
+                self.confirm_tenure().map(|()| None)
+            }
+            ended => ended.map(Some),
+        }
+    }
+}
+
 impl Read for Socket {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         self.patiently(Operation::Read, |transport| transport.read(target))
@@ -295,10 +315,29 @@ impl Connection {
             request.write_to(&mut self.socket, payloads)
         };
         let sent = sent.and_then(|()| self.socket.flush());
-        sent.map_err(|error| match self.last_words(&error) {
+        sent.map_err(|error| self.not_sent(error))
+    }
+
+    /// Sends on from byte `written` of a request, for a tick at most where nothing moves. Says
+    /// whether all of it is sent.
+    pub(super) fn send_on(
+        &mut self,
+        request: &Request,
+        payloads: &[&[u8]],
+        written: &mut usize,
+    ) -> Result<bool, Fault> {
+        let sent = self.socket.briefly(Operation::Write, |transport| {
+            request.write_on(payloads, written, |slices| transport.write_vectored(slices))?;
+            transport.flush()
+        });
+        sent.map(|sent| sent.is_some()).map_err(|error| self.not_sent(error))
+    }
+
+    fn not_sent(&mut self, error: io::Error) -> Fault {
+        match self.last_words(&error) {
             Some(words) => self.closed(&words),
             None => self.fault(error.into()),
-        })
+        }
     }
 
     /// The error answer that a server has left which closed the connection before it was asked

@@ -17,6 +17,8 @@ use crate::metrics::Metrics;
 pub struct Feed {
     connection: Connection,
     request: Request,
+    /// Bytes of the request that are sent.
+    written: usize,
     wait_replicas: u32,
 }
 
@@ -34,7 +36,7 @@ impl Feed {
     ) -> Result<Feed, Fault> {
         let connection = Connection::open(address, name, timeout, metrics, stop)?;
         let request = connection.request();
-        Ok(Feed { connection, request, wait_replicas: 0 })
+        Ok(Feed { connection, request, written: 0, wait_replicas: 0 })
     }
 
     /// The same, which waits after each entry until so many replicas have it; 0 does not wait.
@@ -61,31 +63,43 @@ impl Feed {
             pack(name.as_bytes(), &mut packed);
             pack(value, &mut packed);
         }
-        self.post(stream, data, &packed, side.len(), length_max)?;
+        self.prepare(stream, data.len(), &packed, side.len(), length_max);
+        self.connection.send(&self.request, &[data])?;
         self.answer()?.map_err(|message| self.refused(message))
     }
 
-    /// Sends an entry with `fields` packed fields beside its data, and does not wait for the answer.
-    pub(super) fn post(
+    /// Begins an entry with so many bytes of data, and `fields` packed fields beside it.
+    pub(super) fn prepare(
         &mut self,
         stream: &str,
-        data: &[u8],
+        bytes: usize,
         side: &[u8],
         fields: usize,
         length_max: u64,
-    ) -> Result<(), Fault> {
+    ) {
         let limited = if length_max > 0 { 3 } else { 0 };
         self.request.clear();
         self.request.command(5 + limited + 2 * fields).arg("XADD").arg(stream);
         if length_max > 0 {
             self.request.arg("MAXLEN").arg("~").number(length_max);
         }
-        self.request.arg("*").arg("data").payload(data.len()).packed_args(side);
+        self.request.arg("*").arg("data").payload(bytes).packed_args(side);
         if self.wait_replicas > 0 {
             let limit_ms = limits::REPLICAS_LIMIT.as_millis();
             self.request.command(3).arg("WAIT").number(self.wait_replicas).number(limit_ms);
         }
-        self.connection.send(&self.request, &[data])
+        self.written = 0;
+    }
+
+    /// Sends the entry that was begun, with its data. Says whether all of it is sent; if nothing
+    /// moves for a tick, the rest is for the next call.
+    pub(super) fn send_on(&mut self, data: &[u8]) -> Result<bool, Fault> {
+        self.connection.send_on(&self.request, &[data], &mut self.written)
+    }
+
+    /// Bytes that were sent of the entry.
+    pub(super) fn written(&self) -> usize {
+        self.written
     }
 
     /// The answer for the oldest entry that was sent: its id, or the server's refusal.

@@ -104,6 +104,37 @@ impl Request {
         write_all(io, &mut slices)
     }
 
+    /// Writes on from byte `written` of all, and counts it up. An error leaves the rest for the next
+    /// call.
+    pub(super) fn write_on(
+        &self,
+        payloads: &[&[u8]],
+        written: &mut usize,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        debug_assert_eq!(payloads.len(), self.cuts.len());
+        let mut slices: SmallVec<[IoSlice<'_>; 8]> = SmallVec::new();
+        let mut from = 0;
+        for (&cut, payload) in self.cuts.iter().zip(payloads) {
+            slices.push(IoSlice::new(&self.text[from..cut]));
+            slices.push(IoSlice::new(payload));
+            from = cut;
+        }
+        slices.push(IoSlice::new(&self.text[from..]));
+        let mut rest: &mut [IoSlice<'_>] = &mut slices;
+        IoSlice::advance_slices(&mut rest, *written);
+        while !rest.is_empty() {
+            match write(&rest[..rest.len().min(SLICES_MAX)])? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                more => {
+                    *written += more;
+                    IoSlice::advance_slices(&mut rest, more);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn length(&mut self, kind: u8, len: usize) {
         length(&mut self.text, kind, len);
     }

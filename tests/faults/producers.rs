@@ -271,6 +271,37 @@ fn a_full_window_drops_and_counts_if_it_is_told_to() {
 }
 
 #[test]
+fn a_frame_that_is_half_sent_holds_nobody_up() {
+    let scene = Scene::at(Duration::from_millis(10));
+    let mut producer = scene.producer(|options| {
+        options.full = Full::Drop;
+        options.timeout = Duration::from_secs(30);
+    });
+    let bytes = 9_000_000;
+    enqueue(&mut producer, 0, bytes).unwrap();
+    assert_eq!(producer.flush(LONG), 0);
+    scene.proxy.stall(true);
+    let mut longest = Duration::ZERO;
+    for number in 1..12 {
+        let began = Tick::now();
+        enqueue(&mut producer, number, bytes).unwrap();
+        longest = longest.max(began.elapsed());
+    }
+    // The buffers of the sockets hold less than two of these frames.
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    assert!(producer.counts().dropped > 0, "{:?}", producer.counts());
+    let began = Tick::now();
+    assert!(producer.flush(Duration::from_millis(200)) > 0);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    scene.proxy.stall(false);
+    assert_eq!(producer.flush(LONG), 0);
+    let counts = producer.counts();
+    assert_eq!(counts.sendings.confirmed + counts.dropped, 12, "{counts:?}");
+    assert_eq!(counts.sendings.sent_again, 0, "{counts:?}");
+    assert_in_order(&scene.numbers());
+}
+
+#[test]
 fn without_retry_each_frame_has_its_own_end() {
     let scene = Scene::at(TRIP);
     let mut producer = scene.producer(|options| options.retry = false);

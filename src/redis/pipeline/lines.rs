@@ -25,6 +25,8 @@ pub(super) struct Line {
     pub(super) under_way: VecDeque<(Item, Sent)>,
     window: Window,
     heard: Tick,
+    /// The first unsent entry is sent in part.
+    pub(super) sending: bool,
     /// The server takes no writes: leave it when its answers have come.
     leaves: bool,
 }
@@ -174,7 +176,8 @@ impl Pipeline {
         let Some(Setback { mut items, added, fault, elsewhere }) = self.setback.take() else {
             return;
         };
-        self.open.retain(|line| !line.leaves);
+        // Before an entry that is sent in part come those that are sent again.
+        self.open.retain(|line| !line.leaves && !line.sending);
         self.open.iter_mut().for_each(|line| line.window.restart());
         self.careful = true;
         items.sort_unstable_by_key(|item| item.ticket);
@@ -208,39 +211,68 @@ impl Pipeline {
             }
             let Some(item) = self.unsent.front() else { return };
             let stream = item.stream;
-            let address = match self.route.server_of(&self.options.streams[stream]) {
-                Ok(address) => address,
-                Err(fault) => return self.unreachable(fault),
-            };
-            let replaces = !self.options.topology.is_cluster()
-                && self.open.place_of(&address).is_none()
-                && self.open.iter().any(|line| !line.under_way.is_empty());
-            if replaces {
-                // The old server's answers first: its connection goes when the new one comes.
-                self.setback.get_or_insert_default();
-                return;
-            }
-            let at = match self.line_to(&address, stream) {
-                Ok(at) => at,
-                Err(fault) => return self.unreachable(fault),
-            };
+            // What was begun on a connection goes on there.
+            let begun = self.open.iter().position(|line| line.sending);
+            let Some(at) = begun.or_else(|| self.line_for(stream)) else { return };
             let line = &mut self.open[at];
-            if line.under_way.len() >= line.limit() {
-                return line.window.filled();
-            }
             let Some(item) = self.unsent.front() else { return };
-            let key = &self.options.streams[stream];
-            let length_max = self.options.length_max;
-            match line.feed.post(key, &item.data, &item.side, item.fields, length_max) {
-                Ok(()) => {
-                    self.sendings.sent_again += u64::from(item.again);
-                    if line.under_way.is_empty() {
-                        line.heard = Tick::now();
-                    }
+            if !line.sending {
+                if line.under_way.len() >= line.limit() {
+                    return line.window.filled();
+                }
+                let key = &self.options.streams[stream];
+                let (bytes, length_max) = (item.data.len(), self.options.length_max);
+                line.feed.prepare(key, bytes, &item.side, item.fields, length_max);
+                self.sendings.sent_again += u64::from(item.again);
+                line.sending = true;
+                if line.under_way.is_empty() {
+                    line.heard = Tick::now();
+                }
+            }
+            let before = line.feed.written();
+            let sent = line.feed.send_on(&item.data);
+            if line.feed.written() > before {
+                line.heard = Tick::now();
+            }
+            match sent {
+                Ok(true) => {
+                    line.sending = false;
                     let sent = line.window.sent(line.under_way.len());
                     line.under_way.extend(self.unsent.pop_front().map(|item| (item, sent)));
                 }
+                Ok(false) if line.heard.elapsed() < self.options.timeout => return,
+                Ok(false) => {
+                    let fault = line.feed.silent(self.options.timeout);
+                    return self.hung_up(at, fault);
+                }
                 Err(fault) => return self.hung_up(at, fault),
+            }
+        }
+    }
+
+    /// The place of the connection to the server that has a stream, made if there is none; `None` if
+    /// it cannot be used now.
+    fn line_for(&mut self, stream: usize) -> Option<usize> {
+        let address = match self.route.server_of(&self.options.streams[stream]) {
+            Ok(address) => address,
+            Err(fault) => {
+                self.unreachable(fault);
+                return None;
+            }
+        };
+        let replaces = !self.options.topology.is_cluster()
+            && self.open.place_of(&address).is_none()
+            && self.open.iter().any(|line| !line.under_way.is_empty());
+        if replaces {
+            // The old server's answers first: its connection goes when the new one comes.
+            self.setback.get_or_insert_default();
+            return None;
+        }
+        match self.line_to(&address, stream) {
+            Ok(at) => Some(at),
+            Err(fault) => {
+                self.unreachable(fault);
+                None
             }
         }
     }
@@ -285,6 +317,7 @@ impl Pipeline {
                 under_way: VecDeque::new(),
                 window,
                 heard: Tick::now(),
+                sending: false,
                 leaves: false,
             })
         });
