@@ -264,6 +264,10 @@ impl Producer {
     }
 
     fn unless_failed(&mut self, ticket: Ticket) -> Result<Option<Ticket>, Fault> {
+        // The rest of a frame should not wait for the next one, which may be long in coming.
+        while self.full == Full::Block && self.pipeline.is_half_sent() && !self.stop.is_draining() {
+            self.pipeline.turn(TICK);
+        }
         self.pipeline.failure_of(ticket).map_or(Ok(Some(ticket)), Err)
     }
 

@@ -148,7 +148,7 @@ impl Pipeline {
     /// for it.
     ///
     /// # Errors
-    /// As [`Feed::open`], unless waiting may mend it and `retry` is set.
+    /// As [`Connection::open`](super::Connection::open), unless waiting may mend it and `retry` is set.
     pub fn connect(&mut self) -> Result<(), Fault> {
         for stream in 0..self.options.streams.len() {
             loop {
@@ -251,6 +251,11 @@ impl Pipeline {
         }
         self.flushing = false;
         self.in_hand
+    }
+
+    /// Whether an entry is sent in part: the rest goes with the next turns.
+    pub fn is_half_sent(&self) -> bool {
+        self.open.iter().any(|line| line.sending)
     }
 
     /// Entries that have no reply yet.

@@ -212,7 +212,7 @@ mod tests {
         assert!(window.limit() > LEAST, "it was not full");
         window.filled();
         window.trips_since = Tick::now().before(TRIP_PERIOD);
-        answer(&mut window, Duration::from_millis(12), 10);
+        answer(&mut window, Duration::from_millis(20), 10);
         assert_eq!(window.limit(), LEAST);
         answer(&mut window, Duration::from_millis(12), 2);
         assert!(window.limit() > LEAST, "measured");
