@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::base::{Fault, Stop};
-use crate::camera::{Outbound, Producer, ProducerOptions};
+use crate::camera::{Full, Outbound, Producer, ProducerOptions};
 use crate::config::{Camera, Config};
 use crate::engine::{self, Engine, Hooks, View};
 use crate::frame::EntryId;
@@ -29,6 +29,7 @@ pub fn create_stream_processor(config: &Config) -> Result<StreamProcessor, Fault
         wait_replicas: config.redis_queue.wait_replicas,
         timeout: Duration::from_secs(config.redis_queue.timeout),
         retry: config.redis_queue.retry_on_failure,
+        full: Full::Block,
     };
     let producer = Producer::connect(options, engine.stop())?;
     Ok(StreamProcessor { engine, view, producer: Mutex::new(producer) })

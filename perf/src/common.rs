@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use framepress::Producer;
 use framepress::base::Stop;
 use framepress::camera::{
-    Outbound, ProducerOptions, Source as _, Still, Synthetic, SyntheticOptions,
+    Full, Outbound, ProducerOptions, Source as _, Still, Synthetic, SyntheticOptions,
 };
 use framepress::frame::View;
 use framepress::image::{Encoder, Format, Source, Target};
@@ -82,6 +82,7 @@ pub fn producer(address: &Address, stream: &str) -> Outcome<Producer> {
         wait_replicas: 0,
         timeout: Duration::from_secs(10),
         retry: false,
+        full: Full::Block,
     };
     Ok(Producer::connect(options, &Stop::default())?)
 }

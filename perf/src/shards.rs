@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use framepress::Producer;
 use framepress::base::Stop;
-use framepress::camera::ProducerOptions;
+use framepress::camera::{Full, ProducerOptions};
 use framepress::config::Loader;
 use framepress::engine::{self, Engine, Hooks};
 use framepress::image::Format;
@@ -188,6 +188,7 @@ fn measure(cluster: &Cluster, shards: usize, frames: u64, pictures: &Pictures) -
             wait_replicas: 0,
             timeout: Duration::from_secs(10),
             retry: false,
+            full: Full::Block,
         },
         &stop,
     )?;

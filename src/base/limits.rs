@@ -35,6 +35,13 @@ pub const READ_WINDOW_REQUESTS: usize = 64;
 /// Most entries that a reader has asked for at a time and not received.
 pub const READ_WINDOW_FRAMES: usize = 1024;
 
+/// Most frames that a producer has in hand: sent and not confirmed, or to be sent again. At 200 ms
+/// that is 1,280 frames a second.
+pub const PRODUCER_FRAMES_MAX: usize = 256;
+
+/// Most bytes of them: raw frames of 1920x1080 at 100 a second and 200 ms.
+pub const PRODUCER_BYTES_MAX: usize = 128 << 20;
+
 /// Longest camera or frame id, in bytes. Ids are kept per camera and per slot; real ones are far
 /// shorter.
 pub const ID_BYTES_MAX: usize = 256;

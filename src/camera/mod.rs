@@ -14,10 +14,11 @@ mod readiness;
 mod synthetic;
 mod video;
 
+pub use crate::redis::{Sendings, Ticket};
 pub use folder::Folder;
 pub use open::{OpenOptions, open};
 pub use pace::Pace;
-pub use producer::{Outbound, Producer, ProducerOptions, shard_of};
+pub use producer::{Full, Outbound, Producer, ProducerCounts, ProducerOptions, shard_of};
 pub use raw::RawInput;
 pub use synthetic::{Synthetic, SyntheticOptions};
 pub use video::Video;

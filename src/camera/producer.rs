@@ -6,19 +6,18 @@ use std::time::Duration;
 use twox_hash::XxHash3_64;
 
 use crate::base::{Fault, Stop, limits};
-use crate::frame::{EntryId, Pool};
+use crate::frame::{EntryId, Lease, Pool};
 use crate::image::Source as Picture;
 use crate::metrics::{Counter, Metrics};
-use crate::redis::{Feeds, Lookout, Topology};
+use crate::redis::{Lookout, Pipeline, PipelineOptions, Sendings, Ticket, Topology};
 use crate::wire::Composer;
 use crate::wire::proto::ProcessingStage;
 
-/// Buffer budget of a producer: it holds one frame at a time.
-const POOL_BYTES: usize = 256 << 20;
+/// Most bytes of unused buffers: as many as may be in hand.
+const POOL_BYTES: usize = limits::PRODUCER_BYTES_MAX;
 
-/// Refusals that waiting may mend.
-const PASSING: [&str; 8] =
-    ["OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"];
+/// Longest wait for an answer before the stop signal is looked at again.
+const TICK: Duration = limits::SOCKET_TICK;
 
 /// Where and how a [`Producer`] sends.
 #[derive(Clone, Debug)]
@@ -29,13 +28,37 @@ pub struct ProducerOptions {
     pub streams: Vec<String>,
     /// Approximate length limit of each stream; 0 for none.
     pub length_max: u64,
-    /// Replicas that are to have a frame before [`Producer::send`] returns, as far as they confirm
-    /// it within a second; 0 does not wait.
+    /// Replicas that are to have a frame before it counts as sent, as far as they confirm it within
+    /// a second; 0 does not wait.
     pub wait_replicas: u32,
     /// Longest wait for Redis.
     pub timeout: Duration,
     /// Whether to wait for a server that is away; otherwise its loss is an error.
     pub retry: bool,
+    /// What [`Producer::enqueue`] does with a frame for which the window has no room.
+    pub full: Full,
+}
+
+/// What happens to a frame when as many are under way as the window holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Full {
+    /// The caller waits for room.
+    #[default]
+    Block,
+    /// The frame is dropped and counted. The caller waits for a connection that is being made, and
+    /// for a frame being sent as long as its bytes move.
+    Drop,
+}
+
+/// What a [`Producer`] has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProducerCounts {
+    /// Frames handed over, dropped ones included.
+    pub handed_over: u64,
+    /// Frames dropped because the window was full; see [`Full::Drop`], and at a stop.
+    pub dropped: u64,
+    /// What has become of the others; the rest is in hand.
+    pub sendings: Sendings,
 }
 
 /// One frame to send.
@@ -54,16 +77,29 @@ pub struct Outbound<'a> {
 }
 
 /// A connection that sends frames.
+///
+/// Several frames are under way at a time: as many as the measured rate and round trip ask for, at
+/// least 2, at most 256 frames and 128 MiB. [`Producer::enqueue`] returns when a frame is on its way,
+/// [`Producer::replies`] says what has become of it; [`Producer::send`] waits for its own frame. All
+/// work is done in the calls: between them no answer is taken, and nothing is sent again.
+///
+/// The frames of a camera keep their order:
+/// - After a lost connection, everything unanswered is sent again in order. A frame may then be in
+///   the stream twice; the first ones of all frames are in order.
+/// - After a refusal that may pass (`OOM`, a failover, a redirection in a Cluster), nothing is sent
+///   until all answers under way have come; then what was refused is sent again in order. A frame
+///   that was refused while a later one of its camera was added fails with its refusal.
 #[derive(Debug)]
 pub struct Producer {
-    options: ProducerOptions,
-    feeds: Feeds,
+    streams: usize,
+    full: Full,
+    pipeline: Pipeline,
     _lookout: Option<Lookout>,
+    stop: Stop,
     composer: Composer,
     pool: Pool,
     metrics: Arc<Metrics>,
-    stop: Stop,
-    pause: Duration,
+    counts: ProducerCounts,
 }
 
 impl Producer {
@@ -73,25 +109,35 @@ impl Producer {
     /// [`Fault::Connection`] or [`Fault::Refused`] when the server does not let us in, unless
     /// `retry` is set and it is merely away; [`Fault::Io`] when no thread can be started.
     pub fn connect(options: ProducerOptions, stop: &Stop) -> Result<Producer, Fault> {
+        let ProducerOptions { topology, streams, length_max, wait_replicas, timeout, retry, full } =
+            options;
         let metrics = Metrics::new();
-        let ProducerOptions { topology, timeout, wait_replicas, .. } = &options;
-        let feeds = Feeds::new(topology, *timeout, *wait_replicas, &metrics, stop);
-        let lookout = Lookout::start(topology, stop)?;
-        let mut producer = Producer {
-            options,
-            feeds,
+        let lookout = Lookout::start(&topology, stop)?;
+        let number = streams.len();
+        let options = PipelineOptions {
+            topology,
+            streams,
+            length_max,
+            wait_replicas,
+            timeout,
+            retry,
+            entries_max: limits::PRODUCER_FRAMES_MAX,
+            bytes_max: limits::PRODUCER_BYTES_MAX,
+        };
+        let mut pipeline = Pipeline::new(options, &metrics, stop);
+        // What is sent first should not have to wait for a connection, nor be the first to fail.
+        pipeline.connect()?;
+        Ok(Producer {
+            streams: number,
+            full,
+            pipeline,
             _lookout: lookout,
+            stop: stop.clone(),
             composer: Composer::default(),
             pool: Pool::new(POOL_BYTES),
             metrics,
-            stop: stop.clone(),
-            pause: limits::BACKOFF_FIRST,
-        };
-        // What is sent first should not have to wait for a connection, nor be the first to fail.
-        while let Err(fault) = producer.feeds.connect(&producer.options.streams) {
-            producer.after(fault)?;
-        }
-        Ok(producer)
+            counts: ProducerCounts::default(),
+        })
     }
 
     /// Sends one frame and returns its entry. After a lost connection it is sent again, so a frame
@@ -100,6 +146,132 @@ impl Producer {
     /// # Errors
     /// The server's refusal; with `retry` off, also a lost connection.
     pub fn send(&mut self, frame: &Outbound<'_>) -> Result<EntryId, Fault> {
+        let payload = self.compose(frame);
+        self.wait_for_room(payload.len());
+        let stamp = frame.timestamp.to_string();
+        let ticket = self.add(frame.camera_id, payload, &beside(frame, &stamp));
+        loop {
+            if let Some(reply) = self.pipeline.reply_of(ticket) {
+                return reply;
+            }
+            self.pipeline.turn(TICK);
+        }
+    }
+
+    /// Sends one frame and does not wait for the answer, which [`Producer::replies`] hands out.
+    /// `None`: the window is full, and the frame was dropped, because the options say so or a stop
+    /// was asked for.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], if the frame cannot even be sent; it then has no reply.
+    pub fn enqueue(&mut self, frame: &Outbound<'_>) -> Result<Option<Ticket>, Fault> {
+        // Before the frame is copied; the fields beside the picture are few.
+        if !self.makes_room(frame.picture.bytes.len()) {
+            return Ok(None);
+        }
+        let payload = self.compose(frame);
+        let stamp = frame.timestamp.to_string();
+        let ticket = self.add(frame.camera_id, payload, &beside(frame, &stamp));
+        self.unless_failed(ticket)
+    }
+
+    /// The same for an entry whose `data` is ready, such as legacy JSON, with the fields beside it.
+    ///
+    /// # Errors
+    /// As [`Producer::enqueue`].
+    pub fn enqueue_data(
+        &mut self,
+        camera_id: &str,
+        data: &[u8],
+        beside: &[(&str, &[u8])],
+    ) -> Result<Option<Ticket>, Fault> {
+        if !self.makes_room(data.len()) {
+            return Ok(None);
+        }
+        let mut payload = self.pool.lease_now(data.len());
+        payload.truncate(data.len());
+        payload.copy_from_slice(data);
+        let ticket = self.add(camera_id, payload, beside);
+        self.unless_failed(ticket)
+    }
+
+    /// Takes the answers that are here, without waiting, and hands out the replies of frames that
+    /// were enqueued. The oldest of more than 16,384 replies that were not taken are forgotten, and
+    /// counted in [`Sendings::replies_forgotten`].
+    pub fn replies(&mut self) -> impl Iterator<Item = (Ticket, Result<EntryId, Fault>)> + '_ {
+        self.pipeline.turn(Duration::ZERO);
+        std::iter::from_fn(|| self.pipeline.reply())
+    }
+
+    /// Takes the answers that are here and all replies up to the first fault. Frames that were
+    /// superseded are no fault here; [`Sendings::superseded`] counts them.
+    ///
+    /// # Errors
+    /// That fault.
+    pub fn settle(&mut self) -> Result<(), Fault> {
+        self.pipeline.turn(Duration::ZERO);
+        self.pipeline.settle()
+    }
+
+    /// Waits until every frame has its reply, and goes on trying even when a stop was asked for. Says
+    /// how many have none when `limit` is over; these are still in hand. An attempt to connect may
+    /// exceed the limit by its own.
+    pub fn flush(&mut self, limit: Duration) -> usize {
+        self.pipeline.flush(limit)
+    }
+
+    /// Frames that have no reply yet.
+    pub fn in_hand(&self) -> usize {
+        self.pipeline.in_hand()
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> ProducerCounts {
+        ProducerCounts { sendings: self.pipeline.sendings(), ..self.counts }
+    }
+
+    /// Frames that fewer replicas than asked for have confirmed in time; see
+    /// [`ProducerOptions::wait_replicas`].
+    pub fn replica_acks_missing(&self) -> u64 {
+        self.metrics.get(Counter::ReplicaAcksMissing)
+    }
+
+    /// Makes room for so many bytes, or drops a frame.
+    fn makes_room(&mut self, bytes: usize) -> bool {
+        self.pipeline.turn(Duration::ZERO);
+        while !self.pipeline.has_room(bytes) {
+            if self.full == Full::Drop || self.stop.is_draining() {
+                self.counts.handed_over += 1;
+                self.counts.dropped += 1;
+                return false;
+            }
+            self.pipeline.turn(TICK);
+        }
+        true
+    }
+
+    fn wait_for_room(&mut self, bytes: usize) {
+        self.pipeline.turn(Duration::ZERO);
+        while !self.pipeline.has_room(bytes) {
+            self.pipeline.turn(TICK);
+        }
+    }
+
+    fn add(&mut self, camera_id: &str, payload: Lease, beside: &[(&str, &[u8])]) -> Ticket {
+        self.counts.handed_over += 1;
+        let camera = XxHash3_64::oneshot(camera_id.as_bytes());
+        self.pipeline.add(shard_of(camera_id, self.streams), camera, payload, beside)
+    }
+
+    fn unless_failed(&mut self, ticket: Ticket) -> Result<Option<Ticket>, Fault> {
+        // The rest of a frame should not wait for the next one, which may be long in coming.
+        while self.full == Full::Block && self.pipeline.is_half_sent() && !self.stop.is_draining() {
+            self.pipeline.turn(TICK);
+        }
+        self.pipeline.failure_of(ticket).map_or(Ok(Some(ticket)), Err)
+    }
+
+    fn compose(&mut self, frame: &Outbound<'_>) -> Lease {
         let Outbound { frame_id, camera_id, timestamp, picture, quality } = *frame;
         let message = &mut self.composer.message;
         replace(&mut message.frame_id, frame_id);
@@ -114,47 +286,17 @@ impl Producer {
         about.channels = side(picture.channels);
         about.quality = quality;
         let draft = self.composer.draft(picture.bytes, None, None, 0, &self.pool);
-        let payload = self.composer.finish(draft, &self.pool);
-
-        let stream = shard_of(camera_id, self.options.streams.len());
-        let stamp = timestamp.to_string();
-        let beside = [
-            ("frame_id", frame_id.as_bytes()),
-            ("camera_id", camera_id.as_bytes()),
-            ("timestamp", stamp.as_bytes()),
-        ];
-        loop {
-            let stream = &self.options.streams[stream];
-            match self.feeds.add(stream, &payload, &beside, self.options.length_max) {
-                Ok(id) => {
-                    self.pause = limits::BACKOFF_FIRST;
-                    return Ok(id);
-                }
-                Err(fault) => self.after(fault)?,
-            }
-        }
+        self.composer.finish(draft, &self.pool)
     }
+}
 
-    /// Frames that fewer replicas than asked for have confirmed in time; see
-    /// [`ProducerOptions::wait_replicas`].
-    pub fn replica_acks_missing(&self) -> u64 {
-        self.metrics.get(Counter::ReplicaAcksMissing)
-    }
-
-    /// Waits after a fault that waiting may mend; hands back all others.
-    fn after(&mut self, fault: Fault) -> Result<(), Fault> {
-        let passing = matches!(fault, Fault::Connection { .. })
-            || matches!(fault.redis_code(), Some(code) if PASSING.contains(&code));
-        if !self.options.retry || !passing || self.stop.is_draining() {
-            return Err(fault);
-        }
-        tracing::warn!("{fault}; trying again in {:?}", self.pause);
-        if self.stop.sleep(self.pause) {
-            return Err(fault);
-        }
-        self.pause = (self.pause * 2).min(self.options.topology.pause_longest());
-        Ok(())
-    }
+/// The fields beside the data.
+fn beside<'a>(frame: &Outbound<'a>, stamp: &'a str) -> [(&'static str, &'a [u8]); 3] {
+    [
+        ("frame_id", frame.frame_id.as_bytes()),
+        ("camera_id", frame.camera_id.as_bytes()),
+        ("timestamp", stamp.as_bytes()),
+    ]
 }
 
 /// Which of `shards` streams a camera sends to: XXH3-64 of its id, modulo their number.

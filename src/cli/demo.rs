@@ -15,7 +15,7 @@ use super::{Common, Failure, logging, out, progress};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, descriptors};
 use crate::camera::{
-    Outbound, Pace, Producer, ProducerOptions, Source, Still, Synthetic, SyntheticOptions,
+    Full, Outbound, Pace, Producer, ProducerOptions, Source, Still, Synthetic, SyntheticOptions,
 };
 use crate::config::{Config, HostPort};
 use crate::engine::{Engine, Hooks, View};
@@ -35,6 +35,9 @@ const BACKLOG_BYTES_MAX: u64 = 256 << 20;
 
 /// After the cameras have stopped: longest wait for the last results.
 const LAST_RESULTS_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest wait for the server to confirm the last frames of a camera.
+const LAST_FRAMES_LIMIT: Duration = Duration::from_secs(5);
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -219,6 +222,7 @@ fn start_cameras(
             wait_replicas: config.redis_queue.wait_replicas,
             timeout: Duration::from_secs(config.redis_queue.timeout),
             retry: false,
+            full: Full::Block,
         };
         let stop = filming.stop.clone();
         let mut producer = Producer::connect(options, &stop)?;
@@ -267,16 +271,29 @@ fn film(
             bytes: &still.bytes,
         };
         let frame_id = format!("{camera_id}-{frame:06}");
-        producer.send(&Outbound {
+        let ticket = producer.enqueue(&Outbound {
             frame_id: &frame_id,
             camera_id: &camera_id,
             timestamp: unix_seconds(),
             picture,
             quality: 0,
         })?;
+        if ticket.is_none() {
+            break; // the end came while the window was full
+        }
         filmed.sent.fetch_add(1, Ordering::Relaxed);
+        producer.settle()?;
     }
-    Ok(())
+    let unconfirmed = producer.flush(LAST_FRAMES_LIMIT);
+    producer.settle()?;
+    // A result of theirs is not waited for.
+    filmed.sent.fetch_sub(unconfirmed as u64, Ordering::Relaxed);
+    match unconfirmed {
+        0 => Ok(()),
+        _ => {
+            Err(Fault::Unusable(format!("{unconfirmed} frames of {camera_id} were not confirmed")))
+        }
+    }
 }
 
 /// Shows how it goes until the time is over or somebody has had enough.

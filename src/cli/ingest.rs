@@ -8,11 +8,16 @@ use super::signals::SignalWatch;
 use super::size::Size;
 use super::{Common, Failure, logging, out, progress};
 use crate::base::{Fault, Reject, Stop};
-use crate::camera::{self, Coding, OpenOptions, Outbound, Pace, Producer, ProducerOptions, Still};
+use crate::camera::{
+    self, Coding, Full, OpenOptions, Outbound, Pace, Producer, ProducerOptions, Sendings, Still,
+};
 use crate::config::Config;
 use crate::engine;
 use crate::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
 use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
+
+/// How often the stop signal is looked at while the last frames are waited for.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Arguments of `ingest`.
 #[derive(Debug, Args)]
@@ -112,6 +117,7 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
         wait_replicas: config.redis_queue.wait_replicas,
         timeout: Duration::from_secs(config.redis_queue.timeout),
         retry: config.redis_queue.retry_on_failure,
+        full: Full::Block,
     };
     let mut producer = Producer::connect(producer_options, &stop)?;
     let mut coder = Coder::new(&config, args.format.map(SendFormat::format))?;
@@ -144,13 +150,40 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
             picture,
             quality,
         };
-        producer.send(&frame)?;
+        if producer.enqueue(&frame)?.is_none() {
+            break; // a stop was asked for while the window was full
+        }
+        producer.settle()?;
         sent += 1;
         bar.set_position(sent);
     }
+    let drain = Duration::from_millis(config.engine.drain_timeout_ms);
+    let end = finish(&mut producer, &stop, drain);
     bar.finish_and_clear();
     let seconds = began.elapsed().as_secs_f64();
-    out::line(format!("{sent} frames of {} sent in {seconds:.1} s", args.camera))
+    let Sendings { confirmed, superseded, .. } = producer.counts().sendings;
+    out::line(format!("{confirmed} frames of {} sent in {seconds:.1} s", args.camera))?;
+    if superseded > 0 {
+        out::line(format!(
+            "{superseded} frames were refused and left out: later ones had been added"
+        ))?;
+    }
+    end
+}
+
+/// Waits until every frame is confirmed, as long as a server that is away may take; once a stop is
+/// asked for, `drain` at most.
+fn finish(producer: &mut Producer, stop: &Stop, drain: Duration) -> Result<(), Failure> {
+    while !stop.is_draining() && producer.flush(LOOK) > 0 {
+        producer.settle()?;
+    }
+    let unconfirmed = producer.flush(drain);
+    producer.settle()?;
+    if unconfirmed == 0 {
+        return Ok(());
+    }
+    let text = format!("{unconfirmed} frames were not confirmed within {drain:?}");
+    Err(Fault::Unusable(text).into())
 }
 
 /// Brings pictures into the form they are sent in.

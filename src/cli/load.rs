@@ -15,14 +15,15 @@ use super::size::Size;
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Reject, Stop};
 use crate::camera::{
-    Outbound, Pace, Producer, ProducerOptions, Source as _, Still, Synthetic, SyntheticOptions,
+    Full, Outbound, Pace, Producer, ProducerOptions, Source as _, Still, Synthetic,
+    SyntheticOptions,
 };
 use crate::engine::View;
 use crate::frame::{self, EntryId};
 use crate::image::{Encoder, Format, Source, Target};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Distribution, Metrics, Timer};
-use crate::redis::{Control, Feeds};
+use crate::redis::Control;
 
 /// Different frames, sent over and over: enough to be larger than any cache.
 const FRAMES: usize = 8;
@@ -39,6 +40,9 @@ const LOOK: Duration = Duration::from_millis(1);
 const BLOCK: Duration = Duration::from_millis(50);
 /// Without any result for this long, a load ends incomplete.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Longest wait for the server to confirm the last frames.
+const LAST_FRAMES_LIMIT: Duration = Duration::from_secs(10);
 
 /// How frames travel in the input stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -250,14 +254,31 @@ fn feed(
     state: &State,
     stops: &[Stop; 2],
 ) -> Result<(), Fault> {
-    let [own, outer] = stops;
+    let sent = feed_until(feeder, load, view, state, stops)?;
+    let unconfirmed = feeder.producer.flush(LAST_FRAMES_LIMIT) as u64;
+    feeder.producer.settle()?;
+    state.sent.store(sent - unconfirmed, Ordering::Release);
+    match unconfirmed {
+        0 => Ok(()),
+        _ => Err(Fault::Unusable(format!("{unconfirmed} frames sent were not confirmed"))),
+    }
+}
+
+/// Feeds until everything is sent, the time is over or a stop is asked for; the frames sent.
+fn feed_until(
+    feeder: &mut Feeder,
+    load: &Load,
+    view: &View,
+    state: &State,
+    [own, outer]: &[Stop; 2],
+) -> Result<u64, Fault> {
     let pace = load.rate.and_then(Pace::new);
     let backlog = load.frames.backlog();
     let (began, began_unix) = (Tick::now(), unix_seconds());
     for number in 0..load.count {
         loop {
             if own.is_draining() || outer.is_draining() || began.elapsed() >= load.limit {
-                return Ok(());
+                return Ok(number);
             }
             let wait = match &pace {
                 Some(pace) => pace.wait(number, began.elapsed()),
@@ -276,17 +297,17 @@ fn feed(
             Some(pace) => began_unix + pace.due(number).as_secs_f64(),
             None => unix_seconds(),
         };
-        feeder.send(&load.frames, load.cameras, number, due)?;
+        if !feeder.send(&load.frames, load.cameras, number, due)? {
+            return Ok(number);
+        }
         state.sent.store(number + 1, Ordering::Release);
     }
-    Ok(())
+    Ok(load.count)
 }
 
-/// The connections of a feeder.
+/// The connection of a feeder.
 struct Feeder {
-    protobuf: Producer,
-    json: Feeds,
-    stream: String,
+    producer: Producer,
     text: Vec<u8>,
 }
 
@@ -296,20 +317,23 @@ impl Feeder {
         let options = ProducerOptions {
             topology: view.topology.clone(),
             wait_replicas: 0,
-            streams: vec![stream.clone()],
+            streams: vec![stream],
             length_max: 0,
             timeout,
             retry: false,
+            full: Full::Block,
         };
-        Ok(Feeder {
-            protobuf: Producer::connect(options, stop)?,
-            json: Feeds::new(&view.topology, timeout, 0, &Metrics::new(), stop),
-            stream,
-            text: Vec::new(),
-        })
+        Ok(Feeder { producer: Producer::connect(options, stop)?, text: Vec::new() })
     }
 
-    fn send(&mut self, frames: &Frames, cameras: u32, number: u64, due: f64) -> Result<(), Fault> {
+    /// Sends a frame; says whether it was taken. After a stop a full window takes none.
+    fn send(
+        &mut self,
+        frames: &Frames,
+        cameras: u32,
+        number: u64,
+        due: f64,
+    ) -> Result<bool, Fault> {
         let cameras = u64::from(cameras.max(1));
         let camera = format!("camera-{}", number % cameras);
         let id = format!("frame-{number:08}");
@@ -324,13 +348,15 @@ impl Feeder {
             self.text.extend_from_slice(bytes);
             self.text.extend_from_slice(b"\"}");
             let beside = [("frame_id", id.as_bytes()), ("camera_id", camera.as_bytes())];
-            return self.json.add(&self.stream, &self.text, &beside, 0).map(|_| ());
+            let ticket = self.producer.enqueue_data(&camera, &self.text, &beside)?;
+            return self.producer.settle().map(|()| ticket.is_some());
         }
         let format = if frames.input == Input::Raw { Format::Raw } else { Format::Jpeg };
         let Size { width, height } = frames.size;
         let picture = Source { format, width, height, channels: 3, bytes };
         let outbound =
             Outbound { frame_id: &id, camera_id: &camera, timestamp: due, picture, quality: 0 };
-        self.protobuf.send(&outbound).map(|_| ())
+        let ticket = self.producer.enqueue(&outbound)?;
+        self.producer.settle().map(|()| ticket.is_some())
     }
 }

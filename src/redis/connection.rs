@@ -5,18 +5,20 @@
 //! is dropped, never used again: a late reply could otherwise be taken for the answer to a later
 //! question.
 
+mod handshake;
+
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::{Login, Place};
+use super::address::Place;
 use super::open::Connected;
 use super::request::Request;
-use super::resp::{Header, Limits, Reader, Trouble};
+use super::resp::{Header, Reader, Trouble};
 use super::transport::{Readable, Transport, is_pause};
 use super::{Address, Operation, Seam};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Stop, limits};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics, RoundTrip};
 
@@ -91,6 +93,26 @@ impl Socket {
                 }
                 moved => return moved,
             }
+        }
+    }
+}
+
+impl Socket {
+    /// Makes one `attempt`; `None` if it did not end within a tick.
+    fn briefly<T>(
+        &mut self,
+        operation: Operation,
+        attempt: impl FnOnce(&mut Transport) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        self.seam.pass(operation)?;
+        match attempt(&mut self.transport) {
+            Err(error) if is_pause(&error) => {
+                if self.stop.is_now() {
+                    return Err(io::Error::other("stopped"));
+                }
+                self.confirm_tenure().map(|()| None)
+            }
+            ended => ended.map(Some),
         }
     }
 }
@@ -177,116 +199,6 @@ impl Connection {
         Connection::connect_as(None, address, timeout, metrics, stop)
     }
 
-    /// All that is to be said at the beginning is said at once, for one round trip.
-    fn connect_as(
-        name: Option<&str>,
-        address: &Address,
-        timeout: Duration,
-        metrics: Option<&Arc<Metrics>>,
-        stop: &Stop,
-    ) -> Result<Connection, Fault> {
-        let socket = Socket::open(address, timeout, stop)
-            .map_err(|error| Fault::connection(address, error))?;
-        if let Some(metrics) = metrics {
-            metrics.add(Counter::ConnectionsOpened, 1);
-        }
-        let mut connection = Connection {
-            socket,
-            reader: Reader::new(Limits::REDIS),
-            address: address.clone(),
-            endpoint: address.to_string(),
-            client_id: 0,
-            answered: false,
-            metrics: metrics.map(Arc::clone),
-            round_trip: metrics
-                .map(|metrics| metrics.round_trips.of(&address.to_string()))
-                .unwrap_or_default(),
-        };
-        let Login { username, password, database } = address.login();
-        let mut request = Request::default();
-        if let Some(password) = password {
-            request.command(if username.is_some() { 3 } else { 2 }).arg("AUTH");
-            if let Some(user) = username {
-                request.arg(user);
-            }
-            request.arg(password);
-        }
-        if *database != 0 {
-            request.command(2).arg("SELECT").number(database);
-        }
-        if address.must_be_primary() {
-            request.command(1).arg("ROLE");
-        }
-        if let Some(name) = name {
-            let name: Vec<u8> = name
-                .bytes()
-                .map(|byte| if byte.is_ascii_graphic() { byte } else { b'_' })
-                .collect();
-            request.command(3).arg("CLIENT").arg("SETNAME").arg(name);
-            request.command(2).arg("CLIENT").arg("ID").command(1).arg("TIME");
-        }
-        if request.text().is_empty() {
-            return Ok(connection);
-        }
-        let asked = Tick::now();
-        connection.send(&request, &[])?;
-        if password.is_some() {
-            connection.number("AUTH").map_err(without_arguments)?;
-        }
-        if *database != 0 {
-            connection.number("SELECT")?;
-        }
-        if address.must_be_primary() {
-            connection.confirm_primary()?;
-        }
-        if name.is_some() {
-            // Convenient, not necessary: an account may be forbidden to say or ask any of these.
-            unless_refused(connection.number("CLIENT"))?;
-            connection.client_id = unless_refused(connection.number("CLIENT"))?;
-            connection.take_clock(asked)?;
-            connection.round_trip.sample(asked.elapsed());
-            connection.answered = true;
-        }
-        Ok(connection)
-    }
-
-    /// The answer to TIME.
-    fn take_clock(&mut self, asked: Tick) -> Result<(), Fault> {
-        match self.array("TIME") {
-            Ok(Some(2)) => {}
-            Ok(_) => return Err(self.surprised()),
-            Err(Fault::Refused { .. }) => return Ok(()),
-            Err(fault) => return Err(fault),
-        }
-        let mut part = || -> Result<u64, Fault> {
-            let digits = self.small_text()?;
-            let number = std::str::from_utf8(&digits).ok().and_then(|text| text.parse().ok());
-            number.ok_or_else(|| self.surprised())
-        };
-        let time = Duration::from_secs(part()?).saturating_add(Duration::from_micros(part()?));
-        if let Some(metrics) = &self.metrics {
-            metrics.redis_clock.sample(time, asked);
-        }
-        Ok(())
-    }
-
-    /// Leaves a server that is no primary: whoever named it was wrong, or is late.
-    fn confirm_primary(&mut self) -> Result<(), Fault> {
-        let count = self.array("ROLE")?.unwrap_or(0);
-        if count == 0 {
-            return Err(self.surprised());
-        }
-        let role = self.small_text()?;
-        for _ in 1..count {
-            self.skip_answer()?;
-        }
-        if role.as_slice() == b"master" {
-            return Ok(());
-        }
-        let role = text(&role);
-        Err(self.refused("ROLE", format!("READONLY it is a {role}, not the primary")))
-    }
-
     pub(super) fn count(&self, counter: Counter) {
         if let Some(metrics) = &self.metrics {
             metrics.add(counter, 1);
@@ -345,17 +257,41 @@ impl Connection {
             request.write_to(&mut self.socket, payloads)
         };
         let sent = sent.and_then(|()| self.socket.flush());
-        sent.map_err(|error| match self.last_words(&error) {
+        sent.map_err(|error| self.not_sent(error))
+    }
+
+    /// Sends on from byte `written` of a request, for a tick at most where nothing moves. Says
+    /// whether all of it is sent.
+    pub(super) fn send_on(
+        &mut self,
+        request: &Request,
+        payloads: &[&[u8]],
+        written: &mut usize,
+    ) -> Result<bool, Fault> {
+        let sent = self.socket.briefly(Operation::Write, |transport| {
+            request.write_on(payloads, written, |slices| transport.write_vectored(slices))?;
+            transport.flush()
+        });
+        sent.map(|sent| sent.is_some()).map_err(|error| self.not_sent(error))
+    }
+
+    fn not_sent(&mut self, error: io::Error) -> Fault {
+        match self.last_words(&error) {
             Some(words) => self.closed(&words),
             None => self.fault(error.into()),
-        })
+        }
     }
 
     /// The error answer that a server has left which closed the connection before it was asked
     /// anything; it can be read although nothing can be sent any more.
     fn last_words(&mut self, error: &io::Error) -> Option<String> {
         let left = !self.answered && is_hang_up(error);
-        if !left || !matches!(self.socket.transport.readable(None), Ok(Readable::Yes)) {
+        if !left
+            || !matches!(
+                self.socket.transport.readable(limits::SOCKET_TICK, None),
+                Ok(Readable::Yes)
+            )
+        {
             return None;
         }
         match self.reader.header(&mut self.socket) {
@@ -391,7 +327,7 @@ impl Connection {
         }
         let began = Tick::now();
         loop {
-            match self.socket.transport.readable(beside) {
+            match self.socket.transport.readable(limits::SOCKET_TICK, beside) {
                 Ok(Readable::Yes) => return Ok(Waited::Ready),
                 Ok(Readable::Beside) => return Ok(Waited::Beside),
                 Ok(Readable::No) => {}
@@ -408,6 +344,29 @@ impl Connection {
             if let Some(metrics) = &self.metrics {
                 metrics.health.beat(); // waiting within a limit is a sign of life
             }
+        }
+    }
+
+    /// Whether the first bytes of a reply are here, or come within `limit`: one tick at most. Zero
+    /// does not wait.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`] if the connection is lost, the server is replaced, or everything is to
+    /// be left.
+    pub(super) fn ready(&mut self, limit: Duration) -> Result<bool, Fault> {
+        if self.reader.has_buffered() {
+            return Ok(true);
+        }
+        match self.socket.transport.readable(limit, None) {
+            Ok(Readable::Yes) => Ok(true),
+            Ok(_) if self.socket.stop.is_now() => {
+                Err(self.fault(io::Error::other("stopped").into()))
+            }
+            Ok(_) => {
+                let tenure = self.socket.confirm_tenure().map(|()| false);
+                tenure.map_err(|error| self.fault(error.into()))
+            }
+            Err(error) => Err(self.fault(error.into())),
         }
     }
 
@@ -446,24 +405,6 @@ impl Drop for Connection {
 fn is_hang_up(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
-}
-
-/// A server that does not know AUTH repeats what it was told.
-fn without_arguments(fault: Fault) -> Fault {
-    match fault {
-        Fault::Refused { endpoint, command, message } => {
-            let message = message.split(", with args").next().unwrap_or_default().to_owned();
-            Fault::Refused { endpoint, command, message }
-        }
-        other => other,
-    }
-}
-
-fn unless_refused(answer: Result<i64, Fault>) -> Result<i64, Fault> {
-    match answer {
-        Err(Fault::Refused { .. }) => Ok(0),
-        other => other,
-    }
 }
 
 /// Bytes of an answer as text for a message.

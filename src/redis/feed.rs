@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Address;
 use super::connection::{Connection, text};
-use super::open::{Connected, Open};
-use super::request::Request;
+use super::open::Connected;
+use super::request::{Request, pack};
 use super::resp::Header;
-use super::route::is_sent_on;
-use super::{Address, Route, Topology};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::EntryId;
 use crate::metrics::Metrics;
@@ -18,6 +17,8 @@ use crate::metrics::Metrics;
 pub struct Feed {
     connection: Connection,
     request: Request,
+    /// Bytes of the request that are sent.
+    written: usize,
     wait_replicas: u32,
 }
 
@@ -35,7 +36,7 @@ impl Feed {
     ) -> Result<Feed, Fault> {
         let connection = Connection::open(address, name, timeout, metrics, stop)?;
         let request = connection.request();
-        Ok(Feed { connection, request, wait_replicas: 0 })
+        Ok(Feed { connection, request, written: 0, wait_replicas: 0 })
     }
 
     /// The same, which waits after each entry until so many replicas have it; 0 does not wait.
@@ -57,26 +58,72 @@ impl Feed {
         side: &[(&str, &[u8])],
         length_max: u64,
     ) -> Result<EntryId, Fault> {
+        let mut packed = Vec::new();
+        for (name, value) in side {
+            pack(name.as_bytes(), &mut packed);
+            pack(value, &mut packed);
+        }
+        self.prepare(stream, data.len(), &packed, side.len(), length_max);
+        self.connection.send(&self.request, &[data])?;
+        self.answer()?.map_err(|message| self.refused(message))
+    }
+
+    /// Begins an entry with so many bytes of data, and `fields` packed fields beside it.
+    pub(super) fn prepare(
+        &mut self,
+        stream: &str,
+        bytes: usize,
+        side: &[u8],
+        fields: usize,
+        length_max: u64,
+    ) {
         let limited = if length_max > 0 { 3 } else { 0 };
         self.request.clear();
-        self.request.command(5 + limited + 2 * side.len()).arg("XADD").arg(stream);
+        self.request.command(5 + limited + 2 * fields).arg("XADD").arg(stream);
         if length_max > 0 {
             self.request.arg("MAXLEN").arg("~").number(length_max);
         }
-        self.request.arg("*").arg("data").payload(data.len());
-        for (name, value) in side {
-            self.request.arg(name).arg(value);
-        }
+        self.request.arg("*").arg("data").payload(bytes).packed_args(side);
         if self.wait_replicas > 0 {
             let limit_ms = limits::REPLICAS_LIMIT.as_millis();
             self.request.command(3).arg("WAIT").number(self.wait_replicas).number(limit_ms);
         }
-        self.connection.send(&self.request, &[data])?;
+        self.written = 0;
+    }
+
+    /// Sends the entry that was begun, with its data. Says whether all of it is sent; if nothing
+    /// moves for a tick, the rest is for the next call.
+    pub(super) fn send_on(&mut self, data: &[u8]) -> Result<bool, Fault> {
+        self.connection.send_on(&self.request, &[data], &mut self.written)
+    }
+
+    /// Bytes that were sent of the entry.
+    pub(super) fn written(&self) -> usize {
+        self.written
+    }
+
+    /// The answer for the oldest entry that was sent: its id, or the server's refusal.
+    pub(super) fn answer(&mut self) -> Result<Result<EntryId, String>, Fault> {
         let added = self.added()?;
         if self.wait_replicas > 0 {
             self.connection.receive_acks(self.wait_replicas)?;
         }
-        added.map_err(|message| self.connection.refused("XADD", message))
+        Ok(added)
+    }
+
+    /// Whether an answer is here, or begins within `limit`; see [`Connection::ready`].
+    pub(super) fn ready(&mut self, limit: Duration) -> Result<bool, Fault> {
+        self.connection.ready(limit)
+    }
+
+    /// A refusal as a fault.
+    pub(super) fn refused(&self, message: String) -> Fault {
+        self.connection.refused("XADD", message)
+    }
+
+    /// Says that nothing was heard for `time`.
+    pub(super) fn silent(&self, time: Duration) -> Fault {
+        Fault::connection(self.connection.endpoint(), format!("no progress for {time:?}"))
     }
 
     /// The answer of XADD: the id, or the server's refusal.
@@ -104,74 +151,5 @@ impl Feed {
 impl Connected for Feed {
     fn address(&self) -> &Address {
         self.connection.address()
-    }
-}
-
-/// The producing side for all servers of a topology: each stream goes to the server that has it.
-#[derive(Debug)]
-pub struct Feeds {
-    route: Route,
-    timeout: Duration,
-    wait_replicas: u32,
-    metrics: Arc<Metrics>,
-    stop: Stop,
-    open: Open<Feed>,
-}
-
-impl Feeds {
-    /// Nothing is connected yet. After each entry it is waited until `wait_replicas` have it.
-    pub fn new(
-        topology: &Topology,
-        timeout: Duration,
-        wait_replicas: u32,
-        metrics: &Arc<Metrics>,
-        stop: &Stop,
-    ) -> Feeds {
-        let (metrics, stop) = (Arc::clone(metrics), stop.clone());
-        let (route, open) = (Route::new(topology), Open::default());
-        Feeds { route, timeout, wait_replicas, metrics, stop, open }
-    }
-
-    /// Connects to every server that has one of the streams.
-    ///
-    /// # Errors
-    /// As [`Feed::open`].
-    pub fn connect(&mut self, streams: &[String]) -> Result<(), Fault> {
-        streams.iter().try_for_each(|stream| self.attempt(stream, |_| Ok(())))
-    }
-
-    /// See [`Feed::add`]. Where a Cluster sends it on, it follows.
-    ///
-    /// # Errors
-    /// As [`Feed::add`].
-    pub fn add(
-        &mut self,
-        stream: &str,
-        data: &[u8],
-        side: &[(&str, &[u8])],
-        length_max: u64,
-    ) -> Result<EntryId, Fault> {
-        self.open.tidy();
-        self.attempt(stream, |feed| feed.add(stream, data, side, length_max))
-    }
-
-    fn attempt<T>(
-        &mut self,
-        stream: &str,
-        mut step: impl FnMut(&mut Feed) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let Feeds { route, timeout, wait_replicas, metrics, stop, open } = self;
-        let topology = route.topology().clone();
-        route.follow(stream, |address| {
-            let at = open.at(address, &topology, || {
-                let feed = Feed::open(address, "framepress-producer", *timeout, metrics, stop)?;
-                Ok(feed.with_replicas(*wait_replicas))
-            })?;
-            step(&mut open[at]).inspect_err(|fault| {
-                if !fault.redis_code().is_some_and(is_sent_on) {
-                    open.close(at);
-                }
-            })
-        })
     }
 }

@@ -1,6 +1,6 @@
 //! Floor 3: two planes to Redis.
 //!
-//! The *data plane* ([`Source`], [`Sink`], [`Feed`]) is a small RESP client of our own for the hot
+//! The *data plane* ([`Source`], [`Sink`], [`Pipeline`]) is a small RESP client of our own for the hot
 //! commands only: bulk replies go from the socket into a pooled buffer in one copy, payloads go
 //! out by vectored writes. The *control plane* ([`Control`]) is for everything else, with a limit
 //! on every wait. Both go over the same connections and find their servers through [`Topology`].
@@ -18,6 +18,7 @@ mod look;
 mod open;
 mod pages;
 mod pending;
+mod pipeline;
 mod records;
 mod request;
 mod resp;
@@ -35,6 +36,7 @@ mod tls;
 mod topology;
 mod transport;
 mod value;
+mod window;
 
 /// The fields a dead letter has behind the original ones, in this order.
 pub const DEAD_LETTER_FIELDS: [&str; 7] =
@@ -45,11 +47,12 @@ pub use connection::{Connection, Waited};
 pub use control::{Control, FoundGroup, GroupState};
 pub use dead_letters::DeadLetterNote;
 pub use embedded::Embedded;
-pub use feed::{Feed, Feeds};
+pub use feed::Feed;
 pub use greeting::{Greeting, Version};
 pub use look::{ServerTime, ShardState, StreamState};
 pub use pages::{Pages, bytes_of};
 pub use pending::{Page, Pending};
+pub use pipeline::{Pipeline, PipelineOptions, Sendings, Ticket};
 pub use records::Record;
 pub use resp::{Header, Limits as RespLimits, Reader as RespReader, Trouble};
 pub use route::Route;

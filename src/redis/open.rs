@@ -32,8 +32,7 @@ impl<C: Connected> Open<C> {
         topology: &Topology,
         connect: impl FnOnce() -> Result<C, Fault>,
     ) -> Result<usize, Fault> {
-        let known = self.open.iter().position(|(open, _)| open.address().is_same(address));
-        let at = match known {
+        let at = match self.place_of(address) {
             Some(at) => at,
             None => {
                 let connected = connect()?;
@@ -48,8 +47,24 @@ impl<C: Connected> Open<C> {
         Ok(at)
     }
 
+    /// The place of the connection to `address`, if there is one.
+    pub(super) fn place_of(&self, address: &Address) -> Option<usize> {
+        self.open.iter().position(|(open, _)| open.address().is_same(address))
+    }
+
+    /// All connections, in the order of their places.
     pub(super) fn iter(&self) -> impl Iterator<Item = &C> {
         self.open.iter().map(|(open, _)| open)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut C> {
+        self.open.iter_mut().map(|(open, _)| open)
+    }
+
+    /// Closes the connections for which this does not hold.
+    pub(super) fn retain(&mut self, keep: impl Fn(&C) -> bool) {
+        self.open.retain(|(open, _)| keep(open));
     }
 
     /// Closes what has not been used for a while.
@@ -59,7 +74,12 @@ impl<C: Connected> Open<C> {
 
     /// Closes the connection at this place; the last one takes the place.
     pub(super) fn close(&mut self, at: usize) {
-        self.open.swap_remove(at);
+        self.take(at);
+    }
+
+    /// The same; the connection goes to the caller.
+    pub(super) fn take(&mut self, at: usize) -> C {
+        self.open.swap_remove(at).0
     }
 
     pub(super) fn clear(&mut self) {

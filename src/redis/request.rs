@@ -56,10 +56,13 @@ impl Request {
     }
 
     pub(super) fn arg(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        let bytes = bytes.as_ref();
-        self.length(b'$', bytes.len());
-        self.text.extend_from_slice(bytes);
-        self.text.extend_from_slice(b"\r\n");
+        pack(bytes.as_ref(), &mut self.text);
+        self
+    }
+
+    /// Adds arguments that are packed already; see [`pack`].
+    pub(super) fn packed_args(&mut self, args: &[u8]) -> &mut Self {
+        self.text.extend_from_slice(args);
         self
     }
 
@@ -101,11 +104,53 @@ impl Request {
         write_all(io, &mut slices)
     }
 
-    fn length(&mut self, kind: u8, len: usize) {
-        self.text.push(kind);
-        // Writing to memory cannot fail.
-        let _ = write!(self.text, "{len}\r\n");
+    /// Writes on from byte `written` of all, and counts it up. An error leaves the rest for the next
+    /// call.
+    pub(super) fn write_on(
+        &self,
+        payloads: &[&[u8]],
+        written: &mut usize,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        debug_assert_eq!(payloads.len(), self.cuts.len());
+        let mut slices: SmallVec<[IoSlice<'_>; 8]> = SmallVec::new();
+        let mut from = 0;
+        for (&cut, payload) in self.cuts.iter().zip(payloads) {
+            slices.push(IoSlice::new(&self.text[from..cut]));
+            slices.push(IoSlice::new(payload));
+            from = cut;
+        }
+        slices.push(IoSlice::new(&self.text[from..]));
+        let mut rest: &mut [IoSlice<'_>] = &mut slices;
+        IoSlice::advance_slices(&mut rest, *written);
+        while !rest.is_empty() {
+            match write(&rest[..rest.len().min(SLICES_MAX)])? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                more => {
+                    *written += more;
+                    IoSlice::advance_slices(&mut rest, more);
+                }
+            }
+        }
+        Ok(())
     }
+
+    fn length(&mut self, kind: u8, len: usize) {
+        length(&mut self.text, kind, len);
+    }
+}
+
+/// Packs an argument for [`Request::packed_args`].
+pub(super) fn pack(arg: &[u8], into: &mut Vec<u8>) {
+    length(into, b'$', arg.len());
+    into.extend_from_slice(arg);
+    into.extend_from_slice(b"\r\n");
+}
+
+fn length(text: &mut Vec<u8>, kind: u8, len: usize) {
+    text.push(kind);
+    // Writing to memory cannot fail.
+    let _ = write!(text, "{len}\r\n");
 }
 
 fn write_all(io: &mut impl Write, slices: &mut [IoSlice<'_>]) -> io::Result<()> {

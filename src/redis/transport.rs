@@ -119,13 +119,17 @@ impl Transport {
         }
     }
 
-    /// Waits for something to read (or the end of it) for one tick at most; the wait also ends
-    /// when `beside` becomes readable.
-    pub(super) fn readable(&mut self, beside: Option<BorrowedFd<'_>>) -> io::Result<Readable> {
+    /// Waits for something to read (or the end of it) for `limit`, and for one tick at most; zero
+    /// does not wait. The wait also ends when `beside` becomes readable.
+    pub(super) fn readable(
+        &mut self,
+        limit: Duration,
+        beside: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Readable> {
         match self {
-            Transport::Tcp(tcp) => poll_once(tcp, beside),
-            Transport::Unix(unix) => poll_once(unix, beside),
-            Transport::Tls(tls) => tls.readable(beside),
+            Transport::Tcp(tcp) => poll_once(tcp, limit, beside),
+            Transport::Unix(unix) => poll_once(unix, limit, beside),
+            Transport::Tls(tls) => tls.readable(limit, beside),
         }
     }
 
@@ -146,11 +150,16 @@ pub(super) enum Readable {
     No,
 }
 
-fn poll_once(fd: &impl AsFd, beside: Option<BorrowedFd<'_>>) -> io::Result<Readable> {
-    let tick = Timespec { tv_sec: 0, tv_nsec: limits::SOCKET_TICK.subsec_nanos().into() };
+fn poll_once(
+    fd: &impl AsFd,
+    limit: Duration,
+    beside: Option<BorrowedFd<'_>>,
+) -> io::Result<Readable> {
+    let limit = limit.min(limits::SOCKET_TICK);
+    let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
     let beside = beside.unwrap_or(fd.as_fd());
     let mut fds = [PollFd::new(fd, PollFlags::IN), PollFd::new(&beside, PollFlags::IN)];
-    match poll(&mut fds, Some(&tick)) {
+    match poll(&mut fds, Some(&limit)) {
         Ok(0) | Err(Errno::INTR) => Ok(Readable::No),
         Ok(_) if fds[0].revents().is_empty() => Ok(Readable::Beside),
         Ok(_) => Ok(Readable::Yes),
@@ -324,14 +333,18 @@ impl Encrypted {
         }
     }
 
-    fn readable(&mut self, beside: Option<BorrowedFd<'_>>) -> io::Result<Readable> {
+    fn readable(
+        &mut self,
+        limit: Duration,
+        beside: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Readable> {
         loop {
             let state = self.session.process_new_packets().map_err(tls::explain)?;
             if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
                 return Ok(Readable::Yes);
             }
             if self.tcp.buffer().is_empty() {
-                match poll_once(self.tcp.get_ref(), beside)? {
+                match poll_once(self.tcp.get_ref(), limit, beside)? {
                     Readable::Yes => {}
                     other => return Ok(other),
                 }

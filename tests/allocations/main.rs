@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use framepress::Producer;
 use framepress::base::Stop;
-use framepress::camera::{Outbound, ProducerOptions};
+use framepress::camera::{Full, Outbound, ProducerOptions};
 use framepress::config::{Camera, CompressionFormat, Config, RedisUrl, Retention, RoiBox};
 use framepress::engine::{Engine, Hooks, input_streams};
 use framepress::frame::View;
@@ -115,6 +115,7 @@ impl Run {
             length_max: 0,
             timeout: Duration::from_secs(10),
             retry: false,
+            full: Full::Block,
         };
         let producer = Producer::connect(options, engine.stop()).unwrap();
         let pictures = (0..PICTURES).map(pixels);

@@ -14,5 +14,6 @@ mod decoders;
 mod hang;
 mod network;
 mod pause;
+mod producers;
 mod proxy;
 mod seam;

@@ -185,6 +185,55 @@ fn a_slot_that_moves_under_load_costs_nothing() {
 }
 
 #[test]
+fn frames_under_way_to_a_slot_that_moves_keep_their_order() {
+    const CAMERAS: usize = 8;
+    let cluster = Cluster::start();
+    let config = config(&cluster.url(), &TOGETHER);
+    let stop = framepress::base::Stop::default();
+    let mut producer = crate::support::producer(&config, &stop);
+    let from = cluster.owner(INPUT).unwrap();
+    let is_primary = |node: &usize| {
+        cluster.nodes[*node].ask::<String>(&["INFO", "replication"]).contains("role:master")
+    };
+    let to = (0..6).filter(is_primary).find(|node| *node != from).unwrap();
+    let handed_over = std::sync::atomic::AtomicUsize::new(0);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let count = || handed_over.load(std::sync::atomic::Ordering::SeqCst);
+    let wait_for_more = |more: usize| {
+        let goal = count() + more;
+        wait_until("more frames", || count() >= goal);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let picture = crate::support::picture();
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                let number = count();
+                let (frame, camera) =
+                    (format!("frame-{number}"), format!("camera-{}", number % CAMERAS));
+                producer.enqueue(&crate::support::frame(&frame, &camera, &picture)).unwrap();
+                producer.settle().unwrap();
+                handed_over.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+            assert_eq!(producer.flush(limits::CONNECT_LIMIT * 5), 0);
+        });
+        wait_for_more(500);
+        cluster.migrate(INPUT, to, || wait_for_more(200), |_| wait_for_more(200));
+        wait_for_more(500);
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    let sendings = producer.counts().sendings;
+    println!("{sendings:?}");
+    assert_eq!((sendings.confirmed as usize, sendings.failed), (count(), 0));
+    assert!(sendings.sent_again > 200, "the node that has the keys is asked: {sendings:?}");
+    let mut range = redis::cmd("XRANGE");
+    let entries: redis::streams::StreamRangeReply =
+        range.arg(INPUT).arg("-").arg("+").query(&mut cluster.connect(INPUT)).unwrap();
+    let number = |id: String| -> usize { id["frame-".len()..].parse().unwrap() };
+    let numbers = entries.ids.iter().map(|entry| number(entry.get("frame_id").unwrap()));
+    assert!(numbers.eq(0..count()), "each once, in the order in which they were handed over");
+}
+
+#[test]
 fn a_slot_that_moves_costs_nothing_where_the_length_of_the_output_is_asked_for() {
     let flags = [("redis_queue.output_full", "block"), ("redis_queue.max_queue_length", "100000")];
     a_moving_slot_costs_nothing(&Cluster::start(), &flags);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64_simd::STANDARD;
 use clap::Args;
 use framepress::base::Stop;
-use framepress::camera::{Outbound, Producer, ProducerOptions};
+use framepress::camera::{Full, Outbound, Producer, ProducerOptions};
 use framepress::image::{Format, Source};
 use framepress::metrics::Metrics;
 use framepress::redis::{Address, Feed};
@@ -138,6 +138,7 @@ impl Sender {
             length_max,
             timeout: TIMEOUT,
             retry: false,
+            full: Full::Block,
         };
         let stop = Stop::default();
         Ok(Sender {

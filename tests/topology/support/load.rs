@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use framepress::base::threads::{self, Identity, Role, Running};
 use framepress::base::{Fault, Stop};
-use framepress::camera::{Outbound, Producer, ProducerOptions};
+use framepress::camera::{Full, Outbound, Producer, ProducerOptions};
 use framepress::config::Config;
 use framepress::engine;
 use framepress::frame::View;
@@ -55,6 +55,7 @@ pub fn producer(config: &Config, stop: &Stop) -> Producer {
         wait_replicas: config.redis_queue.wait_replicas,
         timeout: Duration::from_secs(config.redis_queue.timeout),
         retry: true,
+        full: Full::Block,
     };
     Producer::connect(options, stop).unwrap_or_else(|fault| panic!("{fault}"))
 }
