@@ -3,7 +3,7 @@
 //! Nothing here knows which keys exist, except the flat names of Kafka-era files.
 
 use super::fault::{FaultLine, Origin, shown};
-use super::file;
+use super::{file, legacy};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -129,8 +129,10 @@ impl Layers {
     }
 
     /// Lays a tree of sections over what is there.
-    pub fn tree(&mut self, map: Map<String, Value>, origin: &Origin) {
+    pub fn tree(&mut self, mut map: Map<String, Value>, origin: &Origin) {
         let mut layer = BTreeMap::new();
+        map.retain(|key, _| !legacy::is_comment(key));
+        let old = legacy::take(&mut map);
         let (sections, flat): (Vec<_>, Vec<_>) =
             map.into_iter().partition(|(key, _)| SECTIONS.contains(&key.as_str()));
         for (key, value) in sections {
@@ -154,6 +156,7 @@ impl Layers {
                 layer.insert(key, typed);
             }
         }
+        self.legacy(old, &mut layer, origin);
         if has_kafka {
             self.refuse_kafka(origin);
         }
@@ -185,6 +188,31 @@ impl Layers {
                 let typed = Typed { name: key.clone(), origin: origin.clone(), value };
                 layer.insert(key, typed);
             }
+        }
+    }
+
+    /// The settings of an old file's sections, where nothing else sets the same.
+    fn legacy(
+        &mut self,
+        mut old: legacy::Legacy,
+        layer: &mut BTreeMap<String, Typed>,
+        origin: &Origin,
+    ) {
+        for (name, target, value) in old.settings {
+            match layer.get(target) {
+                None => {
+                    let typed = Typed { name, origin: origin.clone(), value };
+                    layer.insert(target.to_owned(), typed);
+                }
+                Some(typed) if typed.value == value => {}
+                Some(_) => old.without_effect.push(name),
+            }
+        }
+        if !old.without_effect.is_empty() {
+            self.notes.push(format!(
+                "accepted for old files, without effect: {}",
+                old.without_effect.join(", ")
+            ));
         }
     }
 

@@ -171,7 +171,7 @@ fn flatten(value: &serde_json::Value, into: &mut Vec<u8>) {
 
 /// The dispatcher puts a frame into the order of the camera that the worker will see.
 fn agrees_on_the_camera<E>(data: &[u8], opened: &Result<Envelope<'_>, E>) {
-    let camera = wire::camera_of(data);
+    let camera = wire::camera_of(data, 64 << 20);
     if let Ok(envelope) = opened {
         assert_eq!(camera.as_deref().unwrap_or_default(), envelope.camera_id);
     }
@@ -200,7 +200,8 @@ pub fn reads(data: &[u8]) -> bool {
     let side = |value: i32| u32::try_from(value).unwrap_or(0);
     let (width, height) = (side(image.width), side(image.height));
     let channels = side(image.channels);
-    let source = Source { format, width, height, channels, bytes: image.bytes };
+    let source =
+        Source { format, width, height, channels, layout: Default::default(), bytes: image.bytes };
     let mut decoder = Decoder::new(Bounds { pixels_max: PIXELS_MAX }).unwrap();
     let mut any = false;
     for (planes, interleaved) in [(true, false), (false, true), (true, true)] {
