@@ -132,7 +132,7 @@ impl Layers {
     pub fn tree(&mut self, mut map: Map<String, Value>, origin: &Origin) {
         let mut layer = BTreeMap::new();
         map.retain(|key, _| !legacy::is_comment(key));
-        let old = legacy::take(&mut map);
+        let mut old = legacy::take(&mut map);
         let (sections, flat): (Vec<_>, Vec<_>) =
             map.into_iter().partition(|(key, _)| SECTIONS.contains(&key.as_str()));
         for (key, value) in sections {
@@ -144,7 +144,7 @@ impl Layers {
             if key == "kafka" || key.starts_with("kafka_") {
                 has_kafka = true;
             } else if key == WITHOUT_EFFECT {
-                self.notes.push(format!("{key} is accepted for old files and has no effect"));
+                old.without_effect.insert(0, key);
             } else if let Some((_, target)) = FLAT.iter().find(|(name, _)| *name == key) {
                 if layer.contains_key(*target) {
                     let message = format!("{target} sets the same; valid: one of the two");
@@ -208,11 +208,14 @@ impl Layers {
                 Some(_) => old.without_effect.push(name),
             }
         }
-        if !old.without_effect.is_empty() {
-            self.notes.push(format!(
-                "accepted for old files, without effect: {}",
-                old.without_effect.join(", ")
-            ));
+        match &old.without_effect[..] {
+            [] => {}
+            [key] => {
+                self.notes.push(format!("{key} is accepted for old files and has no effect"));
+            }
+            keys => self
+                .notes
+                .push(format!("{} are accepted for old files and have no effect", keys.join(", "))),
         }
     }
 

@@ -117,22 +117,34 @@ impl PixelLayout {
 }
 
 impl Range {
+    /// The name in `ImageData.color_range`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Range::Limited => "limited",
+            Range::Full => "full",
+        }
+    }
+
     /// The range of a name; `None` for an unknown one.
     pub fn from_name(name: &str) -> Option<Range> {
-        [("limited", Range::Limited), ("full", Range::Full)]
-            .into_iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, range)| range)
+        let mut all = [Range::Limited, Range::Full].into_iter();
+        all.find(|range| range.name().eq_ignore_ascii_case(name))
     }
 }
 
 impl Matrix {
+    /// The name in `ImageData.color_matrix`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Matrix::Bt601 => "bt601",
+            Matrix::Bt709 => "bt709",
+        }
+    }
+
     /// The matrix of a name; `None` for an unknown one.
     pub fn from_name(name: &str) -> Option<Matrix> {
-        [("bt601", Matrix::Bt601), ("bt709", Matrix::Bt709)]
-            .into_iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, matrix)| matrix)
+        let mut all = [Matrix::Bt601, Matrix::Bt709].into_iter();
+        all.find(|matrix| matrix.name().eq_ignore_ascii_case(name))
     }
 }
 

@@ -240,11 +240,11 @@ impl Kind {
         if is_json {
             return Kind::Json;
         }
-        match FileKind::of(data) {
+        match FileKind::of(data).filter(|_| protobuf(data).is_err()) {
             Some(FileKind::Jpeg | FileKind::Png | FileKind::Webp) => Kind::Picture,
             Some(FileKind::Gzip) => Kind::Gzip,
-            Some(FileKind::Other(name)) if protobuf(data).is_err() => Kind::Other(name),
-            _ => Kind::Protobuf,
+            Some(FileKind::Other(name)) => Kind::Other(name),
+            None => Kind::Protobuf,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod demo;
 mod dlq;
 mod generated;
+mod ingest;
 mod inspect;
 mod logs;
 mod memory;
