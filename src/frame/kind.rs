@@ -22,7 +22,8 @@ impl FileKind {
     /// The kind of a file that begins with `bytes`; `None` if they are of no known kind.
     pub fn of(bytes: &[u8]) -> Option<FileKind> {
         Some(match bytes {
-            [0xff, 0xd8, 0xff, ..] => FileKind::Jpeg,
+            // Stray bytes may follow the start marker.
+            [0xff, 0xd8, ..] => FileKind::Jpeg,
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => FileKind::Png,
             [b'R', b'I', b'F', b'F', _, _, _, _, form @ ..] => match form {
                 [b'W', b'E', b'B', b'P', ..] => FileKind::Webp,

@@ -41,9 +41,12 @@ const LEAD_MAX: usize = 4 << 10;
 /// The file from its start marker on. Some cameras write the start marker twice, and some producers
 /// leave the head of a multipart part in front of it.
 pub(super) fn from_start(bytes: &[u8]) -> Option<&[u8]> {
-    const START: [u8; 3] = [0xff, 0xd8, 0xff];
-    let lead = &bytes[..bytes.len().min(LEAD_MAX)];
-    let mut rest = &bytes[memchr::memmem::find(lead, &START)?..];
+    const START: [u8; 2] = [0xff, 0xd8];
+    let mut rest = bytes;
+    if !bytes.starts_with(&START) {
+        let lead = &bytes[..bytes.len().min(LEAD_MAX)];
+        rest = &bytes[memchr::memmem::find(lead, &[START[0], START[1], 0xff])?..];
+    }
     while rest.get(2..).is_some_and(|rest| rest.starts_with(&START)) {
         rest = &rest[2..];
     }

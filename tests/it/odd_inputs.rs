@@ -157,6 +157,7 @@ fn jpegs() -> Vec<Case> {
             with(&file, 2, b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\x03"),
         ),
         same("stray bytes between two segments", with(&file, scan, b"abc")),
+        same("stray bytes behind the start marker", with(&file, 2, b"\0\0")),
         same("wrong `Ss` and `Se` in a baseline scan", changed(scan + 11, &[0, 0, 0])),
         same("stray bytes before the end marker", with(&file, file.len() - 2, &[0; 6])),
         same("no end marker, every block there", body()),
@@ -650,6 +651,24 @@ fn times_that_cannot_be_understood_are_counted_and_replaced_by_that_of_the_entry
         );
     }
     assert_eq!(engine.count(Counter::TimesNotUnderstood), 2);
+    engine.stop();
+}
+
+#[test]
+fn gzip_is_unpacked_within_the_limit_of_a_payload() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[("limits.max_payload_bytes", "100000")]);
+    let bomb = gzip(&json("", &format!(r#""image":"{}""#, "A".repeat(1 << 20))).into_bytes());
+    assert!(bomb.len() < 10_000);
+    let mut entry = data(bomb);
+    entry.push(("camera_id".to_owned(), b"beside".to_vec()));
+    server.add(&entry);
+    server.add(&data(gzip(&jpeg())));
+    server.wait_for_outputs(1);
+    server.wait_until_done();
+    let letters = server.dead_letters();
+    assert_eq!((letters.len(), letters[0].text("reason")), (1, "too_large".into()));
+    assert!(letters[0].text("detail").contains("max_payload_bytes"));
     engine.stop();
 }
 

@@ -87,6 +87,7 @@ fn a_warning_is_not_damage() {
         check(&with(&file, 2, adobe), "an unknown Adobe transform");
         let quantisation = find(&file, [0xff, 0xdb]);
         check(&with(&file, quantisation, b"abc"), "stray bytes between segments");
+        check(&with(&file, 2, b"\0\0"), "stray bytes behind the start marker");
         check(&with(&file, quantisation, &[0xff; 5]), "fill bytes between segments");
         check(&with(&file, 0, b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"), "a multipart head");
         check(&with(&file, 0, &[0xff, 0xd8]), "two start markers");

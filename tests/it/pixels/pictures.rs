@@ -7,7 +7,7 @@ use crate::support::{
     Fields, RedisServer, RunningEngine, Sample, decoded, mean_difference, protobuf_of,
 };
 
-fn result_of(entry: &Fields, flags: &[(&str, &str)]) -> ProcessedFrame {
+pub(super) fn result_of(entry: &Fields, flags: &[(&str, &str)]) -> ProcessedFrame {
     let server = RedisServer::start();
     let engine = RunningEngine::start(&server, flags);
     server.add(entry);
