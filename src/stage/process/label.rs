@@ -85,10 +85,10 @@ pub(super) fn source_of<'a>(image: &ImageRef<'a>) -> Result<Source<'a>, Reject> 
     let claimed = named.map_or("JPEG, PNG or WebP", Format::name);
     match FileKind::of(image.bytes) {
         Some(FileKind::Gzip) => {
-            Err(Reject::unsupported(format!("the picture is in gzip; {claimed} is expected")))
+            Err(Reject::unsupported(format!("the picture is no {claimed}: gzip")))
         }
         Some(FileKind::Other(kind)) => {
-            Err(Reject::unsupported(format!("the picture is a {kind}; {claimed} is expected")))
+            Err(Reject::unsupported(format!("the picture is no {claimed}: {kind}")))
         }
         _ if is_raw_rgb(image) => Err(Reject::undecodable(format!(
             "the picture is no {claimed} file; its length is that of {}x{}x{} raw pixels, whose \
@@ -146,7 +146,7 @@ fn raw<'a>(image: &ImageRef<'a>, pixels: Option<PixelLayout>) -> Result<Source<'
     if let Some(format) = Format::sniff(image.bytes) {
         return Ok(Source::file(format, image.bytes));
     }
-    // Producers of gray pictures, and of OpenCV's, leave it at 0; the length says what it is.
+    // Some producers leave it at 0; the length says what it is.
     if image.channels == 0 && pixels.is_none() {
         for channels in [1, 3] {
             let source = sized(channels)?;

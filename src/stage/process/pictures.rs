@@ -82,10 +82,10 @@ impl Coder {
             false => findings.orientation,
         };
         let is_turned = findings.orientation != orientation;
-        let kept = if settings.reencode_when_smaller && !is_turned {
+        let (kept, is_coded) = if settings.reencode_when_smaller && !is_turned {
             self.keep(source, findings, view, orientation, &target)?
         } else {
-            None
+            (None, false)
         };
         describe(
             &mut composer.original,
@@ -109,7 +109,7 @@ impl Coder {
             )?;
             let square = View { width: ML_SIDE, height: ML_SIDE, ..*view };
             describe(&mut composer.processed, &square, &ml_target);
-        } else if kept.is_none() {
+        } else if kept.is_none() && !is_coded {
             self.encoder.encode(view, &target, &mut self.original)?;
         }
         if kept.is_none() {
@@ -141,7 +141,8 @@ impl Coder {
 impl Coder {
     /// Copies a JPEG that may be handed on as it was coded, and gives its quality: one that was read
     /// without a warning and of which no quantisation table is finer than the target's. One that may
-    /// still be larger than a new file, for its subsampling or its colour profile, is compared with that.
+    /// still be larger than a new file, for its subsampling or its colour profile, is compared with that;
+    /// the second value says that the new file is there.
     fn keep(
         &mut self,
         source: &Source<'_>,
@@ -149,26 +150,21 @@ impl Coder {
         view: &View<'_>,
         orientation: Orientation,
         target: &Target,
-    ) -> Result<Option<u8>, Reject> {
+    ) -> Result<(Option<u8>, bool), Reject> {
         let is_jpeg = (source.format, target.format) == (Format::Jpeg, Format::Jpeg);
         if !is_jpeg || !findings.is_clean_jpeg {
-            return Ok(None);
+            return Ok((None, false));
         }
-        let Some(quality) =
-            image::jpeg_quality(source.bytes).filter(|quality| *quality <= target.quality)
-        else {
-            return Ok(None);
-        };
-        let Some(kept) = image::keep_jpeg(source.bytes, orientation, &mut self.kept) else {
-            return Ok(None);
-        };
-        if !kept.is_own_sampling || kept.has_profile {
-            self.encoder.encode(view, target, &mut self.original)?;
-            if self.original.len() < self.kept.len() {
-                return Ok(None);
-            }
+        let quality = image::jpeg_quality(source.bytes).filter(|found| *found <= target.quality);
+        let kept =
+            quality.and_then(|_| image::keep_jpeg(source.bytes, orientation, &mut self.kept));
+        let Some(kept) = kept else { return Ok((None, false)) };
+        if kept.is_own_sampling && !kept.has_profile {
+            return Ok((quality, false));
         }
-        Ok(Some(quality))
+        self.encoder.encode(view, target, &mut self.original)?;
+        let is_smaller = self.original.len() < self.kept.len();
+        Ok((quality.filter(|_| !is_smaller), true))
     }
 
     /// The picture as a JPEG for people to look at, where the result is something else.
