@@ -19,6 +19,12 @@
 
 #define ROWS_MAX (MAX_SAMP_FACTOR * DCTSIZE)
 
+/*
+ * Largest luma plane of a picture whose blocks are decoded into its planes. Each block touches eight rows, so a plane that is not in
+ * the cache is filled faster by copying rows that are: 1080p by a fifth, where there is little to decode.
+ */
+#define DIRECT_SAMPLES_MAX (1u << 19)
+
 enum { DONE = 0, FAILED = 1 };
 
 /* The error manager of one object, for compression and decompression alike. */
@@ -301,6 +307,14 @@ static int give_up(struct fp_decoder *decoder, struct fp_outcome *outcome)
   return FAILED;
 }
 
+/* Whether rows of a component are decoded right into its plane. */
+static int is_direct(const jpeg_component_info *about, const unsigned widths[],
+                     const unsigned heights[])
+{
+  return widths[about->component_index] == about->width_in_blocks * DCTSIZE &&
+         (size_t)widths[0] * heights[0] <= DIRECT_SAMPLES_MAX;
+}
+
 /*
  * Decodes to planes in the file's own subsampling, one after the other, without padding: component i
  * has widths[i] x heights[i] samples at planes[i]. They are at most what the blocks give.
@@ -331,10 +345,11 @@ int fp_decoder_planes(struct fp_decoder *decoder, unsigned char *const planes[],
 
     if (widths[component] > wide || heights[component] > high)
       ERREXIT(object, JERR_BAD_DCTSIZE);
-    /* Rows that the plane has no room for go here: all of them, or the padding below the last. */
+    /* Rows that are not decoded into the plane go here: all of them, or the padding below the last. */
     spare[component] = (*object->mem->alloc_sarray)(
       (j_common_ptr)object, JPOOL_IMAGE, wide,
-      widths[component] == wide ? 1 : (JDIMENSION)(about->v_samp_factor * DCTSIZE));
+      is_direct(about, widths, heights)
+        ? 1 : (JDIMENSION)(about->v_samp_factor * DCTSIZE));
     image[component] = rows[component];
   }
   while (object->output_scanline < object->output_height) {
@@ -343,7 +358,7 @@ int fp_decoder_planes(struct fp_decoder *decoder, unsigned char *const planes[],
     for (component = 0; component < count; component++) {
       jpeg_component_info *about = &object->comp_info[component];
       unsigned in_group = (unsigned)(about->v_samp_factor * DCTSIZE);
-      int direct = widths[component] == about->width_in_blocks * DCTSIZE;
+      int direct = is_direct(about, widths, heights);
 
       for (row = 0; row < in_group; row++) {
         size_t at = (size_t)group * in_group + row;
@@ -361,7 +376,7 @@ int fp_decoder_planes(struct fp_decoder *decoder, unsigned char *const planes[],
       jpeg_component_info *about = &object->comp_info[component];
       unsigned in_group = (unsigned)(about->v_samp_factor * DCTSIZE);
 
-      if (widths[component] == about->width_in_blocks * DCTSIZE)
+      if (is_direct(about, widths, heights))
         continue;
       for (row = 0; row < in_group; row++) {
         size_t at = (size_t)group * in_group + row;

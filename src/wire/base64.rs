@@ -5,7 +5,8 @@
 
 use crate::base::Reject;
 
-/// Decodes `text` into `into`. Ordinary base64 is decoded at once; anything else is cleaned up first.
+/// Decodes `text` into `into`, whatever that held: bytes that are overwritten need not be cleared first.
+/// Ordinary base64 is decoded at once; anything else is cleaned up first.
 pub(super) fn unpack(text: &str, into: &mut Vec<u8>) -> Result<(), Reject> {
     into.resize(base64_simd::STANDARD.estimated_decoded_length(text.len()), 0);
     let out = base64_simd::Out::from_slice(into);

@@ -108,10 +108,7 @@ pub fn open<'a>(
         kind = Kind::of(data);
     }
     let envelope = match kind {
-        Kind::Json => {
-            unpacked.clear();
-            json::open(data, pixels_max, unpacked, json)?
-        }
+        Kind::Json => json::open(data, pixels_max, unpacked, json)?,
         Kind::Protobuf => protobuf(data).or_else(|what| batch_of_one(data, what))?,
         Kind::Picture => {
             let image = ImageRef { bytes: data, ..ImageRef::default() };
