@@ -15,6 +15,7 @@ use std::hint::black_box;
 use fast_image_resize as fir;
 use framepress::frame::{Planes, View};
 use framepress::image::{Decoder, Encoder, Format, Picture, Scaler};
+use framepress::wire::{self, Scratch};
 
 use support::frames::{Frames, coded};
 use support::turns::{compare, side};
@@ -27,13 +28,14 @@ fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     let wanted = |title: &str| filter.as_ref().is_none_or(|filter| title.contains(&**filter));
     for frames in Frames::all() {
-        let comparisons: [(&str, Comparison); 6] = [
+        let comparisons: [(&str, Comparison); 7] = [
             ("encode jpeg", encode_jpeg),
             ("recode jpeg", recode_jpeg),
             ("encode webp", encode_webp),
             ("encode png and raw", encode_lossless),
             ("decode", decode),
             ("scale", scale),
+            ("open json", open_json),
         ];
         for (what, run) in comparisons {
             let title = format!("{what}, {}", frames.name);
@@ -166,6 +168,34 @@ fn decode(title: String, frames: &Frames) {
 }
 
 /// Our scaler beside `fast_image_resize`, which has the same two filters.
+/// Legacy JSON up to the file in it, with the look at its camera that decides about its order.
+fn open_json(title: String, frames: &Frames) {
+    let coded: Vec<String> = files(frames, Format::Jpeg)
+        .iter()
+        .map(|file| base64_simd::STANDARD.encode_to_string(file))
+        .collect();
+    let entries: Vec<String> = coded
+        .iter()
+        .map(|text| {
+            format!(
+                r#"{{"frame_id": "f-000001", "camera_id": "camera-1", "timestamp": 1700000000.25, "image_base64": "{text}"}}"#
+            )
+        })
+        .collect();
+    let mut scratch = Scratch::default();
+    let mut room = vec![0; coded.iter().map(String::len).max().unwrap_or(0)];
+    let alone = side("base64 alone", |number| {
+        let out = base64_simd::Out::from_slice(&mut room);
+        black_box(base64_simd::STANDARD.decode(coded[number].as_bytes(), out).unwrap().len());
+    });
+    let ours = side("camera and picture of an entry", |number| {
+        let data = entries[number].as_bytes();
+        black_box(wire::camera_of(data, 1 << 26));
+        black_box(wire::open(data, 1 << 25, &mut scratch).unwrap().image.bytes.len());
+    });
+    compare(title, frames.len(), vec![alone, ours]);
+}
+
 fn scale(title: String, frames: &Frames) {
     let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
     let view = decoder.decode(&frames.source(0), PLANES, &mut store).unwrap();

@@ -379,7 +379,12 @@ fn start_threads(
     drop(read_lanes); // each closes when its last reader ends
     let with_slots = |lane| (lane, Slots::new(plan.slots, Work::default));
     let parts = DispatcherParts {
-        workers: Workers::new(plan.workers, plan.process.pixels_max, metrics)?,
+        workers: Workers::new(
+            plan.workers,
+            plan.process.pixels_max,
+            plan.process.payload_bytes_max,
+            metrics,
+        )?,
         threads: Arc::clone(workers),
         groups: Arc::clone(groups),
         pool: view.pool.clone(),

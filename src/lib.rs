@@ -17,7 +17,7 @@
 //! let processor = framepress::create_stream_processor(&config)?;
 //!
 //! let gray = vec![128; 64 * 48];
-//! let picture = Source { format: Format::Raw, width: 64, height: 48, channels: 1, bytes: &gray };
+//! let picture = Source { format: Format::Raw, width: 64, height: 48, channels: 1, layout: Default::default(), bytes: &gray };
 //! processor.enqueue_frame_for_processing(&Outbound {
 //!     frame_id: "frame-1",
 //!     camera_id: "camera-1",

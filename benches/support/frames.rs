@@ -56,6 +56,7 @@ impl Frames {
             width: self.width as u32,
             height: self.height as u32,
             channels: 3,
+            layout: Default::default(),
             bytes: &self.rgb[number],
         }
     }
@@ -79,5 +80,5 @@ fn synthetic(width: usize, height: usize) -> Frames {
 
 /// A picture that is a file.
 pub fn coded(format: Format, bytes: &[u8]) -> Source<'_> {
-    Source { format, width: 0, height: 0, channels: 0, bytes }
+    Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }

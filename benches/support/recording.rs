@@ -31,8 +31,14 @@ pub fn frames(folder: &Path, width: usize, height: usize, count: usize) -> Optio
     let (mut decoder, mut store) = (Decoder::new(BOUNDS).ok()?, Picture::default());
     let mut frame = |path: &PathBuf| {
         let bytes = std::fs::read(path).ok()?;
-        let source =
-            Source { format: Format::Png, width: 0, height: 0, channels: 0, bytes: &bytes };
+        let source = Source {
+            format: Format::Png,
+            width: 0,
+            height: 0,
+            channels: 0,
+            layout: Default::default(),
+            bytes: &bytes,
+        };
         let needs = Needs { planes: false, interleaved: true };
         let view = decoder.decode(&source, needs, &mut store).ok()?;
         (view.channels == 3).then(|| tiled(&view, width, height))

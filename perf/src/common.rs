@@ -66,6 +66,7 @@ impl Pictures {
                 width: self.width as u32,
                 height: self.height as u32,
                 channels: 3,
+                layout: Default::default(),
                 bytes: &self.files[number as usize % self.files.len()],
             },
             quality: 0,

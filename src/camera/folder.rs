@@ -23,7 +23,8 @@ pub struct Folder {
 
 impl Folder {
     /// Opens a folder: its JPEG, PNG and WebP files, told by their names; `frame2` comes before
-    /// `frame10`. Other files and the folders within are passed over. With `loop_` the first file
+    /// `frame10`. Other files, those whose names begin with a dot, and the folders within are passed
+    /// over. A file that cannot be read has its reason in [`Still::unread`]. With `loop_` the first file
     /// follows the last.
     ///
     /// # Errors
@@ -56,17 +57,10 @@ impl Source for Folder {
         }
         let Some(path) = self.files.get(self.next) else { return Ok(false) };
         self.next += 1;
-        let failed = |error| Fault::io(format!("reading image {}", path.display()), error);
-        still.bytes.clear();
-        let mut file = File::open(path).map_err(failed)?.take(FILE_BYTES_MAX + 1);
-        let length = file.read_to_end(&mut still.bytes).map_err(failed)?;
-        if length as u64 > FILE_BYTES_MAX {
-            return Err(Fault::Unusable(format!(
-                "image {} is larger than {} MiB",
-                path.display(),
-                FILE_BYTES_MAX >> 20
-            )));
-        }
+        still.name.clear();
+        still.name.push_str(&path.file_name().unwrap_or_default().to_string_lossy());
+        // One file that cannot be read is no reason to leave the others out.
+        still.unread = read(path, &mut still.bytes).err();
         (still.width, still.height, still.channels) = (0, 0, 0);
         (still.coding, still.vehicle_share) = (Coding::File, None);
         Ok(true)
@@ -81,7 +75,22 @@ impl Source for Folder {
     }
 }
 
+fn read(path: &Path, into: &mut Vec<u8>) -> Result<(), String> {
+    into.clear();
+    let failed = |error: std::io::Error| format!("cannot be read: {error}");
+    let mut file = File::open(path).map_err(failed)?.take(FILE_BYTES_MAX + 1);
+    let length = file.read_to_end(into).map_err(failed)?;
+    if length as u64 > FILE_BYTES_MAX {
+        return Err(format!("is larger than {} MiB", FILE_BYTES_MAX >> 20));
+    }
+    Ok(())
+}
+
+/// Files whose names begin with a dot are not meant to be seen: macOS writes one beside each image.
 fn is_image(path: &Path) -> bool {
+    if name(path).starts_with(b".") {
+        return false;
+    }
     let ending = path.extension().and_then(|ending| ending.to_str());
     ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }

@@ -53,6 +53,10 @@ pub struct Still {
     pub coding: Coding,
     /// The pixels without padding, or the file.
     pub bytes: Vec<u8>,
+    /// The name of the file it was read from; empty if the source has no files.
+    pub name: String,
+    /// Why there is no picture in this place; the source goes on with the next.
+    pub unread: Option<String>,
     /// The true share of vehicle pixels, `0.0..=1.0`, if the source knows it.
     pub vehicle_share: Option<f32>,
 }

@@ -7,7 +7,7 @@ use twox_hash::XxHash3_64;
 
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Lease, Pool};
-use crate::image::Source as Picture;
+use crate::image::{Matrix, PixelLayout, Range, Source as Picture};
 use crate::metrics::{Counter, Metrics};
 use crate::redis::{Lookout, Pipeline, PipelineOptions, Sendings, Ticket, Topology};
 use crate::wire::Composer;
@@ -280,7 +280,13 @@ impl Producer {
         message.timestamp = timestamp;
         message.processing_stage = ProcessingStage::Ingestion.into();
         let about = &mut self.composer.original;
-        replace(&mut about.compression_format, picture.format.name());
+        let layout = picture.layout;
+        let name = layout.pixels.map_or(picture.format.name(), PixelLayout::name);
+        replace(&mut about.compression_format, name);
+        about.row_stride = side(layout.row_stride);
+        replace(&mut about.color_range, layout.range.map_or("", Range::name));
+        let matrix = if layout.matrix == Matrix::Bt601 { "" } else { layout.matrix.name() };
+        replace(&mut about.color_matrix, matrix);
         about.width = side(picture.width);
         about.height = side(picture.height);
         about.channels = side(picture.channels);

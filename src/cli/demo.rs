@@ -268,6 +268,7 @@ fn film(
             width: still.width,
             height: still.height,
             channels: still.channels,
+            layout: Default::default(),
             bytes: &still.bytes,
         };
         let frame_id = format!("{camera_id}-{frame:06}");

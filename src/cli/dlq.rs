@@ -253,7 +253,8 @@ fn meaning(code: &str) -> &'static str {
     match Reason::ALL.into_iter().find(|reason| reason.code() == code) {
         Some(Reason::Undecodable) => {
             "The entry or its picture is damaged or not what it claims to be. Look at the producer; \
-             replaying it changes nothing."
+             replaying it changes nothing, unless what can be saved of damaged pictures is taken \
+             (limits.damaged_images: accept)."
         }
         Some(Reason::UnsupportedImage) => {
             "The picture can be read but is of a kind that is not handled (see detail). Change what \

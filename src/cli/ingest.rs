@@ -1,5 +1,6 @@
 //! `framepress ingest`: frames into the input stream.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -132,6 +133,7 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
     let began = Tick::now();
     let mut still = Still::default();
     let mut sent = 0_u64;
+    let mut skipped = Skipped::default();
     while args.limit.is_none_or(|limit| sent < limit) && !stop.is_draining() {
         if !source.next(&mut still)? {
             break;
@@ -139,9 +141,21 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
         if pace.as_ref().is_some_and(|pace| stop.sleep(pace.wait(sent, began.elapsed()))) {
             break;
         }
-        let (picture, quality) = coder
-            .code(&still)
-            .map_err(|reject| Fault::Unusable(format!("frame {sent} of the source: {reject}")))?;
+        let unread = still.unread.take().map_or(Ok(()), Err);
+        let coded = unread.and_then(|()| coder.code(&still).map_err(|reject| reject.to_string()));
+        let (picture, quality) = match coded {
+            Ok(coded) => coded,
+            Err(why) if still.name.is_empty() => {
+                return Err(Fault::Unusable(format!("frame {sent} of the source: {why}")).into());
+            }
+            Err(why) => {
+                bar.suspend(|| skipped.note(&still.name, &why));
+                if skipped.is_every_file(sent) {
+                    break;
+                }
+                continue;
+            }
+        };
         let frame_id = format!("{}-{run_id}-{sent:06}", args.camera);
         let frame = Outbound {
             frame_id: &frame_id,
@@ -168,7 +182,7 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
             "{superseded} frames were refused and left out: later ones had been added"
         ))?;
     }
-    end
+    end.and(skipped.end())
 }
 
 /// Waits until every frame is confirmed, as long as a server that is away may take; once a stop is
@@ -184,6 +198,43 @@ fn finish(producer: &mut Producer, stop: &Stop, drain: Duration) -> Result<(), F
     }
     let text = format!("{unconfirmed} frames were not confirmed within {drain:?}");
     Err(Fault::Unusable(text).into())
+}
+
+/// Files that could not be sent.
+#[derive(Default)]
+struct Skipped {
+    names: BTreeSet<String>,
+    /// How many frames were sent when the latest was noted, and how often one was since.
+    sent: u64,
+    in_a_row: usize,
+}
+
+impl Skipped {
+    /// Names a file, once however often it comes round.
+    fn note(&mut self, name: &str, why: &str) {
+        if self.names.insert(name.to_owned()) {
+            out::remark(format!("skipped {name}: {why}"));
+        }
+    }
+
+    /// Whether a folder that is gone through again and again holds nothing else: as many files were
+    /// skipped in a row as there are skipped ones, and one of them for the second time.
+    fn is_every_file(&mut self, sent: u64) -> bool {
+        self.in_a_row = if self.sent == sent { self.in_a_row + 1 } else { 1 };
+        self.sent = sent;
+        self.in_a_row > self.names.len()
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        match self.names.len() {
+            0 => Ok(()),
+            1 => Err(Fault::Unusable("1 file was skipped; its name is above".into()).into()),
+            count => {
+                Err(Fault::Unusable(format!("{count} files were skipped; their names are above"))
+                    .into())
+            }
+        }
+    }
 }
 
 /// Brings pictures into the form they are sent in.
@@ -221,6 +272,7 @@ impl Coder {
             width: still.width,
             height: still.height,
             channels: still.channels,
+            layout: Default::default(),
             bytes: &still.bytes,
         };
         let wanted = self.format.unwrap_or(format);
@@ -238,6 +290,16 @@ impl Coder {
             Format::Jpeg | Format::Webp => self.quality.into(),
             Format::Png | Format::Raw => 0,
         };
-        Ok((Source { format: wanted, width, height, channels, bytes: &self.coded }, quality))
+        Ok((
+            Source {
+                format: wanted,
+                width,
+                height,
+                channels,
+                layout: Default::default(),
+                bytes: &self.coded,
+            },
+            quality,
+        ))
     }
 }

@@ -353,7 +353,8 @@ impl Feeder {
         }
         let format = if frames.input == Input::Raw { Format::Raw } else { Format::Jpeg };
         let Size { width, height } = frames.size;
-        let picture = Source { format, width, height, channels: 3, bytes };
+        let picture =
+            Source { format, width, height, channels: 3, layout: Default::default(), bytes };
         let outbound =
             Outbound { frame_id: &id, camera_id: &camera, timestamp: due, picture, quality: 0 };
         let ticket = self.producer.enqueue(&outbound)?;

@@ -1,8 +1,8 @@
 //! The built-in defaults: the lowest layer, and the values of CONTRACT.md.
 
 use super::choice::{
-    BelowThreshold, CompressionFormat, Count, Delivery, LogFormat, LogLevel, Ordering, OutputFull,
-    Pin, Reencode, Retention,
+    BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, LogFormat, LogLevel,
+    Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
 };
 use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Stats, Tls};
 use super::url::{HostPort, RedisUrl};
@@ -20,10 +20,15 @@ impl Config {
                 max_inflight_bytes: 256 << 20,
                 ordering: Ordering::PerCamera,
                 reencode: Reencode::Always,
+                orientation: Orientation::Apply,
                 drain_timeout_ms: 5_000,
                 max_concurrent_streams: 1_000,
             },
-            limits: Limits { max_payload_bytes: 64 << 20, max_pixels: 7_680 * 4_320 },
+            limits: Limits {
+                max_payload_bytes: 64 << 20,
+                max_pixels: 7_680 * 4_320,
+                damaged_images: DamagedImages::Refuse,
+            },
             analysis: Analysis {
                 enabled: true,
                 quality_threshold: 0.0,

@@ -110,6 +110,26 @@ choice! {
 }
 
 choice! {
+    /// What becomes of a picture whose EXIF data say that it is not upright.
+    Orientation {
+        /// Its pixels are turned.
+        Apply = "apply",
+        /// It stays as it is; the result says the same of its orientation.
+        Ignore = "ignore",
+    }
+}
+
+choice! {
+    /// What becomes of a picture that is cut off or damaged.
+    DamagedImages {
+        /// It is refused.
+        Refuse = "refuse",
+        /// What the decoder could save of it is taken, and counted.
+        Accept = "accept",
+    }
+}
+
+choice! {
     /// What happens to a frame below the quality threshold.
     BelowThreshold {
         /// It is sent with `validation_passed` false.

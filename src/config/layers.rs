@@ -3,9 +3,9 @@
 //! Nothing here knows which keys exist, except the flat names of Kafka-era files.
 
 use super::fault::{FaultLine, Origin, shown};
-use super::file;
 use super::near;
 use super::secret::{HIDDEN, names_a_secret, shown_key};
+use super::{file, legacy};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -163,8 +163,10 @@ impl Layers {
     }
 
     /// Lays a tree of sections over what is there.
-    pub fn tree(&mut self, map: Map<String, Value>, origin: &Origin) {
+    pub fn tree(&mut self, mut map: Map<String, Value>, origin: &Origin) {
         let mut layer = BTreeMap::new();
+        map.retain(|key, _| !legacy::is_comment(key));
+        let mut old = legacy::take(&mut map);
         let (sections, flat): (Vec<_>, Vec<_>) =
             map.into_iter().partition(|(key, _)| SECTIONS.contains(&key.as_str()));
         for (key, value) in sections {
@@ -176,7 +178,7 @@ impl Layers {
             if key == "kafka" || key.starts_with("kafka_") {
                 has_kafka = true;
             } else if key == WITHOUT_EFFECT {
-                self.notes.push(format!("{key} is accepted for old files and has no effect"));
+                old.without_effect.insert(0, key);
             } else if let Some((_, target)) = FLAT.iter().find(|(name, _)| *name == key) {
                 if layer.contains_key(*target) {
                     let message = format!("{target} sets the same; valid: one of the two");
@@ -188,6 +190,7 @@ impl Layers {
                 layer.insert(key, typed);
             }
         }
+        self.legacy(old, &mut layer, origin);
         if has_kafka {
             self.refuse_kafka(origin);
         }
@@ -219,6 +222,34 @@ impl Layers {
                 let typed = Typed { name: key.clone(), origin: origin.clone(), value };
                 layer.insert(key, typed);
             }
+        }
+    }
+
+    /// The settings of an old file's sections, where nothing else sets the same.
+    fn legacy(
+        &mut self,
+        mut old: legacy::Legacy,
+        layer: &mut BTreeMap<String, Typed>,
+        origin: &Origin,
+    ) {
+        for (name, target, value) in old.settings {
+            match layer.get(target) {
+                None => {
+                    let typed = Typed { name, origin: origin.clone(), value };
+                    layer.insert(target.to_owned(), typed);
+                }
+                Some(typed) if typed.value == value => {}
+                Some(_) => old.without_effect.push(name),
+            }
+        }
+        match &old.without_effect[..] {
+            [] => {}
+            [key] => {
+                self.notes.push(format!("{key} is accepted for old files and has no effect"));
+            }
+            keys => self
+                .notes
+                .push(format!("{} are accepted for old files and have no effect", keys.join(", "))),
         }
     }
 

@@ -24,6 +24,8 @@ impl Config {
         queue.retry_attempts = from.retry_attempts;
         queue.max_frame_age_ms = from.max_frame_age_ms;
         self.engine.reencode = new.engine.reencode;
+        self.engine.orientation = new.engine.orientation;
+        self.limits.damaged_images = new.limits.damaged_images;
         // Whether there is analysis at all decides about a frame's way, so it stays.
         let enabled = self.analysis.enabled;
         self.analysis = new.analysis.clone();

@@ -24,6 +24,8 @@ pub struct Loaded {
     pub config: Config,
     /// Sentences for the log, as about keys without effect.
     pub notes: Vec<String>,
+    /// Where each value came from that is not built in: key, key as typed, origin.
+    pub origins: Vec<(String, String, Origin)>,
 }
 
 impl Loader {
@@ -83,6 +85,10 @@ impl Config {
 /// Everything typed, as one valid configuration.
 pub(super) fn finish(layers: Layers) -> Result<Loaded, ConfigError> {
     let Layers { values, mut faults, notes, file_is_whole } = layers;
+    let origins = values
+        .iter()
+        .map(|(key, typed)| (key.clone(), typed.name.clone(), typed.origin.clone()))
+        .collect();
     let mut reader = Reader::new(values);
     let config = valid::config(&mut reader);
     reader.unknown();
@@ -91,5 +97,9 @@ pub(super) fn finish(layers: Layers) -> Result<Loaded, ConfigError> {
     }
     let reader_faults: Vec<FaultLine> = reader.faults;
     faults.extend(reader_faults);
-    if faults.is_empty() { Ok(Loaded { config, notes }) } else { Err(ConfigError { faults }) }
+    if faults.is_empty() {
+        Ok(Loaded { config, notes, origins })
+    } else {
+        Err(ConfigError { faults })
+    }
 }

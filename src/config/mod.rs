@@ -17,6 +17,7 @@ mod file;
 mod given;
 mod kafka;
 mod layers;
+mod legacy;
 mod lists;
 mod live;
 mod loader;
@@ -33,8 +34,8 @@ mod yaml;
 
 pub use check::connections_beside;
 pub use choice::{
-    BelowThreshold, Choice, CompressionFormat, Count, Delivery, LogFormat, LogLevel, Ordering,
-    OutputFull, Pin, Reencode, Retention,
+    BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, Delivery, LogFormat, LogLevel,
+    Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
 pub use kafka::{Migrated, migrate};

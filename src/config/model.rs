@@ -4,8 +4,8 @@
 //! `Default`: whoever wants the built-in values says [`Config::builtin`].
 
 use super::choice::{
-    BelowThreshold, CompressionFormat, Count, Delivery, LogFormat, LogLevel, Ordering, OutputFull,
-    Pin, Reencode, Retention,
+    BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, LogFormat, LogLevel,
+    Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
 };
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
@@ -131,6 +131,8 @@ pub struct Engine {
     pub ordering: Ordering,
     /// When JPEG input is encoded anew.
     pub reencode: Reencode,
+    /// What becomes of an EXIF orientation.
+    pub orientation: Orientation,
     /// Longest drain at a stop, in milliseconds; 0 drops what is in flight back to Redis.
     pub drain_timeout_ms: u64,
     /// Cameras with state kept.
@@ -144,6 +146,8 @@ pub struct Limits {
     pub max_payload_bytes: usize,
     /// Largest image accepted, width times height.
     pub max_pixels: u64,
+    /// What becomes of damaged images.
+    pub damaged_images: DamagedImages,
 }
 
 /// Section `analysis`.

@@ -67,6 +67,7 @@ fn sections(config: &Config, exposed: bool) -> Sections {
                 ("max_inflight_bytes", json!(engine.max_inflight_bytes)),
                 ("ordering", word(engine.ordering)),
                 ("reencode", word(engine.reencode)),
+                ("orientation", word(engine.orientation)),
                 ("drain_timeout_ms", json!(engine.drain_timeout_ms)),
                 ("max_concurrent_streams", json!(engine.max_concurrent_streams)),
             ],
@@ -76,6 +77,7 @@ fn sections(config: &Config, exposed: bool) -> Sections {
             vec![
                 ("max_payload_bytes", json!(limits.max_payload_bytes)),
                 ("max_pixels", json!(limits.max_pixels)),
+                ("damaged_images", word(limits.damaged_images)),
             ],
         ),
         (

@@ -45,6 +45,7 @@ pub(super) fn config(r: &mut Reader) -> Config {
                 1..=PAYLOAD_BYTES_MAX,
             ),
             max_pixels: r.whole("limits.max_pixels", d.limits.max_pixels, 1..=PIXELS_MAX),
+            damaged_images: r.choice("limits.damaged_images", d.limits.damaged_images),
         },
         analysis: analysis(r, d.analysis),
         cameras: r.parsed("cameras", d.cameras, lists::cameras),
@@ -152,6 +153,7 @@ fn engine(r: &mut Reader, d: Engine) -> Engine {
         ),
         ordering: r.choice("engine.ordering", d.ordering),
         reencode: r.choice("engine.reencode", d.reencode),
+        orientation: r.choice("engine.orientation", d.orientation),
         drain_timeout_ms: r.whole("engine.drain_timeout_ms", d.drain_timeout_ms, 0..=WEEK_MS),
         max_concurrent_streams: r.whole(
             "engine.max_concurrent_streams",

@@ -8,10 +8,10 @@ use super::Hooks;
 use crate::analysis::RegionBox;
 use crate::base::{limits, threads};
 use crate::config::{
-    BelowThreshold, CompressionFormat, Config, Delivery, Ordering, OutputFull, Pin, Reencode,
-    Retention, connections_beside,
+    BelowThreshold, CompressionFormat, Config, DamagedImages, Delivery, Ordering, Orientation,
+    OutputFull, Pin, Reencode, Retention, connections_beside,
 };
-use crate::image::{Format, Target};
+use crate::image::{Format, Target, Treatment};
 use crate::redis::{self, SourceOptions, Topology};
 use crate::stage::commit::CommitSettings;
 use crate::stage::process::{
@@ -213,6 +213,7 @@ fn process(config: &Config, hooks: &Hooks) -> ProcessSettings {
     ProcessSettings {
         live: live_settings(config),
         pixels_max: config.limits.max_pixels,
+        payload_bytes_max: config.limits.max_payload_bytes,
         keep_order,
         gated: keep_order || config.analysis.enabled,
         cameras_max: config.engine.max_concurrent_streams,
@@ -254,6 +255,10 @@ fn live_settings(config: &Config) -> LiveSettings {
             webp_method: queue.webp_method,
         },
         reencode_when_smaller: config.engine.reencode == Reencode::WhenSmaller,
+        treatment: Treatment {
+            accept_damaged: config.limits.damaged_images == DamagedImages::Accept,
+            turn_upright: config.engine.orientation == Orientation::Apply,
+        },
         analysis: analysis.enabled.then(|| analysis_settings(config)),
         ml_image: analysis.ml_image,
         thumbnail: analysis.thumbnail,

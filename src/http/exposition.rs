@@ -165,6 +165,8 @@ fn frames(view: &View, page: &mut Page) {
         (Series::RawPixelBytes, Count::RawPixelBytes),
         (Series::JsonBase64Bytes, Count::JsonBase64Bytes),
         (Series::PassedThrough, Count::PassedThrough),
+        (Series::DamagedAccepted, Count::DamagedAccepted),
+        (Series::TimesNotUnderstood, Count::TimesNotUnderstood),
     ];
     for (series, counter) in plain {
         page.count(series, &[], metrics.get(counter));

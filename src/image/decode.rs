@@ -1,11 +1,14 @@
 //! Files and raw pixels to views.
 
+use super::exif;
 use super::format::{Bounds, Format, Header, Source};
-use super::markers;
+use super::jpeg::{Colours, Decompressor, Outcome};
+use super::layout::{Extent, PixelLayout};
 use super::probe::{jpeg_header, probe};
 use super::samples::{gather, is_direct, own_layout, stretch, widen_chroma, widen_luma};
-use super::turbo::{Colours, Complaint, Compressor, Decompressor};
-use super::{png, webp};
+use super::turbo::{Complaint, Compressor};
+use super::turn::{Orientation, turn_pixels, turn_planes};
+use super::{markers, png, webp, yuv};
 use crate::base::error::{Fault, Reject};
 use crate::frame::{Planes, View};
 
@@ -16,6 +19,33 @@ pub struct Needs {
     pub planes: bool,
     /// Interleaved RGB or gray.
     pub interleaved: bool,
+}
+
+/// How pictures are treated that are not as they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Treatment {
+    /// Whether what can be saved of a damaged file is taken for the picture.
+    pub accept_damaged: bool,
+    /// Whether a picture with an EXIF orientation is turned upright.
+    pub turn_upright: bool,
+}
+
+impl Default for Treatment {
+    /// Damaged files are refused, pictures turned.
+    fn default() -> Self {
+        Treatment { accept_damaged: false, turn_upright: true }
+    }
+}
+
+/// What a decoder found out about a picture beside its pixels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What is wrong with it, if pixels are missing that had to be made up.
+    pub damage: Option<String>,
+    /// The EXIF orientation in the file, applied or not.
+    pub orientation: Orientation,
+    /// Whether the file is a JPEG that libjpeg-turbo read without any warning.
+    pub is_clean_jpeg: bool,
 }
 
 /// Where decoded pixels live; keep it from frame to frame, its memory is reused.
@@ -31,6 +61,8 @@ pub struct Picture {
 /// libwebp use the C heap for their tables. PNG pictures allocate inside the `png` crate.
 pub struct Decoder {
     bounds: Bounds,
+    treatment: Treatment,
+    findings: Findings,
     jpeg: Decompressor,
     converter: Compressor,
     scratch: Vec<u8>,
@@ -42,6 +74,16 @@ struct Made {
     channels: usize,
     interleaved: bool,
     planes: bool,
+    /// The interleaved form is the source itself.
+    is_borrowed: bool,
+}
+
+impl Made {
+    const GRAY: Made = Made { channels: 1, interleaved: true, planes: true, is_borrowed: false };
+
+    fn colour(interleaved: bool, planes: bool) -> Made {
+        Made { channels: 3, interleaved, planes, is_borrowed: false }
+    }
 }
 
 impl Decoder {
@@ -53,19 +95,32 @@ impl Decoder {
         let fault = |complaint: Complaint| Fault::Unusable(complaint.text);
         Ok(Decoder {
             bounds,
+            treatment: Treatment::default(),
+            findings: Findings::default(),
             jpeg: Decompressor::new().map_err(fault)?,
             converter: Compressor::new().map_err(fault)?,
             scratch: Vec::new(),
         })
     }
 
-    /// Decodes one picture into `store` and shows it. A raw picture's interleaved form is `source`
-    /// itself.
+    /// Sets how pictures are treated from now on.
+    pub fn treat(&mut self, treatment: Treatment) {
+        self.treatment = treatment;
+    }
+
+    /// What the last call of [`Decoder::decode`] found.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// Decodes one picture into `store` and shows it, turned upright if the [`Treatment`] says so. The
+    /// interleaved form of a raw picture is `source` itself where its layout allows.
     ///
-    /// JPEG: planes are the file's own, chroma brought to 4:2:0 where it is not; damaged and
-    /// truncated files are refused, except for stray bytes in front of the end marker, which
-    /// some cameras write. Files with more than 100 scans are refused. PNG: 8 bits, alpha ignored.
-    /// WebP: alpha ignored; always colour. Conversions are full-range BT.601.
+    /// JPEG: planes are the file's own, chroma brought to 4:2:0 where it is not; where both forms are
+    /// needed the planes are made of RGB, so that RGB does not depend on what else is needed. Files that
+    /// lost samples are refused or, if the treatment says so, accepted. Files with more than 100 scans
+    /// are refused. PNG: 8 bits, alpha ignored. WebP: alpha ignored; always colour. Conversions are
+    /// full-range BT.601.
     ///
     /// # Errors
     /// As [`probe`]; `undecodable` for damaged or truncated files; `unsupported_image` if planes
@@ -76,17 +131,30 @@ impl Decoder {
         needs: Needs,
         store: &'a mut Picture,
     ) -> Result<View<'a>, Reject> {
+        self.findings = Findings::default();
         let header = probe(source, &self.bounds)?;
-        let made = match source.format {
-            Format::Jpeg => self.jpeg(source.bytes, needs, store)?,
-            Format::Png => self.png(source.bytes, header, needs, store)?,
-            Format::Webp => self.webp(source.bytes, header, needs, store)?,
-            Format::Raw => self.raw(source.bytes, header, needs, store)?,
+        let size = (header.width as usize, header.height as usize);
+        self.findings.orientation = match source.format {
+            Format::Jpeg | Format::Raw => Orientation::default(), // see `jpeg`
+            Format::Png => exif::of_png(source.bytes),
+            Format::Webp => exif::of_webp(source.bytes),
         };
-        let (width, height) = (header.width as usize, header.height as usize);
+        let mut made = match source.format {
+            Format::Jpeg => self.jpeg(source.bytes, needs, store)?,
+            Format::Png => self.png(source.bytes, header, self.stored(size, needs), store)?,
+            Format::Webp => self.webp(source.bytes, header, self.stored(size, needs), store)?,
+            Format::Raw => self.raw(source, header, needs, store)?,
+        };
+        let mut turned = size;
+        if self.turns() {
+            turned = self.turn(size, needs, &mut made, store)?;
+        }
+        let (width, height) = turned;
         let store: &'a Picture = store;
         let interleaved = match source.format {
-            Format::Raw => source.bytes,
+            _ if made.is_borrowed => {
+                source.bytes.get(..made.channels * width * height).unwrap_or(&[])
+            }
             _ if made.channels == 1 => store.planes.samples(),
             _ => store.interleaved.get(..3 * width * height).unwrap_or(&[]),
         };
@@ -99,22 +167,63 @@ impl Decoder {
         })
     }
 
-    fn jpeg(&mut self, bytes: &[u8], needs: Needs, store: &mut Picture) -> Result<Made, Reject> {
-        let (frame, _) = jpeg_header(bytes)?;
-        if !frame.tables_complete {
-            // Tables that another file left behind must not help this one.
-            self.renew();
-        }
-        self.jpeg_into(bytes, &frame, needs, store).map_err(|complaint| {
-            self.renew();
-            Reject::undecodable(complaint.text)
-        })
+    /// Whether the picture in work has to be turned.
+    fn turns(&self) -> bool {
+        self.treatment.turn_upright && !self.findings.orientation.is_upright()
     }
 
-    /// A fresh libjpeg-turbo instance, if there is memory for one.
-    fn renew(&mut self) {
-        if let Ok(fresh) = Decompressor::new() {
-            self.jpeg = fresh;
+    /// What is needed of the picture as it is stored, if it is turned afterwards: planes whose chroma
+    /// would not fit any more are made of the turned RGB.
+    fn stored(&self, size: (usize, usize), needs: Needs) -> Needs {
+        if self.turns() && !self.findings.orientation.keeps_chroma(size) {
+            return Needs { planes: false, interleaved: true };
+        }
+        needs
+    }
+
+    /// Turns every form that was made, and makes what is missing. Gives the new size.
+    fn turn(
+        &mut self,
+        size: (usize, usize),
+        needs: Needs,
+        made: &mut Made,
+        store: &mut Picture,
+    ) -> Result<(usize, usize), Reject> {
+        let orientation = self.findings.orientation;
+        let turned = orientation.size(size);
+        if made.planes {
+            turn_planes(&mut store.planes, orientation, &mut self.scratch);
+        }
+        if made.interleaved && made.channels == 3 {
+            let rgb = stretch(&mut store.interleaved, 3 * size.0 * size.1);
+            turn_pixels(rgb, size, orientation, &mut self.scratch);
+            if needs.planes && !made.planes {
+                *made = self.complete(turned, needs, store)?;
+            }
+        }
+        Ok(turned)
+    }
+
+    fn jpeg(&mut self, bytes: &[u8], needs: Needs, store: &mut Picture) -> Result<Made, Reject> {
+        let (bytes, frame, header) = jpeg_header(bytes)?;
+        self.findings.orientation = frame.orientation;
+        let needs = self.stored((header.width as usize, header.height as usize), needs);
+        let (made, outcome) = self
+            .jpeg_into(bytes, &frame, needs, store)
+            .map_err(|complaint| Reject::undecodable(complaint.text))?;
+        self.findings.is_clean_jpeg = outcome.is_clean;
+        self.admit(outcome.loss)?;
+        Ok(made)
+    }
+
+    /// Takes note of damage, or refuses the picture for it.
+    fn admit(&mut self, damage: Option<String>) -> Result<(), Reject> {
+        match damage {
+            Some(damage) if !self.treatment.accept_damaged => Err(Reject::undecodable(damage)),
+            damage => {
+                self.findings.damage = damage;
+                Ok(())
+            }
         }
     }
 
@@ -124,7 +233,7 @@ impl Decoder {
         frame: &markers::Frame,
         needs: Needs,
         store: &mut Picture,
-    ) -> Result<Made, Complaint> {
+    ) -> Result<(Made, Outcome), Complaint> {
         let Picture { interleaved, planes } = store;
         let opened = self.jpeg.open(bytes)?;
         let layout = opened.layout;
@@ -136,33 +245,27 @@ impl Decoder {
         match opened.colours {
             Colours::Gray => {
                 planes.reshape(width, height, true);
-                tolerate(opened.planar(planes.samples_mut()), frame)?;
-                Ok(Made { channels: 1, interleaved: true, planes: true })
+                Ok((Made::GRAY, opened.planar(planes.samples_mut())?))
             }
-            Colours::YCbCr if subsampled && (needs.planes || !needs.interleaved) => {
-                let samples: &[u8] = if is_direct(layout) {
+            Colours::YCbCr if subsampled && !needs.interleaved => {
+                let outcome = if is_direct(layout) {
                     planes.reshape(width, height, false);
-                    tolerate(opened.planar(planes.samples_mut()), frame)?;
-                    planes.samples()
+                    opened.planar(planes.samples_mut())?
                 } else {
                     let native = stretch(&mut self.scratch, layout.len());
-                    tolerate(opened.planar(native), frame)?;
+                    let outcome = opened.planar(native)?;
                     gather(native, layout, planes);
-                    native
+                    outcome
                 };
-                if needs.interleaved {
-                    let rgb = stretch(interleaved, 3 * width * height);
-                    self.jpeg.make_packed(samples, layout, rgb)?;
-                }
-                Ok(Made { channels: 3, interleaved: needs.interleaved, planes: true })
+                Ok((Made::colour(false, true), outcome))
             }
             Colours::YCbCr | Colours::Rgb => {
                 let rgb = stretch(interleaved, 3 * width * height);
-                tolerate(opened.rgb(rgb), frame)?;
+                let outcome = opened.rgb(rgb)?;
                 if needs.planes {
                     to_planes(&mut self.converter, &mut self.scratch, rgb, width, height, planes)?;
                 }
-                Ok(Made { channels: 3, interleaved: true, planes: needs.planes })
+                Ok((Made::colour(true, needs.planes), outcome))
             }
             Colours::Other => Err(Complaint::ours("JPEG of an unknown colour space")),
         }
@@ -177,15 +280,27 @@ impl Decoder {
     ) -> Result<Made, Reject> {
         let head = png::head(bytes).map_err(Reject::undecodable)?;
         let (width, height) = (header.width as usize, header.height as usize);
-        if head.channels == 1 {
+        let pixels = if head.channels == 1 {
             store.planes.reshape(width, height, true);
-            png::decode(bytes, head, &mut self.scratch, store.planes.samples_mut())
-                .map_err(Reject::undecodable)?;
-            return Ok(Made { channels: 1, interleaved: true, planes: true });
+            store.planes.samples_mut()
+        } else {
+            stretch(&mut store.interleaved, 3 * width * height)
+        };
+        // What a damaged file leaves out must not be of an earlier picture.
+        if self.treatment.accept_damaged {
+            pixels.fill(0);
         }
-        let rgb = stretch(&mut store.interleaved, 3 * width * height);
-        png::decode(bytes, head, &mut self.scratch, rgb).map_err(Reject::undecodable)?;
-        self.complete(header, needs, store)
+        let decoded = png::decode(bytes, head, &mut self.scratch, pixels);
+        let is_empty = decoded.is_err() && pixels.iter().all(|&value| value == 0);
+        match decoded {
+            Ok(()) => {}
+            Err(text) if is_empty => return Err(Reject::undecodable(text)),
+            Err(text) => self.admit(Some(text))?,
+        }
+        if head.channels == 1 {
+            return Ok(Made::GRAY);
+        }
+        self.complete((width, height), needs, store)
     }
 
     fn webp(
@@ -197,59 +312,109 @@ impl Decoder {
     ) -> Result<Made, Reject> {
         let features = webp::features(bytes).map_err(Reject::undecodable)?;
         let (width, height) = (header.width as usize, header.height as usize);
-        let damaged = || Reject::undecodable("WebP picture is damaged");
-        if features.lossy && !needs.interleaved {
+        let is_whole = features.is_whole;
+        if is_whole && features.lossy && !needs.interleaved {
             store.planes.reshape(width, height, false);
             let [y, cb, cr] = store.planes.split_mut();
-            if !webp::decode_planes(bytes, width, [&mut *y, &mut *cb, &mut *cr]) {
-                return Err(damaged());
+            if webp::decode_planes(bytes, width, [&mut *y, &mut *cb, &mut *cr]) {
+                widen_luma(y);
+                widen_chroma(cb);
+                widen_chroma(cr);
+                return Ok(Made::colour(false, true));
             }
-            widen_luma(y);
-            widen_chroma(cb);
-            widen_chroma(cr);
-            return Ok(Made { channels: 3, interleaved: false, planes: true });
         }
         let rgb = stretch(&mut store.interleaved, 3 * width * height);
-        if !webp::decode_rgb(bytes, width, rgb) {
-            return Err(damaged());
+        if !is_whole || !webp::decode_rgb(bytes, width, rgb) {
+            let text = if is_whole { "WebP picture is damaged" } else { "WebP file is cut off" };
+            if !self.treatment.accept_damaged || !webp::decode_some_rgb(bytes, width, rgb) {
+                return Err(Reject::undecodable(text));
+            }
+            self.admit(Some(text.to_owned()))?;
         }
-        self.complete(header, needs, store)
+        self.complete((width, height), needs, store)
     }
 
     /// Makes planes of the interleaved RGB in `store`, if they are needed.
     fn complete(
         &mut self,
-        header: Header,
+        (width, height): (usize, usize),
         needs: Needs,
         store: &mut Picture,
     ) -> Result<Made, Reject> {
-        let (width, height) = (header.width as usize, header.height as usize);
         if needs.planes {
             let rgb = &store.interleaved[..3 * width * height];
             let Decoder { converter, scratch, .. } = self;
             to_planes(converter, scratch, rgb, width, height, &mut store.planes)
                 .map_err(|complaint| Reject::unsupported(complaint.text))?;
         }
-        Ok(Made { channels: 3, interleaved: true, planes: needs.planes })
+        Ok(Made::colour(true, needs.planes))
     }
 
     fn raw(
         &mut self,
-        bytes: &[u8],
+        source: &Source<'_>,
         header: Header,
         needs: Needs,
         store: &mut Picture,
     ) -> Result<Made, Reject> {
-        let (width, height) = (header.width as usize, header.height as usize);
-        if needs.planes && header.channels == 1 {
-            store.planes.reshape(width, height, true);
-            store.planes.samples_mut().copy_from_slice(bytes);
-        } else if needs.planes {
-            let Decoder { converter, scratch, .. } = self;
-            to_planes(converter, scratch, bytes, width, height, &mut store.planes)
-                .map_err(|complaint| Reject::unsupported(complaint.text))?;
+        let size @ (width, height) = (header.width as usize, header.height as usize);
+        let bytes = source.bytes;
+        let extent = Extent::new(&source.layout, source.channels, size, bytes.len())
+            .map_err(Reject::unsupported)?;
+        let [Some(first), ..] = extent.planes else {
+            return Err(Reject::unsupported("raw picture without pixels"));
+        };
+        let is_tight = first.stride == first.used;
+        let Picture { interleaved, planes } = store;
+        match extent.pixels {
+            PixelLayout::Gray => {
+                if needs.planes || !is_tight {
+                    planes.reshape(width, height, true);
+                    yuv::copy_rows(bytes, first, planes.samples_mut());
+                }
+                let planes = needs.planes || !is_tight;
+                Ok(Made { planes, is_borrowed: is_tight, ..Made::GRAY })
+            }
+            PixelLayout::Rgb24 if is_tight => {
+                if needs.planes {
+                    let Decoder { converter, scratch, .. } = self;
+                    to_planes(converter, scratch, bytes, width, height, planes)
+                        .map_err(|complaint| Reject::unsupported(complaint.text))?;
+                }
+                Ok(Made { is_borrowed: true, ..Made::colour(true, needs.planes) })
+            }
+            packed if !packed.is_yuv() => {
+                let rgb = stretch(interleaved, 3 * width * height);
+                for (y, row_out) in rgb.chunks_exact_mut(3 * width).enumerate() {
+                    unpack(packed, first.row(bytes, y), row_out);
+                }
+                self.complete(size, needs, store)
+            }
+            _ => {
+                let makes_planes = needs.planes || !needs.interleaved;
+                if makes_planes {
+                    yuv::to_planes(bytes, &extent, size, planes);
+                }
+                if needs.interleaved {
+                    let rgb = stretch(interleaved, 3 * width * height);
+                    yuv::to_rgb(bytes, &extent, width, rgb);
+                }
+                Ok(Made::colour(needs.interleaved, makes_planes))
+            }
         }
-        Ok(Made { channels: header.channels as usize, interleaved: true, planes: needs.planes })
+    }
+}
+
+/// One row of a packed layout to RGB.
+fn unpack(layout: PixelLayout, row: &[u8], out: &mut [u8]) {
+    let (size, [red, green, blue]) = match layout {
+        PixelLayout::Bgr24 => (3, [2, 1, 0]),
+        PixelLayout::Rgba => (4, [0, 1, 2]),
+        PixelLayout::Bgra => (4, [2, 1, 0]),
+        _ => (3, [0, 1, 2]),
+    };
+    for (out, pixel) in out.chunks_exact_mut(3).zip(row.chunks_exact(size)) {
+        out.copy_from_slice(&[pixel[red], pixel[green], pixel[blue]]);
     }
 }
 
@@ -271,20 +436,4 @@ fn to_planes(
     converter.make_planar(rgb, layout, padded)?;
     gather(padded, layout, planes);
     Ok(())
-}
-
-/// Lets one warning pass: bytes between the last block and the end marker, which some cameras
-/// write. libjpeg-turbo keeps the first warning only; without restart markers this one can only
-/// come when every block has been decoded, so it hides no other.
-fn tolerate(result: Result<(), Complaint>, frame: &markers::Frame) -> Result<(), Complaint> {
-    match result {
-        Err(complaint)
-            if complaint.is_warning
-                && !frame.restarts
-                && complaint.text.ends_with("extraneous bytes before marker 0xd9") =>
-        {
-            Ok(())
-        }
-        other => other,
-    }
 }

@@ -4,7 +4,7 @@ use super::boxed::{Bars, Boxer, keeps_its_rows};
 use super::format::Format;
 use super::probe::JPEG_SIDE_MAX;
 use super::samples::{is_direct, narrow_chroma, narrow_luma, own_layout, pad, stretch};
-use super::turbo::{Coding, Complaint, Compressor, Decompressor};
+use super::turbo::{Coding, Complaint, Compressor, Unpacker};
 use super::{png, webp};
 use crate::base::error::{Fault, Reject};
 use crate::frame::{Planes, View};
@@ -27,7 +27,7 @@ pub struct Target {
 /// output allocates inside the `png` crate.
 pub struct Encoder {
     compressor: Compressor,
-    converter: Decompressor,
+    converter: Unpacker,
     boxer: Boxer,
     /// Worst-case room for a JPEG, so that callers can keep small buffers.
     coded: Vec<u8>,
@@ -45,7 +45,7 @@ impl Encoder {
         let fault = |complaint: Complaint| Fault::Unusable(complaint.text);
         Ok(Encoder {
             compressor: Compressor::new().map_err(fault)?,
-            converter: Decompressor::new().map_err(fault)?,
+            converter: Unpacker::new().map_err(fault)?,
             boxer: Boxer::default(),
             coded: Vec::new(),
             shaped: Vec::new(),
@@ -214,7 +214,7 @@ fn narrowed<'a>(
 /// The interleaved form of a view, made from the planes if need be.
 fn interleaved<'a>(
     view: &View<'a>,
-    converter: &mut Decompressor,
+    converter: &mut Unpacker,
     shaped: &mut Vec<u8>,
     out: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], Reject> {

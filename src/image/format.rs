@@ -1,6 +1,9 @@
 //! The words this room and its callers share: formats, sources, bounds, headers.
 
+use super::layout::{Extent, PixelLayout, RawLayout};
+use super::markers;
 use crate::base::error::Reject;
+use crate::frame::FileKind;
 
 /// How a picture is coded. The names are part of the wire contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,12 +51,22 @@ impl Format {
 
     /// The format whose magic bytes these are; never [`Format::Raw`], which has none.
     pub fn sniff(bytes: &[u8]) -> Option<Format> {
-        match bytes {
-            [0xff, 0xd8, 0xff, ..] => Some(Format::Jpeg),
-            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Format::Png),
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::Webp),
-            _ => None,
+        match FileKind::of(bytes)? {
+            FileKind::Jpeg => Some(Format::Jpeg),
+            FileKind::Png => Some(Format::Png),
+            FileKind::Webp => Some(Format::Webp),
+            FileKind::Gzip | FileKind::Other(_) => None,
         }
+    }
+
+    /// The same, also of a JPEG with the head of a multipart part in front of it.
+    pub fn find(bytes: &[u8]) -> Option<Format> {
+        let behind_lead = || {
+            let is_unknown = FileKind::of(bytes)
+                .is_none_or(|kind| matches!(kind, FileKind::Other("HTTP answer")));
+            (is_unknown && markers::from_start(bytes).is_some()).then_some(Format::Jpeg)
+        };
+        Format::sniff(bytes).or_else(behind_lead)
     }
 }
 
@@ -67,10 +80,30 @@ pub struct Source<'a> {
     pub width: u32,
     /// Claimed rows.
     pub height: u32,
-    /// Claimed channels: 3 for RGB, 1 for gray.
+    /// Claimed channels: 3 for RGB, 1 for gray. Ignored where `layout` says how pixels lie.
     pub channels: u32,
+    /// How the bytes of a [`Format::Raw`] picture lie.
+    pub layout: RawLayout,
     /// The file, or the pixels.
     pub bytes: &'a [u8],
+}
+
+impl<'a> Source<'a> {
+    /// A file, which says everything itself.
+    pub fn file(format: Format, bytes: &'a [u8]) -> Source<'a> {
+        let layout = RawLayout::default();
+        Source { format, width: 0, height: 0, channels: 0, layout, bytes }
+    }
+
+    /// Whether the bytes are as many as the claimed size of a raw picture takes.
+    pub fn fits(&self) -> bool {
+        let size = (self.width as usize, self.height as usize);
+        let channels = self.layout.pixels.map_or(self.channels, PixelLayout::channels);
+        size.0 > 0
+            && size.1 > 0
+            && matches!(channels, 1 | 3)
+            && Extent::new(&self.layout, channels, size, self.bytes.len()).is_ok()
+    }
 }
 
 /// What a decoder may be asked to do.

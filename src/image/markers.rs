@@ -3,6 +3,9 @@
 //! Limits must be decided before anything is allocated or handed to C, and the quality of a file
 //! is in its quantisation tables, which the library does not give out. Format: ITU-T T.81, annex B.
 
+use super::exif;
+use super::turn::Orientation;
+
 /// Components whose tables are looked at: those of a colour picture.
 pub(super) const COMPONENTS: usize = 3;
 
@@ -19,13 +22,10 @@ pub(super) struct Frame {
     pub process: u8,
     /// Whether the chroma components have one block per unit, as all usual files do.
     pub usual_sampling: bool,
-    /// Whether there are restart markers.
-    pub restarts: bool,
     /// The quantisation table of each component, in zigzag order.
     pub quantisation: [Option<[u16; 64]>; COMPONENTS],
-    /// Whether every table the scans need is in the file. A decoder that has seen other files
-    /// would use their tables instead.
-    pub tables_complete: bool,
+    /// How the picture has to be turned, by the file's EXIF data.
+    pub orientation: Orientation,
 }
 
 impl Frame {
@@ -35,22 +35,34 @@ impl Frame {
     }
 }
 
-struct Tables {
-    quantisation: [Option<[u16; 64]>; 4],
-    /// One bit for each class and identifier.
-    huffman: u8,
+/// Bytes in front of a file that are skipped at most: the head of a part of a multipart stream.
+const LEAD_MAX: usize = 4 << 10;
+
+/// The file from its start marker on. Some cameras write the start marker twice, and some producers
+/// leave the head of a multipart part in front of it.
+pub(super) fn from_start(bytes: &[u8]) -> Option<&[u8]> {
+    const START: [u8; 2] = [0xff, 0xd8];
+    let mut rest = bytes;
+    if !bytes.starts_with(&START) {
+        let lead = &bytes[..bytes.len().min(LEAD_MAX)];
+        rest = &bytes[memchr::memmem::find(lead, &[START[0], START[1], 0xff])?..];
+    }
+    while rest.get(2..).is_some_and(|rest| rest.starts_with(&START)) {
+        rest = &rest[2..];
+    }
+    Some(rest)
 }
 
-/// Reads all segments up to the first scan.
+/// Reads all segments up to the first scan of a file that begins with its start marker.
 ///
 /// The error is a text for a person.
 pub(super) fn read(bytes: &[u8]) -> Result<Frame, &'static str> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
         return Err("not a JPEG file: no start marker");
     }
-    let mut tables = Tables { quantisation: [None; 4], huffman: 0 };
+    let mut quantisation = [None; 4];
     let mut frame: Option<(Frame, [u8; COMPONENTS])> = None;
-    let mut restarts = false;
+    let mut orientation = None;
     let mut rest = &bytes[2..];
     loop {
         let (marker, after) = next_marker(rest).ok_or("JPEG ends within its header")?;
@@ -64,22 +76,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<Frame, &'static str> {
         let (body, after) = segment(after).ok_or("JPEG ends within its header")?;
         match marker {
             0xda => break,
-            0xdb => quantisation(body, &mut tables)?,
-            0xc4 => huffman(body, &mut tables)?,
-            0xc8 | 0xcc => {}
+            0xdb => read_quantisation(body, &mut quantisation)?,
+            0xc4 | 0xc8 | 0xcc => {}
             0xc0..=0xcf => frame = Some(start_of_frame(marker & 15, body)?),
-            0xdd => restarts = body.iter().any(|&byte| byte != 0),
+            0xe1 if orientation.is_none() => orientation = exif::of_segment(body),
             _ => {}
         }
         rest = after;
     }
     let (mut frame, table_ids) = frame.ok_or("JPEG scan without a frame header")?;
-    frame.restarts = restarts;
-    frame.quantisation = table_ids.map(|id| tables.quantisation[usize::from(id & 3)]);
-    // Progressive files bring further tables between scans; whether those are complete is not
-    // visible here.
-    let needed = if frame.components == 1 { 0b1_0001 } else { 0b11_0011 };
-    frame.tables_complete = frame.process <= 1 && tables.huffman & needed == needed;
+    frame.quantisation = table_ids.map(|id| quantisation[usize::from(id & 3)]);
+    frame.orientation = orientation.unwrap_or_default();
     Ok(frame)
 }
 
@@ -119,14 +126,16 @@ fn start_of_frame(process: u8, body: &[u8]) -> Result<(Frame, [u8; COMPONENTS]),
         components,
         process,
         usual_sampling,
-        restarts: false,
         quantisation: [None; COMPONENTS],
-        tables_complete: false,
+        orientation: Orientation::default(),
     };
     Ok((frame, table_ids))
 }
 
-fn quantisation(mut body: &[u8], tables: &mut Tables) -> Result<(), &'static str> {
+fn read_quantisation(
+    mut body: &[u8],
+    tables: &mut [Option<[u16; 64]>; 4],
+) -> Result<(), &'static str> {
     let broken = "JPEG quantisation table is broken";
     while let Some((&head, rest)) = body.split_first() {
         let size = if head >> 4 == 0 { 1 } else { 2 };
@@ -135,23 +144,8 @@ fn quantisation(mut body: &[u8], tables: &mut Tables) -> Result<(), &'static str
         for (entry, value) in table.iter_mut().zip(values.chunks_exact(size)) {
             *entry = value.iter().fold(0, |sum, &byte| sum << 8 | u16::from(byte));
         }
-        *tables.quantisation.get_mut(usize::from(head & 15)).ok_or(broken)? = Some(table);
+        *tables.get_mut(usize::from(head & 15)).ok_or(broken)? = Some(table);
         body = rest;
-    }
-    Ok(())
-}
-
-fn huffman(mut body: &[u8], tables: &mut Tables) -> Result<(), &'static str> {
-    let broken = "JPEG Huffman table is broken";
-    while let Some((&head, rest)) = body.split_first() {
-        let (counts, rest) = rest.split_first_chunk::<16>().ok_or(broken)?;
-        let symbols = counts.iter().map(|&count| usize::from(count)).sum();
-        let (class, id) = (head >> 4, head & 15);
-        if class > 1 || id > 3 {
-            return Err(broken);
-        }
-        tables.huffman |= 1 << (4 * class + id);
-        body = rest.get(symbols..).ok_or(broken)?;
     }
     Ok(())
 }

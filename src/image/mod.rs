@@ -4,31 +4,42 @@
 //! caller needs, an [`Encoder`] turns a view into a file, a [`Scaler`] makes the small pictures.
 //! Each keeps its scratch memory from frame to frame and belongs to one worker.
 //!
-//! Pixels are kept as stored: an EXIF orientation is not applied, colour profiles are not read,
-//! alpha is ignored.
+//! A picture with an EXIF orientation is turned unless the [`Treatment`] says otherwise. Colour profiles
+//! are not read, alpha is ignored.
 
 mod boxed;
 mod cpu;
 mod decode;
 mod encode;
+mod exif;
 mod format;
+mod jpeg;
+mod keep;
+mod layout;
 mod markers;
 mod png;
 mod probe;
 mod quality;
 mod samples;
 mod scale;
+mod tag;
 mod turbo;
+mod turn;
 mod webp;
+mod yuv;
 
 #[cfg(test)]
 mod tests;
 
 pub use boxed::keeps_its_rows;
 pub use cpu::supported_cpu;
-pub use decode::{Decoder, Needs, Picture};
+pub use decode::{Decoder, Findings, Needs, Picture, Treatment};
 pub use encode::{Encoder, Target};
 pub use format::{Bounds, Format, Header, Source};
+pub use keep::{Kept, keep_jpeg};
+pub use layout::{Matrix, PixelLayout, Range, RawLayout};
 pub use probe::probe;
 pub use quality::jpeg_quality;
 pub use scale::{Placement, Scaler};
+pub use tag::tag;
+pub use turn::Orientation;

@@ -1,6 +1,7 @@
 //! What can be said about a picture before it is decoded, and whether it will be.
 
 use super::format::{Bounds, Format, Header, Source};
+use super::layout::{Extent, PixelLayout};
 use super::{markers, png, webp};
 use crate::base::error::Reject;
 
@@ -18,7 +19,7 @@ pub fn probe(source: &Source<'_>, bounds: &Bounds) -> Result<Header, Reject> {
     let bytes = source.bytes;
     let of = |width, height, channels| Header { format: source.format, width, height, channels };
     match source.format {
-        Format::Jpeg => jpeg_header(bytes)?.1.bounded(bounds),
+        Format::Jpeg => jpeg_header(bytes)?.2.bounded(bounds),
         Format::Png => {
             let head = png::head(bytes).map_err(Reject::undecodable)?;
             of(head.width, head.height, head.channels).bounded(bounds)
@@ -31,7 +32,8 @@ pub fn probe(source: &Source<'_>, bounds: &Bounds) -> Result<Header, Reject> {
             of(features.width, features.height, 3).bounded(bounds)
         }
         Format::Raw => {
-            let Source { width, height, channels, .. } = *source;
+            let Source { width, height, channels, layout, .. } = *source;
+            let channels = layout.pixels.map_or(channels, PixelLayout::channels);
             if width == 0 || height == 0 || !matches!(channels, 1 | 3) {
                 return Err(Reject::unsupported(format!(
                     "raw picture of {width}x{height} pixels and {channels} channels; channels \
@@ -39,21 +41,16 @@ pub fn probe(source: &Source<'_>, bounds: &Bounds) -> Result<Header, Reject> {
                 )));
             }
             let header = of(width, height, channels).bounded(bounds)?;
-            let expected = u128::from(width) * u128::from(height) * u128::from(channels);
-            if bytes.len() as u128 != expected {
-                return Err(Reject::unsupported(format!(
-                    "raw picture of {width}x{height}x{channels} needs {expected} bytes, there \
-                     are {}",
-                    bytes.len()
-                )));
-            }
+            let size = (width as usize, height as usize);
+            Extent::new(&layout, channels, size, bytes.len()).map_err(Reject::unsupported)?;
             Ok(header)
         }
     }
 }
 
-/// The header of a JPEG that is handled, in both forms.
-pub(super) fn jpeg_header(bytes: &[u8]) -> Result<(markers::Frame, Header), Reject> {
+/// The header of a JPEG that is handled, in both forms, behind the file from its start marker on.
+pub(super) fn jpeg_header(bytes: &[u8]) -> Result<(&[u8], markers::Frame, Header), Reject> {
+    let bytes = markers::from_start(bytes).unwrap_or(bytes);
     let frame = markers::read(bytes).map_err(Reject::undecodable)?;
     if !frame.is_lossy() {
         return Err(Reject::unsupported("lossless or hierarchical JPEG"));
@@ -79,5 +76,5 @@ pub(super) fn jpeg_header(bytes: &[u8]) -> Result<(markers::Frame, Header), Reje
         height: frame.height.into(),
         channels: frame.components.into(),
     };
-    Ok((frame, header))
+    Ok((bytes, frame, header))
 }

@@ -38,7 +38,7 @@ const CHROMINANCE: [u16; 64] = [
 ///
 /// `None` if the bytes are not a JPEG, or a table is missing.
 pub fn jpeg_quality(bytes: &[u8]) -> Option<u8> {
-    let frame = markers::read(bytes).ok()?;
+    let frame = markers::read(markers::from_start(bytes)?).ok()?;
     let components = frame.quantisation.iter().take(frame.components.into());
     let standards = [&LUMINANCE, &CHROMINANCE, &CHROMINANCE];
     let mut finest = None;

@@ -1,9 +1,8 @@
 //! A safe face for the parts of libjpeg-turbo that the `turbojpeg` crate leaves out.
 //!
-//! The crate converts neither RGB to planes nor planes to RGB, hides whether a complaint was a
-//! warning or an error, and parses the header twice for every picture. Everything that can go
-//! wrong with memory is in this file: each call checks its slices against libjpeg-turbo's own size
-//! functions first. What a complaint means for a frame is decided by the callers.
+//! The crate converts neither RGB to planes nor planes to RGB. Each call checks its slices against
+//! libjpeg-turbo's own size functions first. What a complaint means for a frame is decided by the
+//! callers. Files are decoded in `jpeg.rs`.
 //!
 //! libjpeg-turbo keeps its own short-lived row tables on the C heap; nothing here allocates on
 //! Rust's unless there is an error to tell of.
@@ -13,22 +12,16 @@ use std::ffi::{CStr, c_int};
 
 use turbojpeg::{Subsamp, raw};
 
-/// Progressive files with more scans than this are refused: cameras and editors write about ten,
-/// and every further scan is another pass over the whole picture.
-pub(super) const SCANS_MAX: c_int = 100;
-
 /// What libjpeg-turbo said.
 #[derive(Debug)]
 pub(super) struct Complaint {
     /// Its words.
     pub text: String,
-    /// The call went through to its end; the result may be damaged.
-    pub is_warning: bool,
 }
 
 impl Complaint {
     pub fn ours(text: &str) -> Self {
-        Complaint { text: text.to_owned(), is_warning: false }
+        Complaint { text: text.to_owned() }
     }
 }
 
@@ -123,25 +116,14 @@ impl Handle {
         self.verdict(code)
     }
 
-    fn get(&self, parameter: raw::TJPARAM) -> c_int {
-        // SAFETY: the handle is live.
-        unsafe { raw::tj3Get(self.0, parameter as c_int) }
-    }
-
     /// Turns a return code into words.
     fn verdict(&mut self, code: c_int) -> Result<(), Complaint> {
         if code == 0 {
             return Ok(());
         }
         // SAFETY: the handle is live; the text is a C string that stays until the next call.
-        let (severity, text) = unsafe {
-            let severity = raw::tj3GetErrorCode(self.0);
-            (severity, CStr::from_ptr(raw::tj3GetErrorStr(self.0)))
-        };
-        Err(Complaint {
-            text: text.to_string_lossy().into_owned(),
-            is_warning: severity == raw::TJERR_TJERR_WARNING as c_int,
-        })
+        let text = unsafe { CStr::from_ptr(raw::tj3GetErrorStr(self.0)) };
+        Err(Complaint { text: text.to_string_lossy().into_owned() })
     }
 }
 
@@ -271,50 +253,12 @@ impl Compressor {
     }
 }
 
-/// The colours a JPEG is stored in, as libjpeg-turbo determines them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Colours {
-    YCbCr,
-    Rgb,
-    Gray,
-    /// Four channels, or none of the above.
-    Other,
-}
+/// One libjpeg-turbo instance that makes RGB of planes.
+pub(super) struct Unpacker(Handle);
 
-/// One libjpeg-turbo decompressor.
-pub(super) struct Decompressor(Handle);
-
-impl Decompressor {
+impl Unpacker {
     pub fn new() -> Result<Self, Complaint> {
-        let mut handle = Handle::new(raw::TJINIT_TJINIT_DECOMPRESS)?;
-        handle.set(raw::TJPARAM_TJPARAM_SCANLIMIT, SCANS_MAX)?;
-        // No copies of colour profiles.
-        handle.set(raw::TJPARAM_TJPARAM_SAVEMARKERS, 0)?;
-        Ok(Decompressor(handle))
-    }
-
-    /// Reads the header. After a complaint the instance must be replaced: libjpeg-turbo 3.1 does
-    /// not reset its marker reader when a header fails, and would refuse the next, healthy file.
-    pub fn open<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Opened<'a>, Complaint> {
-        // SAFETY: pointer and length of one slice.
-        let code = unsafe {
-            raw::tj3DecompressHeader(self.0.0, bytes.as_ptr(), bytes.len() as raw::size_t)
-        };
-        self.0.verdict(code)?;
-        let handle = &mut self.0;
-        let dimension = |parameter| usize::try_from(handle.get(parameter)).unwrap_or(0);
-        let layout = Layout {
-            width: dimension(raw::TJPARAM_TJPARAM_JPEGWIDTH),
-            height: dimension(raw::TJPARAM_TJPARAM_JPEGHEIGHT),
-            subsampling: subsampling(handle.get(raw::TJPARAM_TJPARAM_SUBSAMP)),
-        };
-        let colours = match handle.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS {
-            raw::TJCS_TJCS_YCbCr => Colours::YCbCr,
-            raw::TJCS_TJCS_RGB => Colours::Rgb,
-            raw::TJCS_TJCS_GRAY => Colours::Gray,
-            _ => Colours::Other,
-        };
-        Ok(Opened { handle, bytes, layout, colours })
+        Handle::new(raw::TJINIT_TJINIT_DECOMPRESS).map(Unpacker)
     }
 
     /// Planes to interleaved RGB, chroma repeated rather than interpolated.
@@ -341,65 +285,5 @@ impl Decompressor {
             )
         };
         self.0.verdict(code)
-    }
-}
-
-fn subsampling(code: c_int) -> Subsamp {
-    [
-        Subsamp::None,
-        Subsamp::Sub2x1,
-        Subsamp::Sub2x2,
-        Subsamp::Gray,
-        Subsamp::Sub1x2,
-        Subsamp::Sub4x1,
-        Subsamp::Sub1x4,
-    ]
-    .into_iter()
-    .find(|&known| known as c_int == code)
-    .unwrap_or(Subsamp::Unknown)
-}
-
-/// A JPEG whose header has been read. It holds on to the very bytes it was read from, so that the
-/// sizes checked are the sizes decoded.
-pub(super) struct Opened<'a> {
-    handle: &'a mut Handle,
-    bytes: &'a [u8],
-    pub layout: Layout,
-    pub colours: Colours,
-}
-
-impl Opened<'_> {
-    /// Decodes to planes in the file's own subsampling.
-    pub fn planar(self, out: &mut [u8]) -> Result<(), Complaint> {
-        self.layout.checked(out.len())?;
-        // SAFETY: the library derives the sizes from the same bytes as `open` did, and `checked`
-        // compared them with `out`; an alignment of 1 means no row padding.
-        let code = unsafe {
-            raw::tj3DecompressToYUV8(
-                self.handle.0,
-                self.bytes.as_ptr(),
-                self.bytes.len() as raw::size_t,
-                out.as_mut_ptr(),
-                1,
-            )
-        };
-        self.handle.verdict(code)
-    }
-
-    /// Decodes to interleaved RGB, chroma interpolated.
-    pub fn rgb(self, out: &mut [u8]) -> Result<(), Complaint> {
-        let (_, _, format) = packed(self.layout.width, self.layout.height, false, out.len())?;
-        // SAFETY: as above; a pitch of 0 means no row padding.
-        let code = unsafe {
-            raw::tj3Decompress8(
-                self.handle.0,
-                self.bytes.as_ptr(),
-                self.bytes.len() as raw::size_t,
-                out.as_mut_ptr(),
-                0,
-                format,
-            )
-        };
-        self.handle.verdict(code)
     }
 }

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
-use std::slice;
+use std::{ptr, slice};
 
 use libwebp_sys as raw;
 
@@ -22,10 +22,11 @@ pub(super) struct Features {
     pub animated: bool,
     /// Stored as planes (VP8) rather than as exact RGB (VP8L).
     pub lossy: bool,
+    /// As long as the RIFF header claims; the decoder itself forgives some files that are shorter.
+    pub is_whole: bool,
 }
 
-/// Reads the header; the error is a text for a person. A file shorter than its RIFF header claims
-/// is an error, because the decoder itself forgives some of those.
+/// Reads the header; the error is a text for a person.
 pub(super) fn features(bytes: &[u8]) -> Result<Features, &'static str> {
     let claimed = match bytes {
         [b'R', b'I', b'F', b'F', a, b, c, d, b'W', b'E', b'B', b'P', ..] => {
@@ -33,9 +34,7 @@ pub(super) fn features(bytes: &[u8]) -> Result<Features, &'static str> {
         }
         _ => return Err("not a WebP file: no RIFF header"),
     };
-    if (bytes.len() as u64) < claimed {
-        return Err("WebP file is cut off");
-    }
+    let is_whole = bytes.len() as u64 >= claimed;
     let mut found = raw::WebPBitstreamFeatures {
         width: 0,
         height: 0,
@@ -47,7 +46,7 @@ pub(super) fn features(bytes: &[u8]) -> Result<Features, &'static str> {
     // SAFETY: pointer and length of one slice, and a place to write the result to.
     let status = unsafe { raw::WebPGetFeatures(bytes.as_ptr(), bytes.len(), &mut found) };
     if status != raw::VP8StatusCode::VP8_STATUS_OK {
-        return Err("WebP header is broken");
+        return Err(if is_whole { "WebP header is broken" } else { "WebP file is cut off" });
     }
     match (u32::try_from(found.width), u32::try_from(found.height)) {
         (Ok(width), Ok(height)) => Ok(Features {
@@ -55,6 +54,7 @@ pub(super) fn features(bytes: &[u8]) -> Result<Features, &'static str> {
             height,
             animated: found.has_animation != 0,
             lossy: found.format == 1,
+            is_whole,
         }),
         _ => Err("WebP header is broken"),
     }
@@ -70,6 +70,34 @@ pub(super) fn decode_rgb(bytes: &[u8], width: usize, out: &mut [u8]) -> bool {
         raw::WebPDecodeRGBInto(bytes.as_ptr(), bytes.len(), out.as_mut_ptr(), out.len(), stride)
     };
     !end.is_null()
+}
+
+/// Decodes what there is of a damaged or cut file to interleaved RGB, the rest black. False if there
+/// is not a single row.
+#[must_use]
+pub(super) fn decode_some_rgb(bytes: &[u8], width: usize, out: &mut [u8]) -> bool {
+    let Ok(stride) = c_int::try_from(3 * width) else { return false };
+    out.fill(0);
+    // SAFETY: the library checks its writes against the given length and stride; `out` outlives the
+    // decoder, which is deleted below. A null decoder is handled.
+    unsafe {
+        let decoder =
+            raw::WebPINewRGB(raw::WEBP_CSP_MODE::MODE_RGB, out.as_mut_ptr(), out.len(), stride);
+        if decoder.is_null() {
+            return false;
+        }
+        let mut rows = 0;
+        raw::WebPIUpdate(decoder, bytes.as_ptr(), bytes.len());
+        let shown = raw::WebPIDecGetRGB(
+            decoder,
+            &mut rows,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+        );
+        raw::WebPIDelete(decoder);
+        !shown.is_null() && rows > 0
+    }
 }
 
 /// Decodes to limited-range 4:2:0 planes without row padding; the chroma planes have

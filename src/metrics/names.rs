@@ -65,6 +65,10 @@ counters! {
     ReplicaAcksMissing = "replica_acks_missing",
     /// Pictures passed through without being coded again.
     PassedThrough = "passed_through",
+    /// Damaged pictures of which a result was made.
+    DamagedAccepted = "damaged_accepted",
+    /// Capture times that could not be understood; the time of the entry stands in for them.
+    TimesNotUnderstood = "times_not_understood",
     /// Camera states dropped to make room for others.
     CamerasEvicted = "cameras_evicted",
     /// Pipelined commits sent.

@@ -63,6 +63,8 @@ series! {
     JsonBase64Bytes = Counter "json_base64_bytes_total" "Bytes that the frames would take as JSON with base64 of their pixels.",
     CompressionRatio = Gauge "compression_ratio" "Coded bytes by raw pixel bytes, since the start.",
     PassedThrough = Counter "passed_through_total" "Pictures that were small enough to be kept as they came.",
+    DamagedAccepted = Counter "damaged_accepted_total" "Damaged pictures of which a result was made (limits.damaged_images: accept).",
+    TimesNotUnderstood = Counter "times_not_understood_total" "Capture times that were neither a number nor ISO 8601; the time of the entry stands in for them.",
 
     EndToEnd = Histogram "end_to_end_seconds" "From the entry being added to its result being stored, by the clock of Redis.",
     Processing = Histogram "processing_seconds" "From reading a frame to its result being ready.",

@@ -13,18 +13,11 @@ use super::open::Open;
 use super::route::is_sent_on;
 use super::slot::slot_of;
 use super::{Address, Route, Seam, Topology};
-use crate::base::{Fault, Stop, limits};
-use crate::frame::{EntryId, Recovery};
-use crate::metrics::clock::unix_nanos;
-
-/// See [`Control::find_group`].
-const FIND_GROUP: &str = concat!(include_str!("common.lua"), include_str!("group.lua"));
+use crate::base::{Fault, Stop};
+use crate::frame::EntryId;
 
 /// See [`Control::trim_acked`].
 const TRIM_ACKED: &str = concat!(include_str!("common.lua"), include_str!("trim_acked.lua"));
-
-/// How the names of consumers begin that read nothing and stand for their group; see `group.lua`.
-const IDENTITY_PREFIX: &str = "framepress-group-";
 
 /// The last entry that a stream has ever had. The answer of XINFO itself holds two whole entries.
 pub(super) const LAST_GENERATED: &str = "
@@ -58,21 +51,6 @@ pub struct Control {
     route: Route,
     timeout: Duration,
     connections: Open<Connection>,
-}
-
-/// A consumer group as [`Control::find_group`] leaves it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FoundGroup {
-    /// Whether it had to be created.
-    pub created: bool,
-    /// The last entry it has delivered.
-    pub last_delivered: EntryId,
-    /// The consumer by which it is known; empty if the account may not give it one.
-    pub identity: String,
-    /// Of the entries in work, those that are not in the stream any more.
-    pub gone: Vec<EntryId>,
-    /// Entries without a result that became pending.
-    pub claimed: Vec<EntryId>,
 }
 
 /// A consumer group as XINFO describes it.
@@ -185,7 +163,7 @@ impl Control {
 
     /// Runs commands, each on the server that has its key: in one round trip, or in a Cluster in one
     /// for each slot.
-    fn run_each(
+    pub(super) fn run_each(
         &mut self,
         commands: Vec<(&str, &'static str, Cmd)>,
     ) -> Result<Vec<Result<Value, Fault>>, Fault> {
@@ -220,72 +198,6 @@ impl Control {
         self.run::<Value>("PING", &cmd("PING")).map(|_| ())
     }
 
-    /// Finds the consumer group of the first of `streams`, or creates it and the stream with it, at
-    /// the beginning. The other two are where its results and dead letters are stored.
-    ///
-    /// After a loss, the entries of `recovery` become pending for `consumer` as far as they exist,
-    /// in the same step, and those from [`Recovery::start`] on that have no result. A group that has
-    /// to be created then goes on behind them; or at the beginning, if the stream is another one
-    /// than that of which `reached` was read.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn find_group(
-        &mut self,
-        streams: &[String; 3],
-        group: &str,
-        consumer: &str,
-        recovery: Option<&Recovery>,
-        reached: EntryId,
-    ) -> Result<FoundGroup, Fault> {
-        let [stream, stored @ ..] = streams;
-        let is_apart = self.topology().is_cluster()
-            && stored.iter().any(|key| slot_of(key) != slot_of(stream));
-        let keys = if is_apart { &streams[..1] } else { &streams[..] };
-        let command = find_group(keys, group, consumer, recovery, reached);
-        self.run_on(stream, "XGROUP CREATE", &command).map(found_group)
-    }
-
-    /// Finds the group of each stream as [`Control::find_group`] does where nothing was lost, and the
-    /// entries that each of its consumers has pending, the oldest first: the first
-    /// [`limits::LEFT_MAX`] of them. One round trip, unless the streams lie on different servers.
-    ///
-    /// # Errors
-    /// As [`Control::run`].
-    pub fn find_groups(
-        &mut self,
-        group: &str,
-        consumers_of: &[(&str, &[String])],
-    ) -> Result<Vec<(FoundGroup, Vec<Vec<EntryId>>)>, Fault> {
-        let mut commands = Vec::new();
-        for (stream, consumers) in consumers_of {
-            let (keys, none) = ([(*stream).to_owned()], EntryId::default());
-            let command = find_group(&keys, group, &consumers[0], None, none);
-            commands.push((*stream, "XGROUP CREATE", command));
-            for consumer in *consumers {
-                let mut command = cmd("XPENDING");
-                command.arg(stream).arg(group).arg("-").arg("+").arg(limits::LEFT_MAX);
-                command.arg(consumer);
-                commands.push((*stream, "XPENDING", command));
-            }
-        }
-        let mut answers = self.run_each(commands)?.into_iter();
-        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-        let mut all = Vec::new();
-        for (_, consumers) in consumers_of {
-            let found = found_group(converted(next()?)?);
-            let mut pending = Vec::new();
-            for _ in *consumers {
-                let rows: Vec<(String, Value, Value, Value)> = converted(next()?)?;
-                pending.push(
-                    rows.iter().filter_map(|(id, ..)| EntryId::parse(id.as_bytes())).collect(),
-                );
-            }
-            all.push((found, pending));
-        }
-        Ok(all)
-    }
-
     /// The type of each key: `stream`, `none` if there is none, or something else. One round trip,
     /// unless the keys lie on different servers.
     ///
@@ -299,11 +211,6 @@ impl Control {
         });
         let answers = self.run_each(commands.collect())?;
         answers.into_iter().map(|answer| converted(answer?)).collect()
-    }
-
-    /// Whether a name is that of a consumer which stands for its group.
-    pub fn is_identity(consumer: &str) -> bool {
-        consumer.starts_with(IDENTITY_PREFIX)
     }
 
     /// Sets the delivery count of a pending entry. An entry whose body was trimmed is left as it
@@ -430,40 +337,6 @@ impl Control {
             .filter_map(|line| line.split_once(':'))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect())
-    }
-}
-
-/// The command of [`Control::find_group`].
-fn find_group(
-    keys: &[String],
-    group: &str,
-    consumer: &str,
-    recovery: Option<&Recovery>,
-    reached: EntryId,
-) -> Cmd {
-    let name = format!("{IDENTITY_PREFIX}{:016x}{:08x}", unix_nanos(), std::process::id());
-    let mut command = cmd("EVAL");
-    command.arg(FIND_GROUP).arg(keys.len()).arg(keys).arg(group).arg(consumer);
-    let start = recovery.map_or_else(EntryId::default, |recovery| recovery.start);
-    command.arg(start.to_string()).arg(reached.to_string());
-    command.arg(name).arg(IDENTITY_PREFIX).arg(u8::from(recovery.is_some()));
-    command.arg(recovery.map_or(0, |recovery| recovery.held.len()));
-    for id in recovery.iter().flat_map(|recovery| recovery.held.iter().chain(&recovery.ended)) {
-        command.arg(id.to_string());
-    }
-    command
-}
-
-type Found = (bool, String, String, Vec<String>, Vec<String>);
-
-fn found_group((created, last, identity, gone, claimed): Found) -> FoundGroup {
-    let id_of = |text: &String| EntryId::parse(text.as_bytes()).unwrap_or_default();
-    FoundGroup {
-        created,
-        last_delivered: id_of(&last),
-        identity,
-        gone: gone.iter().map(id_of).collect(),
-        claimed: claimed.iter().map(id_of).collect(),
     }
 }
 

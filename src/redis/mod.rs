@@ -14,6 +14,7 @@ mod dead_letters;
 mod embedded;
 mod feed;
 mod greeting;
+mod groups;
 mod look;
 mod open;
 mod pages;
@@ -44,11 +45,12 @@ pub const DEAD_LETTER_FIELDS: [&str; 7] =
 
 pub use address::{Address, Login};
 pub use connection::{Connection, Waited};
-pub use control::{Control, FoundGroup, GroupState};
+pub use control::{Control, GroupState};
 pub use dead_letters::DeadLetterNote;
 pub use embedded::Embedded;
 pub use feed::Feed;
 pub use greeting::{Greeting, Version};
+pub use groups::FoundGroup;
 pub use look::{ServerTime, ShardState, StreamState};
 pub use pages::{Pages, bytes_of};
 pub use pending::{Page, Pending};

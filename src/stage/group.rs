@@ -140,9 +140,9 @@ impl Groups {
             .map(|shard| (shard.streams[0].as_str(), &shard.consumers[..]))
             .collect();
         let found = control.find_groups(&self.group, &consumers_of)?;
-        for (shard, (found, pending)) in self.shards.iter().zip(found) {
+        for (shard, found) in self.shards.iter().zip(found) {
             shard.journal.begin(found.last_delivered);
-            for (reader, ids) in pending.into_iter().enumerate() {
+            for (reader, ids) in found.pending.into_iter().enumerate() {
                 shard.journal.leave(reader, ids);
             }
             if found.identity.is_empty() {

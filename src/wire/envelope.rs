@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::cursor::{Fields, Malformed};
-use super::json;
+use super::{gzip, json, text};
 use crate::base::{Reject, limits};
+use crate::frame::FileKind;
 
 /// A picture as claimed by its envelope.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ImageRef<'a> {
-    /// `jpeg`, `png`, `webp` or `raw`, as the producer wrote it; empty if it did not say.
+    /// `jpeg`, `png`, `webp`, `raw` or a pixel layout, as the producer wrote it; empty if it did not
+    /// say.
     pub format: &'a str,
     /// Claimed pixels in a row.
     pub width: i32,
@@ -18,6 +20,12 @@ pub struct ImageRef<'a> {
     pub height: i32,
     /// Claimed channels.
     pub channels: i32,
+    /// Bytes from one row of the first plane to the next; 0 for no padding.
+    pub row_stride: i32,
+    /// `limited` or `full`; empty for what the layout says.
+    pub color_range: &'a str,
+    /// `bt601` or `bt709`; empty for the first.
+    pub color_matrix: &'a str,
     /// The coded file, or raw pixels.
     pub bytes: &'a [u8],
 }
@@ -31,37 +39,88 @@ pub struct Envelope<'a> {
     pub camera_id: Cow<'a, str>,
     /// Capture time in seconds since the Unix epoch, if given.
     pub timestamp: Option<f64>,
+    /// Whether a capture time was given that cannot be understood.
+    pub is_time_unclear: bool,
     /// Version set by the producer; empty if none.
     pub version: &'a str,
     /// The picture.
     pub image: ImageRef<'a>,
 }
 
-/// Storage of a worker for pictures that have to be unpacked from text.
-#[derive(Debug, Default)]
+/// Storage of a worker for what has to be unpacked.
+#[derive(Debug)]
 pub struct Scratch {
-    pub(super) unpacked: Vec<u8>,
+    /// Pictures that came as text.
+    unpacked: Vec<u8>,
+    /// What was in gzip.
+    inflated: Vec<u8>,
+    inflated_max: usize,
+    json: JsonText,
 }
 
-/// Opens the `data` of an entry.
+/// JSON that had to be written anew before it could be read.
+#[derive(Debug, Default)]
+pub(super) struct JsonText {
+    pub recoded: Vec<u8>,
+    pub quoted: Vec<u8>,
+}
+
+impl Scratch {
+    /// Storage for gzip of which at most `inflated_max` bytes are unpacked.
+    pub fn new(inflated_max: usize) -> Scratch {
+        Scratch {
+            unpacked: Vec::new(),
+            inflated: Vec::new(),
+            inflated_max,
+            json: JsonText::default(),
+        }
+    }
+}
+
+impl Default for Scratch {
+    /// At most 64 MiB are unpacked.
+    fn default() -> Self {
+        Scratch::new(64 << 20)
+    }
+}
+
+/// Opens the `data` of an entry: a `ProcessedFrame`, a batch of one, legacy JSON, a picture file by
+/// itself, or gzip of one of these.
 ///
-/// Pictures of protobuf frames are borrowed from `data`; those of JSON frames are unpacked into
-/// `scratch`. A picture of more than `pixels_max` pixels in an `image_array` is refused before
-/// more than that is stored.
+/// Pictures of protobuf frames are borrowed from `data`; those of JSON frames and what was in gzip are
+/// unpacked into `scratch`. A picture of more than `pixels_max` pixels in an `image_array` is refused
+/// before more than that is stored.
 ///
 /// # Errors
 /// `undecodable` for anything that is not a frame, or whose ids are longer than
-/// [`limits::ID_BYTES_MAX`]; `unsupported_image` for a frame without an
-/// image, `too_large` as said.
+/// [`limits::ID_BYTES_MAX`]; `unsupported_image` for a file of another kind, `too_large` as said.
 pub fn open<'a>(
     data: &'a [u8],
     pixels_max: u64,
     scratch: &'a mut Scratch,
 ) -> Result<Envelope<'a>, Reject> {
-    let envelope = match kind_of(data) {
-        Kind::Json => json::open(data, pixels_max, scratch)?,
-        Kind::Protobuf => protobuf(data)
-            .map_err(|what| Reject::undecodable(format!("not a ProcessedFrame: {what}")))?,
+    let Scratch { unpacked, inflated, inflated_max, json } = scratch;
+    let mut data = data;
+    let mut kind = Kind::of(data);
+    if let Kind::Gzip = kind {
+        gzip::unpack(data, *inflated_max, inflated)?;
+        data = inflated;
+        kind = Kind::of(data);
+    }
+    let envelope = match kind {
+        Kind::Json => json::open(data, pixels_max, unpacked, json)?,
+        Kind::Protobuf => protobuf(data).or_else(|what| batch_of_one(data, what))?,
+        Kind::Picture => {
+            let image = ImageRef { bytes: data, ..ImageRef::default() };
+            Envelope { image, ..Envelope::default() }
+        }
+        Kind::Gzip => return Err(Reject::undecodable("gzip within gzip")),
+        Kind::Other(name) => {
+            return Err(Reject::unsupported(format!(
+                "data is of an unknown kind: {name}; a ProcessedFrame, JSON, or a JPEG, PNG or WebP \
+                 file is expected"
+            )));
+        }
     };
     for (name, id) in [("frame_id", &envelope.frame_id), ("camera_id", &envelope.camera_id)] {
         if id.len() > limits::ID_BYTES_MAX {
@@ -72,25 +131,75 @@ pub fn open<'a>(
     Ok(envelope)
 }
 
-/// The camera of a frame, without unpacking anything: what decides the order of frames.
-///
-/// Agrees with [`open`] for every frame that `open` accepts.
-pub fn camera_of(data: &[u8]) -> Option<Cow<'_, str>> {
-    let camera = match kind_of(data) {
-        Kind::Json => json::camera_of(data)?,
-        Kind::Protobuf => {
-            let mut camera = "";
-            let mut fields = Fields::new(data);
-            // Of a frame that is not whole, as far as it goes.
-            while let Ok(Some((number, value))) = fields.next() {
-                if number == 2 {
-                    camera = value.text().ok()?;
-                }
+/// The frame of a `ProcessedFrameBatch` that has one; `what` is why it is no frame itself.
+fn batch_of_one<'a>(data: &'a [u8], what: Malformed) -> Result<Envelope<'a>, Reject> {
+    let not_a_frame = || Reject::undecodable(format!("not a ProcessedFrame: {what}"));
+    let Some((frames, Some(frame))) = batch(data) else { return Err(not_a_frame()) };
+    if frames == 1 {
+        return protobuf(frame).map_err(|_| not_a_frame());
+    }
+    Err(Reject::undecodable(format!(
+        "data is a ProcessedFrameBatch of {frames} frames; one frame an entry is read"
+    )))
+}
+
+/// How many frames a `ProcessedFrameBatch` has, and the first; `None` if it is none.
+fn batch(data: &[u8]) -> Option<(usize, Option<&[u8]>)> {
+    let (mut frames, mut first) = (0, None);
+    let mut fields = Fields::new(data);
+    while let Some((number, value)) = fields.next().ok()? {
+        match number {
+            1 => {
+                let frame = value.bytes().ok()?;
+                protobuf(frame).ok()?;
+                first = first.or(Some(frame));
+                frames += 1;
             }
-            Cow::Borrowed(camera)
+            2..=4 => {}
+            _ => return None,
         }
+    }
+    (frames > 0).then_some((frames, first))
+}
+
+/// The camera of a frame, without unpacking the picture: what decides the order of frames.
+///
+/// Agrees with [`open`] for every frame that `open` accepts. Of gzip, at most `inflated_max` bytes are
+/// unpacked.
+pub fn camera_of(data: &[u8], inflated_max: usize) -> Option<Cow<'_, str>> {
+    let camera = match Kind::of(data) {
+        Kind::Json => json::camera_of(data)?,
+        Kind::Protobuf => camera_of_protobuf(data)?,
+        Kind::Gzip => {
+            let mut inflated = Vec::new();
+            gzip::unpack(data, inflated_max, &mut inflated).ok()?;
+            match Kind::of(&inflated) {
+                Kind::Json => json::camera_of(&inflated)?.into_owned().into(),
+                Kind::Protobuf => camera_of_protobuf(&inflated)?.into_owned().into(),
+                _ => return None,
+            }
+        }
+        Kind::Picture | Kind::Other(_) => return None,
     };
     (1..=limits::ID_BYTES_MAX).contains(&camera.len()).then_some(camera)
+}
+
+fn camera_of_protobuf(data: &[u8]) -> Option<Cow<'_, str>> {
+    let mut camera = "";
+    let mut has_image = false;
+    let mut fields = Fields::new(data);
+    // Of a frame that is not whole, as far as it goes.
+    while let Ok(Some((number, value))) = fields.next() {
+        match number {
+            2 => camera = value.text().ok()?,
+            4 => has_image = true,
+            _ => {}
+        }
+    }
+    if !has_image && let Some((1, Some(frame))) = batch(data) {
+        return camera_of_protobuf(frame);
+    }
+    Some(Cow::Borrowed(camera))
 }
 
 /// Where the picture will be in a `data` of `len` bytes that begins with `head`, as far as that can
@@ -109,22 +218,33 @@ pub fn locate_picture(head: &[u8], len: usize) -> Option<Range<usize>> {
 enum Kind {
     Protobuf,
     Json,
+    Picture,
+    Gzip,
+    Other(&'static str),
 }
 
-/// JSON begins with a brace, which no `ProcessedFrame` can: it would be the start of a group in
-/// field 15. White space in front is allowed unless the bytes are a frame as they stand, for a
-/// line feed is also the tag of `frame_id`.
-fn kind_of(data: &[u8]) -> Kind {
-    if data.first() == Some(&b'{') {
-        return Kind::Json;
+impl Kind {
+    /// JSON begins with a brace, which no `ProcessedFrame` can: it would be the start of a group in
+    /// field 15. White space in front is allowed unless the bytes are a frame as they stand, for a
+    /// line feed is also the tag of `frame_id`. The same goes for files whose first bytes could be
+    /// tags.
+    fn of(data: &[u8]) -> Kind {
+        let has_brace = data.trim_ascii_start().first() == Some(&b'{');
+        let is_json = match data.first() {
+            Some(b'{') => true,
+            Some(_) if has_brace => protobuf(data).is_err(),
+            _ => text::is_object(data),
+        };
+        if is_json {
+            return Kind::Json;
+        }
+        match FileKind::of(data).filter(|_| protobuf(data).is_err()) {
+            Some(FileKind::Jpeg | FileKind::Png | FileKind::Webp) => Kind::Picture,
+            Some(FileKind::Gzip) => Kind::Gzip,
+            Some(FileKind::Other(name)) => Kind::Other(name),
+            None => Kind::Protobuf,
+        }
     }
-    if data.first().is_some_and(u8::is_ascii_whitespace)
-        && data.trim_ascii_start().first() == Some(&b'{')
-        && protobuf(data).is_err()
-    {
-        return Kind::Json;
-    }
-    Kind::Protobuf
 }
 
 fn protobuf(data: &[u8]) -> Result<Envelope<'_>, Malformed> {
@@ -160,6 +280,9 @@ fn image<'a>(bytes: &'a [u8], image: &mut ImageRef<'a>) -> Result<(), Malformed>
             3 => image.height = value.int32()?,
             4 => image.channels = value.int32()?,
             5 => image.format = value.text()?,
+            20 => image.row_stride = value.int32()?,
+            21 => image.color_range = value.text()?,
+            22 => image.color_matrix = value.text()?,
             _ => {}
         }
     }
@@ -187,6 +310,7 @@ mod tests {
                 channels: 3,
                 compression_format: "raw".into(),
                 quality: 9,
+                ..Default::default()
             }),
             ..Default::default()
         }
@@ -207,7 +331,7 @@ mod tests {
             );
         }
         if let Ok(ours) = &ours {
-            let camera = camera_of(data);
+            let camera = camera_of(data, 1 << 20);
             assert_eq!(camera.as_deref().unwrap_or(""), ours.camera_id, "the order key agrees");
         }
     }

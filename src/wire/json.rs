@@ -1,80 +1,127 @@
 //! Legacy JSON frames: `image_base64`, or `image_array` as rows of pixels.
+//!
+//! They are read as the Python system read them: with `json.loads`, `base64.b64decode` and NumPy. See
+//! `text.rs`, `base64.rs` and `rows.rs`.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{
-    self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
-};
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
-use super::envelope::{Envelope, ImageRef, Scratch};
+use super::envelope::{Envelope, ImageRef, JsonText};
+use super::rows::{Rows, Shape};
+use super::{base64, text, time};
 use crate::base::Reject;
 
-/// Opens a JSON frame; the picture lands in `scratch`.
+/// Opens a frame; the picture lands in `pixels`, rewritten text in `room`.
 pub(super) fn open<'a>(
     data: &'a [u8],
     pixels_max: u64,
-    scratch: &'a mut Scratch,
+    pixels: &'a mut Vec<u8>,
+    room: &'a mut JsonText,
 ) -> Result<Envelope<'a>, Reject> {
-    scratch.unpacked.clear();
-    let mut too_large = false;
-    let seed = FrameSeed {
-        pixels: &mut scratch.unpacked,
-        pixels_max: usize::try_from(pixels_max).unwrap_or(usize::MAX),
-        too_large: &mut too_large,
-    };
-    let mut json = serde_json::Deserializer::from_slice(data);
-    let parsed = seed.deserialize(&mut json).and_then(|frame| json.end().map(|()| frame));
-    let frame = match parsed {
-        Ok(frame) => frame,
-        Err(_) if too_large => {
-            return Err(Reject::too_large(format!(
-                "image_array has more than {pixels_max} pixels"
-            )));
+    let JsonText { recoded, quoted } = room;
+    let json: &[u8] = match text::as_utf8(data) {
+        Some(Cow::Borrowed(json)) => json,
+        Some(Cow::Owned(json)) => {
+            *recoded = json;
+            recoded
         }
-        Err(error) => return Err(Reject::undecodable(format!("broken JSON: {error}"))),
+        None => return Err(Reject::undecodable("broken JSON: not the UTF-16 or UTF-32 it seems")),
     };
-    let image = match frame.picture {
-        Some(Picture::Base64(text)) => {
-            unpack_base64(&text, &mut scratch.unpacked)?;
-            ImageRef { bytes: &scratch.unpacked, ..ImageRef::default() }
+    let frame = match parse(json, pixels_max, pixels) {
+        Err(Broken::Syntax(error)) => {
+            // The words that are no numbers are rare, so they are looked for only now.
+            let Some(json) = text::quote_constants(json) else { return Err(broken(&error)) };
+            *quoted = json;
+            parse(quoted, pixels_max, pixels)
         }
-        Some(Picture::Array(shape)) => ImageRef {
+        parsed => parsed,
+    };
+    let frame = frame.map_err(|broken_by| match broken_by {
+        Broken::Syntax(error) => broken(&error),
+        Broken::TooLarge => {
+            Reject::too_large(format!("image_array has more than {pixels_max} pixels"))
+        }
+    })?;
+    let image = match (frame.base64.or(frame.image), frame.array) {
+        (Some(text), _) => {
+            base64::unpack(&text, pixels)?;
+            ImageRef { bytes: pixels, ..ImageRef::default() }
+        }
+        (None, Some(shape)) => ImageRef {
             format: "raw",
             width: side(shape.width)?,
             height: side(shape.height)?,
             channels: side(shape.channels)?,
-            bytes: &scratch.unpacked,
+            bytes: pixels,
+            ..ImageRef::default()
         },
-        None => {
+        (None, None) => {
             return Err(Reject::undecodable("JSON has neither image_base64 nor image_array"));
         }
     };
     Ok(Envelope {
         frame_id: frame.frame_id.unwrap_or_default(),
         camera_id: frame.camera_id.unwrap_or_default(),
-        timestamp: frame.timestamp,
+        timestamp: frame.timestamp.ok().flatten(),
+        is_time_unclear: frame.timestamp.is_err(),
         version: "",
         image,
     })
 }
 
-/// Finds the value of the first `camera_id` of the outermost object, skipping everything else
-/// without storing it.
+fn broken(error: &serde_json::Error) -> Reject {
+    Reject::undecodable(format!("broken JSON: {error}"))
+}
+
+/// Why a frame cannot be read.
+enum Broken {
+    Syntax(serde_json::Error),
+    TooLarge,
+}
+
+fn parse<'a>(json: &'a [u8], pixels_max: u64, pixels: &mut Vec<u8>) -> Result<Frame<'a>, Broken> {
+    let mut too_large = false;
+    let seed = FrameSeed {
+        pixels,
+        pixels_max: usize::try_from(pixels_max).unwrap_or(usize::MAX),
+        too_large: &mut too_large,
+    };
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    let parsed = seed.deserialize(&mut parser).and_then(|frame| parser.end().map(|()| frame));
+    parsed.map_err(|error| if too_large { Broken::TooLarge } else { Broken::Syntax(error) })
+}
+
+/// The camera that [`open`] finds: the value of the last `camera_id` of the outermost object.
 pub(super) fn camera_of(data: &[u8]) -> Option<Cow<'_, str>> {
+    let json = text::as_utf8(data)?;
+    let found = match &json {
+        Cow::Borrowed(json) => first_camera(json),
+        Cow::Owned(_) => None,
+    };
+    match found {
+        Some((camera, true)) => Some(camera),
+        _ => thorough(&json),
+    }
+}
+
+/// The first `camera_id`, and whether there is certainly no other. Everything in front of it is skipped
+/// without being stored, and everything behind it is searched for a key of that name only: producers
+/// write the ids before the picture.
+fn first_camera(json: &[u8]) -> Option<(Cow<'_, str>, bool)> {
     struct Finder;
     impl<'de> Visitor<'de> for Finder {
-        type Value = Option<Cow<'de, str>>;
+        type Value = Option<&'de RawValue>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             while let Some(Text(key)) = map.next_key()? {
                 if key == "camera_id" {
-                    let camera: Option<Text<'de>> = map.next_value()?;
-                    // Stopping here leaves the object half read, which is what makes it cheap:
-                    // producers write the ids before the picture.
-                    return Ok(camera.map(|Text(camera)| camera));
+                    // Stopping here leaves the object half read, which is what makes it cheap.
+                    return map.next_value().map(Some);
                 }
                 map.next_value::<IgnoredAny>()?;
             }
@@ -82,7 +129,7 @@ pub(super) fn camera_of(data: &[u8]) -> Option<Cow<'_, str>> {
         }
     }
     // The value is handed out through `found`, because serde_json calls a half-read object broken.
-    struct Keep<'s, 'de>(&'s mut Option<Cow<'de, str>>);
+    struct Keep<'s, 'de>(&'s mut Option<&'de RawValue>);
     impl<'de> Visitor<'de> for Keep<'_, 'de> {
         type Value = ();
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,43 +141,89 @@ pub(super) fn camera_of(data: &[u8]) -> Option<Cow<'_, str>> {
         }
     }
     let mut found = None;
-    let mut json = serde_json::Deserializer::from_slice(data);
-    let _ = json.deserialize_map(Keep(&mut found));
-    found
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    let _ = parser.deserialize_map(Keep(&mut found));
+    let value = found?.get();
+    let behind = (value.as_ptr() as usize).checked_sub(json.as_ptr() as usize)? + value.len();
+    let is_only = !may_name_a_camera(json.get(behind..)?);
+    id(value, "camera_id").ok()?.map(|camera| (camera, is_only))
+}
+
+/// Whether there may be another key `camera_id`, written with escapes or not.
+fn may_name_a_camera(json: &[u8]) -> bool {
+    memchr::memchr2_iter(b'"', b'\\', json)
+        .any(|at| json[at + 1..].starts_with(b"camera_id") || json[at..].starts_with(b"\\u"))
+}
+
+/// The last `camera_id`, whatever it takes to find it.
+fn thorough(json: &[u8]) -> Option<Cow<'static, str>> {
+    fn last(json: &[u8]) -> Option<Option<Cow<'static, str>>> {
+        struct Finder;
+        impl<'de> Visitor<'de> for Finder {
+            type Value = Option<Cow<'static, str>>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut camera = None;
+                while let Some(Text(key)) = map.next_key()? {
+                    if key == "camera_id" {
+                        let value: &RawValue = map.next_value()?;
+                        let value = id(value.get(), "camera_id").map_err(de::Error::custom)?;
+                        camera = value.map(|camera| Cow::Owned(camera.into_owned()));
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(camera)
+            }
+        }
+        serde_json::Deserializer::from_slice(json).deserialize_map(Finder).ok()
+    }
+    last(json).or_else(|| last(&text::quote_constants(json)?)).flatten()
 }
 
 fn side(value: usize) -> Result<i32, Reject> {
     i32::try_from(value).map_err(|_| Reject::too_large("image_array is too long"))
 }
 
-fn unpack_base64(text: &str, into: &mut Vec<u8>) -> Result<(), Reject> {
-    into.resize(base64_simd::STANDARD.estimated_decoded_length(text.len()), 0);
-    let decoded = base64_simd::STANDARD
-        .decode(text.as_bytes(), base64_simd::Out::from_slice(into))
-        .map_err(|_| Reject::undecodable("image_base64 is not base64"))?
-        .len();
-    into.truncate(decoded);
-    Ok(())
-}
-
-#[derive(Default)]
 struct Frame<'de> {
     frame_id: Option<Cow<'de, str>>,
     camera_id: Option<Cow<'de, str>>,
-    timestamp: Option<f64>,
-    picture: Option<Picture<'de>>,
+    timestamp: Timestamp,
+    base64: Option<Cow<'de, str>>,
+    image: Option<Cow<'de, str>>,
+    array: Option<Shape>,
 }
 
-enum Picture<'de> {
-    Base64(Cow<'de, str>),
-    Array(Shape),
+/// The capture time, if one was given; an error if it cannot be understood.
+type Timestamp = Result<Option<f64>, Unclear>;
+
+#[derive(Clone, Copy, Debug)]
+struct Unclear;
+
+/// An id: text, or a number as it was written.
+fn id<'a>(value: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, String> {
+    match value.as_bytes() {
+        b"null" => Ok(None),
+        [b'"', ..] => serde_json::from_str::<Text<'a>>(value)
+            .map(|Text(text)| Some(text))
+            .map_err(|error| format!("{name}: {error}")),
+        [b'-' | b'0'..=b'9', ..] => Ok(Some(Cow::Borrowed(value))),
+        _ => Err(format!("{name} is neither text nor a number")),
+    }
 }
 
-#[derive(Clone, Copy, Default)]
-struct Shape {
-    width: usize,
-    height: usize,
-    channels: usize,
+/// A number, or a number or a date in a string.
+fn timestamp(value: &str) -> Timestamp {
+    match value.as_bytes() {
+        b"null" => Ok(None),
+        [b'"', ..] => match serde_json::from_str::<Text<'_>>(value) {
+            Ok(Text(text)) => time::seconds(&text).map(Some).ok_or(Unclear),
+            Err(_) => Err(Unclear),
+        },
+        _ => time::seconds(value).map(Some).ok_or(Unclear),
+    }
 }
 
 /// A string, borrowed unless it has escapes.
@@ -155,6 +248,51 @@ impl<'de> de::Deserialize<'de> for Text<'de> {
     }
 }
 
+/// A string; any other value is ignored.
+struct MaybeText<'de>(Option<Cow<'de, str>>);
+
+impl<'de> de::Deserialize<'de> for MaybeText<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MaybeVisitor;
+        impl<'de> Visitor<'de> for MaybeVisitor {
+            type Value = MaybeText<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<MaybeText<'de>, E> {
+                Ok(MaybeText(Some(Cow::Borrowed(text))))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<MaybeText<'de>, E> {
+                Ok(MaybeText(Some(Cow::Owned(text.to_owned()))))
+            }
+            fn visit_unit<E>(self) -> Result<MaybeText<'de>, E> {
+                Ok(MaybeText(None))
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<MaybeText<'de>, E> {
+                Ok(MaybeText(None))
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<MaybeText<'de>, E> {
+                Ok(MaybeText(None))
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<MaybeText<'de>, E> {
+                Ok(MaybeText(None))
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<MaybeText<'de>, E> {
+                Ok(MaybeText(None))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<MaybeText<'de>, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(MaybeText(None))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MaybeText<'de>, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(MaybeText(None))
+            }
+        }
+        deserializer.deserialize_any(MaybeVisitor)
+    }
+}
+
 struct FrameSeed<'s> {
     pixels: &'s mut Vec<u8>,
     pixels_max: usize,
@@ -175,44 +313,47 @@ impl<'de> Visitor<'de> for FrameSeed<'_> {
         f.write_str("an object")
     }
 
+    /// Of two equal keys the last one counts, as for `json.loads`.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Frame<'de>, A::Error> {
         let FrameSeed { pixels, pixels_max, too_large } = self;
-        let mut frame = Frame::default();
-        let mut seen = [false; 5];
-        let mut once = |index: usize, name: &'static str| {
-            if std::mem::replace(&mut seen[index], true) {
-                return Err(de::Error::duplicate_field(name));
-            }
-            Ok(())
+        let mut frame = Frame {
+            frame_id: None,
+            camera_id: None,
+            timestamp: Ok(None),
+            base64: None,
+            image: None,
+            array: None,
         };
         while let Some(Text(key)) = map.next_key()? {
             match &*key {
-                "frame_id" => {
-                    once(0, "frame_id")?;
-                    frame.frame_id = map.next_value::<Option<Text<'de>>>()?.map(|Text(text)| text);
-                }
-                "camera_id" => {
-                    once(1, "camera_id")?;
-                    frame.camera_id = map.next_value::<Option<Text<'de>>>()?.map(|Text(text)| text);
+                name @ ("frame_id" | "camera_id") => {
+                    let value: &'de RawValue = map.next_value()?;
+                    let value = id(value.get(), name).map_err(de::Error::custom)?;
+                    match name {
+                        "frame_id" => frame.frame_id = value,
+                        _ => frame.camera_id = value,
+                    }
                 }
                 "timestamp" => {
-                    once(2, "timestamp")?;
-                    frame.timestamp = map.next_value()?;
+                    frame.timestamp = timestamp(map.next_value::<&'de RawValue>()?.get());
                 }
                 "image_base64" => {
-                    once(3, "image_base64")?;
-                    if let Some(Text(text)) = map.next_value()? {
-                        frame.picture = Some(Picture::Base64(text));
-                    }
+                    frame.base64 = map.next_value::<Option<Text<'de>>>()?.map(|Text(text)| text);
+                }
+                "image" => {
+                    let MaybeText(text) = map.next_value()?;
+                    frame.image = text;
                 }
                 "image_array" => {
-                    once(4, "image_array")?;
-                    let rows = Rows { pixels, pixels_max, too_large, shape: Shape::default() };
-                    let shape = map.next_value_seed(rows)?;
-                    // A base64 picture, if there is one as well, is the original.
-                    if let (Some(shape), None) = (shape, &frame.picture) {
-                        frame.picture = Some(Picture::Array(shape));
-                    }
+                    pixels.clear();
+                    let shape = Shape::default();
+                    let rows = Rows {
+                        pixels: &mut *pixels,
+                        pixels_max,
+                        too_large: &mut *too_large,
+                        shape,
+                    };
+                    frame.array = map.next_value_seed(rows)?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -223,137 +364,9 @@ impl<'de> Visitor<'de> for FrameSeed<'_> {
     }
 }
 
-/// Reads `image_array` straight into interleaved pixels.
-struct Rows<'s> {
-    pixels: &'s mut Vec<u8>,
-    pixels_max: usize,
-    too_large: &'s mut bool,
-    shape: Shape,
-}
-
-impl<'de> DeserializeSeed<'de> for Rows<'_> {
-    type Value = Option<Shape>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Rows<'_> {
-    type Value = Option<Shape>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("rows of pixels")
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut rows: A) -> Result<Self::Value, A::Error> {
-        while rows.next_element_seed(Row(&mut self))?.is_some() {
-            self.shape.height += 1;
-        }
-        if self.shape.height == 0 {
-            return Err(de::Error::invalid_length(0, &"at least one row"));
-        }
-        Ok(Some(self.shape))
-    }
-}
-
-struct Row<'r, 's>(&'r mut Rows<'s>);
-
-impl<'de> DeserializeSeed<'de> for Row<'_, '_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Row<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a row of pixels")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut row: A) -> Result<(), A::Error> {
-        let rows = self.0;
-        let mut width = 0;
-        while row.next_element_seed(Pixel(rows))?.is_some() {
-            width += 1;
-            if rows.pixels.len() / rows.shape.channels.max(1) > rows.pixels_max {
-                *rows.too_large = true;
-                return Err(de::Error::custom("too many pixels"));
-            }
-        }
-        if rows.shape.height == 0 && width > 0 {
-            rows.shape.width = width;
-        } else if width != rows.shape.width || width == 0 {
-            return Err(de::Error::custom("image_array is ragged: its rows differ in length"));
-        }
-        Ok(())
-    }
-}
-
-struct Pixel<'r, 's>(&'r mut Rows<'s>);
-
-impl Pixel<'_, '_> {
-    fn put<E: de::Error>(&mut self, value: u64) -> Result<(), E> {
-        let sample = u8::try_from(value).map_err(|_| {
-            E::invalid_value(Unexpected::Unsigned(value), &"a number from 0 to 255")
-        })?;
-        self.0.pixels.push(sample);
-        Ok(())
-    }
-
-    fn channels<E: de::Error>(&mut self, channels: usize) -> Result<(), E> {
-        match self.0.shape.channels {
-            0 => self.0.shape.channels = channels,
-            same if same == channels => {}
-            _ => return Err(E::custom("image_array mixes gray and colour pixels")),
-        }
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Pixel<'_, '_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Pixel<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a pixel: three numbers or one, each from 0 to 255")
-    }
-
-    fn visit_u64<E: de::Error>(mut self, value: u64) -> Result<(), E> {
-        self.channels(1)?;
-        self.put(value)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut samples: A) -> Result<(), A::Error> {
-        self.channels(3)?;
-        let mut count = 0;
-        while let Some(value) = samples.next_element::<u64>()? {
-            if count == 3 {
-                return Err(de::Error::invalid_length(4, &"three numbers"));
-            }
-            self.put(value)?;
-            count += 1;
-        }
-        if count != 3 {
-            return Err(de::Error::invalid_length(count, &"three numbers"));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::envelope::{Scratch, open};
     use super::*;
     use crate::base::Reason;
     use proptest::prelude::*;
@@ -398,25 +411,80 @@ mod tests {
             "{}",
             "[]",
             r#"{"image_base64":"A"}"#,
-            r#"{"image_base64":"AQI*"}"#,
+            r#"{"image":7}"#,
             r#"{"image_base64":7}"#,
             r#"{"image_array":[]}"#,
             r#"{"image_array":[[]]}"#,
             r#"{"image_array":[[1,2],[3]]}"#,
             r#"{"image_array":[[1,256]]}"#,
             r#"{"image_array":[[-1]]}"#,
-            r#"{"image_array":[[1.5]]}"#,
+            r#"{"image_array":[[256.5]]}"#,
+            r#"{"image_array":[[NaN]]}"#,
             r#"{"image_array":[[[1,2]]]}"#,
             r#"{"image_array":[[[1,2,3,4]]]}"#,
             r#"{"image_array":[[1,[1,2,3]]]}"#,
             r#"{"image_array":"no"}"#,
-            r#"{"camera_id":"a","camera_id":"b","image_base64":"AQID"}"#,
+            r#"{"camera_id":["a"],"image_base64":"AQID"}"#,
+            r#"{"frame_id":true,"image_base64":"AQID"}"#,
             r#"{"image_base64":"AQID"} trailing"#,
-            r#"{"timestamp":"yesterday","image_base64":"AQID"}"#,
         ] {
             check(json, Err(Reason::Undecodable));
         }
         check(r#"{"image_array":[[1,2,3,4,5,6,7,8,9]]}"#, Err(Reason::TooLarge));
+    }
+
+    #[test]
+    fn what_python_took_is_taken() {
+        let bytes: Result<_, Reason> = Ok((0, 0, 0, &[1, 2, 3][..]));
+        for json in [
+            r#"{"camera_id":"a","camera_id":"b","image_base64":"AQID"}"#,
+            r#"{"camera_id":"a","image_base64":"AQID","camera\u005fid":"b"}"#,
+            r#"{"camera_id":"a","image_base64":"AQ\/=","camera_id":7,"image_base64":"AQID"}"#,
+            r#"{"camera_id":17,"frame_id":1.50,"image":"AQID"}"#,
+            r#"{"image":{"a":1},"camera_id":null,"image_base64":"AQID","image_array":null}"#,
+            r#"{"image":"BBBB","image_base64":"AQID"}"#,
+            r#"{"gps":NaN,"camera_id":"a","x":[Infinity,-Infinity],"image_base64":"AQID"}"#,
+            r#"{"huge":1e999,"camera_id":"a","image_base64":"AQID","lone":"\ud800"}"#,
+            "\u{feff}{\"camera_id\":\"a\",\"image_base64\":\"AQID\"}\0\0",
+            "{\"camera_id\":\"a\",\"image_base64\":\"AQ\\nID\\r\\n\"}\n\0",
+            r#"{"camera_id":"a","image_base64":"data:image/png;base64,AQID"}"#,
+        ] {
+            check(json, bytes);
+        }
+        check(r#"{"image_array":[[[1],[2.0]],[[3.7],[true]]]}"#, Ok((2, 2, 1, &[1, 2, 3, 1])));
+        check(r#"{"image_array":[[9]],"image_array":[[[1,2.0,3]]]}"#, Ok((1, 1, 3, &[1, 2, 3])));
+        let ids = |json: &str| {
+            let mut scratch = Scratch::default();
+            let frame = open(json.as_bytes(), 8, &mut scratch).unwrap();
+            (frame.frame_id.to_string(), frame.camera_id.to_string())
+        };
+        assert_eq!(ids(r#"{"frame_id":123,"camera_id":1.50,"image":"AQID"}"#).0, "123");
+        assert_eq!(ids(r#"{"frame_id":123,"camera_id":1.50,"image":"AQID"}"#).1, "1.50");
+        assert_eq!(ids(r#"{"camera_id":"a","camera_id":"b","image":"AQID"}"#).1, "b");
+        let utf16: Vec<u8> = r#"{"camera_id":"ä","image":"AQID"}"#
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let mut scratch = Scratch::default();
+        assert_eq!(open(&utf16, 8, &mut scratch).unwrap().camera_id, "ä");
+        assert_eq!(camera_of(&utf16).as_deref(), Some("ä"));
+    }
+
+    #[test]
+    fn times_are_numbers_or_iso_8601_and_others_are_told() {
+        let time = |value: &str| {
+            let json = format!(r#"{{"timestamp":{value},"image":"AQID"}}"#);
+            let mut scratch = Scratch::default();
+            let frame = open(json.as_bytes(), 8, &mut scratch).unwrap();
+            (frame.timestamp, frame.is_time_unclear)
+        };
+        for value in ["1700000000.5", r#""1700000000.5""#, r#""2023-11-14T22:13:20.5Z""#] {
+            assert_eq!(time(value), (Some(1_700_000_000.5), false), "{value}");
+        }
+        assert_eq!(time("null"), (None, false));
+        for value in [r#""yesterday""#, "NaN", "1e999", "[1]", "true", r#""""#] {
+            assert_eq!(time(value), (None, true), "{value}");
+        }
     }
 
     proptest! {

@@ -3,10 +3,15 @@
 //! Reading borrows from the entry's bytes and copies no picture; writing copies each coded
 //! picture once, into the buffer that goes to Redis.
 
+mod base64;
 mod compose;
 mod cursor;
 mod envelope;
+mod gzip;
 mod json;
+mod rows;
+mod text;
+mod time;
 
 /// The messages of `proto/processed_frame.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -16,3 +21,4 @@ pub mod proto {
 
 pub use compose::{Composer, Draft};
 pub use envelope::{Envelope, ImageRef, Scratch, camera_of, locate_picture, open};
+pub use time::seconds;

@@ -23,7 +23,7 @@ fn leaves_nothing(what: &str, fine: bool, mut run: impl FnMut() -> bool) {
 }
 
 fn coded(format: Format, bytes: &[u8]) -> Source<'_> {
-    Source { format, width: 0, height: 0, channels: 0, bytes }
+    Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }
 
 #[test]
@@ -35,6 +35,7 @@ fn every_way_out_of_an_encoder_frees_its_picture() {
         width: WIDTH as u32,
         height: HEIGHT as u32,
         channels: 3,
+        layout: Default::default(),
         bytes: &rgb,
     };
     let mut store = Picture::default();

@@ -155,6 +155,7 @@ impl Run {
                 width: WIDTH as u32,
                 height: HEIGHT as u32,
                 channels: 3,
+                layout: Default::default(),
                 bytes: &self.pictures[number % PICTURES],
             };
             self.producer

@@ -73,7 +73,7 @@ fn change() -> impl Strategy<Value = Change> {
 
 /// Valid entries of every kind, in a fixed order.
 fn entries() -> Vec<Vec<u8>> {
-    [samples::protobuf(), samples::json()].concat()
+    [samples::protobuf(), samples::json(), samples::files()].concat()
 }
 
 #[test]

@@ -72,6 +72,7 @@ fn enqueue(producer: &mut Producer, number: usize, bytes: usize) -> Result<Optio
             width: u32::try_from(bytes / 3).unwrap(),
             height: 1,
             channels: 3,
+            layout: Default::default(),
             bytes: &pixels,
         },
         quality: 0,
@@ -127,8 +128,14 @@ fn send_waits_for_its_own_frame_behind_those_under_way() {
         enqueue(&mut producer, number, 300).unwrap();
     }
     let pixels = [9; 300];
-    let picture =
-        Source { format: Format::Raw, width: 100, height: 1, channels: 3, bytes: &pixels };
+    let picture = Source {
+        format: Format::Raw,
+        width: 100,
+        height: 1,
+        channels: 3,
+        layout: Default::default(),
+        bytes: &pixels,
+    };
     let sent = producer
         .send(&Outbound {
             frame_id: "frame-5",

@@ -88,6 +88,7 @@ fn image(bytes: Vec<u8>, size: (i32, i32, i32), format: &str) -> Fields {
         channels,
         compression_format,
         quality: 0,
+        ..Default::default()
     };
     protobuf_of("bad", "cam", image)
 }
@@ -173,7 +174,7 @@ fn raw_pictures_that_contradict_themselves_become_dead_letters() {
             unsupported("negative height", image(vec![0; 300], (10, -10, 3), "raw")),
             unsupported("two channels", image(vec![0; 200], (10, 10, 2), "raw")),
             unsupported("four channels", image(vec![0; 400], (10, 10, 4), "raw")),
-            unsupported("no channels", image(vec![0; 100], (10, 10, 0), "raw")),
+            unsupported("no channels", image(vec![0; 200], (10, 10, 0), "raw")),
             unsupported("negative channels", image(vec![0; 100], (10, 10, -1), "raw")),
             unsupported("unknown format", image(vec![1, 2, 3, 4], (2, 2, 1), "tiff")),
         ],

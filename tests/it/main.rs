@@ -17,6 +17,7 @@ mod http;
 mod inputs;
 mod measure;
 mod notify;
+mod odd_inputs;
 mod order;
 mod pixels;
 mod rights;

@@ -369,7 +369,14 @@ impl Sender {
             frame_id: &format!("frame-{of_camera:08}"),
             camera_id: &format!("camera-{camera}"),
             timestamp: crate::load::now(),
-            picture: Source { format, width, height, channels: 3, bytes: &self.frames[at] },
+            picture: Source {
+                format,
+                width,
+                height,
+                channels: 3,
+                layout: Default::default(),
+                bytes: &self.frames[at],
+            },
             quality: 0,
         })?;
         Ok(())

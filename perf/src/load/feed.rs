@@ -178,7 +178,14 @@ impl Sender {
             frame_id: &frame,
             camera_id: &camera,
             timestamp: due,
-            picture: Source { format, width, height, channels: 3, bytes },
+            picture: Source {
+                format,
+                width,
+                height,
+                channels: 3,
+                layout: Default::default(),
+                bytes,
+            },
             quality: 0,
         })?;
         Ok(bytes.len() as u64)

@@ -20,7 +20,7 @@ use clap::{Args, ValueEnum};
 use super::terminal::Stream;
 use super::{Common, Failure, out, terminal};
 use crate::base::{Fault, Stop};
-use crate::config::{Config, Retention, Scheme};
+use crate::config::{Config, Origin, Retention, Scheme};
 use crate::engine::{self, Hooks, Plan};
 use crate::redis::Survey;
 use crate::redis::rights::{Account, Usage, When, is_unknown_command};
@@ -92,7 +92,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let mut findings = vec![Finding::ok("configuration.valid", "the configuration is valid")];
     findings.extend(loaded.notes.iter().map(|note| Finding::note("configuration.note", note)));
     if args.show_config && !args.json {
-        out::line(config.to_yaml())?;
+        out::line(format!("{}{}", config.to_yaml(), origins(&loaded.origins)))?;
     }
     let endpoint = examine(&mut findings, &config, args.account.account());
     let broken = show::count(&findings, Severity::Error);
@@ -106,6 +106,19 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
         0 => Ok(()),
         _ => Err(Fault::Unusable("it would not work as configured".into()).into()),
     }
+}
+
+/// Where the values came from that are not built in, as comments behind the configuration.
+fn origins(origins: &[(String, String, Origin)]) -> String {
+    if origins.is_empty() {
+        return "\n# every value is built in\n".into();
+    }
+    let mut text = "\n# Where values came from; all others are built in.\n".to_owned();
+    for (key, typed, origin) in origins {
+        let by = if key == typed { String::new() } else { format!(", as {typed}") };
+        text.push_str(&format!("# {key}: {origin}{by}\n"));
+    }
+    text
 }
 
 /// Looks at everything; the address of the server, if there is one.

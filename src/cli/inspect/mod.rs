@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use prost::Message;
 use serde_json::json;
+use twox_hash::XxHash3_64;
 
 use super::report::bytes;
 use super::signals::SignalWatch;
@@ -118,7 +119,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
             }
         }
     }
-    Ok(())
+    saver.map_or(Ok(()), |saver| saver.end())
 }
 
 /// How results are shown.
@@ -146,7 +147,7 @@ fn show((id, fields): &Record, form: Form, saver: Option<&mut Saver<'_>>) -> Res
         }
         Err(why) => return out::line(format!("{:<15} {}", id.to_string(), text::line(&why))),
     };
-    let saved = saver.map(|saver| saver.save(*id, &frame)).transpose()?.unwrap_or_default();
+    let saved = saver.map(|saver| saver.save(*id, &frame)).unwrap_or_default();
     if form == Form::Json {
         return out::json(&to_json(*id, &frame, &saved));
     }
@@ -234,11 +235,13 @@ fn to_json(id: EntryId, frame: &ProcessedFrame, saved: &[PathBuf]) -> serde_json
 struct Saver<'a> {
     folder: &'a Path,
     pixels_max: u64,
+    /// Entries of which a picture could not be saved.
+    skipped: usize,
 }
 
 impl<'a> Saver<'a> {
     fn new(folder: &'a Path, pixels_max: u64) -> Self {
-        Saver { folder, pixels_max }
+        Saver { folder, pixels_max, skipped: 0 }
     }
 
     fn prepare(&self) -> Result<(), Fault> {
@@ -246,33 +249,50 @@ impl<'a> Saver<'a> {
             .map_err(|source| Fault::io(format!("cannot make {}", self.folder.display()), source))
     }
 
-    fn save(&mut self, id: EntryId, frame: &ProcessedFrame) -> Result<Vec<PathBuf>, Fault> {
+    /// Saves what there is of an entry. What cannot be saved is named, and costs nothing but itself.
+    fn save(&mut self, id: EntryId, frame: &ProcessedFrame) -> Vec<PathBuf> {
         let pictures = [
             ("", &frame.original_image),
             ("-processed", &frame.processed_image),
             ("-thumbnail", &frame.thumbnail),
         ];
         let mut saved = Vec::new();
+        let mut is_whole = true;
         for (suffix, image) in pictures {
             let Some(image) = image.as_ref().filter(|image| !image.compressed_data.is_empty())
             else {
                 continue;
             };
-            let (contents, extension) = self.as_file(image)?;
-            // Ids come from outside and must not lead out of the folder.
-            let name: String = format!("{}-{}", frame.camera_id, id)
-                .chars()
-                .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
-                .collect();
-            let name = name.trim_start_matches('.');
-            // Others may write to the folder as well: no file or link of theirs is written to.
-            let path = files::add(self.folder, &format!("{name}{suffix}"), extension, &contents)
-                .map_err(|source| {
-                    Fault::io(format!("cannot write to {}", self.folder.display()), source)
-                })?;
-            saved.push(path);
+            let written = self.as_file(image).and_then(|(contents, extension)| {
+                let name = file_name(&frame.camera_id, id);
+                // Others may write to the folder as well: no file or link of theirs is written to.
+                files::add(self.folder, &format!("{name}{suffix}"), extension, &contents).map_err(
+                    |source| {
+                        Fault::io(format!("cannot write to {}", self.folder.display()), source)
+                    },
+                )
+            });
+            match written {
+                Ok(path) => saved.push(path),
+                Err(fault) => {
+                    is_whole = false;
+                    out::remark(format!("skipped {id}: {fault}"));
+                }
+            }
         }
-        Ok(saved)
+        self.skipped += usize::from(!is_whole);
+        saved
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        match self.skipped {
+            0 => Ok(()),
+            1 => Err(Fault::Unusable("1 entry was not saved; its id is above".into()).into()),
+            count => {
+                Err(Fault::Unusable(format!("{count} entries were not saved; their ids are above"))
+                    .into())
+            }
+        }
     }
 
     /// Coded pictures as they are, raw pixels as PNG.
@@ -291,6 +311,7 @@ impl<'a> Saver<'a> {
             width: side(image.width),
             height: side(image.height),
             channels: side(image.channels),
+            layout: Default::default(),
             bytes,
         };
         let mut file = Vec::new();
@@ -306,5 +327,37 @@ impl<'a> Saver<'a> {
             })
             .map_err(|reject| Fault::Unusable(format!("cannot save a picture: {reject}")))?;
         Ok((file.into(), Format::Png.extension()))
+    }
+}
+
+/// Longest name of a camera in a file's name, in bytes.
+const CAMERA_BYTES_MAX: usize = 120;
+
+/// The name of a file for an entry. Ids come from outside and must not lead out of the folder, and file
+/// systems allow 255 bytes: of a longer id the hash of all of it stands for the rest.
+fn file_name(camera: &str, id: EntryId) -> String {
+    let mut name: String = camera
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+        .collect();
+    if name.len() > CAMERA_BYTES_MAX {
+        // Every character is a single byte by now.
+        name.truncate(CAMERA_BYTES_MAX - 17);
+        name = format!("{name}~{:016x}", XxHash3_64::oneshot(camera.as_bytes()));
+    }
+    format!("{}-{id}", name.trim_start_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_shortened_and_stay_different() {
+        let id = EntryId { millis: 1_700_000_000_000, sequence: 3 };
+        assert_eq!(file_name("../cam 1", id), "_cam_1-1700000000000-3");
+        let long = |last: &str| file_name(&format!("{}{last}", "k".repeat(250)), id);
+        assert!(long("a").len() < 160 && long("a") != long("b"), "{}", long("a"));
+        assert_eq!(long("a"), long("a"));
     }
 }

@@ -47,11 +47,13 @@ engine:
   max_inflight_bytes: 268435456
   ordering: per_camera
   reencode: always
+  orientation: apply
   drain_timeout_ms: 5000
   max_concurrent_streams: 1000
 limits:
   max_payload_bytes: 67108864
   max_pixels: 33177600
+  damaged_images: refuse
 analysis:
   enabled: true
   quality_threshold: 0.0
@@ -107,9 +109,10 @@ engine:
   max_inflight_bytes: 4096
   ordering: none
   reencode: when_smaller
+  orientation: ignore
   drain_timeout_ms: 0
   max_concurrent_streams: 5
-limits: {max_payload_bytes: 2048, max_pixels: 1024}
+limits: {max_payload_bytes: 2048, max_pixels: 1024, damaged_images: accept}
 analysis:
   enabled: false
   quality_threshold: 0.25

@@ -41,7 +41,7 @@ processing_timeout: 10.0
 sentinel_service_name: mymaster
 sentinel_nodes: [{host: s1, port: 26379}, 's2:26379', [s3, 26379]]
 ";
-    let Loaded { config, notes } = load(yaml).unwrap();
+    let Loaded { config, notes, .. } = load(yaml).unwrap();
     let queue = &config.redis_queue;
     assert_eq!(queue.url.expose(), "redis://redis:6379/1");
     assert_eq!((queue.pool_size, queue.batch_size, queue.block_time_ms), (12, 10, 100));

@@ -68,6 +68,8 @@ fn words_are_one_of_a_few() {
     check_in("redis_queue", "compression_format: gif", &["jpeg, png, webp"]);
     check_in("engine", "ordering: total", &["per_camera, none"]);
     check_in("engine", "reencode: never", &["always, when_smaller"]);
+    check_in("engine", "orientation: turn", &["apply, ignore"]);
+    check_in("limits", "damaged_images: maybe", &["refuse, accept"]);
     check_in("analysis", "below_threshold: keep", &["emit, drop"]);
     check_in("log", "level: loud", &["error, warn, info, debug, trace"]);
     check_in("log", "format: xml", &["text, json"]);

@@ -362,6 +362,7 @@ function rowOf(id) {
   const cells = {
     state: cell('', 'broad'),
     frames: cell('Frames', 'n'),
+    damaged: cell('Damaged', 'n'),
     refused: cell('Refused', 'n'),
     dropped: cell('Dropped', 'n'),
     quality: cell('Quality', 'broad late'),
@@ -404,6 +405,7 @@ function showCameras() {
       ...(active ? [] : [' ', make('span', 'soft', ago)]),
     );
     say(cells.frames, whole(camera.frames_processed));
+    say(cells.damaged, whole(camera.frames_damaged));
     say(cells.refused, whole(camera.frames_rejected));
     say(cells.dropped, whole(camera.frames_dropped));
     if (camera.frames_processed === 0) {

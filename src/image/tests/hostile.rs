@@ -37,9 +37,10 @@ fn truncated_files_are_refused_everywhere() {
             let got = outcome(&mut decoder, format, cut);
             assert_eq!(got, Some(Reason::Undecodable), "{format:?} {sixteenth}/16");
         }
-        // Even the last two bytes matter.
+        // Without its end marker a JPEG still has every sample; the last two bytes of others matter.
         let cut = &file[..file.len() - 2];
-        assert_eq!(outcome(&mut decoder, format, cut), Some(Reason::Undecodable), "{format:?}");
+        let want = (format != Format::Jpeg).then_some(Reason::Undecodable);
+        assert_eq!(outcome(&mut decoder, format, cut), want, "{format:?}");
         assert_eq!(outcome(&mut decoder, format, &file), None);
     }
 }

@@ -2,8 +2,11 @@
 
 mod hostile;
 mod inputs;
+mod layouts;
+mod odd;
 mod round_trip;
 mod scaling;
+mod upright;
 
 use super::*;
 use crate::frame::View;
@@ -14,13 +17,20 @@ const PLANES: Needs = Needs { planes: true, interleaved: false };
 const PIXELS: Needs = Needs { planes: false, interleaved: true };
 
 fn source(format: Format, bytes: &[u8]) -> Source<'_> {
-    Source { format, width: 0, height: 0, channels: 0, bytes }
+    Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }
 
 fn raw(pixels: &[u8], width: usize, height: usize) -> Source<'_> {
     let channels = (pixels.len() / (width * height)) as u32;
     let (width, height) = (width as u32, height as u32);
-    Source { format: Format::Raw, width, height, channels, bytes: pixels }
+    Source {
+        format: Format::Raw,
+        width,
+        height,
+        channels,
+        layout: Default::default(),
+        bytes: pixels,
+    }
 }
 
 fn interleaved(pixels: &[u8], width: usize, height: usize) -> View<'_> {

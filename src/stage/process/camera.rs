@@ -70,6 +70,7 @@ pub(super) struct Past {
 #[derive(Clone, Copy, Debug, Default)]
 struct Status {
     frames: u64,
+    damaged: u64,
     refused: u64,
     shed_at_read: u64,
     shed_at_encode: u64,
@@ -90,6 +91,8 @@ pub struct CameraStatus {
     pub status: &'static str,
     /// Results handed to the committer.
     pub frames_processed: u64,
+    /// Of these, results of damaged pictures.
+    pub frames_damaged: u64,
     /// Frames refused.
     pub frames_rejected: u64,
     /// Frames acknowledged without output: the sum of the next three.
@@ -129,7 +132,13 @@ pub struct OtherCameras {
 /// How a frame of a camera ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ended {
-    Result { quality: f32, density: f32, congestion: &'static str, processing_ms: f32 },
+    Result {
+        quality: f32,
+        density: f32,
+        congestion: &'static str,
+        processing_ms: f32,
+        is_damaged: bool,
+    },
     Refused,
     Dropped(Discard),
 }
@@ -152,9 +161,10 @@ impl Camera {
             Ended::Dropped(Discard::BelowThreshold) => status.below_threshold += 1,
             // The camera of the first is gone with its body; the second is counted already.
             Ended::Dropped(Discard::LostToTrim | Discard::Repeated) => {}
-            Ended::Result { quality, density, congestion, processing_ms } => {
+            Ended::Result { quality, density, congestion, processing_ms, is_damaged } => {
                 *status = Status {
                     frames: status.frames + 1,
+                    damaged: status.damaged + u64::from(is_damaged),
                     last_frame: unix_seconds(),
                     quality,
                     density,
@@ -319,6 +329,7 @@ fn status_of(camera: &Camera) -> CameraStatus {
         camera_id: camera.id.clone(),
         status: if active { "active" } else { "inactive" },
         frames_processed: status.frames,
+        frames_damaged: status.damaged,
         frames_rejected: status.refused,
         frames_dropped: status.shed_at_read + status.shed_at_encode + status.below_threshold,
         frames_shed_at_read: status.shed_at_read,

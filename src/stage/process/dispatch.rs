@@ -178,7 +178,9 @@ impl Dispatcher {
 
     fn camera_of(&self, frame: &RawFrame) -> Arc<Camera> {
         let entry = frame.entry.as_ref();
-        let in_data = entry.and_then(|entry| entry.data()).and_then(wire::camera_of);
+        let in_data = entry.and_then(|entry| entry.data());
+        let inflated_max = self.shared.settings.payload_bytes_max;
+        let in_data = in_data.and_then(|data| wire::camera_of(data, inflated_max));
         let beside = || entry.and_then(|entry| entry.side_text("camera_id"));
         let id = in_data.as_deref().or_else(beside).unwrap_or_default();
         self.cameras.get(id)

@@ -32,7 +32,9 @@ pub(super) fn run(shared: &Shared, job: Job) {
             None => Err(Verdict::Discard(Discard::LostToTrim)),
         });
         catch_unwind(attempt).unwrap_or_else(|payload| {
-            worker.renew(Bounds { pixels_max: shared.settings.pixels_max });
+            let settings = &shared.settings;
+            let bounds = Bounds { pixels_max: settings.pixels_max };
+            worker.renew(bounds, settings.payload_bytes_max);
             let detail = panic_message(&*payload);
             Err(Verdict::DeadLetter(Reject::new(Reason::Panic, Stage::Decode, detail)))
         })
@@ -60,12 +62,17 @@ fn process(
 
     let data = label::data_of(entry)?;
     let envelope = wire::open(data, shared.settings.pixels_max, unpacked)?;
-    label::fill(work, &envelope, entry, receipt);
+    if !label::fill(work, &envelope, entry, receipt) {
+        shared.metrics.add(Counter::TimesNotUnderstood, 1);
+    }
     if let Some(probe) = &shared.settings.probe {
         probe(&work.composer.message.frame_id);
     }
     let source = label::source_of(&envelope.image)?;
+    decoder.treat(settings.treatment);
     let view = decoder.decode(&source, pictures::needs(settings), picture)?;
+    let findings = decoder.findings();
+    work.is_damaged = findings.damage.is_some();
     laps.end(Timer::Stage(Stage::Decode));
 
     if let Some(analysis) = &settings.analysis {
@@ -77,10 +84,11 @@ fn process(
         shared.metrics.add(Counter::ShedAtEncode, 1);
         return Err(Verdict::Discard(Discard::Shed(Stage::Encode)));
     }
-    let coded = coder.code(settings, &source, &view, &mut work.composer)?;
+    let coded = coder.code(settings, &source, findings, &view, &mut work.composer)?;
     laps.end(Timer::Stage(Stage::Encode));
 
     coded.count(&shared.metrics, &view);
+    shared.metrics.add(Counter::DamagedAccepted, work.is_damaged.into());
     work.draft = Some(coded.draft(&work.composer, work.camera.regions.len(), &shared.pool));
     laps.end(Timer::Serialization);
     if camera.snapshot.is_due() {

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use super::work::Work;
 use crate::base::{Reason, Reject, Stage};
-use crate::frame::{Entry, Receipt};
-use crate::image::{Format, Source};
+use crate::frame::{Entry, FileKind, Receipt};
+use crate::image::{Format, Matrix, PixelLayout, Range, RawLayout, Source};
 use crate::wire::proto::ProcessingStage;
-use crate::wire::{Envelope, ImageRef};
+use crate::wire::{self, Envelope, ImageRef};
 
 /// The frame itself.
 pub(super) fn data_of(entry: &Entry) -> Result<&[u8], Reject> {
@@ -23,8 +23,14 @@ pub(super) fn data_of(entry: &Entry) -> Result<&[u8], Reject> {
         .ok_or_else(|| Reject::new(Reason::Undecodable, Stage::Read, "the entry has no field data"))
 }
 
-/// The message's fields that come with the frame; fields beside `data` stand in for missing ones.
-pub(super) fn fill(work: &mut Work, envelope: &Envelope<'_>, entry: &Entry, receipt: &Receipt) {
+/// The message's fields that come with the frame; fields beside `data` stand in for missing ones. False
+/// if there was a capture time that could not be understood.
+pub(super) fn fill(
+    work: &mut Work,
+    envelope: &Envelope<'_>,
+    entry: &Entry,
+    receipt: &Receipt,
+) -> bool {
     let message = &mut work.composer.message;
     let or_beside = |own: &str, name: &str, into: &mut String| {
         into.clear();
@@ -32,8 +38,13 @@ pub(super) fn fill(work: &mut Work, envelope: &Envelope<'_>, entry: &Entry, rece
     };
     or_beside(&envelope.frame_id, "frame_id", &mut message.frame_id);
     or_beside(&envelope.camera_id, "camera_id", &mut message.camera_id);
-    let beside = || entry.side_text("timestamp").and_then(|text| text.parse().ok());
-    message.timestamp = envelope.timestamp.or_else(beside).unwrap_or_default();
+    let beside = entry.side_text("timestamp").filter(|_| envelope.timestamp.is_none());
+    let beside_seconds = beside.map(wire::seconds);
+    let given = envelope.timestamp.or(beside_seconds.flatten());
+    let is_understood = given.is_some() || !envelope.is_time_unclear && beside_seconds.is_none();
+    #[allow(clippy::cast_precision_loss)] // milliseconds far below 2^53
+    let entry_seconds = receipt.id().millis as f64 / 1000.0;
+    message.timestamp = given.unwrap_or(if is_understood { 0.0 } else { entry_seconds });
     message.version.clear();
     message.version.push_str(if envelope.version.is_empty() { "1.0" } else { envelope.version });
     message.source_hash.clear();
@@ -44,6 +55,8 @@ pub(super) fn fill(work: &mut Work, envelope: &Envelope<'_>, entry: &Entry, rece
     message.processing_stage = ProcessingStage::Output.into();
     message.validation_passed = true;
     work.draft = None;
+    work.is_damaged = false;
+    is_understood
 }
 
 /// The trace a frame belongs to; known before anything else, so that a refusal names it as well.
@@ -55,31 +68,97 @@ pub(super) fn trace(work: &mut Work, entry: Option<&Entry>) {
 
 /// What the picture is: the bytes know better than the name they were given.
 pub(super) fn source_of<'a>(image: &ImageRef<'a>) -> Result<Source<'a>, Reject> {
-    let named = Format::from_name(image.format);
-    let format = match named {
-        Some(Format::Raw) => Format::Raw,
-        _ => match (Format::sniff(image.bytes), named) {
-            (Some(format), _) | (None, Some(format)) => format,
-            (None, None) if image.format.is_empty() => {
-                return Err(Reject::undecodable("the picture is no JPEG, PNG or WebP file"));
-            }
-            (None, None) => {
-                let name: String = image.format.chars().take(40).collect();
-                return Err(Reject::unsupported(format!("unknown image format {name:?}")));
-            }
+    let name = image.format;
+    let pixels = PixelLayout::from_name(name);
+    let named = Format::from_name(name);
+    if pixels.is_some() || named == Some(Format::Raw) {
+        return raw(image, pixels);
+    }
+    let coded = |format| Source::file(format, image.bytes);
+    if let Some(format) = Format::find(image.bytes) {
+        return Ok(coded(format));
+    }
+    if !name.is_empty() && named.is_none() {
+        let name: String = name.chars().take(40).collect();
+        return Err(Reject::unsupported(format!("unknown image format {name:?}")));
+    }
+    let claimed = named.map_or("JPEG, PNG or WebP", Format::name);
+    match FileKind::of(image.bytes) {
+        Some(FileKind::Gzip) => {
+            Err(Reject::unsupported(format!("the picture is no {claimed}: gzip")))
+        }
+        Some(FileKind::Other(kind)) => {
+            Err(Reject::unsupported(format!("the picture is no {claimed}: {kind}")))
+        }
+        _ if is_raw_rgb(image) => Err(Reject::undecodable(format!(
+            "the picture is no {claimed} file; its length is that of {}x{}x{} raw pixels, whose \
+             compression_format is raw",
+            image.width, image.height, image.channels
+        ))),
+        _ => match named {
+            // The decoder says what is wrong with it.
+            Some(format) => Ok(coded(format)),
+            None => Err(Reject::undecodable("the picture is no JPEG, PNG or WebP file")),
         },
-    };
+    }
+}
+
+fn is_raw_rgb(image: &ImageRef<'_>) -> bool {
+    let sides = [image.width, image.height, image.channels].map(i64::from);
+    let [width, height, channels] = sides;
+    matches!(channels, 1 | 3)
+        && width.checked_mul(height).and_then(|n| n.checked_mul(channels))
+            == i64::try_from(image.bytes.len()).ok()
+}
+
+/// Raw pixels. A file that was called raw is told by its first bytes, where its length is not that of
+/// the pixels.
+fn raw<'a>(image: &ImageRef<'a>, pixels: Option<PixelLayout>) -> Result<Source<'a>, Reject> {
     let side = |value: i32, name: &str| {
         u32::try_from(value).map_err(|_| Reject::unsupported(format!("{name} is {value}")))
     };
-    let (width, height, channels) = if format == Format::Raw {
-        (
-            side(image.width, "width")?,
-            side(image.height, "height")?,
-            side(image.channels, "channels")?,
-        )
-    } else {
-        (0, 0, 0)
+    let layout = RawLayout {
+        pixels,
+        row_stride: side(image.row_stride, "row_stride")?,
+        range: match image.color_range {
+            "" => None,
+            name => Some(Range::from_name(name).ok_or_else(|| unknown("color_range", name))?),
+        },
+        matrix: match image.color_matrix {
+            "" => Matrix::default(),
+            name => Matrix::from_name(name).ok_or_else(|| unknown("color_matrix", name))?,
+        },
     };
-    Ok(Source { format, width, height, channels, bytes: image.bytes })
+    let sized = |channels| -> Result<Source<'a>, Reject> {
+        Ok(Source {
+            format: Format::Raw,
+            width: side(image.width, "width")?,
+            height: side(image.height, "height")?,
+            channels,
+            layout,
+            bytes: image.bytes,
+        })
+    };
+    let claimed = side(image.channels, "channels").and_then(sized);
+    if claimed.as_ref().is_ok_and(Source::fits) {
+        return claimed;
+    }
+    if let Some(format) = Format::sniff(image.bytes) {
+        return Ok(Source::file(format, image.bytes));
+    }
+    // Some producers leave it at 0; the length says what it is.
+    if image.channels == 0 && pixels.is_none() {
+        for channels in [1, 3] {
+            let source = sized(channels)?;
+            if source.fits() {
+                return Ok(source);
+            }
+        }
+    }
+    claimed
+}
+
+fn unknown(field: &str, name: &str) -> Reject {
+    let name: String = name.chars().take(40).collect();
+    Reject::unsupported(format!("unknown {field} {name:?}"))
 }

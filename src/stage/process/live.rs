@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::image::Target;
+use crate::image::{Target, Treatment};
 
 /// The settings in force, for everybody who uses or replaces them.
 pub type Live = Arc<ArcSwap<LiveSettings>>;
@@ -21,6 +21,8 @@ pub struct LiveSettings {
     pub target: Target,
     /// Pass a JPEG through that is already at or below the target quality.
     pub reencode_when_smaller: bool,
+    /// What becomes of damaged and of turned pictures.
+    pub treatment: Treatment,
     /// Figures and features; `None` switches them off.
     pub analysis: Option<AnalysisSettings>,
     /// 640x640 `processed_image`.

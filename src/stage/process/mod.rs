@@ -58,6 +58,8 @@ pub struct ProcessSettings {
     pub live: LiveSettings,
     /// Largest picture, in pixels.
     pub pixels_max: u64,
+    /// Most bytes that gzip may hold.
+    pub payload_bytes_max: usize,
     /// Whether frames of one camera leave in the order they were read.
     pub keep_order: bool,
     /// Whether frames pass their camera's gate: for their order, or for figures that need the

@@ -4,7 +4,7 @@ use super::LiveSettings;
 use super::figures::replace;
 use crate::base::{Fault, Reject};
 use crate::frame::{Planes, Pool, View};
-use crate::image::{self, Encoder, Format, Needs, Scaler, Source, Target};
+use crate::image::{self, Encoder, Findings, Format, Needs, Orientation, Scaler, Source, Target};
 use crate::metrics::{Counter, Metrics};
 use crate::wire::proto::ImageData;
 use crate::wire::{Composer, Draft};
@@ -39,6 +39,8 @@ pub(super) struct Coder {
     scaler: Scaler,
     scaled: Planes,
     original: Vec<u8>,
+    /// A JPEG as it was coded, without what is not of its picture.
+    kept: Vec<u8>,
     ml_image: Vec<u8>,
     thumbnail: Vec<u8>,
 }
@@ -58,6 +60,7 @@ impl Coder {
             scaler: Scaler::new(),
             scaled: Planes::default(),
             original: Vec::new(),
+            kept: Vec::new(),
             ml_image: Vec::new(),
             thumbnail: Vec::new(),
         })
@@ -67,13 +70,23 @@ impl Coder {
     pub(super) fn code<'a>(
         &'a mut self,
         settings: &LiveSettings,
-        source: &Source<'a>,
+        source: &Source<'_>,
+        findings: &Findings,
         view: &View<'_>,
         composer: &mut Composer,
     ) -> Result<Coded<'a>, Reject> {
         let target = settings.target;
-        let kept =
-            if settings.reencode_when_smaller { kept_quality(source, &target) } else { None };
+        // What was turned is upright now; else the result says what the file said.
+        let orientation = match settings.treatment.turn_upright {
+            true => Orientation::default(),
+            false => findings.orientation,
+        };
+        let is_turned = findings.orientation != orientation;
+        let (kept, is_coded) = if settings.reencode_when_smaller && !is_turned {
+            self.keep(source, findings, view, orientation, &target)?
+        } else {
+            (None, false)
+        };
         describe(
             &mut composer.original,
             view,
@@ -96,8 +109,12 @@ impl Coder {
             )?;
             let square = View { width: ML_SIDE, height: ML_SIDE, ..*view };
             describe(&mut composer.processed, &square, &ml_target);
-        } else if kept.is_none() {
+        } else if kept.is_none() && !is_coded {
             self.encoder.encode(view, &target, &mut self.original)?;
+        }
+        if kept.is_none() {
+            let size = (view.width, view.height);
+            image::tag(&mut self.original, target.format, size, orientation);
         }
         if let (true, false, Some(planes)) = (settings.ml_image, at_once, view.planes) {
             self.scaler.letterbox(planes, ML_SIDE, ML_PADDING, &mut self.scaled);
@@ -113,7 +130,7 @@ impl Coder {
             describe(&mut composer.thumbnail, &small, &target);
         }
         Ok(Coded {
-            original: if kept.is_some() { source.bytes } else { &self.original },
+            original: if kept.is_some() { &self.kept } else { &self.original },
             ml_image: settings.ml_image.then_some(&self.ml_image),
             thumbnail: settings.thumbnail.then_some(&self.thumbnail),
             passed_through: kept.is_some(),
@@ -122,6 +139,34 @@ impl Coder {
 }
 
 impl Coder {
+    /// Copies a JPEG that may be handed on as it was coded, and gives its quality: one that was read
+    /// without a warning and of which no quantisation table is finer than the target's. One that may
+    /// still be larger than a new file, for its subsampling or its colour profile, is compared with that;
+    /// the second value says that the new file is there.
+    fn keep(
+        &mut self,
+        source: &Source<'_>,
+        findings: &Findings,
+        view: &View<'_>,
+        orientation: Orientation,
+        target: &Target,
+    ) -> Result<(Option<u8>, bool), Reject> {
+        let is_jpeg = (source.format, target.format) == (Format::Jpeg, Format::Jpeg);
+        if !is_jpeg || !findings.is_clean_jpeg {
+            return Ok((None, false));
+        }
+        let quality = image::jpeg_quality(source.bytes).filter(|found| *found <= target.quality);
+        let kept =
+            quality.and_then(|_| image::keep_jpeg(source.bytes, orientation, &mut self.kept));
+        let Some(kept) = kept else { return Ok((None, false)) };
+        if kept.is_own_sampling && !kept.has_profile {
+            return Ok((quality, false));
+        }
+        self.encoder.encode(view, target, &mut self.original)?;
+        let is_smaller = self.original.len() < self.kept.len();
+        Ok((quality.filter(|_| !is_smaller), true))
+    }
+
     /// The picture as a JPEG for people to look at, where the result is something else.
     pub(super) fn photograph(&mut self, view: &View<'_>) -> Result<&[u8], Reject> {
         let target = Target { format: Format::Jpeg, quality: PHOTO_QUALITY, webp_method: 0 };
@@ -150,15 +195,6 @@ impl<'a> Coded<'a> {
         let growth = GROWTH + GROWTH_PER_REGION * regions;
         composer.draft(self.original, self.ml_image, self.thumbnail, growth, pool)
     }
-}
-
-/// The quality of a JPEG that may be kept as it came: one of which no quantisation table is finer
-/// than the target's. Its subsampling and its metadata are kept as well.
-fn kept_quality(source: &Source<'_>, target: &Target) -> Option<u8> {
-    if (source.format, target.format) != (Format::Jpeg, Format::Jpeg) {
-        return None;
-    }
-    image::jpeg_quality(source.bytes).filter(|quality| *quality <= target.quality)
 }
 
 fn view_of(planes: &Planes) -> View<'_> {

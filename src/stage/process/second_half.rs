@@ -70,6 +70,7 @@ fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived
                 density,
                 congestion: analysis::congestion(density.into()).name(),
                 processing_ms: message.processing_time_ms,
+                is_damaged: slot.is_damaged,
             }
         }
         Verdict::DeadLetter(_) => Ended::Refused,

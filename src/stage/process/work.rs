@@ -24,6 +24,8 @@ pub struct Work {
     pub(super) reduced: Reduced,
     /// The pictures of the message, already written.
     pub(super) draft: Option<Draft>,
+    /// Whether the picture was damaged and accepted all the same.
+    pub(super) is_damaged: bool,
     /// From the input entry; empty if there was none.
     pub(super) traceparent: String,
     /// What was configured for the camera when work on the frame began.
@@ -48,19 +50,19 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    fn new(bounds: Bounds, recorder: Recorder) -> Result<Worker, Fault> {
+    fn new(bounds: Bounds, payload_max: usize, recorder: Recorder) -> Result<Worker, Fault> {
         Ok(Worker {
             decoder: Decoder::new(bounds)?,
             coder: Coder::new()?,
-            unpacked: Scratch::default(),
+            unpacked: Scratch::new(payload_max),
             picture: Picture::default(),
             recorder,
         })
     }
 
     /// Throws everything away that a panic may have left half done.
-    pub(super) fn renew(&mut self, bounds: Bounds) {
-        match Worker::new(bounds, self.recorder.clone()) {
+    pub(super) fn renew(&mut self, bounds: Bounds, payload_max: usize) {
+        match Worker::new(bounds, payload_max, self.recorder.clone()) {
             Ok(fresh) => *self = fresh,
             Err(fault) => tracing::error!("a worker cannot be renewed after a panic: {fault}"),
         }
@@ -77,9 +79,14 @@ impl Workers {
     ///
     /// # Errors
     /// Those of the codecs, when memory is short.
-    pub fn new(count: usize, pixels_max: u64, metrics: &Metrics) -> Result<Workers, Fault> {
+    pub fn new(
+        count: usize,
+        pixels_max: u64,
+        payload_max: usize,
+        metrics: &Metrics,
+    ) -> Result<Workers, Fault> {
         let workers = (0..count)
-            .map(|_| Worker::new(Bounds { pixels_max }, metrics.recorder()))
+            .map(|_| Worker::new(Bounds { pixels_max }, payload_max, metrics.recorder()))
             .map(|worker| Ok(CachePadded::new(Mutex::new(worker?))))
             .collect::<Result<_, Fault>>()?;
         Ok(Workers { workers })

@@ -85,6 +85,7 @@ pub fn picture(format: Format, width: usize, height: usize) -> ImageData {
         channels: 3,
         compression_format: format.name().to_owned(),
         quality: 85,
+        ..Default::default()
     }
 }
 

@@ -6,7 +6,10 @@
 mod onward;
 pub mod samples;
 
-use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
+use framepress::image::{
+    Bounds, Decoder, Format, Matrix, Needs, Picture, PixelLayout, Range, RawLayout, Source,
+    Treatment, keep_jpeg,
+};
 use framepress::redis::{Header, RespLimits, RespReader, Trouble};
 use framepress::wire::proto::ProcessedFrame;
 use framepress::wire::{self, Envelope, Scratch};
@@ -142,13 +145,22 @@ pub fn json(data: &[u8]) {
     let (Ok(ours), Ok(theirs)) = (ours, serde_json::from_slice::<serde_json::Value>(data)) else {
         return;
     };
-    assert_eq!(ours.frame_id, theirs["frame_id"].as_str().unwrap_or_default());
-    assert_eq!(ours.camera_id, theirs["camera_id"].as_str().unwrap_or_default());
-    assert_eq!(ours.timestamp, theirs["timestamp"].as_f64());
-    match theirs["image_base64"].as_str() {
+    for (id, value) in [(&ours.frame_id, "frame_id"), (&ours.camera_id, "camera_id")] {
+        match &theirs[value] {
+            serde_json::Value::String(text) => assert_eq!(id, text),
+            serde_json::Value::Null => assert_eq!(id, ""),
+            other => assert!(other.is_number() && !id.is_empty(), "{other} is no id"),
+        }
+    }
+    if let (Some(ours), Some(theirs)) = (ours.timestamp, theirs["timestamp"].as_f64()) {
+        assert!((ours - theirs).abs() <= theirs.abs() * 1e-12, "{ours} is not {theirs}");
+    }
+    match theirs["image_base64"].as_str().or(theirs["image"].as_str()) {
         Some(text) => {
-            let bytes = base64_simd::STANDARD.decode_to_vec(text).expect("we have decoded it");
-            assert_eq!(ours.image.bytes, bytes);
+            // What is no strict base64 has no other reading to be held against.
+            if let Ok(bytes) = base64_simd::STANDARD.decode_to_vec(text) {
+                assert_eq!(ours.image.bytes, bytes);
+            }
         }
         None => {
             let mut samples = Vec::new();
@@ -165,13 +177,18 @@ pub fn json(data: &[u8]) {
 fn flatten(value: &serde_json::Value, into: &mut Vec<u8>) {
     match value {
         serde_json::Value::Array(values) => values.iter().for_each(|value| flatten(value, into)),
-        number => into.push(number.as_u64().and_then(|number| number.try_into().ok()).unwrap()),
+        serde_json::Value::Bool(truth) => into.push((*truth).into()),
+        number => {
+            let number = number.as_f64().unwrap();
+            assert!((0.0..256.0).contains(&number), "{number} is no sample");
+            into.push(number as u8);
+        }
     }
 }
 
 /// The dispatcher puts a frame into the order of the camera that the worker will see.
 fn agrees_on_the_camera<E>(data: &[u8], opened: &Result<Envelope<'_>, E>) {
-    let camera = wire::camera_of(data);
+    let camera = wire::camera_of(data, 64 << 20);
     if let Ok(envelope) = opened {
         assert_eq!(camera.as_deref().unwrap_or_default(), envelope.camera_id);
     }
@@ -189,10 +206,11 @@ pub fn reads(data: &[u8]) -> bool {
     agrees_on_the_camera(data, &opened);
     let Ok(envelope) = opened else { return false };
     let image = envelope.image;
-    let named = Format::from_name(image.format);
+    let pixels = PixelLayout::from_name(image.format);
+    let named = Format::from_name(image.format).or(pixels.map(|_| Format::Raw));
     let format = match named {
         Some(Format::Raw) => Format::Raw,
-        _ => match Format::sniff(image.bytes).or(named) {
+        _ => match Format::find(image.bytes).or(named) {
             Some(format) => format,
             None => return false,
         },
@@ -200,12 +218,48 @@ pub fn reads(data: &[u8]) -> bool {
     let side = |value: i32| u32::try_from(value).unwrap_or(0);
     let (width, height) = (side(image.width), side(image.height));
     let channels = side(image.channels);
-    let source = Source { format, width, height, channels, bytes: image.bytes };
+    let layout = RawLayout {
+        pixels,
+        row_stride: side(image.row_stride),
+        range: Range::from_name(image.color_range),
+        matrix: Matrix::from_name(image.color_matrix).unwrap_or_default(),
+    };
+    let source = Source { format, width, height, channels, layout, bytes: image.bytes };
     let mut decoder = Decoder::new(Bounds { pixels_max: PIXELS_MAX }).unwrap();
+    kept(&mut decoder, &source);
+    let accepting = Treatment { accept_damaged: true, turn_upright: false };
+    [Treatment::default(), accepting].map(|treatment| {
+        decoder.treat(treatment);
+        decodes(&mut decoder, &source)
+    })[0]
+}
+
+/// A JPEG that is kept as it was coded decodes to what it did before.
+fn kept(decoder: &mut Decoder, source: &Source<'_>) {
+    let needs = Needs { planes: false, interleaved: true };
+    let mut store = Picture::default();
+    let Ok(view) = decoder.decode(source, needs, &mut store) else { return };
+    let before = view.interleaved.map(<[u8]>::to_vec);
+    let findings = decoder.findings().clone();
+    let mut file = Vec::new();
+    if source.format != Format::Jpeg
+        || !findings.is_clean_jpeg
+        || keep_jpeg(source.bytes, findings.orientation, &mut file).is_none()
+    {
+        return;
+    }
+    let mut store = Picture::default();
+    let view = decoder.decode(&Source::file(Format::Jpeg, &file), needs, &mut store);
+    let view = view.expect("a kept file is sound");
+    assert_eq!(view.interleaved.map(<[u8]>::to_vec), before);
+}
+
+/// The picture in every form; whether there were any pixels.
+fn decodes(decoder: &mut Decoder, source: &Source<'_>) -> bool {
     let mut any = false;
     for (planes, interleaved) in [(true, false), (false, true), (true, true)] {
         let mut store = Picture::default();
-        let Ok(view) = decoder.decode(&source, Needs { planes, interleaved }, &mut store) else {
+        let Ok(view) = decoder.decode(source, Needs { planes, interleaved }, &mut store) else {
             continue;
         };
         any = true;

@@ -90,7 +90,14 @@ fn write(encoder: &mut Encoder, view: &View<'_>, format: Format, file: &mut Vec<
 fn read_back(file: &[u8], format: Format, size: (usize, usize)) {
     let pixels_max = PIXELS_MAX.max(SIDES.map(|side| (side * side) as u64)[1]);
     let mut decoder = Decoder::new(Bounds { pixels_max }).unwrap();
-    let source = Source { format, width: 0, height: 0, channels: 0, bytes: file };
+    let source = Source {
+        format,
+        width: 0,
+        height: 0,
+        channels: 0,
+        layout: Default::default(),
+        bytes: file,
+    };
     let needs = Needs { planes: true, interleaved: false };
     let mut store = Picture::default();
     let again = decoder.decode(&source, needs, &mut store).unwrap();

@@ -1,7 +1,7 @@
 //! Valid input of every kind, from which fuzzing and property tests set out.
 
 use framepress::frame::View;
-use framepress::image::{Encoder, Format, Target};
+use framepress::image::{Encoder, Format, Orientation, Target, tag};
 use framepress::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message as _;
 
@@ -15,7 +15,33 @@ pub fn protobuf() -> Vec<Vec<u8>> {
         original_image: Some(picture(format, 48, 34)),
         ..Default::default()
     };
-    formats.map(|format| frame(format).encode_to_vec()).into()
+    let mut all: Vec<_> = formats.map(|format| frame(format).encode_to_vec()).into();
+    let mut layouts = frame(Format::Raw);
+    if let Some(image) = &mut layouts.original_image {
+        // Luma of 34 rows and chroma of 17, each row of 52 bytes.
+        image.compressed_data = (0..52 * (34 + 17)).map(|at| (at * 7) as u8).collect();
+        image.compression_format = "nv12".into();
+        image.row_stride = 52;
+        image.color_range = "full".into();
+        image.color_matrix = "bt709".into();
+    }
+    all.push(layouts.encode_to_vec());
+    for format in [Format::Jpeg, Format::Png, Format::Webp] {
+        let mut turned = frame(format);
+        if let Some(image) = &mut turned.original_image {
+            let right = Orientation::new(6).unwrap();
+            tag(&mut image.compressed_data, format, (48, 34), right);
+        }
+        all.push(turned.encode_to_vec());
+    }
+    all
+}
+
+/// Valid `data` of entries that is a picture file by itself.
+pub fn files() -> Vec<Vec<u8>> {
+    [Format::Jpeg, Format::Png, Format::Webp]
+        .map(|format| picture(format, 48, 34).compressed_data)
+        .into()
 }
 
 /// Valid `data` of entries as JSON: each format in base64, and rows of pixels, colour and gray.
@@ -34,6 +60,13 @@ pub fn json() -> Vec<Vec<u8>> {
         };
         serde_json::Value::Array(pixels.chunks_exact(36).map(of_row).collect())
     };
+    let odd = String::from_utf8(all[0].clone()).unwrap();
+    let odd = odd
+        .replace("1700000000.25", "\"2023-11-14T22:13:20.25Z\"")
+        .replace("image_base64", "image");
+    all.push(
+        odd.replacen('{', "\u{feff}{\"gps\":[NaN,-Infinity],\"camera_id\":7,", 1).into_bytes(),
+    );
     all.push(json_frame("image_array", rows(3)));
     all.push(json_frame("image_array", rows(1)));
     all
@@ -86,6 +119,7 @@ fn picture(format: Format, width: usize, height: usize) -> ImageData {
         channels: 3,
         compression_format: format.name().to_owned(),
         quality: 85,
+        ..Default::default()
     }
 }
 

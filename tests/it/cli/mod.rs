@@ -4,6 +4,7 @@ mod demo;
 mod dlq;
 mod generated;
 mod ingest;
+mod ingest_folders;
 mod inspect;
 mod logs;
 mod memory;

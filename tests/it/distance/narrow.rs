@@ -14,8 +14,14 @@ fn frames_that_are_too_old_do_not_take_the_way_of_newer_ones() {
     let (width, height, channels) = (64, 64, 3);
     let compressed_data = vec![0; 64 * 64 * 3];
     let compression_format = "raw".to_owned();
-    let raw =
-        ImageData { compressed_data, width, height, channels, compression_format, quality: 0 };
+    let raw = ImageData {
+        compressed_data,
+        width,
+        height,
+        channels,
+        compression_format,
+        ..Default::default()
+    };
     let mut old_bytes = 0;
     for index in 1..=300 {
         let (_, frame) = protobuf_of(&format!("old-{index}"), "camera", raw.clone()).remove(0);

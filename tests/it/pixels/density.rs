@@ -35,7 +35,14 @@ fn watch(camera: u32) -> (f32, f32) {
     for frame in 0..FRAMES {
         assert!(scene.next(&mut still).unwrap());
         let (width, height, channels) = (still.width, still.height, still.channels);
-        let picture = Source { format: Format::Raw, width, height, channels, bytes: &still.bytes };
+        let picture = Source {
+            format: Format::Raw,
+            width,
+            height,
+            channels,
+            layout: Default::default(),
+            bytes: &still.bytes,
+        };
         let needs = Needs { planes: true, interleaved: false };
         let view = decoder.decode(&picture, needs, &mut store).unwrap();
         reduced.fill(view.planes.unwrap().luma());

@@ -3,6 +3,7 @@
 mod cameras;
 mod density;
 mod figures;
+mod layouts;
 mod parity;
 mod pictures;
 mod sizes;

@@ -87,7 +87,7 @@ fn decoder() -> Decoder {
 }
 
 fn file_of(format: Format, bytes: &[u8]) -> Source<'_> {
-    Source { format, width: 0, height: 0, channels: 0, bytes }
+    Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }
 
 /// Compares the figures of a file with the golden ones; how far the worst score is off.

@@ -68,6 +68,7 @@ impl Sample {
             channels: self.channels as i32,
             compression_format: format.name().to_owned(),
             quality: 95,
+            ..Default::default()
         }
     }
 }
@@ -79,6 +80,7 @@ pub fn decoded(image: &ImageData) -> Sample {
         width: image.width as u32,
         height: image.height as u32,
         channels: image.channels as u32,
+        layout: Default::default(),
         bytes: &image.compressed_data,
     };
     let mut store = Picture::default();

@@ -39,6 +39,7 @@ pub fn frame<'a>(frame_id: &'a str, camera_id: &'a str, picture: &'a [u8]) -> Ou
             width: 64,
             height: 48,
             channels: 3,
+            layout: Default::default(),
             bytes: picture,
         },
         quality: 90,

@@ -1,0 +1,250 @@
+//! A safe face for `jpeg.c`, the decoder of JPEG files.
+//!
+//! It is built on libjpeg-turbo's libjpeg API, because that tells of every warning with its code. The
+//! TurboJPEG API keeps the first one only. A warning that tells of nothing missing is counted; one that
+//! means lost samples makes the picture a damaged one. Each picture has a libjpeg object of its own, so
+//! no table of one file is there for the next.
+//!
+//! libjpeg-turbo works on the C heap; nothing here allocates on Rust's unless there is an error to tell
+//! of.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::ptr::{self, NonNull};
+
+use turbojpeg::Subsamp;
+use turbojpeg_sys as _;
+
+use super::turbo::{Complaint, Layout};
+
+/// Progressive files with more scans than this are refused: cameras and editors write about ten,
+/// and every further scan is another pass over the whole picture.
+const SCANS_MAX: c_uint = 100;
+
+/// The struct in C, opaque here.
+#[repr(C)]
+struct Raw {
+    _private: [u8; 0],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct RawHeader {
+    width: c_uint,
+    height: c_uint,
+    colours: c_uint,
+    across: c_uint,
+    down: c_uint,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct RawOutcome {
+    warnings: c_uint,
+    losses: c_uint,
+    consumed: usize,
+    scans: c_uint,
+}
+
+// SAFETY: the signatures are those in `jpeg.c`.
+unsafe extern "C" {
+    fn fp_decoder_new(scans_max: c_uint) -> *mut Raw;
+    fn fp_decoder_free(decoder: *mut Raw);
+    fn fp_decoder_close(decoder: *mut Raw);
+    fn fp_decoder_text(decoder: *const Raw) -> *const c_char;
+    fn fp_decoder_open(
+        decoder: *mut Raw,
+        bytes: *const u8,
+        len: usize,
+        header: *mut RawHeader,
+    ) -> c_int;
+    fn fp_decoder_planes(
+        decoder: *mut Raw,
+        planes: *const *mut u8,
+        widths: *const c_uint,
+        heights: *const c_uint,
+        count: c_uint,
+        outcome: *mut RawOutcome,
+    ) -> c_int;
+    fn fp_decoder_pixels(decoder: *mut Raw, pixels: *mut u8, outcome: *mut RawOutcome) -> c_int;
+}
+
+/// Values of libjpeg's `J_COLOR_SPACE`.
+const JCS_GRAYSCALE: c_uint = 1;
+const JCS_RGB: c_uint = 2;
+const JCS_YCBCR: c_uint = 3;
+
+/// The colours a JPEG is stored in, as libjpeg-turbo determines them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Colours {
+    YCbCr,
+    Rgb,
+    Gray,
+    /// Four channels, or none of the above.
+    Other,
+}
+
+/// What became of a picture that was decoded to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// The first loss in libjpeg-turbo's words, if samples were lost.
+    pub loss: Option<String>,
+    /// Whether there was any warning, harmless ones included.
+    pub is_clean: bool,
+}
+
+/// Decodes JPEG files one after the other. One for each worker.
+pub(super) struct Decompressor(NonNull<Raw>);
+
+// SAFETY: the struct has no ties to the thread that made it; it is never used by two at once because
+// every method takes `&mut self`.
+unsafe impl Send for Decompressor {}
+
+impl Drop for Decompressor {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is live and never used again.
+        unsafe { fp_decoder_free(self.0.as_ptr()) }
+    }
+}
+
+impl Decompressor {
+    pub fn new() -> Result<Self, Complaint> {
+        // SAFETY: no preconditions; null is handled.
+        let raw = unsafe { fp_decoder_new(SCANS_MAX) };
+        let raw = NonNull::new(raw).ok_or_else(|| Complaint::ours("out of memory"))?;
+        Ok(Decompressor(raw))
+    }
+
+    /// Reads the header.
+    pub fn open<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Opened<'a>, Complaint> {
+        let mut header = RawHeader::default();
+        // SAFETY: pointer and length of one slice, which outlives `Opened`, whose drop closes the file.
+        let code =
+            unsafe { fp_decoder_open(self.0.as_ptr(), bytes.as_ptr(), bytes.len(), &mut header) };
+        if code != 0 {
+            return Err(self.complaint());
+        }
+        let colours = match header.colours {
+            JCS_GRAYSCALE => Colours::Gray,
+            JCS_RGB => Colours::Rgb,
+            JCS_YCBCR => Colours::YCbCr,
+            _ => Colours::Other,
+        };
+        let subsampling = match (colours, header.across, header.down) {
+            (Colours::Gray, ..) => Subsamp::Gray,
+            (_, 1, 1) => Subsamp::None,
+            (_, 2, 1) => Subsamp::Sub2x1,
+            (_, 2, 2) => Subsamp::Sub2x2,
+            (_, 1, 2) => Subsamp::Sub1x2,
+            (_, 4, 1) => Subsamp::Sub4x1,
+            (_, 1, 4) => Subsamp::Sub1x4,
+            _ => Subsamp::Unknown,
+        };
+        let layout =
+            Layout { width: header.width as usize, height: header.height as usize, subsampling };
+        Ok(Opened { decompressor: self, bytes, layout, colours })
+    }
+
+    fn complaint(&self) -> Complaint {
+        // SAFETY: the text is a C string in the live struct.
+        let text = unsafe { CStr::from_ptr(fp_decoder_text(self.0.as_ptr())) };
+        Complaint { text: text.to_string_lossy().into_owned() }
+    }
+}
+
+/// A JPEG whose header has been read. It holds on to the very bytes it was read from, so that the
+/// sizes checked are the sizes decoded.
+pub(super) struct Opened<'a> {
+    decompressor: &'a mut Decompressor,
+    bytes: &'a [u8],
+    pub layout: Layout,
+    pub colours: Colours,
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is live; closing twice does nothing.
+        unsafe { fp_decoder_close(self.decompressor.0.as_ptr()) }
+    }
+}
+
+impl Opened<'_> {
+    /// Decodes to planes in the file's own subsampling. The caller has made sure that every chroma
+    /// component has one block per unit.
+    pub fn planar(mut self, out: &mut [u8]) -> Result<Outcome, Complaint> {
+        let layout = self.layout;
+        if layout.subsampling == Subsamp::Unknown || out.len() != layout.len() {
+            return Err(Complaint::ours("planar buffer and picture size do not agree"));
+        }
+        self.decode(|raw, outcome| {
+            let (luma, chroma) = (layout.luma(), layout.chroma());
+            let count = if layout.subsampling == Subsamp::Gray { 1 } else { 3 };
+            let sizes = [luma, chroma, chroma];
+            let side = |value: usize| c_uint::try_from(value).unwrap_or(0);
+            let (widths, heights) =
+                (sizes.map(|size| side(size.0)), sizes.map(|size| side(size.1)));
+            let mut rest = &mut *out;
+            let mut planes = [ptr::null_mut(); 3];
+            for (plane, (width, height)) in planes.iter_mut().zip(sizes).take(count) {
+                let (own, after) = std::mem::take(&mut rest).split_at_mut(width * height);
+                *plane = own.as_mut_ptr();
+                rest = after;
+            }
+            // SAFETY: `raw` has an open file; each plane has `width * height` bytes, and the C code
+            // writes no further.
+            unsafe {
+                fp_decoder_planes(
+                    raw,
+                    planes.as_ptr(),
+                    widths.as_ptr(),
+                    heights.as_ptr(),
+                    count as c_uint,
+                    outcome,
+                )
+            }
+        })
+    }
+
+    /// Decodes to interleaved RGB, chroma interpolated.
+    pub fn rgb(mut self, out: &mut [u8]) -> Result<Outcome, Complaint> {
+        if out.len() != 3 * self.layout.width * self.layout.height {
+            return Err(Complaint::ours("interleaved buffer and picture size do not agree"));
+        }
+        self.decode(|raw, outcome| {
+            // SAFETY: `raw` has an open file of the size that `open` told, and `out` has its pixels.
+            unsafe { fp_decoder_pixels(raw, out.as_mut_ptr(), outcome) }
+        })
+    }
+
+    /// Runs `step`; once more without what follows the last scan, if that is what stopped it. A file of
+    /// several scans is read to its end marker before the first sample is decoded, so without that
+    /// marker whatever stands in its place is read as well.
+    fn decode(
+        &mut self,
+        mut step: impl FnMut(*mut Raw, &mut RawOutcome) -> c_int,
+    ) -> Result<Outcome, Complaint> {
+        let raw = self.decompressor.0.as_ptr();
+        let mut outcome = RawOutcome::default();
+        let mut code = step(raw, &mut outcome);
+        // The offending marker has two bytes.
+        let usable = outcome.consumed.checked_sub(2).and_then(|end| self.bytes.get(..end));
+        if let (true, 1.., Some(usable)) = (code != 0, outcome.scans, usable) {
+            let complaint = self.decompressor.complaint();
+            let mut header = RawHeader::default();
+            // SAFETY: a part of the slice that `Opened` holds on to.
+            let opened =
+                unsafe { fp_decoder_open(raw, usable.as_ptr(), usable.len(), &mut header) };
+            let same = (header.width as usize, header.height as usize)
+                == (self.layout.width, self.layout.height);
+            if opened != 0 || !same {
+                return Err(complaint);
+            }
+            code = step(raw, &mut outcome);
+        }
+        if code != 0 {
+            return Err(self.decompressor.complaint());
+        }
+        let loss = (outcome.losses > 0).then(|| self.decompressor.complaint().text);
+        Ok(Outcome { loss, is_clean: outcome.warnings == 0 && outcome.losses == 0 })
+    }
+}

@@ -1,0 +1,280 @@
+//! A JPEG that is handed on as it was coded: its picture alone, in a form that every decoder reads.
+//!
+//! Copied are the tables, the frame and the scans. Of application data only a colour profile stays: what
+//! a phone or a camera writes of its owner and its place does not leave with the picture. A file without
+//! Huffman tables (as in Motion JPEG) gets the standard ones, which it means. Nothing behind the end
+//! marker is copied. Format: ITU-T T.81, annex B; JFIF 1.02.
+
+use std::sync::OnceLock;
+
+use super::exif;
+use super::markers::{from_start, next_marker, segment};
+use super::turn::Orientation;
+
+/// What was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Gray, or chroma halved both ways, as the engine codes it; another subsampling takes more room.
+    pub is_own_sampling: bool,
+    /// Whether there is a colour profile.
+    pub has_profile: bool,
+}
+
+/// One bit for each Huffman table, by class and identifier.
+type TableSet = u8;
+
+/// Copies the picture of `file` into `out`, which is cleared first, with an EXIF orientation where it is
+/// not upright. `None` if some decoders would not read it: other processes than baseline and progressive
+/// Huffman, other colours than gray and YCbCr, stray bytes, a missing end.
+pub fn keep_jpeg(file: &[u8], orientation: Orientation, out: &mut Vec<u8>) -> Option<Kept> {
+    out.clear();
+    let mut rest = from_start(file)?.get(2..)?;
+    out.extend([0xff, 0xd8]);
+    let head_at = out.len();
+    let mut kept = Kept::default();
+    let mut walk = Walk::default();
+    loop {
+        let (marker, after) = marker_here(rest)?;
+        if marker == 0xd9 {
+            break;
+        }
+        let (body, after) = segment(after)?;
+        let whole = &rest[rest.len() - after.len() - body.len() - 4..rest.len() - after.len()];
+        rest = after;
+        match marker {
+            0xe0 => walk.jfif(body),
+            0xe2 if body.starts_with(b"ICC_PROFILE\0") => {
+                kept.has_profile = true;
+                out.extend_from_slice(whole);
+            }
+            0xee if body.starts_with(b"Adobe") => walk.adobe = body.get(11).copied(),
+            0xe1..=0xef | 0xfe => {}
+            0xdb => {
+                walk.has_coarse_tables |= has_wide_entries(body)?;
+                out.extend_from_slice(whole);
+            }
+            0xc4 => {
+                walk.tables |= tables_in(body)?;
+                out.extend_from_slice(whole);
+            }
+            0xdd => out.extend_from_slice(whole),
+            0xc0 | 0xc2 if walk.frame.is_none() => {
+                walk.frame = Some(Frame::of(marker, body)?);
+                out.extend_from_slice(whole);
+            }
+            0xda => {
+                let frame = walk.frame?;
+                let missing = tables_used(frame, body)? & !walk.tables;
+                if missing != 0 {
+                    add_tables(missing, out)?;
+                    walk.tables |= missing;
+                }
+                out.extend_from_slice(whole);
+                let scan = scan_len(rest)?;
+                out.extend_from_slice(&rest[..scan]);
+                rest = &rest[scan..];
+                walk.has_scan = true;
+            }
+            _ => return None,
+        }
+    }
+    let frame = walk.frame.filter(|_| walk.has_scan)?;
+    if !walk.is_plain(frame) {
+        return None;
+    }
+    out.extend([0xff, 0xd9]);
+    let mut head = walk.jfif_segment().to_vec();
+    if !orientation.is_upright() {
+        let body = exif::segment(orientation);
+        head.extend([0xff, 0xe1, 0, 2 + body.len() as u8]);
+        head.extend(body);
+    }
+    out.splice(head_at..head_at, head);
+    kept.is_own_sampling = frame.is_gray || frame.sampling == 0x22;
+    Some(kept)
+}
+
+#[derive(Clone, Copy)]
+struct Frame {
+    is_baseline: bool,
+    is_gray: bool,
+    /// Of the first component.
+    sampling: u8,
+    /// Component identifiers that mean RGB where nothing else is said.
+    says_rgb: bool,
+}
+
+impl Frame {
+    fn of(marker: u8, body: &[u8]) -> Option<Frame> {
+        let (&[8, _, _, _, _, components], list) = body.split_first_chunk::<6>()? else {
+            return None;
+        };
+        let list = list.get(..3 * usize::from(components))?;
+        let others_are_single = list.chunks_exact(3).skip(1).all(|component| component[1] == 0x11);
+        if !matches!(components, 1 | 3) || !others_are_single {
+            return None;
+        }
+        Some(Frame {
+            is_baseline: marker == 0xc0,
+            is_gray: components == 1,
+            sampling: list[1],
+            says_rgb: components == 3 && [list[0], list[3], list[6]] == *b"RGB",
+        })
+    }
+}
+
+/// What has been seen of a file.
+#[derive(Default)]
+struct Walk {
+    frame: Option<Frame>,
+    has_scan: bool,
+    tables: TableSet,
+    has_coarse_tables: bool,
+    /// Unit and densities of a JFIF head.
+    jfif: Option<[u8; 5]>,
+    /// The transform of an Adobe segment.
+    adobe: Option<u8>,
+}
+
+impl Walk {
+    fn jfif(&mut self, body: &[u8]) {
+        if let Some([_, _, density @ ..]) = body.strip_prefix(b"JFIF\0").and_then(|b| b.get(..7)) {
+            self.jfif = density.try_into().ok();
+        }
+    }
+
+    /// A JFIF head: without it, some decoders guess colours by the component identifiers.
+    fn jfif_segment(&self) -> [u8; 18] {
+        let mut head = *b"\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0";
+        if let Some(density) = self.jfif {
+            head[11..16].copy_from_slice(&density);
+        }
+        head
+    }
+
+    /// Whether every decoder takes the picture for the same gray or YCbCr.
+    fn is_plain(&self, frame: Frame) -> bool {
+        let is_ycc = frame.is_gray
+            || match self.adobe {
+                Some(1) => true,
+                Some(_) => false,
+                None => self.jfif.is_some() || !frame.says_rgb,
+            };
+        is_ycc && !(frame.is_baseline && self.has_coarse_tables)
+    }
+}
+
+/// The marker that begins right here, fill bytes before it skipped.
+fn marker_here(rest: &[u8]) -> Option<(u8, &[u8])> {
+    if rest.first() == Some(&0xff) { next_marker(rest) } else { None }
+}
+
+fn has_wide_entries(mut body: &[u8]) -> Option<bool> {
+    let mut is_wide = false;
+    while let Some((&head, rest)) = body.split_first() {
+        is_wide |= head >> 4 != 0;
+        body = rest.get(if head >> 4 == 0 { 64 } else { 128 }..)?;
+    }
+    Some(is_wide)
+}
+
+/// The tables that a segment defines.
+fn tables_in(body: &[u8]) -> Option<TableSet> {
+    let mut set = 0;
+    each_table(body, |id, _| set |= bit(id))?;
+    Some(set)
+}
+
+/// Calls `with` for every table of a segment: class and identifier in one byte, then all its bytes.
+fn each_table<'a>(mut body: &'a [u8], mut with: impl FnMut(u8, &'a [u8])) -> Option<()> {
+    while let Some((&head, rest)) = body.split_first() {
+        let counts = rest.get(..16)?;
+        let symbols: usize = counts.iter().map(|&count| usize::from(count)).sum();
+        if head >> 4 > 1 || head & 15 > 3 {
+            return None;
+        }
+        with(head, body.get(..17 + symbols)?);
+        body = &body[17 + symbols..];
+    }
+    Some(())
+}
+
+fn bit(id: u8) -> TableSet {
+    1 << (4 * (id >> 4) + (id & 3))
+}
+
+/// The tables that a scan refers to.
+fn tables_used(frame: Frame, head: &[u8]) -> Option<TableSet> {
+    let (&count, list) = head.split_first()?;
+    let (list, rest) = list.split_at_checked(2 * usize::from(count))?;
+    let &[start, end, approximation] = rest else { return None };
+    if frame.is_baseline && (start, end, approximation) != (0, 63, 0) {
+        return None;
+    }
+    let uses_dc = start == 0 && approximation >> 4 == 0;
+    let mut used = 0;
+    for component in list.chunks_exact(2) {
+        let (dc, ac) = (component[1] >> 4, component[1] & 15);
+        if dc > 3 || ac > 3 {
+            return None;
+        }
+        if uses_dc {
+            used |= bit(dc);
+        }
+        if end > 0 {
+            used |= bit(0x10 | ac);
+        }
+    }
+    Some(used)
+}
+
+/// Length of the coded data up to the next marker that is no restart marker.
+fn scan_len(rest: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(0xff, rest)
+        .find(|at| !matches!(rest.get(at + 1), Some(0 | 0xd0..=0xd7)))
+        .filter(|at| at + 1 < rest.len())
+}
+
+/// Adds standard tables; `None` if one of them has no standard.
+fn add_tables(missing: TableSet, out: &mut Vec<u8>) -> Option<()> {
+    let mut added = 0;
+    each_table(standard_tables(), |id, table| {
+        if missing & bit(id) != 0 {
+            added |= bit(id);
+            let len = 2 + table.len() as u16;
+            out.extend([0xff, 0xc4]);
+            out.extend(len.to_be_bytes());
+            out.extend_from_slice(table);
+        }
+    })?;
+    (added == missing).then_some(())
+}
+
+/// The Huffman tables of T.81, annex K, as libjpeg-turbo writes them; empty if it cannot.
+fn standard_tables() -> &'static [u8] {
+    static TABLES: OnceLock<Vec<u8>> = OnceLock::new();
+    TABLES.get_or_init(|| {
+        let image = turbojpeg::Image {
+            pixels: &[0_u8; 3 * 16 * 16][..],
+            width: 16,
+            pitch: 48,
+            height: 16,
+            format: turbojpeg::PixelFormat::RGB,
+        };
+        let mut tables = Vec::new();
+        let Ok(file) = turbojpeg::compress(image, 75, turbojpeg::Subsamp::Sub2x2) else {
+            return tables;
+        };
+        let mut rest = file.get(2..).unwrap_or_default();
+        while let Some((marker, after)) = next_marker(rest) {
+            let Some((body, after)) = segment(after) else { break };
+            match marker {
+                0xc4 => tables.extend_from_slice(body),
+                0xda => break,
+                _ => {}
+            }
+            rest = after;
+        }
+        tables
+    })
+}

@@ -1,0 +1,230 @@
+//! Raw luma and chroma: to the engine's planes, and to RGB for lossless output.
+//!
+//! Coefficients: ITU-R BT.601-7 and BT.709-6. One conversion does range and matrix at once, in 16.16
+//! fixed point, so nothing is rounded twice. Each chroma sample counts for the pixels it covers, as in
+//! FFmpeg's unscaled conversion.
+
+use super::layout::{Extent, Matrix, PixelLayout, PlaneAt, Range};
+use super::samples::{widen_chroma, widen_luma};
+use crate::frame::Planes;
+
+const ONE: f64 = 65_536.0;
+const HALF: i32 = 1 << 15;
+
+/// Into planes of 4:2:0, full range, BT.601.
+pub(super) fn to_planes(
+    bytes: &[u8],
+    extent: &Extent,
+    (width, height): (usize, usize),
+    planes: &mut Planes,
+) {
+    planes.reshape(width, height, false);
+    let half = planes.chroma_width();
+    let [luma, cb, cr] = planes.split_mut();
+    copy(bytes, extent, (width, half), luma, cb, cr);
+    match (extent.range, extent.matrix) {
+        (Range::Full, Matrix::Bt601) => {}
+        (Range::Limited, Matrix::Bt601) => {
+            widen_luma(luma);
+            widen_chroma(cb);
+            widen_chroma(cr);
+        }
+        (range, Matrix::Bt709) => {
+            let change = Change::of(range);
+            for (pair, (cb, cr)) in luma
+                .chunks_mut(2 * width)
+                .zip(cb.chunks_exact_mut(half).zip(cr.chunks_exact_mut(half)))
+            {
+                change.rows(pair, width, cb, cr);
+            }
+        }
+    }
+}
+
+/// The samples as they are, chroma of 4:2:2 averaged over two rows.
+fn copy(
+    bytes: &[u8],
+    extent: &Extent,
+    (width, half): (usize, usize),
+    luma: &mut [u8],
+    cb: &mut [u8],
+    cr: &mut [u8],
+) {
+    let [Some(first), second, third] = extent.planes else { return };
+    if extent.pixels == PixelLayout::Yuyv422 {
+        for (y, row_out) in luma.chunks_exact_mut(width).enumerate() {
+            let row = first.row(bytes, y);
+            for (out, pair) in row_out.iter_mut().zip(row.chunks_exact(2)) {
+                *out = pair[0];
+            }
+        }
+        let rows = cb.chunks_exact_mut(half).zip(cr.chunks_exact_mut(half));
+        for (y, (cb, cr)) in rows.enumerate() {
+            let upper = first.row(bytes, 2 * y).chunks_exact(4);
+            let lower = first.row(bytes, (2 * y + 1).min(first.rows - 1)).chunks_exact(4);
+            for ((cb, cr), (a, b)) in cb.iter_mut().zip(cr).zip(upper.zip(lower)) {
+                *cb = mean(a[1], b[1]);
+                *cr = mean(a[3], b[3]);
+            }
+        }
+        return;
+    }
+    copy_rows(bytes, first, luma);
+    match (second, third) {
+        (Some(cb_at), Some(cr_at)) => {
+            copy_rows(bytes, cb_at, cb);
+            copy_rows(bytes, cr_at, cr);
+        }
+        (Some(both), None) => {
+            let rows = cb.chunks_exact_mut(half).zip(cr.chunks_exact_mut(half));
+            for (y, (cb, cr)) in rows.enumerate() {
+                let pairs = both.row(bytes, y).chunks_exact(2);
+                for ((cb, cr), pair) in cb.iter_mut().zip(cr).zip(pairs) {
+                    (*cb, *cr) = (pair[0], pair[1]);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The rows of a plane without their padding.
+pub(super) fn copy_rows(bytes: &[u8], at: PlaneAt, out: &mut [u8]) {
+    for (y, row_out) in out.chunks_exact_mut(at.used).enumerate() {
+        row_out.copy_from_slice(at.row(bytes, y));
+    }
+}
+
+fn mean(a: u8, b: u8) -> u8 {
+    (u16::from(a) + u16::from(b)).div_ceil(2) as u8
+}
+
+fn fixed(value: f64) -> i32 {
+    (value * ONE).round() as i32
+}
+
+fn rounded(value: i32) -> u8 {
+    ((value + HALF) >> 16).clamp(0, 255) as u8
+}
+
+/// How far luma and chroma reach: offset and scale of luma, scale of chroma.
+fn reach(range: Range) -> (i32, f64, f64) {
+    match range {
+        Range::Full => (0, 1.0, 1.0),
+        Range::Limited => (16, 255.0 / 219.0, 255.0 / 224.0),
+    }
+}
+
+/// From BT.709 to full-range BT.601.
+struct Change {
+    offset: i32,
+    luma: i32,
+    luma_of: [i32; 2],
+    cb_of: [i32; 2],
+    cr_of: [i32; 2],
+}
+
+impl Change {
+    fn of(range: Range) -> Change {
+        let (offset, luma, chroma) = reach(range);
+        let pair = |cb: f64, cr: f64| [fixed(cb * chroma), fixed(cr * chroma)];
+        Change {
+            offset,
+            luma: fixed(luma),
+            luma_of: pair(0.101_579, 0.196_076),
+            cb_of: pair(0.989_854, -0.110_653),
+            cr_of: pair(-0.072_453, 0.983_399),
+        }
+    }
+
+    /// One or two rows of luma, and the row of chroma that belongs to them.
+    fn rows(&self, luma: &mut [u8], width: usize, cb: &mut [u8], cr: &mut [u8]) {
+        for row in luma.chunks_exact_mut(width) {
+            for (pixels, (&cb, &cr)) in row.chunks_mut(2).zip(cb.iter().zip(cr.iter())) {
+                let add = apply(self.luma_of, cb, cr);
+                for luma in pixels {
+                    *luma = rounded((i32::from(*luma) - self.offset) * self.luma + add);
+                }
+            }
+        }
+        for (cb, cr) in cb.iter_mut().zip(cr) {
+            let (blue, red) = (*cb, *cr);
+            *cb = rounded(apply(self.cb_of, blue, red) + (128 << 16));
+            *cr = rounded(apply(self.cr_of, blue, red) + (128 << 16));
+        }
+    }
+}
+
+fn apply([of_cb, of_cr]: [i32; 2], cb: u8, cr: u8) -> i32 {
+    (i32::from(cb) - 128) * of_cb + (i32::from(cr) - 128) * of_cr
+}
+
+/// From luma and chroma to red, green and blue.
+struct Colours {
+    offset: i32,
+    luma: i32,
+    red_of_cr: i32,
+    green_of: [i32; 2],
+    blue_of_cb: i32,
+}
+
+impl Colours {
+    fn of(range: Range, matrix: Matrix) -> Colours {
+        let (offset, luma, chroma) = reach(range);
+        let [red, green_cb, green_cr, blue] = match matrix {
+            Matrix::Bt601 => [1.402, -0.344_136, -0.714_136, 1.772],
+            Matrix::Bt709 => [1.574_8, -0.187_324, -0.468_124, 1.855_6],
+        };
+        Colours {
+            offset,
+            luma: fixed(luma),
+            red_of_cr: fixed(red * chroma),
+            green_of: [fixed(green_cb * chroma), fixed(green_cr * chroma)],
+            blue_of_cb: fixed(blue * chroma),
+        }
+    }
+
+    fn row(
+        &self,
+        mut luma: impl Iterator<Item = u8>,
+        chroma: impl Iterator<Item = (u8, u8)>,
+        out: &mut [u8],
+    ) {
+        for (pixels, (cb, cr)) in out.chunks_mut(6).zip(chroma) {
+            let red = (i32::from(cr) - 128) * self.red_of_cr;
+            let green = apply(self.green_of, cb, cr);
+            let blue = (i32::from(cb) - 128) * self.blue_of_cb;
+            for pixel in pixels.chunks_exact_mut(3) {
+                let luma = i32::from(luma.next().unwrap_or(0)) - self.offset;
+                let luma = luma * self.luma;
+                pixel[0] = rounded(luma + red);
+                pixel[1] = rounded(luma + green);
+                pixel[2] = rounded(luma + blue);
+            }
+        }
+    }
+}
+
+/// Into interleaved RGB.
+pub(super) fn to_rgb(bytes: &[u8], extent: &Extent, width: usize, out: &mut [u8]) {
+    let colours = Colours::of(extent.range, extent.matrix);
+    let [Some(first), second, third] = extent.planes else { return };
+    for (y, out) in out.chunks_exact_mut(3 * width).enumerate() {
+        let row = first.row(bytes, y);
+        match (second, third) {
+            (Some(cb), Some(cr)) => {
+                let chroma = cb.row(bytes, y / 2).iter().zip(cr.row(bytes, y / 2));
+                colours.row(row.iter().copied(), chroma.map(|(&cb, &cr)| (cb, cr)), out);
+            }
+            (Some(both), None) => {
+                let chroma = both.row(bytes, y / 2).chunks_exact(2).map(|pair| (pair[0], pair[1]));
+                colours.row(row.iter().copied(), chroma, out);
+            }
+            _ => {
+                let luma = row.iter().step_by(2).copied();
+                let chroma = row.chunks_exact(4).map(|quad| (quad[1], quad[3]));
+                colours.row(luma, chroma, out);
+            }
+        }
+    }
+}
