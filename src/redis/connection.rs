@@ -162,7 +162,6 @@ pub struct Connection {
     pub(super) reader: Reader,
     address: Address,
     endpoint: String,
-    client_id: i64,
     /// Whether the server has ever answered.
     pub(super) answered: bool,
     /// Where it is counted, if it is.
@@ -183,7 +182,21 @@ impl Connection {
         metrics: &Arc<Metrics>,
         stop: &Stop,
     ) -> Result<Connection, Fault> {
-        Connection::connect_as(Some(name), address, timeout, Some(metrics), stop)
+        Connection::connect_as(Some(name), false, address, timeout, Some(metrics), stop)
+    }
+
+    /// The same, and reads the server's clock.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub(super) fn open_with_clock(
+        address: &Address,
+        name: &str,
+        timeout: Duration,
+        metrics: &Arc<Metrics>,
+        stop: &Stop,
+    ) -> Result<Connection, Fault> {
+        Connection::connect_as(Some(name), true, address, timeout, Some(metrics), stop)
     }
 
     /// Connects, authenticates and selects the database.
@@ -196,7 +209,7 @@ impl Connection {
         metrics: Option<&Arc<Metrics>>,
         stop: &Stop,
     ) -> Result<Connection, Fault> {
-        Connection::connect_as(None, address, timeout, metrics, stop)
+        Connection::connect_as(None, false, address, timeout, metrics, stop)
     }
 
     pub(super) fn count(&self, counter: Counter) {
@@ -213,11 +226,6 @@ impl Connection {
     /// An empty request in the form this connection needs.
     pub(super) fn request(&self) -> Request {
         Request::new(self.address.is_asking())
-    }
-
-    /// The server's number for this connection, by which another one can unblock it.
-    pub fn client_id(&self) -> i64 {
-        self.client_id
     }
 
     /// The distance of the server, from what this process has seen.

@@ -84,8 +84,6 @@ const ENGINE: &[Right] = &[
     right("evalsha", When::Always, "committing, in one step", "EVALSHA {digest} 2 {input} {output}"),
     right("eval", When::Always, "finding or restoring the group, taking over frames and trimming, each in one step", "EVAL {script} 1 {input}"),
     right("time", When::Always, "the age of frames by the server's clock", "TIME"),
-    right("client|id", When::Always, "waking its own blocked read at a stop", "CLIENT ID"),
-    right("client|unblock", When::Always, "waking its own blocked read at a stop", "CLIENT UNBLOCK 0"),
     right("xlen", When::Always, "the depth of the queues, and output_full: block", "XLEN {input}"),
     right("memory|usage", When::Always, "the memory of the queues", "MEMORY USAGE {input}"),
     right("xrevrange", When::Always, "showing the latest dead letters, and finding the result of a commit whose answer was lost", "XREVRANGE {dead} - + COUNT 1"),

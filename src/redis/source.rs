@@ -27,9 +27,6 @@ const SIDE_FIELDS: [&[u8]; 4] = [b"frame_id", b"camera_id", b"timestamp", b"trac
 /// Longest value of such a field that is kept; longer ones count as absent.
 const SIDE_VALUE_MAX: u64 = limits::ID_BYTES_MAX as u64;
 
-/// Pause between two CLIENT UNBLOCK, so that Redis reads them one by one.
-const UNBLOCK_PAUSE: Duration = Duration::from_millis(1);
-
 /// Buffer for the side fields of ordinary entries, and for those with the longest values.
 const SIDE_ROOM: [usize; 2] = [1 << 10, 4 << 10];
 
@@ -140,7 +137,8 @@ impl Source {
         let name = format!("framepress-{}", options.consumer);
         // Whatever is read from now on was delivered by the group of this epoch, or by a later one.
         let epoch = journal.epoch();
-        let mut connection = Connection::open(address, &name, options.timeout, metrics, stop)?;
+        let mut connection =
+            Connection::open_with_clock(address, &name, options.timeout, metrics, stop)?;
         connection.reader.allow(Limits::ENTRIES);
         let request = connection.request();
         Ok(Source {
@@ -165,33 +163,6 @@ impl Source {
     /// [`Journal::epoch`] when the connection was opened.
     pub fn epoch(&self) -> u64 {
         self.epoch
-    }
-
-    /// Ends the requests that wait for entries, over another connection, which is kept in
-    /// `unblocker`. CLIENT UNBLOCK ends the one that waits at the moment; the next one begins to wait
-    /// only afterwards, so as many are sent as there are requests, a little apart. No answer is
-    /// waited for.
-    ///
-    /// # Errors
-    /// As every call.
-    pub fn unblock(&mut self, unblocker: &mut Option<Connection>) -> Result<(), Fault> {
-        let connection = match unblocker {
-            Some(connection) => connection,
-            None => {
-                let (address, limit) = (self.connection.address(), limits::CONNECT_LIMIT);
-                unblocker.insert(Connection::connect(address, limit, None, &self.stop)?)
-            }
-        };
-        let mut request = Request::default();
-        let client = self.connection.client_id();
-        request.command(3).arg("CLIENT").arg("UNBLOCK").number(client);
-        for index in 0..self.asked.len() {
-            if index > 0 {
-                std::thread::sleep(UNBLOCK_PAUSE);
-            }
-            connection.send(&request, &[])?;
-        }
-        Ok(())
     }
 
     /// What its entries are taken under, if they are asked for now.
@@ -269,8 +240,8 @@ impl Source {
         }
     }
 
-    /// After [`Delivered::Draining`]: waits a little longer for the oldest reply, so that entries on
-    /// their way are not left behind. `None` if it did not come within the limit.
+    /// After [`Delivered::Draining`]: waits a little longer for the oldest reply. `None` if it did not
+    /// come within the limit.
     ///
     /// # Errors
     /// As [`Source::receive`].

@@ -23,14 +23,14 @@ use crate::metrics::{
 };
 use crate::redis::{Address, Batch, Delivered, Pending, Route, Source, SourceOptions, Topology};
 
-/// How long reads that are being unblocked may still take to answer, beside some round trips.
+/// How long a stop waits for replies under way, beside some round trips.
 const LAST_REPLIES_LIMIT: Duration = Duration::from_millis(500);
 
-/// Round trips for that: to connect, to unblock, to read, and to do so once more.
-const LAST_TRIPS: u32 = 6;
+/// Round trips for that: a reply, and another one that a full window has behind it.
+const LAST_TRIPS: u32 = 4;
 
-/// Pause beside a round trip before the reads are unblocked once more.
-const LAST_REPLY_PAUSE: Duration = Duration::from_millis(50);
+/// No reply for this long, beside a round trip: the requests wait at the server for entries.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// Requests under way however near the server is: one is answered, one waits.
 const REQUESTS_MIN: usize = 2;
@@ -87,6 +87,8 @@ pub struct Reader {
     /// Whether the pending entries that a former process left have all been read.
     is_recovered: bool,
     was_connected: bool,
+    /// Whether it takes its last replies.
+    is_leaving: bool,
     /// Whether the last entry read had an id ahead of the server's clock.
     is_ahead: bool,
 }
@@ -127,6 +129,7 @@ impl Reader {
             cut_at: None,
             is_recovered: false,
             was_connected: false,
+            is_leaving: false,
             is_ahead: false,
         }
     }
@@ -186,43 +189,25 @@ impl Reader {
     /// One connection's life.
     fn session(&mut self, address: &Address, attempts: &mut Attempts) -> Result<(), Fault> {
         let settings = self.settings.clone();
-        let mut source = Source::open(
-            address,
-            &settings.source,
-            &self.journal,
-            &self.pool,
-            &self.metrics,
-            &self.recorder,
-            &self.stop,
-        )?;
+        let mut source = self.open(address)?;
         if std::mem::replace(&mut self.was_connected, true) {
             self.metrics.add(Counter::Reconnects, 1);
         }
         self.recover(&mut source)?;
 
         self.window.move_to(Arc::clone(source.round_trip()));
-        let mut is_claiming = false;
         loop {
             settings.turn.begins(Role::Read);
             if self.stop.is_draining() {
-                // What does not come in time stays pending and comes back at the next start.
-                return self.end_requests(&mut source).or_else(|fault| {
-                    tracing::debug!("the last reads: {fault}");
-                    Ok(())
-                });
+                return self.leave(source, address);
             }
             self.stay_with(address)?;
-            is_claiming |= self.groups.take_stale(settings.source.shard);
-            if is_claiming {
-                self.end_requests(&mut source)?;
-                if source.requests() == 0 {
-                    self.claim(&mut source)?;
-                    is_claiming = false;
-                }
+            if self.groups.take_stale(settings.source.shard) {
+                // Beside the window, which stays open meanwhile.
+                let mut beside = self.open(address)?;
+                self.claim(&mut beside)?;
             }
-            if !is_claiming {
-                self.ask(&mut source)?;
-            }
+            self.ask(&mut source)?;
             let delivered = source.receive(&mut hand_on(&self.out, &self.stop, &self.metrics));
             self.asked_bytes = self.frame_bytes.saturating_mul(source.entries_asked() as u64);
             let delivered = delivered?;
@@ -365,7 +350,7 @@ impl Reader {
         counter: Counter,
     ) -> Result<u64, Fault> {
         let (mut after, mut taken) = (EntryId::default(), 0);
-        while !self.stop.is_draining() {
+        while self.is_leaving || !self.stop.is_draining() {
             let page = source.pending(
                 which,
                 after,
@@ -382,29 +367,51 @@ impl Reader {
         Ok(taken)
     }
 
-    /// Ends the requests that wait for entries, before a stop or another command, and takes what is
-    /// under way. If the answers do not come in time, some are left.
-    fn end_requests(&mut self, source: &mut Source) -> Result<(), Fault> {
+    fn open(&self, address: &Address) -> Result<Source, Fault> {
+        Source::open(
+            address,
+            &self.settings.source,
+            &self.journal,
+            &self.pool,
+            &self.metrics,
+            &self.recorder,
+            &self.stop,
+        )
+    }
+
+    /// Takes what is under way, and closes the connection with the requests that wait for entries.
+    /// If they were answered in the last moment, the entries are pending and fetched once more. What
+    /// cannot be had in time stays pending, for the next start or another engine.
+    ///
+    /// CLIENT UNBLOCK would end a request as well, but it ends a Redis 7.0 whose clients are paused,
+    /// as during a failover: "Unknown btype in replyToBlockedClientOnTimeout".
+    fn leave(&mut self, source: Source, address: &Address) -> Result<(), Fault> {
+        self.is_leaving = true;
+        self.take_last(source, address).or_else(|fault| {
+            tracing::debug!("the last reads: {fault}");
+            Ok(())
+        })
+    }
+
+    fn take_last(&mut self, mut source: Source, address: &Address) -> Result<(), Fault> {
         let trip = self.window.trip();
         let until = Tick::now().after(LAST_REPLIES_LIMIT + LAST_TRIPS * trip);
-        let mut unblocker = None;
-        while source.requests() > 0 && !self.stop.is_now() && Tick::now() < until {
-            if let Err(fault) = source.unblock(&mut unblocker) {
-                tracing::debug!("cannot unblock the last reads: {fault}");
-            }
-            while source.requests() > 0 {
-                let wait = (LAST_REPLY_PAUSE + trip).min(until.since(Tick::now()));
-                let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
-                let delivered = source.receive_last(wait, &mut deliver)?;
-                drop(deliver);
-                match delivered {
-                    Some(Delivered::Entries(batch)) => self.count(batch, None),
-                    Some(_) => {}
-                    None => break,
-                }
+        while source.requests() > 0 && Tick::now() < until {
+            let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
+            let delivered = source.receive_last(QUIET + trip, &mut deliver)?;
+            drop(deliver);
+            match delivered {
+                Some(Delivered::Entries(batch)) => self.count(batch, None),
+                Some(_) => {}
+                None => break,
             }
         }
-        Ok(())
+        if source.requests() == 0 || self.stop.is_now() {
+            return Ok(());
+        }
+        drop(source);
+        let mut last = self.open(address)?;
+        self.fetch(&mut last, Pending::Own { is_left: false }, Counter::Recovered).map(|_| ())
     }
 
     /// If frames come late, those that would be too old on arrival are left at the server.

@@ -16,6 +16,7 @@ impl Connection {
     /// All that is to be said at the beginning is said at once, for one round trip.
     pub(super) fn connect_as(
         name: Option<&str>,
+        asks_time: bool,
         address: &Address,
         timeout: Duration,
         metrics: Option<&Arc<Metrics>>,
@@ -31,7 +32,6 @@ impl Connection {
             reader: Reader::new(Limits::REDIS),
             address: address.clone(),
             endpoint: address.to_string(),
-            client_id: 0,
             answered: false,
             metrics: metrics.map(Arc::clone),
             round_trip: metrics
@@ -59,7 +59,9 @@ impl Connection {
                 .map(|byte| if byte.is_ascii_graphic() { byte } else { b'_' })
                 .collect();
             request.command(3).arg("CLIENT").arg("SETNAME").arg(name);
-            request.command(2).arg("CLIENT").arg("ID").command(1).arg("TIME");
+        }
+        if asks_time {
+            request.command(1).arg("TIME");
         }
         if request.text().is_empty() {
             return Ok(connection);
@@ -75,13 +77,14 @@ impl Connection {
         if address.must_be_primary() {
             connection.confirm_primary()?;
         }
+        // Convenient, not necessary: an account may be forbidden to say the one or ask the other.
         if name.is_some() {
-            // Convenient, not necessary: an account may be forbidden to say or ask any of these.
             unless_refused(connection.number("CLIENT"))?;
-            connection.client_id = unless_refused(connection.number("CLIENT"))?;
-            connection.take_clock(asked)?;
             connection.round_trip.sample(asked.elapsed());
             connection.answered = true;
+        }
+        if asks_time {
+            connection.take_clock(asked)?;
         }
         Ok(connection)
     }

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use framepress::metrics::Counter;
 use redis::cmd;
@@ -121,6 +122,22 @@ fn a_read_that_is_unblocked_with_an_error_is_asked_again() {
     wait_until("it was an error", LONG, || engine.count(Counter::Errors) >= 1);
     server.add_frames("after", 20);
     finish(&server, engine, 40);
+}
+
+/// Redis 7.0 ends with "Unknown btype in replyToBlockedClientOnTimeout" at a CLIENT UNBLOCK of a
+/// client that is paused.
+#[test]
+fn a_stop_while_clients_are_paused_does_not_end_the_server() {
+    let server = RedisServer::start();
+    let engine = blocked_engine(&server);
+    let _: () = server.ask(cmd("CLIENT").arg("PAUSE").arg(6000).arg("WRITE"));
+    // The read that is blocked ends after a second; the next one is held back.
+    std::thread::sleep(Duration::from_millis(1500));
+    engine.stop();
+    let _: () = server.ask(cmd("CLIENT").arg("UNPAUSE"));
+    let engine = RunningEngine::start(&server, &[]);
+    server.add_frames("after", 5);
+    finish(&server, engine, 25);
 }
 
 #[test]
