@@ -137,7 +137,7 @@ fn a_stop_while_clients_are_paused_does_not_end_the_server() {
     let _: () = server.ask(cmd("CLIENT").arg("UNPAUSE"));
     let engine = RunningEngine::start(&server, &[]);
     server.add_frames("after", 5);
-    finish(&server, engine, 25);
+    finish(&server, engine, 5);
 }
 
 #[test]
