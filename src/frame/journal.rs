@@ -199,10 +199,9 @@ impl Journal {
             return Opened::Known;
         }
         let is_repeated = ended_at.is_some() && id <= book.repeated_up_to;
-        // An entry from a pending list says nothing of what was given out before it.
-        if origin == Origin::New {
-            book.reached = book.reached.max(id);
-        }
+        // One from a pending list as well: if it ends and the group is lost before anything new is
+        // read, the restored group delivers it once more.
+        book.reached = book.reached.max(id);
         book.left.iter_mut().for_each(|left| {
             left.remove(&id);
         });

@@ -100,6 +100,8 @@ pub(super) struct Asked {
     /// Whether it asks for entries without their bodies.
     pub(super) is_stale: bool,
     pub(super) sent_at: Tick,
+    /// [`Journal::reached`] when it was sent: what it brings comes after.
+    pub(super) after: EntryId,
 }
 
 /// A connection that reads one stream in a consumer group.
@@ -211,13 +213,15 @@ impl Source {
             .arg("STREAMS")
             .arg(&options.stream)
             .arg(">");
-        self.send_request(Asked { entries: count, is_stale: false, sent_at: Tick::now() })
+        self.send_request(count, false)
     }
 
-    pub(super) fn send_request(&mut self, asked: Asked) -> Result<(), Fault> {
+    pub(super) fn send_request(&mut self, entries: usize, is_stale: bool) -> Result<(), Fault> {
         if self.asked.is_empty() {
             self.journal.ask(self.epoch, self.options.reader, None);
         }
+        let after = self.journal.reached();
+        let asked = Asked { entries, is_stale, sent_at: Tick::now(), after };
         self.connection.send(&self.request, &[])?;
         self.asked.push_back(asked);
         Ok(())
@@ -266,14 +270,15 @@ impl Source {
             self.entries(count, deliver)?
         };
         self.asked.pop_front();
+        if let Some(next) = self.asked.front() {
+            let opened = batch.last.max(next.after);
+            self.journal.ask(self.epoch, self.options.reader, Some(opened));
+        }
         if batch.last == EntryId::default() {
             return Ok(Delivered::Nothing);
         }
         if !asked.is_stale {
             self.transit = asked.sent_at.elapsed();
-        }
-        if !self.asked.is_empty() {
-            self.journal.ask(self.epoch, self.options.reader, Some(batch.last));
         }
         Ok(Delivered::Entries(batch))
     }

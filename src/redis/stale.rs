@@ -4,10 +4,9 @@
 
 use std::time::Duration;
 
-use super::source::{Asked, Batch, Deliver, Source};
+use super::source::{Batch, Deliver, Source};
 use crate::base::{Fault, limits};
 use crate::frame::{EntryBuilder, EntryId, Opened, Origin, RawFrame};
-use crate::metrics::clock::Tick;
 
 const STALE: &str = include_str!("stale.lua");
 
@@ -29,7 +28,7 @@ impl Source {
         self.request.command(8).arg("EVAL").arg(STALE).arg("1").arg(&options.stream);
         self.request.arg(&options.group).arg(&options.consumer);
         self.request.number(age.as_millis()).number(STALE_MAX);
-        self.send_request(Asked { entries: 0, is_stale: true, sent_at: Tick::now() })
+        self.send_request(0, true)
     }
 
     /// Reads the answer and delivers each entry.

@@ -198,10 +198,29 @@ fn a_start_takes_few_round_trips() {
     far.server.add_frames("camera", 1);
     let began = Tick::now();
     let engine = far.engine(&[]);
-    println!("ready {:?}", began.elapsed());
     far.server.wait_for_outputs(1);
     let trips = began.elapsed().as_secs_f64() / trip.as_secs_f64();
-    println!("result {trips}");
     assert!(trips < 10.5, "{trips:.1} round trips from the start to the first result");
     assert_eq!(engine.stop().out, 1);
+}
+
+#[test]
+fn frames_swallowed_by_a_cut_are_not_doubled_by_a_lost_group() {
+    let far = Far::new(200);
+    let engine = far.engine(&[]);
+    let mut added = add_frames(&far.server, 1);
+    wait_until("the window opens", LONG, || under_way(&engine, WindowStage::Read) >= 20);
+    // The requests arrive there; the server gives frames out, and they are cut off on their way.
+    std::thread::sleep(Duration::from_millis(400));
+    added += add_frames(&far.server, 10);
+    far.proxy.cut();
+    far.server.wait_for_outputs(added);
+    wait_until("all answers are here", LONG, || engine.account().in_flight == 0);
+    assert!(engine.count(Counter::Recovered) > 0, "some were under way");
+    let _: i64 = far.server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
+    added += add_frames(&far.server, 1);
+    far.server.wait_for_outputs(added);
+    far.assert_every_entry_once_in_order();
+    assert!(engine.count(Counter::GroupRecreated) > 0);
+    engine.stop();
 }

@@ -34,7 +34,8 @@ impl Nemesis {
 
     pub(super) fn stop_engine(&mut self, index: usize) -> Outcome<Step> {
         let engine = &mut self.engines[index];
-        if !engine.is_running() {
+        // One that has been asked to end is to end in time, and cannot while it is stopped.
+        if !engine.is_running() || engine.is_ending() {
             return Step::done("it was not there");
         }
         engine.signal(Signal::STOP)?;
