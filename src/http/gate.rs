@@ -6,9 +6,9 @@
 //! connection and without a body, over a socket no stranger can reach. That thread never blocks on
 //! anybody, the number of connections and the bytes held for them are bounded, the number also by the
 //! descriptors that the rest of the process does not need, and when all places are taken the
-//! connection that has been idle for longest makes room: a thousand idle connections keep nobody
-//! out. The server behind answers one request after the other, so the gate takes what it
-//! says at once, whoever does not read it: when the room for that is used up, the connection that
+//! connection that has been idle for longest makes room: a thousand idle connections keep no
+//! browser out. The server behind answers one request after the other, so the gate takes what it
+//! says at once, even if a client does not read it: when the room for that is used up, the connection that
 //! holds most of it is closed.
 
 use std::io::ErrorKind;

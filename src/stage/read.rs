@@ -78,12 +78,10 @@ pub struct Reader {
     live: Live,
     /// Entries added longer ago are not worth their way; `None` while frames come in time.
     stale_age: Option<Duration>,
-    /// Most bytes asked for at a time; less after a lost connection.
-    bytes_max: u64,
     /// Bytes asked for at the last look.
     asked_bytes: u64,
-    /// When a connection was last lost.
-    cut_at: Option<Tick>,
+    /// When a connection was lost with much under way, and how many bytes are asked for since.
+    cut: Option<(Tick, u64)>,
     /// Whether the pending entries that a former process left have all been read.
     is_recovered: bool,
     was_connected: bool,
@@ -124,9 +122,8 @@ impl Reader {
             window,
             live,
             stale_age: None,
-            bytes_max: u64::MAX,
             asked_bytes: 0,
-            cut_at: None,
+            cut: None,
             is_recovered: false,
             was_connected: false,
             is_leaving: false,
@@ -252,7 +249,7 @@ impl Reader {
             let entries = bytes.checked_div(self.frame_bytes).unwrap_or(1);
             usize::try_from(entries).unwrap_or(usize::MAX)
         };
-        let most = by_bytes(self.bytes_max.min(budget as u64)).min(limits::READ_WINDOW_FRAMES);
+        let most = by_bytes(self.bytes_max().min(budget as u64)).min(limits::READ_WINDOW_FRAMES);
         let entries = (lane + extra).max(requests).min(most);
         let each = entries
             .div_ceil(requests)
@@ -261,13 +258,21 @@ impl Reader {
         Room { requests, entries, each }
     }
 
+    /// Most bytes asked for at a time.
+    fn bytes_max(&self) -> u64 {
+        match self.cut {
+            Some((at, bytes_max)) if at.elapsed() < CUT_MEMORY => bytes_max,
+            _ => u64::MAX,
+        }
+    }
+
     /// After a lost connection: a server that limits what it queues for a client may have cut it
-    /// for what was asked for.
+    /// for what was asked for. One reply's worth is never too much; see `framepress check`.
     fn ask_for_less(&mut self) {
-        let is_recent = self.cut_at.is_some_and(|cut_at| cut_at.elapsed() < CUT_MEMORY);
-        let most = if is_recent { self.bytes_max } else { u64::MAX };
-        self.bytes_max = most.min(self.asked_bytes / 2).max(1);
-        self.cut_at = Some(Tick::now());
+        if self.asked_bytes > limits::REPLY_BYTES_MAX {
+            let bytes_max = (self.asked_bytes / 2).max(limits::REPLY_BYTES_MAX);
+            self.cut = Some((Tick::now(), bytes_max));
+        }
         (self.frame_bytes, self.asked_bytes) = (0, 0);
     }
 

@@ -109,7 +109,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Leaves a server that is no primary: whoever named it was wrong, or is late.
+    /// Leaves a server that is no primary: the Sentinel or node that named it was wrong, or is late.
     fn confirm_primary(&mut self) -> Result<(), Fault> {
         let count = self.array("ROLE")?.unwrap_or(0);
         if count == 0 {

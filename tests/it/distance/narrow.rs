@@ -36,7 +36,7 @@ fn frames_that_are_too_old_do_not_take_the_way_of_newer_ones() {
     far.server.wait_for_outputs(5);
     far.server.wait_until_done();
     let answers = far.proxy.counts().answer_bytes;
-    assert!(answers < old_bytes / 4, "{answers} bytes came, of {old_bytes} that nobody wants");
+    assert!(answers < old_bytes / 4, "{answers} bytes came, of {old_bytes} that are too old");
     assert_eq!(engine.count(Counter::ShedAtRead), 300);
     let cameras = engine.cameras();
     let account = engine.stop();
