@@ -45,11 +45,15 @@ impl Far {
         self.server.assert_every_entry_once();
         let mut last = std::collections::BTreeMap::new();
         for output in self.server.outputs() {
-            let id = output.source_id();
-            let (millis, sequence) = id.split_once('-').unwrap();
-            let id: (u64, u64) = (millis.parse().unwrap(), sequence.parse().unwrap());
+            let id = parts(&output.source_id());
             let before = last.insert(output.text("camera_id"), id);
             assert!(before.is_none_or(|before| before < id), "{id:?} after {before:?}");
         }
     }
+}
+
+/// An entry id as a pair that can be compared.
+fn parts(id: &str) -> (u64, u64) {
+    let (millis, sequence) = id.split_once('-').unwrap();
+    (millis.parse().unwrap(), sequence.parse().unwrap())
 }
