@@ -28,8 +28,8 @@ pub const HOPS_MAX: usize = 5;
 /// connection, and for each of which the script may have to look for an earlier result.
 pub const COMMIT_WINDOW_FRAMES: usize = 1024;
 
-/// Most requests for new entries that a reader has under way at a time. After a stop each has to be
-/// ended by itself.
+/// Most requests for new entries that a reader has under way at a time. While a stream is idle, Redis
+/// lets them wait one after the other, each for `block_time_ms`.
 pub const READ_WINDOW_REQUESTS: usize = 64;
 
 /// Most entries that a reader has asked for at a time and not received.

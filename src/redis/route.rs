@@ -54,8 +54,8 @@ impl Route {
         self.topology.primary_for(key)
     }
 
-    /// The server for the next attempt, if it is known without asking any, and the one that an
-    /// attempt would go to by itself.
+    /// The server for the next attempt; `None` if it is not known, or if a node has sent the caller
+    /// on to another one.
     pub fn known(&self, key: &str) -> Option<Address> {
         if self.sent_on.is_empty() { self.topology.primary_for(key).ok() } else { None }
     }

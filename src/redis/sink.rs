@@ -238,7 +238,7 @@ impl Sink {
     ) -> Result<Waited, Fault> {
         match self.connection.wait_beside(limit, false, Some(beside))? {
             Waited::TimedOut => {
-                let detail = format!("no answer to a commit within {limit:?}");
+                let detail = "no answer to a commit within redis_queue.timeout";
                 Err(Fault::connection(self.connection.endpoint(), detail))
             }
             waited => Ok(waited),

@@ -79,6 +79,15 @@ impl<S: Send> Committer<S> {
         self.keep_storage(flight.frames, answers);
     }
 
+    /// A frame is not under way any more.
+    fn forget_line(&mut self, waiting: &Waiting) {
+        if let Some(line) = waiting.line()
+            && self.lines.get(&line) == Some(&waiting.id())
+        {
+            self.lines.remove(&line);
+        }
+    }
+
     /// Ends a frame, now that Redis has confirmed.
     pub(super) fn close(&self, waiting: Waiting) {
         let outcome = waiting.outcome(&self.settings);

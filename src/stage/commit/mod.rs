@@ -78,6 +78,8 @@ pub struct Committer<S> {
     taken: u64,
     /// What is under way, the oldest first.
     flights: VecDeque<Flight>,
+    /// When answers were last taken.
+    answered_at: Tick,
     window: Window,
     /// Of each camera and shard, its last frame under way.
     lines: HashMap<(u64, usize), EntryId>,
@@ -153,6 +155,7 @@ impl<S: Send> Committer<S> {
             sinks,
             again: VecDeque::new(),
             taken: 0,
+            answered_at: Tick::now(),
             window: Window::new(Arc::new(RoundTrip::default()), gauge),
             lines: HashMap::with_capacity(limits::COMMIT_BATCH_FRAMES),
             trouble: Trouble::default(),
@@ -229,7 +232,9 @@ impl<S: Send> Committer<S> {
     /// Waits for an answer or a frame, whichever comes first.
     fn wait(&mut self) -> Step<S> {
         let Some(oldest) = self.flights.front() else { return Step::Look };
-        let left = self.settings.timeout.saturating_sub(oldest.sent_at.elapsed());
+        // Over a narrow link a full window may take longer than the time-out for a single answer.
+        let silent_since = oldest.sent_at.max(self.answered_at);
+        let left = self.settings.timeout.saturating_sub(silent_since.elapsed());
         let sinks = &mut self.sinks;
         match self.lane.beside(|woken| sinks.wait(&oldest.sent, left, woken)) {
             Some(Ok(Waited::Ready)) => Step::Receive,
@@ -376,6 +381,7 @@ impl<S: Send> Committer<S> {
         let Some(mut flight) = self.flights.pop_front() else { return };
         let Flight { frames, answers, sent, .. } = &mut flight;
         let end = self.sinks.receive(sent, |index| frames[index].finished.shard, answers);
+        self.answered_at = Tick::now();
         let frames = flight.frames.len();
         let kept = self.again.len();
         self.take_answers(flight);
@@ -481,15 +487,6 @@ impl<S: Send> Committer<S> {
     fn put_back(&mut self, mut batch: Vec<Waiting>, answers: Vec<Answer>) {
         self.again.extend(batch.drain(..));
         self.keep_storage(batch, answers);
-    }
-
-    /// A frame is not under way any more.
-    fn forget_line(&mut self, waiting: &Waiting) {
-        if let Some(line) = waiting.line()
-            && self.lines.get(&line) == Some(&waiting.id())
-        {
-            self.lines.remove(&line);
-        }
     }
 
     fn keep_storage(&mut self, frames: Vec<Waiting>, answers: Vec<Answer>) {
