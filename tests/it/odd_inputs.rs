@@ -59,15 +59,7 @@ fn with(file: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
 
 /// A frame with `bytes` called `format`, of the ordinary size.
 fn called(bytes: Vec<u8>, format: &str) -> Fields {
-    let image = ImageData {
-        compressed_data: bytes,
-        width: WIDTH as i32,
-        height: HEIGHT as i32,
-        channels: 3,
-        compression_format: format.to_owned(),
-        ..Default::default()
-    };
-    protobuf_of("f", "cam", image)
+    raw(format, bytes, |_| {})
 }
 
 fn raw(format: &str, bytes: Vec<u8>, change: impl FnOnce(&mut ImageData)) -> Fields {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Guest, limited};
-use crate::support::{LONG, RedisServer, wait_until};
+use crate::support::{LONG, RaisedAtEnd, RedisServer, wait_until};
 
 #[test]
 fn idle_connections_never_take_the_descriptors_of_the_pipeline() {
@@ -27,13 +27,8 @@ fn idle_connections_never_take_the_descriptors_of_the_pipeline() {
     // Idle connections are sent away after some seconds, so others follow all the time.
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        struct End<'a>(&'a AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let _end = End(&over);
+        // However this ends, the threads beside it leave.
+        let _end = RaisedAtEnd(&over);
         let over = &over;
         scope.spawn(move || {
             let mut before = Vec::new();

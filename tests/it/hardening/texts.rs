@@ -10,7 +10,7 @@ use framepress::base::text::is_unsafe;
 use super::{Guest, limited, run, said};
 use crate::http::Site;
 use crate::support::{
-    DEAD_LETTERS, LONG, OUTPUT, RedisServer, RunningEngine, protobuf, wait_until,
+    DEAD_LETTERS, LONG, OUTPUT, RaisedAtEnd, RedisServer, RunningEngine, protobuf, wait_until,
 };
 
 /// Sets the title, clears the screen (by ESC and by C1), turns the direction, hides a word, and
@@ -31,13 +31,8 @@ fn with_hostile_server(act: impl FnOnce(&str)) {
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        struct End<'a>(&'a AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let _end = End(&over);
+        // However this ends, the threads beside it leave.
+        let _end = RaisedAtEnd(&over);
         let over = &over;
         scope.spawn(move || {
             let mut clients = Vec::new();

@@ -9,7 +9,9 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::{Site, address_of, ask};
-use crate::support::{FramepressProcess, LONG, OUTPUT, RedisServer, RunningEngine, wait_until};
+use crate::support::{
+    FramepressProcess, LONG, OUTPUT, RaisedAtEnd, RedisServer, RunningEngine, wait_until,
+};
 
 /// Connections that are opened and say nothing.
 const IDLE: usize = 1_000;
@@ -175,14 +177,8 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear()
     let over = AtomicBool::new(false);
     let rounds: Vec<AtomicUsize> = ATTACKS.iter().map(|_| AtomicUsize::new(0)).collect();
     std::thread::scope(|scope| {
-        // However this ends, the attackers leave.
-        struct End<'a>(&'a AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let _end = End(&over);
+        // However this ends, the threads beside it leave.
+        let _end = RaisedAtEnd(&over);
         for (attack, rounds) in ATTACKS.iter().zip(&rounds) {
             let over = &over;
             scope.spawn(move || {

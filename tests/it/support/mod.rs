@@ -52,6 +52,15 @@ pub fn skip(why: &str) {
     }
 }
 
+/// Raises a flag when it goes, however its scope ends.
+pub struct RaisedAtEnd<'a>(pub &'a std::sync::atomic::AtomicBool);
+
+impl Drop for RaisedAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// Whether a program can be started.
 pub fn has_program(name: &str) -> bool {
     let mut command = std::process::Command::new(name);
