@@ -79,32 +79,18 @@ impl Control {
         idle: Duration,
     ) -> Result<ShardState, Fault> {
         let [input, _, dead_letters] = streams;
-        let mut of_group: Vec<(&'static str, Cmd)> = vec![
-            ("XINFO GROUPS", cmd("XINFO")),
-            ("XPENDING", cmd("XPENDING")),
-            ("XPENDING", cmd("XPENDING")),
+        let (idle_ms, most) = (idle.as_millis().to_string(), STALE_PAGE.to_string());
+        let of_group = vec![
+            ("XINFO GROUPS", command(&["XINFO", "GROUPS", input])),
+            ("XPENDING", command(&["XPENDING", input, group])),
+            ("XPENDING", command(&["XPENDING", input, group, "IDLE", &idle_ms, "-", "+", &most])),
         ];
-        of_group[0].1.arg("GROUPS").arg(input);
-        of_group[1].1.arg(input).arg(group);
-        let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
-        of_group[2]
-            .1
-            .arg(input)
-            .arg(group)
-            .arg("IDLE")
-            .arg(idle_ms)
-            .arg("-")
-            .arg("+")
-            .arg(STALE_PAGE);
         let of_stream = |stream: &String| {
-            let (mut length, mut memory) = (cmd("XLEN"), cmd("MEMORY"));
-            length.arg(stream);
-            memory.arg("USAGE").arg(stream);
-            [("XLEN", length), ("MEMORY USAGE", memory)]
+            let memory = command(&["MEMORY", "USAGE", stream]);
+            [("XLEN", command(&["XLEN", stream])), ("MEMORY USAGE", memory)]
         };
-        let mut of_dead_letters = cmd("EVAL");
-        of_dead_letters.arg(LAST_GENERATED).arg(1).arg(dead_letters);
-        let of_dead_letters = ("XINFO STREAM", of_dead_letters);
+        let of_dead_letters =
+            ("XINFO STREAM", command(&["EVAL", LAST_GENERATED, "1", dead_letters]));
         // One round trip, unless the streams lie on different nodes.
         let is_apart = self.topology().is_cluster()
             && streams.iter().any(|stream| slot_of(stream) != slot_of(input));
@@ -141,6 +127,14 @@ impl Control {
         }
         Ok(state)
     }
+}
+
+fn command(words: &[&str]) -> Cmd {
+    let mut command = Cmd::new();
+    words.iter().for_each(|word| {
+        command.arg(*word);
+    });
+    command
 }
 
 fn group_of(groups: Vec<HashMap<String, Value>>, name: &str) -> Option<GroupState> {
