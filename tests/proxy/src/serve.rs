@@ -68,6 +68,7 @@ pub(crate) fn serve(listener: &TcpListener, server: SocketAddr, shared: &Shared)
                 Place::Wake => {
                     let _ = rustix::io::read(&shared.wake, &mut [0; 8]);
                 }
+                Place::Listener if link.admission == Admission::Hold => {}
                 Place::Listener => {
                     if let Some(pair) = accept(listener, server, &link, cuts, shared)? {
                         pairs.push(pair);
