@@ -3,13 +3,13 @@
 //! tiny_http starts a thread for every connection, lets a head be as long and as slow as its
 //! client likes, queues pipelined requests without end, and reads the rest of a body nobody wants.
 //! So it only ever sees what one thread has let through: complete heads of bounded size, one per
-//! connection and without a body, over a socket no stranger can reach. That thread never blocks on
-//! anybody, the number of connections and the bytes held for them are bounded, the number also by the
-//! descriptors that the rest of the process does not need, and when all places are taken the
+//! connection and without a body, over a socket no stranger can reach. That thread blocks on no
+//! client. The number of connections and the bytes held for them are bounded, the number also by
+//! the descriptors that the rest of the process does not need. When all places are taken, the
 //! connection that has been idle for longest makes room: a thousand idle connections keep no
 //! browser out. The server behind answers one request after the other, so the gate takes what it
-//! says at once, even if a client does not read it: when the room for that is used up, the connection that
-//! holds most of it is closed.
+//! says at once, even if a client does not read it: when the room for that is used up, the
+//! connection that holds most of it is closed.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;

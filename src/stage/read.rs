@@ -177,6 +177,7 @@ impl Reader {
         let settings = Arc::clone(&self.settings.source);
         let address = self.route.server_of(&settings.stream)?;
         let end = self.session(&address, attempts);
+        self.window.show(0, 0); // the requests are gone with the connection
         if let Err(fault) = &end {
             self.route.heed(&settings.stream, &address, fault);
         }

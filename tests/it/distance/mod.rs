@@ -8,7 +8,7 @@ use std::time::Duration;
 use framepress::engine::Hooks;
 use framepress_proxy::{Link, Proxy};
 
-use crate::support::{LONG, RedisServer, RunningEngine, wait_until};
+use crate::support::{LONG, RedisServer, RunningEngine, parts, wait_until};
 
 /// A server, and the network before it.
 struct Far {
@@ -50,10 +50,4 @@ impl Far {
             assert!(before.is_none_or(|before| before < id), "{id:?} after {before:?}");
         }
     }
-}
-
-/// An entry id as a pair that can be compared.
-fn parts(id: &str) -> (u64, u64) {
-    let (millis, sequence) = id.split_once('-').unwrap();
-    (millis.parse().unwrap(), sequence.parse().unwrap())
 }

@@ -12,7 +12,7 @@ pub use frames::{
     rgb_array,
 };
 pub use process::FramepressProcess;
-pub use redis::{RedisServer, free_port};
+pub use redis::{RedisServer, free_port, parts};
 pub use results::{DeadLetter, Output};
 
 use std::path::PathBuf;

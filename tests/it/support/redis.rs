@@ -341,7 +341,7 @@ fn add(connection: &mut Connection, fields: &Fields) -> String {
 }
 
 /// An entry id as a pair that can be compared.
-fn parts(id: &str) -> (u64, u64) {
+pub fn parts(id: &str) -> (u64, u64) {
     let (millis, sequence) = id.split_once('-').unwrap();
     (millis.parse().unwrap(), sequence.parse().unwrap())
 }
