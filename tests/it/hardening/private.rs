@@ -115,11 +115,20 @@ fn leaving_at_once_leaves_nothing_by_itself() {
     let mut environment = EMBEDDED.to_vec();
     let folder = scratch.path().to_str().unwrap();
     environment.extend([("TMPDIR", folder), ("ENGINE__DRAIN_TIMEOUT_MS", "600000")]);
+    environment.push(("REDIS_QUEUE__BLOCK_TIME_MS", "1000"));
     let mut engine = Guest::start(limited(":", &["run"], &environment));
     wait_until("the engine runs", LONG, || engine.said().contains("running: "));
-    // A server that does not answer keeps the engine from ending.
+    // A server that does not answer keeps the engine from ending, once the engine waits for it.
+    let url = format!("redis+unix://{}", redis_socket(scratch.path()).display());
+    let mut asking = redis::Client::open(url).unwrap().get_connection().unwrap();
+    wait_until("a read waits", LONG, || {
+        let clients: String = redis::cmd("INFO").arg("clients").query(&mut asking).unwrap();
+        clients.contains("blocked_clients:1")
+    });
     let server = server_of(engine.child.id());
     rustix::process::kill_process(server, Signal::STOP).unwrap();
+    // Had that read just been answered, the engine asks again.
+    std::thread::sleep(std::time::Duration::from_millis(200));
     engine.signal(Signal::TERM);
     wait_until("it has heard", LONG, || engine.said().contains("stopping; a second signal"));
     wait_until("it leaves at once", LONG, || {
