@@ -16,6 +16,14 @@ use crate::metrics::{RoundTrip, WindowGauge};
 /// too small double with every round trip.
 const GAIN: f64 = 2.0;
 
+/// The same while the rate rises, so that a backlog is met in few round trips. On a narrow link,
+/// what is too much of it lasts for one slice.
+const GAIN_RISING: f64 = 4.0;
+
+/// The rate rises if a slice has so many times the largest rate before it: more than the chance of
+/// cameras that come together, less than what a growing window brings.
+const RISE: f64 = 1.25;
+
 /// The rate that is expected before one is measured, and after a pause: a few cameras. So the first
 /// frames after a pause do not wait for the window to grow.
 const RATE_MIN: f64 = 100.0;
@@ -59,20 +67,26 @@ impl Window {
     /// Takes note of so many items that have come back.
     #[allow(clippy::cast_precision_loss)] // far below 2^53
     pub(super) fn returned(&mut self, items: u64) {
-        self.slice_items += items;
-        let time = self.slice_began.elapsed();
-        if time >= SLICE_MIN.max(self.trip()) {
-            self.rates[self.next] = self.slice_items as f64 / time.as_secs_f64();
+        let slice = SLICE_MIN.max(self.trip());
+        if self.slice_began.elapsed() >= slice {
             self.next = (self.next + 1) % SLICES;
             (self.slice_began, self.slice_items) = (Tick::now(), 0);
         }
+        // The slice that has only begun counts as if nothing more came in it: a window that is too
+        // small need not wait for its end.
+        self.slice_items += items;
+        let time = self.slice_began.elapsed().max(slice);
+        self.rates[self.next] = self.slice_items as f64 / time.as_secs_f64();
     }
 
     /// Items that may be under way beyond those that a server beside us would need.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive and small
     pub(super) fn extra(&self) -> usize {
-        let rate = self.rates.iter().copied().fold(RATE_MIN, f64::max);
-        (GAIN * rate * self.trip().as_secs_f64()).round() as usize
+        let latest = self.rates[self.next];
+        let before = (0..SLICES).filter(|at| *at != self.next).map(|at| self.rates[at]);
+        let before = before.fold(RATE_MIN, f64::max);
+        let gain = if latest > RISE * before { GAIN_RISING } else { GAIN };
+        (gain * before.max(latest) * self.trip().as_secs_f64()).round() as usize
     }
 
     /// The round trip; zero while it is not known.
@@ -100,7 +114,7 @@ mod tests {
         Window::new(round_trip, WindowGauge::new(&metrics, WindowStage::Read))
     }
 
-    /// A slice of time passes in which so many items come back.
+    /// A slice of time begins in which so many items come back.
     fn pass(window: &mut Window, items: u64) {
         window.slice_began = Tick::now().before(TRIP);
         window.returned(items);
@@ -110,21 +124,33 @@ mod tests {
     fn it_is_twice_what_passes_in_a_round_trip() {
         let mut window = window();
         assert_eq!(window.extra(), 20, "a few cameras");
-        pass(&mut window, 100);
+        (0..2).for_each(|_| pass(&mut window, 100));
         assert!((190..=200).contains(&window.extra()), "{}", window.extra());
     }
 
     #[test]
-    fn it_doubles_while_it_is_the_limit_and_shrinks_when_less_is_needed() {
+    fn it_grows_while_it_is_the_limit_and_shrinks_when_less_is_needed() {
         let mut window = window();
         pass(&mut window, 20);
         for _ in 0..3 {
             let before = window.extra();
             pass(&mut window, before as u64);
-            assert!(window.extra() + 2 >= 2 * before, "{} after {before}", window.extra());
+            assert!(window.extra() >= 39 * before / 10, "{} after {before}", window.extra());
         }
+        // It is no longer the limit.
+        let most = window.extra();
+        pass(&mut window, most as u64 / 4);
+        assert!(window.extra() <= most / 2 + 1, "{} after {most}", window.extra());
         (0..SLICES).for_each(|_| pass(&mut window, 1));
         assert_eq!(window.extra(), 20);
+    }
+
+    #[test]
+    fn it_grows_before_a_slice_has_ended() {
+        let mut window = window();
+        pass(&mut window, 0);
+        (0..40).for_each(|_| window.returned(1));
+        assert!((152..=160).contains(&window.extra()), "{}", window.extra());
     }
 
     #[test]
@@ -132,7 +158,7 @@ mod tests {
         let metrics = Metrics::new();
         let gauge = WindowGauge::new(&metrics, WindowStage::Commit);
         let mut window = Window::new(metrics.round_trips.of("server"), gauge);
-        pass(&mut window, 1000);
+        (0..2).for_each(|_| pass(&mut window, 500));
         assert_eq!(window.extra(), 0, "its round trip is not known");
         metrics.round_trips.of("server").sample(Duration::from_micros(50));
         assert!(window.extra() <= 1, "at 10,000 a second");

@@ -20,6 +20,7 @@ use crate::Outcome;
 use crate::common::Spread;
 use crate::folder::RunArgs;
 use crate::load::files::{Kind, Size, Studio};
+use crate::load::memory_available;
 
 /// Frames per second of all cameras together at the steady rate.
 const STEADY_FPS: f64 = 60.0;
@@ -31,8 +32,11 @@ const SECONDS: (f64, f64) = (4.0, 12.0);
 const PATIENCE: f64 = 3.0;
 /// Frames of the run that finds out how many make a backlog.
 const PROBE_FRAMES: u64 = 120;
-/// Most bytes of frames of a backlog.
-const BACKLOG_BYTES: u64 = 1536 << 20;
+/// Most bytes of frames of a backlog: seconds of raw frames, for the first round trips, in which an
+/// engine learns the distance, count. The server holds them, so they may be a part of the memory.
+const BACKLOG_BYTES: u64 = 6 << 30;
+/// That part of the memory that is free.
+const BACKLOG_SHARE: u64 = 4;
 /// The age at which frames are shed in front of a narrow link.
 const MAX_FRAME_AGE_MS: u64 = 2_000;
 /// Round trip of a narrow link.
@@ -204,7 +208,8 @@ impl DistanceArgs {
         let stream = "backlog";
         stage.fill(stream, &local, PROBE_FRAMES)?;
         let probe = stage.backlog(&self.run.bin, &local, stream, PROBE_FRAMES, limit)?;
-        let most = (BACKLOG_BYTES as f64 / probe.read_bytes_per_frame.max(1.0)) as u64;
+        let bytes = BACKLOG_BYTES.min(memory_available()? / BACKLOG_SHARE);
+        let most = (bytes as f64 / probe.read_bytes_per_frame.max(1.0)) as u64;
         let frames = ((probe.fps * seconds) as u64).clamp(PROBE_FRAMES, most.max(PROBE_FRAMES));
         stage.fill(stream, &local, frames - PROBE_FRAMES)?;
         for round in 0..self.rounds.max(1) {

@@ -14,7 +14,7 @@ mod side;
 mod trial;
 
 pub use collect::Collected;
-pub use side::{Program, Usage, guarded, usage_of};
+pub use side::{Program, Usage, guarded, memory_available, usage_of};
 pub use trial::{Load, Measured, Sample, Trial};
 
 /// Streams and group, as the engine's defaults name them.

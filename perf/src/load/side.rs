@@ -191,3 +191,11 @@ pub fn usage_of(id: u32) -> Outcome<Usage> {
         rss_bytes: at(21) * rustix::param::page_size() as u64,
     })
 }
+
+/// Bytes of memory that may still be used without swapping.
+pub fn memory_available() -> Outcome<u64> {
+    let info = fs::read_to_string("/proc/meminfo")?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kilobytes.ok_or("/proc/meminfo does not say how much memory is free")? << 10)
+}

@@ -11,8 +11,8 @@ pub(crate) const SEGMENT_BYTES: usize = 256 << 10;
 const ROOM_MIN: usize = 32 << 10;
 /// Most bytes of a direction that wait: 200 ms at more than 1 GB/s.
 const QUEUE_BYTES: usize = 256 << 20;
-/// Segments that are kept for later.
-const SPARE_MAX: usize = 64;
+/// Segments that are kept for later: as many as a full queue has.
+const SPARE_MAX: usize = QUEUE_BYTES / SEGMENT_BYTES;
 
 /// Segments that are used again.
 #[derive(Default)]
