@@ -123,16 +123,16 @@ pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
             show(&mut control, &queues, id, save.as_ref(), config.limits.max_pixels)
         }
         DlqCommand::Replay { which, .. } => {
-            each(&mut control, &queues, which, "replayed", &|control, queue, id| {
-                Ok(control.replay(&queue.dead_letters, &queue.input, id)?.is_some())
+            each(&mut control, &queues, which, "replayed", &|control, queue, ids| {
+                control.replay(&queue.dead_letters, &queue.input, ids)
             })
         }
         DlqCommand::Purge { which, yes, .. } => {
             if !yes && !confirmed(&mut control, &queues, which)? {
                 return out::line("nothing purged");
             }
-            each(&mut control, &queues, which, "purged", &|control, queue, id| {
-                control.delete(&queue.dead_letters, id)
+            each(&mut control, &queues, which, "purged", &|control, queue, ids| {
+                control.delete(&queue.dead_letters, ids)
             })
         }
     }
@@ -280,7 +280,12 @@ fn meaning(code: &str) -> &'static str {
     }
 }
 
-type Treat<'a> = dyn Fn(&mut Control, &Queue, EntryId) -> Result<bool, Fault> + 'a;
+/// Dead letters treated in one round trip. After a refusal the rest of them are still tried.
+const TOGETHER: usize = 32;
+
+/// Treats some dead letters; whether there was each.
+type Treat<'a> =
+    dyn Fn(&mut Control, &Queue, &[EntryId]) -> Result<Vec<Result<bool, Fault>>, Fault> + 'a;
 
 fn each(
     control: &mut Control,
@@ -303,7 +308,9 @@ fn each(
         let id = entry_id(id)?;
         let mut found = false;
         for queue in queues {
-            found = found || treat(control, queue, id)?;
+            if !found {
+                found = treat(control, queue, &[id])?.pop().transpose()?.unwrap_or(false);
+            }
         }
         if !found {
             return Err(
@@ -364,14 +371,16 @@ fn all(
         if ids.is_empty() {
             return Ok((count, kept));
         }
-        for id in ids {
-            match treat(control, queue, id) {
-                Ok(done) => count += u64::from(done),
-                Err(fault) if fault.redis_code() == Some("EMPTY") => kept += 1,
-                Err(fault) => return Err(fault.into()),
+        for ids in ids.chunks(TOGETHER) {
+            for treated in treat(control, queue, ids)? {
+                match treated {
+                    Ok(done) => count += u64::from(done),
+                    Err(fault) if fault.redis_code() == Some("EMPTY") => kept += 1,
+                    Err(fault) => return Err(fault.into()),
+                }
+                bar.inc(1);
             }
-            next = id.next();
-            bar.inc(1);
+            next = ids.last().map_or(next, |last| last.next());
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
-use redis::{FromRedisValue, Value, cmd};
+use redis::{Cmd, FromRedisValue, Value, cmd};
 
 use super::slot::slot_of;
 use super::{Control, DEAD_LETTER_FIELDS};
@@ -65,9 +65,10 @@ impl Control {
         Ok(records(reply.ids).pop())
     }
 
-    /// Puts a dead letter back into the stream it came from and removes it, in one step; `None`
-    /// if there is no such dead letter. Between two nodes of a Cluster it takes two steps: broken
-    /// off in between, the entry is in both streams.
+    /// Puts dead letters back into the stream they came from, in this order, and removes them, each
+    /// in one step and all in one round trip; whether there was such a dead letter. Between two nodes
+    /// of a Cluster each takes two steps: broken off in between, the entry is in both streams. A
+    /// refusal is the answer of its dead letter alone.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -75,14 +76,29 @@ impl Control {
         &mut self,
         dead_letters: &str,
         input: &str,
-        id: EntryId,
-    ) -> Result<Option<String>, Fault> {
+        ids: &[EntryId],
+    ) -> Result<Vec<Result<bool, Fault>>, Fault> {
         if self.topology().is_cluster() && slot_of(dead_letters) != slot_of(input) {
-            return self.replay_apart(dead_letters, input, id);
+            return Ok(ids.iter().map(|id| self.replay_apart(dead_letters, input, *id)).collect());
         }
-        let mut command = cmd("EVAL");
-        command.arg(REPLAY).arg(2).arg(dead_letters).arg(input).arg(id.to_string());
-        self.run_on(dead_letters, "EVAL", command.arg(DEAD_LETTER_FIELDS.len()))
+        let commands = ids.iter().map(|id| {
+            let mut command = cmd("EVAL");
+            command.arg(REPLAY).arg(2).arg(dead_letters).arg(input).arg(id.to_string());
+            command.arg(DEAD_LETTER_FIELDS.len());
+            ("EVAL", command)
+        });
+        self.each_one(dead_letters, commands.collect())
+    }
+
+    /// Runs commands in one round trip; whether each had something to do.
+    fn each_one(
+        &mut self,
+        key: &str,
+        commands: Vec<(&'static str, Cmd)>,
+    ) -> Result<Vec<Result<bool, Fault>>, Fault> {
+        let answers = self.run_all(key, &commands)?;
+        let is_done = |answer: Value| !matches!(answer, Value::Nil | Value::Int(0));
+        Ok(answers.into_iter().map(|answer| answer.map(is_done)).collect())
     }
 
     fn replay_apart(
@@ -90,8 +106,8 @@ impl Control {
         dead_letters: &str,
         input: &str,
         id: EntryId,
-    ) -> Result<Option<String>, Fault> {
-        let Some(mut fields) = self.fields(dead_letters, id)? else { return Ok(None) };
+    ) -> Result<bool, Fault> {
+        let Some(mut fields) = self.fields(dead_letters, id)? else { return Ok(false) };
         fields.truncate(fields.len().saturating_sub(2 * DEAD_LETTER_FIELDS.len()));
         if fields.is_empty() {
             return Err(Fault::Refused {
@@ -104,9 +120,9 @@ impl Control {
         }
         let mut command = cmd("XADD");
         command.arg(input).arg("*").arg(&fields);
-        let entry: String = self.run_on(input, "XADD", &command)?;
-        self.delete(dead_letters, id)?;
-        Ok(Some(entry))
+        self.run_on::<Value>(input, "XADD", &command)?;
+        self.delete(dead_letters, &[id])?;
+        Ok(true)
     }
 
     /// Copies an entry with all its fields, and `added` behind them, to a stream that lies on
@@ -151,12 +167,21 @@ impl Control {
         self.run_on::<Value>(key, "UNLINK", cmd("UNLINK").arg(key)).map(|_| ())
     }
 
-    /// Removes an entry; says whether there was one.
+    /// Removes entries in one round trip; whether there was each.
     ///
     /// # Errors
     /// As [`Control::run`].
-    pub fn delete(&mut self, stream: &str, id: EntryId) -> Result<bool, Fault> {
-        self.run_on(stream, "XDEL", cmd("XDEL").arg(stream).arg(id.to_string()))
+    pub fn delete(
+        &mut self,
+        stream: &str,
+        ids: &[EntryId],
+    ) -> Result<Vec<Result<bool, Fault>>, Fault> {
+        let commands = ids.iter().map(|id| {
+            let mut command = cmd("XDEL");
+            command.arg(stream).arg(id.to_string());
+            ("XDEL", command)
+        });
+        self.each_one(stream, commands.collect())
     }
 
     /// The value of a configuration parameter; `None` if the server does not say.

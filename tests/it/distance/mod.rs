@@ -1,6 +1,7 @@
 //! Engines that are far from their Redis, through a network that delays, narrows and breaks.
 
 mod narrow;
+mod tools;
 mod windows;
 
 use std::time::Duration;
