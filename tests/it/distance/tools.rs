@@ -1,9 +1,14 @@
 //! The programs beside the engine, far from Redis.
 
 use std::process::Command;
+use std::time::Duration;
+
+use framepress_proxy::{Link, Proxy};
 
 use super::Far;
-use crate::support::{DEAD_LETTERS, GROUP, INPUT, LONG, OUTPUT, wait_until};
+use crate::support::{
+    DEAD_LETTERS, FramepressProcess, GROUP, INPUT, LONG, OUTPUT, RedisServer, free_port, wait_until,
+};
 
 /// Round trip of a satellite or of a mobile link in a bad hour, in milliseconds.
 const ROUND_TRIP_MS: u64 = 300;
@@ -81,4 +86,25 @@ fn queues_are_looked_at() {
     });
     assert!(engine.is_ready());
     engine.stop();
+}
+
+/// `top` speaks to the engine, not to Redis.
+#[test]
+fn an_engine_far_away_is_watched() {
+    let server = RedisServer::start();
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let _engine = FramepressProcess::run(&server, &[("STATS__ADDR", &address)]);
+    server.add_frames("camera", 7);
+    server.wait_for_outputs(7);
+    let link = Link::with_round_trip(Duration::from_millis(ROUND_TRIP_MS));
+    let proxy = Proxy::before_port(port, link).unwrap();
+    wait_until("it shows the figures", LONG, || {
+        let mut top = Command::new(env!("CARGO_BIN_EXE_framepress"));
+        top.args(["top", "--once", "--url", &format!("127.0.0.1:{}", proxy.port())]);
+        let output = top.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said.contains("read 7 = out 7")
+    });
 }
