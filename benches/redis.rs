@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use framepress::base::Stop;
-use framepress::frame::{EntryId, Journal, Labels, Pool};
+use framepress::frame::{EntryId, Journal, Labels, Pool, Stored};
 use framepress::metrics::{Metrics, Outcome};
 use framepress::redis::{
     Action, Answer, Delivered, Delivery, Embedded, Feed, Plan, Retention, Sinks, Source,
@@ -262,26 +262,29 @@ impl Floor {
 /// One step of committing: as many results as fit a step, in one batch.
 fn commit_ours(bench: &Bench, sinks: &mut Sinks, payload: &[u8]) -> Cost {
     let ids = bench.pending(entries_of(payload.len()));
-    let labels: Vec<Labels> = ids
+    let results: Vec<Stored> = ids
         .iter()
         .map(|id| {
             let room = Labels::room("frame-000001", "camera-1", "");
             let lease = bench.pool.lease_now(room);
-            Labels::write(lease, "frame-000001", "camera-1", 1.5, *id, "")
+            let labels = Labels::write(lease, "frame-000001", "camera-1", 1.5, *id, "");
+            let mut lease = bench.pool.lease_now(payload.len());
+            lease.copy_from_slice(payload);
+            Stored { payload: lease, labels }
         })
         .collect();
     let mut answers = Vec::with_capacity(ids.len());
     let cost = measured(|| {
         let tasks: Vec<Task<'_>> = ids
             .iter()
-            .zip(&labels)
-            .map(|(&id, labels)| Task {
+            .zip(&results)
+            .map(|(&id, stored)| Task {
                 shard: 0,
                 id,
                 after: None,
                 identity: "",
                 earlier: None,
-                action: Action::Store { payload, labels },
+                action: Action::Store { results: std::slice::from_ref(stored) },
             })
             .collect();
         sinks.commit(&tasks, &mut answers).unwrap();

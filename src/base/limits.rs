@@ -21,6 +21,10 @@ pub const COMMIT_BATCH_FRAMES: usize = 64;
 /// one client (about 20 ms at 1 GB/s on both sides).
 pub const COMMIT_BATCH_BYTES: usize = 16 << 20;
 
+/// Most frames of one entry, a `ProcessedFrameBatch`: their results are stored by one call of a script,
+/// for which the server answers no one else.
+pub const BATCH_FRAMES_MAX: usize = 256;
+
 /// Most times one command is sent on by nodes of a Cluster.
 pub const HOPS_MAX: usize = 5;
 

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::{Entry, EntryId, Lease, Receipt};
 use crate::base::{Reject, Stage};
 
@@ -45,8 +47,8 @@ pub struct Handed<S> {
 /// What the committer is to do.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Store the result and acknowledge.
-    Store(Stored),
+    /// Store the results, in their order, and acknowledge: one, or those of a batch.
+    Store(Results),
     /// Store a dead letter and acknowledge.
     DeadLetter(Reject),
     /// Acknowledge only.
@@ -71,6 +73,9 @@ pub enum Discard {
     /// This process has ended it before.
     Repeated,
 }
+
+/// The results of one entry.
+pub type Results = SmallVec<[Stored; 1]>;
 
 /// A result ready to be stored.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ mod waker;
 
 pub use digest::{Digest, Digester, Locate};
 pub use entry::{Entry, EntryBuilder, EntryId};
-pub use hops::{Discard, Finished, Handed, Labels, RawFrame, Stored, Verdict};
+pub use hops::{Discard, Finished, Handed, Labels, RawFrame, Results, Stored, Verdict};
 pub use journal::{Journal, Opened, Recovery, Session};
 pub use kind::FileKind;
 pub use lane::{recv, send};

@@ -159,6 +159,7 @@ fn frames(view: &View, page: &mut Page) {
         page.count(Series::Shed, &[("at", at)], metrics.get(counter));
     }
     let plain = [
+        (Series::Results, Count::Results),
         (Series::InputBytes, Count::BytesIn),
         (Series::OutputBytes, Count::BytesOut),
         (Series::ImageBytes, Count::ImageBytesOut),

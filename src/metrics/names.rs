@@ -23,6 +23,8 @@ macro_rules! counters {
 counters! {
     /// Payload bytes read from the input stream.
     BytesIn = "bytes_in",
+    /// Results stored: of a batch each frame's, of any other entry one.
+    Results = "results",
     /// Payload bytes written to the output stream.
     BytesOut = "bytes_out",
     /// Bytes of all coded pictures written.

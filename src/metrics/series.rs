@@ -50,6 +50,7 @@ series! {
 
     FramesRead = Counter "frames_read_total" "Entries taken from the input streams.",
     Frames = Counter "frames_total" "Frames that have ended, by outcome.",
+    Results = Counter "results_total" "Results stored: one an entry, and of a batch one for each of its frames.",
     FramesInFlight = Gauge "frames_in_flight" "Frames in this process now.",
     FramesUnaccounted = Gauge "frames_unaccounted" "Frames read that are neither in flight nor ended; anything but 0 is a fault of the engine.",
     DeadLetters = Counter "dead_letters_total" "Frames refused, by reason.",

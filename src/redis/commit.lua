@@ -11,9 +11,11 @@
 -- ARGV[9] 0, or an id of KEYS[2] after which an earlier attempt without an answer may have stored
 -- ARGV[10] 1 if the group was restored since that attempt
 -- ARGV[11] length of KEYS[2] at which no result is stored in it any more, 0 for none
--- ARGV[12...] fields and values: all of them (store), or those added to the original ones (dead)
+-- ARGV[12] how many results there are: more than one of an entry that held several frames
+-- ARGV[13...] fields and values: all of them, result after result, each with as many (store), or
+--   those added to the original ones (dead)
 --
--- Returns a code and the id of what was stored (empty if nothing was):
+-- Returns a code and the id of what was stored last (empty if nothing was):
 --   0 ended by another engine or by an operator; nothing was done
 --   1 done
 --   2 done by the earlier attempt
@@ -28,12 +30,16 @@ local input, target = KEYS[1], KEYS[2]
 local group, id, action, limit, retention = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local after, fence, identity, since, restored = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local full_at = ARGV[11]
-local FIELDS = 12
+local results = tonumber(ARGV[12])
+local FIELDS = 13
+
+-- Fields and values of one result.
+local WIDTH = (#ARGV - FIELDS + 1) / math.max(results, 1)
 
 -- No entry has this id.
 local NONE = '0-0'
 
--- Results looked at for an earlier attempt, the newest first.
+-- Results looked at for an earlier attempt, for each of its own, the newest first.
 local LOOK_BACK = 256
 
 local function is_pending(entry)
@@ -54,22 +60,32 @@ local function is_known_group()
   return false
 end
 
--- Whether the earlier attempt has stored: an entry that ends with the very fields of this one, the
--- time of processing among them. An account that may not look takes it for not stored.
+-- Whether a stored entry ends with the very fields of result number `index`.
+local function is_result(parts, index)
+  local last = FIELDS - 1 + index * WIDTH
+  for back = 0, WIDTH - 1 do
+    if parts[#parts - back] ~= ARGV[last - back] then
+      return false
+    end
+  end
+  return true
+end
+
+-- Whether the earlier attempt has stored: an entry that ends with the very fields of a result, the
+-- time of processing among them. All results of an entry are stored in one step, so any of them
+-- shows that all were; a consumer may have deleted the others. An account that may not look takes
+-- it for not stored.
 local function is_stored()
   local to = '+'
-  for _ = 1, LOOK_BACK do
+  for _ = 1, LOOK_BACK * results do
     local entry = redis.pcall('XREVRANGE', target, to, '(' .. since, 'COUNT', 1)[1]
     if not entry then
       return false
     end
-    local parts, added = entry[2], #ARGV - FIELDS + 1
-    local same = #parts >= added
-    for index = 0, added - 1 do
-      same = same and parts[#parts - index] == ARGV[#ARGV - index]
-    end
-    if same then
-      return true
+    for index = 1, results do
+      if is_result(entry[2], index) then
+        return true
+      end
     end
     to = '(' .. entry[1]
   end
@@ -116,7 +132,9 @@ end
 
 if action == 'store' and full_at ~= '0' then
   local length = redis.call('XLEN', target)
-  if length >= tonumber(full_at) then
+  local room = tonumber(full_at) - length
+  -- What is more than the stream may hold fits an empty one.
+  if room <= 0 or (room < results and length > 0) then
     return redis.error_reply('FULL ' .. length)
   end
 end
@@ -126,8 +144,7 @@ if PROBES then
   acknowledge(NONE)
 end
 
-local stored = ''
-if action ~= 'drop' then
+local function add(first, last)
   local command = { 'XADD', target }
   if limit ~= '0' then
     command[3], command[4], command[5] = 'MAXLEN', '~', limit
@@ -144,10 +161,17 @@ if action ~= 'drop' then
       command[#command + 1] = parts[index]
     end
   end
-  for index = FIELDS, #ARGV do
+  for index = first, last do
     command[#command + 1] = ARGV[index]
   end
-  stored = redis.call(unpack(command))
+  return redis.call(unpack(command))
+end
+
+local stored = ''
+if action ~= 'drop' then
+  for first = FIELDS, #ARGV, WIDTH do
+    stored = add(first, first + WIDTH - 1)
+  end
 end
 
 return { finish() and 3 or 1, stored }

@@ -1,5 +1,6 @@
 //! The committing side of the data plane.
 
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::request::Request;
 use super::resp::Header;
 use super::{Address, DEAD_LETTER_FIELDS};
 use crate::base::{Fault, Reject, Stop, error_code, limits};
-use crate::frame::{EntryId, Labels};
+use crate::frame::{EntryId, Stored};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, RoundTrip};
 
@@ -93,12 +94,10 @@ pub struct Earlier {
 /// How an entry is ended.
 #[derive(Clone, Copy, Debug)]
 pub enum Action<'a> {
-    /// Store the result.
+    /// Store the results, in their order.
     Store {
-        /// The encoded message.
-        payload: &'a [u8],
-        /// The fields beside it.
-        labels: &'a Labels,
+        /// One, or those of a batch.
+        results: &'a [Stored],
     },
     /// Store a dead letter.
     DeadLetter {
@@ -166,6 +165,8 @@ pub struct Sink {
     pub(super) number: u64,
     /// Whether the server takes no writes now: to be closed when all has been answered.
     pub(super) is_left: bool,
+    /// For each [`Part::Add`] that is not answered, the number of its results.
+    added: VecDeque<usize>,
     /// Parts sent and not answered.
     unanswered: usize,
     /// When something was sent while nothing else was under way.
@@ -215,6 +216,7 @@ impl Sink {
             request,
             number: 0,
             is_left: false,
+            added: VecDeque::new(),
             unanswered: 0,
             asked: None,
         })
@@ -255,8 +257,8 @@ impl Sink {
         self.request.clear();
         let mut payloads: SmallVec<[&[u8]; limits::COMMIT_BATCH_FRAMES]> = SmallVec::new();
         for task in which.iter().map(|&index| &tasks[index]) {
-            if let (Action::Store { payload, .. }, Part::Whole | Part::Add) = (task.action, part) {
-                payloads.push(payload);
+            if let (Action::Store { results }, Part::Whole | Part::Add) = (task.action, part) {
+                payloads.extend(results.iter().map(|stored| &*stored.payload));
             }
             self.encode(task, part);
         }
@@ -279,7 +281,11 @@ impl Sink {
         for &index in which {
             answers[index] = match part {
                 Part::Whole | Part::Acknowledge => self.script_answer(),
-                Part::Probe | Part::Add => self.plain_answer(),
+                Part::Probe => self.plain_answer(),
+                Part::Add => {
+                    let results = self.added.pop_front().unwrap_or(1);
+                    self.plain_answers(results)
+                }
             }?;
             if let Some(asked) = self.asked.take() {
                 self.connection.round_trip().sample(asked.elapsed());
@@ -324,6 +330,18 @@ impl Sink {
         }
     }
 
+    /// Of the commands of one task: good if all are.
+    fn plain_answers(&mut self, count: usize) -> Result<Answer, Fault> {
+        let mut first_refused = None;
+        for _ in 0..count {
+            let answer = self.plain_answer()?;
+            if matches!(answer, Answer::Refused(_)) {
+                first_refused.get_or_insert(answer);
+            }
+        }
+        Ok(first_refused.unwrap_or(Answer::Done { stored: None, is_kept: false }))
+    }
+
     /// Of a command by itself: any answer that is no error is good.
     fn plain_answer(&mut self) -> Result<Answer, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
@@ -340,15 +358,15 @@ impl Sink {
     }
 
     fn encode(&mut self, task: &Task<'_>, part: Part) {
-        let Sink { plan, digests: [store, plain], retention, request, .. } = self;
+        let Sink { plan, digests: [store, plain], retention, request, added, .. } = self;
         let [input, output, dead_letters] = &plan.streams[task.shard];
         // A dead letter is never worth a second one.
         let is_result = matches!(task.action, Action::Store { .. });
         let is_fenced =
             part == Part::Whole && !(is_result && plan.delivery == Delivery::AtLeastOnce);
-        let mut script = |target: &str, action: &str, limit: u64, fields: usize| {
+        let mut script = |target: &str, action: &str, limit: u64, results: usize, fields: usize| {
             let digest = if action == "drop" { &plain } else { &store };
-            request.command(16 + 2 * fields).arg("EVALSHA").arg(digest).arg("2");
+            request.command(17 + 2 * fields).arg("EVALSHA").arg(digest).arg("2");
             request.arg(input).arg(target).arg(&plan.group).number(task.id).arg(action);
             request.number(limit).arg(&retention);
             match task.after {
@@ -365,31 +383,33 @@ impl Sink {
                 Some(Earlier { is_restored: true, .. }) => "1",
                 _ => "0",
             });
-            request.number(plan.output_full_at);
+            request.number(plan.output_full_at).number(results);
         };
         match (part, task.action) {
             (Part::Probe, _) => {
                 request.command(4).arg("XACK").arg(input).arg(&plan.group).arg("0-0");
             }
-            (Part::Add, Action::Store { payload, labels }) => {
-                add(request, plan, output, payload, labels);
+            (Part::Add, Action::Store { results }) => {
+                added.push_back(results.len());
+                results.iter().for_each(|stored| add(request, plan, output, stored));
             }
-            (Part::Whole, Action::Store { payload, labels }) => {
-                script(output, "store", plan.output_length_max, 1 + labels.fields().count());
-                put_result(request, payload, labels);
+            (Part::Whole, Action::Store { results }) => {
+                let fields = results.iter().map(fields_of).sum();
+                script(output, "store", plan.output_length_max, results.len(), fields);
+                results.iter().for_each(|stored| put_result(request, stored));
             }
             (Part::Whole, Action::DeadLetter { reject, deliveries, failed_at }) => {
                 let [original_id, queue, reason, detail, stage, times, when] = DEAD_LETTER_FIELDS;
                 let limit = plan.dead_letter_length_max;
-                script(dead_letters, "dead", limit, DEAD_LETTER_FIELDS.len());
+                script(dead_letters, "dead", limit, 1, DEAD_LETTER_FIELDS.len());
                 request.arg(original_id).number(task.id).arg(queue).arg(input);
                 request.arg(reason).arg(reject.reason.code()).arg(detail).arg(&*reject.detail);
                 request.arg(stage).arg(reject.stage.name()).arg(times).number(deliveries);
                 request.arg(when).number(failed_at);
             }
-            (Part::Whole, Action::Drop) => script(output, "drop", 0, 0),
+            (Part::Whole, Action::Drop) => script(output, "drop", 0, 0, 0),
             // Its target is on another node; nothing is stored, so any key of this one will do.
-            (Part::Acknowledge | Part::Add, _) => script(input, "drop", 0, 0),
+            (Part::Acknowledge | Part::Add, _) => script(input, "drop", 0, 0, 0),
         }
     }
 }
@@ -428,20 +448,25 @@ fn load(connection: &mut Connection, script: &str) -> Result<Vec<u8>, Fault> {
     }
 }
 
-fn add(request: &mut Request, plan: &Plan, output: &str, payload: &[u8], labels: &Labels) {
+fn add(request: &mut Request, plan: &Plan, output: &str, stored: &Stored) {
     let limited = plan.output_length_max > 0;
-    let fields = 2 * (1 + labels.fields().count());
+    let fields = 2 * fields_of(stored);
     request.command(3 + fields + if limited { 3 } else { 0 }).arg("XADD").arg(output);
     if limited {
         request.arg("MAXLEN").arg("~").number(plan.output_length_max);
     }
     request.arg("*");
-    put_result(request, payload, labels);
+    put_result(request, stored);
 }
 
-fn put_result(request: &mut Request, payload: &[u8], labels: &Labels) {
-    request.arg("data").payload(payload.len());
-    for (name, value) in labels.fields() {
+/// The same for all results of an entry, as the script takes for granted: `traceparent` is the entry's.
+fn fields_of(stored: &Stored) -> usize {
+    1 + stored.labels.fields().count()
+}
+
+fn put_result(request: &mut Request, stored: &Stored) {
+    request.arg("data").payload(stored.payload.len());
+    for (name, value) in stored.labels.fields() {
         request.arg(name).arg(value);
     }
 }

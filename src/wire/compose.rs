@@ -41,6 +41,18 @@ pub struct Draft {
     used: usize,
 }
 
+impl Draft {
+    /// Bytes written so far: those of the pictures.
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Whether there is no picture.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+}
+
 impl Composer {
     /// Writes the pictures into a buffer of the pool, with room for `message` as it is now and
     /// `growth` bytes more.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::batch::Batch;
 use super::cursor::{Fields, Malformed};
 use super::{gzip, json, text};
 use crate::base::{Reject, limits};
@@ -84,8 +85,35 @@ impl Default for Scratch {
     }
 }
 
-/// Opens the `data` of an entry: a `ProcessedFrame`, a batch of one, legacy JSON, a picture file by
-/// itself, or gzip of one of these.
+/// What an entry holds.
+#[derive(Debug)]
+pub enum Opened<'a> {
+    /// One frame.
+    Frame(Envelope<'a>),
+    /// Several.
+    Batch(Batch<'a>),
+}
+
+/// Opens the `data` of an entry that holds one frame; see [`open_all`].
+///
+/// # Errors
+/// As [`open_all`]; `undecodable` for a batch of several frames.
+pub fn open<'a>(
+    data: &'a [u8],
+    pixels_max: u64,
+    scratch: &'a mut Scratch,
+) -> Result<Envelope<'a>, Reject> {
+    match open_all(data, pixels_max, scratch)? {
+        Opened::Frame(envelope) => Ok(envelope),
+        Opened::Batch(batch) => Err(Reject::undecodable(format!(
+            "data is a ProcessedFrameBatch of {} frames; one is expected",
+            batch.len()
+        ))),
+    }
+}
+
+/// Opens the `data` of an entry: a `ProcessedFrame`, a `ProcessedFrameBatch`, legacy JSON, a picture
+/// file by itself, or gzip of one of these.
 ///
 /// Pictures of protobuf frames are borrowed from `data`; those of JSON frames and what was in gzip are
 /// unpacked into `scratch`. A picture of more than `pixels_max` pixels in an `image_array` is refused
@@ -93,12 +121,13 @@ impl Default for Scratch {
 ///
 /// # Errors
 /// `undecodable` for anything that is not a frame, or whose ids are longer than
-/// [`limits::ID_BYTES_MAX`]; `unsupported_image` for a file of another kind, `too_large` as said.
-pub fn open<'a>(
+/// [`limits::ID_BYTES_MAX`]; `unsupported_image` for a file of another kind; `too_large` as said, and
+/// for a batch of more than [`limits::BATCH_FRAMES_MAX`] frames.
+pub fn open_all<'a>(
     data: &'a [u8],
     pixels_max: u64,
     scratch: &'a mut Scratch,
-) -> Result<Envelope<'a>, Reject> {
+) -> Result<Opened<'a>, Reject> {
     let Scratch { unpacked, inflated, inflated_max, json } = scratch;
     let mut data = data;
     let mut kind = Kind::of(data);
@@ -109,7 +138,14 @@ pub fn open<'a>(
     }
     let envelope = match kind {
         Kind::Json => json::open(data, pixels_max, unpacked, json)?,
-        Kind::Protobuf => protobuf(data).or_else(|what| batch_of_one(data, what))?,
+        Kind::Protobuf => match protobuf(data) {
+            Ok(envelope) => envelope,
+            Err(what) => match Batch::of(data) {
+                Some(batch) if batch.len() > 1 => return Ok(Opened::Batch(batch.bounded()?)),
+                Some(mut batch) => batch.next().unwrap_or_else(|| Err(not_a_frame(what)))?,
+                None => return Err(not_a_frame(what)),
+            },
+        },
         Kind::Picture => {
             let image = ImageRef { bytes: data, ..ImageRef::default() };
             Envelope { image, ..Envelope::default() }
@@ -122,44 +158,26 @@ pub fn open<'a>(
             )));
         }
     };
-    for (name, id) in [("frame_id", &envelope.frame_id), ("camera_id", &envelope.camera_id)] {
-        if id.len() > limits::ID_BYTES_MAX {
-            let (len, max) = (id.len(), limits::ID_BYTES_MAX);
-            return Err(Reject::undecodable(format!("{name} has {len} bytes, more than {max}")));
-        }
-    }
-    Ok(envelope)
+    envelope.bounded().map(Opened::Frame)
 }
 
-/// The frame of a `ProcessedFrameBatch` that has one; `what` is why it is no frame itself.
-fn batch_of_one<'a>(data: &'a [u8], what: Malformed) -> Result<Envelope<'a>, Reject> {
-    let not_a_frame = || Reject::undecodable(format!("not a ProcessedFrame: {what}"));
-    let Some((frames, Some(frame))) = batch(data) else { return Err(not_a_frame()) };
-    if frames == 1 {
-        return protobuf(frame).map_err(|_| not_a_frame());
-    }
-    Err(Reject::undecodable(format!(
-        "data is a ProcessedFrameBatch of {frames} frames; one frame an entry is read"
-    )))
+pub(super) fn not_a_frame(what: Malformed) -> Reject {
+    Reject::undecodable(format!("not a ProcessedFrame: {what}"))
 }
 
-/// How many frames a `ProcessedFrameBatch` has, and the first; `None` if it is none.
-fn batch(data: &[u8]) -> Option<(usize, Option<&[u8]>)> {
-    let (mut frames, mut first) = (0, None);
-    let mut fields = Fields::new(data);
-    while let Some((number, value)) = fields.next().ok()? {
-        match number {
-            1 => {
-                let frame = value.bytes().ok()?;
-                protobuf(frame).ok()?;
-                first = first.or(Some(frame));
-                frames += 1;
+impl Envelope<'_> {
+    /// Refuses ids that are too long.
+    pub(super) fn bounded(self) -> Result<Self, Reject> {
+        for (name, id) in [("frame_id", &self.frame_id), ("camera_id", &self.camera_id)] {
+            if id.len() > limits::ID_BYTES_MAX {
+                let (len, max) = (id.len(), limits::ID_BYTES_MAX);
+                return Err(Reject::undecodable(format!(
+                    "{name} has {len} bytes, more than {max}"
+                )));
             }
-            2..=4 => {}
-            _ => return None,
         }
+        Ok(self)
     }
-    (frames > 0).then_some((frames, first))
 }
 
 /// The camera of a frame, without unpacking the picture: what decides the order of frames.
@@ -196,7 +214,7 @@ fn camera_of_protobuf(data: &[u8]) -> Option<Cow<'_, str>> {
             _ => {}
         }
     }
-    if !has_image && let Some((1, Some(frame))) = batch(data) {
+    if !has_image && let Some(frame) = Batch::of(data).and_then(Batch::first) {
         return camera_of_protobuf(frame);
     }
     Some(Cow::Borrowed(camera))
@@ -247,7 +265,7 @@ impl Kind {
     }
 }
 
-fn protobuf(data: &[u8]) -> Result<Envelope<'_>, Malformed> {
+pub(super) fn protobuf(data: &[u8]) -> Result<Envelope<'_>, Malformed> {
     let mut envelope = Envelope::default();
     let mut has_image = false;
     let mut fields = Fields::new(data);

@@ -4,6 +4,7 @@
 //! picture once, into the buffer that goes to Redis.
 
 mod base64;
+mod batch;
 mod compose;
 mod cursor;
 mod envelope;
@@ -19,6 +20,9 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/its_camera_ai.streaming.rs"));
 }
 
+pub use batch::Batch;
 pub use compose::{Composer, Draft};
-pub use envelope::{Envelope, ImageRef, Scratch, camera_of, locate_picture, open};
+pub use envelope::{
+    Envelope, ImageRef, Opened, Scratch, camera_of, locate_picture, open, open_all,
+};
 pub use time::seconds;

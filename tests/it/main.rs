@@ -5,6 +5,7 @@
 mod support;
 
 mod bad_input;
+mod batches;
 mod cli;
 mod commands;
 mod delivery;

@@ -93,8 +93,10 @@ impl<S: Send> Committer<S> {
         let outcome = waiting.outcome(&self.settings);
         let finished = waiting.finished;
         match &finished.verdict {
-            Verdict::Store(stored) => {
-                self.metrics.add(Counter::BytesOut, stored.payload.len() as u64);
+            Verdict::Store(results) => {
+                let bytes: usize = results.iter().map(|stored| stored.payload.len()).sum();
+                self.metrics.add(Counter::BytesOut, bytes as u64);
+                self.metrics.add(Counter::Results, results.len() as u64);
                 let time = waiting.taken_at.elapsed();
                 self.recorder.record(Timer::Stage(Stage::Commit), time);
                 let age = self.metrics.redis_clock.age_of(finished.receipt.id().millis);

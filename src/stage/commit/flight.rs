@@ -31,10 +31,10 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Bytes of its result.
+    /// Bytes of its results.
     pub(super) fn bytes(&self) -> usize {
         match &self.finished.verdict {
-            Verdict::Store(stored) => stored.payload.len(),
+            Verdict::Store(results) => results.iter().map(|stored| stored.payload.len()).sum(),
             Verdict::DeadLetter(_) | Verdict::Discard(_) => 0,
         }
     }
@@ -51,9 +51,7 @@ impl Waiting {
     /// What is to be done about it.
     pub(super) fn action(&self, settings: &CommitSettings) -> Action<'_> {
         match &self.finished.verdict {
-            Verdict::Store(stored) => {
-                Action::Store { payload: &stored.payload, labels: &stored.labels }
-            }
+            Verdict::Store(results) => Action::Store { results },
             Verdict::DeadLetter(reject) if settings.dead_letters => Action::DeadLetter {
                 reject,
                 deliveries: self.finished.receipt.origin().deliveries(),

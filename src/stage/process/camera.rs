@@ -32,7 +32,10 @@ pub(super) struct Camera {
     /// The number of the next frame read; only dispatchers take one.
     pub(super) tickets: AtomicU64,
     /// Held while frames pass, so that they also reach the committer in order.
-    pub(super) past: Mutex<Past>,
+    pub(super) gate: Mutex<Gate<Arrived>>,
+    /// What the second half of a job works on, frame after frame. Nothing else is locked while this
+    /// is: frames of a batch update the backgrounds of cameras at whose gate the batch is not.
+    pub(super) background: Mutex<Background>,
     status: Mutex<Status>,
     used: AtomicU64,
     /// The latest picture, while somebody looks at it.
@@ -58,13 +61,6 @@ impl Totals {
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-/// What the second half of a job works on, frame after frame.
-#[derive(Default)]
-pub(super) struct Past {
-    pub(super) gate: Gate<Arrived>,
-    pub(super) background: Background,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -232,7 +228,8 @@ impl Cameras {
             hash: XxHash3_64::oneshot(id.as_bytes()),
             settings: Mutex::new(configured.unwrap_or_default()),
             tickets: AtomicU64::new(0),
-            past: Mutex::default(),
+            gate: Mutex::default(),
+            background: Mutex::default(),
             status: Mutex::default(),
             used: AtomicU64::new(now),
             snapshot: Snapshot::new(&self.pictures),

@@ -36,7 +36,6 @@ pub(super) struct Job {
 pub struct Dispatcher {
     shared: Arc<Shared>,
     groups: Arc<Groups>,
-    cameras: Arc<Cameras>,
     slots: Slots<Work>,
     threads: Arc<ThreadPool>,
     stop: Stop,
@@ -75,20 +74,27 @@ impl Dispatcher {
         let recorder = metrics.recorder();
         let routes = Routes { ways: ways.len(), lanes: lanes.len() };
         let (jobs, alone) = (AtomicUsize::new(0), RwLock::new(()));
-        let shared =
-            Shared { settings, live, workers, jobs, alone, pool, metrics, recorder, routes, lanes };
+        let shared = Shared {
+            settings,
+            live,
+            workers,
+            cameras,
+            jobs,
+            alone,
+            pool,
+            metrics,
+            recorder,
+            routes,
+            lanes,
+        };
         let shared = Arc::new(shared);
-        let of_way = |(lane, slots)| {
-            let (shared, cameras) = (Arc::clone(&shared), Arc::clone(&cameras));
-            Dispatcher {
-                shared,
-                groups: Arc::clone(&groups),
-                cameras,
-                slots,
-                threads: Arc::clone(&threads),
-                stop: stop.clone(),
-                lane,
-            }
+        let of_way = |(lane, slots)| Dispatcher {
+            shared: Arc::clone(&shared),
+            groups: Arc::clone(&groups),
+            slots,
+            threads: Arc::clone(&threads),
+            stop: stop.clone(),
+            lane,
         };
         ways.into_iter().map(of_way).collect()
     }
@@ -183,7 +189,7 @@ impl Dispatcher {
         let in_data = in_data.and_then(|data| wire::camera_of(data, inflated_max));
         let beside = || entry.and_then(|entry| entry.side_text("camera_id"));
         let id = in_data.as_deref().or_else(beside).unwrap_or_default();
-        self.cameras.get(id)
+        self.shared.cameras.get(id)
     }
 
     /// What is decided without looking at the frame.

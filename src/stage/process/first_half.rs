@@ -3,10 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::camera::Camera;
+use super::camera::{Camera, Ended};
 use super::dispatch::Job;
 use super::second_half::{self, Arrived};
-use super::work::{Work, Worker};
+use super::work::{Tools, Work, Worker};
 use super::{Shared, figures, label, pictures};
 use crate::base::threads::{Role, panic_message};
 use crate::base::{Reason, Reject, Stage};
@@ -14,7 +14,7 @@ use crate::frame::{Discard, Entry, RawFrame, Receipt, Verdict};
 use crate::image::Bounds;
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Recorder, Timer};
-use crate::wire;
+use crate::wire::{self, Batch, Draft, Envelope, Opened};
 
 /// Runs on a worker. Whatever happens, the frame arrives at its camera's gate.
 pub(super) fn run(shared: &Shared, job: Job) {
@@ -23,7 +23,7 @@ pub(super) fn run(shared: &Shared, job: Job) {
     let Job { frame, camera, ticket, mut slot } = job;
     let RawFrame { receipt, entry, shard, .. } = frame;
     let mut worker = shared.workers.mine();
-    worker.recorder.record(Timer::Stage(Stage::QueueWait), receipt.read_at().elapsed());
+    worker.tools.recorder.record(Timer::Stage(Stage::QueueWait), receipt.read_at().elapsed());
     let verdict = {
         let work = &mut *slot;
         let worker = &mut *worker;
@@ -45,8 +45,8 @@ pub(super) fn run(shared: &Shared, job: Job) {
     second_half::arrive(shared, &camera, ticket, arrived);
 }
 
-/// Decodes, judges and encodes. On success the draft of the message is in `work`; otherwise the
-/// verdict says what becomes of the frame.
+/// Opens an entry and processes the frame in it, or the frames one after the other. On success the
+/// drafts of the messages are in `work`; otherwise the verdict says what becomes of the entry.
 fn process(
     shared: &Shared,
     worker: &mut Worker,
@@ -55,14 +55,76 @@ fn process(
     receipt: &Receipt,
     camera: &Camera,
 ) -> Result<(), Verdict> {
-    let Worker { decoder, coder, unpacked, picture, recorder } = worker;
+    let Worker { tools, unpacked } = worker;
+    let since = Tick::now();
+    work.batch.clear();
+    let data = label::data_of(entry)?;
+    match wire::open_all(data, shared.settings.pixels_max, unpacked)? {
+        Opened::Frame(envelope) => {
+            frame(shared, tools, since, work, &envelope, (entry, receipt), camera)
+        }
+        Opened::Batch(frames) => batch(shared, tools, work, frames, (entry, receipt)),
+    }
+}
+
+/// The frames of a batch, each with its own camera. One that is refused refuses the entry: it has one
+/// end, and a dead letter that is replayed must not give the results of the others twice.
+fn batch(
+    shared: &Shared,
+    tools: &mut Tools,
+    work: &mut Work,
+    mut frames: Batch<'_>,
+    of: (&Entry, &Receipt),
+) -> Result<(), Verdict> {
+    let most = shared.settings.payload_bytes_max;
+    let (mut bytes, mut below_threshold) = (0, Vec::new());
+    while let Some(envelope) = frames.next() {
+        let envelope = envelope.map_err(|reject| frames.blame(reject))?;
+        let camera = shared.cameras.get(label::camera_id(&envelope, of.0));
+        let traceparent = work.traceparent.clone();
+        let mut own = Work { traceparent, ..Work::default() };
+        match frame(shared, tools, Tick::now(), &mut own, &envelope, of, &camera) {
+            Ok(()) => {}
+            Err(Verdict::DeadLetter(reject)) => return Err(frames.blame(reject).into()),
+            Err(Verdict::Discard(Discard::BelowThreshold)) => {
+                below_threshold.push(camera);
+                continue;
+            }
+            Err(verdict) => return Err(verdict),
+        }
+        bytes += own.draft.as_ref().map_or(0, Draft::len);
+        if bytes > most {
+            let detail = "the results of the batch have more bytes than limits.max_payload_bytes";
+            return Err(frames.blame(Reject::new(Reason::TooLarge, Stage::Encode, detail)).into());
+        }
+        work.batch.push((camera, own));
+    }
+    if work.batch.is_empty() {
+        return Err(Verdict::Discard(Discard::BelowThreshold));
+    }
+    for camera in below_threshold {
+        camera.note(Ended::Dropped(Discard::BelowThreshold));
+    }
+    Ok(())
+}
+
+/// Decodes, judges and encodes a frame, of which work began at `since`. On success the draft of the
+/// message is in `work`.
+fn frame(
+    shared: &Shared,
+    tools: &mut Tools,
+    since: Tick,
+    work: &mut Work,
+    envelope: &Envelope<'_>,
+    (entry, receipt): (&Entry, &Receipt),
+    camera: &Camera,
+) -> Result<(), Verdict> {
+    let Tools { decoder, coder, picture, recorder } = tools;
     let settings = &*shared.live.load();
-    let mut laps = Laps::new(recorder);
+    let mut laps = Laps { recorder, last: since };
     work.camera = camera.settings();
 
-    let data = label::data_of(entry)?;
-    let envelope = wire::open(data, shared.settings.pixels_max, unpacked)?;
-    if !label::fill(work, &envelope, entry, receipt) {
+    if !label::fill(work, envelope, entry, receipt) {
         shared.metrics.add(Counter::TimesNotUnderstood, 1);
     }
     if let Some(probe) = &shared.settings.probe {
@@ -116,11 +178,7 @@ struct Laps<'a> {
     last: Tick,
 }
 
-impl<'a> Laps<'a> {
-    fn new(recorder: &'a Recorder) -> Self {
-        Laps { recorder, last: Tick::now() }
-    }
-
+impl Laps<'_> {
     fn end(&mut self, timer: Timer) {
         let now = Tick::now();
         self.recorder.record(timer, now.since(self.last));

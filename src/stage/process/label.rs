@@ -23,6 +23,14 @@ pub(super) fn data_of(entry: &Entry) -> Result<&[u8], Reject> {
         .ok_or_else(|| Reject::new(Reason::Undecodable, Stage::Read, "the entry has no field data"))
 }
 
+/// The camera of a frame: as it says, or as the field beside `data` says.
+pub(super) fn camera_id<'a>(envelope: &'a Envelope<'_>, entry: &'a Entry) -> &'a str {
+    match &*envelope.camera_id {
+        "" => entry.side_text("camera_id").unwrap_or_default(),
+        own => own,
+    }
+}
+
 /// The message's fields that come with the frame; fields beside `data` stand in for missing ones. False
 /// if there was a capture time that could not be understood.
 pub(super) fn fill(

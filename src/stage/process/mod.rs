@@ -95,6 +95,7 @@ struct Shared {
     settings: ProcessSettings,
     live: Live,
     workers: Workers,
+    cameras: Arc<Cameras>,
     /// Frames that workers have, or that wait for one.
     jobs: AtomicUsize,
     /// Held for writing while a suspect is in work, so that no dispatcher begins another job.

@@ -1,6 +1,9 @@
 //! The second half of a job: what needs the camera's past, in the order of its frames.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use smallvec::smallvec;
 
 use super::camera::{Camera, Ended};
 use super::figures::replace;
@@ -24,77 +27,98 @@ pub(super) struct Arrived {
 /// Leaves a frame at its camera's gate and takes through all whose turn has come.
 pub(super) fn arrive(shared: &Shared, camera: &Camera, ticket: u64, arrived: Arrived) {
     if !shared.settings.gated {
-        finish(shared, camera, &mut Background::new(), arrived);
+        finish(shared, camera, arrived);
         return;
     }
-    let mut past = camera.past.lock();
-    past.gate.arrive(ticket, arrived);
-    while let Some(arrived) = past.gate.pass() {
-        finish(shared, camera, &mut past.background, arrived);
+    let mut gate = camera.gate.lock();
+    gate.arrive(ticket, arrived);
+    while let Some(arrived) = gate.pass() {
+        finish(shared, camera, arrived);
     }
 }
 
-fn finish(shared: &Shared, camera: &Camera, background: &mut Background, arrived: Arrived) {
+fn finish(shared: &Shared, camera: &Camera, arrived: Arrived) {
     let Arrived { receipt, shard, mut slot, verdict } = arrived;
-    let verdict = verdict.unwrap_or_else(|| {
-        let work = &mut *slot;
-        let attempt = AssertUnwindSafe(|| complete(shared, background, work, &receipt));
-        catch_unwind(attempt).unwrap_or_else(|payload| {
-            *background = Background::new();
-            let detail = panic_message(&*payload);
-            Verdict::DeadLetter(Reject::new(Reason::Panic, Stage::Analyse, detail))
-        })
-    });
-    if let Verdict::DeadLetter(reject) = &verdict {
-        let trace = slot.traceparent.as_str();
-        tracing::warn!(
-            camera = camera.id.as_str(),
-            entry = %receipt.id(),
-            stage = reject.stage.name(),
-            reason = reject.reason.code(),
-            traceparent = (!trace.is_empty()).then_some(trace),
-            "frame refused: {}",
-            reject.detail
-        );
-    }
-    camera.note(match &verdict {
-        Verdict::Store(_) => {
-            let message = &slot.composer.message;
-            let traffic = message.traffic_features.as_ref();
-            let density = traffic.map_or(0.0, |traffic| traffic.vehicle_density);
-            Ended::Result {
-                quality: message
-                    .quality_metrics
-                    .as_ref()
-                    .map_or(0.0, |figures| figures.quality_score),
-                density,
-                congestion: analysis::congestion(density.into()).name(),
-                processing_ms: message.processing_time_ms,
-                is_damaged: slot.is_damaged,
-            }
+    let batch = std::mem::take(&mut slot.batch);
+    let verdict = match verdict {
+        Some(verdict) => verdict,
+        None if batch.is_empty() => result(shared, camera, &mut slot, &receipt)
+            .map_or_else(Verdict::from, |stored| Verdict::Store(smallvec![stored])),
+        None => results(shared, batch, &receipt),
+    };
+    match &verdict {
+        Verdict::Store(_) => {}
+        Verdict::DeadLetter(reject) => {
+            warn(camera, &slot, &receipt, reject);
+            camera.note(Ended::Refused);
         }
-        Verdict::DeadLetter(_) => Ended::Refused,
-        Verdict::Discard(discard) => Ended::Dropped(*discard),
-    });
+        Verdict::Discard(discard) => camera.note(Ended::Dropped(*discard)),
+    }
     let ordered = shared.settings.keep_order.then_some(camera.hash);
     let finished = Finished { receipt, shard, camera: ordered, verdict };
     hand_on(shared, Handed { finished, slot }, camera.hash);
 }
 
+/// The results of a batch, all or none.
+fn results(shared: &Shared, batch: Vec<(Arc<Camera>, Work)>, receipt: &Receipt) -> Verdict {
+    let frames = batch.into_iter();
+    let all = frames.map(|(camera, mut work)| result(shared, &camera, &mut work, receipt));
+    all.collect::<Result<_, _>>().map_or_else(Verdict::from, Verdict::Store)
+}
+
+/// The result of a frame, which its camera then has among its figures.
+fn result(
+    shared: &Shared,
+    camera: &Camera,
+    work: &mut Work,
+    receipt: &Receipt,
+) -> Result<Stored, Reject> {
+    let attempt = AssertUnwindSafe(|| complete(shared, camera, work, receipt));
+    let stored = catch_unwind(attempt).unwrap_or_else(|payload| {
+        *camera.background.lock() = Background::new();
+        let detail = panic_message(&*payload);
+        Err(Reject::new(Reason::Panic, Stage::Analyse, detail))
+    })?;
+    let message = &work.composer.message;
+    let density = message.traffic_features.as_ref().map_or(0.0, |traffic| traffic.vehicle_density);
+    camera.note(Ended::Result {
+        quality: message.quality_metrics.as_ref().map_or(0.0, |figures| figures.quality_score),
+        density,
+        congestion: analysis::congestion(density.into()).name(),
+        processing_ms: message.processing_time_ms,
+        is_damaged: work.is_damaged,
+    });
+    Ok(stored)
+}
+
+fn warn(camera: &Camera, work: &Work, receipt: &Receipt, reject: &Reject) {
+    let trace = work.traceparent.as_str();
+    tracing::warn!(
+        camera = camera.id.as_str(),
+        entry = %receipt.id(),
+        stage = reject.stage.name(),
+        reason = reject.reason.code(),
+        traceparent = (!trace.is_empty()).then_some(trace),
+        "frame refused: {}",
+        reject.detail
+    );
+}
+
 /// Completes the message and writes it behind its pictures.
 fn complete(
     shared: &Shared,
-    background: &mut Background,
+    camera: &Camera,
     work: &mut Work,
     receipt: &Receipt,
-) -> Verdict {
+) -> Result<Stored, Reject> {
     let Some(draft) = work.draft.take() else {
-        return Reject::encode_failed("the pictures of the frame are missing").into();
+        return Err(Reject::encode_failed("the pictures of the frame are missing"));
     };
     let message = &mut work.composer.message;
     if let Some(traffic) = &mut message.traffic_features {
         let time =
             if message.timestamp > 0.0 { message.timestamp } else { receipt.read_unix_seconds() };
+        let mut background = camera.background.lock();
         let activity = background.update(&work.reduced, time);
         traffic.vehicle_density = activity.density;
         traffic.motion_intensity = activity.motion;
@@ -123,7 +147,7 @@ fn complete(
         receipt.id(),
         &work.traceparent,
     );
-    Verdict::Store(Stored { payload: work.composer.finish(draft, &shared.pool), labels })
+    Ok(Stored { payload: work.composer.finish(draft, &shared.pool), labels })
 }
 
 fn hand_on(shared: &Shared, handed: Outgoing, camera: u64) {

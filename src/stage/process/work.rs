@@ -7,6 +7,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::CameraSettings;
+use super::camera::Camera;
 use super::pictures::Coder;
 use crate::analysis::Reduced;
 use crate::base::Fault;
@@ -30,6 +31,9 @@ pub struct Work {
     pub(super) traceparent: String,
     /// What was configured for the camera when work on the frame began.
     pub(super) camera: Arc<CameraSettings>,
+    /// The frames of a batch, in their order; empty for a frame by itself. Their storage goes with
+    /// them.
+    pub(super) batch: Vec<(Arc<Camera>, Work)>,
     /// Figures of regions that are not in use, kept for the storage of their strings.
     pub(super) spare_regions: Vec<RoiAnalysis>,
 }
@@ -42,27 +46,32 @@ impl fmt::Debug for Work {
 
 /// Codecs and scratch memory of one worker.
 pub(super) struct Worker {
+    pub(super) tools: Tools,
+    pub(super) unpacked: Scratch,
+}
+
+/// What one frame after the other is worked on with.
+pub(super) struct Tools {
     pub(super) decoder: Decoder,
     pub(super) coder: Coder,
-    pub(super) unpacked: Scratch,
     pub(super) picture: Picture,
     pub(super) recorder: Recorder,
 }
 
 impl Worker {
     fn new(bounds: Bounds, payload_max: usize, recorder: Recorder) -> Result<Worker, Fault> {
-        Ok(Worker {
+        let tools = Tools {
             decoder: Decoder::new(bounds)?,
             coder: Coder::new()?,
-            unpacked: Scratch::new(payload_max),
             picture: Picture::default(),
             recorder,
-        })
+        };
+        Ok(Worker { tools, unpacked: Scratch::new(payload_max) })
     }
 
     /// Throws everything away that a panic may have left half done.
     pub(super) fn renew(&mut self, bounds: Bounds, payload_max: usize) {
-        match Worker::new(bounds, payload_max, self.recorder.clone()) {
+        match Worker::new(bounds, payload_max, self.tools.recorder.clone()) {
             Ok(fresh) => *self = fresh,
             Err(fault) => tracing::error!("a worker cannot be renewed after a panic: {fault}"),
         }

@@ -371,9 +371,9 @@ fn entries() -> Vec<Case> {
         },
         Case {
             table,
-            what: "a `ProcessedFrameBatch` of several",
-            entry: data(batch(2)),
-            want: Want::Refused("undecodable", "ProcessedFrameBatch of 2 frames"),
+            what: "a `ProcessedFrameBatch` of more than 256 frames",
+            entry: data(batch(257)),
+            want: Want::Refused("too_large", "ProcessedFrameBatch of 257 frames, more than 256"),
         },
         Case {
             table,
