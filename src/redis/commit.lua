@@ -39,8 +39,9 @@ local WIDTH = (#ARGV - FIELDS + 1) / math.max(results, 1)
 -- No entry has this id.
 local NONE = '0-0'
 
--- Results looked at for an earlier attempt, for each of its own, the newest first.
-local LOOK_BACK = 256
+-- Results looked at for an earlier attempt, the newest first: for each of its own, but so few that
+-- other clients do not wait long.
+local LOOK_BACK = math.min(256 * results, 4096)
 
 local function is_pending(entry)
   return #redis.call('XPENDING', input, group, entry, entry, 1) > 0
@@ -77,7 +78,7 @@ end
 -- it for not stored.
 local function is_stored()
   local to = '+'
-  for _ = 1, LOOK_BACK * results do
+  for _ = 1, LOOK_BACK do
     local entry = redis.pcall('XREVRANGE', target, to, '(' .. since, 'COUNT', 1)[1]
     if not entry then
       return false

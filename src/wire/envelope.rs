@@ -210,7 +210,8 @@ fn camera_of_protobuf(data: &[u8]) -> Option<Cow<'_, str>> {
     while let Ok(Some((number, value))) = fields.next() {
         match number {
             2 => camera = value.text().ok()?,
-            4 => has_image = true,
+            // Of a batch it is a number.
+            4 => has_image = has_image || value.bytes().is_ok(),
             _ => {}
         }
     }
@@ -362,6 +363,22 @@ mod tests {
         assert!(bytes.as_ptr_range().contains(&envelope.image.bytes.as_ptr()));
         assert_eq!(envelope.image.height, -5);
         check(&bytes);
+    }
+
+    #[test]
+    fn the_camera_of_a_batch_is_that_of_its_first_frame() {
+        let other = proto::ProcessedFrame { camera_id: "other".into(), ..frame() };
+        for frames in [vec![frame()], vec![frame(), other]] {
+            let batch = proto::ProcessedFrameBatch {
+                frames,
+                batch_id: "b".into(),
+                batch_timestamp: 1.0,
+                batch_size: 2,
+            };
+            let bytes = batch.encode_to_vec();
+            assert_eq!(camera_of(&bytes, 100).as_deref(), Some("cam"));
+            check(&bytes);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Entries that are a `ProcessedFrameBatch`: a result of each frame, one acknowledgement of all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -113,7 +114,7 @@ fn a_refused_frame_refuses_its_batch_and_the_dead_letter_says_which_it_was() {
 #[test]
 fn frames_below_the_threshold_leave_a_gap_in_their_batch_and_no_more() {
     let server = RedisServer::start();
-    let flags = [("analysis.below_threshold", "drop"), ("analysis.quality_threshold", "0.3")];
+    let flags = [("analysis.below_threshold", "drop"), ("analysis.quality_threshold", "0.45")];
     let engine = RunningEngine::start(&server, &flags);
     let flat = Sample { width: 48, height: 32, channels: 3, pixels: vec![0; 48 * 32 * 3] };
     let dark = frame("dark", "cam", Some(flat.encode(Format::Jpeg)));
@@ -122,7 +123,12 @@ fn frames_below_the_threshold_leave_a_gap_in_their_batch_and_no_more() {
     server.wait_until_done();
     let outputs = server.outputs();
     let scores = outputs.iter().map(|o| o.frame.quality_metrics.as_ref().unwrap().quality_score);
-    assert_eq!((outputs.len(), &*outputs[0].frame.frame_id), (1, "a"), "{:?}", scores.collect::<Vec<_>>());
+    assert_eq!(
+        (outputs.len(), &*outputs[0].frame.frame_id),
+        (1, "a"),
+        "{:?}",
+        scores.collect::<Vec<_>>()
+    );
     assert_eq!(outputs[0].source_id(), id);
     let account = engine.stop();
     assert_eq!((account.read, account.out, account.rejected), (2, 1, 1), "{account:?}");
@@ -217,4 +223,103 @@ fn a_batch_waits_until_all_of_it_fits_a_full_output() {
     server.wait_for_outputs(8);
     server.wait_until_done();
     assert_eq!(engine.stop().out, 2);
+}
+
+#[test]
+fn a_batch_keeps_its_place_among_the_frames_of_its_camera_also_with_shards() {
+    for shards in ["1", "2"] {
+        let server = RedisServer::start();
+        let flags = [("redis_queue.shards", shards), ("engine.workers", "4")];
+        let of_shard = |stream: &str| match shards {
+            "1" => stream.to_owned(),
+            _ => format!("{stream}:{{1}}"),
+        };
+        let add = |bytes: Vec<u8>| {
+            let (stream, mut add) = (of_shard(INPUT), cmd("XADD"));
+            let _: String = server.ask(add.arg(stream).arg("*").arg("data").arg(bytes));
+        };
+        let mut wanted = Vec::new();
+        for round in 0..20 {
+            let names = [0, 1, 2, 3].map(|index| format!("{round}-{index}"));
+            add(frame(&names[0], "cam", None).encode_to_vec());
+            add(batch(vec![frame(&names[1], "cam", None), frame(&names[2], "other", None)]));
+            add(frame(&names[3], "cam", None).encode_to_vec());
+            wanted.extend(names);
+        }
+        let engine = RunningEngine::start(&server, &flags);
+        wait_until("all are out", LONG, || engine.count(Counter::Results) == 80);
+        let stored = server.range(&of_shard(OUTPUT));
+        let text = |fields: &BTreeMap<String, Vec<u8>>, name: &str| {
+            String::from_utf8(fields[name].clone()).unwrap()
+        };
+        let names: Vec<_> = stored.iter().map(|(_, fields)| text(fields, "frame_id")).collect();
+        assert_eq!(names, wanted);
+        assert!(engine.cameras().status("b").is_none(), "the id of a batch is no camera");
+        let account = engine.stop();
+        assert_eq!((account.read, account.out), (60, 60), "{account:?}");
+    }
+}
+
+#[test]
+fn frames_of_a_batch_that_are_alike_are_results_of_their_own() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::start(&server, &[]);
+    let mut entry = data(batch(vec![frame("same", "cam", None), frame("same", "cam", None)]));
+    entry.push(("traceparent".into(), b"00-1-2-01".to_vec()));
+    server.add(&entry);
+    let nameless = vec![frame("", "", None), frame("a", "", None)];
+    let mut beside = data(batch(nameless));
+    beside.push(("camera_id".into(), b"beside".to_vec()));
+    beside.push(("frame_id".into(), b"stands-in".to_vec()));
+    server.add(&beside);
+    server.wait_until_done();
+    let outputs = server.outputs();
+    let named: Vec<_> = outputs.iter().map(|o| (&*o.frame.camera_id, &*o.frame.frame_id)).collect();
+    let wanted = [("cam", "same"), ("cam", "same"), ("beside", "stands-in"), ("beside", "a")];
+    assert_eq!(named, wanted);
+    assert_eq!([0, 1].map(|at| outputs[at].text("traceparent")), ["00-1-2-01"; 2]);
+    assert_eq!(engine.stop().out, 2);
+}
+
+#[test]
+fn as_many_frames_as_an_entry_may_have_and_large_ones_are_stored_in_one_step() {
+    let server = RedisServer::start();
+    let flags = [("redis_queue.enable_compression", "false")];
+    let engine = RunningEngine::start(&server, &flags);
+    let most = add_one(&server, mixed("most", 256));
+    let large = Sample::colour(2000, 1400, 1);
+    let picture = || Some(large.encode(Format::Jpeg));
+    // 8.4 MB of pixels each: more than one pipelined commit has.
+    let frames = (0..3).map(|at| frame(&format!("large-{at}"), "cam", picture())).collect();
+    let large = add_one(&server, batch(frames));
+    let one = add_one(&server, batch(vec![frame("one", "cam", None)]));
+    let mut emptied = ProcessedFrameBatch::decode(&*batch(vec![])).unwrap();
+    emptied.batch_size = 3;
+    add_one(&server, emptied.encode_to_vec());
+    server.wait_until_done();
+    let of = |id: &String| server.outputs().iter().filter(|o| &o.source_id() == id).count();
+    assert_eq!([of(&most), of(&large), of(&one)], [256, 3, 1]);
+    let account = engine.stop();
+    assert_eq!((account.read, account.out, account.dead_lettered), (4, 3, 1), "{account:?}");
+}
+
+fn add_one(server: &RedisServer, bytes: Vec<u8>) -> String {
+    server.add(&data(bytes))
+}
+
+#[test]
+fn a_panic_over_one_frame_of_a_batch_refuses_the_batch_and_no_other() {
+    let server = RedisServer::start();
+    let engine = RunningEngine::probed(&server, &[], |id| assert!(id != "bad-1", "a trap"));
+    server.add(&data(mixed("good", 3)));
+    server.add(&data(mixed("bad", 3)));
+    server.add(&data(mixed("later", 3)));
+    server.wait_until_done();
+    let letters = server.dead_letters();
+    assert_eq!((letters.len(), letters[0].text("reason")), (1, "panic".into()));
+    let detail = letters[0].text("detail");
+    assert!(detail.starts_with("frame 2 of 3 in the batch: "), "{detail}");
+    assert_eq!(server.len(OUTPUT), 6);
+    let account = engine.stop();
+    assert_eq!((account.out, account.dead_lettered), (2, 1), "{account:?}");
 }

@@ -1,5 +1,6 @@
 //! The first half of a job: what concerns the picture alone.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -31,14 +32,13 @@ pub(super) fn run(shared: &Shared, job: Job) {
             Some(entry) => process(shared, worker, work, entry, &receipt, &camera),
             None => Err(Verdict::Discard(Discard::LostToTrim)),
         });
-        catch_unwind(attempt).unwrap_or_else(|payload| {
-            let settings = &shared.settings;
-            let bounds = Bounds { pixels_max: settings.pixels_max };
-            worker.renew(bounds, settings.payload_bytes_max);
-            let detail = panic_message(&*payload);
-            Err(Verdict::DeadLetter(Reject::new(Reason::Panic, Stage::Decode, detail)))
-        })
+        catch_unwind(attempt).unwrap_or_else(|payload| Err(panicked(&*payload)))
     };
+    if matches!(&verdict, Err(Verdict::DeadLetter(Reject { reason: Reason::Panic, .. }))) {
+        let settings = &shared.settings;
+        let bounds = Bounds { pixels_max: settings.pixels_max };
+        worker.renew(bounds, settings.payload_bytes_max);
+    }
     drop(worker);
     drop(entry); // its buffers go home before the frame waits for anything
     let arrived = Arrived { receipt, shard, slot, verdict: verdict.err() };
@@ -83,7 +83,9 @@ fn batch(
         let camera = shared.cameras.get(label::camera_id(&envelope, of.0));
         let traceparent = work.traceparent.clone();
         let mut own = Work { traceparent, ..Work::default() };
-        match frame(shared, tools, Tick::now(), &mut own, &envelope, of, &camera) {
+        let attempt = || frame(shared, tools, Tick::now(), &mut own, &envelope, of, &camera);
+        let ended = catch_unwind(AssertUnwindSafe(attempt));
+        match ended.unwrap_or_else(|payload| Err(panicked(&*payload))) {
             Ok(()) => {}
             Err(Verdict::DeadLetter(reject)) => return Err(frames.blame(reject).into()),
             Err(Verdict::Discard(Discard::BelowThreshold)) => {
@@ -161,6 +163,11 @@ fn frame(
         }
     }
     Ok(())
+}
+
+/// The end of an entry over which a worker panicked.
+fn panicked(payload: &(dyn Any + Send)) -> Verdict {
+    Reject::new(Reason::Panic, Stage::Decode, panic_message(payload)).into()
 }
 
 /// Counts a job as ended, however it ends.
