@@ -266,8 +266,10 @@ impl<S: Send> Committer<S> {
             batch.push(waiting);
             let has_room =
                 batch.len() < limits::COMMIT_BATCH_FRAMES && bytes < limits::COMMIT_BATCH_BYTES;
+            if !has_room {
+                break; // before a frame is taken out of the lane
+            }
             next = match self.lane.next() {
-                _ if !has_room => None,
                 Next::Item(handed) => Some(handed),
                 Next::Empty | Next::Closed => None,
             };

@@ -1,11 +1,18 @@
 //! Entries and replies of any size: nothing that a server can store or send stops the reader.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use framepress::engine::Hooks;
 use framepress::image::Format;
+use framepress::metrics::Gauge;
+use framepress::redis::{Operation, Seam};
 use redis::cmd;
 
-use crate::support::{GROUP, INPUT, RedisServer, RunningEngine, Sample, protobuf, protobuf_of};
+use crate::support::{
+    GROUP, INPUT, LONG, RedisServer, RunningEngine, Sample, protobuf, protobuf_of, wait_until,
+};
 
 #[test]
 fn an_entry_with_more_than_a_million_parts_is_a_dead_letter_like_any_other() {
@@ -114,4 +121,33 @@ fn deliver_to(server: &RedisServer, consumer: &str) {
     let _: redis::Value =
         server.ask(command.arg(script).arg(1).arg(INPUT).arg(GROUP).arg(consumer));
     assert!(server.pending() > 0, "they are pending");
+}
+
+#[test]
+fn a_full_commit_leaves_the_next_frame_in_its_lane() {
+    let server = RedisServer::start();
+    let held = Arc::new(AtomicBool::new(false));
+    let is_held = Arc::clone(&held);
+    let seam = Seam::new(move |operation| {
+        let thread = std::thread::current();
+        let commits = thread.name().is_some_and(|name| name.starts_with("fp-commit"));
+        while commits && operation == Operation::Write && is_held.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    });
+    let flags = [("redis_queue.enable_compression", "false"), ("analysis.enabled", "false")];
+    let engine = RunningEngine::with_hooks(&server, &flags, Hooks { seam, ..Hooks::default() });
+    held.store(true, Ordering::SeqCst);
+    // 8.4 MB each as raw pixels: two fill a commit. While one is sent, the others queue up.
+    let image = Sample::colour(2000, 1400, 1).image(Format::Jpeg);
+    for index in 0..7 {
+        server.add(&protobuf_of(&format!("f-{index}"), "cam", image.clone()));
+    }
+    let metrics = &engine.view().metrics;
+    wait_until("frames in the lane", LONG, || metrics.level(Gauge::CommitLanes) > 3);
+    held.store(false, Ordering::SeqCst);
+    server.wait_for_outputs(7);
+    let account = engine.stop();
+    assert_eq!((account.read, account.out, account.abandoned), (7, 7, 0), "{account:?}");
 }
