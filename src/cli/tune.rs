@@ -62,7 +62,7 @@ enum Goal {
     Latency,
     /// Frames per second
     Throughput,
-    /// Bytes per result, with encoding within 100 ms
+    /// Bytes per result, with encoding within engine.latency_target_ms
     Bandwidth,
 }
 

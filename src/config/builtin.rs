@@ -22,6 +22,7 @@ impl Config {
                 reencode: Reencode::Always,
                 orientation: Orientation::Apply,
                 drain_timeout_ms: 5_000,
+                latency_target_ms: 100,
                 max_concurrent_streams: 1_000,
             },
             limits: Limits {

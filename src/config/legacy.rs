@@ -16,10 +16,11 @@ const SECTIONS: [&str; 6] = [
 ];
 
 /// Keys with a meaning, in the order of their weight: where two set the same, the first counts.
-const MEANINGS: [(&str, &str); 15] = [
+const MEANINGS: [(&str, &str); 16] = [
     ("serialization.enable_compression", "redis_queue.enable_compression"),
     ("serialization.compression_format", "redis_queue.compression_format"),
     ("serialization.compression_quality", "redis_queue.compression_quality"),
+    ("performance.target_latency_ms", "engine.latency_target_ms"),
     ("queue_settings.input_queue_config.consumer_group", "redis_queue.consumer_group"),
     ("queue_settings.input_queue_config.consumer_name", "redis_queue.consumer_name"),
     ("queue_settings.input_queue_config.batch_size", "redis_queue.batch_size"),

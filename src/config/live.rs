@@ -25,6 +25,7 @@ impl Config {
         queue.max_frame_age_ms = from.max_frame_age_ms;
         self.engine.reencode = new.engine.reencode;
         self.engine.orientation = new.engine.orientation;
+        self.engine.latency_target_ms = new.engine.latency_target_ms;
         self.limits.damaged_images = new.limits.damaged_images;
         // Whether there is analysis at all decides about a frame's way, so it stays.
         let enabled = self.analysis.enabled;

@@ -135,6 +135,8 @@ pub struct Engine {
     pub orientation: Orientation,
     /// Longest drain at a stop, in milliseconds; 0 drops what is in flight back to Redis.
     pub drain_timeout_ms: u64,
+    /// What the 99th percentile of the time for a frame is to stay within, in milliseconds.
+    pub latency_target_ms: u64,
     /// Cameras with state kept.
     pub max_concurrent_streams: usize,
 }

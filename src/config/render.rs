@@ -69,6 +69,7 @@ fn sections(config: &Config, exposed: bool) -> Sections {
                 ("reencode", word(engine.reencode)),
                 ("orientation", word(engine.orientation)),
                 ("drain_timeout_ms", json!(engine.drain_timeout_ms)),
+                ("latency_target_ms", json!(engine.latency_target_ms)),
                 ("max_concurrent_streams", json!(engine.max_concurrent_streams)),
             ],
         ),

@@ -155,6 +155,7 @@ fn engine(r: &mut Reader, d: Engine) -> Engine {
         reencode: r.choice("engine.reencode", d.reencode),
         orientation: r.choice("engine.orientation", d.orientation),
         drain_timeout_ms: r.whole("engine.drain_timeout_ms", d.drain_timeout_ms, 0..=WEEK_MS),
+        latency_target_ms: r.whole("engine.latency_target_ms", d.latency_target_ms, 1..=WEEK_MS),
         max_concurrent_streams: r.whole(
             "engine.max_concurrent_streams",
             d.max_concurrent_streams,

@@ -22,8 +22,6 @@ const GAIN_MAX: f64 = 100.0;
 /// Shortest and longest time of one turn, in seconds, and its first part that does not count.
 const TURN_SECONDS: (f64, f64) = (0.4, 8.0);
 const WARM_SHARE: f64 = 0.3;
-/// Longest time for encoding a frame that still counts as live, in milliseconds.
-const ENCODE_MS_MAX: f64 = 100.0;
 
 /// The time there is.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +45,8 @@ pub(super) struct Figures {
     pub(super) p99_ms: f64,
     pub(super) bytes_per_result: f64,
     pub(super) encode_p99_ms: f64,
+    /// `engine.latency_target_ms`: encoding that takes longer does not count as live.
+    pub(super) target_ms: f64,
 }
 
 /// One setting against another.
@@ -277,6 +277,7 @@ impl Trials {
             p99_ms: driven.latency.quantile_ms(0.99),
             bytes_per_result: metrics.get(Counter::BytesOut) as f64 / results,
             encode_p99_ms: metrics.distribution(Timer::Stage(Stage::Encode)).quantile_ms(0.99),
+            target_ms: config.engine.latency_target_ms as f64,
         })
     }
 }
@@ -287,7 +288,7 @@ fn score(goal: Goal, figures: &Figures) -> f64 {
     match goal {
         Goal::Throughput => figures.fps,
         Goal::Latency if is_timed => 1.0 / figures.p99_ms,
-        Goal::Bandwidth if figures.fps > 0.0 && figures.encode_p99_ms <= ENCODE_MS_MAX => {
+        Goal::Bandwidth if figures.fps > 0.0 && figures.encode_p99_ms <= figures.target_ms => {
             1.0 / figures.bytes_per_result.max(1.0)
         }
         Goal::Latency | Goal::Bandwidth => 0.0,
@@ -312,6 +313,7 @@ fn medians(side: &[Figures]) -> Figures {
         p99_ms: of(|figures| figures.p99_ms),
         bytes_per_result: of(|figures| figures.bytes_per_result),
         encode_p99_ms: of(|figures| figures.encode_p99_ms),
+        target_ms: of(|figures| figures.target_ms),
     }
 }
 
@@ -333,6 +335,7 @@ mod tests {
         p99_ms: 20.0,
         bytes_per_result: 50_000.0,
         encode_p99_ms: 30.0,
+        target_ms: 100.0,
     };
 
     #[test]
@@ -345,6 +348,8 @@ mod tests {
         let slow = Figures { encode_p99_ms: 180.0, ..small };
         assert_eq!(gain(Goal::Bandwidth, &MEASURED, &slow), 0.0, "too slow for live pictures");
         assert_eq!(gain(Goal::Bandwidth, &slow, &MEASURED), GAIN_MAX);
+        let asked_for = Figures { target_ms: 200.0, ..slow };
+        assert_eq!(gain(Goal::Bandwidth, &MEASURED, &asked_for), 2.0);
     }
 
     #[test]

@@ -49,6 +49,7 @@ engine:
   reencode: always
   orientation: apply
   drain_timeout_ms: 5000
+  latency_target_ms: 100
   max_concurrent_streams: 1000
 limits:
   max_payload_bytes: 67108864
@@ -111,6 +112,7 @@ engine:
   reencode: when_smaller
   orientation: ignore
   drain_timeout_ms: 0
+  latency_target_ms: 40
   max_concurrent_streams: 5
 limits: {max_payload_bytes: 2048, max_pixels: 1024, damaged_images: accept}
 analysis:

@@ -39,12 +39,13 @@ fn a_nested_file_of_the_replaced_system_takes_effect_as_it_is() {
     assert_eq!((queue.dead_letter_queue, queue.max_queue_length), (false, 30_000));
     assert_eq!(config.analysis.quality_threshold, 0.4, "the flat key counts");
     assert_eq!(config.engine.max_concurrent_streams, 250);
+    assert_eq!(config.engine.latency_target_ms, 80);
 
     assert_eq!(notes.len(), 1, "{notes:?}");
     for key in [
         "processing_timeout",
         "serialization.batch_size",
-        "performance.target_latency_ms",
+        "performance.max_memory_usage_mb",
         "queue_settings.input_queue_config.max_length",
         "queue_settings.output_queue_config.consumer_group",
         "monitoring.enable_detailed_logging",

@@ -27,6 +27,7 @@ fn numbers_have_ranges() {
         ("engine", "workers: many", "auto, or a whole number from 1"),
         ("engine", "committers: 1025", "1 to 1024"),
         ("engine", "drain_timeout_ms: -5", "from 0"),
+        ("engine", "latency_target_ms: 0", "from 1"),
         ("engine", "max_concurrent_streams: 0", "from 1"),
         ("limits", "max_payload_bytes: 0", "from 1"),
         ("limits", "max_pixels: 0", "from 1"),

@@ -8,6 +8,7 @@ mod ingest_folders;
 mod inspect;
 mod logs;
 mod memory;
+mod old_files;
 mod reload;
 mod repeats;
 mod top;
