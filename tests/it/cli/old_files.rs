@@ -33,9 +33,13 @@ fn the_engine_takes_streams_group_and_pictures_from_an_old_file() {
     wait_until("both are acknowledged", LONG, || pending().0 == 0);
     assert_eq!(server.len("old_frames:dlq"), 0, "dead_letter_queue of the file is false");
     let is_new: bool = server.ask(
-        cmd("XGROUP").arg("CREATECONSUMER").arg("old_frames").arg("old_readers").arg("old_worker"),
+        cmd("XGROUP")
+            .arg("CREATECONSUMER")
+            .arg("old_frames")
+            .arg("old_readers")
+            .arg("old_worker-0"),
     );
-    assert!(!is_new, "consumer_name of the file: the consumer is there");
+    assert!(!is_new, "consumer_name of the file, and the number of the reader");
     let said = engine.said();
     assert_eq!(said.matches("processing_timeout").count(), 1, "named once: {said}");
     assert_eq!(said.matches("camera_defaults.fps").count(), 1, "named once: {said}");

@@ -365,6 +365,14 @@ fn entries() -> Vec<Case> {
         },
         Case {
             table,
+            what: "gzip with zeros behind it, or in several members",
+            entry: beside(
+                [gzip(&jpeg()[..300]), vec![0; 9], gzip(&jpeg()[300..]), vec![0; 50]].concat(),
+            ),
+            want: Want::Same,
+        },
+        Case {
+            table,
             what: "a `ProcessedFrameBatch` of one frame",
             entry: data(batch(1)),
             want: Want::Same,

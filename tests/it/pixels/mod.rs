@@ -3,6 +3,7 @@
 mod cameras;
 mod density;
 mod figures;
+mod golden_layouts;
 mod layouts;
 mod parity;
 mod pictures;
