@@ -3,6 +3,7 @@
 
 mod cluster;
 mod distance;
+mod exclusive;
 mod sentinel;
 mod shards;
 mod support;

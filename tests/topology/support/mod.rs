@@ -17,6 +17,7 @@ pub use server::{Server, free_port};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use framepress::frame::EntryId;
 use framepress::metrics::clock::Tick;
 use redis::streams::StreamRangeReply;
 use redis::{Connection, cmd};
@@ -62,6 +63,23 @@ pub fn results(connection: &mut Connection, output: &str) -> BTreeMap<String, us
         *results.entry(source).or_default() += 1;
     }
     results
+}
+
+/// How many results stand behind one of a later entry of the same camera.
+pub fn out_of_order(connection: &mut Connection, output: &str) -> usize {
+    let reply: StreamRangeReply =
+        cmd("XRANGE").arg(output).arg("-").arg("+").query(connection).unwrap();
+    let mut last = BTreeMap::<String, EntryId>::new();
+    let mut count = 0;
+    for entry in reply.ids {
+        let camera: String = entry.get("camera_id").expect("a result names its camera");
+        let source: String = entry.get("source_id").expect("a result names its entry");
+        let source = EntryId::parse(source.as_bytes()).expect("an entry has an id");
+        let before = last.entry(camera).or_default();
+        count += usize::from(source < *before);
+        *before = source.max(*before);
+    }
+    count
 }
 
 /// Whether every entry of a stream has been read and acknowledged, as far as the server that
