@@ -5,6 +5,7 @@
 
 pub mod commit;
 pub mod group;
+pub mod lease;
 pub mod process;
 pub mod read;
 mod recent;
