@@ -116,7 +116,7 @@ impl Control {
     }
 
     /// Does something on a connection to the server that has `key`; the server.
-    fn at_server_of(
+    pub(super) fn at_server_of(
         &mut self,
         key: &str,
         mut step: impl FnMut(&mut Connection) -> Result<(), Fault>,

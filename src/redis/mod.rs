@@ -15,6 +15,7 @@ mod embedded;
 mod feed;
 mod greeting;
 mod groups;
+mod leases;
 mod look;
 mod open;
 mod pages;
@@ -51,6 +52,9 @@ pub use embedded::Embedded;
 pub use feed::Feed;
 pub use greeting::{Greeting, Version};
 pub use groups::FoundGroup;
+pub use leases::{
+    Handover, LeaseAsk, LeaseClient, LeaseState, LeaseTerms, Members, Presence, Tenure,
+};
 pub use look::{ServerTime, ShardState, StreamState};
 pub use pages::{Pages, bytes_of};
 pub use pending::{Page, Pending};

@@ -1,0 +1,83 @@
+-- The lease of a stream: which engine reads it, and until when by the clock of this server.
+--
+-- KEYS[1] the lease, a hash: `holder`, `epoch`, `until_ms`, `length_ms`; `ended`, an entry before which
+-- every entry has ended; `group`, the identity of the consumer group, see group.lua
+-- ARGV[1] take, renew, give or look, ARGV[2] the caller, ARGV[3] the epoch: the caller's own, or for
+-- `take` the highest that it knows, ARGV[4] milliseconds, ARGV[5] the consumer group
+-- ARGV[6] for `renew` the new `ended`, ARGV[7] for `renew` the new `group`
+--
+-- take  succeeds if the stream is free, if its lease is over, or if the caller has it. The epoch
+--       goes up, also above the one that the caller knows: a replica that took over may know less.
+-- renew succeeds if holder and epoch are the caller's, even if the lease is over: then no other
+--       engine has taken it.
+-- give  ends the caller's own lease.
+--
+-- Each tenure has an empty stream with the same consumer group. The reader names it beside its own
+-- stream, and XREADGROUP reads nothing if one of its streams has no such group. So when the lease
+-- changes hands, requests of the old holder that wait here end, and later ones are refused.
+--
+-- Returns 1 or 0, and how the lease stands, or stood before it was taken: holder (empty for none), epoch
+-- (of a lease just taken the new one), milliseconds until its end (0 or below if it is over), `ended`,
+-- `group`.
+local lease = KEYS[1]
+local action, caller, epoch, length, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+
+-- Longer than any request waits here. A tenure stream that no engine removes goes by itself.
+local TENURE_MS = 600000
+
+local known = redis.call('HMGET', lease, 'holder', 'epoch', 'until_ms', 'ended', 'group', 'length_ms')
+local holder, held, until_ms = known[1] or '', known[2] or '0', tonumber(known[3] or '0')
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- A lease that ends later than its length from now was made before this clock was set back.
+local latest = now + tonumber(known[6] or length)
+if until_ms > latest then
+  until_ms = latest
+  redis.call('HSET', lease, 'until_ms', whole(until_ms))
+end
+
+local function state(done)
+  return { done, holder, held, whole(until_ms - now), known[4] or '0-0', known[5] or '' }
+end
+
+local function tenure(engine, number)
+  return lease .. ':' .. engine .. ':' .. number
+end
+
+local is_own = holder == caller and held == epoch
+if action == 'take' then
+  if holder ~= '' and holder ~= caller and until_ms > now then
+    return state(0)
+  end
+  if holder ~= '' then
+    redis.call('DEL', tenure(holder, held))
+  end
+  held = whole(math.max(tonumber(held), tonumber(epoch)) + 1)
+  local own = tenure(caller, held)
+  redis.call('DEL', own)
+  redis.call('XGROUP', 'CREATE', own, group, '$', 'MKSTREAM')
+  redis.call('PEXPIRE', own, TENURE_MS)
+  redis.call(
+    'HSET', lease, 'holder', caller, 'epoch', held, 'until_ms', whole(now + length), 'length_ms', length
+  )
+  return state(1)
+elseif action == 'renew' and is_own then
+  until_ms = now + length
+  redis.call(
+    'HSET', lease, 'until_ms', whole(until_ms), 'length_ms', length, 'ended', ARGV[6], 'group', ARGV[7]
+  )
+  redis.call('PEXPIRE', tenure(holder, held), TENURE_MS)
+  return state(1)
+elseif action == 'give' and is_own then
+  redis.call('DEL', tenure(holder, held))
+  redis.call(
+    'HSET', lease, 'holder', '', 'until_ms', whole(now), 'ended', ARGV[6], 'group', ARGV[7]
+  )
+  return state(1)
+end
+return state(0)

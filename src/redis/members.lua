@@ -1,0 +1,33 @@
+-- The engines of a consumer group, by their last signs of life on this server's clock.
+--
+-- KEYS[1] a sorted set, engine -> milliseconds, KEYS[2] a stream that tells of changes: engines wait
+-- there with XREAD
+-- ARGV[1] the caller, ARGV[2] milliseconds after which an engine counts as gone
+-- ARGV[3] here: a sign of life, gone: the caller leaves, or told: a stream was given back
+--
+-- Returns the last change, and the engines that are there.
+local members, changes, caller, limit, what = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
+
+local CHANGES_KEPT = 64
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local is_change = what == 'told'
+if what == 'here' then
+  is_change = redis.call('ZADD', members, whole(now), caller) == 1
+elseif what == 'gone' then
+  is_change = redis.call('ZREM', members, caller) == 1
+end
+-- Signs of life from the future were given before this clock was set back.
+redis.call('ZREMRANGEBYSCORE', members, '(' .. whole(now + limit), '+inf')
+redis.call('ZREMRANGEBYSCORE', members, '-inf', whole(now - 10 * limit))
+if is_change then
+  redis.call('XADD', changes, 'MAXLEN', '~', CHANGES_KEPT, '*', 'engine', caller)
+end
+local last = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
+return { last and last[1] or '0-0', redis.call('ZRANGEBYSCORE', members, '(' .. whole(now - limit), '+inf') }
