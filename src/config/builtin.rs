@@ -1,8 +1,8 @@
 //! The built-in defaults: the lowest layer, and the values of CONTRACT.md.
 
 use super::choice::{
-    BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, LogFormat, LogLevel,
-    Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
+    Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, LogFormat,
+    LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
 };
 use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Stats, Tls};
 use super::url::{HostPort, RedisUrl};
@@ -72,6 +72,8 @@ fn redis_queue() -> RedisQueue {
         max_frame_age_ms: 0,
         shards: 1,
         shard_subset: None,
+        assignment: Assignment::Auto,
+        lease_ms: 2_000,
         wait_replicas: 0,
         enable_compression: true,
         compression_format: CompressionFormat::Jpeg,

@@ -10,10 +10,10 @@ use crate::redis::slot_of;
 /// must not strike while Redis is merely waiting for frames.
 const TIMEOUT_MARGIN_MS: u64 = 500;
 
-/// Connections beside those of readers and committers: the control plane, the reclaimer, and the
-/// lookout's to a Sentinel where there are any.
+/// Connections beside those of readers and committers: the control plane, the reclaimer, the
+/// lookout's to a Sentinel where there are any, and the one for leases where there are any.
 pub fn connections_beside(queue: &RedisQueue) -> usize {
-    2 + usize::from(has_sentinels(queue))
+    2 + usize::from(has_sentinels(queue)) + usize::from(queue.is_exclusive())
 }
 
 fn has_sentinels(queue: &RedisQueue) -> bool {
@@ -27,6 +27,7 @@ pub(super) fn across(config: &Config, r: &mut Reader) {
     streams(config, r);
     shards(config, r);
     slots(config, r);
+    leases(config, r);
     topology(config, r);
     tls(config, r);
 }
@@ -157,6 +158,39 @@ fn slots(config: &Config, r: &mut Reader) {
              \"{{{input}}}:{output}\", or shards from 2, or delivery: at_least_once",
             shown.join(", ")
         ),
+    );
+}
+
+/// A stream under a lease has one reader, and its lease and results lie beside it.
+fn leases(config: &Config, r: &mut Reader) {
+    let queue = &config.redis_queue;
+    if !queue.is_exclusive() {
+        return;
+    }
+    let streams = queue.shard_subset.as_ref().map_or(queue.shards, Vec::len);
+    r.rule(
+        config,
+        &["redis_queue.assignment", "engine.readers"],
+        config.engine.readers.or(streams) <= streams,
+        format!(
+            "under a lease one stream has one reader; valid: engine.readers: auto, or 1 to \
+             {streams}, or assignment: shared"
+        ),
+    );
+    let keys = [
+        queue.input_queue.clone(),
+        queue.output_queue.clone(),
+        format!("{}:dlq", queue.input_queue),
+        format!("{}:lease", queue.input_queue),
+    ];
+    let is_apart = keys.iter().any(|key| slot_of(key) != slot_of(&keys[0]));
+    r.rule(
+        config,
+        &["redis_queue.assignment", "redis_queue.input_queue", "redis_queue.output_queue"],
+        queue.url.scheme() != Scheme::Cluster || queue.shards > 1 || !is_apart,
+        "the lease and the results must lie in the slot of the input; valid: names with one hash \
+         tag, as in input_queue: \"{camera}\" and output_queue: \"{camera}:out\", or shards from 2, \
+         or assignment: shared",
     );
 }
 

@@ -66,6 +66,18 @@ choice! {
 }
 
 choice! {
+    /// Which engines read a stream at a time.
+    Assignment {
+        /// Exclusive from two shards on, shared with one.
+        Auto = "auto",
+        /// Any number: results are stored once, but not in order across engines.
+        Shared = "shared",
+        /// One, under a lease: frames of a camera keep their order.
+        Exclusive = "exclusive",
+    }
+}
+
+choice! {
     /// What becomes of input entries after their acknowledgement.
     Retention {
         /// They stay until something else trims the stream.

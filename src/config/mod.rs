@@ -34,8 +34,8 @@ mod yaml;
 
 pub use check::connections_beside;
 pub use choice::{
-    BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, Delivery, LogFormat, LogLevel,
-    Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
+    Assignment, BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, Delivery,
+    LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
 pub use kafka::{Migrated, migrate};

@@ -4,8 +4,8 @@
 //! `Default`: whoever wants the built-in values says [`Config::builtin`].
 
 use super::choice::{
-    BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, LogFormat, LogLevel,
-    Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
+    Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, LogFormat,
+    LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
 };
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
@@ -77,6 +77,10 @@ pub struct RedisQueue {
     pub shards: usize,
     /// Of those the ones this engine reads, ascending; `None` means all.
     pub shard_subset: Option<Vec<usize>>,
+    /// Which engines read a stream at a time; see [`RedisQueue::is_exclusive`].
+    pub assignment: Assignment,
+    /// How long a lease lasts without renewal, in milliseconds.
+    pub lease_ms: u64,
     /// Replicas that are to have a result, or a frame sent, before the next one is dealt with.
     pub wait_replicas: u32,
     /// False: raw pixels out.
@@ -99,6 +103,17 @@ pub struct RedisQueue {
     pub sentinel_password_file: Option<PathBuf>,
     /// Files for TLS.
     pub tls: Tls,
+}
+
+impl RedisQueue {
+    /// Whether each stream is read by one engine at a time, under a lease.
+    pub fn is_exclusive(&self) -> bool {
+        match self.assignment {
+            Assignment::Auto => self.shards > 1,
+            Assignment::Shared => false,
+            Assignment::Exclusive => true,
+        }
+    }
 }
 
 /// Section `redis_queue.tls`: PEM files.

@@ -146,6 +146,8 @@ fn redis_queue(config: &Config, exposed: bool) -> Vec<(&'static str, Value)> {
         ("max_frame_age_ms", json!(queue.max_frame_age_ms)),
         ("shards", json!(queue.shards)),
         ("shard_subset", json!(queue.shard_subset)),
+        ("assignment", word(queue.assignment)),
+        ("lease_ms", json!(queue.lease_ms)),
         ("wait_replicas", json!(queue.wait_replicas)),
         ("enable_compression", json!(queue.enable_compression)),
         ("compression_format", word(queue.compression_format)),

@@ -101,6 +101,8 @@ fn redis_queue(r: &mut Reader, d: RedisQueue) -> RedisQueue {
         max_frame_age_ms: r.whole("redis_queue.max_frame_age_ms", d.max_frame_age_ms, 0..=WEEK_MS),
         shards: r.whole("redis_queue.shards", d.shards, 1..=SHARDS_MAX),
         shard_subset: r.parsed("redis_queue.shard_subset", d.shard_subset, lists::shards),
+        assignment: r.choice("redis_queue.assignment", d.assignment),
+        lease_ms: r.whole("redis_queue.lease_ms", d.lease_ms, 500..=60_000),
         wait_replicas: r.whole("redis_queue.wait_replicas", d.wait_replicas, 0..=REPLICAS_MAX),
         enable_compression: r.truth("redis_queue.enable_compression", d.enable_compression),
         compression_format: r.read(

@@ -43,6 +43,8 @@ pub struct Journal {
 struct Book {
     /// How often the consumer group was lost.
     epoch: u64,
+    /// The epoch of the lease of the stream; 0 without one.
+    tenure: u64,
     in_flight: HashMap<EntryId, InFlight>,
     /// Ended with Redis' confirmation, in the order of their ends.
     ended: VecDeque<EntryId>,
@@ -71,6 +73,8 @@ struct InFlight {
 pub struct Session {
     /// [`Journal::epoch`] when the connection was opened.
     pub epoch: u64,
+    /// The epoch of the lease under which it reads; 0 where streams are shared.
+    pub tenure: u64,
     /// When the request was sent, or before.
     pub asked_at: Tick,
 }
@@ -82,7 +86,7 @@ pub enum Opened {
     Taken(Receipt),
     /// This process has it already, or this is a late copy of an entry that has ended.
     Known,
-    /// The group was lost after the connection was opened: the answer is void.
+    /// The group or the lease was lost after the connection was opened: the answer is void.
     Void,
 }
 
@@ -103,6 +107,7 @@ impl Journal {
     pub fn new(readers: usize, metrics: Arc<Metrics>) -> Arc<Journal> {
         let book = Book {
             epoch: 0,
+            tenure: 0,
             in_flight: HashMap::with_capacity(512),
             ended: VecDeque::with_capacity(REMEMBERED),
             ended_at: HashMap::with_capacity(2 * REMEMBERED),
@@ -190,7 +195,7 @@ impl Journal {
     pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin, session: Session) -> Opened {
         let read_at = Tick::now();
         let mut book = self.book.lock();
-        if session.epoch != book.epoch {
+        if session.epoch != book.epoch || session.tenure != book.tenure {
             return Opened::Void;
         }
         let ended_at = book.ended_at.get(&id);
@@ -211,7 +216,7 @@ impl Journal {
         if !is_repeated {
             self.metrics.ledger.open();
         }
-        Opened::Taken(Receipt::new(id, origin, read_at, Arc::clone(self)))
+        Opened::Taken(Receipt::new(id, origin, read_at, session.tenure, Arc::clone(self)))
     }
 
     /// The group was lost: every connection opened so far is void, and the caller restores the
@@ -227,6 +232,38 @@ impl Journal {
         held.dedup();
         let ended = book.ended_at.keys().copied().filter(|id| *id > start).collect();
         Recovery { start, held, ended }
+    }
+
+    /// Begins to read under a lease. `is_known` says that no other engine has held the stream since
+    /// this one did; otherwise nothing is known of what has ended, or was given to any reader.
+    /// Nothing may be in flight.
+    pub fn begin_tenure(&self, tenure: u64, is_known: bool) {
+        let mut book = self.book.lock();
+        book.tenure = tenure;
+        if !is_known {
+            book.ended.clear();
+            book.ended_at.clear();
+            book.left.iter_mut().for_each(HashSet::clear);
+            book.repeated_up_to = EntryId::default();
+        }
+    }
+
+    /// The lease is lost: what was read and not opened is void.
+    pub fn end_tenure(&self) {
+        self.book.lock().tenure = 0;
+    }
+
+    /// The group is the one that was known: what it delivers again has not ended there.
+    pub fn nothing_is_repeated(&self) {
+        self.book.lock().repeated_up_to = EntryId::default();
+    }
+
+    /// An entry up to which every entry has ended.
+    pub fn ended_up_to(&self) -> EntryId {
+        let book = self.book.lock();
+        let opened = book.asked_after.iter().copied().min().unwrap_or_default();
+        let open = book.in_flight.keys().chain(book.left.iter().flatten()).min();
+        open.map_or(opened, |oldest| oldest.before().min(opened))
     }
 
     /// These entries were in no stream any more when their group was restored.
@@ -282,7 +319,7 @@ impl Journal {
         book.in_flight.remove(&id);
         match outcome {
             // Its connection was lost while it was read, and one of the readers will find it again.
-            Outcome::Abandoned => book.left.iter_mut().for_each(|left| {
+            Outcome::Abandoned | Outcome::HandedOver => book.left.iter_mut().for_each(|left| {
                 left.insert(id);
             }),
             Outcome::LostWithGroup => {}
@@ -322,7 +359,7 @@ mod tests {
     }
 
     fn session(journal: &Journal) -> Session {
-        Session { epoch: journal.epoch(), asked_at: Tick::now() }
+        Session { epoch: journal.epoch(), tenure: 0, asked_at: Tick::now() }
     }
 
     fn take(journal: &Arc<Journal>, id: EntryId, origin: Origin) -> Receipt {
@@ -362,7 +399,7 @@ mod tests {
         let journal = journal();
         take(&journal, ID, Origin::New).close(Outcome::Out);
         let asked_at = Tick::now().after(Duration::from_nanos(1));
-        let again = journal.open(ID, AGAIN, Session { epoch: 0, asked_at });
+        let again = journal.open(ID, AGAIN, Session { epoch: 0, tenure: 0, asked_at });
         assert!(matches!(again, Opened::Taken(_)), "Redis has lost our commit");
     }
 

@@ -43,6 +43,7 @@ pub struct Receipt {
     origin: Origin,
     read_at: Tick,
     read_unix_seconds: f64,
+    tenure: u64,
     journal: Arc<Journal>,
     closed: bool,
 }
@@ -53,10 +54,11 @@ impl Receipt {
         id: EntryId,
         origin: Origin,
         read_at: Tick,
+        tenure: u64,
         journal: Arc<Journal>,
     ) -> Receipt {
         let read_unix_seconds = unix_seconds();
-        Receipt { id, origin, read_at, read_unix_seconds, journal, closed: false }
+        Receipt { id, origin, read_at, read_unix_seconds, tenure, journal, closed: false }
     }
 
     /// The entry concerned.
@@ -77,6 +79,11 @@ impl Receipt {
     /// When it was read, in seconds since the Unix epoch.
     pub fn read_unix_seconds(&self) -> f64 {
         self.read_unix_seconds
+    }
+
+    /// The epoch of the lease under which it was read; 0 where streams are shared.
+    pub fn tenure(&self) -> u64 {
+        self.tenure
     }
 
     /// Whether the group was lost and the entry with it.

@@ -1,6 +1,6 @@
 //! Conservation: every frame read is somewhere.
 //!
-//! `read = out + rejected + dead_lettered + shed + lost + in_flight`, at every moment. Both sides
+//! `read = out + rejected + dead_lettered + shed + lost + handed_over + in_flight`, at every moment. Both sides
 //! change under one lock, so a reader never sees a frame counted twice or not at all.
 
 use parking_lot::Mutex;
@@ -24,6 +24,9 @@ pub enum Outcome {
     /// The consumer group was lost, and the entry was no longer in the stream to be made pending
     /// again.
     LostWithGroup,
+    /// In hand when the lease of its stream was lost: still pending in Redis, for the next holder; or
+    /// stored, if the answer of Redis was lost with the lease.
+    HandedOver,
     /// Given up by this process without acknowledgement: still pending in Redis, to be delivered
     /// again.
     Abandoned,
@@ -52,6 +55,8 @@ pub struct Conservation {
     pub lost_with_group: u64,
     /// Left pending in Redis by this process.
     pub abandoned: u64,
+    /// In hand when the lease of their stream was lost; the next holder has them.
+    pub handed_over: u64,
     /// In this process now.
     pub in_flight: u64,
     /// Whether the sum holds.
@@ -84,6 +89,7 @@ impl Ledger {
             Outcome::LostToTrim => account.lost_to_trim += 1,
             Outcome::Superseded => account.superseded += 1,
             Outcome::LostWithGroup => account.lost_with_group += 1,
+            Outcome::HandedOver => account.handed_over += 1,
             Outcome::Abandoned => account.abandoned += 1,
         }
     }
@@ -99,6 +105,7 @@ impl Ledger {
                 + account.dead_lettered
                 + account.shed
                 + account.lost
+                + account.handed_over
                 + account.in_flight;
         account
     }

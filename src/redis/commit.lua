@@ -1,6 +1,6 @@
 -- Ends one entry: stores its result (or its dead letter) and acknowledges it, or does nothing.
 --
--- KEYS[1] input stream, KEYS[2] stream to store in
+-- KEYS[1] input stream, KEYS[2] stream to store in; behind them what fence.lua wants
 -- ARGV[1] consumer group, ARGV[2] entry id
 -- ARGV[3] what to do: store, dead or drop
 -- ARGV[4] approximate length limit of KEYS[2], 0 for none

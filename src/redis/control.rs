@@ -12,12 +12,17 @@ use super::connection::Connection;
 use super::open::Open;
 use super::route::is_sent_on;
 use super::slot::slot_of;
-use super::{Address, Route, Seam, Topology};
+use super::{Address, Route, Seam, Tenure, Topology};
 use crate::base::{Fault, Stop};
 use crate::frame::EntryId;
 
 /// See [`Control::trim_acked`].
-const TRIM_ACKED: &str = concat!(include_str!("common.lua"), include_str!("trim_acked.lua"));
+const TRIM_ACKED: &str = concat!(
+    "local LEASE = 2\n",
+    include_str!("fence.lua"),
+    include_str!("common.lua"),
+    include_str!("trim_acked.lua")
+);
 
 /// The last entry that a stream has ever had. The answer of XINFO itself holds two whole entries.
 pub(super) const LAST_GENERATED: &str = "
@@ -30,13 +35,17 @@ end
 return '0-0'";
 
 /// See [`Control::set_deliveries`].
-const SET_DELIVERIES: &str = "
+const SET_DELIVERIES: &str = concat!(
+    "local LEASE = 2\n",
+    include_str!("fence.lua"),
+    "
 local stream, group, id, count = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local row = redis.call('XPENDING', stream, group, id, id, 1)[1]
 if row and #redis.call('XRANGE', stream, id, id) > 0 then
   redis.call('XCLAIM', stream, group, row[2], '0', id, 'RETRYCOUNT', count, 'JUSTID')
 end
-return 1";
+return 1"
+);
 
 /// See [`Control::renew`].
 const RENEW: &str = "
@@ -224,9 +233,10 @@ impl Control {
         group: &str,
         id: EntryId,
         deliveries: u32,
+        tenure: Option<&Tenure>,
     ) -> Result<(), Fault> {
         let mut command = cmd("EVAL");
-        command.arg(SET_DELIVERIES).arg(1).arg(stream).arg(group);
+        fenced(command.arg(SET_DELIVERIES), stream, tenure).arg(group);
         command.arg(id.to_string()).arg(deliveries);
         self.run_on::<Value>(stream, "XCLAIM", &command).map(|_| ())
     }
@@ -315,9 +325,10 @@ impl Control {
         group: &str,
         identity: &str,
         held: Option<EntryId>,
+        tenure: Option<&Tenure>,
     ) -> Result<u64, Fault> {
         let mut command = cmd("EVAL");
-        command.arg(TRIM_ACKED).arg(1).arg(stream).arg(group);
+        fenced(command.arg(TRIM_ACKED), stream, tenure).arg(group);
         command.arg(held.unwrap_or_default().to_string()).arg(identity);
         self.run_on(stream, "XTRIM", &command)
     }
@@ -337,6 +348,14 @@ impl Control {
             .filter_map(|line| line.split_once(':'))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect())
+    }
+}
+
+/// Adds the keys of a script that changes a stream: it, and what `fence.lua` wants.
+fn fenced<'c>(command: &'c mut Cmd, stream: &str, tenure: Option<&Tenure>) -> &'c mut Cmd {
+    match tenure {
+        None => command.arg(1).arg(stream),
+        Some(Tenure { lease, stream: own, .. }) => command.arg(3).arg(stream).arg(lease).arg(own),
     }
 }
 

@@ -1,12 +1,13 @@
 -- Finds a consumer group, or creates it, and makes entries in work pending again.
 --
 -- KEYS[1] the stream, KEYS[2] and KEYS[3] where results and dead letters of it are stored; without
--- them, only the entries in work are seen to
+-- them, only the entries in work are seen to; behind them what fence.lua wants
 -- ARGV[1] the group, ARGV[2] a consumer that gets the entries
 -- ARGV[3] an entry before all that the caller may have been given and has not read
 -- ARGV[4] the last entry that the group has ever given out, as far as the caller knows
 -- ARGV[5] the name of a new identity, ARGV[6] how the names of all identities begin
--- ARGV[7] 1 if there was a group before
+-- ARGV[7] 1 if the group was lost, 0 if there was none before, or the identity of the one before: then it
+-- was lost if it is another one now, and otherwise the entries below are left as they are
 -- ARGV[8] how many entries are in work
 -- ARGV[9...] these, the oldest first, and then those after ARGV[3] that the caller has ended
 --
@@ -23,7 +24,7 @@
 -- the account may not give it one), the entries in work that are not in the stream any more, and those
 -- without a result that became pending.
 local stream, group, consumer, start, reached = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local name, prefix, is_lost = ARGV[5], ARGV[6], ARGV[7] == '1'
+local name, prefix, before = ARGV[5], ARGV[6], ARGV[7]
 local held = tonumber(ARGV[8])
 local ENTRIES = 9
 
@@ -108,10 +109,30 @@ local function add_ended(stored, field, ended)
   end
 end
 
+-- The identity of the group that is there.
+local function known_identity()
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
+  if consumers.err then
+    return nil
+  end
+  local identity
+  for _, answer in ipairs(consumers) do
+    local other = fields_of(answer)['name']
+    if other:sub(1, #prefix) == prefix then
+      identity = other
+    end
+  end
+  return identity
+end
+
 local ended = {}
 local last_ended
 local created = 0
 local found = find()
+if found and before == known_identity() then
+  return { 0, found['last-delivered-id'], before, {}, {} }
+end
+local is_lost = before ~= '0'
 if is_lost and KEYS[2] then
   local one = add_ended(KEYS[2], 'source_id', ended)
   local other = add_ended(KEYS[3], 'original_id', ended)
@@ -130,22 +151,11 @@ if not found then
   found = find()
 end
 
-local identity
-local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
-if consumers.err then
-  identity = ''
-else
-  for _, answer in ipairs(consumers) do
-    local other = fields_of(answer)['name']
-    if other:sub(1, #prefix) == prefix then
-      identity = other
-    end
-  end
-  if not identity then
-    -- XREADGROUP would do as well, but replicas and files would not hear of the consumer.
-    local answer = redis.pcall('XGROUP', 'CREATECONSUMER', stream, group, name)
-    identity = type(answer) == 'number' and name or ''
-  end
+local identity = known_identity()
+if not identity then
+  -- XREADGROUP would do as well, but replicas and files would not hear of the consumer.
+  local answer = redis.pcall('XGROUP', 'CREATECONSUMER', stream, group, name)
+  identity = type(answer) == 'number' and name or ''
 end
 
 -- Whether an entry is pending; it is made so as long as it exists.

@@ -2,15 +2,20 @@
 
 use redis::{Cmd, Value, cmd};
 
-use super::Control;
 use super::control::converted;
 use super::slot::slot_of;
+use super::{Control, Source, Tenure};
 use crate::base::{Fault, limits};
 use crate::frame::{EntryId, Recovery};
 use crate::metrics::clock::unix_nanos;
 
 /// See [`Control::find_group`].
-const FIND_GROUP: &str = concat!(include_str!("common.lua"), include_str!("group.lua"));
+const FIND_GROUP: &str = concat!(
+    "local LEASE = 4\n",
+    include_str!("fence.lua"),
+    include_str!("common.lua"),
+    include_str!("group.lua")
+);
 
 /// How the names of consumers begin that read nothing and stand for their group; see `group.lua`.
 const IDENTITY_PREFIX: &str = "framepress-group-";
@@ -60,7 +65,8 @@ impl Control {
         let is_apart = self.topology().is_cluster()
             && stored.iter().any(|key| slot_of(key) != slot_of(stream));
         let keys = if is_apart { &streams[..1] } else { &streams[..] };
-        let command = find_group(keys, group, consumer, recovery, reached);
+        let before = if recovery.is_some() { LOST } else { NONE_BEFORE };
+        let command = find_group(keys, None, group, consumer, recovery, reached, before);
         self.run_on(stream, "XGROUP CREATE", &command).map(found_group)
     }
 
@@ -78,7 +84,7 @@ impl Control {
         let mut commands = Vec::new();
         for (stream, consumers) in consumers_of {
             let (keys, none) = ([(*stream).to_owned()], EntryId::default());
-            let command = find_group(&keys, group, &consumers[0], None, none);
+            let command = find_group(&keys, None, group, &consumers[0], None, none, NONE_BEFORE);
             commands.push((*stream, "XGROUP CREATE", command));
             for consumer in *consumers {
                 let mut command = cmd("XPENDING");
@@ -103,20 +109,67 @@ impl Control {
     }
 }
 
+impl Source {
+    /// Finds the group of `streams` for the holder of a new lease, on this connection. `before` is the
+    /// identity of the group that `recovery` is about, empty if it is not known: if it is another one
+    /// by now, the group is restored as [`Control::find_group`] does it.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`], or [`Fault::Refused`] with the server's words.
+    pub fn adopt_group(
+        &mut self,
+        streams: &[String; 3],
+        tenure: &Tenure,
+        recovery: &Recovery,
+        reached: EntryId,
+        before: &str,
+    ) -> Result<FoundGroup, Fault> {
+        let options = self.options.clone();
+        let (group, consumer) = (options.group.as_str(), options.consumer.as_str());
+        let mut known = Recovery { start: recovery.start, held: Vec::new(), ended: Vec::new() };
+        let before = if before.is_empty() { NONE_BEFORE } else { before };
+        if before != NONE_BEFORE {
+            known = recovery.clone();
+        }
+        let (recovery, tenure) = (Some(&known), Some(tenure));
+        let command = find_group(streams, tenure, group, consumer, recovery, reached, before);
+        let mut found = found_group(converted(self.query("XGROUP CREATE", &command)?)?);
+        let mut command = cmd("XPENDING");
+        command.arg(&streams[0]).arg(group).arg("-").arg("+").arg(limits::LEFT_MAX);
+        let rows: Vec<(String, Value, Value, Value)> =
+            converted(self.query("XPENDING", &command)?)?;
+        let ids = rows.iter().filter_map(|(id, ..)| EntryId::parse(id.as_bytes()));
+        found.pending.push(ids.collect());
+        Ok(found)
+    }
+}
+
+/// What the script is told instead of the identity of a group: that it was lost, or that there was
+/// none.
+const LOST: &str = "1";
+/// See [`LOST`].
+const NONE_BEFORE: &str = "0";
+
 /// The command of [`Control::find_group`].
 fn find_group(
     keys: &[String],
+    tenure: Option<&Tenure>,
     group: &str,
     consumer: &str,
     recovery: Option<&Recovery>,
     reached: EntryId,
+    before: &str,
 ) -> Cmd {
     let name = format!("{IDENTITY_PREFIX}{:016x}{:08x}", unix_nanos(), std::process::id());
     let mut command = cmd("EVAL");
-    command.arg(FIND_GROUP).arg(keys.len()).arg(keys).arg(group).arg(consumer);
+    command.arg(FIND_GROUP).arg(keys.len() + if tenure.is_some() { 2 } else { 0 }).arg(keys);
+    if let Some(Tenure { lease, stream, .. }) = tenure {
+        command.arg(lease).arg(stream);
+    }
+    command.arg(group).arg(consumer);
     let start = recovery.map_or_else(EntryId::default, |recovery| recovery.start);
     command.arg(start.to_string()).arg(reached.to_string());
-    command.arg(name).arg(IDENTITY_PREFIX).arg(u8::from(recovery.is_some()));
+    command.arg(name).arg(IDENTITY_PREFIX).arg(before);
     command.arg(recovery.map_or(0, |recovery| recovery.held.len()));
     for id in recovery.iter().flat_map(|recovery| recovery.held.iter().chain(&recovery.ended)) {
         command.arg(id.to_string());

@@ -56,7 +56,7 @@ pub enum LeaseAsk {
 /// What the next holder has to know of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Handover {
-    /// Every entry up to this one has ended, or is pending.
+    /// Every entry up to this one has ended.
     pub ended: EntryId,
     /// The identity of the consumer group; empty if it is not known.
     pub group: String,

@@ -34,6 +34,7 @@ mod slot;
 mod source;
 mod stale;
 pub mod survey;
+mod tenure;
 mod tls;
 mod topology;
 mod transport;

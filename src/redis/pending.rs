@@ -12,7 +12,8 @@ use super::source::{Batch, Deliver, Source};
 use crate::base::{Fault, limits};
 use crate::frame::{EntryId, Opened, Origin, RawFrame, Session};
 
-const CLAIM: &str = include_str!("claim.lua");
+const CLAIM: &str =
+    concat!("local LEASE = 2\n", include_str!("fence.lua"), include_str!("claim.lua"));
 
 /// Whose pending entries are fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +25,21 @@ pub enum Pending {
         /// swallowed them, and no attempt was made.
         is_left: bool,
     },
+    /// Those of any consumer, in the order of their ids: what the holder of a new lease begins with.
+    All {
+        /// See above; for those of this consumer.
+        is_left: bool,
+    },
     /// Those of any consumer that have been idle for at least this long.
     Stale(Duration),
+}
+
+/// An entry that has been made this consumer's.
+#[derive(Clone, Copy, Debug)]
+struct Claimed {
+    id: EntryId,
+    deliveries: u32,
+    is_own: bool,
 }
 
 /// A page of a pending list.
@@ -65,16 +79,16 @@ impl Source {
             return Ok(Page { batch, last });
         }
         let claimed = self.make_ours(which, &ids)?;
-        self.journal.leave(self.options.reader, claimed.iter().map(|(id, _)| *id));
+        self.journal.leave(self.options.reader, claimed.iter().map(|claimed| claimed.id));
         let mut asked = 0;
-        for (index, &(id, deliveries)) in claimed.iter().enumerate() {
+        for (index, &Claimed { id, deliveries, is_own }) in claimed.iter().enumerate() {
             let largest = largest.max(batch.largest);
             let window = limits::REPLY_BYTES_MAX.checked_div(largest).unwrap_or(1).max(1);
             let until =
                 claimed.len().min(index.saturating_add(usize::try_from(window).unwrap_or(1)));
             if asked < until {
                 self.request.clear();
-                for (id, _) in &claimed[asked..until] {
+                for Claimed { id, .. } in &claimed[asked..until] {
                     self.request.command(4).arg("XRANGE").arg(&self.options.stream);
                     self.request.number(id).number(id);
                 }
@@ -82,12 +96,10 @@ impl Source {
                 asked = until;
             }
             let origin = match which {
-                Pending::Own { is_left: true } => {
+                Pending::Own { is_left: true } | Pending::All { is_left: true } if is_own => {
                     Origin::Again { deliveries: deliveries.saturating_add(1), is_counted: false }
                 }
-                Pending::Own { is_left: false } | Pending::Stale(_) => {
-                    Origin::Again { deliveries, is_counted: true }
-                }
+                _ => Origin::Again { deliveries, is_counted: true },
             };
             let delivered = match self.connection.array("XRANGE")? {
                 Some(1) => self.one_entry(session, &|_| origin, deliver)?,
@@ -145,13 +157,19 @@ impl Source {
 
     /// Makes entries this consumer's, in one step with a last look at each. The deliveries of those
     /// that are.
-    fn make_ours(&mut self, which: Pending, ids: &[EntryId]) -> Result<Vec<(EntryId, u32)>, Fault> {
+    fn make_ours(&mut self, which: Pending, ids: &[EntryId]) -> Result<Vec<Claimed>, Fault> {
         let options = Arc::clone(&self.options);
         self.request.clear();
-        self.request.command(7 + ids.len()).arg("EVAL").arg(CLAIM).arg("1");
-        self.request.arg(&options.stream).arg(&options.group).arg(&options.consumer);
+        let keys = self.keys();
+        self.request.command(6 + keys.len() + ids.len()).arg("EVAL").arg(CLAIM);
+        self.request.number(keys.len());
+        keys.iter().for_each(|key| {
+            self.request.arg(key);
+        });
+        self.request.arg(&options.group).arg(&options.consumer);
         match which {
             Pending::Own { .. } => self.request.arg("own"),
+            Pending::All { .. } => self.request.arg("all"),
             Pending::Stale(idle) => self.request.number(idle.as_millis()),
         };
         for id in ids {
@@ -160,13 +178,15 @@ impl Source {
         self.connection.send(&self.request, &[])?;
         let mut ours = Vec::with_capacity(ids.len());
         for _ in 0..self.connection.array("XCLAIM")?.unwrap_or(0) {
-            if self.connection.array("XCLAIM")? != Some(2) {
+            if self.connection.array("XCLAIM")? != Some(3) {
                 return Err(self.connection.surprised());
             }
             let id = self.connection.small_text()?;
             let times = self.connection.integer()?;
+            let is_own = self.connection.integer()? == 1;
             if let Some(id) = EntryId::parse(&id) {
-                ours.push((id, u32::try_from(times).unwrap_or(u32::MAX)));
+                let deliveries = u32::try_from(times).unwrap_or(u32::MAX);
+                ours.push(Claimed { id, deliveries, is_own });
             }
         }
         Ok(ours)

@@ -12,18 +12,26 @@ use super::connection::{Connection, Waited, text};
 use super::open::Connected;
 use super::request::Request;
 use super::resp::Header;
-use super::{Address, DEAD_LETTER_FIELDS};
+use super::{Address, DEAD_LETTER_FIELDS, Tenure};
 use crate::base::{Fault, Reject, Stop, error_code, limits};
 use crate::frame::{EntryId, Stored};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, RoundTrip};
 
 /// For what stores something.
-const STORE: &str = concat!("#!lua\nlocal PROBES = true\n", include_str!("commit.lua"));
+const STORE: &str = concat!(
+    "#!lua\nlocal PROBES, LEASE = true, 3\n",
+    include_str!("fence.lua"),
+    include_str!("commit.lua")
+);
 
 /// For what only acknowledges, which a server without memory must not refuse; and for everything on
 /// a server before Redis 7.0.
-const PLAIN: &str = concat!("local PROBES = false\n", include_str!("commit.lua"));
+const PLAIN: &str = concat!(
+    "local PROBES, LEASE = false, 3\n",
+    include_str!("fence.lua"),
+    include_str!("commit.lua")
+);
 
 /// What the commit script does with an entry that is not pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +83,8 @@ pub struct Task<'a> {
     pub after: Option<EntryId>,
     /// The consumer by which the group is known; empty if it is not known.
     pub identity: &'a str,
+    /// The lease under which its entry was read, if the stream has one.
+    pub tenure: Option<&'a Tenure>,
     /// An attempt at the same task that was sent and never answered.
     pub earlier: Option<Earlier>,
     /// What to do.
@@ -366,8 +376,13 @@ impl Sink {
             part == Part::Whole && !(is_result && plan.delivery == Delivery::AtLeastOnce);
         let mut script = |target: &str, action: &str, limit: u64, results: usize, fields: usize| {
             let digest = if action == "drop" { &plain } else { &store };
-            request.command(17 + 2 * fields).arg("EVALSHA").arg(digest).arg("2");
-            request.arg(input).arg(target).arg(&plan.group).number(task.id).arg(action);
+            let keys = if task.tenure.is_some() { 4 } else { 2 };
+            request.command(15 + keys + 2 * fields).arg("EVALSHA").arg(digest).number(keys);
+            request.arg(input).arg(target);
+            if let Some(Tenure { lease, stream, .. }) = task.tenure {
+                request.arg(lease).arg(stream);
+            }
+            request.arg(&plan.group).number(task.id).arg(action);
             request.number(limit).arg(&retention);
             match task.after {
                 Some(before) => request.number(before),

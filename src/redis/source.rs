@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Address;
 use super::connection::{Connection, Waited};
 use super::request::Request;
 use super::resp::Limits;
+use super::{Address, Tenure};
 use crate::base::{Fault, Stage, Stop, limits};
 use crate::frame::{
     Entry, EntryBuilder, EntryId, Journal, Lease, Locate, Opened, Origin, Pool, RawFrame, Session,
@@ -118,8 +118,10 @@ pub struct Source {
     asked: VecDeque<Asked>,
     /// From the last request for entries to the last byte of its reply.
     transit: Duration,
-    /// [`Journal::epoch`] when the connection was opened.
-    epoch: u64,
+    /// [`Journal::epoch`] when the connection was opened, or its lease was taken.
+    pub(super) epoch: u64,
+    /// The lease under which it reads, if the stream has one.
+    pub(super) tenure: Option<Tenure>,
 }
 
 impl Source {
@@ -154,6 +156,7 @@ impl Source {
             asked: VecDeque::with_capacity(limits::READ_WINDOW_REQUESTS),
             transit: Duration::ZERO,
             epoch,
+            tenure: None,
         })
     }
 
@@ -169,7 +172,8 @@ impl Source {
 
     /// What its entries are taken under, if they are asked for now.
     pub(super) fn asked_now(&self) -> Session {
-        Session { epoch: self.epoch, asked_at: Tick::now() }
+        let tenure = self.tenure.as_ref().map_or(0, |tenure| tenure.epoch);
+        Session { epoch: self.epoch, tenure, asked_at: Tick::now() }
     }
 
     /// The round trip to the server.
@@ -200,8 +204,9 @@ impl Source {
     pub fn request(&mut self, count: usize) -> Result<(), Fault> {
         let options = &self.options;
         self.request.clear();
+        let tenure = self.tenure.as_ref();
         self.request
-            .command(11)
+            .command(if tenure.is_some() { 13 } else { 11 })
             .arg("XREADGROUP")
             .arg("GROUP")
             .arg(&options.group)
@@ -211,8 +216,11 @@ impl Source {
             .arg("BLOCK")
             .number(options.block.as_millis().max(1))
             .arg("STREAMS")
-            .arg(&options.stream)
-            .arg(">");
+            .arg(&options.stream);
+        match tenure {
+            Some(tenure) => self.request.arg(&tenure.stream).arg(">").arg(">"),
+            None => self.request.arg(">"),
+        };
         self.send_request(count, false)
     }
 

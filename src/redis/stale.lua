@@ -1,7 +1,7 @@
 -- Takes new entries that are too old out of the way: they are delivered to the consumer as XREADGROUP
 -- does, but their bodies stay here, for they would take the time that newer ones need.
 --
--- KEYS[1] the stream
+-- KEYS[1] the stream; behind it what fence.lua wants
 -- ARGV[1] the group, ARGV[2] the consumer
 -- ARGV[3] milliseconds: an entry is too old if it was added longer ago
 -- ARGV[4] most entries that are taken

@@ -8,7 +8,8 @@ use super::source::{Batch, Deliver, Source};
 use crate::base::{Fault, limits};
 use crate::frame::{EntryBuilder, EntryId, Opened, Origin, RawFrame};
 
-const STALE: &str = include_str!("stale.lua");
+const STALE: &str =
+    concat!("local LEASE = 2\n", include_str!("fence.lua"), include_str!("stale.lua"));
 
 /// Most entries taken out of the way at a time: the script looks at each of them twice.
 const STALE_MAX: usize = 64;
@@ -25,7 +26,11 @@ impl Source {
     pub fn request_stale(&mut self, age: Duration) -> Result<(), Fault> {
         let options = &self.options;
         self.request.clear();
-        self.request.command(8).arg("EVAL").arg(STALE).arg("1").arg(&options.stream);
+        let keys = self.keys();
+        self.request.command(7 + keys.len()).arg("EVAL").arg(STALE).number(keys.len());
+        keys.iter().for_each(|key| {
+            self.request.arg(key);
+        });
         self.request.arg(&options.group).arg(&options.consumer);
         self.request.number(age.as_millis()).number(STALE_MAX);
         self.send_request(0, true)

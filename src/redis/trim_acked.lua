@@ -1,7 +1,8 @@
 -- Removes what every group of a stream has ended: all entries before the first one that is pending
 -- in, or not yet delivered to, any of them.
 --
--- KEYS[1] the stream, ARGV[1] our group, ARGV[2] the oldest entry in work here, or 0-0, ARGV[3] the
+-- KEYS[1] the stream; behind it what fence.lua wants
+-- ARGV[1] our group, ARGV[2] the oldest entry in work here, or 0-0, ARGV[3] the
 -- consumer by which our group is known, empty if it is not known; see group.lua
 --
 -- Does nothing while our group does not exist, or is another one than the caller knows. It looks and trims in one step, so that no group can

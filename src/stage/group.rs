@@ -26,10 +26,10 @@ use parking_lot::{Mutex, RawRwLock, RwLock, RwLockWriteGuard};
 use smallvec::SmallVec;
 
 use crate::base::{Fault, Stop, limits};
-use crate::frame::{EntryId, Journal};
+use crate::frame::{EntryId, Journal, Recovery};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics};
-use crate::redis::{Control, Retention, Topology};
+use crate::redis::{Control, Handover, LeaseState, Retention, Source, Tenure, Topology};
 
 /// Longest wait for one answer; the caller has frames in hand.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -84,6 +84,8 @@ struct State {
     identity: String,
     /// When the group was restored.
     restored: Option<Tick>,
+    /// The lease under which this engine has adopted the group, where streams are exclusive.
+    tenure: Option<Tenure>,
 }
 
 /// The lock of a shard, held for reading.
@@ -99,6 +101,11 @@ impl Held {
     /// The consumer by which the group of a shard is known.
     pub fn identity(&self, shard: usize) -> &str {
         self.of(shard).map_or("", |(_, _, state)| &state.identity)
+    }
+
+    /// The lease under which a shard was last taken.
+    pub fn tenure(&self, shard: usize) -> Option<&Tenure> {
+        self.of(shard).and_then(|(_, _, state)| state.tenure.as_ref())
     }
 
     /// [`Journal::epoch`] of a shard.
@@ -153,7 +160,7 @@ impl Groups {
                 );
             }
             let identity = found.identity;
-            *shard.state.write() = State { is_whole: true, identity, restored: None };
+            *shard.state.write() = State { is_whole: true, identity, ..State::default() };
         }
         Ok(())
     }
@@ -233,8 +240,68 @@ impl Groups {
             recovery.held.len(),
         );
         let restored = Some(Tick::now());
-        *state = State { is_whole: true, identity: found.identity, restored };
+        *state = State { is_whole: true, identity: found.identity, restored, tenure: None };
         Ok(())
+    }
+
+    /// Finds the group of a shard for the holder of a lease just taken, or restores it: by what this
+    /// process knows, if no other engine has held the stream in between, or by what the last holder has
+    /// left. Nothing of the shard is in flight.
+    ///
+    /// # Errors
+    /// As [`Source::adopt_group`]; [`Fault::NeighbourGone`] if the engine leaves at once.
+    pub fn adopt(
+        &self,
+        shard: usize,
+        source: &mut Source,
+        tenure: &Tenure,
+        taken: &LeaseState,
+        is_known: bool,
+    ) -> Result<(), Fault> {
+        let Shard { streams, journal, .. } = &self.shards[shard];
+        let mut state = self.write(shard)?;
+        let is_known = is_known && state.is_whole;
+        let (mut recovery, before, reached) = if is_known {
+            (journal.begin_recovery(), state.identity.clone(), journal.reached())
+        } else {
+            let Handover { ended, group } = &taken.handover;
+            let recovery = Recovery { start: *ended, held: Vec::new(), ended: Vec::new() };
+            (recovery, group.clone(), *ended)
+        };
+        if self.is_deleted {
+            recovery.start = EntryId::default();
+        }
+        let found = source.adopt_group(streams, tenure, &recovery, reached, &before)?;
+        let is_lost = !before.is_empty() && found.identity != before;
+        journal.begin_tenure(tenure.epoch, is_known);
+        if !is_lost {
+            journal.nothing_is_repeated();
+        }
+        journal.begin(found.last_delivered);
+        journal.leave(0, found.pending.iter().flatten().chain(&found.claimed).copied());
+        if found.created && is_lost {
+            self.metrics.add(Counter::GroupRecreated, 1);
+        }
+        if is_lost {
+            tracing::warn!(
+                "the group {} of {} was lost; it goes on after {}",
+                self.group,
+                streams[0],
+                found.last_delivered
+            );
+        }
+        let restored = is_lost.then(Tick::now).or(state.restored);
+        let (identity, tenure) = (found.identity, Some(tenure.clone()));
+        *state = State { is_whole: true, identity, restored, tenure };
+        Ok(())
+    }
+
+    /// What the next holder of a shard has to know.
+    pub fn handover(&self, shard: usize) -> Handover {
+        let Shard { journal, state, .. } = &self.shards[shard];
+        // A committer may wait for an answer with the lock held; it holds it for reading.
+        let group = state.try_read().map(|state| state.identity.clone()).unwrap_or_default();
+        Handover { ended: journal.ended_up_to(), group }
     }
 
     /// Notes that entries of a shard are to be taken over.
@@ -254,7 +321,9 @@ impl Groups {
     /// As [`Control::set_deliveries`].
     pub fn set_deliveries(&self, shard: usize, id: EntryId, deliveries: u32) -> Result<(), Fault> {
         let [stream, ..] = &self.shards[shard].streams;
-        self.control.lock().set_deliveries(stream, &self.group, id, deliveries)
+        let tenure = self.shards[shard].state.read().tenure.clone();
+        let mut control = self.control.lock();
+        control.set_deliveries(stream, &self.group, id, deliveries, tenure.as_ref())
     }
 
     /// The lock of a shard for writing, waited for with the stop signal in view.
@@ -276,10 +345,10 @@ impl Groups {
 
     /// The identity of a group, if what it has ended may be trimmed: other engines have had `grace`
     /// to make pending again what they had in hand when the group was lost.
-    pub fn settled(&self, shard: usize, grace: Duration) -> Option<String> {
+    pub fn settled(&self, shard: usize, grace: Duration) -> Option<(String, Option<Tenure>)> {
         let state = self.shards[shard].state.read();
         let is_settled = state.restored.is_none_or(|restored| restored.elapsed() >= grace);
-        (state.is_whole && is_settled).then(|| state.identity.clone())
+        (state.is_whole && is_settled).then(|| (state.identity.clone(), state.tenure.clone()))
     }
 
     /// Consumers of the group of a shard that only stand for it.

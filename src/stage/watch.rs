@@ -287,10 +287,10 @@ impl Watcher {
         self.dead_letter_ends[shard] = (queues[2].depth, seen.last_dead_letter);
         self.shards[shard] = queues;
         if settings.trim_acked
-            && let Some(identity) = self.groups.settled(shard, settings.claim_idle)
+            && let Some((identity, tenure)) = self.groups.settled(shard, settings.claim_idle)
         {
             let held = journal.oldest();
-            control.trim_acked(input, &settings.group, &identity, held)?;
+            control.trim_acked(input, &settings.group, &identity, held, tenure.as_ref())?;
         }
         Ok(())
     }

@@ -29,6 +29,8 @@ redis_queue:
   max_frame_age_ms: 0
   shards: 1
   shard_subset: null
+  assignment: auto
+  lease_ms: 2000
   wait_replicas: 0
   enable_compression: true
   compression_format: jpeg
@@ -93,6 +95,8 @@ redis_queue:
   max_frame_age_ms: 800
   shards: 5
   shard_subset: [0, 1, 3, 4]
+  assignment: shared
+  lease_ms: 900
   wait_replicas: 2
   enable_compression: false
   compression_format: webp

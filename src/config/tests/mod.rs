@@ -4,6 +4,7 @@ mod defaults;
 mod files;
 mod kafka;
 mod layers;
+mod leases;
 mod legacy;
 mod lists;
 mod live;

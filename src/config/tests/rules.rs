@@ -18,6 +18,8 @@ fn numbers_have_ranges() {
         ("redis_queue", "retry_attempts: 0", "from 1"),
         ("redis_queue", "dead_letter_max_length: 0", "from 1"),
         ("redis_queue", "claim_idle_ms: 999", "from 1000"),
+        ("redis_queue", "lease_ms: 499", "500 to 60000"),
+        ("redis_queue", "lease_ms: 60001", "500 to 60000"),
         ("redis_queue", "max_frame_age_ms: -1", "from 0"),
         ("redis_queue", "shards: 0", "from 1"),
         ("redis_queue", "compression_quality: 0", "1 to 100"),

@@ -368,6 +368,7 @@ impl<S: Send> Committer<S> {
                 id: waiting.id(),
                 after: before,
                 identity: held.identity(finished.shard),
+                tenure: held.tenure(finished.shard),
                 earlier: waiting.unanswered.map(|(stored_after, sent_in)| Earlier {
                     stored_after,
                     is_restored: sent_in != epoch,

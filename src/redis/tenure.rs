@@ -1,0 +1,51 @@
+//! Reading under a lease: it is taken on the connection that reads, and lasts no longer than that. So
+//! the server that answers has everything that it had when the lease was taken.
+
+use redis::{Cmd, Value};
+use smallvec::SmallVec;
+
+use super::Source;
+use super::leases::{is_not_compiled, lease_state};
+use super::{LeaseAsk, LeaseState, LeaseTerms, Tenure};
+use crate::base::Fault;
+
+impl Source {
+    /// Asks for the lease of that key.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`], or [`Fault::Refused`] with the server's words.
+    pub fn lease(
+        &mut self,
+        terms: &LeaseTerms,
+        key: &str,
+        ask: &LeaseAsk,
+    ) -> Result<LeaseState, Fault> {
+        let answer = match self.query("the lease", &terms.command(key, ask, true)) {
+            Err(fault) if is_not_compiled(&fault) => {
+                self.query("the lease", &terms.command(key, ask, false))
+            }
+            answer => answer,
+        };
+        lease_state(answer?)
+    }
+
+    /// Reads under this lease from now on.
+    pub fn begin_tenure(&mut self, tenure: Tenure) {
+        self.epoch = self.journal.epoch();
+        self.tenure = Some(tenure);
+    }
+
+    pub(super) fn query(&mut self, name: &'static str, command: &Cmd) -> Result<Value, Fault> {
+        self.connection.query(name, command)
+    }
+
+    /// The keys of a script that changes the stream: it, and what `fence.lua` wants.
+    pub(super) fn keys(&self) -> SmallVec<[String; 3]> {
+        let mut keys = SmallVec::new();
+        keys.push(self.options.stream.clone());
+        if let Some(Tenure { lease, stream, .. }) = &self.tenure {
+            keys.extend([lease.clone(), stream.clone()]);
+        }
+        keys
+    }
+}
