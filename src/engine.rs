@@ -24,6 +24,7 @@ use crate::metrics::clock::Tick;
 use crate::redis::{Control, Embedded, Greeting, Lookout, Seam, Topology};
 use crate::stage::commit::Committer;
 use crate::stage::group::{Groups, Shard};
+use crate::stage::lease::{Keeper, Leases};
 use crate::stage::process::{
     Cameras, Dispatcher, DispatcherParts, Live, Outgoing, Probe, Work, Workers,
 };
@@ -71,6 +72,9 @@ pub struct View {
     pub queues: Arc<Mutex<Queues>>,
     /// The latest dead letters.
     pub dead_letters: Arc<Mutex<DeadLetters>>,
+    /// The engine that holds each shard, by its name in the list of engines; empty where none does, or
+    /// where streams are shared.
+    pub holders: Arc<Mutex<Vec<String>>>,
     /// The last minutes.
     pub history: Arc<Mutex<History>>,
     /// Buffers.
@@ -130,6 +134,7 @@ impl Engine {
             queues,
             dead_letters: Arc::default(),
             history: Arc::default(),
+            holders: Arc::default(),
             pool: Pool::new(plan.inflight_bytes_max),
             topology,
             plan: Arc::clone(&plan),
@@ -303,7 +308,17 @@ fn make_groups(plan: &Plan, metrics: &Arc<Metrics>, stop: &Stop) -> Result<Group
     });
     let (shards, metrics) = (shards.collect(), Arc::clone(metrics));
     let retention = plan.commit.plan.retention;
-    Groups::new(&plan.topology, &plan.group, retention, shards, metrics, stop.clone())
+    let group = &plan.group;
+    let leases = plan.lease.as_ref().map(|(keeper, terms)| {
+        let keys = keeper.own.iter().map(|&shard| keeper.keys[shard].clone()).collect();
+        let leases = Leases::new(terms.clone(), keys, Arc::clone(&metrics));
+        (Arc::new(leases), keeper.engines.clone())
+    });
+    let groups = Groups::new(&plan.topology, group, retention, shards, metrics, stop.clone())?;
+    Ok(match leases {
+        None => groups,
+        Some((leases, engines)) => groups.under(leases, engines),
+    })
 }
 
 /// Refusals that waiting does not change.
@@ -414,6 +429,15 @@ fn start_threads(
         stop.clone(),
     );
 
+    let keeper = match (&plan.lease, groups.leases()) {
+        (Some((settings, _)), Some(leases)) => {
+            let (leases, groups) = (Arc::clone(leases), Arc::clone(groups));
+            let holders = Arc::clone(&view.holders);
+            Some(Keeper::new(settings.clone(), leases, groups, holders, stop.clone())?)
+        }
+        _ => None,
+    };
+
     turn.begins(Role::Build);
     // Start from the end of the line, so that whoever sends has somebody who receives.
     let cores = &plan.cores;
@@ -437,6 +461,9 @@ fn start_threads(
     }
     turn.begins(Role::Build);
     running.push(threads::spawn(identity(Role::Watch, 0, None), stop, || watcher.run())?);
+    if let Some(keeper) = keeper {
+        running.push(threads::spawn(identity(Role::Lease, 0, None), stop, || keeper.run())?);
+    }
     Ok(running)
 }
 

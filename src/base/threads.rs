@@ -22,6 +22,8 @@ pub enum Role {
     Commit,
     /// Serves statistics.
     Stats,
+    /// Keeps the leases of streams.
+    Lease,
     /// Watches queues, does the housekeeping, looks out for another primary.
     Watch,
     /// Produces frames.
@@ -44,6 +46,7 @@ impl Role {
             Role::Work => "work",
             Role::Commit => "commit",
             Role::Stats => "stats",
+            Role::Lease => "lease",
             Role::Watch => "watch",
             Role::Camera => "camera",
             Role::Signal => "signal",

@@ -12,8 +12,10 @@ use crate::config::{
     OutputFull, Pin, Reencode, Retention, connections_beside,
 };
 use crate::image::{Format, Target, Treatment};
-use crate::redis::{self, SourceOptions, Topology};
+use crate::metrics::clock::unix_nanos;
+use crate::redis::{self, LeaseTerms, SourceOptions, Topology};
 use crate::stage::commit::CommitSettings;
+use crate::stage::lease::{KeeperSettings, member_name};
 use crate::stage::process::{
     AnalysisSettings, CameraSettings, LiveSettings, ProcessSettings, Routes,
 };
@@ -38,6 +40,8 @@ pub struct Plan {
     pub commit: CommitSettings,
     /// For the watcher.
     pub watch: WatchSettings,
+    /// For the keeper, and who asks for leases, where streams are exclusive.
+    pub lease: Option<(KeeperSettings, LeaseTerms)>,
     /// Threads that process.
     pub workers: usize,
     /// Threads that commit.
@@ -161,8 +165,10 @@ impl Plan {
             trim_acked: queue.retention == Retention::TrimAcked,
             consumers: (0..streams.len()).map(|shard| consumer_of(&consumer, shard)).collect(),
             claim_idle,
+            is_exclusive: queue.is_exclusive(),
             turn: hooks.turn.clone(),
         };
+        let lease = queue.is_exclusive().then(|| leases(config, topology, &consumer, hooks));
         Plan {
             topology: topology.clone(),
             streams,
@@ -171,6 +177,7 @@ impl Plan {
             process: process(config, hooks),
             commit,
             watch,
+            lease,
             workers,
             committers,
             routes: Routes { ways, lanes: committers },
@@ -283,6 +290,38 @@ pub fn camera_settings(camera: &crate::config::Camera) -> (String, CameraSetting
     #[allow(clippy::cast_possible_truncation)] // as above
     let quality_threshold = camera.quality_threshold.map(|threshold| threshold as f32);
     (camera.id.clone(), CameraSettings { regions: regions.collect(), quality_threshold })
+}
+
+/// Keys of leases lie in the slot of their shard, those of the list of engines in that of the first. A
+/// consumer group other than the built-in one has keys of its own.
+fn leases(
+    config: &Config,
+    topology: &Topology,
+    consumer: &str,
+    hooks: &Hooks,
+) -> (KeeperSettings, LeaseTerms) {
+    let queue = &config.redis_queue;
+    let of_group = match queue.consumer_group == Config::builtin().redis_queue.consumer_group {
+        true => String::new(),
+        false => format!(":{}", queue.consumer_group),
+    };
+    let inputs = input_streams(config);
+    let engines = format!("{}:engines{of_group}", inputs[0]);
+    let unique = format!("{:x}-{:x}", unix_nanos(), std::process::id());
+    let settings = KeeperSettings {
+        topology: topology.clone(),
+        engines: [engines.clone(), format!("{engines}:changes")],
+        keys: inputs.iter().map(|input| format!("{input}:lease{of_group}")).collect(),
+        own: queue.shard_subset.clone().unwrap_or_else(|| (0..queue.shards).collect()),
+        retry: queue.retry_on_failure,
+        turn: hooks.turn.clone(),
+    };
+    let terms = LeaseTerms {
+        group: queue.consumer_group.clone(),
+        holder: member_name(consumer, &unique, queue.shard_subset.as_deref()),
+        length: Duration::from_millis(queue.lease_ms),
+    };
+    (settings, terms)
 }
 
 /// The consumer name of a reader. The first reader of a shard has the shard's number.

@@ -248,9 +248,12 @@ impl Journal {
         }
     }
 
-    /// The lease is lost: what was read and not opened is void.
-    pub fn end_tenure(&self) {
-        self.book.lock().tenure = 0;
+    /// The lease of that epoch is lost: what was read and not opened is void.
+    pub fn end_tenure(&self, tenure: u64) {
+        let mut book = self.book.lock();
+        if book.tenure == tenure {
+            book.tenure = 0;
+        }
     }
 
     /// The group is the one that was known: what it delivers again has not ended there.

@@ -21,6 +21,11 @@ impl Tick {
         self.0.elapsed()
     }
 
+    /// Time until this moment; zero if it has passed.
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
     /// Time from `earlier` to this moment; zero if it is not earlier.
     pub fn since(self, earlier: Tick) -> Duration {
         self.0.saturating_duration_since(earlier.0)

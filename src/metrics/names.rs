@@ -51,6 +51,14 @@ counters! {
     Recovered = "recovered",
     /// Times the consumer group had to be created again.
     GroupRecreated = "group_recreated",
+    /// Leases of streams taken.
+    LeasesTaken = "leases_taken",
+    /// Leases renewed.
+    LeasesRenewed = "leases_renewed",
+    /// Leases given back after what was in hand had been committed.
+    LeasesGivenBack = "leases_given_back",
+    /// Leases that ended otherwise.
+    LeasesLost = "leases_lost",
     /// Frames shed when they were read.
     ShedAtRead = "shed_at_read",
     /// Frames shed just before encoding.
@@ -108,11 +116,13 @@ pub enum Timer {
     EndToEnd,
     /// A question to Redis that is answered at once, and its answer.
     RoundTrip,
+    /// From the end of another engine's lease to the first result of this one.
+    Takeover,
 }
 
 impl Timer {
     /// Number of timers.
-    pub const COUNT: usize = Stage::ALL.len() + 4;
+    pub const COUNT: usize = Stage::ALL.len() + 5;
 
     /// Position in an array of all timers.
     pub const fn index(self) -> usize {
@@ -122,6 +132,7 @@ impl Timer {
             Timer::Serialization => Stage::ALL.len() + 1,
             Timer::EndToEnd => Stage::ALL.len() + 2,
             Timer::RoundTrip => Stage::ALL.len() + 3,
+            Timer::Takeover => Stage::ALL.len() + 4,
         }
     }
 }

@@ -131,7 +131,11 @@ impl Source {
         let options = Arc::clone(&self.options);
         let own = matches!(which, Pending::Own { .. });
         self.request.clear();
-        self.request.command(if own { 7 } else { 8 });
+        self.request.command(match which {
+            Pending::Own { .. } => 7,
+            Pending::All { .. } => 6,
+            Pending::Stale(_) => 8,
+        });
         self.request.arg("XPENDING").arg(&options.stream).arg(&options.group);
         if let Pending::Stale(idle) = which {
             self.request.arg("IDLE").number(idle.as_millis());

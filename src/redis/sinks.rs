@@ -121,10 +121,12 @@ impl Sinks {
         })
     }
 
-    /// Closes the connections to servers that are to be left, and those that have not been used for
-    /// a while. Not while answers are awaited.
-    pub fn tidy(&mut self) {
-        self.open.tidy();
+    /// Closes the connections to servers that are to be left, and with `idle` those that have not been
+    /// used for a while. Not while answers are awaited.
+    pub fn tidy(&mut self, idle: bool) {
+        if idle {
+            self.open.tidy();
+        }
         while let Some(at) = self.position(|sink| sink.is_left) {
             self.open.close(at);
         }
@@ -320,7 +322,7 @@ impl Sinks {
     ) -> Result<(), Fault> {
         let (sent, end) = self.send_part(tasks, which, part, answers);
         let received = self.receive_part(&sent, |index| tasks[index].shard, part, answers);
-        self.tidy();
+        self.tidy(true);
         end.and(received)
     }
 

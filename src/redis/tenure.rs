@@ -35,6 +35,11 @@ impl Source {
         self.tenure = Some(tenure);
     }
 
+    /// The lease under which it reads, if the stream has one.
+    pub fn tenure(&self) -> Option<&Tenure> {
+        self.tenure.as_ref()
+    }
+
     pub(super) fn query(&mut self, name: &'static str, command: &Cmd) -> Result<Value, Fault> {
         self.connection.query(name, command)
     }

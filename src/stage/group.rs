@@ -25,11 +25,12 @@ use parking_lot::lock_api::ArcRwLockReadGuard;
 use parking_lot::{Mutex, RawRwLock, RwLock, RwLockWriteGuard};
 use smallvec::SmallVec;
 
+use super::lease::Leases;
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Journal, Recovery};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics};
-use crate::redis::{Control, Handover, LeaseState, Retention, Source, Tenure, Topology};
+use crate::redis::{Control, Handover, LeaseState, Presence, Retention, Source, Tenure, Topology};
 
 /// Longest wait for one answer; the caller has frames in hand.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,6 +46,15 @@ pub struct Groups {
     control: Mutex<Control>,
     metrics: Arc<Metrics>,
     stop: Stop,
+    /// Where streams are exclusive.
+    leases: Option<Leased>,
+}
+
+/// The leases of the streams, and the list of engines with the stream that tells of its changes.
+#[derive(Debug)]
+struct Leased {
+    leases: Arc<Leases>,
+    engines: [String; 2],
 }
 
 /// One input stream.
@@ -133,7 +143,40 @@ impl Groups {
     ) -> Result<Groups, Fault> {
         let control = Mutex::new(Control::new(topology, TIMEOUT)?);
         let (group, is_deleted) = (group.to_owned(), retention == Retention::Delete);
-        Ok(Groups { group, is_deleted, shards, control, metrics, stop })
+        Ok(Groups { group, is_deleted, shards, control, metrics, stop, leases: None })
+    }
+
+    /// The same, with streams that are read under leases.
+    #[must_use]
+    pub fn under(self, leases: Arc<Leases>, engines: [String; 2]) -> Groups {
+        Groups { leases: Some(Leased { leases, engines }), ..self }
+    }
+
+    /// The leases of the streams, where they are exclusive.
+    pub fn leases(&self) -> Option<&Arc<Leases>> {
+        self.leases.as_ref().map(|leased| &leased.leases)
+    }
+
+    /// Ends a tenure, if it has not ended before: what was read in it is not committed any more.
+    pub fn end_tenure(&self, shard: usize, epoch: u64, as_what: Counter) -> bool {
+        let is_ended = self.leases().is_some_and(|leases| leases.end(shard, epoch, as_what));
+        if is_ended {
+            self.journal(shard).end_tenure(epoch);
+        }
+        is_ended
+    }
+
+    /// Says in the list of engines how this one is.
+    ///
+    /// # Errors
+    /// As [`Control::tell`].
+    pub fn tell(&self, presence: Presence) -> Result<(), Fault> {
+        match &self.leases {
+            None => Ok(()),
+            Some(Leased { leases, engines }) => {
+                self.control.lock().tell(leases.terms(), engines, presence)
+            }
+        }
     }
 
     /// Finds the groups of all shards at the start, or creates them at the beginning of the streams.
@@ -141,6 +184,10 @@ impl Groups {
     /// # Errors
     /// As [`Control::find_groups`].
     pub fn prepare(&self, control: &mut Control) -> Result<(), Fault> {
+        // The holder of a stream knows whether its group was lost; see `adopt`.
+        if self.leases.is_some() {
+            return Ok(());
+        }
         let consumers_of: Vec<(&str, &[String])> = self
             .shards
             .iter()
@@ -346,6 +393,9 @@ impl Groups {
     /// The identity of a group, if what it has ended may be trimmed: other engines have had `grace`
     /// to make pending again what they had in hand when the group was lost.
     pub fn settled(&self, shard: usize, grace: Duration) -> Option<(String, Option<Tenure>)> {
+        if self.leases().is_some_and(|leases| leases.held(shard) == 0) {
+            return None; // its holder trims
+        }
         let state = self.shards[shard].state.read();
         let is_settled = state.restored.is_none_or(|restored| restored.elapsed() >= grace);
         (state.is_whole && is_settled).then(|| (state.identity.clone(), state.tenure.clone()))

@@ -5,6 +5,8 @@
 //! that are still in work. Backlog stays in Redis: the only things that hold a reader up are a full
 //! lane and an empty pool.
 
+mod leased;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +139,9 @@ impl Reader {
     /// [`Fault::NeighbourGone`] if the dispatcher is gone; with `retry` off, the first fault of
     /// Redis.
     pub fn run(mut self) -> Result<(), Fault> {
+        if let Some(leases) = self.groups.leases().cloned() {
+            return self.run_leased(&leases);
+        }
         let mut attempts = Attempts::new("reading", self.settings.topology.pause_longest());
         let shard = self.settings.source.shard;
         while !self.stop.is_draining() {

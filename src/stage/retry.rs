@@ -32,6 +32,11 @@ impl Attempts {
         *self = Attempts::new(self.what, self.pause_longest);
     }
 
+    /// Whether the last attempt failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// It failed: says so the first time and then now and again.
     pub(super) fn failed(&mut self, fault: &Fault) {
         self.failures += 1;

@@ -48,6 +48,8 @@ pub struct WatchSettings {
     pub consumers: Vec<String>,
     /// Idle time after which others take entries over.
     pub claim_idle: Duration,
+    /// Whether no other engine takes over what is in work here, however long that takes.
+    pub is_exclusive: bool,
     /// Called at each turn.
     pub turn: Turn,
 }
@@ -214,6 +216,9 @@ impl Watcher {
     fn renew(&self, control: &mut Control) -> Result<(), Fault> {
         let settings = &self.settings;
         let mut end = Ok(());
+        if settings.is_exclusive {
+            return end;
+        }
         for (shard, stream) in settings.streams.iter().enumerate() {
             let journal = self.groups.journal(shard);
             let ids = journal.renewable(settings.claim_idle / 3);

@@ -47,6 +47,7 @@ impl<S: Send> Committer<S> {
                 match answers.next().unwrap_or(Answer::Unsent) {
                     Answer::Done { stored, is_kept } => {
                         self.note_stored(&waiting.finished, stored);
+                        self.note_tenure(&waiting);
                         if is_kept {
                             self.warn_of_kept();
                         }
@@ -64,7 +65,7 @@ impl<S: Send> Committer<S> {
                     }
                     Answer::Refused(message) => {
                         let epoch = flight.held.epoch(waiting.finished.shard);
-                        self.note_refusal(waiting.finished.shard, epoch, message);
+                        self.note_refusal(&waiting, epoch, message);
                     }
                     Answer::Unknown => {
                         let shard = waiting.finished.shard;
@@ -132,8 +133,13 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    fn note_refusal(&mut self, shard: usize, epoch: u64, message: String) {
+    fn note_refusal(&mut self, waiting: &Waiting, epoch: u64, message: String) {
         let code = error_code(&message);
+        let shard = waiting.finished.shard;
+        if self.ends_tenure(waiting, code) {
+            self.trouble.has_to_wait = true;
+            return;
+        }
         // The frame before it was refused, and that refusal says why.
         if code == "ORDER" {
             self.trouble.has_to_wait = true;
@@ -146,6 +152,29 @@ impl<S: Send> Committer<S> {
         if !refusals.iter().any(|(of, known)| *of == shard && error_code(known) == code) {
             refusals.push((shard, message));
         }
+    }
+
+    /// What a refusal asks for before the next attempt.
+    pub(super) fn refused(&mut self, shard: usize, message: String) -> Fault {
+        match error_code(&message) {
+            // Redis has forgotten the script: a restart, or SCRIPT FLUSH.
+            "NOSCRIPT" => self.sinks.reload(),
+            "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
+            "FULL" => {
+                self.metrics.add(Counter::OutputFullWaits, 1);
+                let [_, output, _] = &self.settings.plan.streams[shard];
+                let length = message.trim_start_matches("FULL ");
+                let limit = self.settings.plan.output_full_at;
+                return Fault::Unusable(format!(
+                    "the output stream {output} is full: {length} of {limit} entries"
+                ));
+            }
+            // A lost group is restored before anything is sent again. A server that is not the
+            // primary any more, or not ready, is left.
+            _ => {}
+        }
+        let endpoint = self.settings.topology.to_string();
+        Fault::Refused { endpoint, command: "the commit", message }
     }
 
     /// The last thing stored where this frame's end is to be stored.

@@ -10,12 +10,17 @@
 //!    overtake that one.
 //! 3. A batch holds the lock of its groups until its answers are taken; see `group`.
 //!
+//! Where streams are held under leases, a frame is committed only in the tenure in which it was read,
+//! and on a connection that is not younger than the first commit of that tenure: otherwise it is
+//! handed over to the next tenure, as pending. See [`super::lease::Leases`].
+//!
 //! After a lost connection all that is unanswered is sent again, with word of the attempt that was
 //! never answered: the script then tells a result of ours from that of another engine, and does not
 //! store it a second time even if the group was restored in between.
 
 mod answers;
 mod flight;
+mod tenure;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -97,6 +102,8 @@ pub struct Committer<S> {
     /// Storage of batches that have ended.
     spare: Vec<(Vec<Waiting>, Vec<Answer>)>,
     connections_made: u64,
+    /// By shard, the tenure in which it has committed last.
+    committed: Vec<u64>,
     /// Whether the refusal to delete input entries has been mentioned.
     has_warned_of_kept: bool,
 }
@@ -144,6 +151,7 @@ impl<S: Send> Committer<S> {
             index,
             shards,
             stored: vec![Stored::default(); settings.plan.streams.len()],
+            committed: vec![0; settings.plan.streams.len()],
             attempts: Attempts::new("committing", settings.topology.pause_longest()),
             flights: VecDeque::with_capacity(2 * settings.window_frames_min),
             settings,
@@ -291,6 +299,15 @@ impl<S: Send> Committer<S> {
 
     /// Sends a batch, or puts it back before all others with the reason noted.
     fn send(&mut self, mut batch: Vec<Waiting>, mut answers: Vec<Answer>) {
+        if self.groups.leases().is_some() {
+            if self.flights.is_empty() {
+                self.connect_for(&batch);
+            }
+            self.hand_over(&mut batch);
+            if batch.is_empty() {
+                return self.keep_storage(batch, answers);
+            }
+        }
         let held = match self.hold(&batch) {
             Ok(Some(held)) => held,
             Ok(None) => {
@@ -341,7 +358,8 @@ impl<S: Send> Committer<S> {
                 self.lost.is_empty() && !self.sinks.is_apart() && self.sinks.is_ready(&shards);
             return Ok(may_follow.then(|| self.groups.try_hold(&shards)).flatten());
         }
-        self.sinks.tidy();
+        // A connection that was closed for being idle could not be told from one that was lost.
+        self.sinks.tidy(self.groups.leases().is_none());
         while let Some(&(shard, epoch)) = self.lost.first() {
             self.groups.recover(shard, epoch)?;
             self.lost.retain(|(other, _)| *other != shard);
@@ -404,6 +422,9 @@ impl<S: Send> Committer<S> {
     /// Does what the refusals and losses since the window was last empty ask for.
     fn heed(&mut self) -> Result<(), Fault> {
         let trouble = std::mem::take(&mut self.trouble);
+        if trouble.lost.is_some() {
+            self.end_tenures(|_| true);
+        }
         self.again.make_contiguous().sort_unstable_by_key(|waiting| waiting.number);
         let is_sent_on =
             |(_, message): &(usize, String)| matches!(error_code(message), "MOVED" | "ASK");
@@ -414,8 +435,13 @@ impl<S: Send> Committer<S> {
                 return Ok(());
             }
         }
+        if self.groups.leases().is_some() {
+            let mut again: Vec<Waiting> = self.again.drain(..).collect();
+            self.hand_over(&mut again);
+            self.again = again.into();
+        }
         self.hops = 0;
-        self.is_refused = !trouble.refusals.is_empty();
+        self.is_refused = !trouble.refusals.is_empty() && !self.again.is_empty();
         let mut first = None;
         for (shard, message) in trouble.refusals {
             let fault = self.refused(shard, message);
@@ -447,29 +473,6 @@ impl<S: Send> Committer<S> {
         self.metrics.add(Counter::Errors, 1);
         self.metrics.health.fails(Part::Committer(self.index), fault.to_string());
         self.attempts.failed(fault);
-    }
-
-    /// What a refusal asks for before the next attempt.
-    fn refused(&mut self, shard: usize, message: String) -> Fault {
-        match error_code(&message) {
-            // Redis has forgotten the script: a restart, or SCRIPT FLUSH.
-            "NOSCRIPT" => self.sinks.reload(),
-            "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
-            "FULL" => {
-                self.metrics.add(Counter::OutputFullWaits, 1);
-                let [_, output, _] = &self.settings.plan.streams[shard];
-                let length = message.trim_start_matches("FULL ");
-                let limit = self.settings.plan.output_full_at;
-                return Fault::Unusable(format!(
-                    "the output stream {output} is full: {length} of {limit} entries"
-                ));
-            }
-            // A lost group is restored before anything is sent again. A server that is not the
-            // primary any more, or not ready, is left.
-            _ => {}
-        }
-        let endpoint = self.settings.topology.to_string();
-        Fault::Refused { endpoint, command: "the commit", message }
     }
 
     /// All but the first connections are made again after a loss.

@@ -1,0 +1,219 @@
+//! What this engine knows of its leases: shared by the keeper, the readers and the committers.
+//!
+//! Invariants:
+//! 1. A reader takes a lease, and gives it back; the keeper renews it; any of them ends it. Ends and
+//!    renewals name the epoch they mean, so that a late one does nothing.
+//! 2. Time is counted from before the request was sent, on this process's own clock: the server counts
+//!    from later on. So the lease ends here before it ends there, whatever its clock says.
+//! 3. A lease lasts no longer than the connections on which its reader reads and its committers have
+//!    committed under it. A server that takes over after a failover may lack acknowledgements of the
+//!    last moments; what is in hand then must not be stored before those frames come again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::metrics::clock::Tick;
+use crate::metrics::{Counter, Metrics};
+use crate::redis::{Handover, LeaseAsk, LeaseState, LeaseTerms, Tenure};
+
+/// Takeovers that took longer are none: the engines had been away.
+const TAKEOVER_MAX: Duration = Duration::from_secs(600);
+
+/// The leases of the streams of this engine.
+#[derive(Debug)]
+pub struct Leases {
+    terms: LeaseTerms,
+    /// By shard.
+    keys: Vec<String>,
+    cells: Vec<(Mutex<Cell>, Condvar)>,
+    /// Why the keeper is out of touch with Redis; `None` while it is not.
+    trouble: Mutex<Option<String>>,
+    metrics: Arc<Metrics>,
+}
+
+/// One lease.
+#[derive(Debug, Default)]
+struct Cell {
+    /// Whether this engine is to hold the stream.
+    is_wanted: bool,
+    /// When it may be free; `None` while that is not known.
+    free_from: Option<Tick>,
+    /// The highest epoch heard of.
+    known: u64,
+    /// The epoch in which this engine holds it; 0 if it does not.
+    held: u64,
+    /// The epoch in which it held it last.
+    held_last: u64,
+    /// Before the last request that took or renewed it.
+    renewed: Option<Tick>,
+    /// The end of the lease before, until there is a result.
+    took_over: Option<Tick>,
+}
+
+impl Cell {
+    /// Whether it is held in `epoch`, and less than `limit` has passed since it was renewed.
+    fn is_held(&self, epoch: u64, limit: Duration) -> bool {
+        self.held == epoch
+            && epoch != 0
+            && self.renewed.is_some_and(|renewed| renewed.elapsed() < limit)
+    }
+}
+
+impl Leases {
+    /// Of streams whose leases have these keys; none is held.
+    pub fn new(terms: LeaseTerms, keys: Vec<String>, metrics: Arc<Metrics>) -> Leases {
+        let cells = keys.iter().map(|_| Default::default()).collect();
+        let trouble = Mutex::new(Some("starting".into()));
+        Leases { terms, keys, cells, trouble, metrics }
+    }
+
+    /// Who asks, and for how long.
+    pub fn terms(&self) -> &LeaseTerms {
+        &self.terms
+    }
+
+    /// The key of a lease.
+    pub fn key(&self, shard: usize) -> &str {
+        &self.keys[shard]
+    }
+
+    /// How long reading goes on without renewal. What is read then has time to be committed.
+    fn reading_limit(&self) -> Duration {
+        self.terms.length / 4 * 3
+    }
+
+    /// Waits, for at most `limit`, until a stream is to be taken; what to ask for.
+    pub fn stand_by(&self, shard: usize, limit: Duration) -> Option<LeaseAsk> {
+        let (cell, changed) = &self.cells[shard];
+        let mut cell = cell.lock();
+        let is_due = |cell: &Cell| {
+            let is_free = cell.free_from.is_some_and(|free_from| free_from <= Tick::now());
+            cell.is_wanted && is_free
+        };
+        if !is_due(&cell) {
+            let until = cell.free_from.filter(|_| cell.is_wanted).map(Tick::remaining);
+            changed.wait_for(&mut cell, until.unwrap_or(limit).min(limit));
+        }
+        is_due(&cell).then_some(LeaseAsk::Take(cell.known))
+    }
+
+    /// Another engine has the lease.
+    pub fn refused(&self, shard: usize, state: &LeaseState) {
+        let mut cell = self.cells[shard].0.lock();
+        cell.known = cell.known.max(state.epoch);
+        cell.free_from = Some(Tick::now().after(state.left));
+    }
+
+    /// The lease was taken by a request that was sent at `sent`: its tenure, and whether no other engine
+    /// has held the stream since this one did. It is not held before [`Leases::begin`].
+    pub fn taken(&self, shard: usize, state: &LeaseState, sent: Tick) -> (Tenure, bool) {
+        let mut cell = self.cells[shard].0.lock();
+        let is_known = cell.held_last != 0 && state.epoch == cell.held_last + 1;
+        cell.known = cell.known.max(state.epoch);
+        cell.free_from = Some(Tick::now());
+        cell.took_over = (state.epoch > 1 && state.over_since < TAKEOVER_MAX)
+            .then(|| sent.before(state.over_since));
+        (self.terms.tenure(&self.keys[shard], state.epoch), is_known)
+    }
+
+    /// Holds the lease from now on.
+    pub fn begin(&self, shard: usize, epoch: u64, sent: Tick) {
+        let mut cell = self.cells[shard].0.lock();
+        cell.held = epoch;
+        cell.held_last = epoch;
+        cell.renewed = Some(sent);
+        self.metrics.add(Counter::LeasesTaken, 1);
+    }
+
+    /// Whether the holder in `epoch` may ask for entries.
+    pub fn may_read(&self, shard: usize, epoch: u64) -> bool {
+        self.cells[shard].0.lock().is_held(epoch, self.reading_limit())
+    }
+
+    /// Whether the holder in `epoch` may commit.
+    pub fn may_commit(&self, shard: usize, epoch: u64) -> bool {
+        self.cells[shard].0.lock().is_held(epoch, self.terms.length)
+    }
+
+    /// Whether another engine is to hold the stream.
+    pub fn is_unwanted(&self, shard: usize) -> bool {
+        !self.cells[shard].0.lock().is_wanted
+    }
+
+    /// The epoch in which this engine holds a stream; 0 if it does not.
+    pub fn held(&self, shard: usize) -> u64 {
+        self.cells[shard].0.lock().held
+    }
+
+    /// Shards held.
+    pub fn count(&self) -> usize {
+        self.cells.iter().filter(|(cell, _)| cell.lock().held != 0).count()
+    }
+
+    /// Ends a tenure. Says whether it had not ended before.
+    pub fn end(&self, shard: usize, epoch: u64, as_what: Counter) -> bool {
+        let (cell, changed) = &self.cells[shard];
+        let mut cell = cell.lock();
+        if epoch == 0 || cell.held != epoch {
+            return false;
+        }
+        cell.held = 0;
+        cell.took_over = None;
+        cell.free_from = Some(Tick::now());
+        self.metrics.add(as_what, 1);
+        changed.notify_all();
+        true
+    }
+
+    /// From the end of the lease before to now, if there has been no result in this tenure yet.
+    pub fn first_result(&self, shard: usize) -> Option<Duration> {
+        self.cells[shard].0.lock().took_over.take().map(|over| over.elapsed())
+    }
+
+    /// What the keeper asks for: the stream is held, or it wants to know how it stands.
+    pub fn ask(&self, shard: usize, handover: impl FnOnce() -> Handover) -> LeaseAsk {
+        match self.held(shard) {
+            0 => LeaseAsk::Look,
+            epoch => LeaseAsk::Renew(epoch, handover()),
+        }
+    }
+
+    /// How a lease stands that this engine does not hold.
+    pub fn seen(&self, shard: usize, state: &LeaseState) {
+        let mut cell = self.cells[shard].0.lock();
+        cell.known = cell.known.max(state.epoch);
+        if cell.held == 0 {
+            let is_free = state.holder.is_empty() || state.holder == self.terms.holder;
+            let left = if is_free { Duration::ZERO } else { state.left };
+            cell.free_from = Some(Tick::now().after(left));
+        }
+    }
+
+    /// A lease was renewed by a request that was sent at `sent`.
+    pub fn renewed(&self, shard: usize, epoch: u64, sent: Tick) {
+        let mut cell = self.cells[shard].0.lock();
+        if cell.held == epoch {
+            cell.renewed = Some(sent);
+            self.metrics.add(Counter::LeasesRenewed, 1);
+        }
+    }
+
+    /// Whether the stream is to be held, and wakes its reader.
+    pub fn want(&self, shard: usize, is_wanted: bool) {
+        let (cell, changed) = &self.cells[shard];
+        cell.lock().is_wanted = is_wanted;
+        changed.notify_all();
+    }
+
+    /// Why the keeper is out of touch with Redis; `None` if it is not.
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock() = trouble;
+    }
+
+    /// See [`Leases::set_trouble`].
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+}

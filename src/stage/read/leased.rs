@@ -1,0 +1,238 @@
+//! Reading a stream under a lease: stand by, take it, end what is pending, read, give it back.
+//!
+//! The lease is taken on the connection that reads; see the invariants of [`Leases`]. It is taken
+//! again only when nothing of the stream is in flight: what was read in an earlier tenure comes again
+//! as pending, and the journal must not take it for what it still has.
+
+use std::sync::Arc;
+
+use super::{LAST_REPLIES_LIMIT, LAST_TRIPS, QUIET, Reader, hand_on};
+use crate::base::threads::Role;
+use crate::base::{Fault, limits};
+use crate::frame::EntryId;
+use crate::metrics::Counter;
+use crate::metrics::clock::Tick;
+use crate::redis::{Address, Delivered, LeaseAsk, Pending, Presence, Source};
+use crate::stage::lease::Leases;
+use crate::stage::retry::Attempts;
+
+/// What a server says to a request of a holder whose lease has been taken.
+const LOST: [&str; 3] = ["LEASE", "NOGROUP", "UNBLOCKED"];
+
+/// How a tenure ended, if no fault ended it.
+enum End {
+    /// Another engine is to hold the stream, or this one leaves.
+    Unwanted,
+    /// It was not renewed in time, or a committer lost its connection.
+    Lost,
+}
+
+impl Reader {
+    /// Stands by, and reads whenever the lease is to be had, until draining begins.
+    pub(super) fn run_leased(mut self, leases: &Arc<Leases>) -> Result<(), Fault> {
+        let mut attempts = Attempts::new("reading", self.settings.topology.pause_longest());
+        let shard = self.settings.source.shard;
+        while !self.stop.is_draining() {
+            self.settings.turn.begins(Role::Read);
+            match leases.trouble() {
+                None => self.metrics.health.works(self.part()),
+                Some(why) => self.metrics.health.fails(self.part(), why),
+            }
+            let Some(ask) = leases.stand_by(shard, limits::LANE_TICK) else { continue };
+            if !self.journal.is_empty() {
+                self.stop.sleep(limits::JOB_TICK);
+                continue;
+            }
+            let fault = match self.visit_leased(leases, &ask, &mut attempts) {
+                Ok(()) => continue,
+                Err(Fault::NeighbourGone(_)) if self.stop.is_now() => return Ok(()),
+                Err(fault @ Fault::NeighbourGone(_)) => return Err(fault),
+                Err(fault) => fault,
+            };
+            if self.stop.is_draining() {
+                break;
+            }
+            self.ask_for_less();
+            self.metrics.add(Counter::Errors, 1);
+            self.metrics.health.fails(self.part(), fault.to_string());
+            attempts.failed(&fault);
+            let is_sent_on = matches!(fault.redis_code(), Some("MOVED" | "ASK"));
+            if !self.settings.retry && !is_sent_on {
+                return Err(fault);
+            }
+            attempts.pause(&self.stop, false);
+        }
+        Ok(())
+    }
+
+    /// Finds the server, and holds the stream there for as long as that goes well.
+    fn visit_leased(
+        &mut self,
+        leases: &Arc<Leases>,
+        ask: &LeaseAsk,
+        attempts: &mut Attempts,
+    ) -> Result<(), Fault> {
+        let settings = Arc::clone(&self.settings.source);
+        let address = self.route.server_of(&settings.stream)?;
+        let end = self.hold(&address, leases, ask, attempts);
+        self.window.show(0, 0); // the requests are gone with the connection
+        let Err(fault) = end else { return Ok(()) };
+        self.route.heed(&settings.stream, &address, &fault);
+        let epoch = leases.held(settings.shard);
+        self.groups.end_tenure(settings.shard, epoch, Counter::LeasesLost);
+        if fault.redis_code().is_some_and(|code| LOST.contains(&code)) {
+            tracing::info!("{} is left: {fault}", settings.stream);
+            self.stop.sleep(limits::BACKOFF_FIRST);
+            return Ok(());
+        }
+        Err(fault)
+    }
+
+    /// One tenure.
+    fn hold(
+        &mut self,
+        address: &Address,
+        leases: &Arc<Leases>,
+        ask: &LeaseAsk,
+        attempts: &mut Attempts,
+    ) -> Result<(), Fault> {
+        let settings = Arc::clone(&self.settings.source);
+        let shard = settings.shard;
+        let mut source = self.open(address)?;
+        if std::mem::replace(&mut self.was_connected, true) && attempts.has_failed() {
+            self.metrics.add(Counter::Reconnects, 1);
+        }
+        let sent = Tick::now();
+        let state = source.lease(leases.terms(), leases.key(shard), ask)?;
+        if !state.done {
+            leases.refused(shard, &state);
+            return Ok(());
+        }
+        let (tenure, is_known) = leases.taken(shard, &state, sent);
+        let epoch = tenure.epoch;
+        self.groups.adopt(shard, &mut source, &tenure, &state, is_known)?;
+        source.begin_tenure(tenure);
+        leases.begin(shard, epoch, sent);
+        tracing::info!("{} is held in epoch {epoch}", settings.stream);
+        match self.read_leased(&mut source, address, leases, epoch, attempts)? {
+            End::Unwanted => self.give_back(source, address, leases, epoch),
+            End::Lost => {
+                self.groups.end_tenure(shard, epoch, Counter::LeasesLost);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the tenure goes on; waits while it is not known.
+    fn is_over(&self, leases: &Leases, epoch: u64) -> Option<End> {
+        let shard = self.settings.source.shard;
+        loop {
+            if self.stop.is_draining() || leases.is_unwanted(shard) {
+                return Some(End::Unwanted);
+            }
+            if leases.may_read(shard, epoch) {
+                return None;
+            }
+            if !leases.may_commit(shard, epoch) {
+                return Some(End::Lost);
+            }
+            self.metrics.health.beat();
+            self.stop.sleep(limits::JOB_TICK);
+        }
+    }
+
+    /// Ends all pending entries of the group, then reads new ones.
+    fn read_leased(
+        &mut self,
+        source: &mut Source,
+        address: &Address,
+        leases: &Leases,
+        epoch: u64,
+        attempts: &mut Attempts,
+    ) -> Result<End, Fault> {
+        let settings = self.settings.clone();
+        let (mut after, which) = (EntryId::default(), Pending::All { is_left: !self.is_recovered });
+        loop {
+            if let Some(end) = self.is_over(leases, epoch) {
+                return Ok(end);
+            }
+            let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
+            let page = source.pending(which, after, self.frame_bytes, &mut deliver)?;
+            drop(deliver);
+            self.count(page.batch, Some(Counter::Recovered));
+            match page.last {
+                Some(last) => after = last,
+                None => break,
+            }
+        }
+        self.is_recovered = true;
+        self.journal.found_left(source.epoch(), settings.source.reader);
+        self.window.move_to(Arc::clone(source.round_trip()));
+        loop {
+            settings.turn.begins(Role::Read);
+            if let Some(end) = self.is_over(leases, epoch) {
+                return Ok(end);
+            }
+            self.stay_with(address)?;
+            if self.groups.take_stale(settings.source.shard) {
+                // A consumer that knows no leases has left entries lying.
+                let mut beside = self.open(address)?;
+                source.tenure().cloned().into_iter().for_each(|it| beside.begin_tenure(it));
+                self.claim(&mut beside)?;
+            }
+            self.ask(source)?;
+            let delivered = source.receive(&mut hand_on(&self.out, &self.stop, &self.metrics));
+            self.asked_bytes = self.frame_bytes.saturating_mul(source.entries_asked() as u64);
+            let delivered = delivered?;
+            attempts.succeeded();
+            self.metrics.health.works(self.part());
+            if let Delivered::Entries(batch) = delivered {
+                self.window.returned(batch.taken);
+                self.count(batch, None);
+                self.look_at_age(batch, source.transit());
+            }
+        }
+    }
+
+    /// Takes what is under way, has it committed, and gives the lease back. What cannot be had in time
+    /// stays pending, and the next holder begins with it.
+    fn give_back(
+        &mut self,
+        mut source: Source,
+        address: &Address,
+        leases: &Leases,
+        epoch: u64,
+    ) -> Result<(), Fault> {
+        let shard = self.settings.source.shard;
+        let trip = self.window.trip();
+        let until = Tick::now().after(LAST_REPLIES_LIMIT + LAST_TRIPS * trip);
+        while source.requests() > 0 && Tick::now() < until {
+            let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
+            let delivered = source.receive_last(QUIET + trip, &mut deliver)?;
+            drop(deliver);
+            match delivered {
+                Some(Delivered::Entries(batch)) => self.count(batch, None),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        drop(source);
+        while !self.journal.is_empty() && leases.may_commit(shard, epoch) && !self.stop.is_now() {
+            self.metrics.health.beat();
+            self.stop.sleep_unless_now(limits::JOB_TICK);
+        }
+        let handover = self.groups.handover(shard);
+        let mut last = self.open(address)?;
+        let ask = LeaseAsk::Give(epoch, handover);
+        let state = last.lease(leases.terms(), leases.key(shard), &ask)?;
+        let counter = if state.done { Counter::LeasesGivenBack } else { Counter::LeasesLost };
+        self.groups.end_tenure(shard, epoch, counter);
+        tracing::info!("{} is given back", self.settings.source.stream);
+        let presence = if self.stop.is_draining() { Presence::Gone } else { Presence::Told };
+        if let Err(fault) = self.groups.tell(presence) {
+            // The others look by themselves now and again.
+            tracing::debug!("cannot tell of a change: {fault}");
+        }
+        Ok(())
+    }
+}
