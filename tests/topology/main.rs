@@ -7,5 +7,6 @@ mod exclusive;
 mod sentinel;
 mod shards;
 mod support;
+mod takeover;
 mod tls;
 mod urls;

@@ -107,13 +107,16 @@ fn the_largest_frame_fits_into_what_may_be_in_flight() {
 
 #[test]
 fn the_pool_holds_a_connection_per_reader_and_committer_and_two_and_one_for_a_sentinel() {
-    let pool = |size: usize| {
+    let pool = |size: usize, assignment: &str| {
         format!(
-            "redis_queue: {{pool_size: {size}, shards: 3}}\nengine: {{readers: 3, committers: 2}}"
+            "redis_queue: {{pool_size: {size}, shards: 3, assignment: {assignment}}}\n\
+             engine: {{readers: 3, committers: 2}}"
         )
     };
-    check(&pool(6), &["redis_queue.pool_size = 6", "from 7"]);
-    valid(&pool(7));
+    check(&pool(6, "shared"), &["redis_queue.pool_size = 6", "from 7"]);
+    valid(&pool(7, "shared"));
+    check(&pool(7, "auto"), &["redis_queue.pool_size = 7", "from 8"]);
+    valid(&pool(8, "auto"));
     check("engine: {committers: 20}", &["engine.committers = 20", "pool_size from 23"]);
     check("redis_queue: {pool_size: 3}", &["pool_size = 3", "from 4"]);
     let sentinels = |size: usize| {

@@ -4,6 +4,7 @@ mod certificates;
 mod cluster;
 mod engine;
 mod load;
+mod process;
 mod sentinel;
 mod server;
 
@@ -11,6 +12,7 @@ pub use certificates::Certificates;
 pub use cluster::Cluster;
 pub use engine::{RunningEngine, config, start_fault};
 pub use load::{Load, frame, picture, producer};
+pub use process::Process;
 pub use sentinel::{DOWN_AFTER_MS, SERVICE, Sentinels, black_hole};
 pub use server::{Server, free_port};
 
@@ -80,6 +82,23 @@ pub fn out_of_order(connection: &mut Connection, output: &str) -> usize {
         *before = source.max(*before);
     }
     count
+}
+
+/// The longest time between two results of one camera, by the server's clock.
+pub fn longest_gap(connection: &mut Connection, outputs: &[String]) -> Duration {
+    let mut longest = 0;
+    for output in outputs {
+        let reply: StreamRangeReply =
+            cmd("XRANGE").arg(output).arg("-").arg("+").query(connection).unwrap();
+        let mut last = BTreeMap::<String, u64>::new();
+        for entry in reply.ids {
+            let camera: String = entry.get("camera_id").expect("a result names its camera");
+            let at = EntryId::parse(entry.id.as_bytes()).expect("an entry has an id").millis;
+            let before = last.insert(camera, at).unwrap_or(at);
+            longest = longest.max(at.saturating_sub(before));
+        }
+    }
+    Duration::from_millis(longest)
 }
 
 /// Whether every entry of a stream has been read and acknowledged, as far as the server that
