@@ -88,6 +88,8 @@ pub enum Presence {
     Gone,
     /// It has given a stream back.
     Told,
+    /// It has given a stream back, and leaves.
+    Left,
 }
 
 /// The engines that are there.
@@ -113,6 +115,7 @@ impl LeaseTerms {
             Presence::Here => "here",
             Presence::Gone => "gone",
             Presence::Told => "told",
+            Presence::Left => "left",
         });
         command
     }

@@ -3,7 +3,8 @@
 -- KEYS[1] a sorted set, engine -> milliseconds, KEYS[2] a stream that tells of changes: engines wait
 -- there with XREAD
 -- ARGV[1] the caller, ARGV[2] milliseconds after which an engine counts as gone
--- ARGV[3] here: a sign of life, gone: the caller leaves, or told: a stream was given back
+-- ARGV[3] here: a sign of life; gone: the caller leaves; told: it has given a stream back; left: it has
+-- given one back and leaves
 --
 -- Returns the last change, and the engines that are there.
 local members, changes, caller, limit, what = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
@@ -17,11 +18,13 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
-local is_change = what == 'told'
+local is_change = what == 'told' or what == 'left'
 if what == 'here' then
   is_change = redis.call('ZADD', members, whole(now), caller) == 1
 elseif what == 'gone' then
   is_change = redis.call('ZREM', members, caller) == 1
+elseif what == 'left' then
+  redis.call('ZREM', members, caller)
 end
 -- Signs of life from the future were given before this clock was set back.
 redis.call('ZREMRANGEBYSCORE', members, '(' .. whole(now + limit), '+inf')

@@ -228,7 +228,7 @@ impl Reader {
         let counter = if state.done { Counter::LeasesGivenBack } else { Counter::LeasesLost };
         self.groups.end_tenure(shard, epoch, counter);
         tracing::info!("{} is given back", self.settings.source.stream);
-        let presence = if self.stop.is_draining() { Presence::Gone } else { Presence::Told };
+        let presence = if self.stop.is_draining() { Presence::Left } else { Presence::Told };
         if let Err(fault) = self.groups.tell(presence) {
             // The others look by themselves now and again.
             tracing::debug!("cannot tell of a change: {fault}");
