@@ -283,6 +283,7 @@ fn commit_ours(bench: &Bench, sinks: &mut Sinks, payload: &[u8]) -> Cost {
                 id,
                 after: None,
                 identity: "",
+                tenure: None,
                 earlier: None,
                 action: Action::Store { results: std::slice::from_ref(stored) },
             })

@@ -68,6 +68,7 @@ pub fn metrics_json(view: &View) -> Value {
             ),
         },
         "conservation": account,
+        "shards": shards_json(view),
         "health": { "ready": unready.is_none(), "reason": unready },
         "lanes": {
             "read": metrics.level(Gauge::ReadLane),
@@ -95,6 +96,31 @@ pub fn metrics_json(view: &View) -> Value {
             .collect::<serde_json::Map<String, Value>>(),
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": metrics.started().elapsed().as_secs_f64(),
+    })
+}
+
+/// Shards whose leases this engine holds.
+pub(super) fn shards_held(view: &View) -> u64 {
+    let own = view.plan.lease.as_ref().map(|(_, terms)| terms.holder.as_str());
+    let holders = view.holders.lock();
+    holders.iter().filter(|holder| Some(holder.as_str()) == own).count() as u64
+}
+
+/// How shards are assigned, and where each has its holder.
+fn shards_json(view: &View) -> Value {
+    let Some((_, terms)) = &view.plan.lease else {
+        return json!({ "assignment": "shared" });
+    };
+    let holders = view.holders.lock().clone();
+    json!({
+        "assignment": "exclusive",
+        "engine": terms.holder,
+        "lease_ms": u64::try_from(terms.length.as_millis()).unwrap_or(u64::MAX),
+        "held": shards_held(view),
+        "holders": holders
+            .into_iter()
+            .map(|holder| if holder.is_empty() { Value::Null } else { holder.into() })
+            .collect::<Vec<Value>>(),
     })
 }
 

@@ -38,6 +38,7 @@ pub(super) fn page(view: &View) -> Result<String> {
     lanes(view, &mut page);
     queues(view, &mut page);
     connections(view, &mut page);
+    leases(view, &mut page);
     cameras(view, &mut page);
     page.encode()
 }
@@ -145,6 +146,7 @@ fn frames(view: &View, page: &mut Page) {
         ("superseded", account.superseded),
         ("lost_with_group", account.lost_with_group),
         ("abandoned", account.abandoned),
+        ("handed_over", account.handed_over),
     ];
     let ended: u64 = outcomes.iter().map(|(_, count)| count).sum();
     for (outcome, count) in outcomes {
@@ -182,9 +184,13 @@ fn latencies(view: &View, page: &mut Page) {
         (Series::Processing, Timer::Processing),
         (Series::Serialization, Timer::Serialization),
         (Series::RoundTrip, Timer::RoundTrip),
+        (Series::Takeover, Timer::Takeover),
     ];
+    let is_exclusive = view.plan.lease.is_some();
     for (series, timer) in plain {
-        page.histogram(series, &[], &metrics.distribution(timer));
+        if is_exclusive || timer != Timer::Takeover {
+            page.histogram(series, &[], &metrics.distribution(timer));
+        }
     }
     for stage in Stage::ALL {
         let times = metrics.distribution(Timer::Stage(stage));
@@ -276,6 +282,28 @@ fn connections(view: &View, page: &mut Page) {
         [("out_of_memory", Count::OutOfMemoryWaits), ("output_full", Count::OutputFullWaits)];
     for (reason, counter) in waits {
         page.count(Series::BackPressure, &[("reason", reason)], metrics.get(counter));
+    }
+}
+
+/// Nothing where streams are shared.
+fn leases(view: &View, page: &mut Page) {
+    let metrics = &view.metrics;
+    if view.plan.lease.is_none() {
+        return;
+    }
+    page.count(Series::ShardsHeld, &[], api::shards_held(view));
+    for (shard, holder) in view.holders.lock().iter().enumerate() {
+        let number = shard.to_string();
+        page.count(Series::ShardHolder, &[("shard", &number)], u64::from(!holder.is_empty()));
+    }
+    let changes = [
+        ("taken", Count::LeasesTaken),
+        ("renewed", Count::LeasesRenewed),
+        ("given_back", Count::LeasesGivenBack),
+        ("lost", Count::LeasesLost),
+    ];
+    for (what, counter) in changes {
+        page.count(Series::LeaseChanges, &[("what", what)], metrics.get(counter));
     }
 }
 

@@ -325,7 +325,21 @@ impl Control {
         group: &str,
         identity: &str,
         held: Option<EntryId>,
+    ) -> Result<u64, Fault> {
+        self.trim_acked_under(None, stream, group, identity, held)
+    }
+
+    /// The same for the holder of a lease.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn trim_acked_under(
+        &mut self,
         tenure: Option<&Tenure>,
+        stream: &str,
+        group: &str,
+        identity: &str,
+        held: Option<EntryId>,
     ) -> Result<u64, Fault> {
         let mut command = cmd("EVAL");
         fenced(command.arg(TRIM_ACKED), stream, tenure).arg(group);

@@ -37,6 +37,8 @@ pub enum When {
     TrimAcked,
     /// `wait_replicas` above 0.
     WaitReplicas,
+    /// Streams that are read under leases.
+    Exclusive,
     /// Sentinels, which name the primary.
     Sentinel,
     /// A Redis Cluster.
@@ -90,6 +92,15 @@ const ENGINE: &[Right] = &[
     right("info", When::Always, "the memory of the server", "INFO server"),
     right("xdel", When::Delete, "deleting acknowledged frames", "XDEL {input} x"),
     right("xtrim", When::TrimAcked, "trimming frames that every group has acknowledged", "XTRIM {input} MINID x"),
+    right("hmget", When::Exclusive, "the lease of each stream, which every commit looks at", "HMGET {lease} x"),
+    right("hset", When::Exclusive, "taking, renewing and giving back leases", "HSET {lease} x x x"),
+    right("del", When::Exclusive, "ending the reads of a former holder", "DEL {none}"),
+    right("pexpire", When::Exclusive, "letting the stream of a tenure go by itself", "PEXPIRE {none} x"),
+    right("zadd", When::Exclusive, "the list of engines", "ZADD {engines} x x"),
+    right("zrem", When::Exclusive, "leaving the list of engines", "ZREM {engines} framepress-no-engine"),
+    right("zremrangebyscore", When::Exclusive, "the list of engines", "ZREMRANGEBYSCORE {engines} x x"),
+    right("zrangebyscore", When::Exclusive, "the list of engines", "ZRANGEBYSCORE {engines} x x"),
+    right("xread", When::Exclusive, "waiting for changes of the list of engines", "XREAD STREAMS {engines} x"),
     right("select", When::Database, "using a database other than 0", "SELECT {database}"),
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
@@ -256,7 +267,12 @@ impl Usage {
             Some(names) if shards == 1 => escaped(&names[place]),
             Some(names) => escaped(&names[place]).replacen("{0}", "{*}", 1),
         };
-        places.iter().map(|&place| format!("{sign}{}", pattern(place))).collect()
+        let mut patterns: Vec<String> =
+            places.iter().map(|&place| format!("{sign}{}", pattern(place))).collect();
+        if self.account == Account::Engine && self.conditions.contains(&When::Exclusive) {
+            patterns.extend([":lease*", ":engines*"].map(|end| format!("~{}{end}", pattern(0))));
+        }
+        patterns
     }
 
     /// Tries every right; those that the account lacks.
@@ -313,6 +329,8 @@ impl Usage {
             .first()
             .map_or([""; 3], |names| [names[0].as_str(), names[1].as_str(), names[2].as_str()]);
         let database = self.database.to_string();
+        let [lease, none, engines] =
+            [":lease", ":lease:none", ":engines"].map(|end| format!("{input}{end}"));
         let mut words = attempt.split(' ');
         let mut command = cmd(words.next().unwrap_or_default());
         for word in words {
@@ -326,6 +344,9 @@ impl Usage {
                 "{script}" => SCRIPT,
                 "{digest}" => DIGEST,
                 "{database}" => &database,
+                "{lease}" => &lease,
+                "{none}" => &none,
+                "{engines}" => &engines,
                 word => word,
             });
         }

@@ -295,7 +295,8 @@ impl Watcher {
             && let Some((identity, tenure)) = self.groups.settled(shard, settings.claim_idle)
         {
             let held = journal.oldest();
-            control.trim_acked(input, &settings.group, &identity, held, tenure.as_ref())?;
+            let tenure = tenure.as_ref();
+            control.trim_acked_under(tenure, input, &settings.group, &identity, held)?;
         }
         Ok(())
     }

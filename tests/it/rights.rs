@@ -64,6 +64,7 @@ fn documented() -> String {
         When::Delete => "`retention: delete`",
         When::TrimAcked => "`retention: trim_acked`",
         When::WaitReplicas => "`wait_replicas`",
+        When::Exclusive => "`assignment: exclusive`",
         When::Sentinel => "Sentinel",
         When::Cluster => "Cluster",
     };

@@ -188,6 +188,7 @@ fn usage(config: &Config, account: Account) -> Usage {
         (When::TrimAcked, queue.retention == Retention::TrimAcked),
         (When::Sentinel, scheme == Scheme::Sentinel || !queue.sentinel_nodes.is_empty()),
         (When::Cluster, scheme == Scheme::Cluster),
+        (When::Exclusive, queue.is_exclusive()),
         (When::WaitReplicas, queue.wait_replicas > 0),
     ];
     Usage {

@@ -1,6 +1,7 @@
 //! The figures as lines of text. The same lines fill a terminal of any size and, without their
 //! colours, are the plain text of `--once`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use clap::ValueEnum;
@@ -91,6 +92,7 @@ impl Screen {
         lines.extend(self.latencies(metrics, width, full));
         lines.extend(self.queues(metrics, width, full));
         lines.extend(self.sum(metrics, width));
+        lines.extend(self.shards(metrics, width));
         lines.truncate(height);
         let room = height - lines.len();
         if room >= 2 {
@@ -199,6 +201,7 @@ impl Screen {
             format!("+ dead {}", of("dead_lettered")),
             format!("+ shed {}", of("shed")),
             format!("+ lost {}", of("lost")),
+            format!("+ handed over {}", of("handed_over")),
             format!("+ in work {}", of("in_flight")),
             (if balanced { "(it adds up)" } else { "(DOES NOT ADD UP)" }).to_owned(),
         ];
@@ -216,6 +219,29 @@ impl Screen {
         }
         let colour = if balanced { Color::Reset } else { Color::Red };
         texts.into_iter().map(|text| self.coloured(text, colour)).collect()
+    }
+
+    /// Which engine holds which shards, where streams are exclusive.
+    fn shards(&self, metrics: Metrics<'_>, width: usize) -> Vec<Line<'static>> {
+        let Some(holders) = metrics.0.pointer("/shards/holders").and_then(Value::as_array) else {
+            return Vec::new();
+        };
+        let own = metrics.0.pointer("/shards/engine").and_then(Value::as_str).unwrap_or_default();
+        let mut of_engine: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (shard, holder) in holders.iter().enumerate() {
+            let name = holder.as_str().unwrap_or_default();
+            of_engine.entry(name).or_default().push(shard.to_string());
+        }
+        let lines = of_engine.into_iter().map(|(name, shards)| {
+            let shown = match name {
+                "" => "NO ENGINE",
+                name if name == own => "this engine",
+                name => name.split('~').next().unwrap_or(name),
+            };
+            let text = clip(&format!("  {shown}: {}", shards.join(" ")), width);
+            if name.is_empty() { self.coloured(text, Color::Yellow) } else { text.into() }
+        });
+        std::iter::once(self.heading("shards held".to_owned())).chain(lines).collect()
     }
 
     fn cameras(&self, cameras: &[Value], width: usize, room: usize) -> Vec<Line<'static>> {

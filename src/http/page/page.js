@@ -190,9 +190,24 @@ function showFigures(figures) {
   const balanced = figures.conservation.balanced;
   say(by('balanced'), balanced ? 'the sum holds' : 'the sum does not hold');
   level(by('balanced'), balanced ? 'good' : 'bad');
+  showShards(figures.shards);
   showStages(figures.performance_metrics.recent.stages_mean_ms);
   showQueues(figures.queue_metrics);
   judge(figures);
+}
+
+// Which engine holds each shard stands in the tooltip.
+function showShards(shards) {
+  const element = by('shards');
+  if (!shards || shards.assignment !== 'exclusive') {
+    say(element, 'shared');
+    return;
+  }
+  const free = shards.holders.filter((holder) => holder === null).length;
+  const all = `${shards.held} of ${shards.holders.length}`;
+  say(element, free ? `${all}, ${free} without a holder` : all);
+  const lines = shards.holders.map((holder, shard) => `${shard}: ${holder ?? 'none'}`);
+  element.title = lines.join('\n');
 }
 
 function showStages(means) {
