@@ -109,6 +109,7 @@ pub struct Committer<S> {
 }
 
 /// What a committer does next.
+#[allow(clippy::large_enum_variant)] // taken apart at once, and a box would be an allocation a frame
 enum Step<S> {
     /// Sends what was not committed before.
     SendAgain,

@@ -11,8 +11,8 @@ use framepress::image::{
     Treatment, keep_jpeg,
 };
 use framepress::redis::{Header, RespLimits, RespReader, Trouble};
-use framepress::wire::proto::ProcessedFrame;
-use framepress::wire::{self, Envelope, Scratch};
+use framepress::wire::proto::{ProcessedFrame, ProcessedFrameBatch};
+use framepress::wire::{self, Envelope, Opened, Scratch};
 use prost::Message as _;
 use std::io::{self, Read};
 
@@ -109,6 +109,7 @@ pub fn protobuf(data: &[u8]) {
     let mut scratch = Scratch::default();
     let ours = wire::open(data, PIXELS_MAX, &mut scratch);
     agrees_on_the_camera(data, &ours);
+    batch(data);
     let Ok(theirs) = ProcessedFrame::decode(data) else { return };
     let has_image = theirs.original_image.is_some();
     let image = theirs.original_image.unwrap_or_default();
@@ -130,6 +131,29 @@ pub fn protobuf(data: &[u8]) {
             let long = theirs.frame_id.len().max(theirs.camera_id.len()) > 256;
             let deep = reject.detail.contains("nested too deeply");
             assert!(!has_image || long || deep, "prost reads it, we do not: {reject}");
+        }
+    }
+}
+
+/// The frames of a `ProcessedFrameBatch`, held against prost.
+fn batch(data: &[u8]) {
+    let mut scratch = Scratch::default();
+    let Ok(Opened::Batch(batch)) = wire::open_all(data, PIXELS_MAX, &mut scratch) else { return };
+    let len = batch.len();
+    let frames: Vec<_> = batch.collect();
+    assert_eq!(frames.len(), len, "a frame each, readable or not");
+    if let Some(Ok(first)) = frames.first() {
+        let camera = wire::camera_of(data, 64 << 20);
+        assert_eq!(camera.as_deref().unwrap_or_default(), first.camera_id);
+    }
+    let Ok(theirs) = ProcessedFrameBatch::decode(data) else { return };
+    assert_eq!(theirs.frames.len(), len);
+    for (ours, theirs) in frames.iter().zip(&theirs.frames) {
+        if let Ok(ours) = ours {
+            let image = theirs.original_image.clone().unwrap_or_default();
+            assert_eq!(ours.frame_id, theirs.frame_id);
+            assert_eq!(ours.camera_id, theirs.camera_id);
+            assert_eq!(ours.image.bytes, image.compressed_data);
         }
     }
 }
@@ -202,9 +226,22 @@ pub fn pictures(data: &[u8]) {
 /// Everything a worker does with `data`; whether there were any pixels.
 pub fn reads(data: &[u8]) -> bool {
     let mut scratch = Scratch::default();
-    let opened = wire::open(data, PIXELS_MAX, &mut scratch);
-    agrees_on_the_camera(data, &opened);
-    let Ok(envelope) = opened else { return false };
+    match wire::open_all(data, PIXELS_MAX, &mut scratch) {
+        Ok(Opened::Frame(envelope)) => {
+            let opened: Result<_, ()> = Ok(envelope);
+            agrees_on_the_camera(data, &opened);
+            opened.is_ok_and(|envelope| shows(&envelope))
+        }
+        Ok(Opened::Batch(batch)) => {
+            let shown: Vec<_> = batch.filter_map(Result::ok).map(|frame| shows(&frame)).collect();
+            shown.contains(&true)
+        }
+        Err(_) => false,
+    }
+}
+
+/// What a worker does with a frame; whether there were any pixels.
+fn shows(envelope: &Envelope<'_>) -> bool {
     let image = envelope.image;
     let pixels = PixelLayout::from_name(image.format);
     let named = Format::from_name(image.format).or(pixels.map(|_| Format::Raw));

@@ -2,7 +2,7 @@
 
 use framepress::frame::View;
 use framepress::image::{Encoder, Format, Orientation, Target, tag};
-use framepress::wire::proto::{ImageData, ProcessedFrame};
+use framepress::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};
 use prost::Message as _;
 
 /// Valid `data` of entries as protobuf, one for each format.
@@ -34,6 +34,13 @@ pub fn protobuf() -> Vec<Vec<u8>> {
         }
         all.push(turned.encode_to_vec());
     }
+    let batch = ProcessedFrameBatch {
+        frames: vec![frame(Format::Jpeg), frame(Format::Webp)],
+        batch_id: "batch-1".into(),
+        batch_timestamp: 1_700_000_000.5,
+        batch_size: 2,
+    };
+    all.push(batch.encode_to_vec());
     all
 }
 

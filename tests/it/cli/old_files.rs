@@ -27,10 +27,12 @@ fn the_engine_takes_streams_group_and_pictures_from_an_old_file() {
     let image = result.frame.original_image.as_ref().unwrap();
     assert_eq!((&*image.compression_format, image.quality), ("webp", 31));
     assert!(!result.frame.validation_passed, "quality_threshold of the file is 0.99");
-    let pending = || -> (u64, Option<String>, Option<String>, Option<Vec<(String, String)>>) {
-        server.ask(cmd("XPENDING").arg("old_frames").arg("old_readers"))
+    let pending = || {
+        let summary: Vec<redis::Value> =
+            server.ask(cmd("XPENDING").arg("old_frames").arg("old_readers"));
+        summary[0].clone()
     };
-    wait_until("both are acknowledged", LONG, || pending().0 == 0);
+    wait_until("both are acknowledged", LONG, || pending() == redis::Value::Int(0));
     assert_eq!(server.len("old_frames:dlq"), 0, "dead_letter_queue of the file is false");
     let is_new: bool = server.ask(
         cmd("XGROUP")
