@@ -267,6 +267,7 @@ fn frames_of_a_batch_that_are_alike_are_results_of_their_own() {
     let mut entry = data(batch(vec![frame("same", "cam", None), frame("same", "cam", None)]));
     entry.push(("traceparent".into(), b"00-1-2-01".to_vec()));
     server.add(&entry);
+    server.wait_for_outputs(2); // between cameras there is no order
     let nameless = vec![frame("", "", None), frame("a", "", None)];
     let mut beside = data(batch(nameless));
     beside.push(("camera_id".into(), b"beside".to_vec()));
