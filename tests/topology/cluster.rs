@@ -7,7 +7,9 @@ use framepress::camera::shard_of;
 use framepress::config::Loader;
 use framepress::engine::Hooks;
 use framepress::metrics::Counter;
+use framepress::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};
 use parking_lot::Mutex;
+use prost::Message;
 
 use crate::support::{
     Cluster, GROUP, Load, RunningEngine, Server, assert_every_entry_once, config, is_done,
@@ -312,4 +314,48 @@ fn exactly_once_across_slots_is_refused_with_names_that_would_do() {
     assert!(load(&named).is_ok(), "the names it proposes");
     assert!(load(&[("redis_queue.shards", "3")]).is_ok());
     assert!(load(&[("redis_queue.delivery", "at_least_once")]).is_ok());
+}
+
+#[test]
+fn a_batch_comes_out_whole_where_input_and_output_lie_apart() {
+    let cluster = Cluster::start();
+    let output = "results";
+    let names = (0..64).map(|number| format!("frames-{number}"));
+    let mut apart = names.filter(|input| cluster.owner(input) != cluster.owner(output));
+    let input = &apart.next().unwrap();
+    let flags = [
+        ("redis_queue.input_queue", &**input),
+        ("redis_queue.output_queue", output),
+        ("redis_queue.delivery", "at_least_once"),
+    ];
+    let engine = RunningEngine::start(&config(&cluster.url(), &flags));
+    let frame = |index: usize| ProcessedFrame {
+        frame_id: index.to_string(),
+        camera_id: "cam".into(),
+        original_image: Some(ImageData {
+            compressed_data: crate::support::picture(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    for of in 0..4 {
+        let frames = (5 * of..5 * of + 5).map(frame).collect();
+        let batch = ProcessedFrameBatch { frames, ..Default::default() }.encode_to_vec();
+        let mut add = redis::cmd("XADD");
+        add.arg(input).arg("*").arg("data").arg(batch);
+        add.query::<String>(&mut cluster.connect(input)).unwrap();
+    }
+    wait_until("every batch done", || {
+        cluster.is_done(input) && engine.view.metrics.ledger.read().out == 4
+    });
+    type Entries = Vec<(String, std::collections::BTreeMap<String, redis::Value>)>;
+    let mut range = redis::cmd("XRANGE");
+    let stored: Entries =
+        range.arg(output).arg("-").arg("+").query(&mut cluster.connect(output)).unwrap();
+    let ids: Vec<String> = stored
+        .iter()
+        .map(|(_, fields)| redis::from_redis_value(fields["frame_id"].clone()).unwrap())
+        .collect();
+    assert_eq!(ids, (0..20).map(|index| index.to_string()).collect::<Vec<_>>());
+    engine.stop();
 }
