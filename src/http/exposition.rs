@@ -186,11 +186,8 @@ fn latencies(view: &View, page: &mut Page) {
         (Series::RoundTrip, Timer::RoundTrip),
         (Series::Takeover, Timer::Takeover),
     ];
-    let is_exclusive = view.plan.lease.is_some();
     for (series, timer) in plain {
-        if is_exclusive || timer != Timer::Takeover {
-            page.histogram(series, &[], &metrics.distribution(timer));
-        }
+        page.histogram(series, &[], &metrics.distribution(timer));
     }
     for stage in Stage::ALL {
         let times = metrics.distribution(Timer::Stage(stage));
@@ -285,17 +282,11 @@ fn connections(view: &View, page: &mut Page) {
     }
 }
 
-/// Nothing where streams are shared.
 fn leases(view: &View, page: &mut Page) {
     let metrics = &view.metrics;
-    if view.plan.lease.is_none() {
-        return;
-    }
     page.count(Series::ShardsHeld, &[], api::shards_held(view));
-    for (shard, holder) in view.holders.lock().iter().enumerate() {
-        let number = shard.to_string();
-        page.count(Series::ShardHolder, &[("shard", &number)], u64::from(!holder.is_empty()));
-    }
+    let free = view.holders.lock().iter().filter(|holder| holder.is_empty()).count();
+    page.count(Series::ShardsFree, &[], free as u64);
     let changes = [
         ("taken", Count::LeasesTaken),
         ("renewed", Count::LeasesRenewed),

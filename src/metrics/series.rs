@@ -93,7 +93,7 @@ series! {
     WindowLimit = Gauge "window_limit" "How many may be; it follows the rate and the round trip.",
     ConnectionLimit = Gauge "connection_limit" "Most connections to Redis, as configured.",
     ShardsHeld = Gauge "shards_held" "Shards whose lease this engine holds.",
-    ShardHolder = Gauge "shard_holder" "1 if an engine holds the shard, as this engine sees it; the label says which shard.",
+    ShardsFree = Gauge "shards_without_holder" "Shards whose lease no engine holds, as this engine sees it; 0 where streams are shared.",
     LeaseChanges = Counter "lease_changes_total" "Leases of shards taken, renewed, given back and lost.",
     Takeover = Histogram "takeover_seconds" "From the end of the lease of a shard's last holder to the first result of this engine.",
     Reconnects = Counter "reconnects_total" "Connections to Redis made again after a loss.",

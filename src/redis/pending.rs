@@ -29,6 +29,8 @@ pub enum Pending {
     All {
         /// See above; for those of this consumer.
         is_left: bool,
+        /// Whether the last holder of the lease is alive, so that it did not die of one of them.
+        is_handed: bool,
     },
     /// Those of any consumer that have been idle for at least this long.
     Stale(Duration),
@@ -96,7 +98,7 @@ impl Source {
                 asked = until;
             }
             let origin = match which {
-                Pending::Own { is_left: true } | Pending::All { is_left: true } if is_own => {
+                Pending::Own { is_left: true } | Pending::All { is_left: true, .. } if is_own => {
                     Origin::Again { deliveries: deliveries.saturating_add(1), is_counted: false }
                 }
                 _ => Origin::Again { deliveries, is_counted: true },
@@ -173,7 +175,8 @@ impl Source {
         self.request.arg(&options.group).arg(&options.consumer);
         match which {
             Pending::Own { .. } => self.request.arg("own"),
-            Pending::All { .. } => self.request.arg("all"),
+            Pending::All { is_handed: false, .. } => self.request.arg("all"),
+            Pending::All { is_handed: true, .. } => self.request.arg("handed"),
             Pending::Stale(idle) => self.request.number(idle.as_millis()),
         };
         for id in ids {

@@ -198,6 +198,7 @@ impl Keeper {
             }
         }
         let members = members?;
+        self.leases.set_present(&members.names);
         self.decide(&members, &states, is_leaving);
         match first {
             Some(fault) if states.iter().all(Option::is_none) => Err(fault),

@@ -28,6 +28,8 @@ pub struct Leases {
     /// By shard.
     keys: Vec<String>,
     cells: Vec<(Mutex<Cell>, Condvar)>,
+    /// The engines that were there at the last look.
+    present: Mutex<Vec<String>>,
     /// Why the keeper is out of touch with Redis; `None` while it is not.
     trouble: Mutex<Option<String>>,
     metrics: Arc<Metrics>,
@@ -66,7 +68,7 @@ impl Leases {
     pub fn new(terms: LeaseTerms, keys: Vec<String>, metrics: Arc<Metrics>) -> Leases {
         let cells = keys.iter().map(|_| Default::default()).collect();
         let trouble = Mutex::new(Some("starting".into()));
-        Leases { terms, keys, cells, trouble, metrics }
+        Leases { terms, keys, cells, present: Mutex::default(), trouble, metrics }
     }
 
     /// Who asks, and for how long.
@@ -104,6 +106,16 @@ impl Leases {
         let mut cell = self.cells[shard].0.lock();
         cell.known = cell.known.max(state.epoch);
         cell.free_from = Some(Tick::now().after(state.left));
+    }
+
+    /// The engines that are there.
+    pub fn set_present(&self, names: &[String]) {
+        *self.present.lock() = names.to_vec();
+    }
+
+    /// Whether the last holder of a lease that was just taken has given it back, or is there.
+    pub fn is_alive(&self, state: &LeaseState) -> bool {
+        state.holder.is_empty() || self.present.lock().contains(&state.holder)
     }
 
     /// The lease was taken by a request that was sent at `sent`: its tenure, and whether no other engine

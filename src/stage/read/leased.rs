@@ -114,7 +114,8 @@ impl Reader {
         source.begin_tenure(tenure);
         leases.begin(shard, epoch, sent);
         tracing::info!("{} is held in epoch {epoch}", settings.stream);
-        match self.read_leased(&mut source, address, leases, epoch, attempts)? {
+        let is_handed = leases.is_alive(&state);
+        match self.read_leased(&mut source, address, leases, (epoch, is_handed), attempts)? {
             End::Unwanted => self.give_back(source, address, leases, epoch),
             End::Lost => {
                 self.groups.end_tenure(shard, epoch, Counter::LeasesLost);
@@ -147,11 +148,12 @@ impl Reader {
         source: &mut Source,
         address: &Address,
         leases: &Leases,
-        epoch: u64,
+        (epoch, is_handed): (u64, bool),
         attempts: &mut Attempts,
     ) -> Result<End, Fault> {
         let settings = self.settings.clone();
-        let (mut after, which) = (EntryId::default(), Pending::All { is_left: !self.is_recovered });
+        let (mut after, which) =
+            (EntryId::default(), Pending::All { is_left: !self.is_recovered, is_handed });
         loop {
             if let Some(end) = self.is_over(leases, epoch) {
                 return Ok(end);
