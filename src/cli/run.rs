@@ -70,14 +70,20 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     drop(keeper);
     let served = server.map_or(Ok(()), Serving::end);
     let account = view.metrics.ledger.read();
+    // Where streams are shared, none is ever handed over.
+    let handed_over = match account.handed_over {
+        0 => String::new(),
+        count => format!(", {count} handed over"),
+    };
     tracing::info!(
-        "ended: {} read, {} out, {} dead-lettered, {} rejected, {} shed, {} lost, {} in flight",
+        "ended: {} read, {} out, {} dead-lettered, {} rejected, {} shed, {} lost{}, {} in flight",
         account.read,
         account.out,
         account.dead_lettered,
         account.rejected,
         account.shed,
         account.lost,
+        handed_over,
         account.in_flight,
     );
     Ok(end.and(served)?)

@@ -57,6 +57,7 @@ impl Summary {
             rejected = now.rejected - then.rejected,
             shed = now.shed - then.shed,
             lost = now.lost - then.lost,
+            handed_over = now.handed_over - then.handed_over,
             errors = self.errors - before.errors,
             cameras = statuses.iter().filter(|camera| camera.status == "active").count(),
             "the last {seconds:.0} s"

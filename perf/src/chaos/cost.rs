@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | no frame is lost | always, but for the entries that the fault itself took away |
 //! | no frame is doubled | `exactly_once`, but for the entries that the fault itself handed out again |
-//! | order within a camera | one engine, and no failover |
+//! | order within a camera | `exclusive`: always; `shared`: one engine, and no failover |
 //! | the accounts are true | always; after a failover the results that the old primary took with it are missing |
 
 use super::kind::Kind;

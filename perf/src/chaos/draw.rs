@@ -32,6 +32,8 @@ pub struct Setup {
     pub episode: u64,
     pub topology: Topology,
     pub engines: usize,
+    /// Whether one engine at a time reads the stream, under a lease, or all of them.
+    pub assignment: &'static str,
     pub delivery: &'static str,
     pub retention: &'static str,
     pub codec: &'static str,
@@ -76,6 +78,7 @@ pub struct Wishes {
     pub topologies: Vec<Topology>,
     pub only: Vec<Kind>,
     pub engines: Option<usize>,
+    pub assignment: Option<String>,
     pub delivery: Option<String>,
     pub has_clocks: bool,
     pub faults_per_episode: u64,
@@ -86,7 +89,13 @@ pub fn episode(seed: u64, number: u64, wishes: &Wishes) -> (Setup, Vec<Planned>)
     // Mixed first: chances of neighbouring numbers would follow one sequence.
     let mixed = Chance::new(number).below(u64::MAX);
     let mut chance = Chance::new(seed ^ mixed);
-    let setup = setup(&mut chance, number, wishes);
+    let mut setup = setup(&mut chance, number, wishes);
+    // Chances of its own, so that the rest of an episode is the same in both modes.
+    setup.assignment = match wishes.assignment.as_deref() {
+        Some("exclusive") => "exclusive",
+        Some(_) => "shared",
+        None => one_of(&mut Chance::new(seed ^ mixed ^ 1), &["exclusive", "shared"]),
+    };
     let plan = plan(&mut chance, &setup, wishes);
     (setup, plan)
 }
@@ -124,6 +133,7 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
         episode: number,
         topology,
         engines,
+        assignment: "shared",
         delivery,
         // After a failover the streams of the new primary tell what became of each frame, as long
         // as nothing is removed from them.
@@ -209,6 +219,7 @@ mod tests {
             topologies: topologies.to_vec(),
             only: Vec::new(),
             engines: None,
+            assignment: None,
             delivery: None,
             has_clocks: true,
             faults_per_episode: 30,

@@ -20,6 +20,8 @@ use crate::Outcome;
 
 /// How long an engine may take to end when it is asked to; its own limit is five seconds.
 const END_LIMIT: Duration = Duration::from_secs(12);
+/// How long a lease lasts: shorter than the claim time, so that an engine that is stopped loses its own.
+const LEASE_MS: u64 = 900;
 /// A piece of this size is inside a frame or a result.
 pub(super) const INSIDE_A_BULK: usize = 2_000;
 /// How long an engine may take to say how it is.
@@ -38,6 +40,8 @@ pub struct Account {
     pub superseded: u64,
     #[serde(default)]
     pub abandoned: u64,
+    #[serde(default)]
+    pub handed_over: u64,
     pub in_flight: u64,
     pub balanced: bool,
 }
@@ -104,6 +108,7 @@ impl Engine {
         writeln!(config, "  url: {url}\n  input_queue: '{}'", streams.input)?;
         writeln!(config, "  output_queue: '{}'", streams.output)?;
         writeln!(config, "  consumer_group: {GROUP}\n  consumer_name: {name}")?;
+        writeln!(config, "  assignment: {}\n  lease_ms: {LEASE_MS}", setup.assignment)?;
         writeln!(config, "  delivery: {}\n  retention: {}", setup.delivery, setup.retention)?;
         writeln!(
             config,
@@ -278,6 +283,7 @@ fn last_account(log: &str) -> Option<Account> {
         dead_lettered: of("dead-lettered"),
         shed: of("shed"),
         lost: of("lost"),
+        handed_over: of("handed over"),
         in_flight: of("in flight"),
         ..Account::default()
     };
@@ -287,6 +293,7 @@ fn last_account(log: &str) -> Option<Account> {
             + account.dead_lettered
             + account.shed
             + account.lost
+            + account.handed_over
             + account.in_flight;
     Some(account)
 }

@@ -69,6 +69,9 @@ pub struct ChaosArgs {
     /// Engines, instead of one to three by chance
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=8))]
     engines: Option<u32>,
+    /// exclusive or shared, instead of either by chance
+    #[arg(long, value_parser = ["exclusive", "shared"])]
+    assignment: Option<String>,
     /// exactly_once or at_least_once, instead of either by chance
     #[arg(long, value_parser = ["exactly_once", "at_least_once"])]
     delivery: Option<String>,
@@ -113,6 +116,7 @@ pub fn run(args: &ChaosArgs) -> Outcome<bool> {
         },
         only: args.only.clone(),
         engines: args.engines.map(|engines| engines as usize),
+        assignment: args.assignment.clone(),
         delivery: args.delivery.clone(),
         has_clocks,
         faults_per_episode: FAULTS_PER_EPISODE,

@@ -152,11 +152,12 @@ pub fn line(record: &Record) -> String {
     let full = if setup.output_limit > 0 { ", output_full: block" } else { "" };
     let begun = record.log.iter().filter(|line| line.what == "begin").count();
     format!(
-        "episode {} ({:?}, {} engines, {}, {}, {}, {} cameras{full}{clocks}): {begun} faults, {} sent, \
+        "episode {} ({:?}, {} engines, {}, {}, {}, {}, {} cameras{full}{clocks}): {begun} faults, {} sent, \
          {} out, {} lost and {} doubled by faults, {:.1} s of which {:.1} s to finish: {}",
         setup.episode,
         setup.topology,
         setup.engines,
+        setup.assignment,
         setup.delivery,
         setup.retention,
         setup.codec,
