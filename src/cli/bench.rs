@@ -149,6 +149,7 @@ fn configuration(args: &BenchArgs) -> Result<Config, Failure> {
         .flag("redis_queue.output_queue", format!("framepress_bench:{{{run_id}}}:out"))
         .flag("redis_queue.shards", "1")
         .flag("redis_queue.shard_subset", "null")
+        .flag("redis_queue.assignment", "shared")
         .flag("redis_queue.retention", "delete")
         // A run is over when Redis goes away.
         .flag("redis_queue.retry_on_failure", "false");

@@ -182,6 +182,7 @@ impl Tuning {
         queue.output_queue = format!("framepress_tune:{{{}}}:out", self.run_id);
         queue.shards = 1;
         queue.shard_subset = None;
+        queue.assignment = crate::config::Assignment::Shared;
         queue.retention = crate::config::Retention::Delete;
         queue.output_full = crate::config::OutputFull::TrimOldest;
         queue.max_queue_length = 500;

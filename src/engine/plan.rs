@@ -301,17 +301,12 @@ fn leases(
     hooks: &Hooks,
 ) -> (KeeperSettings, LeaseTerms) {
     let queue = &config.redis_queue;
-    let of_group = match queue.consumer_group == Config::builtin().redis_queue.consumer_group {
-        true => String::new(),
-        false => format!(":{}", queue.consumer_group),
-    };
-    let inputs = input_streams(config);
-    let engines = format!("{}:engines{of_group}", inputs[0]);
+    let (inputs, group) = (input_streams(config), &queue.consumer_group);
     let unique = format!("{:x}-{:x}", unix_nanos(), std::process::id());
     let settings = KeeperSettings {
         topology: topology.clone(),
-        engines: [engines.clone(), format!("{engines}:changes")],
-        keys: inputs.iter().map(|input| format!("{input}:lease{of_group}")).collect(),
+        engines: redis::engines_keys(&inputs[0], group),
+        keys: inputs.iter().map(|input| redis::lease_key(input, group)).collect(),
         own: queue.shard_subset.clone().unwrap_or_else(|| (0..queue.shards).collect()),
         retry: queue.retry_on_failure,
         turn: hooks.turn.clone(),

@@ -18,6 +18,30 @@ const MEMBERS: &str = include_str!("members.lua");
 /// Has a server without memory run the script all the same: what frees memory is done under a lease.
 const ALLOWED: &str = "#!lua flags=allow-oom\n";
 
+/// The consumer group whose keys have no name of a group in them.
+const ORDINARY_GROUP: &str = "stream_processor";
+
+/// The key of the lease of an input stream, for a consumer group.
+pub fn lease_key(input: &str, group: &str) -> String {
+    of_group(input, "lease", group)
+}
+
+/// The keys of the list of engines of a consumer group and of the stream that tells of its changes.
+/// `first` is the input stream of the first shard.
+pub fn engines_keys(first: &str, group: &str) -> [String; 2] {
+    let engines = of_group(first, "engines", group);
+    let changes = format!("{engines}:changes");
+    [engines, changes]
+}
+
+fn of_group(input: &str, what: &str, group: &str) -> String {
+    if group == ORDINARY_GROUP {
+        format!("{input}:{what}")
+    } else {
+        format!("{input}:{what}:{group}")
+    }
+}
+
 /// The right to change a stream: a lease in the hands of one engine, from one taking on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenure {

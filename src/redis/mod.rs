@@ -55,6 +55,7 @@ pub use greeting::{Greeting, Version};
 pub use groups::FoundGroup;
 pub use leases::{
     Handover, LeaseAsk, LeaseClient, LeaseState, LeaseTerms, Members, Presence, Tenure,
+    engines_keys, lease_key,
 };
 pub use look::{ServerTime, ShardState, StreamState};
 pub use pages::{Pages, bytes_of};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, Value, cmd};
 
-use super::rights::{Missing, Usage};
-use super::{Control, Greeting, Topology};
+use super::rights::{Missing, Usage, When};
+use super::{Control, Greeting, Topology, lease_key};
 use crate::base::Fault;
 use crate::metrics::clock::{Tick, unix_seconds};
 
@@ -31,6 +31,8 @@ pub struct Survey {
     pub streams: Vec<[KeyState; 3]>,
     /// Our consumer group on each input stream, as far as there is one.
     pub groups: Vec<Option<GroupFacts>>,
+    /// Where streams are exclusive, who holds each; empty where no engine does.
+    pub holders: Vec<Option<String>>,
     /// Rights that the account lacks, and commands that the server lacks.
     pub missing: Vec<Missing>,
 }
@@ -165,11 +167,14 @@ impl Survey {
         let clock_ahead_seconds = clock_ahead(&mut control)?;
         let round_trip = round_trip(&mut control)?;
         let mut streams = Vec::new();
-        let mut groups = Vec::new();
+        let (mut groups, mut holders) = (Vec::new(), Vec::new());
+        let is_exclusive = usage.conditions.contains(&When::Exclusive);
         for [input, output, dead] in &usage.streams {
             let mut key = |name: &String| KeyState::ask(&mut control, name);
             streams.push([key(input)?, key(output)?, key(dead)?]);
             groups.push(GroupFacts::ask(&mut control, input, &usage.group)?);
+            let lease = is_exclusive.then(|| lease_key(input, &usage.group));
+            holders.push(lease.map(|key| holder(&mut control, &key)).transpose()?.flatten());
         }
         // On a connection of its own: a trial may have it closed by the server.
         let missing = usage.missing(&mut Control::new(topology, timeout)?)?;
@@ -181,6 +186,7 @@ impl Survey {
             settings,
             streams,
             groups,
+            holders,
             missing,
         })
     }
@@ -193,6 +199,14 @@ fn permitted<T>(answer: Result<T, Fault>) -> Result<Option<T>, Fault> {
         Err(Fault::Refused { .. }) => Ok(None),
         Err(fault) => Err(fault),
     }
+}
+
+/// The engine that a lease names; empty for none, `None` if the account may not ask.
+fn holder(control: &mut Control, key: &str) -> Result<Option<String>, Fault> {
+    let mut command = cmd("HMGET");
+    command.arg(key).arg("holder");
+    let answer = permitted(control.run_on::<Vec<Option<String>>>(key, "HMGET", &command))?;
+    Ok(answer.map(|values| values.into_iter().flatten().next().unwrap_or_default()))
 }
 
 fn round_trip(control: &mut Control) -> Result<Duration, Fault> {

@@ -1,7 +1,12 @@
 //! Several engines, one order: each shard is read by one engine at a time, under a lease.
 
+use std::sync::Arc;
+
 use framepress::base::Stop;
 use framepress::config::Config;
+use framepress::engine::Hooks;
+use framepress::metrics::Counter;
+use parking_lot::Mutex;
 
 use crate::support::{
     RunningEngine, Server, assert_every_entry_once, config, frame, out_of_order, picture, producer,
@@ -60,4 +65,51 @@ fn two_engines_on_a_backlog_keep_the_order_of_every_camera() {
     let accounts = engines.map(RunningEngine::stop);
     println!("out of order: {out} of 3000; {} and {}", accounts[0].out, accounts[1].out);
     assert_eq!(out, 0, "results out of order within their camera");
+}
+
+/// Another engine has taken the stream while a frame was in work here, as after a long pause.
+#[test]
+fn what_is_in_hand_when_the_lease_is_lost_is_handed_over_and_stored_once() {
+    const INPUT: &str = "camera_frames";
+    const OUTPUT: &str = "processed_frames";
+    const LEASE: &str = "camera_frames:lease";
+    let server = Server::start(&[]);
+    let url = format!("redis://127.0.0.1:{}", server.port);
+    let flags = [("redis_queue.assignment", "exclusive"), ("redis_queue.lease_ms", "1000")];
+    let config = config(&url, &flags);
+    let gate = Arc::new(Mutex::new(()));
+    let shut = gate.lock();
+    let passed = Arc::clone(&gate);
+    let probe = move |_: &str| drop(passed.lock());
+    let hooks = Hooks { probe: Some(Arc::new(probe)), ..Hooks::default() };
+    let engine = RunningEngine::with_hooks(&config, hooks);
+    send(&config, 5);
+    let in_flight = || engine.view.metrics.ledger.read().in_flight;
+    wait_until("frames are in work", || in_flight() == 5);
+    // The other one is known by its lease alone, and does nothing.
+    let now: (u64, u64) = server.ask(&["TIME"]);
+    let until = ((now.0 + 3600) * 1000).to_string();
+    let taken = ["holder", "other~1", "epoch", "7", "until_ms", &until, "length_ms", "3600000"];
+    let _: i64 = server.ask(&[&["HSET", LEASE], &taken[..]].concat());
+    let lost = || engine.view.metrics.get(Counter::LeasesLost);
+    wait_until("the engine knows", || lost() == 1);
+    drop(shut);
+    wait_until("nothing is in work", || in_flight() == 0);
+    let account = engine.view.metrics.ledger.read();
+    assert_eq!((account.out, account.handed_over, account.balanced), (0, 5, true), "{account:?}");
+    assert_eq!(server.ask::<usize>(&["XLEN", OUTPUT]), 0, "it changes nothing");
+    let holder: String = server.ask(&["HGET", LEASE, "holder"]);
+    assert_eq!(holder, "other~1");
+
+    let _: i64 = server.ask(&["HSET", LEASE, "until_ms", "1"]);
+    wait_until("it holds the stream again", || {
+        crate::support::is_done(&mut server.connect(), INPUT)
+    });
+    assert_eq!(server.ask::<String>(&["HGET", LEASE, "epoch"]), "8");
+    let (inputs, outputs) = (&mut server.connect(), &mut server.connect());
+    assert_eq!(assert_every_entry_once((inputs, INPUT), (outputs, OUTPUT)), 5);
+    assert_eq!(out_of_order(outputs, OUTPUT), 0);
+    let account = engine.stop();
+    assert_eq!((account.read, account.out, account.handed_over), (10, 5, 5));
+    assert_eq!(server.ask::<String>(&["HGET", LEASE, "holder"]), "", "given back at the end");
 }

@@ -19,13 +19,14 @@ const LAG_WARNING: u64 = 10_000;
 
 pub(super) fn judge(survey: &Survey, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (names, group) in survey.streams.iter().zip(&survey.groups) {
+    for ((names, group), holder) in survey.streams.iter().zip(&survey.groups).zip(&survey.holders) {
         findings.extend(names.iter().filter_map(kind));
         let [input, output, dead] = names;
         if survey.info.as_ref().is_some_and(|info| info.cluster) {
             findings.push(slots(input, output, dead, config));
         }
         findings.extend(kept(input, group.as_ref(), config));
+        findings.extend(holder.as_ref().map(|holder| lease(input, holder)));
         findings.extend(full(output, config));
         findings.extend(dead_letters(dead));
         match group {
@@ -44,6 +45,18 @@ pub(super) fn judge(survey: &Survey, config: &Config) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Which engine holds the stream.
+fn lease(input: &KeyState, holder: &str) -> Finding {
+    let name = &input.name;
+    Finding::ok(
+        "streams.lease",
+        match holder {
+            "" => format!("{name}: no engine holds it"),
+            holder => format!("{name}: held by {holder}"),
+        },
+    )
 }
 
 fn kind(key: &KeyState) -> Option<Finding> {

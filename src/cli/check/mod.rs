@@ -255,6 +255,7 @@ mod tests {
                 ..Settings::default()
             }),
             streams: vec![["camera_frames", "processed_frames", "camera_frames:dlq"].map(key)],
+            holders: vec![None],
             groups: vec![Some(GroupFacts {
                 lag: Some(0),
                 consumers: vec![reader],

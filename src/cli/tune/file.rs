@@ -39,6 +39,9 @@ pub(super) fn text(
     comment(
         "each turn and by more than the noise of the other. \"Times as good\" is about the goal.",
     );
+    comment(
+        "One engine uses all cores: run one on each machine; more of them only share these cores.",
+    );
     text.push('\n');
 
     for line in best.to_yaml().lines() {

@@ -5,6 +5,7 @@
 //! as pending, and the journal must not take it for what it still has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{LAST_REPLIES_LIMIT, LAST_TRIPS, QUIET, Reader, hand_on};
 use crate::base::threads::Role;
@@ -18,6 +19,9 @@ use crate::stage::retry::Attempts;
 
 /// What a server says to a request of a holder whose lease has been taken.
 const LOST: [&str; 3] = ["LEASE", "NOGROUP", "UNBLOCKED"];
+
+/// How often a reader looks whether nothing is in hand any more, or whether a late renewal has come.
+const TICK: Duration = Duration::from_millis(2);
 
 /// How a tenure ended, if no fault ended it.
 enum End {
@@ -40,7 +44,7 @@ impl Reader {
             }
             let Some(ask) = leases.stand_by(shard, limits::LANE_TICK) else { continue };
             if !self.journal.is_empty() {
-                self.stop.sleep(limits::JOB_TICK);
+                self.stop.sleep(TICK);
                 continue;
             }
             let fault = match self.visit_leased(leases, &ask, &mut attempts) {
@@ -138,7 +142,7 @@ impl Reader {
                 return Some(End::Lost);
             }
             self.metrics.health.beat();
-            self.stop.sleep(limits::JOB_TICK);
+            self.stop.sleep(TICK);
         }
     }
 
@@ -221,7 +225,7 @@ impl Reader {
         drop(source);
         while !self.journal.is_empty() && leases.may_commit(shard, epoch) && !self.stop.is_now() {
             self.metrics.health.beat();
-            self.stop.sleep_unless_now(limits::JOB_TICK);
+            self.stop.sleep_unless_now(TICK);
         }
         let handover = self.groups.handover(shard);
         let mut last = self.open(address)?;
