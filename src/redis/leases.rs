@@ -196,9 +196,7 @@ impl LeaseClient {
     ) -> (Result<Members, Fault>, Vec<Result<LeaseState, Fault>>) {
         let members = self.engines[0].clone();
         let mut answers = self.attempt(&members, presence, asks);
-        let is_unread = |answer: &Result<Value, Fault>| {
-            answer.as_ref().is_err_and(|fault| is_not_compiled(fault))
-        };
+        let is_unread = |answer: &Result<Value, Fault>| answer.as_ref().is_err_and(is_not_compiled);
         if self.is_allowed && answers.iter().any(is_unread) {
             self.is_allowed = false;
             answers = self.attempt(&members, presence, asks);
