@@ -140,7 +140,7 @@ impl Address {
     }
 
     /// Whether both are the same server, spoken to in the same way.
-    pub(super) fn is_same(&self, other: &Address) -> bool {
+    pub fn is_same(&self, other: &Address) -> bool {
         self.asking == other.asking && self.is_at(other)
     }
 

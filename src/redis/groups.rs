@@ -133,11 +133,13 @@ impl Source {
         }
         let (recovery, tenure) = (Some(&known), Some(tenure));
         let command = find_group(streams, tenure, group, consumer, recovery, reached, before);
-        let mut found = found_group(converted(self.query("XGROUP CREATE", &command)?)?);
-        let mut command = cmd("XPENDING");
-        command.arg(&streams[0]).arg(group).arg("-").arg("+").arg(limits::LEFT_MAX);
-        let rows: Vec<(String, Value, Value, Value)> =
-            converted(self.query("XPENDING", &command)?)?;
+        let mut listed = cmd("XPENDING");
+        listed.arg(&streams[0]).arg(group).arg("-").arg("+").arg(limits::LEFT_MAX);
+        let commands = [("XGROUP CREATE", command), ("XPENDING", listed)];
+        let mut answers = self.query_all(&commands)?.into_iter();
+        let mut next = || answers.next().unwrap_or(Value::Nil);
+        let mut found = found_group(converted(next())?);
+        let rows: Vec<(String, Value, Value, Value)> = converted(next())?;
         let ids = rows.iter().filter_map(|(id, ..)| EntryId::parse(id.as_bytes()));
         found.pending.push(ids.collect());
         Ok(found)

@@ -60,7 +60,7 @@ pub struct LeaseTerms {
     pub group: String,
     /// The engine, by a name that no other start of any engine has.
     pub holder: String,
-    /// For how long a lease is taken or renewed.
+    /// For how long a lease is taken or renewed, unless the server is far away.
     pub length: Duration,
 }
 
@@ -145,7 +145,13 @@ impl LeaseTerms {
     }
 
     /// The command of a step.
-    pub(super) fn command(&self, lease: &str, ask: &LeaseAsk, is_allowed: bool) -> Cmd {
+    pub(super) fn command(
+        &self,
+        lease: &str,
+        ask: &LeaseAsk,
+        length: Duration,
+        is_allowed: bool,
+    ) -> Cmd {
         let none = Handover::default();
         let (action, epoch, handover) = match ask {
             LeaseAsk::Take(known) => ("take", *known, &none),
@@ -155,7 +161,7 @@ impl LeaseTerms {
         };
         let mut command = eval(LEASE, is_allowed);
         command.arg(1).arg(lease).arg(action).arg(&self.holder).arg(epoch);
-        command.arg(millis(self.length)).arg(&self.group);
+        command.arg(millis(length)).arg(&self.group);
         command.arg(handover.ended.to_string()).arg(&handover.group);
         command
     }
@@ -187,12 +193,12 @@ impl LeaseClient {
         Ok(LeaseClient { control, terms, engines, is_allowed: true })
     }
 
-    /// Says how the caller is, and asks for leases, each by its key: one round trip to each server. A
+    /// Says how the caller is, and asks for leases, each by its key and for its own time: one round trip to each server. A
     /// fault at one server is the answer for its keys alone.
     pub fn round(
         &mut self,
         presence: Presence,
-        asks: &[(&str, LeaseAsk)],
+        asks: &[(&str, LeaseAsk, Duration)],
     ) -> (Result<Members, Fault>, Vec<Result<LeaseState, Fault>>) {
         let members = self.engines[0].clone();
         let mut answers = self.attempt(&members, presence, asks);
@@ -210,15 +216,14 @@ impl LeaseClient {
         &mut self,
         members: &str,
         presence: Presence,
-        asks: &[(&str, LeaseAsk)],
+        asks: &[(&str, LeaseAsk, Duration)],
     ) -> Vec<Result<Value, Fault>> {
         let command = self.terms.members(&self.engines, presence, self.is_allowed);
         let mut commands = vec![(members, "the list of engines", command)];
-        commands.extend(
-            asks.iter().map(|(key, ask)| {
-                (*key, "the lease", self.terms.command(key, ask, self.is_allowed))
-            }),
-        );
+        commands.extend(asks.iter().map(|(key, ask, length)| {
+            let command = self.terms.command(key, ask, *length, self.is_allowed);
+            (*key, "the lease", command)
+        }));
         self.control.run_by_server(&commands)
     }
 

@@ -1,6 +1,8 @@
 //! Reading under a lease: it is taken on the connection that reads, and lasts no longer than that. So
 //! the server that answers has everything that it had when the lease was taken.
 
+use std::time::Duration;
+
 use redis::{Cmd, Value};
 use smallvec::SmallVec;
 
@@ -10,7 +12,7 @@ use super::{LeaseAsk, LeaseState, LeaseTerms, Tenure};
 use crate::base::Fault;
 
 impl Source {
-    /// Asks for the lease of that key.
+    /// Asks for the lease of that key, for so long.
     ///
     /// # Errors
     /// [`Fault::Connection`], or [`Fault::Refused`] with the server's words.
@@ -19,10 +21,11 @@ impl Source {
         terms: &LeaseTerms,
         key: &str,
         ask: &LeaseAsk,
+        length: Duration,
     ) -> Result<LeaseState, Fault> {
-        let answer = match self.query("the lease", &terms.command(key, ask, true)) {
+        let answer = match self.query("the lease", &terms.command(key, ask, length, true)) {
             Err(fault) if is_not_compiled(&fault) => {
-                self.query("the lease", &terms.command(key, ask, false))
+                self.query("the lease", &terms.command(key, ask, length, false))
             }
             answer => answer,
         };
@@ -42,6 +45,14 @@ impl Source {
 
     pub(super) fn query(&mut self, name: &'static str, command: &Cmd) -> Result<Value, Fault> {
         self.connection.query(name, command)
+    }
+
+    /// The same for several commands, in one round trip.
+    pub(super) fn query_all(
+        &mut self,
+        commands: &[(&'static str, Cmd)],
+    ) -> Result<Vec<Value>, Fault> {
+        self.connection.query_all(commands)?.into_iter().collect()
     }
 
     /// The keys of a script that changes the stream: it, and what `fence.lua` wants.

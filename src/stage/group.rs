@@ -293,7 +293,7 @@ impl Groups {
 
     /// Finds the group of a shard for the holder of a lease just taken, or restores it: by what this
     /// process knows, if no other engine has held the stream in between, or by what the last holder has
-    /// left. Nothing of the shard is in flight.
+    /// left. Nothing of the shard is in flight. Says whether the group has anything pending.
     ///
     /// # Errors
     /// As [`Source::adopt_group`]; [`Fault::NeighbourGone`] if the engine leaves at once.
@@ -304,7 +304,7 @@ impl Groups {
         tenure: &Tenure,
         taken: &LeaseState,
         is_known: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let Shard { streams, journal, .. } = &self.shards[shard];
         let mut state = self.write(shard)?;
         let is_known = is_known && state.is_whole;
@@ -340,7 +340,7 @@ impl Groups {
         let restored = is_lost.then(Tick::now).or(state.restored);
         let (identity, tenure) = (found.identity, Some(tenure.clone()));
         *state = State { is_whole: true, identity, restored, tenure };
-        Ok(())
+        Ok(found.pending.iter().any(|ids| !ids.is_empty()))
     }
 
     /// What the next holder of a shard has to know.

@@ -51,7 +51,8 @@ struct Engine(LeaseClient);
 
 impl Engine {
     fn ask(&mut self, ask: LeaseAsk) -> LeaseState {
-        let (members, mut states) = self.0.round(Presence::Here, &[(LEASE_KEY, ask)]);
+        let length = self.0.terms.length;
+        let (members, mut states) = self.0.round(Presence::Here, &[(LEASE_KEY, ask, length)]);
         members.unwrap();
         states.remove(0).unwrap()
     }

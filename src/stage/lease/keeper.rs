@@ -28,6 +28,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Shortest limit on waiting for an answer.
 const TIMEOUT_MIN: Duration = Duration::from_millis(500);
 
+/// The limit while it is not known how far away the servers are.
+const TIMEOUT_FIRST: Duration = Duration::from_secs(5);
+
+/// Round trips that fit into the limit.
+const TIMEOUT_TRIPS: u32 = 4;
+
 /// A stream that is free for so many lengths of a lease is taken by any engine: the one that is to
 /// hold it cannot, for a reason that others do not see.
 const LEFT_LYING: u32 = 2;
@@ -95,6 +101,8 @@ struct Seen {
 pub struct Keeper {
     settings: KeeperSettings,
     client: LeaseClient,
+    /// How long it waits for an answer.
+    timeout: Duration,
     leases: Arc<Leases>,
     groups: Arc<Groups>,
     /// Who holds each shard, for those who ask.
@@ -116,10 +124,10 @@ impl Keeper {
         stop: Stop,
     ) -> Result<Keeper, Fault> {
         let (terms, engines) = (leases.terms().clone(), settings.engines.clone());
-        let timeout = (terms.length / 2).max(TIMEOUT_MIN);
+        let timeout = TIMEOUT_FIRST;
         let client = LeaseClient::new(&settings.topology, terms, engines, timeout)?;
         let seen = vec![Seen::default(); settings.keys.len()];
-        Ok(Keeper { settings, client, leases, groups, holders, seen, stop })
+        Ok(Keeper { settings, client, timeout, leases, groups, holders, seen, stop })
     }
 
     /// Keeps the leases until everything is given back after draining has begun.
@@ -136,6 +144,7 @@ impl Keeper {
                 Ok((members, pause)) => {
                     attempts.succeeded();
                     self.leases.set_trouble(None);
+                    self.fit_timeout()?;
                     self.wait(&members, began, pause);
                 }
                 Err(fault) => {
@@ -149,6 +158,21 @@ impl Keeper {
             }
         }
         let _ = self.client.round(Presence::Gone, &[]);
+        Ok(())
+    }
+
+    /// A server that is silent must not keep the leases of others from being renewed, but the answer of
+    /// one that is far away takes its time.
+    fn fit_timeout(&mut self) -> Result<(), Fault> {
+        let length = self.leases.terms().length;
+        let far = self.leases.trip_longest() * TIMEOUT_TRIPS;
+        let timeout = (length / 2).max(TIMEOUT_MIN).max(far);
+        // Made anew only if it matters, for that is another connection.
+        if timeout > self.timeout || timeout < self.timeout / 2 {
+            let (terms, engines) = (self.leases.terms().clone(), self.settings.engines.clone());
+            self.client = LeaseClient::new(&self.settings.topology, terms, engines, timeout)?;
+            self.timeout = timeout;
+        }
         Ok(())
     }
 
@@ -167,26 +191,28 @@ impl Keeper {
             .filter(|&shard| self.seen[shard].asked_again.is_none_or(|at| at <= Tick::now()))
             .collect();
         let keys = Arc::clone(&self.settings.keys);
-        let asks: Vec<(&str, LeaseAsk)> = asked
+        let asks: Vec<(&str, LeaseAsk, Duration)> = asked
             .iter()
             .map(|&shard| {
                 let ask = match self.own(shard) {
                     Some(own) => self.leases.ask(own, || self.groups.handover(own)),
                     None => LeaseAsk::Look,
                 };
-                (keys[shard].as_str(), ask)
+                let length = self.own(shard).map(|own| self.leases.length(own));
+                let length = length.unwrap_or(self.leases.terms().length);
+                (keys[shard].as_str(), ask, length)
             })
             .collect();
         let sent = Tick::now();
         let (members, answers) = self.client.round(presence, &asks);
-        let asks: Vec<LeaseAsk> = asks.into_iter().map(|(_, ask)| ask).collect();
+        let asks: Vec<_> = asks.into_iter().map(|(_, ask, length)| (ask, length)).collect();
         let mut states = vec![None; self.settings.keys.len()];
         let mut first = None;
-        for ((shard, ask), answer) in asked.into_iter().zip(asks).zip(answers) {
+        for ((shard, (ask, length)), answer) in asked.into_iter().zip(asks).zip(answers) {
             match answer {
                 Ok(state) => {
                     self.seen[shard].asked_again = None;
-                    self.take_answer(shard, &ask, &state, sent);
+                    self.take_answer(shard, &ask, &state, (sent, length));
                     states[shard] = Some(state);
                 }
                 // Waiting for one server must not keep the others' leases from being renewed.
@@ -215,7 +241,13 @@ impl Keeper {
         self.settings.own.iter().position(|own| *own == shard)
     }
 
-    fn take_answer(&self, shard: usize, ask: &LeaseAsk, state: &LeaseState, sent: Tick) {
+    fn take_answer(
+        &self,
+        shard: usize,
+        ask: &LeaseAsk,
+        state: &LeaseState,
+        sent: (Tick, Duration),
+    ) {
         let Some(own) = self.own(shard) else { return };
         match *ask {
             LeaseAsk::Renew(epoch, _) if state.done => self.leases.renewed(own, epoch, sent),

@@ -18,6 +18,12 @@ use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics};
 use crate::redis::{Handover, LeaseAsk, LeaseState, LeaseTerms, Tenure};
 
+/// A lease lasts for at least so many round trips: taking it, finding the group and a renewal have to fit.
+const TRIPS_MIN: u32 = 10;
+
+/// Reading goes on for three quarters of a lease. What is read then has time to be committed.
+const READING_QUARTERS: u32 = 3;
+
 /// Takeovers that took longer are none: the engines had been away.
 const TAKEOVER_MAX: Duration = Duration::from_secs(600);
 
@@ -48,18 +54,19 @@ struct Cell {
     held: u64,
     /// The epoch in which it held it last.
     held_last: u64,
-    /// Before the last request that took or renewed it.
-    renewed: Option<Tick>,
+    /// Before the last request that took or renewed it, and for how long it did.
+    renewed: Option<(Tick, Duration)>,
+    /// The round trip to its server.
+    trip: Duration,
     /// The end of the lease before, until there is a result.
     took_over: Option<Tick>,
 }
 
 impl Cell {
-    /// Whether it is held in `epoch`, and less than `limit` has passed since it was renewed.
-    fn is_held(&self, epoch: u64, limit: Duration) -> bool {
-        self.held == epoch
-            && epoch != 0
-            && self.renewed.is_some_and(|renewed| renewed.elapsed() < limit)
+    /// Whether it is held in `epoch`, and less than so many quarters of it have passed.
+    fn is_held(&self, epoch: u64, quarters: u32) -> bool {
+        let is_within = |(at, length): (Tick, Duration)| at.elapsed() < length / 4 * quarters;
+        self.held == epoch && epoch != 0 && self.renewed.is_some_and(is_within)
     }
 }
 
@@ -81,9 +88,19 @@ impl Leases {
         &self.keys[shard]
     }
 
-    /// How long reading goes on without renewal. What is read then has time to be committed.
-    fn reading_limit(&self) -> Duration {
-        self.terms.length / 4 * 3
+    /// For how long a lease is taken or renewed.
+    pub fn length(&self, shard: usize) -> Duration {
+        self.terms.length.max(self.cells[shard].0.lock().trip * TRIPS_MIN)
+    }
+
+    /// How far away the farthest server is, as far as that is known.
+    pub fn trip_longest(&self) -> Duration {
+        self.cells.iter().map(|(cell, _)| cell.lock().trip).max().unwrap_or_default()
+    }
+
+    /// How far away the server of a shard is.
+    pub fn set_trip(&self, shard: usize, trip: Duration) {
+        self.cells[shard].0.lock().trip = trip;
     }
 
     /// Waits, for at most `limit`, until a stream is to be taken; what to ask for.
@@ -131,7 +148,7 @@ impl Leases {
     }
 
     /// Holds the lease from now on.
-    pub fn begin(&self, shard: usize, epoch: u64, sent: Tick) {
+    pub fn begin(&self, shard: usize, epoch: u64, sent: (Tick, Duration)) {
         let mut cell = self.cells[shard].0.lock();
         cell.held = epoch;
         cell.held_last = epoch;
@@ -141,12 +158,12 @@ impl Leases {
 
     /// Whether the holder in `epoch` may ask for entries.
     pub fn may_read(&self, shard: usize, epoch: u64) -> bool {
-        self.cells[shard].0.lock().is_held(epoch, self.reading_limit())
+        self.cells[shard].0.lock().is_held(epoch, READING_QUARTERS)
     }
 
     /// Whether the holder in `epoch` may commit.
     pub fn may_commit(&self, shard: usize, epoch: u64) -> bool {
-        self.cells[shard].0.lock().is_held(epoch, self.terms.length)
+        self.cells[shard].0.lock().is_held(epoch, 4)
     }
 
     /// Whether another engine is to hold the stream.
@@ -203,8 +220,8 @@ impl Leases {
         }
     }
 
-    /// A lease was renewed by a request that was sent at `sent`.
-    pub fn renewed(&self, shard: usize, epoch: u64, sent: Tick) {
+    /// A lease was renewed by a request that was sent then, for so long.
+    pub fn renewed(&self, shard: usize, epoch: u64, sent: (Tick, Duration)) {
         let mut cell = self.cells[shard].0.lock();
         if cell.held == epoch {
             cell.renewed = Some(sent);

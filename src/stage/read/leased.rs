@@ -23,6 +23,9 @@ const LOST: [&str; 3] = ["LEASE", "NOGROUP", "UNBLOCKED"];
 /// How often a reader looks whether nothing is in hand any more, or whether a late renewal has come.
 const TICK: Duration = Duration::from_millis(2);
 
+/// How long a connection made ahead of the first lease is kept.
+const AHEAD_MAX: Duration = Duration::from_secs(10);
+
 /// How a tenure ended, if no fault ended it.
 enum End {
     /// Another engine is to hold the stream, or this one leaves.
@@ -36,7 +39,13 @@ impl Reader {
     pub(super) fn run_leased(mut self, leases: &Arc<Leases>) -> Result<(), Fault> {
         let mut attempts = Attempts::new("reading", self.settings.topology.pause_longest());
         let shard = self.settings.source.shard;
+        // Connecting before the first lease is to be had keeps the first frame fast.
+        let mut ahead = self.connect_ahead();
+        let began = Tick::now();
         while !self.stop.is_draining() {
+            if began.elapsed() > AHEAD_MAX {
+                ahead = None;
+            }
             self.settings.turn.begins(Role::Read);
             match leases.trouble() {
                 None => self.metrics.health.works(self.part()),
@@ -47,7 +56,7 @@ impl Reader {
                 self.stop.sleep(TICK);
                 continue;
             }
-            let fault = match self.visit_leased(leases, &ask, &mut attempts) {
+            let fault = match self.visit_leased(leases, &ask, ahead.take(), &mut attempts) {
                 Ok(()) => continue,
                 Err(Fault::NeighbourGone(_)) if self.stop.is_now() => return Ok(()),
                 Err(fault @ Fault::NeighbourGone(_)) => return Err(fault),
@@ -69,16 +78,27 @@ impl Reader {
         Ok(())
     }
 
+    fn connect_ahead(&mut self) -> Option<Source> {
+        let settings = Arc::clone(&self.settings.source);
+        let address = self.route.server_of(&settings.stream).ok()?;
+        let source = self.open(&address).ok()?;
+        let trip = source.round_trip().shortest().unwrap_or_default();
+        self.groups.leases()?.set_trip(settings.shard, trip);
+        Some(source)
+    }
+
     /// Finds the server, and holds the stream there for as long as that goes well.
     fn visit_leased(
         &mut self,
         leases: &Arc<Leases>,
         ask: &LeaseAsk,
+        ready: Option<Source>,
         attempts: &mut Attempts,
     ) -> Result<(), Fault> {
         let settings = Arc::clone(&self.settings.source);
         let address = self.route.server_of(&settings.stream)?;
-        let end = self.hold(&address, leases, ask, attempts);
+        let ready = ready.filter(|source| source.address().is_same(&address));
+        let end = self.hold(&address, (leases, ask), ready, attempts);
         self.window.show(0, 0); // the requests are gone with the connection
         let Err(fault) = end else { return Ok(()) };
         self.route.heed(&settings.stream, &address, &fault);
@@ -96,30 +116,37 @@ impl Reader {
     fn hold(
         &mut self,
         address: &Address,
-        leases: &Arc<Leases>,
-        ask: &LeaseAsk,
+        (leases, ask): (&Arc<Leases>, &LeaseAsk),
+        ready: Option<Source>,
         attempts: &mut Attempts,
     ) -> Result<(), Fault> {
         let settings = Arc::clone(&self.settings.source);
         let shard = settings.shard;
-        let mut source = self.open(address)?;
+        let mut source = match ready {
+            Some(source) => source,
+            None => self.open(address)?,
+        };
         if std::mem::replace(&mut self.was_connected, true) && attempts.has_failed() {
             self.metrics.add(Counter::Reconnects, 1);
         }
-        let sent = Tick::now();
-        let state = source.lease(leases.terms(), leases.key(shard), ask)?;
+        leases.set_trip(shard, source.round_trip().shortest().unwrap_or_default());
+        let (sent, length) = (Tick::now(), leases.length(shard));
+        let state = source.lease(leases.terms(), leases.key(shard), ask, length)?;
         if !state.done {
             leases.refused(shard, &state);
             return Ok(());
         }
         let (tenure, is_known) = leases.taken(shard, &state, sent);
         let epoch = tenure.epoch;
-        self.groups.adopt(shard, &mut source, &tenure, &state, is_known)?;
+        let has_pending = self.groups.adopt(shard, &mut source, &tenure, &state, is_known)?;
         source.begin_tenure(tenure);
-        leases.begin(shard, epoch, sent);
+        leases.begin(shard, epoch, (sent, length));
         tracing::info!("{} is held in epoch {epoch}", settings.stream);
-        let is_handed = leases.is_alive(&state);
-        match self.read_leased(&mut source, address, leases, (epoch, is_handed), attempts)? {
+        let pending = has_pending.then(|| Pending::All {
+            is_left: !self.is_recovered,
+            is_handed: leases.is_alive(&state),
+        });
+        match self.read_leased(&mut source, address, leases, (epoch, pending), attempts)? {
             End::Unwanted => self.give_back(source, address, leases, epoch),
             End::Lost => {
                 self.groups.end_tenure(shard, epoch, Counter::LeasesLost);
@@ -152,13 +179,12 @@ impl Reader {
         source: &mut Source,
         address: &Address,
         leases: &Leases,
-        (epoch, is_handed): (u64, bool),
+        (epoch, pending): (u64, Option<Pending>),
         attempts: &mut Attempts,
     ) -> Result<End, Fault> {
         let settings = self.settings.clone();
-        let (mut after, which) =
-            (EntryId::default(), Pending::All { is_left: !self.is_recovered, is_handed });
-        loop {
+        let mut after = EntryId::default();
+        while let Some(which) = pending {
             if let Some(end) = self.is_over(leases, epoch) {
                 return Ok(end);
             }
@@ -230,7 +256,7 @@ impl Reader {
         let handover = self.groups.handover(shard);
         let mut last = self.open(address)?;
         let ask = LeaseAsk::Give(epoch, handover);
-        let state = last.lease(leases.terms(), leases.key(shard), &ask)?;
+        let state = last.lease(leases.terms(), leases.key(shard), &ask, leases.length(shard))?;
         let counter = if state.done { Counter::LeasesGivenBack } else { Counter::LeasesLost };
         self.groups.end_tenure(shard, epoch, counter);
         tracing::info!("{} is given back", self.settings.source.stream);
