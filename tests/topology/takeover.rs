@@ -17,11 +17,14 @@ const LEASE_MS: &str = "1000";
 /// What the takeover may take beyond the lease.
 const BEYOND: Duration = Duration::from_secs(1);
 
+/// Connects to the server that has a key.
+type Connect = dyn Fn(&str) -> Option<Connection>;
+
 /// A deployment of Redis, asked by the keys it has.
 struct World {
     url: String,
     shards: usize,
-    connect: Box<dyn Fn(&str) -> Option<Connection>>,
+    connect: Box<Connect>,
 }
 
 impl World {
