@@ -208,3 +208,12 @@ fn what_a_former_holder_does_to_a_stream_is_refused() {
     assert_eq!(attempt(&two.tenure(2)).unwrap_err().redis_code(), Some("LEASE"));
     assert_eq!(world.run::<String>(&["EVAL", script, "1", "in"]).unwrap(), "done", "shared");
 }
+
+#[test]
+fn a_group_of_another_name_has_leases_of_its_own() {
+    assert_eq!(lease_key("frames:{3}", "stream_processor"), "frames:{3}:lease");
+    assert_eq!(lease_key("frames:{3}", "archive"), "frames:{3}:lease:archive");
+    let [engines, changes] = engines_keys("frames:{0}", "stream_processor");
+    assert_eq!((&*engines, &*changes), ("frames:{0}:engines", "frames:{0}:engines:changes"));
+    assert_eq!(engines_keys("frames", "archive")[0], "frames:engines:archive");
+}

@@ -246,3 +246,76 @@ impl Leases {
         self.trouble.lock().clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTH: Duration = Duration::from_secs(40);
+
+    fn leases() -> Leases {
+        let terms = LeaseTerms { group: "group".into(), holder: "one".into(), length: LENGTH };
+        Leases::new(terms, vec!["in:lease".into()], Metrics::new())
+    }
+
+    /// The lease was last renewed so long ago.
+    fn held_for(time: Duration) -> Leases {
+        let leases = leases();
+        leases.begin(0, 5, (Tick::now().before(time), LENGTH));
+        leases
+    }
+
+    #[test]
+    fn a_lease_that_is_not_renewed_ends_by_the_clock_of_its_holder() {
+        let rights = |time| {
+            let leases = held_for(time);
+            (leases.may_read(0, 5), leases.may_commit(0, 5))
+        };
+        assert_eq!(rights(LENGTH / 2), (true, true));
+        assert_eq!(rights(LENGTH / 8 * 7), (false, true), "what was read can be committed");
+        assert_eq!(rights(LENGTH), (false, false));
+    }
+
+    #[test]
+    fn a_late_answer_concerns_its_own_tenure_only() {
+        let leases = held_for(Duration::ZERO);
+        assert!(!leases.may_commit(0, 4));
+        assert!(!leases.end(0, 4, Counter::LeasesLost), "that one is over");
+        assert!(leases.end(0, 5, Counter::LeasesLost));
+        leases.renewed(0, 5, (Tick::now(), LENGTH));
+        assert!(!leases.may_commit(0, 5), "what has ended is not renewed");
+        assert_eq!((leases.held(0), leases.count()), (0, 0));
+    }
+
+    #[test]
+    fn a_stream_is_taken_when_it_is_wanted_and_free_in_an_epoch_above_all_known() {
+        let leases = leases();
+        let state =
+            LeaseState { holder: "two".into(), epoch: 7, left: LENGTH, ..Default::default() };
+        leases.want(0, true);
+        assert_eq!(leases.stand_by(0, Duration::ZERO), None, "not looked at");
+        leases.seen(0, &state);
+        assert_eq!(leases.stand_by(0, Duration::ZERO), None, "another engine has it");
+        leases.seen(0, &LeaseState { left: Duration::ZERO, ..state });
+        assert_eq!(leases.stand_by(0, Duration::ZERO), Some(LeaseAsk::Take(7)));
+        leases.want(0, false);
+        assert_eq!(leases.stand_by(0, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_lease_of_a_server_far_away_lasts_for_some_round_trips() {
+        let leases = leases();
+        assert_eq!(leases.length(0), LENGTH);
+        leases.set_trip(0, LENGTH);
+        assert_eq!(leases.length(0), TRIPS_MIN * LENGTH);
+    }
+
+    #[test]
+    fn no_other_engine_has_held_a_stream_whose_epoch_went_up_by_one() {
+        let leases = held_for(Duration::ZERO);
+        leases.end(0, 5, Counter::LeasesLost);
+        let taken = |epoch| LeaseState { done: true, epoch, ..Default::default() };
+        assert!(leases.taken(0, &taken(6), Tick::now()).1);
+        assert!(!leases.taken(0, &taken(8), Tick::now()).1);
+    }
+}
