@@ -33,7 +33,15 @@ fn answers(config: &Config) -> Finding {
 fn claim(config: &Config) -> Finding {
     let code = "timing.claim";
     let claim = config.redis_queue.claim_idle_ms;
-    let what = format!("frames of an engine that died are taken over after {claim} ms");
+    let what = if config.redis_queue.is_exclusive() {
+        let lease = config.redis_queue.lease_ms;
+        format!(
+            "the streams of an engine that died are taken over after {lease} ms, frames of a \
+             consumer without a lease after {claim} ms"
+        )
+    } else {
+        format!("frames of an engine that died are taken over after {claim} ms")
+    };
     if claim < CLAIM_MS_MIN {
         return Finding::warning(code, what)
             .why(
@@ -70,6 +78,13 @@ mod tests {
     #[test]
     fn the_built_in_times_fit_together() {
         assert!(judge(&config(&[])).iter().all(|finding| finding.severity == Ok));
+    }
+
+    #[test]
+    fn what_is_held_is_taken_over_sooner() {
+        let found = judge(&config(&[("redis_queue.shards", "2"), ("redis_queue.lease_ms", "700")]));
+        let claim = found.iter().find(|finding| finding.code == "timing.claim").unwrap();
+        assert!(claim.what.contains("after 700 ms"), "{}", claim.what);
     }
 
     #[test]
