@@ -143,12 +143,15 @@ impl Server {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return false;
             }
-            let answer = self.try_connect().and_then(|mut c| cmd("PING").query::<String>(&mut c));
-            // One that wants a password first is there as well.
-            if answer.is_ok() || answer.is_err_and(|error| error.code() == Some("NOAUTH")) {
-                return true;
+            let mut info = cmd("INFO");
+            info.arg("server");
+            match self.try_connect().and_then(|mut c| info.query::<String>(&mut c)) {
+                // Somebody else's server may have taken the port before.
+                Ok(told) => return told.contains(&format!("process_id:{}\r\n", self.child.id())),
+                // One that wants a password first is there as well.
+                Err(error) if error.code() == Some("NOAUTH") => return true,
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
-            std::thread::sleep(Duration::from_millis(10));
         }
         false
     }
