@@ -194,6 +194,11 @@ impl Screen {
     fn sum(&self, metrics: Metrics<'_>, width: usize) -> Vec<Line<'static>> {
         let of = |name: &str| metrics.whole(&format!("/conservation/{name}"));
         let balanced = metrics.0.pointer("/conservation/balanced") == Some(&Value::Bool(true));
+        // Only leases have it.
+        let handed_over = match of("handed_over").as_str() {
+            "0" | "-" => String::new(),
+            frames => format!("+ handed over {frames}"),
+        };
         let parts = [
             format!("read {}", of("read")),
             format!("= out {}", of("out")),
@@ -201,12 +206,12 @@ impl Screen {
             format!("+ dead {}", of("dead_lettered")),
             format!("+ shed {}", of("shed")),
             format!("+ lost {}", of("lost")),
-            format!("+ handed over {}", of("handed_over")),
+            handed_over,
             format!("+ in work {}", of("in_flight")),
             (if balanced { "(it adds up)" } else { "(DOES NOT ADD UP)" }).to_owned(),
         ];
         let mut texts = vec![String::new()];
-        for part in parts {
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
             match texts.last_mut() {
                 Some(last) if last.len() + 1 + part.len() <= width => {
                     if !last.is_empty() {

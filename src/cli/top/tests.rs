@@ -78,6 +78,14 @@ fn a_terminal_of_80_by_24_shows_everything() {
 }
 
 #[test]
+fn frames_handed_over_are_in_the_sum() {
+    let mut figures = figures(1);
+    figures.metrics["conservation"]["handed_over"] = json!(7);
+    let text = screen(figures).text(120);
+    assert!(text.contains("+ lost 0 + handed over 7 + in work 4 (it adds up)"), "{text}");
+}
+
+#[test]
 fn a_small_terminal_shows_what_matters_most() {
     let lines = drawn(&screen(figures(2)), 40, 12);
     let whole = lines.join("\n");
