@@ -51,6 +51,11 @@ local function is_made_anew()
   if not is_less(about['max-deleted-entry-id'] or '0-0', reached) then
     return false
   end
+  -- Of what a former holder has left only the end is known, which need not be an entry.
+  local is_handed_over = before ~= '0' and before ~= '1' and start == reached
+  if is_handed_over then
+    return false
+  end
   return #redis.call('XRANGE', stream, reached, reached) == 0
 end
 

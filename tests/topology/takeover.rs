@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use framepress::base::Stop;
 use framepress::config::Config;
 use framepress::metrics::clock::Tick;
 use redis::Connection;
 
 use crate::support::{
-    Cluster, Load, Process, Sentinels, Server, assert_every_entry_once, config, is_done,
-    longest_gap, out_of_order, wait_until,
+    Cluster, Load, Process, Sentinels, Server, assert_every_entry_once, config, frame, is_done,
+    longest_gap, out_of_order, picture, producer, wait_until,
 };
 
 const LEASE_MS: &str = "1000";
@@ -322,4 +323,47 @@ fn order_and_exactly_once_survive_a_killed_node_and_a_killed_engine_in_a_cluster
     let sent = load.stop();
     let survived = world.check();
     println!("Cluster: {sent} frames confirmed, {survived} entries survived, in order");
+}
+
+/// The next holder knows only from the lease what has ended: neither results nor group tell.
+#[test]
+fn what_a_frozen_holder_has_ended_is_not_done_again() {
+    let server = Server::start(&[]);
+    let world = World::of(&server, 1);
+    let frozen = world.engine("one");
+    let (input, output) = (world.input(0), world.output(0));
+    let stop = Stop::default();
+    let mut camera = producer(&world.config(), &stop);
+    let mut send = |count: usize| {
+        for number in 0..count {
+            camera.send(&frame(&format!("frame-{number}"), "camera", &picture())).unwrap();
+        }
+    };
+    send(10);
+    wait_until("they have ended", || {
+        server.ask::<usize>(&["XLEN", &output]) == 10 && is_done(&mut server.connect(), &input)
+    });
+    // With frames in work, what has ended does so before the first of them, at no entry.
+    let _: () = server.ask(&["ACL", "SETUSER", "default", "-xack"]);
+    send(5);
+    let lease = format!("{input}:lease");
+    wait_until("the lease tells of it", || {
+        let ended: Option<String> = server.ask(&["HGET", &lease, "ended"]);
+        ended.is_some_and(|id| {
+            let before: redis::Value = server.ask(&["XRANGE", &input, "-", &id, "COUNT", "99"]);
+            let at: redis::Value = server.ask(&["XRANGE", &input, &id, &id]);
+            let len = |value: &redis::Value| value.as_sequence().map_or(0, <[_]>::len);
+            len(&before) == 10 && len(&at) == 0
+        })
+    });
+    frozen.freeze();
+    let _: () = server.ask(&["DEL", &output]);
+    let _: () = server.ask(&["XGROUP", "DESTROY", &input, "stream_processor"]);
+    let _: () = server.ask(&["ACL", "SETUSER", "default", "+xack"]);
+    let next = world.engine("two");
+    wait_until("the rest has ended", || {
+        server.ask::<usize>(&["XLEN", &output]) >= 5 && is_done(&mut server.connect(), &input)
+    });
+    assert_eq!(server.ask::<usize>(&["XLEN", &output]), 5, "frames that had ended");
+    next.terminate();
 }
