@@ -203,13 +203,14 @@ pub fn camera_of(data: &[u8], inflated_max: usize) -> Option<Cow<'_, str>> {
 }
 
 fn camera_of_protobuf(data: &[u8]) -> Option<Cow<'_, str>> {
-    let mut camera = "";
+    let mut camera = Some("");
     let mut has_image = false;
     let mut fields = Fields::new(data);
     // Of a frame that is not whole, as far as it goes.
     while let Ok(Some((number, value))) = fields.next() {
         match number {
-            2 => camera = value.text().ok()?,
+            // Of a batch it is the id of the batch, which may be anything.
+            2 => camera = camera.and(value.text().ok()),
             // Of a batch it is a number.
             4 => has_image = has_image || value.bytes().is_ok(),
             _ => {}
@@ -218,7 +219,7 @@ fn camera_of_protobuf(data: &[u8]) -> Option<Cow<'_, str>> {
     if !has_image && let Some(frame) = Batch::of(data).and_then(Batch::first) {
         return camera_of_protobuf(frame);
     }
-    Some(Cow::Borrowed(camera))
+    camera.map(Cow::Borrowed)
 }
 
 /// Where the picture will be in a `data` of `len` bytes that begins with `head`, as far as that can
