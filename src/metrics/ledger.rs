@@ -1,7 +1,7 @@
 //! Conservation: every frame read is somewhere.
 //!
-//! `read = out + rejected + dead_lettered + shed + lost + handed_over + in_flight`, at every moment. Both sides
-//! change under one lock, so a reader never sees a frame counted twice or not at all.
+//! `read = out + rejected + dead_lettered + shed + lost + handed_over + in_flight`, at every moment.
+//! Both sides change under one lock, so a reader never sees a frame counted twice or not at all.
 
 use parking_lot::Mutex;
 

@@ -4,7 +4,7 @@
 -- every entry has ended; `group`, the identity of the consumer group, see group.lua
 -- ARGV[1] take, renew, give or look, ARGV[2] the caller, ARGV[3] the epoch: the caller's own, or for
 -- `take` the highest that it knows, ARGV[4] milliseconds, ARGV[5] the consumer group
--- ARGV[6] for `renew` the new `ended`, ARGV[7] for `renew` the new `group`
+-- ARGV[6] for `renew` and `give` the new `ended`, ARGV[7] the new `group`, empty to leave it as it is
 --
 -- take  succeeds if the stream is free, if its lease is over, or if the caller has it. The epoch
 --       goes up, also above the one that the caller knows: a replica that took over may know less.
@@ -45,6 +45,15 @@ local function state(done)
   return { done, holder, held, whole(until_ms - now), known[4] or '0-0', known[5] or '' }
 end
 
+-- What the caller leaves to the next holder. While it restores the group it does not know which one
+-- there will be; then the one known before tells that it was lost.
+local function leave()
+  redis.call('HSET', lease, 'ended', ARGV[6])
+  if ARGV[7] ~= '' then
+    redis.call('HSET', lease, 'group', ARGV[7])
+  end
+end
+
 local function tenure(engine, number)
   return lease .. ':' .. engine .. ':' .. number
 end
@@ -68,16 +77,14 @@ if action == 'take' then
   return state(1)
 elseif action == 'renew' and is_own then
   until_ms = now + length
-  redis.call(
-    'HSET', lease, 'until_ms', whole(until_ms), 'length_ms', length, 'ended', ARGV[6], 'group', ARGV[7]
-  )
+  redis.call('HSET', lease, 'until_ms', whole(until_ms), 'length_ms', length)
+  leave()
   redis.call('PEXPIRE', tenure(holder, held), TENURE_MS)
   return state(1)
 elseif action == 'give' and is_own then
   redis.call('DEL', tenure(holder, held))
-  redis.call(
-    'HSET', lease, 'holder', '', 'until_ms', whole(now), 'ended', ARGV[6], 'group', ARGV[7]
-  )
+  redis.call('HSET', lease, 'holder', '', 'until_ms', whole(now))
+  leave()
   return state(1)
 end
 return state(0)

@@ -193,8 +193,8 @@ impl LeaseClient {
         Ok(LeaseClient { control, terms, engines, is_allowed: true })
     }
 
-    /// Says how the caller is, and asks for leases, each by its key and for its own time: one round trip to each server. A
-    /// fault at one server is the answer for its keys alone.
+    /// Says how the caller is, and asks for leases, each by its key and for its own time: one round
+    /// trip to each server. A fault at one server is the answer for its keys alone.
     pub fn round(
         &mut self,
         presence: Presence,

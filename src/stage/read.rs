@@ -153,23 +153,37 @@ impl Reader {
                 Err(fault @ Fault::NeighbourGone(_)) => return Err(fault),
                 Err(fault) => fault,
             };
-            if self.stop.is_draining() {
-                break;
-            }
-            self.ask_for_less();
-            self.metrics.add(Counter::Errors, 1);
-            self.metrics.health.fails(self.part(), fault.to_string());
-            attempts.failed(&fault);
             let is_group_lost = fault.redis_code() == Some("NOGROUP");
-            let is_sent_on = matches!(fault.redis_code(), Some("MOVED" | "ASK"));
-            if !self.settings.retry && !is_group_lost && !is_sent_on {
-                return Err(fault);
-            }
-            attempts.pause(&self.stop, false);
-            if is_group_lost && let Err(fault) = self.groups.recover(shard, epoch) {
+            self.failed(fault, &mut attempts, is_group_lost)?;
+            if is_group_lost
+                && !self.stop.is_draining()
+                && let Err(fault) = self.groups.recover(shard, epoch)
+            {
                 tracing::warn!("cannot create the group again: {fault}");
             }
         }
+        Ok(())
+    }
+
+    /// Pauses after a fault, unless it ends the reader. One that `is_expected` never does.
+    fn failed(
+        &mut self,
+        fault: Fault,
+        attempts: &mut Attempts,
+        is_expected: bool,
+    ) -> Result<(), Fault> {
+        if self.stop.is_draining() {
+            return Ok(());
+        }
+        self.ask_for_less();
+        self.metrics.add(Counter::Errors, 1);
+        self.metrics.health.fails(self.part(), fault.to_string());
+        attempts.failed(&fault);
+        let is_sent_on = matches!(fault.redis_code(), Some("MOVED" | "ASK"));
+        if !self.settings.retry && !is_expected && !is_sent_on {
+            return Err(fault);
+        }
+        attempts.pause(&self.stop, false);
         Ok(())
     }
 

@@ -1,21 +1,19 @@
 //! Entries that are a `ProcessedFrameBatch`: a result of each frame, one acknowledgement of all.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use framepress::engine::Hooks;
 use framepress::image::Format;
 use framepress::metrics::Counter;
-use framepress::redis::{Operation, Seam};
+use framepress::redis::Operation;
 use framepress::wire::proto::{ProcessedFrame, ProcessedFrameBatch};
 use prost::Message;
 use redis::cmd;
 
 use crate::support::{
-    FramepressProcess, GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, Sample, data,
-    wait_until,
+    FramepressProcess, GROUP, HeldCommits, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, Sample,
+    data, wait_until,
 };
 
 fn frame(frame_id: &str, camera_id: &str, file: Option<Vec<u8>>) -> ProcessedFrame {
@@ -173,19 +171,8 @@ fn a_batch_of_an_engine_that_was_killed_comes_out_once() {
 fn a_batch_whose_answer_was_lost_with_the_group_is_not_doubled() {
     for delivery in ["exactly_once", "at_least_once"] {
         let server = RedisServer::start();
-        let [deaf, cut] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-        let (is_deaf, is_cut) = (Arc::clone(&deaf), Arc::clone(&cut));
-        let seam = Seam::new(move |operation| {
-            let thread = std::thread::current();
-            let commits = thread.name().is_some_and(|name| name.starts_with("fp-commit"));
-            while commits && operation == Operation::Read && is_deaf.load(Ordering::SeqCst) {
-                if is_cut.swap(false, Ordering::SeqCst) {
-                    return Err(std::io::Error::other("cut"));
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Ok(())
-        });
+        let commits = HeldCommits::default();
+        let seam = commits.seam(Operation::Read);
         let flags = [("redis_queue.delivery", delivery)];
         let engine = RunningEngine::launch(&server, &flags, Hooks { seam, ..Hooks::default() });
         wait_until("the engine is ready", LONG, || engine.is_ready());
@@ -193,15 +180,13 @@ fn a_batch_whose_answer_was_lost_with_the_group_is_not_doubled() {
         server.wait_for_outputs(10);
         server.wait_until_done();
 
-        deaf.store(true, Ordering::SeqCst);
+        commits.hold();
         batches.extend(add_batches(&server, "lost", 6));
         wait_until("a result", LONG, || server.len(OUTPUT) > 10);
         std::thread::sleep(Duration::from_millis(200));
-        // A consumer deletes what it has read: the last result of the batch is still there.
         let _: i64 = server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
-        cut.store(true, Ordering::SeqCst);
-        wait_until("the answer is cut off", LONG, || !cut.load(Ordering::SeqCst));
-        deaf.store(false, Ordering::SeqCst);
+        commits.cut();
+        commits.release();
         server.wait_for_outputs(40);
         server.wait_until_done();
         assert_once(&server, &batches, 5);

@@ -62,18 +62,7 @@ impl Reader {
                 Err(fault @ Fault::NeighbourGone(_)) => return Err(fault),
                 Err(fault) => fault,
             };
-            if self.stop.is_draining() {
-                break;
-            }
-            self.ask_for_less();
-            self.metrics.add(Counter::Errors, 1);
-            self.metrics.health.fails(self.part(), fault.to_string());
-            attempts.failed(&fault);
-            let is_sent_on = matches!(fault.redis_code(), Some("MOVED" | "ASK"));
-            if !self.settings.retry && !is_sent_on {
-                return Err(fault);
-            }
-            attempts.pause(&self.stop, false);
+            self.failed(fault, &mut attempts, false)?;
         }
         Ok(())
     }

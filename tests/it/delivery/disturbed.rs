@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use framepress::engine::Hooks;
 use framepress::metrics::Counter;
-use framepress::redis::{Operation, Seam};
+use framepress::redis::Operation;
 use redis::cmd;
 
 use crate::support::{
-    FramepressProcess, GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, data, protobuf,
-    wait_until,
+    FramepressProcess, GROUP, HeldCommits, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, data,
+    protobuf, wait_until,
 };
 
 /// Adds frames of three cameras while `disturb` is called every now and then.
@@ -67,16 +67,8 @@ fn a_frame_in_work_while_its_group_is_lost_is_stored_once_all_the_same() {
 #[test]
 fn a_group_lost_while_a_commit_is_on_its_way_doubles_nothing() {
     let server = RedisServer::start();
-    let deaf = Arc::new(AtomicBool::new(false));
-    let is_deaf = Arc::clone(&deaf);
-    let seam = Seam::new(move |operation| {
-        let thread = std::thread::current();
-        let commits = thread.name().is_some_and(|name| name.starts_with("fp-commit"));
-        while commits && operation == Operation::Read && is_deaf.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    });
+    let commits = HeldCommits::default();
+    let seam = commits.seam(Operation::Read);
     let flags = [("redis_queue.claim_idle_ms", "1000"), ("redis_queue.retry_attempts", "100")];
     let engine = RunningEngine::launch(&server, &flags, Hooks { seam, ..Hooks::default() });
     wait_until("the engine is ready", LONG, || engine.is_ready());
@@ -84,13 +76,13 @@ fn a_group_lost_while_a_commit_is_on_its_way_doubles_nothing() {
     server.wait_for_outputs(5);
     server.wait_until_done();
 
-    deaf.store(true, Ordering::SeqCst);
+    commits.hold();
     server.add_frames("cam", 10); // fewer than hold the reader up
     server.wait_for_outputs(6); // stored, and the engine has not heard of it
     let _: i64 = server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
     std::thread::sleep(Duration::from_millis(500));
     assert!(!has_group(&server), "it is not restored while an answer is on its way");
-    deaf.store(false, Ordering::SeqCst);
+    commits.release();
     server.wait_for_outputs(15);
     server.wait_until_done();
     server.assert_every_entry_once();
@@ -101,19 +93,8 @@ fn a_group_lost_while_a_commit_is_on_its_way_doubles_nothing() {
 fn a_commit_that_was_stored_before_its_group_was_lost_and_never_answered_is_not_doubled() {
     for delivery in ["exactly_once", "at_least_once"] {
         let server = RedisServer::start();
-        let [deaf, cut] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-        let (is_deaf, is_cut) = (Arc::clone(&deaf), Arc::clone(&cut));
-        let seam = Seam::new(move |operation| {
-            let thread = std::thread::current();
-            let commits = thread.name().is_some_and(|name| name.starts_with("fp-commit"));
-            while commits && operation == Operation::Read && is_deaf.load(Ordering::SeqCst) {
-                if is_cut.swap(false, Ordering::SeqCst) {
-                    return Err(std::io::Error::other("cut"));
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Ok(())
-        });
+        let commits = HeldCommits::default();
+        let seam = commits.seam(Operation::Read);
         let flags = [("redis_queue.delivery", delivery)];
         let engine = RunningEngine::launch(&server, &flags, Hooks { seam, ..Hooks::default() });
         wait_until("the engine is ready", LONG, || engine.is_ready());
@@ -122,16 +103,15 @@ fn a_commit_that_was_stored_before_its_group_was_lost_and_never_answered_is_not_
         server.wait_for_outputs(5);
         server.wait_until_done();
 
-        deaf.store(true, Ordering::SeqCst);
+        commits.hold();
         server.add_frames("cam", 7); // with one more, fewer than hold the reader up
         server.add(&data("{no frame"));
         // Some are stored, and the engine has not heard of it.
         wait_until("a result", LONG, || server.len(OUTPUT) > 5);
         std::thread::sleep(Duration::from_millis(200));
         let _: i64 = server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
-        cut.store(true, Ordering::SeqCst);
-        wait_until("the answer is cut off", LONG, || !cut.load(Ordering::SeqCst));
-        deaf.store(false, Ordering::SeqCst);
+        commits.cut();
+        commits.release();
         server.wait_for_outputs(12);
         server.wait_until_done();
         let account = engine.stop();

@@ -1,17 +1,16 @@
 //! Entries and replies of any size: nothing that a server can store or send stops the reader.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use framepress::engine::Hooks;
 use framepress::image::Format;
 use framepress::metrics::Gauge;
-use framepress::redis::{Operation, Seam};
+use framepress::redis::Operation;
 use redis::cmd;
 
 use crate::support::{
-    GROUP, INPUT, LONG, RedisServer, RunningEngine, Sample, protobuf, protobuf_of, wait_until,
+    GROUP, HeldCommits, INPUT, LONG, RedisServer, RunningEngine, Sample, protobuf, protobuf_of,
+    wait_until,
 };
 
 #[test]
@@ -126,19 +125,11 @@ fn deliver_to(server: &RedisServer, consumer: &str) {
 #[test]
 fn a_full_commit_leaves_the_next_frame_in_its_lane() {
     let server = RedisServer::start();
-    let held = Arc::new(AtomicBool::new(false));
-    let is_held = Arc::clone(&held);
-    let seam = Seam::new(move |operation| {
-        let thread = std::thread::current();
-        let commits = thread.name().is_some_and(|name| name.starts_with("fp-commit"));
-        while commits && operation == Operation::Write && is_held.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
-    });
+    let commits = HeldCommits::default();
+    let seam = commits.seam(Operation::Write);
     let flags = [("redis_queue.enable_compression", "false"), ("analysis.enabled", "false")];
     let engine = RunningEngine::with_hooks(&server, &flags, Hooks { seam, ..Hooks::default() });
-    held.store(true, Ordering::SeqCst);
+    commits.hold();
     // 8.4 MB each as raw pixels: two fill a commit. While one is sent, the others queue up.
     let image = Sample::colour(2000, 1400, 1).image(Format::Jpeg);
     for index in 0..7 {
@@ -146,7 +137,7 @@ fn a_full_commit_leaves_the_next_frame_in_its_lane() {
     }
     let metrics = &engine.view().metrics;
     wait_until("frames in the lane", LONG, || metrics.level(Gauge::CommitLanes) > 3);
-    held.store(false, Ordering::SeqCst);
+    commits.release();
     server.wait_for_outputs(7);
     let account = engine.stop();
     assert_eq!((account.read, account.out, account.abandoned), (7, 7, 0), "{account:?}");

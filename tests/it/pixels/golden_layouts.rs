@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use framepress::analysis::{lighting, luma_stats, mean_value, quality, weather};
 use framepress::image::{
     Bounds, Decoder, Format, Matrix, Needs, Picture, PixelLayout, Range, RawLayout, Source,
 };
 use serde_json::Value;
+
+use super::parity::check;
 
 /// How far a score may be off, as for pixels that come in as RGB.
 const SCORE: f64 = 0.01;
@@ -18,9 +19,6 @@ const SCORE_LIMITED: f64 = 0.02;
 /// The same where the luma is worked out anew with chroma of 2x2 pixels: BT.709 comes in, the figures
 /// are those of BT.601. As for codecs with loss.
 const SCORE_709: f64 = 0.05;
-
-/// A label may differ where its figure is this near to a limit, in 8-bit levels.
-const BOUNDARY: f64 = 2.0;
 
 /// Exact luma and chroma of a pixel, in levels.
 fn yuv(pixel: [f64; 3], range: Range, matrix: Matrix) -> [f64; 3] {
@@ -127,7 +125,16 @@ fn yuv_pixels_have_the_figures_of_their_colours() {
                             (_, Range::Limited) => SCORE_LIMITED,
                             (_, Range::Full) => SCORE,
                         };
-                        let off = check(&mut decoder, &mut store, &source, golden, &what, most);
+                        let (off, stats) = check(&what, golden, &source, most);
+                        let lumas = [("mean_luma", stats.mean_luma), ("std_luma", stats.std_luma)];
+                        for (key, ours) in lumas {
+                            let theirs = golden[key].as_f64().unwrap();
+                            let most = (0.01 * theirs).max(0.5);
+                            assert!(
+                                (ours - theirs).abs() <= most,
+                                "{what} {key}: {ours}, {theirs}"
+                            );
+                        }
                         let worst = &mut worst[usize::from(matrix == Matrix::Bt709)];
                         if off > worst.0 {
                             *worst = (off, what);
@@ -138,49 +145,4 @@ fn yuv_pixels_have_the_figures_of_their_colours() {
         }
     }
     println!("scores are off by at most: {worst:?}");
-}
-
-/// How far the worst score is off.
-fn check(
-    decoder: &mut Decoder,
-    store: &mut Picture,
-    source: &Source<'_>,
-    golden: &Value,
-    what: &str,
-    most: f64,
-) -> f64 {
-    let needs = Needs { planes: true, interleaved: false };
-    let planes = decoder.decode(source, needs, store).expect(what).planes.unwrap();
-    let stats = luma_stats(planes.luma());
-    let quality = quality(&stats);
-    let number = |key: &str| golden[key].as_f64().unwrap();
-    let mut worst: f64 = 0.0;
-    for (key, ours) in [
-        ("quality_score", quality.quality_score),
-        ("blur_score", quality.blur_score),
-        ("brightness_score", quality.brightness_score),
-        ("contrast_score", quality.contrast_score),
-        ("noise_level", quality.noise_level),
-    ] {
-        let off = (f64::from(ours) - number(key)).abs();
-        assert!(off <= most, "{what} {key}: {ours}, OpenCV {}", number(key));
-        worst = worst.max(off);
-    }
-    for (key, ours) in [("mean_luma", stats.mean_luma), ("std_luma", stats.std_luma)] {
-        let off = (ours - number(key)).abs();
-        assert!(off <= (0.01 * number(key)).max(0.5), "{what} {key}: {ours}, {}", number(key));
-    }
-    let clear_of =
-        |value: f64, limits: &[f64]| limits.iter().all(|limit| (value - limit).abs() > BOUNDARY);
-    let label = |key: &str| golden[key].as_str().unwrap();
-    if clear_of(number("mean_value"), &[180.0, 100.0, 50.0]) {
-        let value = mean_value(planes);
-        assert_eq!(lighting(value).name(), label("lighting_conditions"), "{what}: {value}");
-    }
-    if clear_of(number("mean_luma"), &[100.0, 80.0]) && clear_of(number("std_luma"), &[30.0, 60.0])
-    {
-        let weather = weather(stats.mean_luma, stats.std_luma).name();
-        assert_eq!(weather, label("weather_conditions"), "{what}: {stats:?}");
-    }
-    worst
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use framepress::analysis::{lighting, luma_stats, mean_value, quality, weather};
+use framepress::analysis::{LumaStats, lighting, luma_stats, mean_value, quality, weather};
 use framepress::frame::View;
 use framepress::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
 use serde_json::Value;
@@ -62,7 +62,7 @@ fn check_folder(
     for (name, golden) in golden["frames"].as_object().unwrap() {
         if wanted(name) {
             let file = recoded(&pictures.join(format!("{name}.png")), target);
-            let off = check(name, golden, target.format, &file, score_off_max);
+            let (off, _) = check(name, golden, &file_of(target.format, &file), score_off_max);
             if off > worst {
                 (worst, worst_name) = (off, name);
             }
@@ -90,10 +90,16 @@ fn file_of(format: Format, bytes: &[u8]) -> Source<'_> {
     Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }
 
-/// Compares the figures of a file with the golden ones; how far the worst score is off.
-fn check(name: &str, golden: &Value, format: Format, file: &[u8], score_off_max: f64) -> f64 {
+/// Compares the figures of a picture with the golden ones; how far the worst score is off, and the
+/// figures of its luma.
+pub(super) fn check(
+    name: &str,
+    golden: &Value,
+    source: &Source<'_>,
+    score_off_max: f64,
+) -> (f64, LumaStats) {
     let (mut decoder, mut store) = (decoder(), Picture::default());
-    let view = decoder.decode(&file_of(format, file), PLANES, &mut store).unwrap();
+    let view = decoder.decode(source, PLANES, &mut store).expect(name);
     let planes = view.planes.unwrap();
     let stats = luma_stats(planes.luma());
     let quality = quality(&stats);
@@ -123,5 +129,5 @@ fn check(name: &str, golden: &Value, format: Format, file: &[u8], score_off_max:
         let weather = weather(stats.mean_luma, stats.std_luma).name();
         assert_eq!(weather, label("weather_conditions"), "{name}: {stats:?}");
     }
-    worst
+    (worst, stats)
 }

@@ -2,6 +2,7 @@
 
 mod engine;
 mod frames;
+mod held;
 mod process;
 mod redis;
 mod results;
@@ -11,6 +12,7 @@ pub use frames::{
     Sample, decoded, gray_array, json_array, json_base64, mean_difference, protobuf, protobuf_of,
     rgb_array,
 };
+pub use held::HeldCommits;
 pub use process::FramepressProcess;
 pub use redis::{RedisServer, free_port, parts};
 pub use results::{DeadLetter, Output};

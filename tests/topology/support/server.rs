@@ -146,7 +146,7 @@ impl Server {
             let mut info = cmd("INFO");
             info.arg("server");
             match self.try_connect().and_then(|mut c| info.query::<String>(&mut c)) {
-                // Somebody else's server may have taken the port before.
+                // Another test's server may have taken the port before.
                 Ok(told) => return told.contains(&format!("process_id:{}\r\n", self.child.id())),
                 // One that wants a password first is there as well.
                 Err(error) if error.code() == Some("NOAUTH") => return true,
