@@ -87,17 +87,8 @@ fn the_accounts_as_shipped_may_do_their_work_and_no_more() {
         assert_eq!(check(&server, user, account).1, Some(1), "{user} is no engine");
     }
     // Exactly the rights that each configuration shipped beside it needs.
-    let users = std::fs::read_to_string(deploy("redis/users.acl")).unwrap();
     for config in ["systemd", "compose", "kubernetes"] {
-        let config = deploy(&format!("{config}/framepress.yaml"));
-        let shown = Command::new(env!("CARGO_BIN_EXE_framepress"))
-            .args(["check", "--show-acl", "--config"])
-            .arg(&config)
-            .output();
-        let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
-        let (_, rules) = shown.lines().next().unwrap().split_once("resetchannels ").unwrap();
-        let line = format!("user framepress on >change-me-engine resetchannels {rules}\n");
-        assert!(users.contains(&line), "{} should hold: {line}", config.display());
+        assert_rights_are_those_of(&format!("{config}/framepress.yaml"), &[], "redis/users.acl");
     }
 
     // The autoscaler asks for the version and the lag.
@@ -108,6 +99,59 @@ fn the_accounts_as_shipped_may_do_their_work_and_no_more() {
     let _: Value = cmd("XINFO").arg("GROUPS").arg("camera_frames").query(&mut scaler).unwrap();
     let refused = cmd("XLEN").arg("processed_frames").query::<Value>(&mut scaler);
     assert_eq!(refused.unwrap_err().code(), Some("NOPERM"));
+}
+
+/// The engine's account has what `check --show-acl` prints for a configuration, and no more.
+#[track_caller]
+fn assert_rights_are_those_of(config: &str, variables: &[(&str, &str)], users: &str) {
+    let shown = Command::new(env!("CARGO_BIN_EXE_framepress"))
+        .args(["check", "--show-acl", "--config"])
+        .arg(deploy(config))
+        .envs(variables.iter().copied())
+        .output();
+    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+    let (_, rules) = shown.lines().next().unwrap().split_once("resetchannels ").unwrap();
+    let line = format!("user framepress on >change-me-engine resetchannels {rules}\n");
+    let text = std::fs::read_to_string(deploy(users)).unwrap();
+    assert!(text.contains(&line), "{users} should hold for {config}: {line}");
+}
+
+#[test]
+fn the_accounts_of_several_engines_may_do_their_work_and_no_more() {
+    let shards = [("REDIS_QUEUE__SHARDS", "12"), ("REDIS_QUEUE__ASSIGNMENT", "exclusive")];
+    let users = "redis/users-engines.acl";
+    assert_rights_are_those_of("compose/framepress.yaml", &shards, users);
+    let server = Shipped::new(users).server(&[]);
+    for (user, account, expected) in [
+        ("framepress:change-me-engine", "run", 0),
+        ("camera:change-me-camera", "ingest", 0),
+        ("viewer:change-me-viewer", "inspect", 0),
+        ("viewer:change-me-viewer", "dlq", 0),
+        ("camera:change-me-camera", "run", 1),
+    ] {
+        let url = format!("redis://{user}@127.0.0.1:{}/0", server.port());
+        let output = Command::new(env!("CARGO_BIN_EXE_framepress"))
+            .args(["check", "--for", account, "--redis-url", &url])
+            .envs(shards)
+            .output()
+            .unwrap();
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(expected), "{user} for {account}: {report}");
+    }
+    let as_shipped = deploy("compose/framepress.yaml");
+    let url = format!("redis://framepress:change-me-engine@127.0.0.1:{}/0", server.port());
+    let engine = FramepressProcess::start(
+        &["run", "--config", &as_shipped.display().to_string(), "--redis-url", &url],
+        &[&shards[..], &[("STATS__ADDR", "127.0.0.1:0")]].concat(),
+    );
+    wait_until("the engine holds every shard", LONG, || {
+        (0..12).all(|shard| {
+            let lease = format!("camera_frames:{{{shard}}}:lease");
+            let holder: Option<String> = server.ask(cmd("HGET").arg(lease).arg("holder"));
+            holder.is_some_and(|holder| !holder.is_empty())
+        })
+    });
+    drop(engine);
 }
 
 /// A process that ends with the value.
