@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use framepress::base::Stop;
+use framepress::base::threads::{self, Identity, Role, Running};
 use framepress::config::Config;
 use framepress::metrics::clock::Tick;
 use redis::Connection;
@@ -366,4 +367,64 @@ fn what_a_frozen_holder_has_ended_is_not_done_again() {
     });
     assert_eq!(server.ask::<usize>(&["XLEN", &output]), 5, "frames that had ended");
     next.terminate();
+}
+
+/// An engine that shows itself but cannot hold its shards, for its rights or its server, leaves them
+/// lying: another one takes them.
+#[test]
+fn shards_that_their_engine_does_not_take_are_taken_by_another() {
+    let server = Server::start(&[]);
+    let world = World::of(&server, 4);
+    let ghost = Ghost::show(&server, "ghost~1");
+    let engine = world.engine("one");
+    let sum = |name: &str| world.holders().get(name).copied().unwrap_or(0);
+    wait_until("the engine holds its own shards", || sum("one") == 2 && sum("") == 2);
+    let load = Load::start(&world.config());
+    wait_until("it takes those that nothing holds", || sum("one") == 4);
+    load.wait_for_more(200);
+    let sent = load.stop();
+    assert_eq!(world.check(), sent);
+    drop(ghost);
+    wait_until("it keeps them", || sum("one") == 4);
+    engine.terminate();
+}
+
+/// An engine that only shows itself, until it is dropped.
+struct Ghost {
+    stop: Stop,
+    thread: Option<Running>,
+}
+
+impl Ghost {
+    fn show(server: &Server, name: &str) -> Ghost {
+        let (stop, name) = (Stop::default(), name.to_owned());
+        let (until, mut connection) = (stop.clone(), server.connect());
+        let mut say = move || {
+            let [seconds, micros]: [u64; 2] = redis::cmd("TIME").query(&mut connection).unwrap();
+            let now = seconds * 1000 + micros / 1000;
+            let mut sign = redis::cmd("ZADD");
+            let _: () = sign
+                .arg("camera_frames:{0}:engines")
+                .arg(now)
+                .arg(&name)
+                .query(&mut connection)
+                .unwrap();
+        };
+        say();
+        let identity = Identity { role: Role::Camera, index: 0, core: None };
+        let thread = threads::spawn(identity, &stop, move || {
+            while !until.sleep(Duration::from_millis(100)) {
+                say();
+            }
+            Ok(())
+        });
+        Ghost { stop, thread: Some(thread.unwrap()) }
+    }
+}
+
+impl Drop for Ghost {
+    fn drop(&mut self) {
+        self.stop.now();
+        let _ = self.thread.take().map(Running::join);
+    }
 }
