@@ -67,8 +67,7 @@ fn measure(
     config: &Config,
     kind: Kind,
 ) -> Outcome<Case> {
-    let builds = [&args.run.bin, &args.against]
-        .map(|bin| Program::Engine { bin: bin.clone(), config: Box::new(config.clone()) });
+    let builds = [&args.run.bin, &args.against].map(|bin| Program::engine(bin, config.clone()));
     let mut runs = [Vec::new(), Vec::new()];
     for round in 0..args.rounds.max(1) {
         for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {

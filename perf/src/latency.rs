@@ -58,8 +58,7 @@ struct Case {
 pub fn run(args: &LatencyArgs) -> Outcome<bool> {
     let folder = args.run.folder()?;
     let studio = Studio::open()?;
-    let program =
-        Program::Engine { bin: args.run.bin.clone(), config: Box::new(Config::builtin()) };
+    let program = Program::engine(&args.run.bin, Config::builtin());
     let mut cases = Vec::new();
     for (size, goal_ms) in
         CASES.into_iter().filter(|case| args.size.is_none_or(|only| only == case.0))

@@ -55,8 +55,7 @@ pub fn run(args: &ProfilesArgs) -> Outcome<bool> {
         .map(|(name, _)| Row { name: name.clone(), full: Vec::new(), half: Vec::new() })
         .collect();
     let measure = |config: &Config, load| {
-        let program =
-            Program::Engine { bin: args.run.bin.clone(), config: Box::new(config.clone()) };
+        let program = Program::engine(&args.run.bin, config.clone());
         let trial = Trial {
             program: &program,
             size: args.size,

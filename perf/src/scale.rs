@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use framepress::config::{Config, Count};
+use framepress::config::{Assignment, Config, Count};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -34,7 +34,15 @@ pub struct ScaleArgs {
     /// Entries per read
     #[arg(long, value_delimiter = ',', default_values_t = [1, 5, 20, 100])]
     pub batches: Vec<usize>,
+    /// Engines that share twelve shards and the cores, each shard under a lease
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3])]
+    pub engines: Vec<usize>,
 }
+
+/// Shards of a group with several engines: spread evenly over 1, 2, 3, 4 and 6 of them.
+const SHARDS: usize = 12;
+/// Their cameras, several on each shard.
+const SHARD_CAMERAS: u64 = 48;
 
 const SIZES: [Size; 5] = [
     Size { width: 320, height: 240 },
@@ -56,8 +64,7 @@ pub fn run(args: &ScaleArgs) -> Outcome<bool> {
     let folder = args.run.folder()?;
     let studio = Studio::open()?;
     let mut points = Vec::new();
-    let mut measure = |series, setting: String, value, config: Config, size, cameras| {
-        let program = Program::Engine { bin: args.run.bin.clone(), config: Box::new(config) };
+    let mut measure = |series, setting: String, value, program: Program, size, cameras| {
         let trial = Trial {
             program: &program,
             size,
@@ -74,23 +81,39 @@ pub fn run(args: &ScaleArgs) -> Outcome<bool> {
         points.push(Point { series, setting, value, run });
         Outcome::Ok(())
     };
+    let engine = |config| Program::engine(&args.run.bin, config);
     for workers in worker_steps(args) {
         let mut config = Config::builtin();
         config.engine.workers = Count::Fixed(workers);
-        measure("workers", workers.to_string(), workers as f64, config, Size::VGA, 4)?;
+        measure("workers", workers.to_string(), workers as f64, engine(config), Size::VGA, 4)?;
     }
     for &cameras in &args.cameras {
-        let config = Config::builtin();
-        measure("cameras", cameras.to_string(), cameras as f64, config, Size::VGA, cameras)?;
+        let program = engine(Config::builtin());
+        measure("cameras", cameras.to_string(), cameras as f64, program, Size::VGA, cameras)?;
     }
     for &size in &args.sizes {
         let megapixels = size.raw_bytes() as f64 / 3e6;
-        measure("size", size.to_string(), megapixels, Config::builtin(), size, 4)?;
+        measure("size", size.to_string(), megapixels, engine(Config::builtin()), size, 4)?;
     }
     for &batch in &args.batches {
         let mut config = Config::builtin();
         config.redis_queue.batch_size = batch;
-        measure("batch", batch.to_string(), batch as f64, config, Size::VGA, 4)?;
+        measure("batch", batch.to_string(), batch as f64, engine(config), Size::VGA, 4)?;
+    }
+    for assignment in [Assignment::Exclusive, Assignment::Shared] {
+        for &engines in &args.engines {
+            let mut config = Config::builtin();
+            config.redis_queue.shards = SHARDS;
+            config.redis_queue.assignment = assignment;
+            let bin = args.run.bin.clone();
+            let program = Program::Engine { bin, config: Box::new(config), engines };
+            let series = match assignment {
+                Assignment::Exclusive => "engines, exclusive",
+                _ => "engines, shared",
+            };
+            let count = engines as f64;
+            measure(series, engines.to_string(), count, program, Size::VGA, SHARD_CAMERAS)?;
+        }
     }
     let series = |name: &str| -> Vec<&Point> {
         points.iter().filter(|point| point.series == name).collect()
@@ -142,10 +165,11 @@ fn draw(
 fn text(args: &ScaleArgs, points: &[Point]) -> Outcome<String> {
     let mut text = format!(
         "## Scale\n\nFull load, {} s each, default configuration but for the setting named, raw \
-         frames of 640x480 and 4 cameras unless said otherwise. Redis, feeder and consumer share \
+         frames of 640x480 and 4 cameras unless said otherwise; several engines have {SHARDS} \
+         shards and {SHARD_CAMERAS} cameras between them. Redis, feeder and consumer share \
          the {} cores with the engine.\n\n\
-         | what | setting | frames/s | megapixels/s | CPU ms/frame | Redis CPU ms/frame | switches/frame | memory MiB |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+         | what | setting | frames/s | megapixels/s | CPU ms/frame | Redis CPU ms/frame | switches/frame | memory MiB | out of order |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         args.seconds,
         cores()
     );
@@ -153,12 +177,13 @@ fn text(args: &ScaleArgs, points: &[Point]) -> Outcome<String> {
         let megapixels = run.fps * run.size.raw_bytes() as f64 / 3e6;
         writeln!(
             text,
-            "| {series} | {setting} | {:.1} | {megapixels:.1} | {:.2} | {:.2} | {:.1} | {:.0} |",
+            "| {series} | {setting} | {:.1} | {megapixels:.1} | {:.2} | {:.2} | {:.1} | {:.0} | {} |",
             run.fps,
             run.cpu_ms_per_frame,
             run.redis_cpu_ms_per_frame,
             run.switches_per_frame,
-            run.rss_mib_max
+            run.rss_mib_max,
+            run.results.out_of_order
         )?;
     }
     text.push('\n');

@@ -57,4 +57,9 @@ impl Plain {
         }
         Ok(command.query(&mut self.0)?)
     }
+
+    /// Runs several commands in one round trip.
+    pub fn run_all<T: FromRedisValue>(&mut self, commands: &redis::Pipeline) -> Outcome<T> {
+        Ok(commands.query(&mut self.0)?)
+    }
 }

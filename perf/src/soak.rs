@@ -56,8 +56,7 @@ struct Figures {
 pub fn run(args: &SoakArgs) -> Outcome<bool> {
     let folder = args.run.folder()?;
     let studio = Studio::open()?;
-    let program =
-        Program::Engine { bin: args.run.bin.clone(), config: Box::new(Config::builtin()) };
+    let program = Program::engine(&args.run.bin, Config::builtin());
     let trial = |load, seconds, log, interval| Trial {
         program: &program,
         size: args.size,

@@ -1,6 +1,7 @@
 //! The consumer: a process that reads every result and takes the time from when its frame should
 //! have been sent to when the result has been read.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
@@ -14,7 +15,7 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriter, IntervalLogWriterBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::{OUTPUT, now};
+use super::{now, streams};
 use crate::Outcome;
 
 /// Longest latency told apart, in microseconds: ten minutes.
@@ -28,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct CollectArgs {
     #[arg(long)]
     socket: PathBuf,
+    /// Shards whose results are read
+    #[arg(long, default_value_t = 1)]
+    shards: usize,
     /// Frames due before this moment are not measured
     #[arg(long)]
     from: f64,
@@ -47,6 +51,8 @@ pub struct CollectArgs {
 pub struct Collected {
     /// Results of measured frames.
     pub frames: u64,
+    /// Results that came after one of a later frame of their camera, measured or not.
+    pub out_of_order: u64,
     /// Bytes of their `data`.
     pub bytes: u64,
     /// Milliseconds at these shares of frames.
@@ -91,40 +97,45 @@ impl Latency {
     }
 }
 
-/// Reads until an entry with the field `end` comes.
+/// Reads until each stream has had an entry with the field `end`.
 pub fn run(args: &CollectArgs) -> Outcome<bool> {
     let mut io = UnixStream::connect(&args.socket)?;
     io.set_read_timeout(Some(PATIENCE))?;
     let mut reader = RespReader::new(RespLimits::REDIS);
     let mut tally = Tally::new(args)?;
-    let mut last = b"0".to_vec();
+    let outputs = streams(args.shards).into_iter().map(|[_, output]| output.into_bytes());
+    let mut places: Vec<(Vec<u8>, Vec<u8>)> = outputs.map(|name| (name, b"0".to_vec())).collect();
+    let mut request = Vec::new();
     let last_moment = args.until + PATIENCE.as_secs_f64();
     println!("ready");
     while now() < last_moment {
-        let mut request =
-            format!("*8\r\n$5\r\nXREAD\r\n$5\r\nCOUNT\r\n$2\r\n32\r\n$5\r\nBLOCK\r\n$3\r\n500\r\n$7\r\nSTREAMS\r\n${}\r\n{OUTPUT}\r\n${}\r\n", OUTPUT.len(), last.len())
-                .into_bytes();
-        request.extend_from_slice(&last);
-        request.extend_from_slice(b"\r\n");
+        ask(&mut request, &places);
         io.write_all(&request)?;
-        match reader.header(&mut io)? {
+        let with_entries = match reader.header(&mut io)? {
             Header::Nil => continue,
-            Header::Array(1) => {}
+            Header::Array(count) => count,
             other => return Err(format!("XREAD answered {other:?}").into()),
-        }
-        array(&mut reader, &mut io)?;
-        reader.skip_value(&mut io)?;
-        let mut ended = false;
-        for _ in 0..array(&mut reader, &mut io)? {
+        };
+        for _ in 0..with_entries {
             array(&mut reader, &mut io)?;
-            last = small(&mut reader, &mut io)?;
-            let entry = Entry::read(&mut reader, &mut io)?;
-            ended |= entry.is_end;
-            if let Some(due) = entry.due {
-                tally.count(due, now(), entry.bytes)?;
+            let name = small(&mut reader, &mut io)?;
+            let at = places.iter().position(|(place, _)| *place == name);
+            let at = at.ok_or("XREAD answered with a stream that was not asked for")?;
+            let mut has_ended = false;
+            for _ in 0..array(&mut reader, &mut io)? {
+                array(&mut reader, &mut io)?;
+                places[at].1 = small(&mut reader, &mut io)?;
+                let entry = Entry::read(&mut reader, &mut io)?;
+                has_ended |= entry.is_end;
+                if let Some(due) = entry.due {
+                    tally.count(due, now(), &entry)?;
+                }
+            }
+            if has_ended {
+                places.remove(at);
             }
         }
-        if ended {
+        if places.is_empty() {
             println!("{}", serde_json::to_string(&tally.finish()?)?);
             return Ok(true);
         }
@@ -132,10 +143,27 @@ pub fn run(args: &CollectArgs) -> Outcome<bool> {
     Err("the end of the run was never announced".into())
 }
 
+/// Writes the request for what follows `places`: streams, and the last entry seen of each.
+fn ask(request: &mut Vec<u8>, places: &[(Vec<u8>, Vec<u8>)]) {
+    request.clear();
+    let words = ["XREAD", "COUNT", "32", "BLOCK", "500", "STREAMS"].map(str::as_bytes);
+    let names = places.iter().map(|(name, _)| &name[..]);
+    let ids = places.iter().map(|(_, id)| &id[..]);
+    request.extend_from_slice(format!("*{}\r\n", words.len() + 2 * places.len()).as_bytes());
+    for word in words.into_iter().chain(names).chain(ids) {
+        request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        request.extend_from_slice(word);
+        request.extend_from_slice(b"\r\n");
+    }
+}
+
 /// What matters of a result.
 #[derive(Default)]
 struct Entry {
     due: Option<f64>,
+    camera: Vec<u8>,
+    /// `frame-` and a number of eight digits, so that later ones are greater.
+    frame: Vec<u8>,
     bytes: u64,
     is_end: bool,
 }
@@ -157,6 +185,8 @@ impl Entry {
                 b"timestamp" => {
                     entry.due = std::str::from_utf8(reader.bulk_small(io, len)?)?.parse().ok();
                 }
+                b"camera_id" => entry.camera = reader.bulk_small(io, len)?.to_vec(),
+                b"frame_id" => entry.frame = reader.bulk_small(io, len)?.to_vec(),
                 name => {
                     entry.is_end |= name == b"end";
                     reader.bulk_discard(io, len)?;
@@ -189,6 +219,9 @@ struct Tally {
     whole: Histogram<u64>,
     parts: Vec<Histogram<u64>>,
     bytes: u64,
+    /// The latest frame of each camera, by its id.
+    latest: HashMap<Vec<u8>, Vec<u8>>,
+    out_of_order: u64,
 }
 
 impl Tally {
@@ -200,10 +233,17 @@ impl Tally {
             whole: histogram()?,
             parts: Vec::new(),
             bytes: 0,
+            latest: HashMap::new(),
+            out_of_order: 0,
         })
     }
 
-    fn count(&mut self, due: f64, seen: f64, bytes: u64) -> Outcome<()> {
+    fn count(&mut self, due: f64, seen: f64, entry: &Entry) -> Outcome<()> {
+        match self.latest.get_mut(&entry.camera) {
+            Some(latest) if entry.frame < *latest => self.out_of_order += 1,
+            Some(latest) => latest.clone_from(&entry.frame),
+            None => _ = self.latest.insert(entry.camera.clone(), entry.frame.clone()),
+        }
         if due < self.from {
             return Ok(());
         }
@@ -214,7 +254,7 @@ impl Tally {
         }
         self.whole.saturating_record(micros.max(1));
         self.parts[part].saturating_record(micros.max(1));
-        self.bytes += bytes;
+        self.bytes += entry.bytes;
         Ok(())
     }
 
@@ -232,6 +272,7 @@ impl Tally {
             .map(|step| (step.quantile(), step.value_iterated_to() as f64 / 1000.0));
         Ok(Collected {
             frames: self.whole.len(),
+            out_of_order: self.out_of_order,
             bytes: self.bytes,
             latency_ms: Latency::of(&self.whole),
             percentiles: percentiles.collect(),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, Kind, Size};
 use super::group::Progress;
-use super::{INPUT, now, sleep_until};
+use super::{INPUT, now, sleep_until, streams};
 use crate::Outcome;
 use crate::server::Plain;
 
@@ -40,6 +40,9 @@ pub struct FeedArgs {
     kind: Kind,
     #[arg(long)]
     cameras: u64,
+    /// Shards that the frames are spread over, by camera
+    #[arg(long, default_value_t = 1)]
+    shards: usize,
     /// Frames per second; without it, as many as keep `backlog` frames waiting or in work
     #[arg(long)]
     rate: Option<f64>,
@@ -65,6 +68,7 @@ pub fn run(args: &FeedArgs) -> Outcome<bool> {
     let address = Address::unix(&args.socket);
     let mut sender = Sender::open(args, &address)?;
     let mut plain = Plain::connect(&address)?;
+    let inputs: Vec<String> = streams(args.shards).into_iter().map(|[input, _]| input).collect();
     println!("ready");
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
@@ -89,7 +93,9 @@ pub fn run(args: &FeedArgs) -> Outcome<bool> {
             None => {
                 // Looking once for several frames keeps the look itself cheap.
                 if fed.sent.is_multiple_of((args.backlog / 4).max(1)) {
-                    while Progress::of(&mut plain)?.waiting >= args.backlog && now() < until {
+                    while Progress::of(&mut plain, &inputs)?.waiting >= args.backlog
+                        && now() < until
+                    {
                         std::thread::sleep(LOOK);
                     }
                 }
@@ -122,6 +128,9 @@ struct Sender {
 
 impl Sender {
     fn open(args: &FeedArgs, address: &Address) -> Outcome<Sender> {
+        if args.kind == Kind::Json && args.shards > 1 {
+            return Err("legacy producers know one stream; valid: --shards 1".into());
+        }
         let mut frames = files::load(&args.frames)?;
         if args.kind == Kind::Json {
             frames.iter_mut().for_each(|frame| {
@@ -134,7 +143,7 @@ impl Sender {
         let options = ProducerOptions {
             topology: address.clone().into(),
             wait_replicas: 0,
-            streams: vec![INPUT.to_owned()],
+            streams: streams(args.shards).into_iter().map(|[input, _]| input).collect(),
             length_max,
             timeout: TIMEOUT,
             retry: false,

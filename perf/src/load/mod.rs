@@ -13,6 +13,8 @@ mod group;
 mod side;
 mod trial;
 
+use framepress::config::Config;
+
 pub use collect::Collected;
 pub use side::{Program, Usage, guarded, memory_available, usage_of};
 pub use trial::{Load, Measured, Sample, Trial};
@@ -21,6 +23,16 @@ pub use trial::{Load, Measured, Sample, Trial};
 pub const INPUT: &str = "camera_frames";
 pub const OUTPUT: &str = "processed_frames";
 pub const GROUP: &str = "stream_processor";
+
+/// Input and output stream of each of `shards` shards.
+pub fn streams(shards: usize) -> Vec<[String; 2]> {
+    let mut config = Config::builtin();
+    config.redis_queue.input_queue = INPUT.to_owned();
+    config.redis_queue.output_queue = OUTPUT.to_owned();
+    config.redis_queue.shards = shards;
+    let streams = framepress::engine::all_streams(&config).into_iter();
+    streams.map(|[input, output, _]| [input, output]).collect()
+}
 
 /// Seconds since the Unix epoch: the clock all processes of a run share.
 pub fn now() -> f64 {

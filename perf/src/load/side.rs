@@ -1,5 +1,6 @@
 //! The side that is measured: its processes, and what the kernel knows about them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,11 +19,35 @@ const END_LIMIT: Duration = Duration::from_secs(20);
 /// What can be measured.
 #[derive(Clone)]
 pub enum Program {
-    /// `framepress run` with a configuration; its Redis URL is replaced.
-    Engine { bin: PathBuf, config: Box<Config> },
+    /// `framepress run` with a configuration, as several engines that share the group; its Redis URL
+    /// is replaced.
+    Engine { bin: PathBuf, config: Box<Config>, engines: usize },
     /// Another program, as several processes that share the group. It finds the socket, the
     /// streams, the group and its own number in `PEER_...` variables.
     Peer { command: Vec<String>, processes: usize },
+}
+
+impl Program {
+    /// One engine.
+    pub fn engine(bin: &Path, config: Config) -> Program {
+        Program::Engine { bin: bin.to_owned(), config: Box::new(config), engines: 1 }
+    }
+
+    /// Number of shards whose streams it reads and writes.
+    pub fn shards(&self) -> usize {
+        match self {
+            Program::Engine { config, .. } => config.redis_queue.shards,
+            Program::Peer { .. } => 1,
+        }
+    }
+
+    /// Whether each shard is read by one process at a time.
+    pub fn is_exclusive(&self) -> bool {
+        match self {
+            Program::Engine { config, .. } => config.redis_queue.is_exclusive(),
+            Program::Peer { .. } => false,
+        }
+    }
 }
 
 /// Running processes; killed with the value.
@@ -47,7 +72,7 @@ impl Side {
     pub fn start(program: &Program, socket: &Path, folder: &Path) -> Outcome<Side> {
         let mut side = Side { children: Vec::new(), folder: folder.to_owned() };
         match program {
-            Program::Engine { bin, config } => {
+            Program::Engine { bin, config, engines } => {
                 if !bin.is_file() {
                     return Err(format!("no program at {}; see --bin", bin.display()).into());
                 }
@@ -56,12 +81,14 @@ impl Side {
                 config.redis_queue.url = framepress::config::RedisUrl::parse(&url)?;
                 config.stats.addr = None;
                 let file = folder.join("framepress.yaml");
-                fs::write(&file, config.to_yaml())?;
-                let mut command = guarded(bin.as_os_str().to_str().unwrap_or_default());
-                command.arg("run").arg("--config").arg(file);
-                // Statistics of the allocator at the end, where it can tell.
-                command.env("MIMALLOC_SHOW_STATS", "1");
-                side.spawn(command, 0)?;
+                fs::write(&file, changes(&config))?;
+                for index in 0..*engines {
+                    let mut command = guarded(bin.as_os_str().to_str().unwrap_or_default());
+                    command.arg("run").arg("--config").arg(&file);
+                    // Statistics of the allocator at the end, where it can tell.
+                    command.env("MIMALLOC_SHOW_STATS", "1");
+                    side.spawn(command, index)?;
+                }
             }
             Program::Peer { command: words, processes } => {
                 for index in 0..*processes {
@@ -151,6 +178,34 @@ impl Drop for Side {
             let _ = child.wait();
         }
     }
+}
+
+/// What a configuration changes of the built-in one, as YAML: a build that lacks some of the keys can
+/// read it.
+fn changes(config: &Config) -> String {
+    let lines = |config: &Config| -> Vec<(String, String)> {
+        let (mut section, mut lines) = (String::new(), Vec::new());
+        for line in config.to_yaml().lines() {
+            if line.starts_with(' ') {
+                lines.push((section.clone(), line.to_owned()));
+            } else {
+                line.clone_into(&mut section);
+            }
+        }
+        lines
+    };
+    let builtin: BTreeSet<_> = lines(&Config::builtin()).into_iter().collect();
+    let (mut text, mut open) = (String::new(), String::new());
+    for (section, line) in lines(config).into_iter().filter(|line| !builtin.contains(line)) {
+        if section != open {
+            text.push_str(&section);
+            text.push('\n');
+            open = section;
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
 }
 
 /// Under `setpriv`, where there is one, the kernel ends the child with us even if we are killed.

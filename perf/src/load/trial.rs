@@ -1,5 +1,6 @@
 //! One load on one side, from the start of all processes to their end.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -11,9 +12,10 @@ use super::feed::Fed;
 use super::files::{Kind, Size, Studio};
 use super::group::Progress;
 use super::side::{Program, Side, guarded, usage_of};
-use super::{Collected, GROUP, INPUT, OUTPUT, now, sleep_until};
+use super::{Collected, GROUP, now, sleep_until, streams};
 use crate::Outcome;
 use crate::server::Server;
+use framepress::redis::lease_key;
 
 /// How long a side may take until it reads.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -96,12 +98,16 @@ impl Trial<'_> {
     pub fn run(&self, studio: &Studio) -> Outcome<Measured> {
         let frames = studio.frames(self.size, self.kind)?;
         let mut server = Server::start()?;
-        server.plain.run::<()>(&["XGROUP", "CREATE", INPUT, GROUP, "0", "MKSTREAM"])?;
+        let inputs: Vec<String> =
+            streams(self.program.shards()).into_iter().map(|[input, _]| input).collect();
+        for input in &inputs {
+            server.plain.run::<()>(&["XGROUP", "CREATE", input, GROUP, "0", "MKSTREAM"])?;
+        }
         let redis = server.process()?;
         let socket = PathBuf::from(server.address().to_string());
         let folder = tempfile::tempdir()?;
         let mut side = Side::start(self.program, &socket, folder.path())?;
-        self.wait_for_side(&mut side, &mut server)?;
+        self.wait_for_side(&mut side, &mut server, &inputs)?;
 
         let mut feeder = self.feeder(&socket, &frames)?;
         let begin = now() + LEAD_SECONDS;
@@ -112,14 +118,16 @@ impl Trial<'_> {
 
         sleep_until(from);
         let (before, redis_before) = (side.usage()?, usage_of(redis)?);
-        let done_before = Progress::of(&mut server.plain)?.done;
-        let samples = self.watch(&mut side, &mut server, from, until)?;
+        let done_before = Progress::of(&mut server.plain, &inputs)?.done;
+        let samples = self.watch(&mut side, &mut server, &inputs, from, until)?;
         let (after, redis_after) = (side.usage()?, usage_of(redis)?);
-        let done = Progress::of(&mut server.plain)?.done.saturating_sub(done_before);
+        let done = Progress::of(&mut server.plain, &inputs)?.done.saturating_sub(done_before);
 
         let fed: Fed = serde_json::from_str(&feeder.last_line()?)?;
-        rest(&mut side, &mut server)?;
-        server.plain.run::<()>(&["XADD", OUTPUT, "*", "end", "1"])?;
+        rest(&mut side, &mut server, &inputs)?;
+        for [_, output] in streams(self.program.shards()) {
+            server.plain.run::<()>(&["XADD", &output, "*", "end", "1"])?;
+        }
         let results: Collected = serde_json::from_str(&consumer.last_line()?)?;
         let said = side.end()?;
         let per_frame = |amount: f64| amount / done.max(1) as f64;
@@ -146,16 +154,30 @@ impl Trial<'_> {
         })
     }
 
-    fn wait_for_side(&self, side: &mut Side, server: &mut Server) -> Outcome<()> {
+    /// Until every process reads, and each holds a shard where one holds it at a time.
+    fn wait_for_side(
+        &self,
+        side: &mut Side,
+        server: &mut Server,
+        inputs: &[String],
+    ) -> Outcome<()> {
         let began = Instant::now();
-        while Progress::of(&mut server.plain)?.consumers < side.processes() as u64 {
+        loop {
+            let wanted = side.processes();
+            let are_reading = if self.program.is_exclusive() {
+                holders(server, inputs)? >= wanted.min(inputs.len())
+            } else {
+                Progress::of(&mut server.plain, inputs)?.consumers >= (wanted * inputs.len()) as u64
+            };
+            if are_reading {
+                return Ok(());
+            }
             side.check()?;
             if began.elapsed() > START_LIMIT {
                 return Err("it does not begin to read".into());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(())
     }
 
     fn feeder(&self, socket: &Path, frames: &Path) -> Outcome<Companion> {
@@ -163,6 +185,7 @@ impl Trial<'_> {
         command.arg("feed").arg("--socket").arg(socket).arg("--frames").arg(frames);
         command.args(["--size", &self.size.to_string(), "--kind", self.kind.name()]);
         command.args(["--cameras", &self.cameras.to_string()]);
+        command.args(["--shards", &self.program.shards().to_string()]);
         match self.load {
             Load::Rate(rate) => command.args(["--rate", &rate.to_string()]),
             Load::Full => {
@@ -177,6 +200,7 @@ impl Trial<'_> {
     fn consumer(&self, socket: &Path, from: f64, until: f64) -> Outcome<Companion> {
         let mut command = guarded(&own_path()?);
         command.arg("collect").arg("--socket").arg(socket);
+        command.args(["--shards", &self.program.shards().to_string()]);
         command.args(["--from", &from.to_string(), "--until", &until.to_string()]);
         command.args(["--interval", &self.interval.to_string()]);
         if let Some(log) = &self.log {
@@ -190,6 +214,7 @@ impl Trial<'_> {
         &self,
         side: &mut Side,
         server: &mut Server,
+        inputs: &[String],
         from: f64,
         until: f64,
     ) -> Outcome<Vec<Sample>> {
@@ -197,7 +222,7 @@ impl Trial<'_> {
         loop {
             side.check()?;
             let usage = side.usage()?;
-            let progress = Progress::of(&mut server.plain)?;
+            let progress = Progress::of(&mut server.plain, inputs)?;
             let at = now();
             samples.push(Sample {
                 at: at - from,
@@ -216,10 +241,10 @@ impl Trial<'_> {
 }
 
 /// Waits until the side has finished what is left.
-fn rest(side: &mut Side, server: &mut Server) -> Outcome<()> {
+fn rest(side: &mut Side, server: &mut Server, inputs: &[String]) -> Outcome<()> {
     let began = Instant::now();
     loop {
-        let left = Progress::of(&mut server.plain)?.waiting;
+        let left = Progress::of(&mut server.plain, inputs)?.waiting;
         if left == 0 {
             return Ok(());
         }
@@ -229,6 +254,19 @@ fn rest(side: &mut Side, server: &mut Server) -> Outcome<()> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// How many engines hold a shard.
+fn holders(server: &mut Server, inputs: &[String]) -> Outcome<usize> {
+    let mut questions = redis::pipe();
+    for input in inputs {
+        questions.cmd("HGET").arg(lease_key(input, GROUP)).arg("holder");
+    }
+    let answers: Vec<Option<String>> = server.plain.run_all(&questions)?;
+    if answers.iter().any(|holder| holder.as_deref().unwrap_or_default().is_empty()) {
+        return Ok(0);
+    }
+    Ok(answers.into_iter().collect::<BTreeSet<_>>().len())
 }
 
 fn own_path() -> Outcome<String> {

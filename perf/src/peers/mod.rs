@@ -129,7 +129,7 @@ fn sides(args: &PeersArgs, environment: &Environment) -> Vec<Side> {
         config.analysis.enabled = full;
         config.analysis.ml_image = full;
         config.analysis.thumbnail = full;
-        Program::Engine { bin: args.run.bin.clone(), config: Box::new(config) }
+        Program::engine(&args.run.bin, config)
     };
     let side = |name, task, kind, program| Side { name, task, kind, program };
     let mut sides = vec![

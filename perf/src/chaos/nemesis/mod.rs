@@ -76,6 +76,8 @@ pub struct Nemesis {
     are_results_deleted: bool,
     /// When a group was destroyed under several engines, and the frames that were pending then.
     on_their_way: Option<(u64, Vec<String>)>,
+    /// When the group was last destroyed.
+    group_destroyed_ms: Option<u64>,
     /// Commands that keep the server busy.
     busy: Vec<JoinHandle<()>>,
 }
@@ -104,6 +106,7 @@ impl Nemesis {
             spoiling: 0,
             are_results_deleted,
             on_their_way: None,
+            group_destroyed_ms: None,
             busy: Vec::new(),
         })
     }

@@ -67,6 +67,12 @@ impl Nemesis {
                 {
                     self.excuses.may_lose(frames.iter(), &self.archive);
                 }
+                // Then only the lease tells what has ended, as it was when it was last renewed.
+                if self.group_destroyed_ms.is_some_and(|at_ms| at_ms > recent) {
+                    let ended: Vec<String> =
+                        self.archive.lock().all.iter().map(|it| it.frame.clone()).collect();
+                    self.excuses.may_double(ended.iter());
+                }
                 Step::done("")
             }
             Kind::XdelPending => {
@@ -113,6 +119,7 @@ impl Nemesis {
             return Ok(Step::Later);
         }
         let gone = self.snapshot(&["XGROUP", "DESTROY", input, GROUP])?;
+        self.group_destroyed_ms = Some(self.archive.now_ms());
         if self.setup.engines > 1 {
             let since = self.archive.now_ms().saturating_sub(UNSEEN_MS);
             let unseen: Vec<String> = {
