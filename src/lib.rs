@@ -47,6 +47,7 @@
 //! | 3 | [`image`] | codecs and scaling; all unsafe code |
 //! | 3 | [`analysis`] | figures and the background model |
 //! | 3 | [`redis`] | data plane, control plane, the commit script |
+//! | 3 | [`ring`] | pixels in shared memory, past Redis |
 //! | 4 | [`stage`] | read, process, commit; housekeeping beside them |
 //! | 4 | [`camera`] | sources of frames, and the producer |
 //! | 4 | [`config`] | configuration as typed and as valid |
@@ -64,6 +65,7 @@ pub mod frame;
 pub mod analysis;
 pub mod image;
 pub mod redis;
+pub mod ring;
 pub mod wire;
 
 pub mod camera;

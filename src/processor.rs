@@ -30,6 +30,7 @@ pub fn create_stream_processor(config: &Config) -> Result<StreamProcessor, Fault
         timeout: Duration::from_secs(config.redis_queue.timeout),
         retry: config.redis_queue.retry_on_failure,
         full: Full::Block,
+        ring: None,
     };
     let producer = Producer::connect(options, engine.stop())?;
     Ok(StreamProcessor { engine, view, producer: Mutex::new(producer) })

@@ -84,6 +84,7 @@ pub fn producer(address: &Address, stream: &str) -> Outcome<Producer> {
         timeout: Duration::from_secs(10),
         retry: false,
         full: Full::Block,
+        ring: None,
     };
     Ok(Producer::connect(options, &Stop::default())?)
 }

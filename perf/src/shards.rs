@@ -189,6 +189,7 @@ fn measure(cluster: &Cluster, shards: usize, frames: u64, pictures: &Pictures) -
             timeout: Duration::from_secs(10),
             retry: false,
             full: Full::Block,
+            ring: None,
         },
         &stop,
     )?;

@@ -23,17 +23,20 @@ pub enum Reason {
     MaxDeliveries,
     /// Processing the frame panicked.
     Panic,
+    /// The frame ring that the entry names is not there.
+    RingGone,
 }
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 7] = [
         Reason::Undecodable,
         Reason::UnsupportedImage,
         Reason::TooLarge,
         Reason::EncodeFailed,
         Reason::MaxDeliveries,
         Reason::Panic,
+        Reason::RingGone,
     ];
 
     /// The stable code written into dead letters and metrics.
@@ -45,6 +48,7 @@ impl Reason {
             Reason::EncodeFailed => "encode_failed",
             Reason::MaxDeliveries => "max_deliveries",
             Reason::Panic => "panic",
+            Reason::RingGone => "ring_gone",
         }
     }
 }

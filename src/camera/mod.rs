@@ -11,6 +11,7 @@ mod producer;
 mod random;
 mod raw;
 mod readiness;
+mod slots;
 mod synthetic;
 mod video;
 
@@ -20,6 +21,7 @@ pub use open::{OpenOptions, open};
 pub use pace::Pace;
 pub use producer::{Full, Outbound, Producer, ProducerCounts, ProducerOptions, shard_of};
 pub use raw::RawInput;
+pub use slots::{Reuse, RingUse};
 pub use synthetic::{Synthetic, SyntheticOptions};
 pub use video::Video;
 

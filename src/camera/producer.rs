@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use twox_hash::XxHash3_64;
 
+use super::slots::{Left, RingSlots, RingUse};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Lease, Pool};
 use crate::image::{Matrix, PixelLayout, Range, Source as Picture};
@@ -18,6 +19,9 @@ const POOL_BYTES: usize = limits::PRODUCER_BYTES_MAX;
 
 /// Longest wait for an answer before the stop signal is looked at again.
 const TICK: Duration = limits::SOCKET_TICK;
+
+/// Pause before a slot of the ring is looked for again.
+const RING_TICK: Duration = Duration::from_millis(1);
 
 /// Where and how a [`Producer`] sends.
 #[derive(Clone, Debug)]
@@ -35,8 +39,10 @@ pub struct ProducerOptions {
     pub timeout: Duration,
     /// Whether to wait for a server that is away; otherwise its loss is an error.
     pub retry: bool,
-    /// What [`Producer::enqueue`] does with a frame for which the window has no room.
+    /// What [`Producer::enqueue`] does with a frame for which the window, or the ring, has no room.
     pub full: Full,
+    /// A frame ring for the pixels, on the machine of the engine; `None` sends them through Redis.
+    pub ring: Option<RingUse>,
 }
 
 /// What happens to a frame when as many are under way as the window holds.
@@ -57,6 +63,8 @@ pub struct ProducerCounts {
     pub handed_over: u64,
     /// Frames dropped because the window was full; see [`Full::Drop`], and at a stop.
     pub dropped: u64,
+    /// Frames whose pixels were left in the ring; those that do not fit into a slot go through Redis.
+    pub in_ring: u64,
     /// What has become of the others; the rest is in hand.
     pub sendings: Sendings,
 }
@@ -100,6 +108,7 @@ pub struct Producer {
     pool: Pool,
     metrics: Arc<Metrics>,
     counts: ProducerCounts,
+    slots: Option<RingSlots>,
 }
 
 impl Producer {
@@ -107,10 +116,22 @@ impl Producer {
     ///
     /// # Errors
     /// [`Fault::Connection`] or [`Fault::Refused`] when the server does not let us in, unless
-    /// `retry` is set and it is merely away; [`Fault::Io`] when no thread can be started.
+    /// `retry` is set and it is merely away; [`Fault::Io`] when no thread can be started. For a ring,
+    /// as [`Ring::create`](crate::ring::Ring::create).
     pub fn connect(options: ProducerOptions, stop: &Stop) -> Result<Producer, Fault> {
-        let ProducerOptions { topology, streams, length_max, wait_replicas, timeout, retry, full } =
-            options;
+        let ProducerOptions {
+            topology,
+            streams,
+            length_max,
+            wait_replicas,
+            timeout,
+            retry,
+            full,
+            ring,
+        } = options;
+        let slots = ring
+            .map(|ring| RingSlots::new(&ring, &topology, &streams, timeout, retry))
+            .transpose()?;
         let metrics = Metrics::new();
         let lookout = Lookout::start(&topology, stop)?;
         let number = streams.len();
@@ -137,6 +158,7 @@ impl Producer {
             pool: Pool::new(POOL_BYTES),
             metrics,
             counts: ProducerCounts::default(),
+            slots,
         })
     }
 
@@ -146,10 +168,15 @@ impl Producer {
     /// # Errors
     /// The server's refusal; with `retry` off, also a lost connection.
     pub fn send(&mut self, frame: &Outbound<'_>) -> Result<EntryId, Fault> {
-        let payload = self.compose(frame);
-        self.wait_for_room(payload.len());
-        let stamp = frame.timestamp.to_string();
-        let ticket = self.add(frame.camera_id, payload, &beside(frame, &stamp));
+        let left = loop {
+            match self.leave_in_ring(frame)? {
+                Some(left) => break left,
+                None => self.pipeline.turn(RING_TICK),
+            }
+        };
+        let bytes = if left.is_some() { &[] } else { frame.picture.bytes };
+        self.wait_for_room(bytes.len());
+        let ticket = self.add_frame(frame, bytes, left);
         loop {
             if let Some(reply) = self.pipeline.reply_of(ticket) {
                 return reply;
@@ -169,9 +196,19 @@ impl Producer {
         if !self.makes_room(frame.picture.bytes.len()) {
             return Ok(None);
         }
-        let payload = self.compose(frame);
-        let stamp = frame.timestamp.to_string();
-        let ticket = self.add(frame.camera_id, payload, &beside(frame, &stamp));
+        let left = loop {
+            match self.leave_in_ring(frame)? {
+                Some(left) => break left,
+                None if self.full == Full::Drop || self.stop.is_draining() => {
+                    self.counts.handed_over += 1;
+                    self.counts.dropped += 1;
+                    return Ok(None);
+                }
+                None => self.pipeline.turn(RING_TICK),
+            }
+        };
+        let bytes = if left.is_some() { &[] } else { frame.picture.bytes };
+        let ticket = self.add_frame(frame, bytes, left);
         self.unless_failed(ticket)
     }
 
@@ -236,6 +273,35 @@ impl Producer {
         self.metrics.get(Counter::ReplicaAcksMissing)
     }
 
+    /// Leaves the pixels of a frame in the ring, if there is one and they fit: the slot and the
+    /// reference to them. `None` while every slot holds a frame that has not ended.
+    fn leave_in_ring(&mut self, frame: &Outbound<'_>) -> Result<Option<Option<Left>>, Fault> {
+        let Some(slots) = &mut self.slots else { return Ok(Some(None)) };
+        let pixels = frame.picture.bytes;
+        if !slots.fits(pixels) {
+            return Ok(Some(None));
+        }
+        slots.note(self.pipeline.ends());
+        let Some(left) = slots.leave(pixels)? else { return Ok(None) };
+        self.counts.in_ring += 1;
+        Ok(Some(Some(left)))
+    }
+
+    fn add_frame(&mut self, frame: &Outbound<'_>, bytes: &[u8], left: Option<Left>) -> Ticket {
+        let payload = self.compose(frame, bytes);
+        let stamp = frame.timestamp.to_string();
+        let [frame_id, camera_id, timestamp] = beside(frame, &stamp);
+        let Some(Left { slot, reference }) = left else {
+            return self.add(frame.camera_id, payload, &[frame_id, camera_id, timestamp]);
+        };
+        let fields = [frame_id, camera_id, timestamp, ("ring", reference.as_bytes())];
+        let ticket = self.add(frame.camera_id, payload, &fields);
+        if let Some(slots) = &mut self.slots {
+            slots.sent(ticket, slot, shard_of(frame.camera_id, self.streams));
+        }
+        ticket
+    }
+
     /// Makes room for so many bytes, or drops a frame.
     fn makes_room(&mut self, bytes: usize) -> bool {
         self.pipeline.turn(Duration::ZERO);
@@ -271,7 +337,7 @@ impl Producer {
         self.pipeline.failure_of(ticket).map_or(Ok(Some(ticket)), Err)
     }
 
-    fn compose(&mut self, frame: &Outbound<'_>) -> Lease {
+    fn compose(&mut self, frame: &Outbound<'_>, bytes: &[u8]) -> Lease {
         let Outbound { frame_id, camera_id, timestamp, picture, quality } = *frame;
         let message = &mut self.composer.message;
         replace(&mut message.frame_id, frame_id);
@@ -291,7 +357,7 @@ impl Producer {
         about.height = side(picture.height);
         about.channels = side(picture.channels);
         about.quality = quality;
-        let draft = self.composer.draft(picture.bytes, None, None, 0, &self.pool);
+        let draft = self.composer.draft(bytes, None, None, 0, &self.pool);
         self.composer.finish(draft, &self.pool)
     }
 }

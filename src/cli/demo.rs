@@ -223,6 +223,7 @@ fn start_cameras(
             timeout: Duration::from_secs(config.redis_queue.timeout),
             retry: false,
             full: Full::Block,
+            ring: None,
         };
         let stop = filming.stop.clone();
         let mut producer = Producer::connect(options, &stop)?;

@@ -276,6 +276,12 @@ fn meaning(code: &str) -> &'static str {
             "Processing it hit a defect of the program. Please report it, with the entry saved by \
              --save."
         }
+        Some(Reason::RingGone) => {
+            "Its pixels lie in a frame ring that this engine cannot read (see detail): another machine's, \
+             one that its producer has made anew, or one that this account may not read. Run producer \
+             and engine on one machine, with the same ring.dir and the rights to it. The pixels are \
+             gone, so replaying it changes nothing."
+        }
         None => "This reason is not one of this program's.",
     }
 }

@@ -119,6 +119,7 @@ pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
         timeout: Duration::from_secs(config.redis_queue.timeout),
         retry: config.redis_queue.retry_on_failure,
         full: Full::Block,
+        ring: None,
     };
     let mut producer = Producer::connect(producer_options, &stop)?;
     let mut coder = Coder::new(&config, args.format.map(SendFormat::format))?;

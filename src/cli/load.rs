@@ -322,6 +322,7 @@ impl Feeder {
             timeout,
             retry: false,
             full: Full::Block,
+            ring: None,
         };
         Ok(Feeder { producer: Producer::connect(options, stop)?, text: Vec::new() })
     }

@@ -4,7 +4,7 @@ use super::choice::{
     Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, LogFormat,
     LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
 };
-use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Stats, Tls};
+use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Ring, Stats, Tls};
 use super::url::{HostPort, RedisUrl};
 
 impl Config {
@@ -38,6 +38,7 @@ impl Config {
                 thumbnail: false,
             },
             cameras: Vec::new(),
+            ring: Ring { dir: None },
             stats: Stats {
                 addr: Some(HostPort { host: "127.0.0.1".into(), port: 8080 }),
                 token: None,

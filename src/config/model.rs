@@ -9,6 +9,7 @@ use super::choice::{
 };
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
+use crate::ring::default_folder;
 use std::path::PathBuf;
 
 /// Everything the engine can be told.
@@ -24,6 +25,8 @@ pub struct Config {
     pub analysis: Analysis,
     /// Cameras that need more than the general settings.
     pub cameras: Vec<Camera>,
+    /// Frames whose pixels lie in shared memory.
+    pub ring: Ring,
     /// The HTTP server.
     pub stats: Stats,
     /// Log lines.
@@ -165,6 +168,21 @@ pub struct Limits {
     pub max_pixels: u64,
     /// What becomes of damaged images.
     pub damaged_images: DamagedImages,
+}
+
+/// Section `ring`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ring {
+    /// Where frame rings lie; `None` for the folder that systemd makes for the service, the user's
+    /// own, or `/run/framepress`.
+    pub dir: Option<PathBuf>,
+}
+
+impl Ring {
+    /// Where frame rings lie.
+    pub fn folder(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(default_folder)
+    }
 }
 
 /// Section `analysis`.

@@ -50,7 +50,7 @@ pub(super) fn tree(config: &Config, exposed: bool) -> Map<String, Value> {
 }
 
 fn sections(config: &Config, exposed: bool) -> Sections {
-    let Config { redis_queue: _, engine, limits, analysis, cameras: _, stats, log } = config;
+    let Config { redis_queue: _, engine, limits, analysis, cameras: _, ring, stats, log } = config;
     let token = stats.token.as_ref().map(|token| match exposed {
         true => token.expose().to_string(),
         false => token.to_string(),
@@ -91,6 +91,7 @@ fn sections(config: &Config, exposed: bool) -> Sections {
                 ("thumbnail", json!(analysis.thumbnail)),
             ],
         ),
+        ("ring", vec![("dir", path(&ring.dir))]),
         (
             "stats",
             vec![

@@ -5,7 +5,7 @@
 use super::choice::CompressionFormat;
 use super::given::Given;
 use super::lists;
-use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Stats, Tls};
+use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Ring, Stats, Tls};
 use super::reader::Reader;
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
@@ -49,6 +49,7 @@ pub(super) fn config(r: &mut Reader) -> Config {
         },
         analysis: analysis(r, d.analysis),
         cameras: r.parsed("cameras", d.cameras, lists::cameras),
+        ring: Ring { dir: r.guarded("ring.dir", d.ring.dir, folder) },
         stats: Stats {
             addr: r.nullable("stats.addr", d.stats.addr, address),
             token: r.guarded("stats.token", d.stats.token, token),
@@ -256,6 +257,12 @@ fn token(given: Given) -> Result<Secret, String> {
         Ok(text) if text.chars().all(|c| c.is_ascii_graphic()) => Ok(Secret::new(text)),
         _ => Err("valid: text of visible ASCII characters without spaces".into()),
     }
+}
+
+fn folder(given: Given) -> Result<PathBuf, String> {
+    const VALID: &str = "valid: the absolute path of a folder, or null";
+    let path = given.text().map(PathBuf::from).map_err(|_| VALID)?;
+    if path.is_absolute() { Ok(path) } else { Err(VALID.into()) }
 }
 
 fn path(given: Given) -> Result<PathBuf, String> {

@@ -120,6 +120,7 @@ impl Plan {
                 batch_size: queue.batch_size,
                 inflight_bytes_max: config.engine.max_inflight_bytes,
                 claim_idle,
+                ring_folder: config.ring.folder(),
                 retry: queue.retry_on_failure,
                 turn: hooks.turn.clone(),
             })

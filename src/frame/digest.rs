@@ -26,6 +26,33 @@ pub fn hash_of(bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot(bytes)
 }
 
+/// XXH3, 64 bits, seed 0, of bytes that come in pieces. Allocates nothing.
+pub struct Running(RawHasher<Secret>);
+
+impl Running {
+    /// Takes the next piece.
+    pub fn add(&mut self, piece: &[u8]) {
+        self.0.write(piece);
+    }
+
+    /// The hash of all pieces.
+    pub fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Running(RawHasher::new(SecretBuffer::<Secret>::default()))
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Running")
+    }
+}
+
 /// The hash of a part of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Digest {
@@ -48,7 +75,7 @@ pub struct Digester {
     /// Where the picture is, and how far it is hashed.
     part: Option<Range<usize>>,
     hashed: usize,
-    hasher: RawHasher<Secret>,
+    hasher: Running,
 }
 
 impl fmt::Debug for Digester {
@@ -60,8 +87,7 @@ impl fmt::Debug for Digester {
 impl Digester {
     /// For `len` bytes that are about to arrive.
     pub fn new(len: usize, locate: Locate) -> Digester {
-        let hasher = RawHasher::new(SecretBuffer::<Secret>::default());
-        Digester { locate, len, part: None, hashed: 0, hasher }
+        Digester { locate, len, part: None, hashed: 0, hasher: Running::default() }
     }
 
     /// Takes note of what has arrived, always all of it from the beginning; says whether the rest
@@ -75,7 +101,7 @@ impl Digester {
         let Some(part) = &self.part else { return self.hashed < HEAD_BYTES_MAX };
         let end = so_far.len().min(part.end);
         if self.hashed < end {
-            self.hasher.write(&so_far[self.hashed..end]);
+            self.hasher.add(&so_far[self.hashed..end]);
             self.hashed = end;
         }
         self.hashed < part.end

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::Lease;
 use super::digest::{self, Digest};
+use crate::base::Reject;
 
 /// The id of a stream entry: milliseconds since the Unix epoch on the Redis clock, and a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +64,24 @@ pub struct Entry {
     fields: SmallVec<[(Span, Span); 8]>,
     /// Length of a `data` that was too long to be read, in bytes.
     pub oversized: Option<u64>,
+    /// What became of the pixels, if they lie in a frame ring.
+    pub ring: Option<RingPixels>,
+}
+
+/// The pixels of a frame that lie in a frame ring.
+#[derive(Debug)]
+pub enum RingPixels {
+    /// They are here.
+    Here {
+        /// A copy.
+        pixels: Lease,
+        /// Their XXH3-64.
+        hash: u64,
+    },
+    /// Their slot holds another frame by now.
+    Overwritten,
+    /// They cannot be read, for that reason.
+    Refused(Reject),
 }
 
 impl Entry {
@@ -84,9 +103,22 @@ impl Entry {
     /// XXH3 of a part of [`data`](Entry::data), or of any other bytes: at once, if it was taken
     /// when they arrived.
     pub fn hash_of(&self, bytes: &[u8]) -> u64 {
+        if let Some(RingPixels::Here { pixels, hash }) = &self.ring
+            && std::ptr::eq(&raw const pixels[..], bytes)
+        {
+            return *hash;
+        }
         let taken = self.digest.as_ref().zip(self.data());
         let known = taken.and_then(|(digest, data)| digest.of_part(data, bytes));
         known.unwrap_or_else(|| digest::hash_of(bytes))
+    }
+
+    /// The copy of its pixels, if they lie in a frame ring.
+    pub fn ring_pixels(&self) -> Option<&[u8]> {
+        match &self.ring {
+            Some(RingPixels::Here { pixels, .. }) => Some(pixels),
+            _ => None,
+        }
     }
 
     /// The value of a field beside `data`; the first one of that name.
@@ -122,6 +154,7 @@ impl EntryBuilder {
                 side_len: 0,
                 fields: SmallVec::new(),
                 oversized: None,
+                ring: None,
             },
         }
     }

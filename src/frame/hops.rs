@@ -50,15 +50,25 @@ pub enum Verdict {
     /// Store the results, in their order, and acknowledge: one, or those of a batch.
     Store(Results),
     /// Store a dead letter and acknowledge.
-    DeadLetter(Reject),
+    DeadLetter(Refused),
     /// Acknowledge only.
     Discard(Discard),
 }
 
 impl From<Reject> for Verdict {
     fn from(reject: Reject) -> Verdict {
-        Verdict::DeadLetter(reject)
+        Verdict::DeadLetter(Refused { reject, whole: None })
     }
+}
+
+/// What a dead letter is made of.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub reject: Reject,
+    /// The `ProcessedFrame` with its pixels, where these lie in a frame ring: it takes the place of
+    /// `data` and of the reference, so that the dead letter can be replayed later.
+    pub whole: Option<Lease>,
 }
 
 /// Why a frame is acknowledged without output.
@@ -70,6 +80,8 @@ pub enum Discard {
     BelowThreshold,
     /// Its body is gone from the stream.
     LostToTrim,
+    /// Its slot in a frame ring holds another frame by now.
+    Overwritten,
     /// This process has ended it before.
     Repeated,
 }

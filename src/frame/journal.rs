@@ -331,7 +331,8 @@ impl Journal {
             | Outcome::Rejected
             | Outcome::DeadLettered
             | Outcome::Shed
-            | Outcome::LostToTrim => {
+            | Outcome::LostToTrim
+            | Outcome::Overwritten => {
                 if book.ended.len() == REMEMBERED
                     && let Some(oldest) = book.ended.pop_front()
                 {

@@ -16,9 +16,9 @@ mod receipt;
 mod slot;
 mod waker;
 
-pub use digest::{Digest, Digester, Locate};
-pub use entry::{Entry, EntryBuilder, EntryId};
-pub use hops::{Discard, Finished, Handed, Labels, RawFrame, Results, Stored, Verdict};
+pub use digest::{Digest, Digester, Locate, Running, hash_of};
+pub use entry::{Entry, EntryBuilder, EntryId, RingPixels};
+pub use hops::{Discard, Finished, Handed, Labels, RawFrame, Refused, Results, Stored, Verdict};
 pub use journal::{Journal, Opened, Recovery, Session};
 pub use kind::FileKind;
 pub use lane::{recv, send};

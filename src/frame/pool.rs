@@ -20,11 +20,6 @@ use crate::metrics::clock::Tick;
 /// Smallest buffer: side fields and labels of a frame.
 const SMALLEST: usize = 1 << 10;
 
-/// Buffers up to this size hold the fields beside a frame. A reader that waits for a large buffer
-/// may hold a small one, and the other way round. So a small buffer is never waited for, and no
-/// caller waits while small ones alone are out.
-const SMALL: usize = 32 << 10;
-
 /// Four classes per doubling.
 const CLASSES_PER_OCTAVE: usize = 4;
 
@@ -40,7 +35,7 @@ struct Free {
     idle_bytes: usize,
     leased_bytes: usize,
     leased_count: usize,
-    /// Of those, buffers above [`SMALL`].
+    /// Of those, buffers above [`Pool::SMALL`].
     leased_large: usize,
     blocked: Duration,
 }
@@ -72,6 +67,11 @@ pub struct Usage {
 }
 
 impl Pool {
+    /// Buffers up to this size hold the fields beside a frame. A reader that waits for a large buffer
+    /// may hold a small one, and the other way round. So a small buffer is never waited for, and no
+    /// caller waits while small ones alone are out.
+    pub const SMALL: usize = 32 << 10;
+
     /// A pool that hands out at most `budget` bytes at a time.
     pub fn new(budget: usize) -> Pool {
         let free = Free {
@@ -93,7 +93,9 @@ impl Pool {
     pub fn lease(&self, len: usize, stop: &Stop) -> Option<Lease> {
         let (class, size) = class_of(len);
         let mut free = self.shared.free.lock();
-        while size > SMALL && free.leased_bytes + size > self.shared.budget && free.leased_large > 0
+        while size > Pool::SMALL
+            && free.leased_bytes + size > self.shared.budget
+            && free.leased_large > 0
         {
             if stop.is_now() {
                 return None;
@@ -139,7 +141,7 @@ impl Pool {
         };
         free.leased_bytes += storage.len();
         free.leased_count += 1;
-        free.leased_large += usize::from(storage.len() > SMALL);
+        free.leased_large += usize::from(storage.len() > Pool::SMALL);
         Lease { storage, len, home: Arc::clone(&self.shared) }
     }
 }
@@ -204,7 +206,7 @@ impl Drop for Lease {
         let mut free = self.home.free.lock();
         free.leased_bytes -= size;
         free.leased_count -= 1;
-        free.leased_large -= usize::from(size > SMALL);
+        free.leased_large -= usize::from(size > Pool::SMALL);
         // Above the budget, or of a size no class has: not kept.
         if free.leased_bytes + free.idle_bytes + size <= self.home.budget {
             let (class, rounded) = class_of(size);
@@ -275,7 +277,7 @@ mod tests {
         let pool = Pool::new(64 << 10);
         let stop = Stop::default();
         let _data = pool.lease(64 << 10, &stop).unwrap();
-        assert_eq!(pool.lease(SMALL, &stop).unwrap().len(), SMALL);
+        assert_eq!(pool.lease(Pool::SMALL, &stop).unwrap().len(), Pool::SMALL);
     }
 
     #[test]

@@ -143,6 +143,7 @@ fn frames(view: &View, page: &mut Page) {
         ("dead_lettered", account.dead_lettered),
         ("shed", account.shed),
         ("lost_to_trim", account.lost_to_trim),
+        ("overwritten", account.overwritten),
         ("superseded", account.superseded),
         ("lost_with_group", account.lost_with_group),
         ("abandoned", account.abandoned),
@@ -170,6 +171,8 @@ fn frames(view: &View, page: &mut Page) {
         (Series::PassedThrough, Count::PassedThrough),
         (Series::DamagedAccepted, Count::DamagedAccepted),
         (Series::TimesNotUnderstood, Count::TimesNotUnderstood),
+        (Series::RingFrames, Count::RingFrames),
+        (Series::RingBytes, Count::RingBytes),
     ];
     for (series, counter) in plain {
         page.count(series, &[], metrics.get(counter));

@@ -19,6 +19,8 @@ pub enum Outcome {
     Shed,
     /// Its body was trimmed from the stream before it was read; acknowledged.
     LostToTrim,
+    /// Its slot in a frame ring was written again before it was read; acknowledged.
+    Overwritten,
     /// Another engine had already acknowledged it: the result there counts, ours was discarded.
     Superseded,
     /// The consumer group was lost, and the entry was no longer in the stream to be made pending
@@ -45,10 +47,12 @@ pub struct Conservation {
     pub dead_lettered: u64,
     /// Dropped for age.
     pub shed: u64,
-    /// All of the following four.
+    /// All of the following five.
     pub lost: u64,
     /// Bodies trimmed away before they were read.
     pub lost_to_trim: u64,
+    /// Pixels written over in their frame ring before they were read.
+    pub overwritten: u64,
     /// Finished first by another engine.
     pub superseded: u64,
     /// Gone from the stream when their consumer group was lost.
@@ -87,6 +91,7 @@ impl Ledger {
             Outcome::DeadLettered => account.dead_lettered += 1,
             Outcome::Shed => account.shed += 1,
             Outcome::LostToTrim => account.lost_to_trim += 1,
+            Outcome::Overwritten => account.overwritten += 1,
             Outcome::Superseded => account.superseded += 1,
             Outcome::LostWithGroup => account.lost_with_group += 1,
             Outcome::HandedOver => account.handed_over += 1,
@@ -97,8 +102,11 @@ impl Ledger {
     /// The account now.
     pub fn read(&self) -> Conservation {
         let mut account = *self.account.lock();
-        account.lost =
-            account.lost_to_trim + account.superseded + account.lost_with_group + account.abandoned;
+        account.lost = account.lost_to_trim
+            + account.overwritten
+            + account.superseded
+            + account.lost_with_group
+            + account.abandoned;
         account.balanced = account.read
             == account.out
                 + account.rejected

@@ -79,6 +79,10 @@ counters! {
     DamagedAccepted = "damaged_accepted",
     /// Capture times that could not be understood; the time of the entry stands in for them.
     TimesNotUnderstood = "times_not_understood",
+    /// Frames whose pixels were copied from a frame ring.
+    RingFrames = "ring_frames",
+    /// Bytes of those pixels.
+    RingBytes = "ring_bytes",
     /// Camera states dropped to make room for others.
     CamerasEvicted = "cameras_evicted",
     /// Pipelined commits sent.

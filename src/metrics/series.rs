@@ -66,6 +66,8 @@ series! {
     PassedThrough = Counter "passed_through_total" "Pictures that were small enough to be kept as they came.",
     DamagedAccepted = Counter "damaged_accepted_total" "Damaged pictures of which a result was made (limits.damaged_images: accept).",
     TimesNotUnderstood = Counter "times_not_understood_total" "Capture times that were neither a number nor ISO 8601; the time of the entry stands in for them.",
+    RingFrames = Counter "ring_frames_total" "Frames whose pixels were read from a frame ring.",
+    RingBytes = Counter "ring_bytes_total" "Bytes of those pixels.",
 
     EndToEnd = Histogram "end_to_end_seconds" "From the entry being added to its result being stored, by the clock of Redis.",
     Processing = Histogram "processing_seconds" "From reading a frame to its result being ready.",

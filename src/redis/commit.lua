@@ -13,7 +13,7 @@
 -- ARGV[11] length of KEYS[2] at which no result is stored in it any more, 0 for none
 -- ARGV[12] how many results there are: more than one of an entry that held several frames
 -- ARGV[13...] fields and values: all of them, result after result, each with as many (store), or
---   those added to the original ones (dead)
+--   those added to the original ones (dead), of which one named data takes the place of data and ring
 --
 -- Returns a code and the id of what was stored last (empty if nothing was):
 --   0 ended by another engine or by an operator; nothing was done
@@ -158,8 +158,12 @@ local function add(first, last)
     local parts = original and original[2] or {}
     -- Lua passes at most 8,000 arguments. Of an entry with more, the first fields are kept: a dead
     -- letter that is cut off is better than an entry that cannot be ended.
-    for index = 1, math.min(#parts, 7900) do
-      command[#command + 1] = parts[index]
+    local is_whole = ARGV[first] == 'data'
+    for index = 1, math.min(#parts, 7900), 2 do
+      -- The frame with its pixels takes the place of the reference to them.
+      if not (is_whole and (parts[index] == 'data' or parts[index] == 'ring')) then
+        command[#command + 1], command[#command + 2] = parts[index], parts[index + 1]
+      end
     end
   end
   for index = first, last do

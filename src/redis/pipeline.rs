@@ -113,6 +113,8 @@ pub struct Pipeline {
     bytes_in_hand: usize,
     next: u64,
     replies: VecDeque<Reply>,
+    /// The ends of entries since the last look, if they are wanted.
+    ends: Option<Vec<(Ticket, Option<EntryId>)>>,
     sendings: Sendings,
     /// While the last entries are brought home, a stop signal does not end the attempts.
     flushing: bool,
@@ -138,6 +140,7 @@ impl Pipeline {
             bytes_in_hand: 0,
             next: 0,
             replies: VecDeque::new(),
+            ends: None,
             sendings: Sendings::default(),
             flushing: false,
             spare: Vec::new(),
@@ -298,6 +301,12 @@ impl Pipeline {
         Ok(())
     }
 
+    /// How entries have ended since the last call, beside their replies: with the id of each that was
+    /// added. Nothing is noted before the first call; from then on the caller has to call again.
+    pub fn ends(&mut self) -> Vec<(Ticket, Option<EntryId>)> {
+        self.ends.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// What has become of the entries so far.
     pub fn sendings(&self) -> Sendings {
         self.sendings
@@ -313,6 +322,9 @@ impl Pipeline {
         match &result {
             Ok(_) => self.sendings.confirmed += 1,
             Err(_) => self.sendings.failed += 1,
+        }
+        if let Some(ends) = &mut self.ends {
+            ends.push((Ticket(item.ticket), result.as_ref().ok().copied()));
         }
         if self.replies.len() == REPLIES_MAX {
             self.replies.pop_front();

@@ -126,7 +126,8 @@ impl Control {
     }
 
     /// Copies an entry with all its fields, and `added` behind them, to a stream that lies on
-    /// another node; `length_max` limits that stream approximately.
+    /// another node; `length_max` limits that stream approximately. `whole` takes the place of `data`
+    /// and `ring`.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -134,16 +135,24 @@ impl Control {
         &mut self,
         (from, id): (&str, EntryId),
         to: &str,
-        added: &[(&str, String)],
+        (whole, added): (Option<&[u8]>, &[(&str, String)]),
         length_max: u64,
     ) -> Result<(), Fault> {
         let fields = self.fields(from, id)?.unwrap_or_default();
+        let is_kept =
+            |field: &&[Vec<u8>]| whole.is_none() || !matches!(&field[0][..], b"data" | b"ring");
         let mut command = cmd("XADD");
         command.arg(to);
         if length_max > 0 {
             command.arg("MAXLEN").arg("~").arg(length_max);
         }
-        command.arg("*").arg(&fields);
+        command.arg("*");
+        for field in fields.chunks_exact(2).filter(is_kept) {
+            command.arg(field);
+        }
+        if let Some(whole) = whole {
+            command.arg("data").arg(whole);
+        }
         for (name, value) in added {
             command.arg(name).arg(value);
         }

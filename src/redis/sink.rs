@@ -13,8 +13,8 @@ use super::open::Connected;
 use super::request::Request;
 use super::resp::Header;
 use super::{Address, DEAD_LETTER_FIELDS, Tenure};
-use crate::base::{Fault, Reject, Stop, error_code, limits};
-use crate::frame::{EntryId, Stored};
+use crate::base::{Fault, Stop, error_code, limits};
+use crate::frame::{EntryId, Refused, Stored};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, RoundTrip};
 
@@ -111,8 +111,8 @@ pub enum Action<'a> {
     },
     /// Store a dead letter.
     DeadLetter {
-        /// Why.
-        reject: &'a Reject,
+        /// Why, and what of.
+        refused: &'a Refused,
         /// Deliveries so far.
         deliveries: u32,
         /// When it failed, in seconds since the Unix epoch.
@@ -267,8 +267,14 @@ impl Sink {
         self.request.clear();
         let mut payloads: SmallVec<[&[u8]; limits::COMMIT_BATCH_FRAMES]> = SmallVec::new();
         for task in which.iter().map(|&index| &tasks[index]) {
-            if let (Action::Store { results }, Part::Whole | Part::Add) = (task.action, part) {
-                payloads.extend(results.iter().map(|stored| &*stored.payload));
+            match (task.action, part) {
+                (Action::Store { results }, Part::Whole | Part::Add) => {
+                    payloads.extend(results.iter().map(|stored| &*stored.payload));
+                }
+                (Action::DeadLetter { refused, .. }, Part::Whole) => {
+                    payloads.extend(refused.whole.as_deref());
+                }
+                _ => {}
             }
             self.encode(task, part);
         }
@@ -413,10 +419,15 @@ impl Sink {
                 script(output, "store", plan.output_length_max, results.len(), fields);
                 results.iter().for_each(|stored| put_result(request, stored));
             }
-            (Part::Whole, Action::DeadLetter { reject, deliveries, failed_at }) => {
+            (Part::Whole, Action::DeadLetter { refused, deliveries, failed_at }) => {
                 let [original_id, queue, reason, detail, stage, times, when] = DEAD_LETTER_FIELDS;
                 let limit = plan.dead_letter_length_max;
-                script(dead_letters, "dead", limit, 1, DEAD_LETTER_FIELDS.len());
+                let Refused { reject, whole } = refused;
+                let fields = DEAD_LETTER_FIELDS.len() + usize::from(whole.is_some());
+                script(dead_letters, "dead", limit, 1, fields);
+                if let Some(whole) = whole {
+                    request.arg("data").payload(whole.len());
+                }
                 request.arg(original_id).number(task.id).arg(queue).arg(input);
                 request.arg(reason).arg(reject.reason.code()).arg(detail).arg(&*reject.detail);
                 request.arg(stage).arg(reject.stage.name()).arg(times).number(deliveries);

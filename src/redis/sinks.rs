@@ -20,7 +20,7 @@ use super::{
     Action, Answer, Control, DEAD_LETTER_FIELDS, Plan, Route, Sink, Task, Topology, slot_of,
 };
 use crate::base::{Fault, Stop, error_code, limits};
-use crate::frame::EntryId;
+use crate::frame::{EntryId, Refused};
 use crate::metrics::{Metrics, RoundTrip};
 
 /// A [`Sink`] for every server concerned, opened when it is needed.
@@ -264,10 +264,11 @@ impl Sinks {
     }
 
     fn copy_dead_letter(&mut self, task: &Task<'_>) -> Result<(), Fault> {
-        let Action::DeadLetter { reject, deliveries, failed_at } = task.action else {
+        let Action::DeadLetter { refused, deliveries, failed_at } = task.action else {
             return Ok(());
         };
         let plan = Arc::clone(&self.plan);
+        let Refused { reject, whole } = refused;
         let [input, _, dead_letters] = &plan.streams[task.shard];
         let [original_id, queue, reason, detail, stage, times, when] = DEAD_LETTER_FIELDS;
         let added = [
@@ -284,7 +285,8 @@ impl Sinks {
             None => Control::new(self.route.topology(), self.timeout)?,
         };
         let limit = plan.dead_letter_length_max;
-        let copied = control.copy((input, task.id), dead_letters, &added, limit);
+        let copied =
+            control.copy((input, task.id), dead_letters, (whole.as_deref(), &added), limit);
         self.control = Some(control);
         copied
     }

@@ -22,7 +22,7 @@ use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, Recorder, RoundTrip, Timer};
 
 /// Fields beside `data` that mean something here; others are passed over.
-const SIDE_FIELDS: [&[u8]; 4] = [b"frame_id", b"camera_id", b"timestamp", b"traceparent"];
+const SIDE_FIELDS: [&[u8]; 5] = [b"frame_id", b"camera_id", b"timestamp", b"traceparent", b"ring"];
 
 /// Longest value of such a field that is kept; longer ones count as absent.
 const SIDE_VALUE_MAX: u64 = limits::ID_BYTES_MAX as u64;

@@ -6,12 +6,15 @@
 //! lane and an empty pool.
 
 mod leased;
+mod ringed;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use self::ringed::RingReader;
 use super::group::Groups;
 use super::process::Live;
 use super::retry::Attempts;
@@ -55,6 +58,8 @@ pub struct ReadSettings {
     pub inflight_bytes_max: usize,
     /// Idle time after which an entry is taken over from another consumer.
     pub claim_idle: Duration,
+    /// Where frame rings lie.
+    pub ring_folder: PathBuf,
     /// Whether to go on after a lost connection.
     pub retry: bool,
     /// Called at each turn.
@@ -73,6 +78,7 @@ pub struct Reader {
     recorder: Recorder,
     stop: Stop,
     out: Sender<RawFrame>,
+    rings: RingReader,
     /// Size of a large frame lately, in bytes; 0 if it is not known, or if the last connection was
     /// cut: the server may have found a reply too large.
     frame_bytes: u64,
@@ -110,6 +116,7 @@ impl Reader {
         let journal = Arc::clone(groups.journal(settings.source.shard));
         let gauge = WindowGauge::new(&metrics, WindowStage::Read);
         let window = Window::new(Arc::new(RoundTrip::default()), gauge);
+        let rings = RingReader::new(&settings, &pool, &metrics, &stop);
         Reader {
             settings,
             journal,
@@ -120,6 +127,7 @@ impl Reader {
             recorder,
             stop,
             out,
+            rings,
             frame_bytes: 0,
             window,
             live,
@@ -225,7 +233,8 @@ impl Reader {
                 self.claim(&mut beside)?;
             }
             self.ask(&mut source)?;
-            let delivered = source.receive(&mut hand_on(&self.out, &self.stop, &self.metrics));
+            let delivered =
+                source.receive(&mut hand_on(&self.out, &mut self.rings, &self.stop, &self.metrics));
             self.asked_bytes = self.frame_bytes.saturating_mul(source.entries_asked() as u64);
             let delivered = delivered?;
             attempts.succeeded();
@@ -314,6 +323,7 @@ impl Reader {
 
     /// Counts what a reply held, and remembers how large its frames were.
     fn count(&mut self, batch: Batch, as_well: Option<Counter>) {
+        self.rings.tidy();
         self.metrics.add(Counter::BytesIn, batch.bytes);
         if let Some(counter) = as_well {
             self.metrics.add(counter, batch.taken);
@@ -380,7 +390,7 @@ impl Reader {
                 which,
                 after,
                 self.frame_bytes,
-                &mut hand_on(&self.out, &self.stop, &self.metrics),
+                &mut hand_on(&self.out, &mut self.rings, &self.stop, &self.metrics),
             )?;
             self.count(page.batch, Some(counter));
             taken += page.batch.taken;
@@ -422,7 +432,7 @@ impl Reader {
         let trip = self.window.trip();
         let until = Tick::now().after(LAST_REPLIES_LIMIT + LAST_TRIPS * trip);
         while source.requests() > 0 && Tick::now() < until {
-            let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
+            let mut deliver = hand_on(&self.out, &mut self.rings, &self.stop, &self.metrics);
             let delivered = source.receive_last(QUIET + trip, &mut deliver)?;
             drop(deliver);
             match delivered {
@@ -460,13 +470,16 @@ struct Room {
     each: usize,
 }
 
-/// Hands frames on to the dispatcher, and keeps account of the lane and of the waits for it.
+/// Hands frames on to the dispatcher, with the pixels that lie in frame rings, and keeps account of the
+/// lane and of the waits for it.
 fn hand_on<'a>(
     out: &'a Sender<RawFrame>,
+    rings: &'a mut RingReader,
     stop: &'a Stop,
     metrics: &'a Metrics,
 ) -> impl FnMut(RawFrame) -> Result<(), Fault> + 'a {
-    move |frame| {
+    move |mut frame| {
+        rings.fetch(&mut frame)?;
         let began = Tick::now();
         frame::send(out, frame, stop, "process")?;
         metrics.raise(Gauge::ReadLane);

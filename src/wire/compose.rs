@@ -97,6 +97,16 @@ impl Composer {
     }
 }
 
+/// A `ProcessedFrame` with the bytes of its `original_image`, of which `data` has everything else.
+/// `None` if `data` is no such message.
+pub fn whole(data: &[u8], bytes: &[u8], pool: &Pool) -> Option<Lease> {
+    let mut message = ProcessedFrame::decode(data).ok()?;
+    let original = message.original_image.take()?;
+    let composer = Composer { message, original, ..Composer::default() };
+    let draft = composer.draft(bytes, None, None, 0, pool);
+    Some(composer.finish(draft, pool))
+}
+
 impl Part<'_> {
     fn body_len(&self) -> usize {
         let bytes = self.bytes.len();
@@ -124,6 +134,19 @@ impl Part<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pixels_are_put_into_a_message_that_has_everything_else() {
+        let original_image = Some(ImageData { width: 2, height: 1, ..ImageData::default() });
+        let frame_id = "frame".to_owned();
+        let mut message = ProcessedFrame { frame_id, original_image, ..ProcessedFrame::default() };
+        let pool = Pool::new(1 << 20);
+        let read = whole(&message.encode_to_vec(), &[1; 6], &pool).unwrap();
+        message.original_image.as_mut().unwrap().compressed_data = vec![1; 6];
+        assert_eq!(ProcessedFrame::decode(&read[..]).unwrap(), message);
+        assert!(whole(b"{", &[1], &pool).is_none());
+        assert!(whole(b"", &[1], &pool).is_none(), "no picture is announced");
+    }
 
     #[test]
     fn prost_reads_what_was_composed() {

@@ -21,7 +21,7 @@ pub mod proto {
 }
 
 pub use batch::Batch;
-pub use compose::{Composer, Draft};
+pub use compose::{Composer, Draft, whole};
 pub use envelope::{
     Envelope, ImageRef, Opened, Scratch, camera_of, locate_picture, open, open_all,
 };

@@ -116,6 +116,7 @@ impl Run {
             timeout: Duration::from_secs(10),
             retry: false,
             full: Full::Block,
+            ring: None,
         };
         let producer = Producer::connect(options, engine.stop()).unwrap();
         let pictures = (0..PICTURES).map(pixels);

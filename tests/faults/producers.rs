@@ -43,6 +43,7 @@ impl Scene {
             timeout: Duration::from_secs(5),
             retry: true,
             full: Full::Block,
+            ring: None,
         };
         change(&mut options);
         Producer::connect(options, &self.stop).unwrap()

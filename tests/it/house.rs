@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room; a room names only rooms below it.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("base", 0),
     ("metrics", 1),
     ("frame", 2),
@@ -12,6 +12,7 @@ const FLOORS: [(&str, u8); 14] = [
     ("image", 3),
     ("analysis", 3),
     ("redis", 3),
+    ("ring", 3),
     ("stage", 4),
     ("camera", 4),
     ("config", 4),

@@ -22,5 +22,6 @@ mod odd_inputs;
 mod order;
 mod pixels;
 mod rights;
+mod ring;
 mod stop;
 mod video;

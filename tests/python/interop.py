@@ -196,9 +196,10 @@ def check_result(pb, form, sent, entry, began):
 class Engine:
     """`framepress run`, ended in order with the block."""
 
-    def __init__(self, port, form):
+    def __init__(self, port, form, **settings):
         environment = {
             **os.environ,
+            **settings,
             "REDIS_QUEUE__URL": f"redis://127.0.0.1:{port}/0",
             "REDIS_QUEUE__BLOCK_TIME_MS": "100",
             "STATS__ADDR": "null",
@@ -294,6 +295,28 @@ def shards():
             check(f"shard of {camera} of {count}", number % count == int(column), column)
 
 
+def ring(client, port, pb):
+    """The producer of docs/ring.md, as it stands there."""
+    text = (ROOT / "docs" / "ring.md").read_text(encoding="utf-8")
+    program = text.split("```python\n")[1].split("```")[0]
+    check("ring: at most 60 lines", program.count("\n") <= 60, program.count("\n"))
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        client.flushall()
+        with Engine(port, "jpeg", RING__DIR=folder):
+            command = [sys.executable, "-c", program, folder, str(port)]
+            said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+            check("ring: the producer ends well", said.returncode == 0, said.stderr)
+            wait_for("the frames of the ring", lambda: client.xlen("processed_frames") == 3)
+            for number, (_, fields) in enumerate(client.xrange("processed_frames")):
+                frame = pb.ProcessedFrame()
+                frame.ParseFromString(fields[b"data"])
+                check("ring: frame_id", frame.frame_id == f"frame-{number}", frame.frame_id)
+                got, _ = decoded(frame.original_image)
+                apart = difference(numpy.full((480, 640, 3), 60 * number, numpy.uint8), got)
+                check("ring: pixels", apart < 1, f"mean difference {apart:.2f}")
+
+
 def main():
     if "FRAMEPRESS_BIN" not in os.environ:
         sys.exit("FRAMEPRESS_BIN names the program under test; `make python-test` sets it")
@@ -318,6 +341,7 @@ def main():
             for form in ("jpeg", "webp", "png", "raw"):
                 round_trip(client, port, pb, form)
             dead_letters(client, port)
+            ring(client, port, pb)
         finally:
             server.terminate()
             server.wait()

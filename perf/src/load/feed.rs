@@ -148,6 +148,7 @@ impl Sender {
             timeout: TIMEOUT,
             retry: false,
             full: Full::Block,
+            ring: None,
         };
         let stop = Stop::default();
         Ok(Sender {

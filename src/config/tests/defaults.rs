@@ -64,6 +64,8 @@ analysis:
   ml_image: false
   thumbnail: false
 cameras: []
+ring:
+  dir: null
 stats:
   addr: 127.0.0.1:8080
   token: null
@@ -128,6 +130,7 @@ analysis:
 cameras:
   - {id: 'cam: 1', roi_boxes: [{x: 1, y: 2, width: 3, height: 4, label: lane 1}], quality_threshold: 0.5}
   - {id: 'null'}
+ring: {dir: /run/rings}
 stats: {addr: '[::1]:9090', token: null, hosts: [cabinet-7.example]}
 log: {level: debug, format: json, summary_seconds: 5}
 ";

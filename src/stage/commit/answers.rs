@@ -103,7 +103,7 @@ impl<S: Send> Committer<S> {
                 let age = self.metrics.redis_clock.age_of(finished.receipt.id().millis);
                 self.recorder.record(Timer::EndToEnd, age);
             }
-            Verdict::DeadLetter(reject) => self.metrics.count_dead_letter(reject.reason),
+            Verdict::DeadLetter(refused) => self.metrics.count_dead_letter(refused.reject.reason),
             Verdict::Discard(_) => {}
         }
         finished.receipt.close(outcome);

@@ -35,7 +35,8 @@ impl Waiting {
     pub(super) fn bytes(&self) -> usize {
         match &self.finished.verdict {
             Verdict::Store(results) => results.iter().map(|stored| stored.payload.len()).sum(),
-            Verdict::DeadLetter(_) | Verdict::Discard(_) => 0,
+            Verdict::DeadLetter(refused) => refused.whole.as_ref().map_or(0, |whole| whole.len()),
+            Verdict::Discard(_) => 0,
         }
     }
 
@@ -52,8 +53,8 @@ impl Waiting {
     pub(super) fn action(&self, settings: &CommitSettings) -> Action<'_> {
         match &self.finished.verdict {
             Verdict::Store(results) => Action::Store { results },
-            Verdict::DeadLetter(reject) if settings.dead_letters => Action::DeadLetter {
-                reject,
+            Verdict::DeadLetter(refused) if settings.dead_letters => Action::DeadLetter {
+                refused,
                 deliveries: self.finished.receipt.origin().deliveries(),
                 failed_at: self.failed_at,
             },
@@ -69,6 +70,7 @@ impl Waiting {
             Verdict::DeadLetter(_) | Verdict::Discard(Discard::BelowThreshold) => Outcome::Rejected,
             Verdict::Discard(Discard::Shed(_)) => Outcome::Shed,
             Verdict::Discard(Discard::LostToTrim) => Outcome::LostToTrim,
+            Verdict::Discard(Discard::Overwritten) => Outcome::Overwritten,
             Verdict::Discard(Discard::Repeated) => Outcome::Superseded,
         }
     }

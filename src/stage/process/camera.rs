@@ -71,6 +71,7 @@ struct Status {
     shed_at_read: u64,
     shed_at_encode: u64,
     below_threshold: u64,
+    overwritten: u64,
     last_frame: f64,
     quality: f32,
     density: f32,
@@ -91,7 +92,7 @@ pub struct CameraStatus {
     pub frames_damaged: u64,
     /// Frames refused.
     pub frames_rejected: u64,
-    /// Frames acknowledged without output: the sum of the next three.
+    /// Frames acknowledged without output: the sum of the next four.
     pub frames_dropped: u64,
     /// Frames that were too old when they were read.
     pub frames_shed_at_read: u64,
@@ -99,6 +100,8 @@ pub struct CameraStatus {
     pub frames_shed_at_encode: u64,
     /// Frames below the quality threshold.
     pub frames_below_threshold: u64,
+    /// Frames written over in their frame ring before they were read.
+    pub frames_overwritten: u64,
     /// When the last result was ready, in seconds since the Unix epoch; 0 for never.
     pub last_frame_time: f64,
     /// Of the last frame.
@@ -155,6 +158,7 @@ impl Camera {
             Ended::Dropped(Discard::Shed(Stage::Read)) => status.shed_at_read += 1,
             Ended::Dropped(Discard::Shed(_)) => status.shed_at_encode += 1,
             Ended::Dropped(Discard::BelowThreshold) => status.below_threshold += 1,
+            Ended::Dropped(Discard::Overwritten) => status.overwritten += 1,
             // The camera of the first is gone with its body; the second is counted already.
             Ended::Dropped(Discard::LostToTrim | Discard::Repeated) => {}
             Ended::Result { quality, density, congestion, processing_ms, is_damaged } => {
@@ -328,10 +332,14 @@ fn status_of(camera: &Camera) -> CameraStatus {
         frames_processed: status.frames,
         frames_damaged: status.damaged,
         frames_rejected: status.refused,
-        frames_dropped: status.shed_at_read + status.shed_at_encode + status.below_threshold,
+        frames_dropped: status.shed_at_read
+            + status.shed_at_encode
+            + status.below_threshold
+            + status.overwritten,
         frames_shed_at_read: status.shed_at_read,
         frames_shed_at_encode: status.shed_at_encode,
         frames_below_threshold: status.below_threshold,
+        frames_overwritten: status.overwritten,
         last_frame_time: status.last_frame,
         quality_score: status.quality,
         vehicle_density: status.density,

@@ -18,7 +18,7 @@ use super::{
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop, limits};
 use crate::frame::{
-    self, Discard, EntryId, Origin, Pool, RawFrame, Slot, Slots, Verdict, WakingSender,
+    self, Discard, EntryId, Origin, Pool, RawFrame, RingPixels, Slot, Slots, Verdict, WakingSender,
 };
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Gauge, Metrics};
@@ -198,23 +198,24 @@ impl Dispatcher {
         if frame.receipt.origin() == Origin::Repeated {
             return Some(Verdict::Discard(Discard::Repeated));
         }
-        if frame.entry.is_none() {
+        let Some(entry) = &frame.entry else {
             return Some(Verdict::Discard(Discard::LostToTrim));
-        }
+        };
         let deliveries = frame.receipt.origin().deliveries();
         if deliveries > settings.deliveries_max {
             let detail = format!("delivered {deliveries} times and never acknowledged");
-            return Some(Verdict::DeadLetter(Reject::new(
-                Reason::MaxDeliveries,
-                Stage::Read,
-                detail,
-            )));
+            let reject = Reject::new(Reason::MaxDeliveries, Stage::Read, detail);
+            return Some(first_half::with_pixels(&self.shared, reject.into(), Some(entry)));
         }
         if frame.is_stale || self.shared.is_too_old(settings, &frame.receipt) {
             self.shared.metrics.add(Counter::ShedAtRead, 1);
             return Some(Verdict::Discard(Discard::Shed(Stage::Read)));
         }
-        None
+        match &entry.ring {
+            Some(RingPixels::Overwritten) => Some(Verdict::Discard(Discard::Overwritten)),
+            Some(RingPixels::Refused(reject)) => Some(reject.clone().into()),
+            Some(RingPixels::Here { .. }) | None => None,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::work::{Tools, Work, Worker};
 use super::{Shared, figures, label, pictures};
 use crate::base::threads::{Role, panic_message};
 use crate::base::{Reason, Reject, Stage};
-use crate::frame::{Discard, Entry, RawFrame, Receipt, Verdict};
+use crate::frame::{Discard, Entry, RawFrame, Receipt, Refused, Verdict};
 use crate::image::Bounds;
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Recorder, Timer};
@@ -34,12 +34,14 @@ pub(super) fn run(shared: &Shared, job: Job) {
         });
         catch_unwind(attempt).unwrap_or_else(|payload| Err(panicked(&*payload)))
     };
-    if matches!(&verdict, Err(Verdict::DeadLetter(Reject { reason: Reason::Panic, .. }))) {
+    let is_panic = |refused: &Refused| refused.reject.reason == Reason::Panic;
+    if matches!(&verdict, Err(Verdict::DeadLetter(refused)) if is_panic(refused)) {
         let settings = &shared.settings;
         let bounds = Bounds { pixels_max: settings.pixels_max };
         worker.renew(bounds, settings.payload_bytes_max);
     }
     drop(worker);
+    let verdict = verdict.map_err(|verdict| with_pixels(shared, verdict, entry.as_ref()));
     drop(entry); // its buffers go home before the frame waits for anything
     let arrived = Arrived { receipt, shard, slot, verdict: verdict.err() };
     second_half::arrive(shared, &camera, ticket, arrived);
@@ -60,8 +62,12 @@ fn process(
     work.batch.clear();
     let data = label::data_of(entry)?;
     match wire::open_all(data, shared.settings.pixels_max, unpacked)? {
-        Opened::Frame(envelope) => {
+        Opened::Frame(mut envelope) => {
+            label::fetch_pixels(&mut envelope, entry)?;
             frame(shared, tools, since, work, &envelope, (entry, receipt), camera)
+        }
+        Opened::Batch(_) if entry.ring.is_some() => {
+            Err(Reject::undecodable("a batch of frames with one reference to a frame ring").into())
         }
         Opened::Batch(frames) => batch(shared, tools, work, frames, (entry, receipt)),
     }
@@ -87,7 +93,7 @@ fn batch(
         let ended = catch_unwind(AssertUnwindSafe(attempt));
         match ended.unwrap_or_else(|payload| Err(panicked(&*payload))) {
             Ok(()) => {}
-            Err(Verdict::DeadLetter(reject)) => return Err(frames.blame(reject).into()),
+            Err(Verdict::DeadLetter(refused)) => return Err(frames.blame(refused.reject).into()),
             Err(Verdict::Discard(Discard::BelowThreshold)) => {
                 below_threshold.push(camera);
                 continue;
@@ -163,6 +169,19 @@ fn frame(
         }
     }
     Ok(())
+}
+
+/// A dead letter of a frame whose pixels lie in a frame ring takes them along: the slot will hold
+/// another frame before the dead letter is looked at.
+pub(super) fn with_pixels(shared: &Shared, verdict: Verdict, entry: Option<&Entry>) -> Verdict {
+    match (verdict, entry) {
+        (Verdict::DeadLetter(Refused { reject, whole: None }), Some(entry)) => {
+            let parts = entry.data().zip(entry.ring_pixels());
+            let whole = parts.and_then(|(data, pixels)| wire::whole(data, pixels, &shared.pool));
+            Verdict::DeadLetter(Refused { reject, whole })
+        }
+        (verdict, _) => verdict,
+    }
 }
 
 /// The end of an entry over which a worker panicked.

@@ -23,6 +23,19 @@ pub(super) fn data_of(entry: &Entry) -> Result<&[u8], Reject> {
         .ok_or_else(|| Reject::new(Reason::Undecodable, Stage::Read, "the entry has no field data"))
 }
 
+/// Gives an envelope the pixels that lie in a frame ring.
+pub(super) fn fetch_pixels<'a>(
+    envelope: &mut Envelope<'a>,
+    entry: &'a Entry,
+) -> Result<(), Reject> {
+    let Some(pixels) = entry.ring_pixels() else { return Ok(()) };
+    if !envelope.image.bytes.is_empty() {
+        return Err(Reject::undecodable("there are pixels in data and in a frame ring"));
+    }
+    envelope.image.bytes = pixels;
+    Ok(())
+}
+
 /// The camera of a frame: as it says, or as the field beside `data` says.
 pub(super) fn camera_id<'a>(envelope: &'a Envelope<'_>, entry: &'a Entry) -> &'a str {
     match &*envelope.camera_id {

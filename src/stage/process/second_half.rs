@@ -48,8 +48,8 @@ fn finish(shared: &Shared, camera: &Camera, arrived: Arrived) {
     };
     match &verdict {
         Verdict::Store(_) => {}
-        Verdict::DeadLetter(reject) => {
-            warn(camera, &slot, &receipt, reject);
+        Verdict::DeadLetter(refused) => {
+            warn(camera, &slot, &receipt, &refused.reject);
             camera.note(Ended::Refused);
         }
         Verdict::Discard(discard) => camera.note(Ended::Dropped(*discard)),

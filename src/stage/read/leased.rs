@@ -177,7 +177,7 @@ impl Reader {
             if let Some(end) = self.is_over(leases, epoch) {
                 return Ok(end);
             }
-            let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
+            let mut deliver = hand_on(&self.out, &mut self.rings, &self.stop, &self.metrics);
             let page = source.pending(which, after, self.frame_bytes, &mut deliver)?;
             drop(deliver);
             self.count(page.batch, Some(Counter::Recovered));
@@ -202,7 +202,8 @@ impl Reader {
                 self.claim(&mut beside)?;
             }
             self.ask(source)?;
-            let delivered = source.receive(&mut hand_on(&self.out, &self.stop, &self.metrics));
+            let delivered =
+                source.receive(&mut hand_on(&self.out, &mut self.rings, &self.stop, &self.metrics));
             self.asked_bytes = self.frame_bytes.saturating_mul(source.entries_asked() as u64);
             let delivered = delivered?;
             attempts.succeeded();
@@ -228,7 +229,7 @@ impl Reader {
         let trip = self.window.trip();
         let until = Tick::now().after(LAST_REPLIES_LIMIT + LAST_TRIPS * trip);
         while source.requests() > 0 && Tick::now() < until {
-            let mut deliver = hand_on(&self.out, &self.stop, &self.metrics);
+            let mut deliver = hand_on(&self.out, &mut self.rings, &self.stop, &self.metrics);
             let delivered = source.receive_last(QUIET + trip, &mut deliver)?;
             drop(deliver);
             match delivered {

@@ -57,6 +57,7 @@ pub fn producer(config: &Config, stop: &Stop) -> Producer {
         timeout: Duration::from_secs(config.redis_queue.timeout),
         retry: true,
         full: Full::Block,
+        ring: None,
     };
     Producer::connect(options, stop).unwrap_or_else(|fault| panic!("{fault}"))
 }

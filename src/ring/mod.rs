@@ -1,0 +1,23 @@
+//! Frame rings: pixels that a producer on this machine leaves in shared memory, while Redis carries
+//! the entry. The format is fixed; other languages write it too.
+//!
+//! A ring is a file `NAME.ring` on a tmpfs. It begins with a [`Header`]; behind it lie the slots, each
+//! a page with a [`SlotHead`] and room for pixels. A producer writes the pixels of a frame into a slot
+//! and adds an entry whose field `ring` is a [`Reference`] to them.
+//!
+//! A reader never maps the file: a producer that cuts it short would end the reader with SIGBUS, and
+//! pixels that change while they are encoded would show one frame as two. It copies them with `pread`
+//! into a buffer of its own and looks at the slot's generation before and after. Nothing that a
+//! reference or a header says is used before it is checked.
+
+mod folder;
+mod layout;
+mod reader;
+mod reference;
+mod writer;
+
+pub use folder::default_folder;
+pub use layout::{BadHeader, Header, PAGE, SLOTS_MAX, SLOTS_MIN, SlotHead, is_name};
+pub use reader::{Rings, Unread};
+pub use reference::{BadReference, Reference};
+pub use writer::{Ring, RingOptions};

@@ -1,0 +1,59 @@
+//! Frames whose pixels lie in a ring of shared memory: the engine reads them as if they had come with
+//! the entry, and is harmed by nothing that lies there.
+
+mod broken;
+mod whole_way;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use framepress::base::Stop;
+use framepress::camera::{Full, Outbound, Producer, ProducerOptions, Reuse, RingUse};
+use framepress::image::{Format, PixelLayout, RawLayout, Source};
+use framepress::redis::Address;
+use framepress::ring::RingOptions;
+use tempfile::TempDir;
+
+use crate::support::{INPUT, RedisServer};
+
+/// A folder for rings, on a tmpfs where there is one.
+fn rings_folder() -> TempDir {
+    let shared_memory = Path::new("/dev/shm");
+    let parent = if shared_memory.is_dir() { shared_memory.into() } else { std::env::temp_dir() };
+    tempfile::tempdir_in(parent).unwrap()
+}
+
+fn ring(folder: &Path, name: &str, slots: u32) -> RingOptions {
+    let folder = PathBuf::from(folder);
+    RingOptions { folder, name: name.into(), slots, frame_bytes_max: 64 * 48 * 3 }
+}
+
+fn producer(server: &RedisServer, ring: Option<RingOptions>, reuse: Reuse, full: Full) -> Producer {
+    let options = ProducerOptions {
+        topology: Address::tcp("127.0.0.1", server.port()).into(),
+        streams: vec![INPUT.to_owned()],
+        length_max: 0,
+        wait_replicas: 0,
+        timeout: Duration::from_secs(10),
+        retry: true,
+        full,
+        ring: ring.map(|ring| RingUse { ring, reuse }),
+    };
+    Producer::connect(options, &Stop::default()).unwrap_or_else(|fault| panic!("{fault}"))
+}
+
+/// Pixels of a picture of 64x48, which differs with `seed`.
+fn pixels(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|at| ((at / 7 + at / 640 + 31 * seed) % 220 + 16) as u8).collect()
+}
+
+/// A raw picture of 64x48 in a layout.
+fn raw(layout: PixelLayout, bytes: &[u8]) -> Source<'_> {
+    let layout = RawLayout { pixels: Some(layout), ..RawLayout::default() };
+    let channels = if layout.pixels == Some(PixelLayout::Gray) { 1 } else { 3 };
+    Source { format: Format::Raw, width: 64, height: 48, channels, layout, bytes }
+}
+
+fn frame<'a>(frame_id: &'a str, picture: Source<'a>) -> Outbound<'a> {
+    Outbound { frame_id, camera_id: "cam", timestamp: 1_700_000_000.5, picture, quality: 0 }
+}
