@@ -83,7 +83,7 @@ bench: setup
 # clang, the C code of the codecs is instrumented, too.
 comma := ,
 FUZZ_SECONDS := 600
-FUZZ_TARGETS := resp protobuf json pictures
+FUZZ_TARGETS := resp protobuf json pictures ring
 FUZZ_FLAGS := $(if $(shell command -v clang 2>/dev/null),-fsanitize=address$(comma)fuzzer-no-link)
 
 fuzz: setup

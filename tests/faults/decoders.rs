@@ -88,11 +88,12 @@ fn the_samples_themselves_are_read() {
 #[test]
 fn every_file_of_the_corpus_passes() {
     type Target = fn(&[u8]);
-    let all: [(&str, Target, Vec<Vec<u8>>); 4] = [
+    let all: [(&str, Target, Vec<Vec<u8>>); 5] = [
         ("resp", targets::resp, samples::resp()),
         ("protobuf", targets::protobuf, samples::protobuf()),
         ("json", targets::json, samples::json()),
         ("pictures", targets::pictures, entries()),
+        ("ring", targets::ring, samples::ring()),
     ];
     for (name, target, seeds) in all {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
@@ -161,6 +162,11 @@ proptest! {
     #[test]
     fn answers_read_the_same_however_they_are_cut(stream in changed(samples::resp())) {
         targets::resp(&stream);
+    }
+
+    #[test]
+    fn references_and_headers_of_rings_lead_nowhere_else(data in changed(samples::ring())) {
+        targets::ring(&data);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use framepress::image::{
     Bounds, Decoder, Format, Matrix, Needs, Picture, PixelLayout, Range, RawLayout, Source,
     Treatment, keep_jpeg,
 };
-use framepress::redis::{Header, RespLimits, RespReader, Trouble};
+use framepress::redis::{Header as Answer, RespLimits, RespReader, Trouble};
+use framepress::ring::{Header, PAGE, Reference, is_name};
 use framepress::wire::proto::{ProcessedFrame, ProcessedFrameBatch};
 use framepress::wire::{self, Envelope, Opened, Scratch};
 use prost::Message as _;
@@ -24,6 +25,23 @@ const RESP_LIMITS: RespLimits = RespLimits { bulk_bytes_max: 1 << 16, array_max:
 
 /// Values read from one stream of bytes.
 const VALUES_MAX: usize = 1 << 12;
+
+/// A reference to a frame ring, or the header of one: what is taken leads to no place outside the ring,
+/// and is written as it was read.
+pub fn ring(data: &[u8]) {
+    if let Ok(reference) = Reference::parse(data) {
+        assert!(is_name(&reference.name) && reference.generation.is_multiple_of(2));
+        assert_eq!(Reference::parse(reference.to_string().as_bytes()), Ok(reference));
+    }
+    let Some((bytes, rest)) = data.split_first_chunk() else { return };
+    let Ok(header) = Header::decode(bytes) else { return };
+    assert_eq!(header.encode(), *bytes);
+    let len = header.file_len().unwrap();
+    let slot = rest.first_chunk().map_or(header.slots - 1, |slot| u32::from_le_bytes(*slot));
+    if let Some(at) = header.slot_at(slot) {
+        assert!(at >= PAGE && at + PAGE + header.room <= len);
+    }
+}
 
 /// A stream of RESP: whatever it is, it reads the same in one piece and in many. The first byte
 /// says how large the pieces are.
@@ -66,7 +84,7 @@ fn transcript(io: &mut Pieces<'_>) -> Vec<Vec<u8>> {
         let bulk = match reader.header(io) {
             Ok(header) => {
                 parts.push(format!("{header:?}").into_bytes());
-                if let Header::Bulk(len) = header { len } else { continue }
+                if let Answer::Bulk(len) = header { len } else { continue }
             }
             Err(trouble) => {
                 parts.push(trouble.to_string().into_bytes());

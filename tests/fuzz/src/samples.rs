@@ -2,6 +2,7 @@
 
 use framepress::frame::View;
 use framepress::image::{Encoder, Format, Orientation, Target, tag};
+use framepress::ring::{Header, Reference};
 use framepress::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};
 use prost::Message as _;
 
@@ -136,4 +137,27 @@ fn pixels(width: usize, height: usize) -> Vec<u8> {
     let pixel =
         |x: usize, y: usize| [(x + texture(x, y)) as u8, (y + texture(x, y)) as u8, (x + y) as u8];
     (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y))).collect()
+}
+
+/// References to frame rings, and headers of rings with a number of a slot behind them.
+pub fn ring() -> Vec<Vec<u8>> {
+    let reference = Reference {
+        name: "cam-1".into(),
+        epoch: 0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f,
+        slot: 3,
+        generation: 4,
+        length: 3_110_400,
+        hash: 0xfedc_ba98_7654_3210,
+    };
+    let header = Header {
+        slots: 16,
+        room: 3_112_960,
+        epoch: reference.epoch,
+        boot_id: 7,
+        made_at_micros: 1_700_000_000_000_000,
+    };
+    let with_slot = |slot: u32| [&header.encode()[..], &slot.to_le_bytes()].concat();
+    let short = Reference { name: "0".into(), hash: 0, ..reference.clone() };
+    let texts = [reference, short].map(|reference| reference.to_string().into_bytes());
+    texts.into_iter().chain([with_slot(15), with_slot(16)]).collect()
 }
