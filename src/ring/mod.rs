@@ -14,10 +14,12 @@ mod folder;
 mod layout;
 mod reader;
 mod reference;
+mod survey;
 mod writer;
 
 pub use folder::default_folder;
 pub use layout::{BadHeader, Header, PAGE, SLOTS_MAX, SLOTS_MIN, SlotHead, is_name};
 pub use reader::{Rings, Unread};
 pub use reference::{BadReference, Reference};
+pub use survey::{Listed, list};
 pub use writer::{Ring, RingOptions};

@@ -95,6 +95,14 @@ impl Rings {
         }
     }
 
+    /// What a ring of that name is, if it is sound.
+    ///
+    /// # Errors
+    /// [`Unread::Gone`], [`Unread::Fault`].
+    pub fn look(&mut self, name: &str) -> Result<Header, Unread> {
+        self.find(name).map(|ring| ring.header)
+    }
+
     /// Lets files go that were removed and are not used any more. To be called now and then.
     pub fn tidy(&mut self) {
         if self.looked_at.elapsed() < REMOVED_KEPT {

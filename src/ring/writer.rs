@@ -37,7 +37,7 @@ pub struct RingOptions {
     pub frame_bytes_max: u64,
 }
 
-/// A ring that this process writes. It is nobody else's as long as this value lives; then its file
+/// A ring that this process alone writes as long as this value lives; then its file
 /// stays, for entries that have not been read, until the next producer of the name replaces it.
 #[derive(Debug)]
 pub struct Ring {
@@ -112,7 +112,7 @@ impl Ring {
         &self.header
     }
 
-    /// Writes pixels into a slot, whatever is in it. Whoever reads the slot meanwhile notices.
+    /// Writes pixels into a slot, whatever is in it. A reader of the slot notices.
     ///
     /// # Errors
     /// [`Fault::Unusable`] if there is no such slot or the pixels do not fit; [`Fault::Io`]. The slot
@@ -157,7 +157,7 @@ fn put_in_place(file: &File, folder: &OwnedFd, path: &Path) -> Result<(), Fault>
     for _ in 0..ATTEMPTS {
         remove_left(folder, path)?;
         match rustix::fs::linkat(CWD, &own, folder, name, AtFlags::SYMLINK_FOLLOW) {
-            // Another producer was faster; it is told so below, or has gone again.
+            // Another producer was faster. The next attempt meets its lock, or finds it gone.
             Err(Errno::EXIST) => {}
             done => return done.map_err(failed),
         }

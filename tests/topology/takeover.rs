@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use framepress::base::Stop;
 use framepress::base::threads::{self, Identity, Role, Running};
+use framepress::camera::{Full, Producer, ProducerOptions, Reuse, RingUse};
 use framepress::config::Config;
+use framepress::engine;
 use framepress::metrics::clock::Tick;
+use framepress::ring::RingOptions;
 use redis::Connection;
 
 use crate::support::{
@@ -387,6 +390,62 @@ fn shards_that_their_engine_does_not_take_are_taken_by_another() {
     drop(ghost);
     wait_until("it keeps them", || sum("one") == 4);
     engine.terminate();
+}
+
+/// Frames in a ring wait for an engine of their machine, which its subset of the shards is known by.
+#[test]
+fn frames_in_a_ring_are_read_on_their_own_machine_only() {
+    let server = Server::start(&[]);
+    let world = World::of(&server, 2);
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let engine = |name: &str, subset: &str, folder: &tempfile::TempDir| {
+        let dir = folder.path().display().to_string();
+        let own = [("redis_queue.shard_subset", subset.to_owned()), ("ring.dir", dir)];
+        let flags: Vec<_> = world.flags().into_iter().chain(own).collect();
+        let flags: Vec<(&str, &str)> = flags.iter().map(|(key, it)| (*key, it.as_str())).collect();
+        Process::run(&world.url, name, &flags)
+    };
+    let mut here = engine("here", "[0]", &folders[0]);
+    let _elsewhere = engine("elsewhere", "[1]", &folders[1]);
+    world.wait_for_balance(&["here", "elsewhere"]);
+    let stop = Stop::default();
+    let (topology, _) = engine::find_server(&world.config().redis_queue, &stop).unwrap();
+    let ring = RingOptions {
+        folder: folders[0].path().to_owned(),
+        name: "cam".into(),
+        slots: 200,
+        frame_bytes_max: 64 << 10,
+    };
+    let options = ProducerOptions {
+        topology,
+        streams: vec![world.input(0)],
+        length_max: 0,
+        wait_replicas: 0,
+        timeout: Duration::from_secs(10),
+        retry: true,
+        full: Full::Block,
+        ring: Some(RingUse { ring, reuse: Reuse::Freshest }),
+    };
+    let mut camera = Producer::connect(options, &stop).unwrap();
+    let picture = picture();
+    let mut send = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            camera.send(&frame(&format!("frame-{number}"), "camera", &picture)).unwrap();
+        }
+    };
+    send(0..50);
+    wait_until("they have ended", || is_done(&mut server.connect(), &world.input(0)));
+    here.kill();
+    send(50..150);
+    // Longer than a lease, and than a stream is left lying for others.
+    std::thread::sleep(5 * lease());
+    assert_eq!(world.holders().get("elsewhere"), Some(&1), "{:?}", world.holders());
+    assert_eq!(server.ask::<usize>(&["XLEN", &world.output(0)]), 50);
+    here = engine("here", "[0]", &folders[0]);
+    world.check();
+    assert_eq!(server.ask::<usize>(&["XLEN", &world.output(0)]), 150, "none is lost");
+    assert_eq!(server.ask::<usize>(&["XLEN", "camera_frames:{0}:dlq"]), 0);
+    here.terminate();
 }
 
 /// An engine that only shows itself, until it is dropped.

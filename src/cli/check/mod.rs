@@ -9,6 +9,7 @@ mod keys;
 mod machine;
 mod memory;
 mod rights;
+mod rings;
 mod server;
 mod show;
 mod timing;
@@ -136,6 +137,9 @@ fn examine(findings: &mut Vec<Finding>, config: &Config, account: Account) -> Op
     let plan = Plan::new(config, &topology, &Hooks::default());
     let local = machine::is_local(&endpoint);
     findings.extend(machine::judge(&machine::Machine::look(), &plan, config, local));
+    if local {
+        findings.extend(rings::judge(config));
+    }
     let usage = usage(config, account);
     let timeout = Duration::from_secs(config.redis_queue.timeout).min(ANSWER_LIMIT);
     match Survey::take(&topology, &usage, timeout) {
@@ -145,6 +149,9 @@ fn examine(findings: &mut Vec<Finding>, config: &Config, account: Account) -> Op
             findings.extend(memory::judge(&survey));
             findings.extend(rights::judge(&survey, &usage, url.username().unwrap_or("default")));
             findings.extend(keys::judge(&survey, config));
+            if local {
+                findings.extend(rings::gain(&survey));
+            }
         }
         // Without it no connection comes about, and nothing else can be asked.
         Err(Fault::Refused { command: "SELECT", message, .. })

@@ -199,13 +199,18 @@ impl Screen {
             "0" | "-" => String::new(),
             frames => format!("+ handed over {frames}"),
         };
+        // Only frame rings have it.
+        let overwritten = match of("overwritten").as_str() {
+            "0" | "-" => String::new(),
+            frames => format!(" ({frames} overwritten)"),
+        };
         let parts = [
             format!("read {}", of("read")),
             format!("= out {}", of("out")),
             format!("+ rejected {}", of("rejected")),
             format!("+ dead {}", of("dead_lettered")),
             format!("+ shed {}", of("shed")),
-            format!("+ lost {}", of("lost")),
+            format!("+ lost {}{overwritten}", of("lost")),
             handed_over,
             format!("+ in work {}", of("in_flight")),
             (if balanced { "(it adds up)" } else { "(DOES NOT ADD UP)" }).to_owned(),

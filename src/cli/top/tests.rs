@@ -79,10 +79,17 @@ fn a_terminal_of_80_by_24_shows_everything() {
 
 #[test]
 fn frames_handed_over_are_in_the_sum() {
-    let mut figures = figures(1);
-    figures.metrics["conservation"]["handed_over"] = json!(7);
-    let text = screen(figures).text(120);
+    let shown = |overwritten: u64| {
+        let mut figures = figures(1);
+        figures.metrics["conservation"]["handed_over"] = json!(7);
+        figures.metrics["conservation"]["lost"] = json!(overwritten);
+        figures.metrics["conservation"]["overwritten"] = json!(overwritten);
+        screen(figures).text(120)
+    };
+    let text = shown(0);
     assert!(text.contains("+ lost 0 + handed over 7 + in work 4 (it adds up)"), "{text}");
+    let text = shown(2);
+    assert!(text.contains("+ lost 2 (2 overwritten) + handed over 7"), "{text}");
 }
 
 #[test]

@@ -186,7 +186,10 @@ function showFigures(figures) {
   say(by('uptime'), duration(figures.uptime_seconds));
   say(by('updated'), new Date().toLocaleTimeString());
   const limit = figures.redis.memory_limit_bytes;
-  say(by('memory-limit'), limit ? `of ${bytes(limit)}` : 'without a limit');
+  const { ring_frames: frames, ring_bytes: past } = figures.counters;
+  const overwritten = figures.conservation.overwritten;
+  const rings = frames > 0 ? `, ${bytes(past)} past it, ${whole(overwritten)} overwritten` : '';
+  say(by('memory-limit'), (limit ? `of ${bytes(limit)}` : 'without a limit') + rings);
   const balanced = figures.conservation.balanced;
   say(by('balanced'), balanced ? 'the sum holds' : 'the sum does not hold');
   level(by('balanced'), balanced ? 'good' : 'bad');
