@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use crate::Outcome;
 
 /// Parts in the order of the summary.
-const PARTS: [&str; 10] = [
-    "floor", "peers", "latency", "scale", "distance", "soak", "profiles", "failover", "chaos",
-    "pgo",
+const PARTS: [&str; 11] = [
+    "floor", "path", "peers", "latency", "scale", "distance", "soak", "profiles", "failover",
+    "chaos", "pgo",
 ];
 
 /// What all measured runs share.

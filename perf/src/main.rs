@@ -14,6 +14,7 @@ mod floor;
 mod folder;
 mod latency;
 mod load;
+mod path;
 mod peers;
 mod plot;
 mod profiles;
@@ -59,6 +60,8 @@ enum Command {
     Scale(scale::ScaleArgs),
     /// The engine far from its Redis, and behind a narrow link
     Distance(distance::DistanceArgs),
+    /// The whole way of a frame: producer, Redis and engine, through Redis and past it
+    Path(path::PathArgs),
     /// Memory and latency over time
     Soak(soak::SoakArgs),
     /// The shipped profiles beside the default configuration
@@ -96,6 +99,7 @@ fn dispatch(cli: Cli) -> Outcome<bool> {
         Command::Peers(args) => peers::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Distance(args) => distance::run(&args),
+        Command::Path(args) => path::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Compare(args) => compare::run(&args),

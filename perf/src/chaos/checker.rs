@@ -137,7 +137,8 @@ fn lost(evidence: &Evidence<'_>, out: &HashMap<&str, Vec<&Stored>>, verdict: &mu
         {
             continue;
         }
-        let excused = excuses.lost.contains(frame)
+        let excused = sent.is_overwritten
+            || excuses.lost.contains(frame)
             || (!is_there && excuses.unreplicated.iter().any(unreplicated));
         if excused {
             verdict.lost_to_faults += 1;

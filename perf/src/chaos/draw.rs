@@ -34,6 +34,8 @@ pub struct Setup {
     pub engines: usize,
     /// Whether one engine at a time reads the stream, under a lease, or all of them.
     pub assignment: &'static str,
+    /// Whether pixels lie in a ring, and how its slots are used again: `none`, `freshest` or `lossless`.
+    pub ring: &'static str,
     pub delivery: &'static str,
     pub retention: &'static str,
     pub codec: &'static str,
@@ -79,6 +81,7 @@ pub struct Wishes {
     pub only: Vec<Kind>,
     pub engines: Option<usize>,
     pub assignment: Option<String>,
+    pub ring: Option<String>,
     pub delivery: Option<String>,
     pub has_clocks: bool,
     pub faults_per_episode: u64,
@@ -96,6 +99,21 @@ pub fn episode(seed: u64, number: u64, wishes: &Wishes) -> (Setup, Vec<Planned>)
         Some(_) => "shared",
         None => one_of(&mut Chance::new(seed ^ mixed ^ 1), &["exclusive", "shared"]),
     };
+    let drawn =
+        one_of(&mut Chance::new(seed ^ mixed ^ 2), &["none", "none", "freshest", "lossless"]);
+    setup.ring = match wishes.ring.as_deref() {
+        Some("none") => "none",
+        Some("freshest") => "freshest",
+        Some(_) => "lossless",
+        None => drawn,
+    };
+    if setup.ring == "lossless" {
+        match setup.topology {
+            // There nothing may be removed from the streams.
+            Topology::Sentinel => setup.ring = "freshest",
+            Topology::Single | Topology::Cluster => setup.retention = "delete",
+        }
+    }
     let plan = plan(&mut chance, &setup, wishes);
     (setup, plan)
 }
@@ -134,6 +152,7 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
         topology,
         engines,
         assignment: "shared",
+        ring: "none",
         delivery,
         // After a failover the streams of the new primary tell what became of each frame, as long
         // as nothing is removed from them.
@@ -220,6 +239,7 @@ mod tests {
             only: Vec::new(),
             engines: None,
             assignment: None,
+            ring: None,
             delivery: None,
             has_clocks: true,
             faults_per_episode: 30,

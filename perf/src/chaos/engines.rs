@@ -123,6 +123,7 @@ impl Engine {
         }
         writeln!(config, "engine:\n  workers: 2")?;
         writeln!(config, "  drain_timeout_ms: {}", setup.drain_timeout_ms)?;
+        writeln!(config, "ring:\n  dir: '{}'", world.rings.display())?;
         config.push_str("stats:\n  addr: 127.0.0.1:0\nlog:\n  level: info\n");
         fs::write(folder.join(format!("{name}.yaml")), config)?;
         Ok(Engine {

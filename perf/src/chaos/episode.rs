@@ -95,12 +95,13 @@ pub fn run(setup: &Setup, plan: &[Planned], bin: &Path, logs: Option<&Path>) -> 
     looked?;
 
     let (finder, streams) = (nemesis.world.finder(), nemesis.world.streams.clone());
+    let rings = nemesis.world.rings.clone();
     // Elsewhere the streams move, and are read when everything is over.
     let collector = (setup.topology == Topology::Single).then(|| {
         let link = nemesis.world.nodes[0].link();
         Collector::start(Arc::clone(&archive), link, &streams, setup.output_limit > 0)
     });
-    let producer = Producer::start(setup, &streams, finder, Arc::clone(&archive), began)?;
+    let producer = Producer::start(setup, &streams, finder, Arc::clone(&archive), began, &rings)?;
     let log = act(&mut nemesis, plan)?;
     std::thread::sleep(AFTERWARDS);
     let sent = producer.end()?;

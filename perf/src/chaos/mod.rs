@@ -72,6 +72,9 @@ pub struct ChaosArgs {
     /// exclusive or shared, instead of either by chance
     #[arg(long, value_parser = ["exclusive", "shared"])]
     assignment: Option<String>,
+    /// Pixels through Redis (none) or in a ring, instead of either by chance
+    #[arg(long, value_parser = ["none", "freshest", "lossless"])]
+    ring: Option<String>,
     /// exactly_once or at_least_once, instead of either by chance
     #[arg(long, value_parser = ["exactly_once", "at_least_once"])]
     delivery: Option<String>,
@@ -117,6 +120,7 @@ pub fn run(args: &ChaosArgs) -> Outcome<bool> {
         only: args.only.clone(),
         engines: args.engines.map(|engines| engines as usize),
         assignment: args.assignment.clone(),
+        ring: args.ring.clone(),
         delivery: args.delivery.clone(),
         has_clocks,
         faults_per_episode: FAULTS_PER_EPISODE,

@@ -4,6 +4,7 @@
 //! A frame is never sent twice. If the answer to its XADD is lost, it may be in the stream or not,
 //! and the checker is content with either; the next frame has the next number.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use base64_simd::STANDARD;
 use framepress::image::Format;
+use framepress::ring::{Ring, RingOptions};
+use framepress::wire::proto::{ImageData, ProcessedFrame};
+use prost::Message as _;
 
 use super::archive::Archive;
 use super::draw::Setup;
@@ -25,6 +29,9 @@ const PAUSE: Duration = Duration::from_millis(30);
 /// silence must not end the load.
 const TRICKLE: Duration = Duration::from_millis(60);
 
+/// Slots of the ring: fewer than may wait, so that some are overwritten.
+const SLOTS: u32 = 64;
+
 /// A frame that was sent, or may have been.
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -36,6 +43,8 @@ pub struct Sent {
     /// When it was sent and when the answer came, in milliseconds from the start.
     pub at_ms: u64,
     pub answered_ms: u64,
+    /// Whether its slot was written again before it had a result.
+    pub is_overwritten: bool,
 }
 
 /// The producer's thread; ended with the value.
@@ -51,13 +60,14 @@ impl Producer {
         finder: Finder,
         archive: Arc<Archive>,
         began: Instant,
+        folder: &Path,
     ) -> Outcome<Producer> {
-        let bodies = bodies(setup)?;
+        let mut bodies = Bodies::of(setup, folder)?;
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let (setup, input) = (setup.clone(), streams.input.clone());
         let thread = std::thread::spawn(move || {
-            run(&setup, &input, &bodies, finder, &archive, began, &flag)
+            run(&setup, &input, &mut bodies, finder, &archive, began, &flag)
         });
         Ok(Producer { stop, thread: Some(thread) })
     }
@@ -79,20 +89,123 @@ impl Drop for Producer {
     }
 }
 
-/// One picture for each camera, in base64.
-fn bodies(setup: &Setup) -> Outcome<Vec<String>> {
-    let size = (setup.width, setup.height);
-    let pictures = Pictures::of_a_road(size, Format::Jpeg, setup.cameras)?;
-    let body = |camera: usize| {
-        STANDARD.encode_to_string(pictures.frame(camera as u64, "", "").picture.bytes)
-    };
-    Ok((0..setup.cameras).map(body).collect())
+/// One picture for each camera, and the way it goes.
+enum Bodies {
+    /// In legacy JSON, in base64.
+    Json(Vec<String>),
+    /// Raw pixels in a ring.
+    Ring(Slots, Pictures),
+}
+
+/// The slots of a ring.
+struct Slots {
+    ring: Ring,
+    is_lossless: bool,
+    next: u32,
+    /// The frame in each, by its place among those sent.
+    frames: Vec<Option<usize>>,
+}
+
+impl Bodies {
+    fn of(setup: &Setup, folder: &Path) -> Outcome<Bodies> {
+        let size = (setup.width, setup.height);
+        if setup.ring == "none" {
+            let pictures = Pictures::of_a_road(size, Format::Jpeg, setup.cameras)?;
+            let body = |camera: usize| {
+                STANDARD.encode_to_string(pictures.frame(camera as u64, "", "").picture.bytes)
+            };
+            return Ok(Bodies::Json((0..setup.cameras).map(body).collect()));
+        }
+        let pictures = Pictures::of_a_road(size, Format::Raw, setup.cameras)?;
+        let ring = Ring::create(&RingOptions {
+            folder: folder.to_owned(),
+            name: "chaos".into(),
+            slots: SLOTS,
+            frame_bytes_max: (setup.width * setup.height * 3) as u64,
+        })?;
+        let frames = vec![None; SLOTS as usize];
+        let is_lossless = setup.ring == "lossless";
+        Ok(Bodies::Ring(Slots { ring, is_lossless, next: 0, frames }, pictures))
+    }
+
+    /// The fields of a frame's entry; `None` if its pixels have no place yet.
+    fn fields(
+        &mut self,
+        (frame, camera, time): (&str, usize, f64),
+        (sent, archive): (&mut [Sent], &Archive),
+        (input, finder): (&str, &mut Finder),
+    ) -> Outcome<Option<Vec<(&'static str, Vec<u8>)>>> {
+        let name = format!("camera-{camera}");
+        match self {
+            Bodies::Json(bodies) => {
+                let data = format!(
+                    r#"{{"frame_id":"{frame}","camera_id":"{name}","timestamp":{time:.1},"image_base64":"{}"}}"#,
+                    bodies[camera]
+                );
+                Ok(Some(vec![("data", data.into_bytes())]))
+            }
+            Bodies::Ring(slots, pictures) => {
+                if slots.is_lossless && !slots.is_next_free(sent, input, finder) {
+                    return Ok(None);
+                }
+                let slot = slots.next as usize;
+                if let Some(before) = slots.frames[slot].map(|at| &mut sent[at])
+                    && !slots.is_lossless
+                    && !archive.lock().has(&before.frame)
+                {
+                    before.is_overwritten = true;
+                    archive.settle(1);
+                }
+                let picture = pictures.frame(camera as u64, "", "").picture;
+                let reference = slots.ring.write(slots.next, picture.bytes)?.to_string();
+                slots.frames[slot] = Some(sent.len());
+                slots.next = (slots.next + 1) % SLOTS;
+                let image = ImageData {
+                    width: picture.width as i32,
+                    height: picture.height as i32,
+                    channels: 3,
+                    compression_format: "rgb24".into(),
+                    ..ImageData::default()
+                };
+                let message = ProcessedFrame {
+                    frame_id: frame.to_owned(),
+                    camera_id: name,
+                    timestamp: time,
+                    original_image: Some(image),
+                    ..ProcessedFrame::default()
+                };
+                let reference = reference.into_bytes();
+                Ok(Some(vec![("data", message.encode_to_vec()), ("ring", reference)]))
+            }
+        }
+    }
+}
+
+impl Slots {
+    /// Whether the entry of the frame in the next slot is gone. One whose sending had no answer may be
+    /// in the stream for ever: its slot is passed over.
+    fn is_next_free(&mut self, sent: &[Sent], input: &str, finder: &mut Finder) -> bool {
+        for _ in 0..SLOTS {
+            let Some(at) = self.frames[self.next as usize] else { return true };
+            let Some(entry) = sent.get(at).map(|sent| &sent.entry) else { return true };
+            if let Some(entry) = entry {
+                let mut question = redis::cmd("XRANGE");
+                question.arg(input).arg(entry).arg(entry);
+                let answer = finder
+                    .primary()
+                    .and_then(|link| Ok(link.query::<Vec<redis::Value>>(&question)?));
+                return answer.is_ok_and(|found| found.is_empty());
+            }
+            self.next = (self.next + 1) % SLOTS;
+        }
+        false
+    }
 }
 
 fn run(
     setup: &Setup,
     input: &str,
-    bodies: &[String],
+    bodies: &mut Bodies,
     mut finder: Finder,
     archive: &Archive,
     began: Instant,
@@ -120,13 +233,17 @@ fn run(
         let camera = number as usize % setup.cameras;
         let of_camera = number / setup.cameras as u64;
         let (frame, name) = (format!("c{camera}-{of_camera:06}"), format!("camera-{camera}"));
-        let data = format!(
-            r#"{{"frame_id":"{frame}","camera_id":"{name}","timestamp":{}.5,"image_base64":"{}"}}"#,
-            1_700_000_000 + number,
-            bodies[camera]
-        );
+        let time = 1_700_000_000.5 + number as f64;
+        let about = (&*frame, camera, time);
+        let Some(fields) = bodies.fields(about, (&mut sent, archive), (input, &mut finder))? else {
+            std::thread::sleep(PAUSE);
+            continue;
+        };
         let mut command = redis::cmd("XADD");
-        command.arg(input).arg("*").arg("data").arg(data);
+        command.arg(input).arg("*");
+        for (field, value) in fields {
+            command.arg(field).arg(value);
+        }
         command.arg("frame_id").arg(&frame).arg("camera_id").arg(&name);
         let at_ms = now();
         let entry = match finder.primary().and_then(|link| Ok(link.query::<String>(&command)?)) {
@@ -143,7 +260,16 @@ fn run(
                 None
             }
         };
-        sent.push(Sent { frame, camera, number: of_camera, entry, at_ms, answered_ms: now() });
+        let (answered_ms, is_overwritten) = (now(), false);
+        sent.push(Sent {
+            frame,
+            camera,
+            number: of_camera,
+            entry,
+            at_ms,
+            answered_ms,
+            is_overwritten,
+        });
         number += 1;
     }
     Ok(sent)

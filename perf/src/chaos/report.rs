@@ -150,9 +150,10 @@ pub fn line(record: &Record) -> String {
     let Record { setup, verdict, .. } = record;
     let clocks = if setup.clocks { ", clocks" } else { "" };
     let full = if setup.output_limit > 0 { ", output_full: block" } else { "" };
+    let ring = if setup.ring == "none" { String::new() } else { format!(", {} ring", setup.ring) };
     let begun = record.log.iter().filter(|line| line.what == "begin").count();
     format!(
-        "episode {} ({:?}, {} engines, {}, {}, {}, {}, {} cameras{full}{clocks}): {begun} faults, {} sent, \
+        "episode {} ({:?}, {} engines, {}, {}, {}, {}, {} cameras{full}{clocks}{ring}): {begun} faults, {} sent, \
          {} out, {} lost and {} doubled by faults, {:.1} s of which {:.1} s to finish: {}",
         setup.episode,
         setup.topology,

@@ -1,6 +1,6 @@
 //! The servers of an episode, and the way to the one that has the streams.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use framepress::redis::slot_of;
@@ -26,13 +26,20 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub sentinels: Vec<Node>,
     pub streams: Streams,
+    /// Where frame rings lie.
+    pub rings: PathBuf,
 }
 
 impl World {
     pub fn start(setup: &Setup, folder: &Path) -> Outcome<World> {
         let streams = Streams::new(setup.topology == Topology::Cluster);
-        let mut world =
-            World { topology: setup.topology, nodes: Vec::new(), sentinels: Vec::new(), streams };
+        let mut world = World {
+            topology: setup.topology,
+            nodes: Vec::new(),
+            sentinels: Vec::new(),
+            streams,
+            rings: folder.join("rings"),
+        };
         match setup.topology {
             Topology::Single => {
                 let clock = if setup.clocks { Some(Clock::new(folder, "server")?) } else { None };

@@ -8,10 +8,11 @@ use std::time::Duration;
 use base64_simd::STANDARD;
 use clap::Args;
 use framepress::base::Stop;
-use framepress::camera::{Full, Outbound, Producer, ProducerOptions};
-use framepress::image::{Format, Source};
+use framepress::camera::{Full, Outbound, Producer, ProducerOptions, Reuse, RingUse};
+use framepress::image::{Format, PixelLayout, RawLayout, Source};
 use framepress::metrics::Metrics;
 use framepress::redis::{Address, Feed};
+use framepress::ring::RingOptions;
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, Kind, Size};
@@ -48,6 +49,9 @@ pub struct FeedArgs {
     rate: Option<f64>,
     #[arg(long, default_value_t = 48)]
     backlog: u64,
+    /// Leave the pixels in a ring in this folder
+    #[arg(long)]
+    ring: Option<PathBuf>,
 }
 
 /// What it has done.
@@ -148,7 +152,16 @@ impl Sender {
             timeout: TIMEOUT,
             retry: false,
             full: Full::Block,
-            ring: None,
+            // Twice what waits, so that nothing is overwritten before it is read.
+            ring: args.ring.as_ref().map(|folder| RingUse {
+                ring: RingOptions {
+                    folder: folder.clone(),
+                    name: "feed".into(),
+                    slots: 2 * u32::try_from(args.backlog).unwrap_or(u32::MAX / 2),
+                    frame_bytes_max: largest,
+                },
+                reuse: Reuse::Freshest,
+            }),
         };
         let stop = Stop::default();
         Ok(Sender {
@@ -182,7 +195,8 @@ impl Sender {
             self.json.add(INPUT, &self.text, &beside, self.length_max)?;
             return Ok(self.text.len() as u64);
         }
-        let format = if self.kind == Kind::Raw { Format::Raw } else { Format::Jpeg };
+        let format = if self.kind == Kind::Jpeg { Format::Jpeg } else { Format::Raw };
+        let pixels = (self.kind == Kind::Planes).then_some(PixelLayout::Yuv420p);
         let Size { width, height } = self.size;
         self.protobuf.send(&Outbound {
             frame_id: &frame,
@@ -193,7 +207,7 @@ impl Sender {
                 width,
                 height,
                 channels: 3,
-                layout: Default::default(),
+                layout: RawLayout { pixels, ..RawLayout::default() },
                 bytes,
             },
             quality: 0,

@@ -5,6 +5,7 @@ mod recording;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 use framepress::camera::{Source as _, Still, Synthetic, SyntheticOptions};
@@ -62,6 +63,8 @@ impl std::fmt::Display for Size {
 pub enum Kind {
     /// Raw RGB in a `ProcessedFrame`.
     Raw,
+    /// Planes as decoders of video give them: `yuv420p`, limited range.
+    Planes,
     /// JPEG in a `ProcessedFrame`.
     Jpeg,
     /// JPEG in base64 in legacy JSON.
@@ -72,13 +75,14 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Raw => "raw",
+            Kind::Planes => "planes",
             Kind::Jpeg => "jpeg",
             Kind::Json => "json",
         }
     }
 
     fn is_coded(self) -> bool {
-        self != Kind::Raw
+        matches!(self, Kind::Jpeg | Kind::Json)
     }
 }
 
@@ -95,6 +99,8 @@ pub enum Scene {
     Road,
     /// Frames of a recording, in this folder.
     Recording(PathBuf),
+    /// Frames of a video file, decoded by ffmpeg.
+    Video(PathBuf),
 }
 
 impl Scene {
@@ -102,6 +108,7 @@ impl Scene {
         match self {
             Scene::Road => "road",
             Scene::Recording(_) => "recording",
+            Scene::Video(_) => "video",
         }
     }
 }
@@ -127,6 +134,11 @@ impl Studio {
         Studio::of(Scene::Recording(folder)).map(Ok)
     }
 
+    /// For frames of a video file.
+    pub fn of_video(file: PathBuf) -> Outcome<Studio> {
+        Studio::of(Scene::Video(file))
+    }
+
     fn of(scene: Scene) -> Outcome<Studio> {
         let folder = tempfile::Builder::new().prefix("framepress-frames-").tempdir()?;
         Ok(Studio { scene, folder })
@@ -134,13 +146,18 @@ impl Studio {
 
     /// The folder with frames of this kind and size, rendered now if they were not yet.
     pub fn frames(&self, size: Size, kind: Kind) -> Outcome<PathBuf> {
-        let coding = if kind.is_coded() { "jpeg" } else { "raw" };
+        let coding = if kind.is_coded() { "jpeg" } else { kind.name() };
         let folder = self.folder.path().join(format!("{size}-{coding}"));
         if !folder.exists() {
             fs::create_dir(&folder)?;
+            if let Scene::Video(file) = &self.scene {
+                decode(file, size, kind, &folder)?;
+                return Ok(folder);
+            }
             let pixels = match &self.scene {
                 Scene::Road => road(size)?,
                 Scene::Recording(files) => recorded(files, size)?,
+                Scene::Video(_) => Vec::new(),
             };
             write(&pixels, size, kind, &folder)?;
         }
@@ -171,9 +188,16 @@ fn write(frames: &[Vec<u8>], size: Size, kind: Kind, folder: &Path) -> Outcome<(
     let mut encoder = Encoder::new()?;
     for (number, pixels) in frames.iter().enumerate() {
         let path = folder.join(number.to_string());
-        if !kind.is_coded() {
-            fs::write(path, pixels)?;
-            continue;
+        match kind {
+            Kind::Raw => {
+                fs::write(path, pixels)?;
+                continue;
+            }
+            Kind::Planes => {
+                fs::write(path, planes(pixels, size))?;
+                continue;
+            }
+            Kind::Jpeg | Kind::Json => {}
         }
         let view = View {
             width: size.width as usize,
@@ -186,6 +210,60 @@ fn write(frames: &[Vec<u8>], size: Size, kind: Kind, folder: &Path) -> Outcome<(
         let mut file = Vec::new();
         encoder.encode(&view, &target, &mut file).map_err(|reject| reject.to_string())?;
         fs::write(path, file)?;
+    }
+    Ok(())
+}
+
+/// The same as three planes: BT.601, limited range, chroma the mean of four pixels.
+fn planes(rgb: &[u8], Size { width, height }: Size) -> Vec<u8> {
+    let (width, height) = (width as usize, height as usize);
+    let at = |x: usize, y: usize| {
+        let from = (y.min(height - 1) * width + x.min(width - 1)) * 3;
+        [rgb[from], rgb[from + 1], rgb[from + 2]].map(f64::from)
+    };
+    let weigh = |[r, g, b]: [f64; 3], [by_r, by_g, by_b]: [f64; 3], zero: f64| {
+        (zero + (by_r * r + by_g * g + by_b * b) / 255.0).round() as u8
+    };
+    let mut out = Vec::with_capacity(width * height * 2);
+    for y in 0..height {
+        out.extend((0..width).map(|x| weigh(at(x, y), [65.481, 128.553, 24.966], 16.0)));
+    }
+    for weights in [[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]] {
+        for y in (0..height).step_by(2) {
+            for x in (0..width).step_by(2) {
+                let four = [at(x, y), at(x + 1, y), at(x, y + 1), at(x + 1, y + 1)];
+                let mean = [0, 1, 2].map(|c| four.iter().map(|pixel| pixel[c]).sum::<f64>() / 4.0);
+                out.push(weigh(mean, weights, 128.0));
+            }
+        }
+    }
+    out
+}
+
+/// Frames of a video, spread over its first ten seconds.
+fn decode(video: &Path, size: Size, kind: Kind, folder: &Path) -> Outcome<()> {
+    let (layout, bytes) = match kind {
+        Kind::Raw => ("rgb24", size.raw_bytes()),
+        Kind::Planes => ("yuv420p", size.raw_bytes() / 2),
+        Kind::Jpeg | Kind::Json => return Err("a video gives raw frames and planes only".into()),
+    };
+    let filter = format!("fps=1,scale={}:{}", size.width, size.height);
+    let decoded = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-stream_loop", "-1", "-i"])
+        .arg(video)
+        .args(["-vf", &filter, "-frames:v", &FRAMES.to_string()])
+        .args(["-pix_fmt", layout, "-f", "rawvideo", "-"])
+        .stdin(Stdio::null())
+        .output()?;
+    if !decoded.status.success() {
+        return Err(String::from_utf8_lossy(&decoded.stderr).into_owned().into());
+    }
+    let frames = decoded.stdout.chunks_exact(usize::try_from(bytes)?);
+    if frames.len() != FRAMES {
+        return Err(format!("{} frames in {}", frames.len(), video.display()).into());
+    }
+    for (number, frame) in frames.enumerate() {
+        fs::write(folder.join(number.to_string()), frame)?;
     }
     Ok(())
 }

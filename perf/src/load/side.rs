@@ -41,6 +41,14 @@ impl Program {
         }
     }
 
+    /// Where its frames leave their pixels, if they do not go through Redis.
+    pub fn ring_folder(&self) -> Option<&Path> {
+        match self {
+            Program::Engine { config, .. } => config.ring.dir.as_deref(),
+            Program::Peer { .. } => None,
+        }
+    }
+
     /// Whether each shard is read by one process at a time.
     pub fn is_exclusive(&self) -> bool {
         match self {
@@ -87,6 +95,9 @@ impl Side {
                     command.arg("run").arg("--config").arg(&file);
                     // Statistics of the allocator at the end, where it can tell.
                     command.env("MIMALLOC_SHOW_STATS", "1");
+                    if *engines > 1 {
+                        command.env("REDIS_QUEUE__CONSUMER_NAME", format!("engine-{index}"));
+                    }
                     side.spawn(command, index)?;
                 }
             }

@@ -65,6 +65,8 @@ pub struct Measured {
     /// CPU time of the side's processes, per frame acknowledged.
     pub cpu_ms_per_frame: f64,
     pub redis_cpu_ms_per_frame: f64,
+    /// CPU time of the feeder, per frame sent.
+    pub producer_cpu_ms_per_frame: f64,
     /// Times a thread of the side gave up its core or was taken from it.
     pub switches_per_frame: f64,
     pub page_faults_per_frame: f64,
@@ -118,9 +120,12 @@ impl Trial<'_> {
 
         sleep_until(from);
         let (before, redis_before) = (side.usage()?, usage_of(redis)?);
+        let producer_before = usage_of(feeder.child.id())?;
         let done_before = Progress::of(&mut server.plain, &inputs)?.done;
         let samples = self.watch(&mut side, &mut server, &inputs, from, until)?;
         let (after, redis_after) = (side.usage()?, usage_of(redis)?);
+        // It may have ended, but nobody has asked for its end, so the kernel still has its figures.
+        let producer_after = usage_of(feeder.child.id())?;
         let done = Progress::of(&mut server.plain, &inputs)?.done.saturating_sub(done_before);
 
         let fed: Fed = serde_json::from_str(&feeder.last_line()?)?;
@@ -141,6 +146,9 @@ impl Trial<'_> {
             redis_cpu_ms_per_frame: per_frame(
                 (redis_after.cpu_seconds - redis_before.cpu_seconds) * 1e3,
             ),
+            producer_cpu_ms_per_frame: (producer_after.cpu_seconds - producer_before.cpu_seconds)
+                * 1e3
+                / fed.sent_measured.max(1) as f64,
             switches_per_frame: per_frame(after.switches.saturating_sub(before.switches) as f64),
             page_faults_per_frame: per_frame((after.page_faults - before.page_faults) as f64),
             rss_mib_max: samples.iter().map(|sample| sample.rss_mib).fold(0.0, f64::max),
@@ -186,6 +194,9 @@ impl Trial<'_> {
         command.args(["--size", &self.size.to_string(), "--kind", self.kind.name()]);
         command.args(["--cameras", &self.cameras.to_string()]);
         command.args(["--shards", &self.program.shards().to_string()]);
+        if let Some(folder) = self.program.ring_folder() {
+            command.arg("--ring").arg(folder);
+        }
         match self.load {
             Load::Rate(rate) => command.args(["--rate", &rate.to_string()]),
             Load::Full => {
