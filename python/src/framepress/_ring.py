@@ -1,0 +1,334 @@
+"""The producer's side of a frame ring: pixels in shared memory, for an engine on the same machine.
+
+The file format is fixed: one header page, then slots of one page and the room for pixels. A reader
+takes the pixels for a frame only if the slot's page holds the entry's generation before and after it
+has read them, so a slot may be overwritten at any time without a lock.
+
+A file is never truncated or unlinked while its producer lives, and is left behind when it ends:
+entries that still wait in Redis refer to it. The next producer of the same name replaces it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import pathlib
+import platform
+import re
+import secrets
+import stat
+import struct
+import sys
+import time
+import weakref
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from ._picture import Picture
+from .errors import ConfigError, ImageError, RingBusy, RingError
+
+__all__ = ["Ring", "RingFile", "default_directory"]
+
+MAGIC = b"FPRING1\n"
+PAGE = 4096
+SLOTS_MIN, SLOTS_MAX = 2, 65536
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_HEADER = struct.Struct("<8sIIQ16s16sQ")
+#: Stores become visible in their order on these. Elsewhere only the checksum tells a torn frame.
+_ORDERED = platform.machine().lower() in ("x86_64", "amd64", "i686", "i386")
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Which ring a `Producer` uses.
+
+    Args:
+        name: The file's name without `.ring`: letters, digits, `.`, `_`, `-`, at most 64.
+        slots: Frames it holds, 2 to 65536. The memory is reserved at once.
+        room: Bytes of a slot. By default as much as the first frame needs, and four times as much if
+            that is an encoded file, whose size varies.
+        reuse: `freshest` overwrites the oldest frame, read or not. `lossless` uses a slot again only
+            when its entry is gone from the stream, which takes `retention: delete` in the engine.
+        directory: By default `$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/framepress` or
+            `/run/framepress`, the first that is set, as in the engine. It should be on a tmpfs.
+        checksum: Whether the XXH3-64 of the pixels is written, which takes the extra `xxhash`. By
+            default it is if that is installed. Machines other than x86 need it.
+    """
+
+    name: str
+    slots: int = 8
+    room: int | None = None
+    reuse: str = "freshest"
+    directory: str | os.PathLike[str] | None = None
+    checksum: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ConfigError(f"ring {self.name!r}: letters, digits, '.', '_' and '-', at most 64")
+        if not SLOTS_MIN <= self.slots <= SLOTS_MAX:
+            raise ConfigError(f"ring slots {self.slots}: {SLOTS_MIN} to {SLOTS_MAX}")
+        if self.room is not None and self.room < 1:
+            raise ConfigError(f"ring room {self.room}: at least 1 byte")
+        if self.reuse not in ("freshest", "lossless"):
+            raise ConfigError(f"ring reuse {self.reuse!r}: freshest or lossless")
+
+    def path(self) -> pathlib.Path:
+        """Where the file lies."""
+        folder = pathlib.Path(self.directory) if self.directory else default_directory()
+        return folder / f"{self.name}.ring"
+
+
+def default_directory() -> pathlib.Path:
+    """The directory of rings, as the engine finds it."""
+    own = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    if own:
+        return pathlib.Path(own)
+    user = os.environ.get("XDG_RUNTIME_DIR", "")
+    return pathlib.Path(user) / "framepress" if user else pathlib.Path("/run/framepress")
+
+
+def hash_function(wanted: bool | None) -> Callable[[Any], int] | None:
+    """XXH3-64, if it is wanted and there."""
+    if wanted is False:
+        if _ORDERED:
+            return None
+        raise ConfigError(f"a ring on {platform.machine()} needs its checksum")
+    try:
+        import xxhash
+    except ImportError:
+        if wanted or not _ORDERED:
+            raise ConfigError(
+                "the ring's checksum takes xxhash: pip install framepress[xxhash]"
+            ) from None
+        return None
+    digest: Callable[[Any], int] = xxhash.xxh3_64_intdigest
+    return digest
+
+
+class RingFile:
+    """A ring that this process writes, held by a lock until `close`."""
+
+    def __init__(self, ring: Ring, room: int) -> None:
+        """Makes the file. An earlier one whose producer has ended is replaced.
+
+        Raises:
+            RingBusy: Another producer lives.
+            RingError: No such directory, no right, no memory.
+        """
+        self.slots = ring.slots
+        self.room = -(-room // PAGE) * PAGE
+        self.path = ring.path()
+        self.epoch = secrets.token_bytes(16)
+        self._hash = hash_function(ring.checksum)
+        self._folder(ring)
+        size = PAGE + self.slots * (PAGE + self.room)
+        self._file = self._make(ring.name, size)
+        try:
+            self._map = mmap.mmap(self._file, size, access=mmap.ACCESS_WRITE)
+        except (OSError, ValueError) as error:
+            os.close(self._file)
+            raise RingError(errno.ENOMEM, f"the ring {self.path} cannot be mapped: {error}") from error
+        self._bytes: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        self._prefix = f"{ring.name}/{self.epoch.hex()}/"
+        self._generations = [0] * self.slots
+        self._process = os.getpid()
+        _open_rings.add(self)
+
+    def write(self, slot: int, picture: Picture) -> str:
+        """Copies a picture into a slot, and gives the entry's field `ring`.
+
+        Raises:
+            ImageError: It is larger than a slot. Nothing was written.
+        """
+        if picture.size > self.room:
+            raise ImageError(
+                f"an image of {picture.size} bytes, and a slot of the ring {self.path.name} has room "
+                f"for {self.room}; Ring(room=...) makes it larger"
+            )
+        if os.getpid() != self._process:
+            raise RingError(errno.EPERM, "a ring belongs to the process that made it, not its child")
+        at = PAGE + slot * (PAGE + self.room)
+        page: npt.NDArray[np.uint64] = self._bytes[at : at + 24].view("<u8")
+        pixels = self._bytes[at + PAGE : at + PAGE + picture.size]
+        generation = self._generations[slot] + 1
+        # Each of these is one aligned store. A reader that sees the old generation twice has read
+        # before the first store, one that sees the new one twice after the last.
+        page[0] = generation
+        picture.copy_into(pixels)
+        digest = self._hash(pixels) if self._hash else 0
+        page[1] = picture.size
+        page[2] = digest
+        generation += 1
+        page[0] = generation
+        self._generations[slot] = generation
+        return f"{self._prefix}{slot}/{generation}/{picture.size}/{digest:016x}"
+
+    def close(self, remove: bool = False) -> None:
+        """Gives the ring up. Its frames stay readable unless it is removed."""
+        if self._file < 0:
+            return
+        if remove and os.getpid() == self._process:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        self._bytes = np.empty(0, np.uint8)
+        with contextlib.suppress(BufferError):
+            self._map.close()
+        os.close(self._file)
+        self._file = -1
+
+    def _folder(self, ring: Ring) -> None:
+        folder = self.path.parent
+        try:
+            folder.mkdir(mode=0o750)
+            folder.chmod(0o750)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise RingError(
+                error.errno, f"no directory for rings at {folder}: {error.strerror}"
+            ) from error
+        status = folder.stat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise RingError(errno.ENOTDIR, f"{folder} is no directory")
+        if status.st_mode & stat.S_IWOTH:
+            raise RingError(errno.EPERM, f"every user may write to {folder}: no place for a ring")
+
+    def _make(self, name: str, size: int) -> int:
+        self._sweep(name)
+        draft = self.path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            file = os.open(draft, flags, 0o640)
+        except OSError as error:
+            raise RingError(error.errno, f"{self.path}: {error.strerror}") from error
+        try:
+            os.fchmod(file, 0o640)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A full tmpfs is an error here, and would be a SIGBUS later.
+            os.posix_fallocate(file, 0, size)
+            os.pwrite(file, self._header(), 0)
+            self._publish(draft)
+        except RingError:
+            os.close(file)
+            raise
+        except OSError as error:
+            os.close(file)
+            raise RingError(
+                error.errno, f"a ring of {size} bytes at {self.path}: {error.strerror}"
+            ) from error
+        except BaseException:
+            os.close(file)
+            raise
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                draft.unlink()
+        return file
+
+    def _header(self) -> bytes:
+        return _HEADER.pack(
+            MAGIC,
+            PAGE,
+            self.slots,
+            self.room,
+            self.epoch,
+            _boot_id(),
+            time.time_ns() // 1000,
+        )
+
+    def _publish(self, draft: pathlib.Path) -> None:
+        """Gives the file its name. Of two producers that start at once, one is refused."""
+        for _ in range(8):
+            try:
+                # Unlike rename, link fails where there is a file already.
+                os.link(draft, self.path)
+                return
+            except FileExistsError:
+                pass
+            try:
+                earlier = _take(self.path)
+            except FileNotFoundError:
+                continue
+            try:
+                # Replaced since it was opened? Who holds the lock of the file that has the name may
+                # replace it, and no one else.
+                held, named = os.fstat(earlier), self.path.lstat()
+                if (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino):
+                    draft.rename(self.path)
+                    return
+            except FileNotFoundError:
+                continue
+            finally:
+                os.close(earlier)
+        raise RingBusy(errno.EBUSY, f"other producers make the ring {self.path}")
+
+    def _sweep(self, name: str) -> None:
+        """Removes what a producer left that was killed while it made its file."""
+        for left in self.path.parent.glob(f".{name}.*.tmp"):
+            with contextlib.suppress(OSError):
+                file = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if os.fstat(file).st_size > 0:
+                        left.unlink()
+                finally:
+                    os.close(file)
+
+
+def earlier_epoch(ring: Ring) -> str | None:
+    """The epoch, in hex, of a ring of this name whose producer has ended; `None` if there is none.
+
+    Raises:
+        RingBusy: Its producer lives.
+    """
+    try:
+        file = _take(ring.path())
+    except FileNotFoundError:
+        return None
+    except RingBusy:
+        raise
+    except OSError as error:
+        raise RingError(error.errno, f"{ring.path()}: {error.strerror}") from error
+    try:
+        header = os.pread(file, _HEADER.size, 0)
+    finally:
+        os.close(file)
+    if len(header) < _HEADER.size or header[:8] != MAGIC or header[40:56] != _boot_id():
+        return None
+    return header[24:40].hex()
+
+
+def _take(path: pathlib.Path) -> int:
+    """Opens and locks a ring whose producer has ended."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise RingBusy(errno.EBUSY, f"another producer holds the ring {path}") from None
+    return file
+
+
+def _boot_id() -> bytes:
+    text = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    return bytes.fromhex(text.strip().replace("-", ""))
+
+
+_open_rings: weakref.WeakSet[RingFile] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    """A forked child does not hold its parent's rings: the lock ends with the parent."""
+    for ring in list(_open_rings):
+        ring.close()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+if sys.byteorder != "little":  # pragma: no cover
+    raise ImportError("framepress needs a little-endian machine")

@@ -1,0 +1,303 @@
+"""Reads the engine's results in a consumer group."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import (
+    Any,
+    Callable,
+)
+
+from ._aio import AsyncDriver
+from ._link import Link
+from ._receiving import Options, Receiving, Tally
+from ._servers import Servers, Settings
+from ._sync import Driver
+from .errors import FramepressError
+from .producer import DEFAULT_URL
+from .results import Result
+
+__all__ = ["AsyncConsumer", "Consumer", "Tally"]
+
+_log = logging.getLogger("framepress")
+
+
+class _Settings:
+    """What both kinds of consumers take."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        group: str,
+        consumer: str | None = None,
+        stream: str = "processed_frames",
+        shards: int = 1,
+        start: str = "0",
+        layout: str = "bgr24",
+        batch: int = 16,
+        block_ms: int = 1000,
+        claim_idle_ms: int = 30_000,
+        attempts: int = 3,
+        dead_letters: bool = True,
+        dead_letter_max_length: int = 10_000,
+        timeout: float | None = None,
+        idle_timeout: float | None = None,
+        connect_timeout: float = 2.0,
+        socket_timeout: float = 5.0,
+        tls: Mapping[str, Any] | None = None,
+        sentinel_nodes: Sequence[Mapping[str, Any]] = (),
+        sentinel_service_name: str | None = None,
+    ) -> None:
+        """Takes the settings. Nothing is connected to before the first result is asked for.
+
+        Args:
+            url: As in docs/redis.md; by default `$REDIS_QUEUE__URL`, else redis://localhost:6379/0.
+            group: The consumer group; consumers of one group share the results.
+            consumer: This consumer's name in the group, used by no other process at the same time.
+                By default the host's name and the process id; a stable name finds what it had in
+                hand at once after a restart.
+            stream: The output stream of the engine.
+            shards: The engine's `redis_queue.shards`.
+            start: Where a new group begins: `0` with everything in the stream, `$` with what comes.
+            layout: Of `Result.image`: `bgr24` or `rgb24`.
+            batch: Most results fetched at a time. All of them should be done with within
+                `claim_idle_ms`.
+            block_ms: Longest wait for Redis at a time; also how soon `stop` is noticed.
+            claim_idle_ms: A result that was handed out so long ago and not acknowledged is handed
+                out again, here or by another consumer. Longer than the longest work on one.
+            attempts: Deliveries before a result goes to the dead-letter stream, `<stream>:dlq`.
+            dead_letters: `False`: it is acknowledged and dropped instead, counted.
+            dead_letter_max_length: Approximate length of that stream.
+            timeout: Seconds without Redis after which iteration raises; `None`: never.
+            idle_timeout: Seconds without a result after which iteration ends; `None`: never.
+            connect_timeout: Seconds for one attempt to connect.
+            socket_timeout: Seconds without an answer after which a connection is given up.
+            tls: `ca`, `cert`, `key`: paths of PEM files.
+            sentinel_nodes: `[{"host": ..., "port": ...}]`.
+            sentinel_service_name: What the Sentinels call the primary.
+
+        Raises:
+            ConfigError: A setting is not valid.
+        """
+        servers = Servers.parse(
+            url or os.environ.get("REDIS_QUEUE__URL") or DEFAULT_URL,
+            tls,
+            sentinel_nodes,
+            sentinel_service_name,
+        )
+        streams = [stream] if shards == 1 else [f"{stream}:{{{n}}}" for n in range(shards)]
+        self._receiving = Receiving(
+            Link(servers),
+            Options(
+                streams=tuple(streams),
+                group=group,
+                consumer=consumer or f"{socket.gethostname()}-{os.getpid()}",
+                start=start,
+                batch=batch,
+                block_ms=block_ms,
+                claim_idle_ms=claim_idle_ms,
+                attempts=attempts,
+                dead_letters=dead_letters,
+                dead_letter_max_length=dead_letter_max_length,
+                layout=layout,
+                timeout=timeout,
+                idle_timeout=idle_timeout,
+            ),
+            servers.kind == "cluster",
+        )
+        #: The result that was handed out last and is not settled.
+        self._current: Result | None = None
+        self._closed = False
+        self._start(Settings(servers, connect_timeout, socket_timeout + block_ms / 1000))
+
+    def _start(self, settings: Settings) -> None:
+        raise NotImplementedError
+
+    @property
+    def counts(self) -> Tally:
+        """What was done so far; a copy."""
+        return replace(self._receiving.tally)
+
+    def stop(self) -> None:
+        """Ends the iteration after the result in hand, within `block_ms`. Any thread may call it."""
+        self._receiving.stopping = True
+
+    def _settled(self, result: Result) -> None:
+        if self._current is result:
+            self._current = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FramepressError("this consumer is closed")
+
+
+class Consumer(_Settings):
+    """An iterator over results. It acknowledges a result when the next one is asked for.
+
+    ```python
+    with Consumer(group="plates") as consumer:
+        for result in consumer:
+            print(result.camera_id, result.image.shape)
+    ```
+
+    If the body raises, the result stays pending: it is handed out again after `claim_idle_ms`, up to
+    `attempts` times, then it goes to the dead-letter stream. So does one that `break` leaves behind
+    outside a `with` block; at the regular end of the block it is acknowledged.
+
+    A result is handed out twice if its consumer died, or was cut off from Redis, between working on
+    it and acknowledging it; if work took longer than `claim_idle_ms`; or if the group was deleted.
+    It is not thread-safe, but for `stop`.
+    """
+
+    def _start(self, settings: Settings) -> None:
+        self._driver = Driver(settings)
+
+    def __iter__(self) -> Iterator[Result]:
+        return self
+
+    def __next__(self) -> Result:
+        """Acknowledges the result before and waits for the next one.
+
+        Raises:
+            StopIteration: After `stop`, or after `idle_timeout`.
+            RedisUnavailable: Redis was away for `timeout` seconds.
+            RedisRefused: Redis refused with an error that will not pass, such as NOPERM.
+        """
+        self._check_open()
+        if self._current is not None:
+            self.ack(self._current)
+        result = self._driver.run(self._receiving.next())
+        if result is None:
+            raise StopIteration
+        self._current = result
+        return result
+
+    def ack(self, result: Result) -> bool:
+        """Acknowledges a result now. `False`: another consumer had claimed and finished it."""
+        self._settled(result)
+        return self._driver.run(self._receiving.acknowledge(result))
+
+    def retry(self, result: Result, error: BaseException | None = None) -> None:
+        """Leaves a result to be handed out again after `claim_idle_ms`.
+
+        After its last attempt it becomes a dead letter with `error` as its detail.
+        """
+        self._settled(result)
+        self._driver.run(self._receiving.fail(result, error))
+
+    def reject(self, result: Result, reason: str = "rejected", detail: str = "") -> None:
+        """Moves a result to the dead-letter stream now, with all its fields."""
+        self._settled(result)
+        self._driver.run(self._receiving.reject(result, reason, detail))
+
+    def run(self, handler: Callable[[Result], Any]) -> int:
+        """Calls `handler` with each result until `stop`; one that raises is retried, and logged.
+
+        Returns:
+            How many results were handled.
+        """
+        handled = 0
+        for result in self:
+            try:
+                handler(result)
+            except Exception as error:
+                _log.warning("result %s: %s: %s", result.entry_id, type(error).__name__, error)
+                self.retry(result, error)
+            else:
+                handled += 1
+        return handled
+
+    def close(self) -> None:
+        """Gives what was fetched and not handed out back to the group, and disconnects."""
+        if not self._closed:
+            self._closed = True
+            self._driver.run(self._receiving.close())
+            self._driver.close()
+
+    def __enter__(self) -> Consumer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._current is not None and error is None:
+            self.ack(self._current)
+        self.close()
+
+
+class AsyncConsumer(_Settings):
+    """The same for asyncio, to be iterated over with `async for`."""
+
+    def _start(self, settings: Settings) -> None:
+        self._driver = AsyncDriver(settings)
+
+    def __aiter__(self) -> AsyncIterator[Result]:
+        return self
+
+    async def __anext__(self) -> Result:
+        """As `Consumer.__next__`."""
+        self._check_open()
+        if self._current is not None:
+            await self.ack(self._current)
+        result = await self._driver.run(self._receiving.next())
+        if result is None:
+            raise StopAsyncIteration
+        self._current = result
+        return result
+
+    async def ack(self, result: Result) -> bool:
+        """As `Consumer.ack`."""
+        self._settled(result)
+        return await self._driver.run(self._receiving.acknowledge(result))
+
+    async def retry(self, result: Result, error: BaseException | None = None) -> None:
+        """As `Consumer.retry`."""
+        self._settled(result)
+        await self._driver.run(self._receiving.fail(result, error))
+
+    async def reject(self, result: Result, reason: str = "rejected", detail: str = "") -> None:
+        """As `Consumer.reject`."""
+        self._settled(result)
+        await self._driver.run(self._receiving.reject(result, reason, detail))
+
+    async def run(self, handler: Callable[[Result], Awaitable[Any]]) -> int:
+        """As `Consumer.run`, with a handler that is awaited."""
+        handled = 0
+        async for result in self:
+            try:
+                await handler(result)
+            except Exception as error:
+                _log.warning("result %s: %s: %s", result.entry_id, type(error).__name__, error)
+                await self.retry(result, error)
+            else:
+                handled += 1
+        return handled
+
+    async def close(self) -> None:
+        """As `Consumer.close`."""
+        if not self._closed:
+            self._closed = True
+            await self._driver.run(self._receiving.close())
+            await self._driver.close()
+
+    async def __aenter__(self) -> AsyncConsumer:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._current is not None and error is None:
+            await self.ack(self._current)
+        await self.close()
