@@ -301,12 +301,11 @@ def _samples(image: Any) -> npt.NDArray[np.uint8]:
         raise ImageError(f"image_array: rows of different lengths ({error})") from error
     if given.dtype.kind not in "uif" or given.size == 0:
         raise ImageError(f"image_array of shape {given.shape} and dtype {given.dtype}: no samples")
-    if given.min() < 0 or given.max() > 255 or given.dtype.kind == "f":
-        pixels = given.astype(np.uint8) if np.isfinite(given).all() else None
-        if pixels is None or not np.array_equal(pixels, given):
-            raise ImageError("image_array: samples are whole numbers from 0 to 255")
-        return pixels
-    return given.astype(np.uint8)
+    is_sound = bool(np.isfinite(given).all()) and given.min() >= 0 and given.max() <= 255
+    pixels = given.astype(np.uint8) if is_sound else None
+    if pixels is None or (given.dtype.kind == "f" and not np.array_equal(pixels, given)):
+        raise ImageError("image_array: samples are whole numbers from 0 to 255")
+    return pixels
 
 
 def _decoded(name: str, text: Any) -> bytes:
