@@ -56,9 +56,7 @@ def in_layout(rgb: Any, layout: str) -> Any:
     out[:, :, 0] = y
     columns = np.arange(width) // 2
     rows = np.arange(height) // 2
-    out[:, :, 1] = np.where(
-        np.arange(width) % 2 == 0, u[rows][:, columns], v[rows][:, columns]
-    )
+    out[:, :, 1] = np.where(np.arange(width) % 2 == 0, u[rows][:, columns], v[rows][:, columns])
     return out
 
 

@@ -235,9 +235,7 @@ def test_a_full_disk_is_an_error_at_the_start(
     assert not server.client.exists("camera_frames")
 
 
-def test_more_than_the_file_system_holds_is_refused(
-    server: Server, ring_folder: pathlib.Path
-) -> None:
+def test_more_than_the_file_system_holds_is_refused(server: Server, ring_folder: pathlib.Path) -> None:
     """The same, by the system itself."""
     free = os.statvfs(ring_folder)
     slots = free.f_bavail * free.f_frsize // (1 << 30) + 16
@@ -335,9 +333,7 @@ def test_frames_of_a_dead_producer_can_be_read_until_the_next_one(
                 reader.read(reference)
 
 
-def test_a_lossless_producer_waits_for_the_frames_of_a_dead_one(
-    server: Server, reader: Reader
-) -> None:
+def test_a_lossless_producer_waits_for_the_frames_of_a_dead_one(server: Server, reader: Reader) -> None:
     killed_producer(server, reader.folder)
     ring = Ring("r", slots=4, directory=reader.folder, reuse="lossless")
     with Producer(server.url, ring=ring, timeout=0.3) as producer:
@@ -456,9 +452,7 @@ def test_settings_of_a_ring_are_checked(arguments: dict[str, Any], reason: str) 
         Ring(**arguments)
 
 
-def test_a_link_in_place_of_the_ring_is_not_followed(
-    server: Server, ring_folder: pathlib.Path
-) -> None:
+def test_a_link_in_place_of_the_ring_is_not_followed(server: Server, ring_folder: pathlib.Path) -> None:
     precious = ring_folder / "precious"
     precious.write_bytes(b"keep")
     (ring_folder / "r.ring").symlink_to(precious)

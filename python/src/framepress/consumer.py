@@ -114,6 +114,7 @@ class _Settings:
         #: The result that was handed out last and is not settled.
         self._current: Result | None = None
         self._closed = False
+        self._process = os.getpid()
         self._start(Settings(servers, connect_timeout, socket_timeout + block_ms / 1000))
 
     def _start(self, settings: Settings) -> None:
@@ -135,6 +136,8 @@ class _Settings:
     def _check_open(self) -> None:
         if self._closed:
             raise FramepressError("this consumer is closed")
+        if self._process != os.getpid():
+            raise FramepressError("a consumer belongs to the process that made it, not to its child")
 
 
 class Consumer(_Settings):
@@ -215,7 +218,7 @@ class Consumer(_Settings):
 
     def close(self) -> None:
         """Gives what was fetched and not handed out back to the group, and disconnects."""
-        if not self._closed:
+        if not self._closed and self._process == os.getpid():
             self._closed = True
             self._driver.run(self._receiving.close())
             self._driver.close()
@@ -284,7 +287,7 @@ class AsyncConsumer(_Settings):
 
     async def close(self) -> None:
         """As `Consumer.close`."""
-        if not self._closed:
+        if not self._closed and self._process == os.getpid():
             self._closed = True
             await self._driver.run(self._receiving.close())
             await self._driver.close()

@@ -101,6 +101,7 @@ class _Settings:
             ),
         )
         self._closed = False
+        self._process = os.getpid()
         self._start(Settings(self.servers, connect_timeout, socket_timeout))
 
     def _start(self, settings: Settings) -> None:
@@ -114,6 +115,8 @@ class _Settings:
     def _check_open(self) -> None:
         if self._closed:
             raise FramepressError("this producer is closed")
+        if self._process != os.getpid():
+            raise FramepressError("a producer belongs to the process that made it, not to its child")
 
 
 class Producer(_Settings):
@@ -223,7 +226,7 @@ class Producer(_Settings):
         the name replaces it. `remove_ring` frees its memory: frames not yet read are lost.
         """
         with self._lock:
-            if self._closed:
+            if self._closed or self._process != os.getpid():
                 return
             self._closed = True
             if self._sending.counts.held:
@@ -317,7 +320,7 @@ class AsyncProducer(_Settings):
     async def close(self, *, timeout: float = 1.0, remove_ring: bool = False) -> None:
         """As `Producer.close`."""
         async with self._lock():
-            if self._closed:
+            if self._closed or self._process != os.getpid():
                 return
             self._closed = True
             if self._sending.counts.held:
