@@ -92,7 +92,7 @@ class Server:
 class Engine:
     """`framepress run`, ended in order with the block."""
 
-    def __init__(self, url: str, **settings: str) -> None:
+    def __init__(self, url: str, config: pathlib.Path | None = None, **settings: str) -> None:
         program = os.environ.get("FRAMEPRESS_BIN")
         if not program:
             pytest.fail("FRAMEPRESS_BIN names the engine under test; `make python-test` sets it")
@@ -105,9 +105,10 @@ class Engine:
             **settings,
         }
         self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(
-            [str(pathlib.Path(program).resolve()), "run"], env=environment, stderr=self.log
-        )
+        arguments = [str(pathlib.Path(program).resolve()), "run"]
+        if config is not None:
+            arguments += ["--config", str(config)]
+        self.process = subprocess.Popen(arguments, env=environment, stderr=self.log)
 
     def __enter__(self) -> Engine:
         return self

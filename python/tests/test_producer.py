@@ -33,12 +33,15 @@ _ENTRY = re.compile(rb"\d-\d+\r\n\Z")
 
 
 class Proxy:
-    """Forwards to a server; `swallow` lets a request through, keeps its answer back and hangs up."""
+    """Forwards to a server; `swallow` lets a request through, keeps its answer back and hangs up.
+
+    `cut_answers` does so in the middle of a long answer.
+    """
 
     def __init__(self, port: int) -> None:
         self.target = port
         self.swallow = 0
-        self.answer_delay = 0.0
+        self.cut_answers = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self.listener.getsockname()[1]}/0"
         self.closed = False
@@ -59,6 +62,10 @@ class Proxy:
             while data := source.recv(1 << 16):
                 if is_answer and self.swallow > 0 and _ENTRY.search(data):
                     self.swallow -= 1
+                    break
+                if is_answer and self.cut_answers > 0 and len(data) > 300:
+                    self.cut_answers -= 1
+                    sink.sendall(data[:200])
                     break
                 sink.sendall(data)
         except OSError:
