@@ -481,7 +481,7 @@ def test_nothing_is_lost_between_producer_engine_and_consumer(own_server: Server
                         results.stop()
             done.set()
 
-        thread = threading.Thread(target=read)
+        thread = threading.Thread(target=read, daemon=True)
         thread.start()
         with Producer(own_server.url, timeout=60) as producer:
             for number in range(120):

@@ -200,7 +200,7 @@ def test_a_reader_never_takes_a_torn_frame(server: Server, reader: Reader) -> No
                 number = number % 250 + 1
                 producer.send(np.full((300, 400, 3), number, np.uint8), "cam")
 
-        thread = threading.Thread(target=write)
+        thread = threading.Thread(target=write, daemon=True)
         thread.start()
         try:
             end = time.monotonic() + 2.0
@@ -399,7 +399,7 @@ def test_a_lossless_ring_goes_on_as_soon_as_there_is_room(
                 seen.append(reader.read(fields[b"ring"])[0])
                 server.client.xdel("camera_frames", entry)
 
-    thread = threading.Thread(target=engine)
+    thread = threading.Thread(target=engine, daemon=True)
     thread.start()
     try:
         with Producer(server.url, ring=ring) as producer:
