@@ -167,5 +167,5 @@ def run_python(program: str, *arguments: str, **environment: str) -> subprocess.
         env={**os.environ, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
     )

