@@ -170,13 +170,12 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
     found = sending(arguments.frames, arguments.rounds)
-    print(
-        f"{'1080p rgb24, a frame':24} {'CPU ms':>8} {'wall ms':>8} {'server CPU':>11} {'CPU / ':>7}redis-py"
-    )
+    columns = f"{'CPU ms':>8} {'wall ms':>8} {'server CPU':>11} {'of redis-py':>12}"
+    print(f"{'1080p rgb24, a frame':24} {columns}")
     for name, row in found.items():
         print(
             f"{name:24} {row['cpu_ms']:8.2f} {row['wall_ms']:8.2f} {row['server_cpu_ms']:11.2f} "
-            f"{1 / row['times_cheaper_cpu']:7.3f}"
+            f"{1 / row['times_cheaper_cpu']:12.3f}"
         )
     old = old_program(arguments.rounds)
     print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,12 +15,11 @@ from typing import Any
 
 import google.protobuf
 import pytest
-from conftest import PACKAGE, ROOT
+from conftest import PACKAGE, ROOT, Engine, Server
 
 sys.path.insert(0, str(PACKAGE))
-import generate
-
 import framepress
+import generate
 from framepress import _pb
 
 
@@ -60,7 +60,7 @@ def test_generated_code_says_what_the_schema_says(tmp_path: pathlib.Path) -> Non
         line = next(line for line in text.splitlines() if line.startswith("DESCRIPTOR = "))
         assert "DescriptorPool().AddSerializedFile(" in line
         literal = line.partition("AddSerializedFile(")[2].rstrip(")")
-        found = descriptor_pb2.FileDescriptorProto.FromString(eval(literal))  # noqa: S307
+        found = descriptor_pb2.FileDescriptorProto.FromString(eval(literal))
         for proto in (found, wanted):
             for message in proto.message_type:
                 for field in message.field:
@@ -104,14 +104,14 @@ def test_every_supported_protobuf_works(runtime: str) -> None:
     program = """
 import google.protobuf
 from framepress import _pb
-assert google.protobuf.__version__ == %r, google.protobuf.__version__
 frame = _pb.ProcessedFrame(frame_id="a", timestamp=1.5, processing_stage=5)
 frame.original_image.row_stride = 7
 frame.roi_features.add().roi_id = "x"
 again = _pb.ProcessedFrame.FromString(frame.SerializeToString())
 assert again == frame and again.original_image.row_stride == 7
-print(_pb.ProcessingStage.Name(again.processing_stage), _pb.schema.__name__)
-""" % (runtime,)
+stage = _pb.ProcessingStage.Name(again.processing_stage)
+print(google.protobuf.__version__, stage, _pb.schema.__name__)
+"""
     with tempfile.TemporaryDirectory() as folder:
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
         done = subprocess.run(
@@ -130,7 +130,8 @@ print(_pb.ProcessingStage.Name(again.processing_stage), _pb.schema.__name__)
                 PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=implementation,
             )
             wanted = "v6" if int(runtime.split(".")[0]) >= 6 else "v4"
-            assert out == f"PROCESSING_STAGE_OUTPUT framepress._pb.{wanted}.processed_frame_pb2\n"
+            module = f"framepress._pb.{wanted}.processed_frame_pb2"
+            assert out == f"{runtime} PROCESSING_STAGE_OUTPUT {module}\n"
 
 
 def test_the_messages_are_those_of_this_protobuf() -> None:
@@ -188,7 +189,7 @@ def test_it_installs_with_what_it_needs(distributions: pathlib.Path, tmp_path: p
     out = run(
         python,
         "-c",
-        "import framepress, framepress.compat, sys; print(framepress.__version__, 'xxhash' in sys.modules)",
+        "import framepress.compat, sys; print(framepress.__version__, 'xxhash' in sys.modules)",
         cwd=tmp_path,
         **environment,
     )
@@ -209,6 +210,83 @@ def test_it_installs_with_what_it_needs(distributions: pathlib.Path, tmp_path: p
         cwd=tmp_path,
         **environment,
     )
+
+
+#: Needs no extra: raw pixels in, raw results out.
+ROUND_TRIP = """
+import asyncio, sys, framepress, numpy
+from framepress.compat import create_stream_processor
+url = sys.argv[1]
+image = numpy.arange(20 * 30 * 3, dtype=numpy.uint32).reshape(20, 30, 3).astype(numpy.uint8)
+
+async def main():
+    processor = await create_stream_processor({"redis_url": url})
+    frame = {"camera_id": "c", "frame_id": "old", "image_array": image[:, :, ::-1].tolist()}
+    await processor.enqueue_frame_for_processing(frame)
+    await processor.stop()
+    async with framepress.AsyncProducer(url) as producer:
+        await asyncio.gather(*(producer.send(image, "c") for _ in range(5)))
+    async with framepress.AsyncConsumer(url, group="a", idle_timeout=30) as results:
+        for _ in range(7):
+            assert ((await results.__anext__()).image == image).all()
+
+with framepress.Producer(url, ring=framepress.Ring("r", directory=sys.argv[2])) as producer:
+    producer.send(image, "c")
+    print(producer.counts.sent, end=" ")
+import redis
+redis.Redis.from_url(url).flushall()
+with framepress.Producer(url) as producer:
+    producer.send(image, "c")
+asyncio.run(main())
+with framepress.Consumer(url, group="s", idle_timeout=30) as results:
+    for number in range(7):
+        assert (next(results).image == image).all()
+print("done", redis.__version__)
+"""
+
+
+def round_trip(
+    python: str, server: Server, folder: pathlib.Path, cwd: pathlib.Path, *packages: str
+) -> str:
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(*pip, "--only-binary", ":all:", *packages, PYTHONPATH="")
+    settings = {"REDIS_QUEUE__ENABLE_COMPRESSION": "false"}
+    with Engine(server.url, **settings):
+        out = run(python, "-c", ROUND_TRIP, server.url, str(folder), cwd=cwd, PYTHONPATH="")
+    assert out.startswith("1 done "), out
+    return out.split()[2]
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.12", "3.13", "3.14"])
+def test_other_pythons_run_it(
+    version: str,
+    distributions: pathlib.Path,
+    server: Server,
+    ring_folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    python = f"python{version}"
+    found = shutil.which(python)
+    if found is None or subprocess.run([found, "-c", "import venv, ensurepip"]).returncode != 0:
+        pytest.skip(f"skipped: there is no {python}")
+    run(found, "-m", "venv", str(tmp_path / "venv"))
+    (wheel,) = distributions.glob("*.whl")
+    round_trip(str(tmp_path / "venv/bin/python"), server, ring_folder, tmp_path, str(wheel))
+
+
+@pytest.mark.parametrize("version", ["4.5.5", "4.6.0", "5.0.0", "5.2.1", "6.0.0", "7.0.0"])
+def test_every_supported_redis_py_works(
+    version: str,
+    distributions: pathlib.Path,
+    server: Server,
+    ring_folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    (wheel,) = distributions.glob("*.whl")
+    python = str(tmp_path / "venv/bin/python")
+    found = round_trip(python, server, ring_folder, tmp_path, str(wheel), f"redis=={version}")
+    assert found == version
 
 
 def test_versions_agree() -> None:

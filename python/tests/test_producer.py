@@ -284,6 +284,19 @@ def test_block_waits_for_room_in_the_stream(server: Server) -> None:
     assert frames(server) == ["0", "1", "2", "3"]
 
 
+def test_block_waits_for_redis_before_it_looks_for_room(own_server: Server, ring_folder: Any) -> None:
+    ring = framepress.Ring("r", slots=2, directory=ring_folder, reuse="lossless")
+    for settings in ({"max_waiting": 100}, {"ring": ring}):
+        with Producer(own_server.url, **settings) as producer:  # type: ignore[arg-type]
+            producer.send(FRAME, "cam")
+            producer.send(FRAME, "cam")
+            own_server.client.delete("camera_frames")
+            own_server.stop()
+            threading.Timer(0.5, own_server.start).start()
+            assert producer.send(FRAME, "cam") is not None
+            assert producer.counts.sent == 3
+
+
 def test_newest_and_oldest_bound_the_stream(server: Server) -> None:
     group_of(server)
     with Producer(server.url, max_waiting=3, full="newest") as producer:

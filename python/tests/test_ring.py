@@ -284,8 +284,10 @@ def test_of_producers_that_start_at_once_one_has_the_ring(
             thread.join()
         assert (len(won), len(lost)) == (1, 5)
         epoch = Reader(ring_folder).header(f"r{number % 2}")[4].hex()
-        assert won[0]._sending._ring is not None
-        assert won[0]._sending._ring.epoch.hex() == epoch
+        slots = won[0]._sending._slots
+        assert slots is not None
+        assert slots.file is not None
+        assert slots.file.epoch.hex() == epoch
         for producer in producers:
             producer.close()
     assert [path for path in ring_folder.iterdir() if path.suffix == ".tmp"] == []

@@ -15,7 +15,8 @@ from typing import (
 
 from ._aio import AsyncDriver
 from ._link import Link
-from ._receiving import Options, Receiving, Tally
+from ._reading import Options, Tally
+from ._receiving import Receiving
 from ._servers import Servers, Settings
 from ._sync import Driver
 from .errors import FramepressError

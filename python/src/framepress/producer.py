@@ -13,9 +13,10 @@ from typing import Any
 
 from ._aio import AsyncDriver
 from ._link import Argument, Link
+from ._parcel import Counts, Options
 from ._picture import Image
 from ._ring import Ring
-from ._sending import Counts, Options, Sending
+from ._sending import Sending
 from ._servers import Servers, Settings
 from ._sync import Driver
 from .errors import FramepressError
