@@ -5,13 +5,13 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test chaos-test python-test servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-chaos perf-distance pgo setup setup-test clean
+.PHONY: demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-chaos perf-distance pgo setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
 	@$(TARGET)/release/framepress demo
 
-test: cargo-test chaos-test python-test
+test: cargo-test chaos-test python-test python-package-test
 
 cargo-test: setup-test
 	@$(CARGO) test --no-run
@@ -33,6 +33,18 @@ python-test: setup-test $(VENV)/.complete
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/interop.py
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/dashboard.py
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/deploy.py
+
+# The package in python/: with mypy and ruff, its distributions, the programs of its README, old
+# programs as they are, and everything against a redis-server and the engine. About five minutes, half of
+# them for the load test of the old system. `make python-package-test PYTEST_FLAGS="-k ring"` for a part.
+python-package-test: setup-test $(VENV)/.complete
+	@$(CARGO) build --quiet --bin framepress
+	@FRAMEPRESS_BIN="$(abspath $(TARGET))/debug/framepress" $(VENV)/bin/python -m pytest \
+		--rootdir python -c python/pyproject.toml python/tests -rs $(PYTEST_FLAGS)
+
+# What a 1080p frame costs its producer: redis-py as it is done today, the package, a frame ring.
+python-bench: setup $(VENV)/.complete
+	@$(VENV)/bin/python python/bench/sending.py $(BENCH_FLAGS)
 
 $(VENV)/.complete: $(PYTHON_TESTS)/requirements.txt
 	@python3 -m venv --clear $(VENV)
@@ -139,4 +151,4 @@ setup-test:
 
 clean:
 	@$(CARGO) clean --quiet
-	@rm -rf $(VENV) $(PYTHON_TESTS)/__pycache__
+	@rm -rf $(VENV) $(PYTHON_TESTS)/__pycache__ python/dist

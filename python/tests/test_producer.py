@@ -82,7 +82,7 @@ class Proxy:
         self.listener.close()
 
 
-def test_the_entry_is_what_the_contract_says(server: Server) -> None:
+def test_the_entry_has_its_fields_and_no_others(server: Server) -> None:
     with Producer(server.url) as producer:
         moment = datetime.datetime(2026, 1, 2, 3, 4, 5, 250000, datetime.timezone.utc)
         entry = producer.send(FRAME, "cam", moment, "f-1", fields={"priority": 2, "traceparent": "t"})

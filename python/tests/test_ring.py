@@ -36,7 +36,7 @@ class RingGone(Exception):
 
 
 class Reader:
-    """Reads a ring with `pread` alone, as CONTRACT.md, section 7, says."""
+    """Reads a ring with `pread` alone, as any reader may."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
@@ -89,7 +89,7 @@ def reader(ring_folder: pathlib.Path) -> Iterator[Reader]:
     yield Reader(ring_folder)
 
 
-def test_the_file_is_as_the_contract_says(server: Server, reader: Reader) -> None:
+def test_the_file_has_its_header_and_slots(server: Server, reader: Reader) -> None:
     rgb = picture()
     with Producer(server.url, ring=Ring("cam-1", slots=5, directory=reader.folder)) as producer:
         before = time.time_ns() // 1000
