@@ -35,10 +35,13 @@ def wait_for(what: str, condition: Callable[[], Any], limit: float = PATIENCE) -
         time.sleep(0.01)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(below: int = 65536) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            if port < below:
+                return port
 
 
 def picture(height: int = 120, width: int = 160, seed: int = 1, gray: bool = False) -> Any:
@@ -61,7 +64,8 @@ class Server:
 
     def __init__(self, folder: pathlib.Path, *options: str) -> None:
         self.folder = folder
-        self.port = free_port()
+        # The bus of a Cluster's node is 10,000 above.
+        self.port = free_port(55_000)
         self.options = options
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
@@ -79,7 +83,11 @@ class Server:
             except redis.exceptions.ConnectionError:
                 return False
 
-        wait_for("redis-server answers", answers)
+        try:
+            wait_for("redis-server answers", answers)
+        except AssertionError:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         if self.process is not None:
