@@ -62,6 +62,52 @@ def test_asyncio(server: Server) -> None:
     assert all(float(line.split()[1]) > 0 for line in lines)
 
 
+def rights(*rows: str) -> list[str]:
+    """The commands that the table of rights lists in rows that begin so."""
+    begins = tuple(f"| {row}" for row in rows)
+    table = README.partition("## Rights on Redis")[2].replace("\\|", "|").splitlines()
+    lines = [line for line in table if line.startswith(begins)]
+    assert len(lines) == len(rows)
+    return [right for line in lines for right in re.findall(r"`(\+[a-z|-]+)`", line)]
+
+
+def test_the_rights_are_enough(server: Server, ring_folder: pathlib.Path) -> None:
+    def account(name: str, *rows: str) -> str:
+        commands = rights(*rows)
+        server.client.acl_setuser(
+            name, enabled=True, passwords=["+p"], keys=["*"], commands=["-@all", *commands], reset=True
+        )
+        return server.url.replace("://", f"://{name}:p@")
+
+    image = picture(8, 8)
+    with framepress.Producer(account("p1", "`Producer` |")) as producer:
+        producer.connect()
+        producer.send(image, "cam")
+    url = account("p2", "`Producer` |", "with `max_waiting`")
+    with framepress.Producer(url, max_waiting=1, full="oldest") as producer:
+        for _ in range(3):
+            producer.send(image, "cam")
+        assert producer.counts.dropped_oldest >= 2
+    ring = framepress.Ring("r", slots=2, directory=ring_folder, reuse="lossless")
+    url = account("p3", "`Producer` |", "with a lossless ring")
+    with framepress.Producer(url, ring=ring, full="newest") as producer:
+        for _ in range(3):
+            producer.send(image, "cam")
+        assert producer.counts.dropped_newest == 1
+    for rows in (["`Consumer`"], ["`Consumer`", "for dead letters"]):
+        server.client.delete("processed_frames", "processed_frames:dlq")
+        server.client.xadd("processed_frames", {"data": b"\xff"})
+        server.client.xadd("processed_frames", {"data": b""})
+        url = account("c", *rows)
+        with framepress.Consumer(url, group="g", block_ms=50, idle_timeout=0.3) as results:
+            assert [result.camera_id for result in results] == [""]
+            assert results.counts.dead_lettered == 1
+        assert server.client.xlen("processed_frames:dlq") == 1
+        assert server.client.xinfo_consumers("processed_frames", "g") == []
+    for name in ("p1", "p2", "p3", "c"):
+        server.client.acl_deluser(name)
+
+
 def test_the_old_code(server: Server) -> None:
     with Engine(server.url) as engine:
         program = PROGRAMS[4].replace("redis://localhost:6379/0", server.url)
