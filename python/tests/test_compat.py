@@ -335,7 +335,7 @@ def test_faults_of_a_configuration_are_named(config: Any, reason: str) -> None:
 
 def test_the_load_test_runs_with_its_import_changed(server: Server) -> None:
     """1,000 frames of 640 x 480 as lists, in asyncio, beside an engine."""
-    program = (HERE / "load_test.py").read_text()
+    program = (HERE / "old_load.py").read_text()
     old = "from its_camera_ai.data.streaming_processor import create_stream_processor"
     assert program.count(old) == 1
     program = program.replace(old, "from framepress.compat import create_stream_processor")
