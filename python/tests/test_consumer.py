@@ -373,11 +373,12 @@ def test_a_lost_group_keeps_what_a_dead_consumer_had(server: Server) -> None:
 
 
 KILLED = """
-import sys, framepress
+import sys, time, framepress
 with framepress.Consumer(
     sys.argv[1], group="g", block_ms=50, claim_idle_ms=500, batch=8, idle_timeout=float(sys.argv[2])
 ) as consumer:
     for result in consumer:
+        time.sleep(0.005)
         print(result.frame_id, flush=True)
 """
 
@@ -389,13 +390,18 @@ def test_of_two_consumers_one_is_killed(server: Server) -> None:
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-c", KILLED, server.url, "4"],
+            [sys.executable, "-c", KILLED, server.url, "8"],
             env=environment,
             stdout=subprocess.PIPE,
             text=True,
         )
 
+    def both_read() -> bool:
+        groups: Any = server.client.xinfo_groups(STREAM) if server.client.exists(STREAM) else []
+        return len(groups) == 1 and groups[0]["consumers"] == 2
+
     first, second = start(), start()
+    wait_for("both read", both_read)
     put(server, *frames[:200])
     assert first.stdout is not None
     assert second.stdout is not None
