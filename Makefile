@@ -35,7 +35,7 @@ python-test: setup-test $(VENV)/.complete
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/deploy.py
 
 # The package in python/: with mypy and ruff, its distributions, the programs of its README, old
-# programs as they are, and everything against a redis-server and the engine. About five minutes, half of
+# programs as they are, and everything against a redis-server and the engine. Six to ten minutes, half of
 # them for the load test of the old system. `make python-package-test PYTEST_FLAGS="-k ring"` for a part.
 python-package-test: setup-test $(VENV)/.complete
 	@$(CARGO) build --quiet --bin framepress
