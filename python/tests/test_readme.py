@@ -48,8 +48,8 @@ def test_send_from_opencv_and_read_results(server: Server, tmp_path: pathlib.Pat
 
 
 def test_send_through_a_ring(server: Server, ring_folder: pathlib.Path) -> None:
-    """Without an engine: it does not read rings yet."""
-    out = run(server, PROGRAMS[1], RUNTIME_DIRECTORY=str(ring_folder))
+    with Engine(server.url, RING__DIR=str(ring_folder)):
+        out = run(server, PROGRAMS[1], RUNTIME_DIRECTORY=str(ring_folder))
     assert out == f"{100 * 1080 * 1920 * 3} bytes of pixels, none of them through Redis\n"
     assert server.client.xlen("camera_frames") == 100
     assert (ring_folder / "cam1.ring").exists()
