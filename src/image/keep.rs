@@ -164,9 +164,12 @@ impl Walk {
     }
 }
 
-/// The marker that begins right here, fill bytes before it skipped.
+/// The marker that begins right here, fill bytes before it skipped. Behind them, a zero is none: decoders
+/// take it for coded data or for the end of it, each as it likes.
 fn marker_here(rest: &[u8]) -> Option<(u8, &[u8])> {
-    if rest.first() == Some(&0xff) { next_marker(rest) } else { None }
+    let fill = rest.iter().take_while(|&&byte| byte == 0xff).count();
+    let (&marker, after) = rest.get(fill..)?.split_first()?;
+    (fill > 0 && marker != 0).then_some((marker, after))
 }
 
 fn has_wide_entries(mut body: &[u8]) -> Option<bool> {

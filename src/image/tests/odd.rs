@@ -294,8 +294,11 @@ fn what_is_kept_is_the_picture_alone_and_decodes_to_the_same() {
     assert_eq!(outcome(&out, false).unwrap().2.orientation, right);
 
     let quantisation = find(&file, [0xff, 0xdb]);
+    let scan = find(&file, [0xff, 0xda]);
+    let stuffed = scan + find(&file[scan..], [0xff, 0]);
     for (what, odd) in [
         ("stray bytes", with(&file, quantisation, b"abc")),
+        ("fill bytes before a zero in the scan", with(&file, stuffed, b"\xff\xff")),
         ("no end", file[..file.len() - 2].to_vec()),
         ("an Adobe transform of 0", with(&file, 2, b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0")),
         ("nothing", Vec::new()),
