@@ -1,4 +1,4 @@
-//! Compiles the wire contract and the C side of JPEG decoding. protox parses the schema in Rust, so no
+//! Compiles the wire contract and the C side of JPEG. protox parses the schema in Rust, so no
 //! `protoc` has to be installed.
 
 use std::error::Error;
@@ -10,13 +10,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     jpeg()
 }
 
-/// `src/image/jpeg.c`, against the headers of the very libjpeg-turbo that is linked.
+/// The C side of JPEG, against the headers of the very libjpeg-turbo that is linked.
 fn jpeg() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=src/image/jpeg.c");
+    const SOURCES: [&str; 3] = ["src/image/listener.c", "src/image/jpeg.c", "src/image/compress.c"];
+    println!("cargo:rerun-if-changed=src/image/listener.h");
+    for source in SOURCES {
+        println!("cargo:rerun-if-changed={source}");
+    }
     let headers = std::env::var("DEP_TURBOJPEG_INCLUDE")
         .map_err(|_| "turbojpeg-sys does not say where the headers of libjpeg-turbo are")?;
     cc::Build::new()
-        .file("src/image/jpeg.c")
+        .files(SOURCES)
         .includes(headers.split(','))
         .opt_level(2)
         .warnings(true)

@@ -16,6 +16,7 @@ use framepress::analysis::{
 use framepress::frame::{Planes, View};
 use framepress::image::{
     Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target, keeps_its_rows,
+    standard_tables,
 };
 
 use support::frames::{Frames, coded};
@@ -134,7 +135,9 @@ impl Everything {
         let jpeg = target(Format::Jpeg);
         if keeps_its_rows(&view, 640) {
             let (file, boxed) = (&mut self.out, &mut self.boxed);
-            self.encoder.encode_boxed(&view, jpeg.quality, (640, 114), file, boxed).unwrap();
+            self.encoder
+                .encode_boxed(&view, (jpeg.quality, standard_tables()), (640, 114), file, boxed)
+                .unwrap();
             black_box((&self.out, &self.boxed));
         } else {
             self.encoder.encode(&view, &jpeg, &mut self.out).unwrap();

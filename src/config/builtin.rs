@@ -1,8 +1,8 @@
 //! The built-in defaults: the lowest layer, and the values of CONTRACT.md.
 
 use super::choice::{
-    Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, LogFormat,
-    LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
+    Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, JpegHuffman,
+    LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
 };
 use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Ring, Stats, Tls};
 use super::url::{HostPort, RedisUrl};
@@ -79,7 +79,8 @@ fn redis_queue() -> RedisQueue {
         enable_compression: true,
         compression_format: CompressionFormat::Jpeg,
         compression_quality: 85,
-        webp_method: 1,
+        jpeg_huffman: JpegHuffman::Adaptive,
+        webp_method: 2,
         sentinel_service_name: None,
         sentinel_nodes: Vec::new(),
         sentinel_username: None,

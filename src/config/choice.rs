@@ -102,6 +102,18 @@ choice! {
 }
 
 choice! {
+    /// The Huffman tables of JPEG output.
+    JpegHuffman {
+        /// Learnt for each camera, one pass.
+        Adaptive = "adaptive",
+        /// Those of the standard, for receivers that take them for granted.
+        Standard = "standard",
+        /// The best ones for each picture, in two passes.
+        Optimised = "optimised",
+    }
+}
+
+choice! {
     /// In which order results leave.
     Ordering {
         /// Frames of one camera leave in the order they were read.
@@ -118,6 +130,8 @@ choice! {
         Always = "always",
         /// Only when the target quality makes it smaller.
         WhenSmaller = "when_smaller",
+        /// Never: its coefficients stay, with the best tables for them.
+        Lossless = "lossless",
     }
 }
 

@@ -20,6 +20,7 @@ impl Config {
         let before = self.clone();
         let (queue, from) = (&mut self.redis_queue, &new.redis_queue);
         queue.compression_quality = from.compression_quality;
+        queue.jpeg_huffman = from.jpeg_huffman;
         queue.webp_method = from.webp_method;
         queue.retry_attempts = from.retry_attempts;
         queue.max_frame_age_ms = from.max_frame_age_ms;

@@ -4,8 +4,8 @@
 //! `Default`: whoever wants the built-in values says [`Config::builtin`].
 
 use super::choice::{
-    Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, LogFormat,
-    LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
+    Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, JpegHuffman,
+    LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
 };
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
@@ -92,6 +92,8 @@ pub struct RedisQueue {
     pub compression_format: CompressionFormat,
     /// JPEG or WebP quality, 1 to 100.
     pub compression_quality: u8,
+    /// The Huffman tables of JPEG output.
+    pub jpeg_huffman: JpegHuffman,
     /// WebP effort, 0 (fast) to 6 (small).
     pub webp_method: u8,
     /// Name of the primary that the Sentinels watch.

@@ -153,6 +153,7 @@ fn redis_queue(config: &Config, exposed: bool) -> Vec<(&'static str, Value)> {
         ("enable_compression", json!(queue.enable_compression)),
         ("compression_format", word(queue.compression_format)),
         ("compression_quality", json!(queue.compression_quality)),
+        ("jpeg_huffman", word(queue.jpeg_huffman)),
         ("webp_method", json!(queue.webp_method)),
         ("sentinel_service_name", json!(queue.sentinel_service_name)),
         ("sentinel_nodes", queue.sentinel_nodes.iter().map(node).collect()),

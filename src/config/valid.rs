@@ -116,6 +116,7 @@ fn redis_queue(r: &mut Reader, d: RedisQueue) -> RedisQueue {
             d.compression_quality,
             1..=100,
         ),
+        jpeg_huffman: r.choice("redis_queue.jpeg_huffman", d.jpeg_huffman),
         webp_method: r.whole("redis_queue.webp_method", d.webp_method, 0..=6),
         sentinel_service_name: r.nullable(
             "redis_queue.sentinel_service_name",

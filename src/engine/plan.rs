@@ -8,16 +8,16 @@ use super::Hooks;
 use crate::analysis::RegionBox;
 use crate::base::{limits, threads};
 use crate::config::{
-    BelowThreshold, CompressionFormat, Config, DamagedImages, Delivery, Ordering, Orientation,
-    OutputFull, Pin, Reencode, Retention, connections_beside,
+    BelowThreshold, CompressionFormat, Config, DamagedImages, Delivery, JpegHuffman, Ordering,
+    Orientation, OutputFull, Pin, Reencode, Retention, connections_beside,
 };
-use crate::image::{Format, Target, Treatment};
+use crate::image::{Format, Huffman, Target, Treatment};
 use crate::metrics::clock::unix_nanos;
 use crate::redis::{self, LeaseTerms, SourceOptions, Topology};
 use crate::stage::commit::CommitSettings;
 use crate::stage::lease::{KeeperSettings, member_name};
 use crate::stage::process::{
-    AnalysisSettings, CameraSettings, LiveSettings, ProcessSettings, Routes,
+    AnalysisSettings, CameraSettings, LiveSettings, ProcessSettings, Recoding, Routes,
 };
 use crate::stage::read::ReadSettings;
 use crate::stage::watch::WatchSettings;
@@ -262,7 +262,16 @@ fn live_settings(config: &Config) -> LiveSettings {
             quality: queue.compression_quality,
             webp_method: queue.webp_method,
         },
-        reencode_when_smaller: config.engine.reencode == Reencode::WhenSmaller,
+        huffman: match queue.jpeg_huffman {
+            JpegHuffman::Adaptive => Huffman::Adaptive,
+            JpegHuffman::Standard => Huffman::Standard,
+            JpegHuffman::Optimised => Huffman::Optimised,
+        },
+        recoding: match config.engine.reencode {
+            Reencode::Always => Recoding::Always,
+            Reencode::WhenSmaller => Recoding::WhenSmaller,
+            Reencode::Lossless => Recoding::Lossless,
+        },
         treatment: Treatment {
             accept_damaged: config.limits.damaged_images == DamagedImages::Accept,
             turn_upright: config.engine.orientation == Orientation::Apply,

@@ -306,6 +306,8 @@ fn cameras(view: &View, page: &mut Page) {
     let active = all.iter().filter(|camera| camera.status == "active").count();
     page.count(Series::Cameras, &[("state", "active")], active as u64);
     page.count(Series::Cameras, &[("state", "inactive")], (all.len() - active) as u64);
+    let learnt = view.metrics.get(Count::HuffmanTablesLearnt);
+    page.count(Series::HuffmanTablesLearnt, &[], learnt);
     page.count(Series::CamerasEvicted, &[], view.metrics.get(Count::CamerasEvicted));
     for camera in all.iter().filter(|camera| camera.has_series) {
         let CameraStatus { frames_processed, frames_rejected, frames_dropped, .. } = *camera;

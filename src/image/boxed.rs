@@ -8,9 +8,11 @@
 
 use std::ops::RangeInclusive;
 
+use super::compress::{Codes, Coding, Compressor};
+use super::huffman::{STANDARD, Tables, recode_rows};
 use super::markers::{next_marker, segment};
 use super::scale::Placement;
-use super::turbo::{Coding, Complaint, Compressor, Layout};
+use super::turbo::{Complaint, Layout};
 use crate::frame::View;
 use turbojpeg::Subsamp;
 
@@ -37,9 +39,11 @@ fn row_height(gray: bool) -> usize {
 #[derive(Default)]
 pub(super) struct Boxer {
     kept: [GrayRow; 2],
+    /// A row with the tables of the picture.
+    row: Vec<u8>,
 }
 
-/// The coded blocks of one row of a bar.
+/// The blocks of one row of a bar, coded with the standard tables.
 #[derive(Default)]
 struct GrayRow {
     made_for: Option<Bars>,
@@ -60,10 +64,12 @@ pub(super) struct Bars {
 }
 
 impl Boxer {
-    /// Puts the rows of `file`, a JPEG of `height` pixels with restart markers, between bars.
+    /// Puts the rows of `file`, a JPEG of `height` pixels with restart markers and the given Huffman
+    /// tables, between bars.
     pub fn put_between(
         &mut self,
         bars: Bars,
+        tables: &Tables,
         file: &[u8],
         height: usize,
         compressor: &mut Compressor,
@@ -75,6 +81,9 @@ impl Boxer {
             *bar = GrayRow { coded: gray_row(bars, compressor)?, made_for: Some(bars) };
         }
         let unit = row_height(bars.gray);
+        self.row.clear();
+        let row = (bars.gray, bars.size / unit);
+        recode_rows(&bar.coded, row, (&STANDARD, tables), &mut self.row).ok_or_else(broken)?;
         let above = bars.size.saturating_sub(height) / 2 / unit;
         let below = bars.size.saturating_sub(height) / unit - above;
         let size = u16::try_from(bars.size).map_err(|_| broken())?;
@@ -86,7 +95,7 @@ impl Boxer {
         let mut codes = RESTARTS.cycle();
         let mut restart = || codes.next().unwrap_or(*RESTARTS.start());
         for _ in 0..above {
-            out.extend_from_slice(&bar.coded);
+            out.extend_from_slice(&self.row);
             out.extend([0xff, restart()]);
         }
         let mut at = out.len();
@@ -101,7 +110,7 @@ impl Boxer {
         }
         for _ in 0..below {
             out.extend([0xff, restart()]);
-            out.extend_from_slice(&bar.coded);
+            out.extend_from_slice(&self.row);
         }
         out.extend(END);
         Ok(())
@@ -114,10 +123,11 @@ fn gray_row(bars: Bars, compressor: &mut Compressor) -> Result<Vec<u8>, Complain
     let layout = Layout { width: bars.size, height, subsampling };
     let mut samples = vec![128; layout.len()];
     samples[..bars.size * height].fill(bars.padding);
-    let mut file = vec![0; Compressor::bound(bars.size, height, bars.gray)?];
-    let coding = Coding { quality: bars.quality, restart_rows: true };
-    let len = compressor.compress_planar(&samples, layout, coding, &mut file)?;
-    let parts = Parts::of(&file[..len]);
+    let mut file = Vec::new();
+    let codes = Codes::Tables(&STANDARD);
+    let coding = Coding { quality: bars.quality, restart_rows: true, codes };
+    compressor.compress_planar(&samples, layout, coding, &mut file)?;
+    let parts = Parts::of(&file);
     parts
         .map(|parts| parts.rows.to_vec())
         .ok_or_else(|| Complaint::ours("a coded bar is not made of rows"))

@@ -6,7 +6,7 @@ use super::jpeg::{Colours, Decompressor, Outcome};
 use super::layout::{Extent, PixelLayout};
 use super::probe::{jpeg_header, probe};
 use super::samples::{gather, is_direct, own_layout, stretch, widen_chroma, widen_luma};
-use super::turbo::{Complaint, Compressor};
+use super::turbo::{Complaint, Separator};
 use super::turn::{Orientation, turn_pixels, turn_planes};
 use super::{markers, png, webp, yuv};
 use crate::base::error::{Fault, Reject};
@@ -64,7 +64,7 @@ pub struct Decoder {
     treatment: Treatment,
     findings: Findings,
     jpeg: Decompressor,
-    converter: Compressor,
+    converter: Separator,
     scratch: Vec<u8>,
 }
 
@@ -98,7 +98,7 @@ impl Decoder {
             treatment: Treatment::default(),
             findings: Findings::default(),
             jpeg: Decompressor::new().map_err(fault)?,
-            converter: Compressor::new().map_err(fault)?,
+            converter: Separator::new().map_err(fault)?,
             scratch: Vec::new(),
         })
     }
@@ -420,7 +420,7 @@ fn unpack(layout: PixelLayout, row: &[u8], out: &mut [u8]) {
 
 /// Interleaved RGB to 4:2:0 planes.
 fn to_planes(
-    converter: &mut Compressor,
+    converter: &mut Separator,
     scratch: &mut Vec<u8>,
     rgb: &[u8],
     width: usize,

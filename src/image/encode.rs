@@ -1,10 +1,12 @@
 //! Views to files.
 
 use super::boxed::{Bars, Boxer, keeps_its_rows};
+use super::compress::{Codes, Coding, Compressor};
 use super::format::Format;
+use super::huffman::{STANDARD, Tables};
 use super::probe::JPEG_SIDE_MAX;
 use super::samples::{is_direct, narrow_chroma, narrow_luma, own_layout, pad, stretch};
-use super::turbo::{Coding, Complaint, Compressor, Unpacker};
+use super::turbo::{Complaint, Unpacker};
 use super::{png, webp};
 use crate::base::error::{Fault, Reject};
 use crate::frame::{Planes, View};
@@ -29,8 +31,6 @@ pub struct Encoder {
     compressor: Compressor,
     converter: Unpacker,
     boxer: Boxer,
-    /// Worst-case room for a JPEG, so that callers can keep small buffers.
-    coded: Vec<u8>,
     /// Planes in the shape or range a library wants them.
     shaped: Vec<u8>,
     interleaved: Vec<u8>,
@@ -47,7 +47,6 @@ impl Encoder {
             compressor: Compressor::new().map_err(fault)?,
             converter: Unpacker::new().map_err(fault)?,
             boxer: Boxer::default(),
-            coded: Vec::new(),
             shaped: Vec::new(),
             interleaved: Vec::new(),
         })
@@ -58,7 +57,7 @@ impl Encoder {
     /// JPEG (4:2:0 or gray, baseline) and WebP are made from the planes if the view has them, else
     /// from the interleaved form; PNG and raw the other way round. WebP has no gray: a gray view
     /// becomes a colourless one. Planes are full-range BT.601, WebP's are limited-range: they are
-    /// mapped.
+    /// mapped. A JPEG has the standard Huffman tables.
     ///
     /// # Errors
     /// `encode_failed` if the view contradicts itself, if a side is above 65500 pixels (JPEG, and
@@ -69,11 +68,26 @@ impl Encoder {
         target: &Target,
         out: &mut Vec<u8>,
     ) -> Result<(), Reject> {
+        self.encode_with(view, target, Codes::Tables(&STANDARD), out)
+    }
+
+    /// The same, a JPEG with the given Huffman tables.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode_with(
+        &mut self,
+        view: &View<'_>,
+        target: &Target,
+        codes: Codes<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Reject> {
         out.clear();
         check(view)?;
         match target.format {
             Format::Jpeg => {
-                self.jpeg(view, Coding { quality: target.quality, restart_rows: false }, out)
+                let coding = Coding { quality: target.quality, restart_rows: false, codes };
+                self.jpeg(view, coding, out)
             }
             Format::Webp => self.webp(view, target, out),
             Format::Png => {
@@ -100,7 +114,7 @@ impl Encoder {
     }
 
     /// Encodes `view` into `out` and, letterboxed in a square of `size` pixels with bars of the gray
-    /// `padding`, into `boxed`, both as JPEG; only for views that [`keep their
+    /// `padding`, into `boxed`, both as JPEG with the given Huffman tables; only for views that [`keep their
     /// rows`](super::keeps_its_rows). The files have restart markers; their pictures are those of
     /// [`Encoder::encode`] and of [`Scaler::letterbox`](super::Scaler::letterbox), to the bit.
     ///
@@ -109,7 +123,7 @@ impl Encoder {
     pub fn encode_boxed(
         &mut self,
         view: &View<'_>,
-        quality: u8,
+        (quality, tables): (u8, &Tables),
         (size, padding): (usize, u8),
         out: &mut Vec<u8>,
         boxed: &mut Vec<u8>,
@@ -122,22 +136,26 @@ impl Encoder {
                 "the letterboxed picture is not made of whole rows of this one",
             ));
         }
-        self.jpeg(view, Coding { quality, restart_rows: true }, out)?;
+        let codes = Codes::Tables(tables);
+        self.jpeg(view, Coding { quality, restart_rows: true, codes }, out)?;
         let bars = Bars { size, padding, gray: view.channels == 1, quality };
         let (boxer, compressor) = (&mut self.boxer, &mut self.compressor);
-        boxer.put_between(bars, out, view.height, compressor, boxed).map_err(refused)
+        boxer.put_between(bars, tables, out, view.height, compressor, boxed).map_err(refused)
     }
 
-    fn jpeg(&mut self, view: &View<'_>, coding: Coding, out: &mut Vec<u8>) -> Result<(), Reject> {
+    fn jpeg(
+        &mut self,
+        view: &View<'_>,
+        coding: Coding<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Reject> {
         let (width, height, gray) = (view.width, view.height, view.channels == 1);
         if width.max(height) > JPEG_SIDE_MAX {
             return Err(Reject::encode_failed(format!(
                 "{width}x{height} is more than the 65500 pixels a side of a JPEG"
             )));
         }
-        let bound = Compressor::bound(width, height, gray).map_err(refused)?;
-        let coded = stretch(&mut self.coded, bound);
-        let len = if let Some(planes) = view.planes {
+        let coded = if let Some(planes) = view.planes {
             let layout = own_layout(width, height, gray);
             let samples = if is_direct(layout) {
                 planes.samples()
@@ -145,13 +163,12 @@ impl Encoder {
                 pad(planes, &mut self.shaped);
                 &self.shaped[..layout.len()]
             };
-            self.compressor.compress_planar(samples, layout, coding, coded)
+            self.compressor.compress_planar(samples, layout, coding, out)
         } else {
             let pixels = view.interleaved.unwrap_or(&[]);
-            self.compressor.compress(pixels, (width, height), gray, coding, coded)
+            self.compressor.compress(pixels, (width, height), gray, coding, out)
         };
-        out.extend_from_slice(&coded[..len.map_err(refused)?]);
-        Ok(())
+        coded.map_err(refused)
     }
 
     fn webp(&mut self, view: &View<'_>, target: &Target, out: &mut Vec<u8>) -> Result<(), Reject> {

@@ -1,5 +1,5 @@
 /*
- * JPEG through libjpeg-turbo's libjpeg API.
+ * Reads JPEG through libjpeg-turbo's libjpeg API.
  *
  * The TurboJPEG API keeps the first warning only, so a harmless one hides a loss behind it. Here an
  * error manager hears every warning with its code. Every picture has a libjpeg object of its own,
@@ -8,12 +8,9 @@
  * No long jump crosses a frame of Rust: each function that Rust calls sets its own target first.
  * Rust is called by nothing here. The caller checks the sizes of all buffers.
  */
-#include <setjmp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "listener.h"
 
-#include <jpeglib.h>
+#include <stdlib.h>
 
 #include <jerror.h>
 
@@ -24,21 +21,6 @@
  * the cache is filled faster by copying rows that are: 1080p by a fifth, where there is little to decode.
  */
 #define DIRECT_SAMPLES_MAX (1u << 19)
-
-enum { DONE = 0, FAILED = 1 };
-
-/* The error manager of one object, for compression and decompression alike. */
-struct listener {
-  struct jpeg_error_mgr base;
-  jmp_buf failed;
-  /* Warnings, and those of them that mean lost samples. */
-  unsigned warnings;
-  unsigned losses;
-  /* The file ended before its end marker. */
-  int cut;
-  /* The first loss in words, or the error. */
-  char text[JMSG_LENGTH_MAX];
-};
 
 /* What the caller learns; the same struct in jpeg.rs. */
 struct fp_header {
@@ -68,63 +50,6 @@ struct fp_decoder {
   unsigned scans_max;
   int open;
 };
-
-static void fail(j_common_ptr object)
-{
-  struct listener *listener = (struct listener *)object->err;
-
-  (*object->err->format_message)(object, listener->text);
-  longjmp(listener->failed, 1);
-}
-
-/* Whether a warning tells of nothing that is missing in the picture. */
-static int is_harmless(int code)
-{
-  switch (code) {
-  case JWRN_ADOBE_XFORM:
-  case JWRN_BOGUS_ICC:
-  case JWRN_EXTRANEOUS_DATA:
-  case JWRN_JFIF_MAJOR:
-  case JWRN_NOT_SEQUENTIAL:
-  case JWRN_JPEG_EOF: /* judged when the picture is complete */
-    return 1;
-  default:
-    return 0;
-  }
-}
-
-static void hear(j_common_ptr object, int level)
-{
-  struct listener *listener = (struct listener *)object->err;
-
-  if (level >= 0)
-    return; /* a trace message */
-  listener->warnings++;
-  if (object->err->msg_code == JWRN_JPEG_EOF)
-    listener->cut = 1;
-  if (is_harmless(object->err->msg_code))
-    return;
-  if (listener->losses++ == 0)
-    (*object->err->format_message)(object, listener->text);
-}
-
-static void say_nothing(j_common_ptr object)
-{
-  (void)object;
-}
-
-static struct jpeg_error_mgr *listen(struct listener *listener)
-{
-  jpeg_std_error(&listener->base);
-  listener->base.error_exit = fail;
-  listener->base.emit_message = hear;
-  listener->base.output_message = say_nothing;
-  listener->warnings = 0;
-  listener->losses = 0;
-  listener->cut = 0;
-  listener->text[0] = 0;
-  return &listener->base;
-}
 
 static void note_loss(struct listener *listener, const char *text)
 {
@@ -214,7 +139,7 @@ int fp_decoder_open(struct fp_decoder *decoder, const unsigned char *bytes, size
   j_decompress_ptr object = &decoder->object;
 
   fp_decoder_close(decoder);
-  object->err = listen(&decoder->listener);
+  object->err = fp_listen(&decoder->listener);
   if (setjmp(decoder->listener.failed)) {
     fp_decoder_close(decoder);
     return FAILED;

@@ -8,11 +8,13 @@
 //! are not read, alpha is ignored.
 
 mod boxed;
+mod compress;
 mod cpu;
 mod decode;
 mod encode;
 mod exif;
 mod format;
+mod huffman;
 mod jpeg;
 mod keep;
 mod layout;
@@ -32,10 +34,15 @@ mod yuv;
 mod tests;
 
 pub use boxed::keeps_its_rows;
+pub use compress::Codes;
 pub use cpu::supported_cpu;
 pub use decode::{Decoder, Findings, Needs, Picture, Treatment};
 pub use encode::{Encoder, Target};
 pub use format::{Bounds, Format, Header, Source};
+pub use huffman::{
+    Adaptive, Band, CameraTables, Chosen, Counts, Huffman, Learner, Tables, ac_symbols,
+    count_symbols, is_small, jpeg_blocks, recode_jpeg, standard_tables, start_bands, start_tables,
+};
 pub use keep::{Kept, keep_jpeg};
 pub use layout::{Matrix, PixelLayout, Range, RawLayout};
 pub use probe::probe;

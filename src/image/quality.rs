@@ -3,7 +3,7 @@
 use super::markers;
 
 /// Luminance quantisation of ITU-T T.81, table K.1, row by row.
-const LUMINANCE: [u16; 64] = [
+pub(super) const LUMINANCE: [u16; 64] = [
     16, 11, 10, 16, 24, 40, 51, 61, //
     12, 12, 14, 19, 26, 58, 60, 55, //
     14, 13, 16, 24, 40, 57, 69, 56, //
@@ -15,7 +15,7 @@ const LUMINANCE: [u16; 64] = [
 ];
 
 /// Chrominance quantisation of ITU-T T.81, table K.2.
-const CHROMINANCE: [u16; 64] = [
+pub(super) const CHROMINANCE: [u16; 64] = [
     17, 18, 24, 47, 99, 99, 99, 99, //
     18, 21, 26, 66, 99, 99, 99, 99, //
     24, 26, 56, 99, 99, 99, 99, 99, //
@@ -53,18 +53,19 @@ fn nearest(table: &[u16; 64], standard: &[u16; 64]) -> Option<u8> {
 }
 
 fn distance(table: &[u16; 64], standard: &[u16; 64], quality: u8) -> u32 {
-    let quality = u32::from(quality);
+    let ideal = quantisation(standard, quality);
+    zigzag().zip(table).map(|(at, &found)| u32::from(ideal[at].abs_diff(found))).sum()
+}
+
+/// A quantisation table of libjpeg, row by row.
+pub(super) fn quantisation(standard: &[u16; 64], quality: u8) -> [u16; 64] {
+    let quality = u32::from(quality.clamp(1, 100));
     let scale = if quality < 50 { 5000 / quality } else { 200 - 2 * quality };
-    let mut sum = 0;
-    for (at, &found) in zigzag().zip(table) {
-        let ideal = ((u32::from(standard[at]) * scale + 50) / 100).clamp(1, 255);
-        sum += ideal.abs_diff(u32::from(found));
-    }
-    sum
+    standard.map(|entry| ((u32::from(entry) * scale + 50) / 100).clamp(1, 255) as u16)
 }
 
 /// Positions in a block of 8 rows of 8, diagonal by diagonal (T.81, figure A.6).
-fn zigzag() -> impl Iterator<Item = usize> {
+pub(super) fn zigzag() -> impl Iterator<Item = usize> {
     (0..15_usize).flat_map(|diagonal| {
         let first = diagonal.saturating_sub(7);
         let last = diagonal.min(7);

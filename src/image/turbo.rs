@@ -2,7 +2,7 @@
 //!
 //! The crate converts neither RGB to planes nor planes to RGB. Each call checks its slices against
 //! libjpeg-turbo's own size functions first. What a complaint means for a frame is decided by the
-//! callers. Files are decoded in `jpeg.rs`.
+//! callers. Files are decoded in `jpeg.rs` and coded in `compress.rs`.
 //!
 //! libjpeg-turbo keeps its own short-lived row tables on the C heap; nothing here allocates on
 //! Rust's unless there is an error to tell of.
@@ -134,96 +134,12 @@ impl Drop for Handle {
     }
 }
 
-/// How to code a JPEG.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Coding {
-    /// 1 to 100.
-    pub quality: u8,
-    /// A restart marker after every row of blocks.
-    pub restart_rows: bool,
-}
+/// One libjpeg-turbo instance that makes planes of RGB.
+pub(super) struct Separator(Handle);
 
-/// One libjpeg-turbo compressor.
-pub(super) struct Compressor(Handle);
-
-impl Compressor {
+impl Separator {
     pub fn new() -> Result<Self, Complaint> {
-        let mut handle = Handle::new(raw::TJINIT_TJINIT_COMPRESS)?;
-        handle.set(raw::TJPARAM_TJPARAM_NOREALLOC, 1)?;
-        Ok(Compressor(handle))
-    }
-
-    /// Bytes that the JPEG of a picture of this size never exceeds.
-    pub fn bound(width: usize, height: usize, gray: bool) -> Result<usize, Complaint> {
-        let (width, height) = dimensions(width, height)?;
-        let subsampling = if gray { Subsamp::Gray } else { Subsamp::Sub2x2 };
-        // SAFETY: a pure function of its arguments.
-        match unsafe { raw::tj3JPEGBufSize(width, height, subsampling as c_int) } {
-            0 => Err(Complaint::ours("picture size out of range")),
-            bound => Ok(bound as usize),
-        }
-    }
-
-    fn tune(&mut self, subsampling: Subsamp, coding: Coding) -> Result<(), Complaint> {
-        self.0.set(raw::TJPARAM_TJPARAM_SUBSAMP, subsampling as c_int)?;
-        self.0.set(raw::TJPARAM_TJPARAM_QUALITY, c_int::from(coding.quality.clamp(1, 100)))?;
-        self.0.set(raw::TJPARAM_TJPARAM_RESTARTROWS, c_int::from(coding.restart_rows))
-    }
-
-    /// Interleaved RGB or gray to a 4:2:0 or gray JPEG in `out`; gives its length.
-    pub fn compress(
-        &mut self,
-        pixels: &[u8],
-        (width, height): (usize, usize),
-        gray: bool,
-        coding: Coding,
-        out: &mut [u8],
-    ) -> Result<usize, Complaint> {
-        let (c_width, c_height, format) = packed(width, height, gray, pixels.len())?;
-        self.tune(if gray { Subsamp::Gray } else { Subsamp::Sub2x2 }, coding)?;
-        let (mut start, mut len) = (out.as_mut_ptr(), out.len() as raw::size_t);
-        // SAFETY: `packed` checked the pixels, a pitch of 0 means no row padding, and NOREALLOC
-        // keeps the library within the `len` bytes at `start`.
-        let code = unsafe {
-            raw::tj3Compress8(
-                self.0.0,
-                pixels.as_ptr(),
-                c_width,
-                0,
-                c_height,
-                format,
-                &mut start,
-                &mut len,
-            )
-        };
-        self.0.verdict(code).map(|()| len as usize)
-    }
-
-    /// Planes to a JPEG of the same subsampling in `out`; gives its length.
-    pub fn compress_planar(
-        &mut self,
-        samples: &[u8],
-        layout: Layout,
-        coding: Coding,
-        out: &mut [u8],
-    ) -> Result<usize, Complaint> {
-        let (width, height) = layout.checked(samples.len())?;
-        self.tune(layout.subsampling, coding)?;
-        let (mut start, mut len) = (out.as_mut_ptr(), out.len() as raw::size_t);
-        // SAFETY: `checked` compared the samples with the library's own size for this layout with
-        // an alignment of 1; NOREALLOC keeps it within the `len` bytes at `start`.
-        let code = unsafe {
-            raw::tj3CompressFromYUV8(
-                self.0.0,
-                samples.as_ptr(),
-                width,
-                1,
-                height,
-                &mut start,
-                &mut len,
-            )
-        };
-        self.0.verdict(code).map(|()| len as usize)
+        Handle::new(raw::TJINIT_TJINIT_COMPRESS).map(Separator)
     }
 
     /// Interleaved RGB to planes: full range BT.601, chroma averaged over 2x2.
@@ -235,7 +151,7 @@ impl Compressor {
     ) -> Result<(), Complaint> {
         let (width, height) = layout.checked(out.len())?;
         let (_, _, format) = packed(layout.width, layout.height, false, pixels.len())?;
-        self.tune(layout.subsampling, Coding { quality: 100, restart_rows: false })?;
+        self.0.set(raw::TJPARAM_TJPARAM_SUBSAMP, layout.subsampling as c_int)?;
         // SAFETY: `packed` checked the pixels and `checked` the planes, both without padding.
         let code = unsafe {
             raw::tj3EncodeYUV8(

@@ -83,6 +83,8 @@ counters! {
     RingFrames = "ring_frames",
     /// Bytes of those pixels.
     RingBytes = "ring_bytes",
+    /// Times that the Huffman tables of a camera were learnt.
+    HuffmanTablesLearnt = "huffman_tables_learnt",
     /// Camera states dropped to make room for others.
     CamerasEvicted = "cameras_evicted",
     /// Pipelined commits sent.

@@ -112,6 +112,7 @@ series! {
     RedisMemoryLimit = Gauge "redis_memory_limit_bytes" "Redis' maxmemory; 0 for no limit.",
 
     Cameras = Gauge "cameras" "Cameras with state kept.",
+    HuffmanTablesLearnt = Counter "huffman_tables_learnt_total" "Times that the Huffman tables of a camera were learnt.",
     CamerasEvicted = Counter "cameras_evicted_total" "Camera states dropped to make room for others.",
     CameraFrames = Counter "camera_frames_total" "Frames by camera and outcome, of the first 50 cameras.",
     OtherCameraFrames = Counter "other_camera_frames_total" "Frames by outcome of all cameras that have no series of their own.",

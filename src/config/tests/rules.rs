@@ -70,7 +70,8 @@ fn words_are_one_of_a_few() {
     check_in("redis_queue", "retention: forget", &["keep, delete, trim_acked"]);
     check_in("redis_queue", "compression_format: gif", &["jpeg, png, webp"]);
     check_in("engine", "ordering: total", &["per_camera, none"]);
-    check_in("engine", "reencode: never", &["always, when_smaller"]);
+    check_in("engine", "reencode: never", &["always, when_smaller, lossless"]);
+    check_in("redis_queue", "jpeg_huffman: none", &["adaptive, standard, optimised"]);
     check_in("engine", "orientation: turn", &["apply, ignore"]);
     check_in("limits", "damaged_images: maybe", &["refuse, accept"]);
     check_in("analysis", "below_threshold: keep", &["emit, drop"]);

@@ -113,12 +113,7 @@ fn what_follows_the_end_marker_is_ignored() {
 #[test]
 fn restart_markers_are_read_and_a_missing_one_is_noticed() {
     let (width, height) = (96, 64);
-    let mut compressor = turbo::Compressor::new().unwrap();
-    let coding = turbo::Coding { quality: 97, restart_rows: true };
-    let mut file = vec![0; turbo::Compressor::bound(width, height, false).unwrap()];
-    let pixels = smooth(width, height);
-    let len = compressor.compress(&pixels, (width, height), false, coding, &mut file).unwrap();
-    file.truncate(len);
+    let file = with_restart_rows(&smooth(width, height), (width, height), 97);
     looks_like_smooth(&file, width, height, "restart markers");
     let second = file.windows(2).position(|pair| pair == [0xff, 0xd1]).unwrap();
     let without = [&file[..second], &file[second + 2..]].concat();

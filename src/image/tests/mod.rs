@@ -1,6 +1,7 @@
 //! Tests of the room as its callers see it.
 
 mod hostile;
+mod huffman;
 mod inputs;
 mod layouts;
 mod odd;
@@ -66,6 +67,16 @@ fn encode(view: &View<'_>, format: Format, quality: u8) -> Vec<u8> {
     let target = Target { format, quality, webp_method: 2 };
     Encoder::new().unwrap().encode(view, &target, &mut out).unwrap();
     out
+}
+
+/// A JPEG with a restart marker after every row of blocks.
+fn with_restart_rows(pixels: &[u8], size: (usize, usize), quality: u8) -> Vec<u8> {
+    let codes = Codes::Tables(standard_tables());
+    let coding = compress::Coding { quality, restart_rows: true, codes };
+    let mut file = Vec::new();
+    let mut compressor = compress::Compressor::new().unwrap();
+    compressor.compress(pixels, size, false, coding, &mut file).unwrap();
+    file
 }
 
 /// Interleaved pixels of a coded picture.

@@ -20,11 +20,7 @@ fn sound() -> Vec<(&'static str, Vec<u8>)> {
         let image = Image { pixels, width: WIDTH, pitch: 3 * WIDTH, height: HEIGHT, format };
         compressor.compress_to_vec(image).unwrap()
     };
-    let mut restarts = vec![0; turbo::Compressor::bound(WIDTH, HEIGHT, false).unwrap()];
-    let coding = turbo::Coding { quality: 90, restart_rows: true };
-    let mut compressor = turbo::Compressor::new().unwrap();
-    let len = compressor.compress(&pixels, (WIDTH, HEIGHT), false, coding, &mut restarts).unwrap();
-    restarts.truncate(len);
+    let restarts = with_restart_rows(&pixels, (WIDTH, HEIGHT), 90);
     vec![
         ("baseline", coded(&|_| {})),
         ("restart", restarts),

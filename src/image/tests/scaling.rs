@@ -125,7 +125,12 @@ fn coded_rows_give_the_same_letterboxed_picture() {
         (64, 32, 64, false),
     ];
     for (index, (width, height, size, is_gray)) in all.into_iter().enumerate() {
-        for quality in [30, 85, 100] {
+        for (quality, tables) in [
+            (30, start_tables(30)),
+            (85, standard_tables()),
+            (85, start_tables(85)),
+            (100, start_tables(100)),
+        ] {
             let mut planes = Planes::default();
             planes.reshape(width, height, is_gray);
             for (at, sample) in planes.samples_mut().iter_mut().enumerate() {
@@ -134,7 +139,9 @@ fn coded_rows_give_the_same_letterboxed_picture() {
             let channels = if is_gray { 1 } else { 3 };
             let view = View { width, height, channels, interleaved: None, planes: Some(&planes) };
             assert!(keeps_its_rows(&view, size), "{width}x{height}");
-            encoder.encode_boxed(&view, quality, (size, 114), &mut file, &mut boxed).unwrap();
+            encoder
+                .encode_boxed(&view, (quality, tables), (size, 114), &mut file, &mut boxed)
+                .unwrap();
 
             let jpeg = Target { format: Format::Jpeg, quality, webp_method: 0 };
             encoder.encode(&view, &jpeg, &mut plain).unwrap();
@@ -164,8 +171,13 @@ fn letterboxed_pictures_of_other_rows_are_refused() {
         let view = View { width, height, channels: 3, interleaved: None, planes: Some(&planes) };
         assert!(!keeps_its_rows(&view, size), "{why}");
         let (mut file, mut boxed) = (Vec::new(), Vec::new());
-        let both =
-            Encoder::new().unwrap().encode_boxed(&view, 85, (size, 114), &mut file, &mut boxed);
+        let both = Encoder::new().unwrap().encode_boxed(
+            &view,
+            (85, standard_tables()),
+            (size, 114),
+            &mut file,
+            &mut boxed,
+        );
         assert!(both.is_err(), "{why}");
     }
 }

@@ -14,6 +14,7 @@ use super::snapshot::{Kept, Photo, Snapshot};
 use crate::analysis::Background;
 use crate::base::Stage;
 use crate::frame::Discard;
+use crate::image::CameraTables;
 use crate::metrics::clock::unix_seconds;
 use crate::metrics::{Counter, Metrics};
 
@@ -36,6 +37,8 @@ pub(super) struct Camera {
     /// What the second half of a job works on, frame after frame. Nothing else is locked while this
     /// is: frames of a batch update the backgrounds of cameras at whose gate the batch is not.
     pub(super) background: Mutex<Background>,
+    /// The Huffman tables of its pictures; gone with it.
+    pub(super) tables: CameraTables,
     status: Mutex<Status>,
     used: AtomicU64,
     /// The latest picture, while somebody looks at it.
@@ -234,6 +237,7 @@ impl Cameras {
             tickets: AtomicU64::new(0),
             gate: Mutex::default(),
             background: Mutex::default(),
+            tables: CameraTables::default(),
             status: Mutex::default(),
             used: AtomicU64::new(now),
             snapshot: Snapshot::new(&self.pictures),

@@ -40,11 +40,16 @@ pub(super) fn run(shared: &Shared, job: Job) {
         let bounds = Bounds { pixels_max: settings.pixels_max };
         worker.renew(bounds, settings.payload_bytes_max);
     }
+    let has_lesson = worker.tools.coder.has_lesson();
     drop(worker);
     let verdict = verdict.map_err(|verdict| with_pixels(shared, verdict, entry.as_ref()));
     drop(entry); // its buffers go home before the frame waits for anything
     let arrived = Arrived { receipt, shard, slot, verdict: verdict.err() };
     second_half::arrive(shared, &camera, ticket, arrived);
+    if has_lesson {
+        // The frame is on its way; its files are still in the worker's buffers.
+        shared.workers.mine().tools.coder.learn(&camera.tables, &shared.metrics);
+    }
 }
 
 /// Opens an entry and processes the frame in it, or the frames one after the other. On success the
@@ -92,7 +97,7 @@ fn batch(
         let attempt = || frame(shared, tools, Tick::now(), &mut own, &envelope, of, &camera);
         let ended = catch_unwind(AssertUnwindSafe(attempt));
         match ended.unwrap_or_else(|payload| Err(panicked(&*payload))) {
-            Ok(()) => {}
+            Ok(()) => tools.coder.learn(&camera.tables, &shared.metrics),
             Err(Verdict::DeadLetter(refused)) => return Err(frames.blame(refused.reject).into()),
             Err(Verdict::Discard(Discard::BelowThreshold)) => {
                 below_threshold.push(camera);
@@ -154,7 +159,8 @@ fn frame(
         shared.metrics.add(Counter::ShedAtEncode, 1);
         return Err(Verdict::Discard(Discard::Shed(Stage::Encode)));
     }
-    let coded = coder.code(settings, &source, findings, &view, &mut work.composer)?;
+    let coded =
+        coder.code(settings, &camera.tables, &source, findings, &view, &mut work.composer)?;
     laps.end(Timer::Stage(Stage::Encode));
 
     coded.count(&shared.metrics, &view);

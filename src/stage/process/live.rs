@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::image::{Target, Treatment};
+use crate::image::{Huffman, Target, Treatment};
 
 /// The settings in force, for everybody who uses or replaces them.
 pub type Live = Arc<ArcSwap<LiveSettings>>;
@@ -19,8 +19,10 @@ pub type Live = Arc<ArcSwap<LiveSettings>>;
 pub struct LiveSettings {
     /// How results are coded.
     pub target: Target,
-    /// Pass a JPEG through that is already at or below the target quality.
-    pub reencode_when_smaller: bool,
+    /// The Huffman tables of JPEG output.
+    pub huffman: Huffman,
+    /// When JPEG input is coded anew.
+    pub recoding: Recoding,
     /// What becomes of damaged and of turned pictures.
     pub treatment: Treatment,
     /// Figures and features; `None` switches them off.
@@ -33,6 +35,17 @@ pub struct LiveSettings {
     pub deliveries_max: u32,
     /// Frames older than this are shed; `None` for never.
     pub frame_age_max: Option<Duration>,
+}
+
+/// What becomes of a frame that is a JPEG already, where the result is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recoding {
+    /// It is decoded and coded.
+    Always,
+    /// It is handed on as it was coded if it is at or below the target quality.
+    WhenSmaller,
+    /// It keeps its coefficients.
+    Lossless,
 }
 
 /// How frames are judged.

@@ -34,7 +34,7 @@ use parking_lot::RwLock;
 
 pub use camera::{CAMERA_SERIES_MAX, CameraStatus, Cameras, OtherCameras};
 pub use dispatch::{Dispatcher, DispatcherParts};
-pub use live::{AnalysisSettings, Live, LiveSettings};
+pub use live::{AnalysisSettings, Live, LiveSettings, Recoding};
 pub use routes::Routes;
 pub use snapshot::Photo;
 pub use work::{Work, Workers};

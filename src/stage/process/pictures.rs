@@ -1,10 +1,13 @@
 //! The pictures of a result: the frame itself, the ML image, the thumbnail.
 
-use super::LiveSettings;
 use super::figures::replace;
+use super::{LiveSettings, Recoding};
 use crate::base::{Fault, Reject};
 use crate::frame::{Planes, Pool, View};
-use crate::image::{self, Encoder, Findings, Format, Needs, Orientation, Scaler, Source, Target};
+use crate::image::{
+    self, Adaptive, CameraTables, Chosen, Codes, Encoder, Findings, Format, Huffman, Learner,
+    Needs, Orientation, Scaler, Source, Target,
+};
 use crate::metrics::{Counter, Metrics};
 use crate::wire::proto::ImageData;
 use crate::wire::{Composer, Draft};
@@ -43,6 +46,16 @@ pub(super) struct Coder {
     kept: Vec<u8>,
     ml_image: Vec<u8>,
     thumbnail: Vec<u8>,
+    /// Whether the picture and the ML image of the last frame are to be learnt from.
+    lessons: [Option<Lesson>; 2],
+    learner: Learner,
+}
+
+/// A file that Huffman tables are to be learnt from.
+#[derive(Clone, Copy, Debug)]
+struct Lesson {
+    quality: u8,
+    gray: bool,
 }
 
 /// The pictures of one frame, coded.
@@ -63,6 +76,8 @@ impl Coder {
             kept: Vec::new(),
             ml_image: Vec::new(),
             thumbnail: Vec::new(),
+            lessons: [None; 2],
+            learner: Learner::default(),
         })
     }
 
@@ -70,22 +85,28 @@ impl Coder {
     pub(super) fn code<'a>(
         &'a mut self,
         settings: &LiveSettings,
+        tables: &CameraTables,
         source: &Source<'_>,
         findings: &Findings,
         view: &View<'_>,
         composer: &mut Composer,
     ) -> Result<Coded<'a>, Reject> {
-        let target = settings.target;
+        let (target, huffman) = (settings.target, settings.huffman);
+        self.lessons = [None; 2];
         // What was turned is upright now; else the result says what the file said.
         let orientation = match settings.treatment.turn_upright {
             true => Orientation::default(),
             false => findings.orientation,
         };
         let is_turned = findings.orientation != orientation;
-        let (kept, is_coded) = if settings.reencode_when_smaller && !is_turned {
-            self.keep(source, findings, view, orientation, &target)?
-        } else {
-            (None, false)
+        let (kept, is_coded) = match settings.recoding {
+            Recoding::WhenSmaller if !is_turned => {
+                self.keep(source, findings, view, orientation, (&target, huffman, tables))?
+            }
+            Recoding::Lossless if !is_turned => {
+                (self.recode(source, findings, orientation, &target), false)
+            }
+            _ => (None, false),
         };
         describe(
             &mut composer.original,
@@ -97,20 +118,25 @@ impl Coder {
         let at_once = settings.ml_image
             && kept.is_none()
             && target.format == Format::Jpeg
+            && huffman != Huffman::Optimised
             && image::keeps_its_rows(view, ML_SIDE);
         if at_once {
             let Coder { encoder, original, ml_image, .. } = self;
-            encoder.encode_boxed(
-                view,
-                target.quality,
-                (ML_SIDE, ML_PADDING),
-                original,
-                ml_image,
-            )?;
+            let mut encode = |codes| {
+                let square = (ML_SIDE, ML_PADDING);
+                encoder.encode_boxed(view, (target.quality, codes), square, original, ml_image)
+            };
+            if huffman == Huffman::Standard {
+                encode(image::standard_tables())?;
+            } else {
+                let chosen = tables.picture.choose(target.quality, view.channels == 1);
+                encode(chosen.tables())?;
+                self.lessons[0] = judge(&tables.picture, &chosen, view, &target, &self.original);
+            }
             let square = View { width: ML_SIDE, height: ML_SIDE, ..*view };
             describe(&mut composer.processed, &square, &ml_target);
         } else if kept.is_none() && !is_coded {
-            self.encoder.encode(view, &target, &mut self.original)?;
+            self.encode_picture(view, &target, huffman, tables)?;
         }
         if kept.is_none() {
             let size = (view.width, view.height);
@@ -119,14 +145,20 @@ impl Coder {
         if let (true, false, Some(planes)) = (settings.ml_image, at_once, view.planes) {
             self.scaler.letterbox(planes, ML_SIDE, ML_PADDING, &mut self.scaled);
             let small = view_of(&self.scaled);
-            self.encoder.encode(&small, &ml_target, &mut self.ml_image)?;
+            let Coder { encoder, ml_image, .. } = self;
+            let of_ml = (huffman, &tables.ml_image);
+            self.lessons[1] = encode(encoder, &small, &ml_target, of_ml, ml_image)?;
             describe(&mut composer.processed, &small, &ml_target);
         }
         if let (true, Some(planes)) = (settings.thumbnail, view.planes) {
             self.scaler.thumbnail(planes, THUMBNAIL_SIDE, &mut self.scaled);
             let small = view_of(&self.scaled);
             let target = Target { format: Format::Jpeg, quality: THUMBNAIL_QUALITY, ..target };
-            self.encoder.encode(&small, &target, &mut self.thumbnail)?;
+            let codes = match huffman {
+                Huffman::Standard => Codes::Tables(image::standard_tables()),
+                Huffman::Adaptive | Huffman::Optimised => Codes::TwoPasses,
+            };
+            self.encoder.encode_with(&small, &target, codes, &mut self.thumbnail)?;
             describe(&mut composer.thumbnail, &small, &target);
         }
         Ok(Coded {
@@ -149,7 +181,7 @@ impl Coder {
         findings: &Findings,
         view: &View<'_>,
         orientation: Orientation,
-        target: &Target,
+        (target, huffman, tables): (&Target, Huffman, &CameraTables),
     ) -> Result<(Option<u8>, bool), Reject> {
         let is_jpeg = (source.format, target.format) == (Format::Jpeg, Format::Jpeg);
         if !is_jpeg || !findings.is_clean_jpeg {
@@ -162,9 +194,62 @@ impl Coder {
         if kept.is_own_sampling && !kept.has_profile {
             return Ok((quality, false));
         }
-        self.encoder.encode(view, target, &mut self.original)?;
+        self.encode_picture(view, target, huffman, tables)?;
         let is_smaller = self.original.len() < self.kept.len();
         Ok((quality.filter(|_| !is_smaller), true))
+    }
+
+    /// Writes a JPEG with its own coefficients and the best Huffman tables for them, and gives its quality;
+    /// one that can only be handed on as it was coded, as progressive ones can, is. `None` for what was
+    /// not read without a warning.
+    fn recode(
+        &mut self,
+        source: &Source<'_>,
+        findings: &Findings,
+        orientation: Orientation,
+        target: &Target,
+    ) -> Option<u8> {
+        let is_jpeg = (source.format, target.format) == (Format::Jpeg, Format::Jpeg);
+        if !is_jpeg || !findings.is_clean_jpeg {
+            return None;
+        }
+        let quality = image::jpeg_quality(source.bytes)?;
+        image::keep_jpeg(source.bytes, orientation, &mut self.kept)?;
+        let is_recoded = image::recode_jpeg(&self.kept, &mut self.original).is_some();
+        if is_recoded && self.original.len() < self.kept.len() {
+            std::mem::swap(&mut self.original, &mut self.kept);
+        }
+        Some(quality)
+    }
+
+    fn encode_picture(
+        &mut self,
+        view: &View<'_>,
+        target: &Target,
+        huffman: Huffman,
+        tables: &CameraTables,
+    ) -> Result<(), Reject> {
+        let of_picture = (huffman, &tables.picture);
+        self.lessons[0] = encode(&mut self.encoder, view, target, of_picture, &mut self.original)?;
+        Ok(())
+    }
+
+    /// Whether Huffman tables are to be learnt from the last frame.
+    pub(super) fn has_lesson(&self) -> bool {
+        self.lessons.iter().any(Option::is_some)
+    }
+
+    /// Learns the Huffman tables that the last frame showed to be wanting; `tables` are those of its
+    /// camera.
+    pub(super) fn learn(&mut self, tables: &CameraTables, metrics: &Metrics) {
+        let files = [(&tables.picture, &self.original), (&tables.ml_image, &self.ml_image)];
+        for (lesson, (adaptive, file)) in self.lessons.iter_mut().zip(files) {
+            if let Some(Lesson { quality, gray }) = lesson.take()
+                && adaptive.learn(&mut self.learner, quality, file, gray)
+            {
+                metrics.add(Counter::HuffmanTablesLearnt, 1);
+            }
+        }
     }
 
     /// The picture as a JPEG for people to look at, where the result is something else.
@@ -173,6 +258,44 @@ impl Coder {
         self.encoder.encode(view, &target, &mut self.original)?;
         Ok(&self.original)
     }
+}
+
+/// Encodes one output of a camera, and says whether its Huffman tables are to be learnt from it.
+fn encode(
+    encoder: &mut Encoder,
+    view: &View<'_>,
+    target: &Target,
+    (huffman, adaptive): (Huffman, &Adaptive),
+    out: &mut Vec<u8>,
+) -> Result<Option<Lesson>, Reject> {
+    let codes = match huffman {
+        Huffman::Standard => Codes::Tables(image::standard_tables()),
+        Huffman::Adaptive if target.format == Format::Jpeg && !is_small(view) => {
+            let chosen = adaptive.choose(target.quality, view.channels == 1);
+            encoder.encode_with(view, target, Codes::Tables(chosen.tables()), out)?;
+            return Ok(judge(adaptive, &chosen, view, target, out));
+        }
+        Huffman::Adaptive | Huffman::Optimised => Codes::TwoPasses,
+    };
+    encoder.encode_with(view, target, codes, out)?;
+    Ok(None)
+}
+
+fn is_small(view: &View<'_>) -> bool {
+    image::is_small(view.width, view.height)
+}
+
+fn judge(
+    adaptive: &Adaptive,
+    chosen: &Chosen,
+    view: &View<'_>,
+    target: &Target,
+    file: &[u8],
+) -> Option<Lesson> {
+    let gray = view.channels == 1;
+    let blocks = image::jpeg_blocks(view.width, view.height, gray);
+    let lesson = Lesson { quality: target.quality, gray };
+    adaptive.judge(chosen, file, blocks, gray).then_some(lesson)
 }
 
 impl<'a> Coded<'a> {

@@ -42,7 +42,15 @@ fn boxed(encoder: &mut Encoder, view: &View<'_>, side: usize) {
         return;
     }
     let (mut file, mut square) = (Vec::new(), Vec::new());
-    encoder.encode_boxed(view, 85, (side, 114), &mut file, &mut square).unwrap();
+    encoder
+        .encode_boxed(
+            view,
+            (85, framepress::image::standard_tables()),
+            (side, 114),
+            &mut file,
+            &mut square,
+        )
+        .unwrap();
     read_back(&file, Format::Jpeg, (view.width, view.height));
     read_back(&square, Format::Jpeg, (side, side));
 }

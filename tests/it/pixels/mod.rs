@@ -8,3 +8,4 @@ mod layouts;
 mod parity;
 mod pictures;
 mod sizes;
+mod start_tables;

@@ -1,0 +1,166 @@
+//! The same coefficients under other tables: symbol for symbol, the bits behind the codes unchanged.
+
+use super::super::markers::{next_marker, segment};
+use super::count::count;
+use super::file::{Coded, Unit, Visit};
+use super::{Code, Tables};
+
+/// Writes the picture of `file` into `out`, which is cleared first, with the tables that fit it best: its
+/// coefficients stay as they are. `None`, and nothing in `out` that is of use, unless the file is a
+/// baseline one of one scan without a fault.
+pub fn recode_jpeg(file: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    out.clear();
+    let coded = Coded::open(file)?;
+    let counts = count(&coded)?;
+    let tables = counts.own_tables();
+    head(coded.head, &tables, out)?;
+    // Not more than before, but for what bytes of ones take.
+    out.reserve(counts.bytes + counts.bytes / 16 + 2);
+    let mut writer = Writer::new(&tables, out);
+    let walked = coded.walk(&mut writer)?;
+    writer.end()?;
+    let rest = &coded.data[walked.len..];
+    let (marker, _) = next_marker(rest)?;
+    out.extend([0xff, 0xd9]);
+    (marker == 0xd9).then_some(())
+}
+
+/// Appends coded units to `out`, with other tables; `None` if a symbol has no code there.
+pub(in super::super) fn recode_rows(
+    rows: &[u8],
+    (gray, units): (bool, usize),
+    (from, to): (&Tables, &Tables),
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let coded = Coded::rows(rows, Unit::own(gray), units, from);
+    let mut writer = Writer::new(to, out);
+    coded.walk(&mut writer)?;
+    writer.end()
+}
+
+/// The head with other tables; the scan names those of luma for the first component and those of chroma
+/// for the others.
+fn head(old: &[u8], tables: &Tables, out: &mut Vec<u8>) -> Option<()> {
+    out.extend_from_slice(old.get(..2)?);
+    let mut rest = old.get(2..)?;
+    loop {
+        let (marker, after) = next_marker(rest)?;
+        let (body, after) = segment(after)?;
+        if marker == 0xda {
+            let (&components, list) = body.split_first()?;
+            write_tables(tables, components == 1, out);
+            out.extend([0xff, marker]);
+            out.extend((2 + body.len() as u16).to_be_bytes());
+            out.push(components);
+            for at in 0..usize::from(components) {
+                out.extend([*list.get(2 * at)?, if at == 0 { 0 } else { 0x11 }]);
+            }
+            out.extend([0, 63, 0]);
+            return Some(());
+        }
+        if marker != 0xc4 {
+            out.extend([0xff, marker]);
+            out.extend((2 + body.len() as u16).to_be_bytes());
+            out.extend_from_slice(body);
+        }
+        rest = after;
+    }
+}
+
+fn write_tables(tables: &Tables, gray: bool, out: &mut Vec<u8>) {
+    let mut write = |id: u8, counts: &[u8; 16], values: &[u8]| {
+        out.extend([0xff, 0xc4]);
+        out.extend((19 + values.len() as u16).to_be_bytes());
+        out.push(id);
+        out.extend_from_slice(counts);
+        out.extend_from_slice(values);
+    };
+    for (id, pair) in (0..).zip(tables.0.iter().take(if gray { 1 } else { 2 })) {
+        write(id, pair.dc.counts(), pair.dc.values());
+        write(0x10 | id, pair.ac.counts(), pair.ac.values());
+    }
+}
+
+struct Writer<'a> {
+    /// Luma DC, luma AC, chroma DC, chroma AC.
+    codes: [[Code; 256]; 4],
+    out: &'a mut Vec<u8>,
+    /// The last bits, in the low end.
+    buffer: u64,
+    held: u32,
+    is_complete: bool,
+}
+
+impl<'a> Writer<'a> {
+    fn new(tables: &Tables, out: &'a mut Vec<u8>) -> Writer<'a> {
+        let [luma, chroma] = &tables.0;
+        let codes = [luma.dc.codes(), luma.ac.codes(), chroma.dc.codes(), chroma.ac.codes()];
+        Writer { codes, out, buffer: 0, held: 0, is_complete: true }
+    }
+
+    #[inline]
+    fn put(&mut self, table: usize, symbol: u8, extra: u32) {
+        let code = self.codes[table][usize::from(symbol)];
+        self.is_complete &= code.len > 0;
+        let behind = u32::from(symbol & 15);
+        // At most 31 bits are held, and a code and its bits have 31.
+        self.buffer = (self.buffer << code.len | u64::from(code.bits)) << behind | u64::from(extra);
+        self.held += u32::from(code.len) + behind;
+        if self.held >= 32 {
+            self.held -= 32;
+            let word = (self.buffer >> self.held) as u32;
+            self.write(word);
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, word: u32) {
+        let inverse = !word;
+        if inverse.wrapping_sub(0x0101_0101) & !inverse & 0x8080_8080 == 0 {
+            self.out.extend_from_slice(&word.to_be_bytes());
+        } else {
+            for byte in word.to_be_bytes() {
+                self.write_byte(byte);
+            }
+        }
+    }
+
+    fn write_byte(&mut self, byte: u8) {
+        self.out.push(byte);
+        if byte == 0xff {
+            self.out.push(0);
+        }
+    }
+
+    /// Fills the last byte with ones.
+    fn flush(&mut self) {
+        while self.held > 0 {
+            let missing = 8_u32.saturating_sub(self.held);
+            let byte = (self.buffer << missing | ((1 << missing) - 1)) >> (self.held + missing - 8);
+            self.write_byte(byte as u8);
+            self.held = self.held.saturating_sub(8);
+        }
+    }
+
+    fn end(mut self) -> Option<()> {
+        self.flush();
+        self.is_complete.then_some(())
+    }
+}
+
+impl Visit for Writer<'_> {
+    #[inline]
+    fn dc(&mut self, class: usize, symbol: u8, extra: u32) {
+        self.put(2 * class, symbol, extra);
+    }
+
+    #[inline]
+    fn ac(&mut self, class: usize, symbol: u8, extra: u32) {
+        self.put(2 * class + 1, symbol, extra);
+    }
+
+    fn restart(&mut self, code: u8) {
+        self.flush();
+        self.out.extend([0xff, code]);
+    }
+}

@@ -1,0 +1,52 @@
+//! The tables that a camera begins with: for each quality, from what many pictures have in common.
+
+use std::sync::OnceLock;
+
+use super::alphabet::Alphabet;
+use super::lengths::table;
+use super::start_weights::BANDS;
+use super::{AC_MAX, DC_MAX, END_OF_BLOCK, Pair, SIXTEEN_ZEROS, Tables};
+
+/// What is expected of pictures in a band of quality.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Band {
+    /// The last quality of the band.
+    pub quality_max: u8,
+    /// For luma and chroma, how rare each DC symbol is: a quarter of a bit for each step.
+    pub dc: [[u8; DC_MAX]; 2],
+    /// The same of AC symbols, in the order of [`ac_symbols`].
+    pub ac: [[u8; AC_MAX]; 2],
+}
+
+/// All AC symbols: end of block, a run of sixteen, then values by run and size.
+pub fn ac_symbols() -> impl Iterator<Item = u8> {
+    let values = (0_u8..16).flat_map(|run| (1..=10).map(move |bits| run << 4 | bits));
+    [END_OF_BLOCK, SIXTEEN_ZEROS].into_iter().chain(values)
+}
+
+/// Made when a quality is first asked for.
+static MADE: [OnceLock<Tables>; 100] = [const { OnceLock::new() }; 100];
+
+/// The tables for a quality of 1 to 100.
+pub fn start_tables(quality: u8) -> &'static Tables {
+    let quality = quality.clamp(1, 100);
+    MADE[usize::from(quality) - 1].get_or_init(|| make(quality))
+}
+
+fn make(quality: u8) -> Tables {
+    let band = BANDS.iter().find(|band| quality <= band.quality_max).unwrap_or(&BANDS[0]);
+    // 2^40 for what always occurs.
+    let weigh = |rarity: u8| 2_f64.powf(40.0 - f64::from(rarity) / 4.0) as u64;
+    Tables([0, 1].map(|class| {
+        let alphabet = Alphabet::of(quality, class == 1);
+        let mut of_ac = [0; 256];
+        for (symbol, &rarity) in ac_symbols().zip(&band.ac[class]) {
+            of_ac[usize::from(symbol)] = weigh(rarity);
+        }
+        let of_dc = band.dc[class].map(weigh);
+        Pair {
+            dc: table(alphabet.dc().map(|symbol| (symbol, of_dc[usize::from(symbol)]))),
+            ac: table(alphabet.ac().map(|symbol| (symbol, of_ac[usize::from(symbol)]))),
+        }
+    }))
+}
