@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-chaos perf-distance pgo setup setup-test clean
+.PHONY: demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-bytes perf-chaos perf-distance pgo setup setup-test clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -27,11 +27,12 @@ chaos-test: setup-test
 	@$(TARGET)/debug/framepress-perf chaos --seed 1 --faults 60 --engines 3 --bin $(TARGET)/debug/framepress --assignment exclusive
 
 # Other people's programs read and write the same streams: redis-py, protobuf, Pillow. A real browser
-# shows the dashboard; others read what is in deploy/: Compose, Kubernetes, systemd.
+# shows the dashboard; other decoders read pictures with tables of a camera's own; others read what is in deploy/: Compose, Kubernetes, systemd.
 python-test: setup-test $(VENV)/.complete
 	@$(CARGO) build --quiet --bin framepress
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/interop.py
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/dashboard.py
+	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/decoders.py
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/deploy.py
 
 # The package in python/: with mypy and ruff, its distributions, the programs of its README, old
@@ -128,6 +129,10 @@ pgo: setup
 perf-floor: setup
 	@$(CARGO) run --release --quiet -p framepress-perf -- floor
 
+# Bytes, CPU and likeness of every format, quality and effort, beside Pillow.
+perf-bytes: setup perf-build
+	@$(TARGET)/release/framepress-perf bytes --bin $(TARGET)/release/framepress $(PERF_FLAGS) || [ $$? -eq 3 ]
+
 # Faults of all kinds under load, on one server, with Sentinels and in a Cluster: what they may not
 # cost is not lost, not doubled, in order and counted. CHAOS_FLAGS="--seed 7 --faults 2000" for more.
 CHAOS_FLAGS := --topology all --faults 240
@@ -147,7 +152,8 @@ setup:
 
 setup-test:
 	@sh tests/setup.sh cmake nasm redis-server redis-sentinel ffmpeg python3-venv prometheus \
-		chromium chromium-driver docker-compose systemd faketime
+		chromium chromium-driver docker-compose systemd faketime libjpeg-turbo-progs \
+		gstreamer1.0-tools gstreamer1.0-plugins-good
 
 clean:
 	@$(CARGO) clean --quiet

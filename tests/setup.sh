@@ -9,6 +9,9 @@ present() {
         chromium-driver) command -v chromedriver ;;
         python3-venv) python3 -c 'import ensurepip, venv' ;;
         docker-compose) docker compose version || command -v docker-compose ;;
+        libjpeg-turbo-progs) command -v djpeg ;;
+        gstreamer1.0-tools) command -v gst-launch-1.0 ;;
+        gstreamer1.0-plugins-good) gst-inspect-1.0 jpegdec ;;
         systemd) command -v systemd-analyze ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1

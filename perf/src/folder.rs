@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::Outcome;
 
 /// Parts in the order of the summary.
-const PARTS: [&str; 11] = [
-    "floor", "path", "peers", "latency", "scale", "distance", "soak", "profiles", "failover",
+const PARTS: [&str; 12] = [
+    "floor", "bytes", "path", "peers", "latency", "scale", "distance", "soak", "profiles", "failover",
     "chaos", "pgo",
 ];
 

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)] // the house's clock is for the house; this reads its own
 
 mod all;
+mod bytes;
 mod chaos;
 mod cite;
 mod common;
@@ -48,6 +49,8 @@ enum Command {
     All(all::AllArgs),
     /// CPU per frame of the engine against that of the unavoidable work alone
     Floor(floor::FloorArgs),
+    /// Size, CPU and likeness of every format, quality and effort, beside Pillow
+    Bytes(bytes::BytesArgs),
     /// Faults of many kinds, by chance, under load: nothing lost, doubled, reordered or miscounted
     Chaos(chaos::ChaosArgs),
     /// Frames per second through a Cluster, by number of shards
@@ -93,6 +96,7 @@ fn dispatch(cli: Cli) -> Outcome<bool> {
     match cli.command {
         Command::All(args) => all::run(&args, |words| dispatch(Cli::try_parse_from(words)?)),
         Command::Floor(args) => floor::run(&args),
+        Command::Bytes(args) => bytes::run(&args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Shards(args) => shards::run(&args),
         Command::Latency(args) => latency::run(&args),

@@ -2,7 +2,8 @@
 
 use super::choice::{
     Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, JpegHuffman,
-    LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
+    LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, PngLevel, Reencode, Retention,
+    WebpMethod,
 };
 use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Ring, Stats, Tls};
 use super::url::{HostPort, RedisUrl};
@@ -80,7 +81,8 @@ fn redis_queue() -> RedisQueue {
         compression_format: CompressionFormat::Jpeg,
         compression_quality: 85,
         jpeg_huffman: JpegHuffman::Adaptive,
-        webp_method: 2,
+        webp_method: WebpMethod::Fixed(2),
+        png_level: PngLevel::Fast,
         sentinel_service_name: None,
         sentinel_nodes: Vec::new(),
         sentinel_username: None,

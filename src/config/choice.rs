@@ -191,6 +191,48 @@ choice! {
     }
 }
 
+choice! {
+    /// How hard PNG output is compressed.
+    PngLevel {
+        /// Fast and large.
+        Fast = "fast",
+        /// What most programs do.
+        Balanced = "balanced",
+        /// Slow and small.
+        High = "high",
+        /// As much as idle cores and the latency target allow.
+        Auto = "auto",
+    }
+}
+
+/// The effort of WebP output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebpMethod {
+    /// As much as idle cores and the latency target allow.
+    Auto,
+    /// 0 (fast) to 6 (small).
+    Fixed(u8),
+}
+
+impl WebpMethod {
+    /// The fixed method, or `auto` when the choice is left to the engine.
+    pub fn or(self, auto: u8) -> u8 {
+        match self {
+            WebpMethod::Auto => auto,
+            WebpMethod::Fixed(method) => method,
+        }
+    }
+}
+
+impl fmt::Display for WebpMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WebpMethod::Auto => f.write_str("auto"),
+            WebpMethod::Fixed(method) => method.fmt(f),
+        }
+    }
+}
+
 /// How many threads of a kind to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {

@@ -3,7 +3,7 @@
 //! Values of the environment and of flags are text and are parsed; values of a file already have a
 //! type, and text is not taken for a number. Every error says what would be valid.
 
-use super::choice::{Choice, Count, Pin};
+use super::choice::{Choice, Count, Pin, WebpMethod};
 use super::layers::is_harmless;
 use super::secret::shown_key;
 use serde_json::{Map, Value};
@@ -136,6 +136,17 @@ impl<'a> Given<'a> {
                 .whole(&(1..=most))
                 .map(Count::Fixed)
                 .map_err(|_| format!("valid: auto, or a whole number from 1 to {most}")),
+        }
+    }
+
+    /// `auto` or a method of WebP.
+    pub fn webp_method(self) -> Result<WebpMethod, String> {
+        match self.value.as_str().map(str::trim) {
+            Some(word) if word.eq_ignore_ascii_case("auto") => Ok(WebpMethod::Auto),
+            _ => self
+                .whole(&(0..=6))
+                .map(WebpMethod::Fixed)
+                .map_err(|_| "valid: auto, or a whole number from 0 to 6".to_owned()),
         }
     }
 

@@ -22,6 +22,7 @@ impl Config {
         queue.compression_quality = from.compression_quality;
         queue.jpeg_huffman = from.jpeg_huffman;
         queue.webp_method = from.webp_method;
+        queue.png_level = from.png_level;
         queue.retry_attempts = from.retry_attempts;
         queue.max_frame_age_ms = from.max_frame_age_ms;
         self.engine.reencode = new.engine.reencode;

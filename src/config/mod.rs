@@ -35,7 +35,8 @@ mod yaml;
 pub use check::connections_beside;
 pub use choice::{
     Assignment, BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, Delivery,
-    JpegHuffman, LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
+    JpegHuffman, LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, PngLevel, Reencode,
+    Retention, WebpMethod,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
 pub use kafka::{Migrated, migrate};

@@ -5,7 +5,8 @@
 
 use super::choice::{
     Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, JpegHuffman,
-    LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, Reencode, Retention,
+    LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, PngLevel, Reencode, Retention,
+    WebpMethod,
 };
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
@@ -94,8 +95,10 @@ pub struct RedisQueue {
     pub compression_quality: u8,
     /// The Huffman tables of JPEG output.
     pub jpeg_huffman: JpegHuffman,
-    /// WebP effort, 0 (fast) to 6 (small).
-    pub webp_method: u8,
+    /// WebP effort.
+    pub webp_method: WebpMethod,
+    /// PNG effort.
+    pub png_level: PngLevel,
     /// Name of the primary that the Sentinels watch.
     pub sentinel_service_name: Option<String>,
     /// The Sentinels.

@@ -3,7 +3,7 @@
 //!
 //! The keys are written down once, in `valid.rs`, where they are asked for.
 
-use super::choice::{Choice, Count};
+use super::choice::{Choice, Count, WebpMethod};
 use super::fault::{FaultLine, Origin, shown};
 use super::given::{Given, Parsed, Problem};
 use super::layers::{FLAT, SECTIONS, Typed, WITHOUT_EFFECT};
@@ -121,6 +121,11 @@ impl Reader {
     /// A name of something in Redis.
     pub fn name(&mut self, key: &'static str, default: String) -> String {
         self.read(key, default, |given| given.name())
+    }
+
+    /// The effort of WebP.
+    pub fn webp_method(&mut self, key: &'static str, default: WebpMethod) -> WebpMethod {
+        self.read(key, default, |given| given.webp_method())
     }
 
     /// A number of threads.

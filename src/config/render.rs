@@ -1,6 +1,6 @@
 //! The effective configuration, written with the keys of the file and without its secrets.
 
-use super::choice::{Choice, Count, Pin};
+use super::choice::{Choice, Count, Pin, WebpMethod};
 use super::model::{Camera, Config, Tls};
 use super::url::HostPort;
 use serde_json::{Map, Value, json};
@@ -154,7 +154,8 @@ fn redis_queue(config: &Config, exposed: bool) -> Vec<(&'static str, Value)> {
         ("compression_format", word(queue.compression_format)),
         ("compression_quality", json!(queue.compression_quality)),
         ("jpeg_huffman", word(queue.jpeg_huffman)),
-        ("webp_method", json!(queue.webp_method)),
+        ("webp_method", webp_method(queue.webp_method)),
+        ("png_level", word(queue.png_level)),
         ("sentinel_service_name", json!(queue.sentinel_service_name)),
         ("sentinel_nodes", queue.sentinel_nodes.iter().map(node).collect()),
         ("sentinel_username", json!(queue.sentinel_username)),
@@ -184,6 +185,13 @@ fn count(count: Count) -> Value {
     match count {
         Count::Auto => "auto".into(),
         Count::Fixed(number) => number.into(),
+    }
+}
+
+fn webp_method(method: WebpMethod) -> Value {
+    match method {
+        WebpMethod::Auto => "auto".into(),
+        WebpMethod::Fixed(method) => method.into(),
     }
 }
 

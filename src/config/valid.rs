@@ -117,7 +117,8 @@ fn redis_queue(r: &mut Reader, d: RedisQueue) -> RedisQueue {
             1..=100,
         ),
         jpeg_huffman: r.choice("redis_queue.jpeg_huffman", d.jpeg_huffman),
-        webp_method: r.whole("redis_queue.webp_method", d.webp_method, 0..=6),
+        webp_method: r.webp_method("redis_queue.webp_method", d.webp_method),
+        png_level: r.choice("redis_queue.png_level", d.png_level),
         sentinel_service_name: r.nullable(
             "redis_queue.sentinel_service_name",
             d.sentinel_service_name,

@@ -8,10 +8,10 @@ use super::Hooks;
 use crate::analysis::RegionBox;
 use crate::base::{limits, threads};
 use crate::config::{
-    BelowThreshold, CompressionFormat, Config, DamagedImages, Delivery, JpegHuffman, Ordering,
-    Orientation, OutputFull, Pin, Reencode, Retention, connections_beside,
+    self, BelowThreshold, CompressionFormat, Config, DamagedImages, Delivery, JpegHuffman,
+    Ordering, Orientation, OutputFull, Pin, Reencode, Retention, WebpMethod, connections_beside,
 };
-use crate::image::{Format, Huffman, Target, Treatment};
+use crate::image::{Format, Huffman, PngLevel, Target, Treatment};
 use crate::metrics::clock::unix_nanos;
 use crate::redis::{self, LeaseTerms, SourceOptions, Topology};
 use crate::stage::commit::CommitSettings;
@@ -260,8 +260,16 @@ fn live_settings(config: &Config) -> LiveSettings {
         target: Target {
             format,
             quality: queue.compression_quality,
-            webp_method: queue.webp_method,
+            webp_method: queue.webp_method.or(2),
         },
+        is_webp_open: queue.webp_method == WebpMethod::Auto,
+        png_level: match queue.png_level {
+            config::PngLevel::Fast => Some(PngLevel::Fast),
+            config::PngLevel::Balanced => Some(PngLevel::Balanced),
+            config::PngLevel::High => Some(PngLevel::High),
+            config::PngLevel::Auto => None,
+        },
+        latency_target: Duration::from_millis(config.engine.latency_target_ms),
         huffman: match queue.jpeg_huffman {
             JpegHuffman::Adaptive => Huffman::Adaptive,
             JpegHuffman::Standard => Huffman::Standard,

@@ -74,6 +74,10 @@ pub fn metrics_json(view: &View) -> Value {
             "read": metrics.level(Gauge::ReadLane),
             "commit": metrics.level(Gauge::CommitLanes),
         },
+        "effort": {
+            "webp_method": metrics.level(Gauge::WebpMethod),
+            "png_level": metrics.level(Gauge::PngLevel),
+        },
         "redis": {
             "memory_bytes": queues.server_memory.used,
             "memory_limit_bytes": queues.server_memory.limit,

@@ -177,6 +177,8 @@ fn frames(view: &View, page: &mut Page) {
     for (series, counter) in plain {
         page.count(series, &[], metrics.get(counter));
     }
+    page.count(Series::WebpMethod, &[], metrics.level(Level::WebpMethod));
+    page.count(Series::PngLevel, &[], metrics.level(Level::PngLevel));
     page.number(Series::CompressionRatio, &[], api::compression_ratio(metrics));
 }
 

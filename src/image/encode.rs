@@ -4,6 +4,7 @@ use super::boxed::{Bars, Boxer, keeps_its_rows};
 use super::compress::{Codes, Coding, Compressor};
 use super::format::Format;
 use super::huffman::{STANDARD, Tables};
+use super::png::PngLevel;
 use super::probe::JPEG_SIDE_MAX;
 use super::samples::{is_direct, narrow_chroma, narrow_luma, own_layout, pad, stretch};
 use super::turbo::{Complaint, Unpacker};
@@ -34,6 +35,7 @@ pub struct Encoder {
     /// Planes in the shape or range a library wants them.
     shaped: Vec<u8>,
     interleaved: Vec<u8>,
+    png_level: PngLevel,
 }
 
 impl Encoder {
@@ -49,7 +51,18 @@ impl Encoder {
             boxer: Boxer::default(),
             shaped: Vec::new(),
             interleaved: Vec::new(),
+            png_level: PngLevel::default(),
         })
+    }
+
+    /// How hard PNG files are compressed from now on; fast at first.
+    pub fn set_png_level(&mut self, level: PngLevel) {
+        self.png_level = level;
+    }
+
+    /// How hard PNG files are compressed now.
+    pub fn png_level(&self) -> PngLevel {
+        self.png_level
     }
 
     /// Encodes `view` into `out`, which is cleared first and holds exactly the file afterwards.
@@ -98,7 +111,8 @@ impl Encoder {
                     &mut self.shaped,
                     &mut self.interleaved,
                 )?;
-                png::encode(pixels, size, view.channels == 1, out).map_err(Reject::encode_failed)
+                let (gray, level) = (view.channels == 1, self.png_level);
+                png::encode(pixels, size, gray, level, out).map_err(Reject::encode_failed)
             }
             Format::Raw => {
                 let pixels = interleaved(

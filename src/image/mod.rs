@@ -45,6 +45,7 @@ pub use huffman::{
 };
 pub use keep::{Kept, keep_jpeg};
 pub use layout::{Matrix, PixelLayout, Range, RawLayout};
+pub use png::PngLevel;
 pub use probe::probe;
 pub use quality::jpeg_quality;
 pub use scale::{Placement, Scaler};

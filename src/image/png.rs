@@ -81,12 +81,40 @@ pub(super) fn decode(
     reader.finish().map_err(text)
 }
 
-/// Encodes interleaved RGB or gray into the empty `out`, fast rather than small. The error is a
-/// text for a person.
+/// How hard a PNG is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PngLevel {
+    /// Fast and large.
+    #[default]
+    Fast,
+    /// What most programs do.
+    Balanced,
+    /// Slow and small.
+    High,
+}
+
+impl PngLevel {
+    /// As effort from 0 to 2.
+    pub fn effort(self) -> u8 {
+        self as u8
+    }
+
+    /// By effort from 0 to 2.
+    pub fn of_effort(effort: u8) -> PngLevel {
+        match effort {
+            0 => PngLevel::Fast,
+            1 => PngLevel::Balanced,
+            _ => PngLevel::High,
+        }
+    }
+}
+
+/// Encodes interleaved RGB or gray into the empty `out`. The error is a text for a person.
 pub(super) fn encode(
     pixels: &[u8],
     (width, height): (usize, usize),
     gray: bool,
+    level: PngLevel,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
     let text = |error: png::EncodingError| error.to_string();
@@ -96,7 +124,11 @@ pub(super) fn encode(
     let mut encoder = png::Encoder::new(out, width, height);
     encoder.set_color(if gray { ColorType::Grayscale } else { ColorType::Rgb });
     encoder.set_depth(BitDepth::Eight);
-    encoder.set_compression(Compression::Fast);
+    encoder.set_compression(match level {
+        PngLevel::Fast => Compression::Fast,
+        PngLevel::Balanced => Compression::Balanced,
+        PngLevel::High => Compression::High,
+    });
     let mut writer = encoder.write_header().map_err(text)?;
     writer.write_image_data(pixels).map_err(text)?;
     writer.finish().map_err(text)

@@ -87,6 +87,11 @@ impl Metrics {
         self.gauges[gauge as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Sets a gauge.
+    pub fn set_level(&self, gauge: Gauge, level: u8) {
+        self.gauges[gauge as usize].store(level.into(), Ordering::Relaxed);
+    }
+
     /// Reads a gauge. Who lowers it may be a moment ahead of who raises it: that reads as 0.
     pub fn level(&self, gauge: Gauge) -> u64 {
         u64::try_from(self.gauges[gauge as usize].load(Ordering::Relaxed)).unwrap_or(0)

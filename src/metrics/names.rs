@@ -102,11 +102,15 @@ pub enum Gauge {
     ReadLane,
     /// Frames between the workers and the committers, over all their lanes.
     CommitLanes,
+    /// The method of the last WebP picture.
+    WebpMethod,
+    /// The level of the last PNG picture: 0 fast, 1 balanced, 2 high.
+    PngLevel,
 }
 
 impl Gauge {
     /// Number of gauges.
-    pub const COUNT: usize = 2;
+    pub const COUNT: usize = 4;
 }
 
 /// A duration that is recorded per frame.

@@ -112,6 +112,8 @@ series! {
     RedisMemoryLimit = Gauge "redis_memory_limit_bytes" "Redis' maxmemory; 0 for no limit.",
 
     Cameras = Gauge "cameras" "Cameras with state kept.",
+    WebpMethod = Gauge "webp_method" "Effort of the last WebP picture, 0 to 6; 0 if there was none.",
+    PngLevel = Gauge "png_level" "Effort of the last PNG picture: 0 fast, 1 balanced, 2 high; 0 if there was none.",
     HuffmanTablesLearnt = Counter "huffman_tables_learnt_total" "Times that the Huffman tables of a camera were learnt.",
     CamerasEvicted = Counter "cameras_evicted_total" "Camera states dropped to make room for others.",
     CameraFrames = Counter "camera_frames_total" "Frames by camera and outcome, of the first 50 cameras.",

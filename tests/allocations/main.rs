@@ -245,6 +245,6 @@ fn analysis_and_extra_pictures_allocate_nothing() {
     steady_state("raw to JPEG with everything", config.clone(), Format::Raw);
     steady_state("JPEG to JPEG with everything", config.clone(), Format::Jpeg);
     config.redis_queue.compression_format = CompressionFormat::Webp;
-    config.redis_queue.webp_method = 0;
+    config.redis_queue.webp_method = framepress::config::WebpMethod::Fixed(0);
     steady_state("raw to WebP with everything", config, Format::Raw);
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use framepress::image::Format;
+use framepress::frame::{Planes, View};
+use framepress::image::{Adaptive, Codes, Encoder, Format, Learner, Target};
 use framepress::redis::{Header, RespLimits, RespReader};
 use framepress::wire::{self, Scratch};
 use rustix::time::{ClockId, clock_gettime};
-use turbojpeg::{Compressor, Decompressor, Image, PixelFormat, Subsamp, YuvImage};
+use turbojpeg::{Decompressor, Subsamp, YuvImage};
 
 use crate::Outcome;
 
@@ -61,7 +62,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    pub fn new(socket: &str, index: usize, quality: i32, sides: (usize, usize)) -> Outcome<Bare> {
+    pub fn new(socket: &str, index: usize, quality: u8, sides: (usize, usize)) -> Outcome<Bare> {
         Ok(Bare {
             name: format!("bare-{index}"),
             input: UnixStream::connect(socket)?,
@@ -184,47 +185,64 @@ impl Bare {
     }
 }
 
-/// The codec calls.
+/// The codec calls, with Huffman tables learnt from the first picture, as the engine has them.
 struct Coder {
-    compressor: Compressor,
+    encoder: Encoder,
     decompressor: Decompressor,
+    target: Target,
     sides: (usize, usize),
-    planes: Vec<u8>,
+    camera: Adaptive,
+    learner: Learner,
+    planes: Planes,
     out: Vec<u8>,
 }
 
 impl Coder {
-    fn new(quality: i32, sides: (usize, usize)) -> Outcome<Coder> {
-        let mut compressor = Compressor::new()?;
-        compressor.set_quality(quality)?;
-        compressor.set_subsamp(Subsamp::Sub2x2)?;
-        let (width, height) = sides;
-        let room = compressor.buf_len(width, height)?;
-        let planes = turbojpeg::yuv_pixels_len(width, ALIGN, height, Subsamp::Sub2x2)?;
+    fn new(quality: u8, sides: (usize, usize)) -> Outcome<Coder> {
+        let mut planes = Planes::default();
+        planes.reshape(sides.0, sides.1, false);
         Ok(Coder {
-            compressor,
+            encoder: Encoder::new()?,
             decompressor: Decompressor::new()?,
+            target: Target { format: Format::Jpeg, quality, webp_method: 0 },
             sides,
-            planes: vec![0; planes],
-            out: vec![0; room],
+            camera: Adaptive::default(),
+            learner: Learner::default(),
+            planes,
+            out: Vec::new(),
         })
     }
 
     fn code_pixels(&mut self, pixels: &[u8]) -> Outcome<usize> {
         let (width, height) = self.sides;
-        let image = Image { pixels, width, pitch: 3 * width, height, format: PixelFormat::RGB };
-        Ok(self.compressor.compress_to_slice(image, &mut self.out)?)
+        let view = View { width, height, channels: 3, interleaved: Some(pixels), planes: None };
+        self.code(&view)
     }
 
     fn recode_jpeg(&mut self, file: &[u8]) -> Outcome<usize> {
         let (width, height) = self.sides;
         let subsamp = Subsamp::Sub2x2;
-        let pixels = &mut self.planes[..];
-        let planes = YuvImage { pixels, width, align: ALIGN, height, subsamp };
-        self.decompressor.decompress_to_yuv(file, planes)?;
-        let pixels = &self.planes[..];
-        let planes = YuvImage { pixels, width, align: ALIGN, height, subsamp };
-        Ok(self.compressor.compress_yuv_to_slice(planes, &mut self.out)?)
+        let mut planes = std::mem::take(&mut self.planes);
+        let pixels = planes.samples_mut();
+        let image = YuvImage { pixels, width, align: ALIGN, height, subsamp };
+        self.decompressor.decompress_to_yuv(file, image)?;
+        let view = View { width, height, channels: 3, interleaved: None, planes: Some(&planes) };
+        let coded = self.code(&view);
+        self.planes = planes;
+        coded
+    }
+
+    fn code(&mut self, view: &View<'_>) -> Outcome<usize> {
+        let (quality, chosen) =
+            (self.target.quality, self.camera.choose(self.target.quality, false));
+        let codes = Codes::Tables(chosen.tables());
+        self.encoder
+            .encode_with(view, &self.target, codes, &mut self.out)
+            .map_err(|reject| reject.to_string())?;
+        if !chosen.is_learnt() {
+            self.camera.learn(&mut self.learner, quality, &self.out, false);
+        }
+        Ok(self.out.len())
     }
 }
 

@@ -209,7 +209,7 @@ impl Bench {
             Stop::default(),
         )?;
         let socket = server.address().to_string();
-        let bare = (0..workers).map(|index| Bare::new(&socket, index, QUALITY.into(), size));
+        let bare = (0..workers).map(|index| Bare::new(&socket, index, QUALITY, size));
         Ok(Bench {
             pictures: Pictures::of_a_road(size, format, PICTURES)?,
             bare: bare.collect::<Outcome<_>>()?,

@@ -3,7 +3,7 @@
 //!
 //! Each peer runs as many processes as there are cores, so that it may use the whole machine.
 
-mod environment;
+pub mod environment;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

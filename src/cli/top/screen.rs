@@ -92,6 +92,7 @@ impl Screen {
         lines.extend(self.latencies(metrics, width, full));
         lines.extend(self.queues(metrics, width, full));
         lines.extend(self.sum(metrics, width));
+        lines.extend(effort(metrics));
         lines.extend(self.shards(metrics, width));
         lines.truncate(height);
         let room = height - lines.len();
@@ -356,6 +357,18 @@ fn flow(metrics: Metrics<'_>, width: usize) -> Line<'static> {
         metrics.whole("/active_streams"),
     )
     .into()
+}
+
+/// The effort of the last WebP or PNG picture, if there was one.
+fn effort(metrics: Metrics<'_>) -> Option<Line<'static>> {
+    let webp = metrics.number("/effort/webp_method");
+    let png = metrics.number("/effort/png_level") as usize;
+    let png = [None, Some("balanced"), Some("high")].get(png).copied().flatten();
+    match (webp > 0.0, png) {
+        (true, _) => Some(format!("webp method {webp}").into()),
+        (false, Some(level)) => Some(format!("png level {level}").into()),
+        (false, None) => None,
+    }
 }
 
 /// The figures by their paths; what is missing is 0 or `-`.

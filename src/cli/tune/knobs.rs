@@ -2,7 +2,7 @@
 
 use super::Goal;
 use crate::base::threads;
-use crate::config::{CompressionFormat, Config, Count, Ordering, Pin};
+use crate::config::{CompressionFormat, Config, Count, Ordering, Pin, WebpMethod};
 
 /// One key, or two that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,13 +114,14 @@ fn webp(config: &Config, goal: Goal) -> Vec<Config> {
     if !is_webp && goal != Goal::Bandwidth {
         return Vec::new();
     }
-    let methods =
-        [0, 1, 2, 4].into_iter().filter(|method| !is_webp || *method != queue.webp_method);
+    let methods = [0, 1, 2, 4]
+        .into_iter()
+        .filter(|method| !is_webp || WebpMethod::Fixed(*method) != queue.webp_method);
     methods
         .map(|method| {
             let mut other = config.clone();
             other.redis_queue.compression_format = CompressionFormat::Webp;
-            other.redis_queue.webp_method = method;
+            other.redis_queue.webp_method = WebpMethod::Fixed(method);
             other
         })
         .collect()

@@ -35,7 +35,9 @@ redis_queue:
   enable_compression: true
   compression_format: jpeg
   compression_quality: 85
-  webp_method: 1
+  jpeg_huffman: adaptive
+  webp_method: 2
+  png_level: fast
   sentinel_service_name: null
   sentinel_nodes: []
   sentinel_username: null
@@ -103,7 +105,9 @@ redis_queue:
   enable_compression: false
   compression_format: webp
   compression_quality: 60
-  webp_method: 4
+  jpeg_huffman: standard
+  webp_method: auto
+  png_level: balanced
   sentinel_service_name: primary
   sentinel_nodes: [{host: s1, port: 26379}, {host: '::1', port: 26380}]
   sentinel_username: eye

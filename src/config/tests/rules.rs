@@ -24,7 +24,7 @@ fn numbers_have_ranges() {
         ("redis_queue", "shards: 0", "from 1"),
         ("redis_queue", "compression_quality: 0", "1 to 100"),
         ("redis_queue", "compression_quality: 101", "1 to 100"),
-        ("redis_queue", "webp_method: 7", "0 to 6"),
+        ("redis_queue", "webp_method: 7", "auto, or a whole number from 0 to 6"),
         ("engine", "readers: 0", "auto, or a whole number from 1"),
         ("engine", "workers: many", "auto, or a whole number from 1"),
         ("engine", "committers: 1025", "1 to 1024"),
@@ -71,6 +71,7 @@ fn words_are_one_of_a_few() {
     check_in("redis_queue", "compression_format: gif", &["jpeg, png, webp"]);
     check_in("engine", "ordering: total", &["per_camera, none"]);
     check_in("engine", "reencode: never", &["always, when_smaller, lossless"]);
+    check_in("redis_queue", "png_level: 9", &["fast, balanced, high, auto"]);
     check_in("redis_queue", "jpeg_huffman: none", &["adaptive, standard, optimised"]);
     check_in("engine", "orientation: turn", &["apply, ignore"]);
     check_in("limits", "damaged_images: maybe", &["refuse, accept"]);

@@ -165,6 +165,8 @@ function judge(figures) {
   const memory = redis.memory_limit_bytes ? redis.memory_bytes / redis.memory_limit_bytes : 0;
   level(by('tile-latency'), recent.p99 > LATENCY_LIMIT_MS ? 'warn' : 'good');
   level(by('tile-ratio'), ratio > 0.3 && figures.serialization_metrics.compression_enabled ? 'warn' : 'good');
+  const method = figures.effort.webp_method;
+  say(by('effort'), method > 0 ? `, WebP method ${method}` : '');
   level(by('tile-refused'), figures.performance_metrics.frames_rejected > 0 ? 'warn' : 'good');
   level(by('tile-memory'), memory > 0.9 ? 'bad' : memory > 0.75 ? 'warn' : 'good');
   level(by('tile-waiting'), figures.queue_metrics.input.oldest_pending_seconds > 30 ? 'warn' : 'good');

@@ -79,6 +79,11 @@ impl Chosen {
         }
     }
 
+    /// Whether they were learnt from a frame of the camera.
+    pub fn is_learnt(&self) -> bool {
+        self.promised().is_some()
+    }
+
     fn promised(&self) -> Option<f32> {
         match &self.0 {
             Inner::Built(_) => None,

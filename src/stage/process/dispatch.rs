@@ -10,6 +10,7 @@ use rayon::ThreadPool;
 use super::super::group::Groups;
 use super::super::retry::Attempts;
 use super::camera::{Camera, Cameras};
+use super::effort::Effort;
 use super::second_half::Arrived;
 use super::{
     Live, LiveSettings, Outgoing, ProcessSettings, Routes, Shared, Work, Workers, first_half,
@@ -80,6 +81,7 @@ impl Dispatcher {
             workers,
             cameras,
             jobs,
+            effort: Effort::default(),
             alone,
             pool,
             metrics,
@@ -220,6 +222,11 @@ impl Dispatcher {
 }
 
 impl Shared {
+    /// Whether as many frames wait for a worker as there are workers.
+    pub(super) fn has_queue(&self) -> bool {
+        self.jobs.load(Ordering::Relaxed) >= 2 * self.workers.len()
+    }
+
     /// Whether a frame is older than it may be: by the clock that made its id, and at least as old
     /// as the time for which it has been here.
     pub(super) fn is_too_old(&self, settings: &LiveSettings, receipt: &frame::Receipt) -> bool {

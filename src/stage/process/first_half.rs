@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::camera::{Camera, Ended};
 use super::dispatch::Job;
+use super::pictures::Leeway;
 use super::second_half::{self, Arrived};
 use super::work::{Tools, Work, Worker};
 use super::{Shared, figures, label, pictures};
@@ -159,8 +160,16 @@ fn frame(
         shared.metrics.add(Counter::ShedAtEncode, 1);
         return Err(Verdict::Discard(Discard::Shed(Stage::Encode)));
     }
-    let coded =
-        coder.code(settings, &camera.tables, &source, findings, &view, &mut work.composer)?;
+    let leeway = Leeway {
+        effort: &shared.effort,
+        metrics: &shared.metrics,
+        read_at: receipt.read_at(),
+        since,
+        is_queue: shared.has_queue(),
+        workers: shared.workers.len(),
+    };
+    let by = (&**settings, &camera.tables, &leeway);
+    let coded = coder.code(by, &source, findings, &view, &mut work.composer)?;
     laps.end(Timer::Stage(Stage::Encode));
 
     coded.count(&shared.metrics, &view);

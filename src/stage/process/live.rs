@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::image::{Huffman, Target, Treatment};
+use crate::image::{Huffman, PngLevel, Target, Treatment};
 
 /// The settings in force, for everybody who uses or replaces them.
 pub type Live = Arc<ArcSwap<LiveSettings>>;
@@ -19,6 +19,12 @@ pub type Live = Arc<ArcSwap<LiveSettings>>;
 pub struct LiveSettings {
     /// How results are coded.
     pub target: Target,
+    /// Whether the method of WebP follows idle cores.
+    pub is_webp_open: bool,
+    /// How hard PNG is compressed; `None` if that follows idle cores.
+    pub png_level: Option<PngLevel>,
+    /// What the effort for WebP and PNG is to keep.
+    pub latency_target: Duration,
     /// The Huffman tables of JPEG output.
     pub huffman: Huffman,
     /// When JPEG input is coded anew.

@@ -14,6 +14,7 @@
 
 mod camera;
 mod dispatch;
+mod effort;
 mod figures;
 mod first_half;
 mod gate;
@@ -39,6 +40,7 @@ pub use routes::Routes;
 pub use snapshot::Photo;
 pub use work::{Work, Workers};
 
+use self::effort::Effort;
 use crate::analysis::RegionBox;
 use crate::base::threads::Turn;
 use crate::frame::{Handed, Pool, Slot, WakingSender};
@@ -98,6 +100,8 @@ struct Shared {
     cameras: Arc<Cameras>,
     /// Frames that workers have, or that wait for one.
     jobs: AtomicUsize,
+    /// Chosen for pictures where the settings leave it open.
+    effort: Effort,
     /// Held for writing while a suspect is in work, so that no dispatcher begins another job.
     alone: RwLock<()>,
     pool: Pool,

@@ -1,14 +1,18 @@
 //! The pictures of a result: the frame itself, the ML image, the thumbnail.
 
+use std::time::Duration;
+
+use super::effort::{Ahead, Effort, Scale};
 use super::figures::replace;
 use super::{LiveSettings, Recoding};
 use crate::base::{Fault, Reject};
 use crate::frame::{Planes, Pool, View};
 use crate::image::{
     self, Adaptive, CameraTables, Chosen, Codes, Encoder, Findings, Format, Huffman, Learner,
-    Needs, Orientation, Scaler, Source, Target,
+    Needs, Orientation, PngLevel, Scaler, Source, Target,
 };
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::clock::Tick;
+use crate::metrics::{Counter, Gauge, Metrics};
 use crate::wire::proto::ImageData;
 use crate::wire::{Composer, Draft};
 
@@ -58,6 +62,68 @@ struct Lesson {
     gray: bool,
 }
 
+/// What the effort for a frame depends on.
+pub(super) struct Leeway<'a> {
+    pub effort: &'a Effort,
+    pub metrics: &'a Metrics,
+    /// When the frame was read.
+    pub read_at: Tick,
+    /// When the worker began with it.
+    pub since: Tick,
+    /// Whether more frames wait than the workers can begin with.
+    pub is_queue: bool,
+    pub workers: usize,
+}
+
+impl Leeway<'_> {
+    /// Sets the level of PNG, and gives the method of WebP.
+    fn begin(&self, settings: &LiveSettings, view: &View<'_>, encoder: &mut Encoder) -> u8 {
+        let choose = |scale| {
+            let ahead = Ahead {
+                pixels: view.width * view.height,
+                age: self.read_at.elapsed(),
+                worked: self.since.elapsed(),
+                is_queue: self.is_queue,
+                workers: self.workers,
+                target: settings.latency_target,
+            };
+            self.effort.choose(scale, &ahead)
+        };
+        match (settings.target.format, settings.png_level) {
+            (Format::Png, Some(level)) => encoder.set_png_level(level),
+            (Format::Png, None) => encoder.set_png_level(PngLevel::of_effort(choose(Scale::Png))),
+            (Format::Webp, _) if settings.is_webp_open => return choose(Scale::Webp),
+            _ => {}
+        }
+        settings.target.webp_method
+    }
+
+    /// Notes what the picture took and with which effort.
+    fn end(
+        &self,
+        settings: &LiveSettings,
+        view: &View<'_>,
+        target: &Target,
+        encoder: &Encoder,
+        took: Duration,
+    ) {
+        let (scale, level, gauge, is_open) = match target.format {
+            Format::Webp => {
+                (Scale::Webp, target.webp_method, Gauge::WebpMethod, settings.is_webp_open)
+            }
+            Format::Png => {
+                let is_open = settings.png_level.is_none();
+                (Scale::Png, encoder.png_level().effort(), Gauge::PngLevel, is_open)
+            }
+            Format::Jpeg | Format::Raw => return,
+        };
+        self.metrics.set_level(gauge, level);
+        if is_open {
+            self.effort.note(scale, level, view.width * view.height, took);
+        }
+    }
+}
+
 /// The pictures of one frame, coded.
 pub(super) struct Coded<'a> {
     original: &'a [u8],
@@ -84,8 +150,7 @@ impl Coder {
     /// Codes all pictures that the settings ask for and describes them in the message.
     pub(super) fn code<'a>(
         &'a mut self,
-        settings: &LiveSettings,
-        tables: &CameraTables,
+        (settings, tables, leeway): (&LiveSettings, &CameraTables, &Leeway<'_>),
         source: &Source<'_>,
         findings: &Findings,
         view: &View<'_>,
@@ -93,6 +158,9 @@ impl Coder {
     ) -> Result<Coded<'a>, Reject> {
         let (target, huffman) = (settings.target, settings.huffman);
         self.lessons = [None; 2];
+        let webp_method = leeway.begin(settings, view, &mut self.encoder);
+        let target = Target { webp_method, ..target };
+        let began = Tick::now();
         // What was turned is upright now; else the result says what the file said.
         let orientation = match settings.treatment.turn_upright {
             true => Orientation::default(),
@@ -137,6 +205,7 @@ impl Coder {
             describe(&mut composer.processed, &square, &ml_target);
         } else if kept.is_none() && !is_coded {
             self.encode_picture(view, &target, huffman, tables)?;
+            leeway.end(settings, view, &target, &self.encoder, began.elapsed());
         }
         if kept.is_none() {
             let size = (view.width, view.height);

@@ -101,6 +101,10 @@ impl Workers {
         Ok(Workers { workers })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.workers.len()
+    }
+
     /// The worker of the calling pool thread. Nobody else wants its lock.
     pub(super) fn mine(&self) -> MutexGuard<'_, Worker> {
         let index = rayon::current_thread_index().unwrap_or(0);

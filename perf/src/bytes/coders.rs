@@ -1,0 +1,142 @@
+//! The modes of the engine's encoders.
+
+use std::time::Duration;
+
+use framepress::frame::View;
+use framepress::image::{
+    Adaptive, Codes, Encoder, Format, Learner, PngLevel, Target, jpeg_blocks, recode_jpeg,
+};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::scenes::Scene;
+use super::{Mode, QUALITIES, Series, likeness};
+use crate::Outcome;
+
+/// Frames of WebP and PNG, which take long.
+const FEW: usize = 6;
+/// Pictures whose likeness is measured.
+const LIKE: usize = 3;
+
+pub fn measure(scene: &Scene) -> Outcome<Vec<Mode>> {
+    let mut modes = Vec::new();
+    for quality in QUALITIES {
+        modes.extend(jpeg(scene, quality)?);
+    }
+    for quality in QUALITIES {
+        modes.extend(webp(scene, quality)?);
+    }
+    modes.extend(png(scene)?);
+    Ok(modes)
+}
+
+fn jpeg(scene: &Scene, quality: u8) -> Outcome<Vec<Mode>> {
+    const NAMES: [&str; 4] = ["standard", "adaptive", "two passes", "lossless recoding"];
+    let mut encoder = Encoder::new()?;
+    let target = Target { format: Format::Jpeg, quality, webp_method: 0 };
+    let (camera, mut learner) = (Adaptive::default(), Learner::default());
+    let (mut series, mut out) = (vec![Series::default(); NAMES.len()], Vec::new());
+    let (mut psnr, mut ssim, mut recoded) = (0.0, 0.0, Vec::new());
+    for (number, frame) in scene.frames.iter().enumerate() {
+        let view = view_of(scene, frame);
+        // In other turns with every frame.
+        for turn in 0..3 {
+            let mode = (number + turn) % 3;
+            let began = thread_cpu();
+            match mode {
+                0 => encoder.encode(&view, &target, &mut out),
+                1 => {
+                    let chosen = camera.choose(quality, false);
+                    let codes = Codes::Tables(chosen.tables());
+                    encoder.encode_with(&view, &target, codes, &mut out).map(|()| {
+                        let blocks = jpeg_blocks(scene.width, scene.height, false);
+                        if camera.judge(&chosen, &out, blocks, false) {
+                            camera.learn(&mut learner, quality, &out, false);
+                        }
+                    })
+                }
+                _ => encoder.encode_with(&view, &target, Codes::TwoPasses, &mut out),
+            }
+            .map_err(|reject| reject.to_string())?;
+            series[mode].cpu += (thread_cpu() - began).as_secs_f64();
+            series[mode].sizes.push(out.len());
+            if mode == 0 {
+                let began = thread_cpu();
+                recode_jpeg(&out, &mut recoded).ok_or("our own file cannot be recoded")?;
+                series[3].cpu += (thread_cpu() - began).as_secs_f64();
+                series[3].sizes.push(recoded.len());
+                if number < LIKE {
+                    let (a, b) =
+                        (likeness::luma(frame), likeness::luma_of_file(Format::Jpeg, &out)?);
+                    psnr += likeness::psnr(&a, &b);
+                    ssim += likeness::ssim(&a, &b, scene.width);
+                }
+            }
+        }
+    }
+    let count = scene.frames.len().min(LIKE) as f64;
+    let modes = NAMES.iter().zip(series).map(|(name, series)| Mode {
+        format: "jpeg",
+        quality,
+        mode: (*name).to_owned(),
+        series,
+        // The pixels of all modes are the same.
+        psnr: psnr / count,
+        ssim: ssim / count,
+    });
+    Ok(modes.collect())
+}
+
+fn webp(scene: &Scene, quality: u8) -> Outcome<Vec<Mode>> {
+    let mut modes = Vec::new();
+    for webp_method in [1, 2, 4, 6] {
+        let target = Target { format: Format::Webp, quality, webp_method };
+        modes.push(plain(scene, &target, PngLevel::Fast, format!("method {webp_method}"))?);
+    }
+    Ok(modes)
+}
+
+fn png(scene: &Scene) -> Outcome<Vec<Mode>> {
+    let target = Target { format: Format::Png, quality: 0, webp_method: 0 };
+    let levels =
+        [("fast", PngLevel::Fast), ("balanced", PngLevel::Balanced), ("high", PngLevel::High)];
+    levels.into_iter().map(|(name, level)| plain(scene, &target, level, name.to_owned())).collect()
+}
+
+fn plain(scene: &Scene, target: &Target, level: PngLevel, mode: String) -> Outcome<Mode> {
+    let (mut encoder, mut out) = (Encoder::new()?, Vec::new());
+    encoder.set_png_level(level);
+    let few = if target.format == Format::Png { FEW / 2 } else { FEW };
+    let step = (scene.frames.len() / few).max(1);
+    let (mut series, mut psnr, mut ssim, mut like) = (Series::default(), 0.0, 0.0, 0.0);
+    for frame in scene.frames.iter().step_by(step) {
+        let view = view_of(scene, frame);
+        let began = thread_cpu();
+        encoder.encode(&view, target, &mut out).map_err(|reject| reject.to_string())?;
+        series.cpu += (thread_cpu() - began).as_secs_f64();
+        series.sizes.push(out.len());
+        if series.sizes.len() <= LIKE {
+            let (a, b) = (likeness::luma(frame), likeness::luma_of_file(target.format, &out)?);
+            psnr += likeness::psnr(&a, &b);
+            ssim += likeness::ssim(&a, &b, scene.width);
+            like += 1.0;
+        }
+    }
+    Ok(Mode {
+        format: target.format.name(),
+        quality: target.quality,
+        mode,
+        series,
+        psnr: psnr / like,
+        ssim: ssim / like,
+    })
+}
+
+fn view_of<'a>(scene: &Scene, frame: &'a [u8]) -> View<'a> {
+    let (width, height) = (scene.width, scene.height);
+    View { width, height, channels: 3, interleaved: Some(frame), planes: None }
+}
+
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
