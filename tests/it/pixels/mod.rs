@@ -4,6 +4,7 @@ mod cameras;
 mod density;
 mod figures;
 mod golden_layouts;
+mod huffman;
 mod layouts;
 mod parity;
 mod pictures;
