@@ -44,6 +44,11 @@ fn jpeg(scene: &Scene, quality: u8) -> Outcome<Vec<Mode>> {
             let began = thread_cpu();
             match mode {
                 0 => encoder.encode(&view, &target, &mut out),
+                1 if camera.wants_two_passes(scene.width, scene.height, false) => {
+                    encoder.encode_with(&view, &target, Codes::TwoPasses, &mut out).map(|()| {
+                        camera.note_len(&out, false);
+                    })
+                }
                 1 => {
                     let chosen = camera.choose(quality, false);
                     let codes = Codes::Tables(chosen.tables());
@@ -57,7 +62,9 @@ fn jpeg(scene: &Scene, quality: u8) -> Outcome<Vec<Mode>> {
                 _ => encoder.encode_with(&view, &target, Codes::TwoPasses, &mut out),
             }
             .map_err(|reject| reject.to_string())?;
-            series[mode].cpu += (thread_cpu() - began).as_secs_f64();
+            let took = (thread_cpu() - began).as_secs_f64();
+            series[mode].cpu += took;
+            series[mode].times.push(took);
             series[mode].sizes.push(out.len());
             if mode == 0 {
                 let began = thread_cpu();

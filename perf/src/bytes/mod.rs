@@ -44,6 +44,9 @@ pub struct Series {
     pub sizes: Vec<usize>,
     /// CPU seconds for all of them.
     pub cpu: f64,
+    /// CPU seconds for each, where they were taken one by one.
+    #[serde(default)]
+    pub times: Vec<f64>,
 }
 
 impl Series {

@@ -41,7 +41,7 @@ pub fn text(all: &[Found]) -> Outcome<(String, bool)> {
         text,
         "\nJPEG: kB and CPU milliseconds a frame. `adaptive` begins with the built-in tables and learns; \
          its CPU includes learning. Ratios: adaptive by Pillow's `optimize` in bytes, from the second \
-         second on; adaptive by standard in CPU. All modes give the same pixels.\n\n\
+         second on; adaptive by standard in CPU, from there on. All modes give the same pixels.\n\n\
          | scene | q | standard | adaptive | two passes | recoding | Pillow | bytes by Pillow | CPU by standard | PSNR | SSIM |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     )?;
@@ -57,7 +57,8 @@ pub fn text(all: &[Found]) -> Outcome<(String, bool)> {
             let from = found.fps.min(found.frames / 2);
             let bytes = theirs
                 .map(|theirs| sum(&adaptive.series.sizes[from..]) / sum(&theirs.sizes[from..]));
-            let cpu = adaptive.series.cpu / standard.series.cpu;
+            let time = |mode: &Mode| mode.series.times[from..].iter().sum::<f64>();
+            let cpu = time(adaptive) / time(standard);
             let goal = if two.series.bytes() < SMALL_BYTES { GOAL_BYTES_SMALL } else { GOAL_BYTES };
             // The engine codes pictures of this size in two passes.
             let is_small = framepress::image::is_small(found.size.0, found.size.1);

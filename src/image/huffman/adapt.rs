@@ -6,19 +6,21 @@
 //! taking from it decides who does it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 
 use super::super::markers::{next_marker, segment};
-use super::{Counts, Tables, count_symbols, start_tables};
+use super::{CHEAP_PIXELS, Counts, SMALL_BYTES, Tables, count_symbols, is_small, start_tables};
 
-/// Frames whose hundredth part is the price of learning: it takes about half the time that coding a frame
-/// takes, so it stays within a hundredth of the time for coding.
-const PRICE: u32 = 50;
-/// Credit that a camera begins with, and the most it can have: at once after its first frame, and again
-/// if that frame was not like the others.
-const CREDIT_MAX: u32 = 2 * PRICE;
+/// What learning costs, in hundredths of coding a frame: counting takes half of the time that coding
+/// takes, making tables as long as coding a thousand blocks. A frame pays one, so learning stays within a
+/// hundredth of the time for coding.
+const PRICE_OF_COUNTING: u32 = 50;
+const PRICE_OF_TABLES: u32 = 100_000;
+/// Learnings that a camera may owe for: one after its first frame, and another one if that frame was not
+/// like the others.
+const ADVANCE: u32 = 2;
 /// Frames between two learnings at least: so many may be in work with the old tables.
 const REST: u32 = 8;
 /// By how much the bits per block may be off what the tables promised.
@@ -47,8 +49,10 @@ pub struct Adaptive {
 #[derive(Debug)]
 struct Slot {
     learnt: ArcSwapOption<Learnt>,
-    /// Frames of credit in the lower half, frames to rest in the upper half.
+    /// Frames that are still owed for learning in the lower half, frames to rest in the upper half.
     account: AtomicU32,
+    /// Bytes of the last file.
+    len: AtomicUsize,
 }
 
 /// What was learnt from a picture.
@@ -108,6 +112,18 @@ impl Adaptive {
         }
     }
 
+    /// Whether two passes serve the next picture of this size better: codes for symbols that can occur
+    /// and do not are then more than a twentieth of the file.
+    pub fn wants_two_passes(&self, width: usize, height: usize, gray: bool) -> bool {
+        let len = self.slots[usize::from(gray)].len.load(Ordering::Relaxed);
+        is_small(width, height) || len < SMALL_BYTES && width * height <= CHEAP_PIXELS
+    }
+
+    /// Notes the size of a file that was coded in two passes.
+    pub fn note_len(&self, file: &[u8], gray: bool) {
+        self.slots[usize::from(gray)].len.store(file.len(), Ordering::Relaxed);
+    }
+
     /// Judges the tables by the file that was coded with them. True: the caller is to [`learn`] from it.
     ///
     /// [`learn`]: Adaptive::learn
@@ -117,7 +133,9 @@ impl Adaptive {
             let found = bits as f32 / blocks.max(1) as f32;
             (found / promised - 1.0).abs() <= TOLERANCE
         });
-        self.slots[usize::from(gray)].pay(!fits)
+        let slot = &self.slots[usize::from(gray)];
+        slot.len.store(file.len(), Ordering::Relaxed);
+        slot.pay(!fits, price(blocks))
     }
 
     /// Learns from a file of this quality; says whether the tables are new.
@@ -149,24 +167,34 @@ impl Adaptive {
 
 impl Default for Slot {
     fn default() -> Self {
-        Slot { learnt: ArcSwapOption::empty(), account: AtomicU32::new(CREDIT_MAX) }
+        Slot {
+            learnt: ArcSwapOption::empty(),
+            account: AtomicU32::new(0),
+            len: AtomicUsize::new(usize::MAX),
+        }
     }
 }
 
 impl Slot {
-    /// Counts a frame; if it `wants` to learn, takes the price unless there is too little credit.
-    fn pay(&self, wants: bool) -> bool {
+    /// Counts a frame; if it `wants` to learn, takes the price on credit unless too much is owed.
+    fn pay(&self, wants: bool, price: u32) -> bool {
         let mut pays = false;
         let change = |account: u32| {
-            let credit = ((account & 0xffff) + 1).min(CREDIT_MAX);
+            let owed = (account & 0xffff).saturating_sub(1);
             let rest = (account >> 16).saturating_sub(1);
-            pays = wants && rest == 0 && credit >= PRICE;
-            Some(if pays { REST << 16 | (credit - PRICE) } else { rest << 16 | credit })
+            pays = wants && rest == 0 && owed + price <= ADVANCE * price;
+            Some(if pays { REST << 16 | (owed + price) } else { rest << 16 | owed })
         };
         // The closure always gives a value.
         let _ = self.account.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
         pays
     }
+}
+
+/// In frames; [`ADVANCE`] of it fit the lower half of an account.
+fn price(blocks: usize) -> u32 {
+    let blocks = u32::try_from(blocks.max(1)).unwrap_or(u32::MAX);
+    (PRICE_OF_COUNTING + PRICE_OF_TABLES / blocks).min(0xffff / ADVANCE)
 }
 
 /// Bytes of a file up to its coded data.

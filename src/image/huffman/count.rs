@@ -18,11 +18,14 @@ pub struct Counts {
     pub bytes: usize,
     /// Of these, zeros behind bytes of ones.
     pub stuffed: usize,
+    /// Restart markers.
+    pub restarts: usize,
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        Counts { dc: [[0; DC_MAX]; 2], ac: [[0; 256]; 2], blocks: 0, bytes: 0, stuffed: 0 }
+        let (dc, ac) = ([[0; DC_MAX]; 2], [[0; 256]; 2]);
+        Counts { dc, ac, blocks: 0, bytes: 0, stuffed: 0, restarts: 0 }
     }
 }
 
@@ -50,7 +53,9 @@ impl Visit for Counts {
         self.ac[class][usize::from(symbol)] += 1;
     }
 
-    fn restart(&mut self, _: u8) {}
+    fn restart(&mut self, _: u8) {
+        self.restarts += 1;
+    }
 }
 
 /// How much a count weighs beside what is expected without one.
@@ -96,7 +101,8 @@ impl Counts {
         }))
     }
 
-    /// Bits that the counted picture takes with other tables, stuffing included. `None` if a symbol of it
+    /// Bits that the counted picture takes with other tables up to the end of its file, but for its head:
+    /// with stuffing, restart markers and half a byte before each marker. `None` if a symbol of it
     /// has no code there.
     pub(super) fn bits_with(&self, tables: &Tables) -> Option<u64> {
         let mut bits = 0;
@@ -115,6 +121,7 @@ impl Counts {
         }
         let stuffed = self.stuffed as u64;
         let bytes = (self.bytes as u64 - stuffed).max(1);
-        Some(bits + bits * stuffed / bytes)
+        let markers = (self.restarts as u64 + 1) * (16 + 4);
+        Some(bits + bits * stuffed / bytes + markers)
     }
 }

@@ -337,21 +337,20 @@ fn encode(
     (huffman, adaptive): (Huffman, &Adaptive),
     out: &mut Vec<u8>,
 ) -> Result<Option<Lesson>, Reject> {
-    let codes = match huffman {
-        Huffman::Standard => Codes::Tables(image::standard_tables()),
-        Huffman::Adaptive if target.format == Format::Jpeg && !is_small(view) => {
-            let chosen = adaptive.choose(target.quality, view.channels == 1);
-            encoder.encode_with(view, target, Codes::Tables(chosen.tables()), out)?;
-            return Ok(judge(adaptive, &chosen, view, target, out));
-        }
-        Huffman::Adaptive | Huffman::Optimised => Codes::TwoPasses,
-    };
-    encoder.encode_with(view, target, codes, out)?;
+    let (format, gray) = (target.format, view.channels == 1);
+    if huffman == Huffman::Standard || format != Format::Jpeg {
+        encoder.encode(view, target, out)?;
+        return Ok(None);
+    }
+    let is_adaptive = huffman == Huffman::Adaptive;
+    if is_adaptive && !adaptive.wants_two_passes(view.width, view.height, gray) {
+        let chosen = adaptive.choose(target.quality, gray);
+        encoder.encode_with(view, target, Codes::Tables(chosen.tables()), out)?;
+        return Ok(judge(adaptive, &chosen, view, target, out));
+    }
+    encoder.encode_with(view, target, Codes::TwoPasses, out)?;
+    adaptive.note_len(out, gray);
     Ok(None)
-}
-
-fn is_small(view: &View<'_>) -> bool {
-    image::is_small(view.width, view.height)
 }
 
 fn judge(

@@ -3,7 +3,7 @@
 use framepress::analysis::{self, Background, Reduced, RegionBox};
 use framepress::frame::{Planes, View};
 use framepress::image::{
-    Bounds, Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target, keeps_its_rows,
+    self, Bounds, Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target, keeps_its_rows,
 };
 
 use super::PIXELS_MAX;
@@ -43,13 +43,7 @@ fn boxed(encoder: &mut Encoder, view: &View<'_>, side: usize) {
     }
     let (mut file, mut square) = (Vec::new(), Vec::new());
     encoder
-        .encode_boxed(
-            view,
-            (85, framepress::image::standard_tables()),
-            (side, 114),
-            &mut file,
-            &mut square,
-        )
+        .encode_boxed(view, (85, image::standard_tables()), (side, 114), &mut file, &mut square)
         .unwrap();
     read_back(&file, Format::Jpeg, (view.width, view.height));
     read_back(&square, Format::Jpeg, (side, side));
@@ -93,6 +87,23 @@ fn write(encoder: &mut Encoder, view: &View<'_>, format: Format, file: &mut Vec<
         return;
     }
     read_back(file, format, (view.width, view.height));
+    if format == Format::Jpeg {
+        with_other_tables(encoder, view, file);
+    }
+}
+
+/// The same symbols under tables that know nothing of the picture, and under its own.
+fn with_other_tables(encoder: &mut Encoder, view: &View<'_>, file: &[u8]) {
+    let counts = image::count_symbols(file).unwrap();
+    let (mut other, mut own) = (Vec::new(), Vec::new());
+    let target = Target { format: Format::Jpeg, quality: 85, webp_method: 0 };
+    let codes = image::Codes::Tables(image::start_tables(85));
+    encoder.encode_with(view, &target, codes, &mut other).unwrap();
+    image::recode_jpeg(file, &mut own).unwrap();
+    for file in [&other, &own] {
+        let same = image::count_symbols(file).unwrap();
+        assert_eq!((same.dc, same.ac), (counts.dc, counts.ac));
+    }
 }
 
 fn read_back(file: &[u8], format: Format, size: (usize, usize)) {

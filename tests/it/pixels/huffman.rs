@@ -30,7 +30,7 @@ fn files(sample: &Sample, frames: usize, flags: &[(&str, &str)]) -> (Vec<Vec<u8>
 
 #[test]
 fn files_of_a_camera_get_smaller_after_its_first_frame_and_show_the_same() {
-    let sample = Sample::colour(320, 240, 3);
+    let sample = Sample::colour(640, 400, 3);
     let (standard, learnt) = files(&sample, 2, &[("redis_queue.jpeg_huffman", "standard")]);
     assert_eq!(learnt, 0);
     let (adaptive, learnt) = files(&sample, 6, &[]);
@@ -47,6 +47,20 @@ fn files_of_a_camera_get_smaller_after_its_first_frame_and_show_the_same() {
     }
     let head = standard_tables().bytes(false);
     assert!(head == 432 && standard[0] == standard[1]);
+}
+
+#[test]
+fn pictures_of_few_bytes_are_coded_in_two_passes() {
+    let sample = Sample::colour(128, 96, 3);
+    let (adaptive, learnt) = files(&sample, 2, &[("redis_queue.jpeg_huffman", "adaptive")]);
+    let (best, _) = files(&sample, 2, &[("redis_queue.jpeg_huffman", "optimised")]);
+    assert_eq!(learnt, 0);
+    assert!(adaptive == best);
+    // One that turns out to be small although it is not by its pixels.
+    let sample = Sample { width: 320, height: 240, channels: 3, pixels: vec![90; 3 * 320 * 240] };
+    let (adaptive, _) = files(&sample, 3, &[]);
+    let (best, _) = files(&sample, 3, &[("redis_queue.jpeg_huffman", "optimised")]);
+    assert!(adaptive[0] != best[0] && adaptive[1..] == best[1..]);
 }
 
 #[test]
