@@ -222,9 +222,10 @@ impl Dispatcher {
 }
 
 impl Shared {
-    /// Whether as many frames wait for a worker as there are workers.
+    /// Whether more frames wait than the workers can begin with in two turns; a few cameras that send at
+    /// the same moment are no queue.
     pub(super) fn has_queue(&self) -> bool {
-        self.jobs.load(Ordering::Relaxed) >= 2 * self.workers.len()
+        self.jobs.load(Ordering::Relaxed) > 3 * self.workers.len()
     }
 
     /// Whether a frame is older than it may be: by the clock that made its id, and at least as old
