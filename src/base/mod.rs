@@ -3,6 +3,7 @@
 //! Errors, the stop signal, the one door for threads, the one for text from outside, and the bounds.
 //! Nothing here knows what a frame is, and nothing here reads the clock except to sleep.
 
+pub mod children;
 pub mod descriptors;
 pub mod error;
 pub mod files;

@@ -25,12 +25,27 @@ pub fn text(text: &str) -> String {
     if text.contains("://") || text.contains('@') { url(text) } else { text.into() }
 }
 
-/// A path. One that holds an `@` behind a colon may be a mistyped URL with a password.
+/// A path. One that holds an `@` behind a colon may be a mistyped URL with a password, and cameras
+/// take `/user=NAME_password=TEXT` for a path.
 pub fn path(path: &str) -> String {
     match path.rsplit_once('@') {
         Some((before, _)) if before.contains(':') => url(path),
-        _ => path.into(),
+        _ => match secret_of_path(path) {
+            Some(at) => format!("{}{HIDDEN}", &path[..at]),
+            None => path.into(),
+        },
     }
+}
+
+/// Where the part of a path begins that gives a value to the name of a secret.
+fn secret_of_path(path: &str) -> Option<usize> {
+    const NAMES: [&str; 6] = ["pass", "pwd", "pas", "user", "token", "auth"];
+    let lower = path.to_ascii_lowercase();
+    let named = lower.match_indices('=').find_map(|(at, _)| {
+        let start = lower[..at].rfind(['/', '?', '&', '_', ';', ' ']).map_or(0, |start| start + 1);
+        NAMES.iter().any(|name| lower[start..at].contains(name)).then_some(start)
+    })?;
+    Some(lower[..named].rfind(['/', '?']).map_or(0, |start| start + 1))
 }
 
 /// What a program said about `secret`, a URL or a path as it was typed: without it, and without any
@@ -126,6 +141,7 @@ mod tests {
             ("http://cam/v.mjpg?user=admin&pwd=hunter2", "http://cam/v.mjpg?user=admin&pwd=***"),
             ("http://h:1/?hunter2", "http://h:1/?***"),
             ("traffic.mp4", "traffic.mp4"),
+            ("/var/a=b/user.mp4", "/var/a=b/user.mp4"),
             ("/var/a b/c:d.mp4", "/var/a b/c:d.mp4"),
         ] {
             assert_eq!(text(typed), shown);
@@ -134,5 +150,17 @@ mod tests {
         }
         let told = said("[tcp @ 0x5] 'http://b:hunter2@other/x': refused", "rtsp://a:hunter2@cam");
         assert_eq!(told, "[tcp @ 0x5] 'http://***@other/x': refused");
+    }
+
+    #[test]
+    fn a_camera_path_without_its_scheme_shows_no_password() {
+        for (typed, shown) in [
+            ("h/user=a_password=hunter2_channel=1", "h/***"),
+            ("h/live?loginpas=hunter2", "h/live?***"),
+            ("user=a_password=hunter2", "***"),
+            ("/data/speed=30/a.mp4", "/data/speed=30/a.mp4"),
+        ] {
+            assert_eq!(path(typed), shown);
+        }
     }
 }

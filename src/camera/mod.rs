@@ -13,7 +13,7 @@ mod raw;
 mod readiness;
 mod slots;
 mod synthetic;
-mod video;
+pub(crate) mod video;
 
 pub use crate::redis::{Sendings, Ticket};
 pub use folder::Folder;
@@ -38,6 +38,8 @@ pub enum Coding {
     Rgb,
     /// Gray, `width * height` bytes.
     Gray,
+    /// Planes as JPEG has them, without padding: full range, BT.601, chroma halved both ways.
+    Planes,
     /// A JPEG, PNG or WebP file as it was found; its size in pixels is not known here.
     File,
 }
@@ -59,6 +61,8 @@ pub struct Still {
     pub name: String,
     /// Why there is no picture in this place; the source goes on with the next.
     pub unread: Option<String>,
+    /// Where in the source it lies, in seconds from its beginning, if the source has times.
+    pub place: Option<f64>,
     /// The true share of vehicle pixels, `0.0..=1.0`, if the source knows it.
     pub vehicle_share: Option<f32>,
 }
@@ -76,4 +80,9 @@ pub trait Source: Send {
 
     /// How many frames there will be, if known; for progress, not for counting on.
     fn frames(&self) -> Option<u64>;
+
+    /// What the source has lost so far, for a person; `None` for nothing.
+    fn losses(&mut self) -> Option<String> {
+        None
+    }
 }

@@ -105,7 +105,8 @@ struct Patient {
 
 impl Read for Patient {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let ready = readable(self.input.as_fd(), None, &self.stop).map_err(io::Error::other)?;
+        let ready =
+            readable(self.input.as_fd(), None, &self.stop, None).map_err(io::Error::other)?;
         if ready.first { self.input.read(buffer) } else { Ok(0) }
     }
 }

@@ -1,33 +1,40 @@
 //! Waiting for bytes without ever being deaf to the stop signal.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::base::{Fault, Stop};
+use crate::metrics::clock::Tick;
 
 /// Longest time between two looks at the stop signal.
-const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const TICK: Duration = Duration::from_millis(100);
 
-/// Which of two descriptors can be read, or have ended; both `false` once the stop signal is raised.
+/// Which of two descriptors can be read, or have ended; both `false` once the stop signal is raised
+/// or the time is over.
 pub(super) struct Ready {
     pub(super) first: bool,
     pub(super) second: bool,
 }
 
-/// Waits until a descriptor can be read without blocking, or until the stop signal is raised.
+/// Waits until a descriptor can be read without blocking, until the stop signal is raised, or until
+/// `until`.
 pub(super) fn readable(
     first: BorrowedFd<'_>,
     second: Option<BorrowedFd<'_>>,
     stop: &Stop,
+    until: Option<Tick>,
 ) -> Result<Ready, Fault> {
     let mut watched = [PollFd::new(&first, PollFlags::IN), PollFd::new(&first, PollFlags::IN)];
     if let Some(second) = &second {
         watched[1] = PollFd::new(second, PollFlags::IN);
     }
     let watched = &mut watched[..1 + usize::from(second.is_some())];
-    while !stop.is_draining() {
-        match poll(watched, Some(&TICK)) {
+    while !stop.is_draining() && until.is_none_or(|until| !until.remaining().is_zero()) {
+        let tick = until.map_or(TICK, |until| until.remaining().min(TICK));
+        let tick = Timespec::try_from(tick).ok();
+        match poll(watched, tick.as_ref()) {
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
             Ok(_) => {
                 let ready = |at: usize| watched.get(at).is_some_and(|it| !it.revents().is_empty());

@@ -264,7 +264,7 @@ impl Coder {
 
     fn code<'a>(&'a mut self, still: &'a Still) -> Result<(Source<'a>, i32), Reject> {
         let format = match still.coding {
-            Coding::Rgb | Coding::Gray => Format::Raw,
+            Coding::Rgb | Coding::Gray | Coding::Planes => Format::Raw,
             Coding::File => Format::sniff(&still.bytes)
                 .ok_or_else(|| Reject::undecodable("not a JPEG, PNG or WebP file"))?,
         };

@@ -5,7 +5,9 @@ use super::choice::{
     LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, PngLevel, Reencode, Retention,
     WebpMethod,
 };
-use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Ring, Stats, Tls};
+use super::model::{
+    Analysis, Config, Engine, Feed, Ingest, IngestStats, Limits, Log, RedisQueue, Ring, Stats, Tls,
+};
 use super::url::{HostPort, RedisUrl};
 
 impl Config {
@@ -37,6 +39,12 @@ impl Config {
                 below_threshold: BelowThreshold::Emit,
                 ml_image: false,
                 thumbnail: false,
+            },
+            ingest: Ingest {
+                stats: IngestStats {
+                    addr: Some(HostPort { host: "127.0.0.1".into(), port: 8081 }),
+                },
+                defaults: Feed::builtin(),
             },
             cameras: Vec::new(),
             ring: Ring { dir: None },

@@ -90,6 +90,52 @@ choice! {
 }
 
 choice! {
+    /// The form in which `ingest` sends pictures.
+    FeedFormat {
+        /// A camera's own JPEG files as they are, other video as JPEG.
+        Auto = "auto",
+        /// A camera's own JPEG files.
+        Copy = "copy",
+        /// JPEG.
+        Jpeg = "jpeg",
+        /// Lossy WebP.
+        Webp = "webp",
+        /// PNG.
+        Png = "png",
+        /// Interleaved RGB.
+        Raw = "raw",
+        /// Planes of luma and chroma.
+        Yuv420p = "yuv420p",
+    }
+}
+
+choice! {
+    /// How an RTSP camera sends.
+    Transport {
+        /// Within the connection; UDP where the camera has nothing else.
+        Tcp = "tcp",
+        /// In packets of their own.
+        Udp = "udp",
+        /// TCP and UDP by turns, until one brings pictures.
+        Auto = "auto",
+    }
+}
+
+choice! {
+    /// Hardware that decodes video.
+    Hwaccel {
+        /// VA-API.
+        Vaapi = "vaapi",
+        /// Intel Quick Sync Video.
+        Qsv = "qsv",
+        /// NVIDIA.
+        Cuda = "cuda",
+        /// Video4Linux, memory to memory.
+        V4l2m2m = "v4l2m2m",
+    }
+}
+
+choice! {
     /// The format of compressed output images.
     CompressionFormat {
         /// Baseline JPEG, 4:2:0.

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The sections of a file.
-pub(super) const SECTIONS: [&str; 8] =
-    ["redis_queue", "engine", "limits", "analysis", "cameras", "ring", "stats", "log"];
+pub(super) const SECTIONS: [&str; 9] =
+    ["redis_queue", "engine", "limits", "analysis", "ingest", "cameras", "ring", "stats", "log"];
 
 /// Flat names of Kafka-era files and the keys they mean.
 pub(super) const FLAT: [(&str, &str); 14] = [

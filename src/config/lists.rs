@@ -1,7 +1,8 @@
 //! The settings that are lists of mappings: cameras with their regions, and Sentinels.
 
+use super::feed;
 use super::given::{Fields, Given, Parsed, Problem};
-use super::model::{Camera, RoiBox};
+use super::model::{Camera, Feed, RoiBox};
 use super::url::{HostPort, is_host};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -13,11 +14,10 @@ const SHARD_MAX: u64 = 16_383;
 const EDGE_MAX: u64 = i32::MAX as u64;
 
 /// The list `cameras`, ids distinct.
-pub(super) fn cameras(given: Given) -> Parsed<Vec<Camera>> {
+pub(super) fn cameras(given: Given, defaults: &Feed) -> Parsed<Vec<Camera>> {
     let mut seen = HashSet::new();
     each(given, "a list of cameras such as {id: cam1, roi_boxes: []}", |at, value, problems| {
-        let known = ["id", "roi_boxes", "quality_threshold"];
-        let mut fields = Fields::open(at, value, &known, problems)?;
+        let mut fields = Fields::open(at, value, &feed::camera_keys(), problems)?;
         let id = fields.required("id", |given| given.text().map(String::from));
         if id.as_ref().is_some_and(|id| !seen.insert(id.clone())) {
             fields.fault("id", "another camera has this id; valid: an id of its own".into());
@@ -33,7 +33,13 @@ pub(super) fn cameras(given: Given) -> Parsed<Vec<Camera>> {
             }
             None => Vec::new(),
         };
-        Some(Camera { id: id?, roi_boxes: boxes, quality_threshold: threshold.flatten() })
+        let mut camera = Camera {
+            roi_boxes: boxes,
+            quality_threshold: threshold.flatten(),
+            ..Camera::named(id.unwrap_or_default())
+        };
+        feed::camera(&mut fields, defaults, &mut camera);
+        (!camera.id.is_empty()).then_some(camera)
     })
 }
 

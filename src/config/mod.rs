@@ -13,6 +13,7 @@ mod builtin;
 mod check;
 mod choice;
 mod fault;
+mod feed;
 mod file;
 mod given;
 mod kafka;
@@ -35,13 +36,16 @@ mod yaml;
 pub use check::connections_beside;
 pub use choice::{
     Assignment, BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, Delivery,
-    JpegHuffman, LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, PngLevel, Reencode,
-    Retention, WebpMethod,
+    FeedFormat, Hwaccel, JpegHuffman, LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin,
+    PngLevel, Reencode, Retention, Transport, WebpMethod,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
 pub use kafka::{Migrated, migrate};
 pub use live::Changes;
 pub use loader::{Loaded, Loader};
-pub use model::{Analysis, Camera, Config, Engine, Limits, Log, RedisQueue, RoiBox, Stats, Tls};
+pub use model::{
+    Analysis, Camera, Config, Engine, Feed, Ingest, IngestStats, InputArg, Limits, Log, RedisQueue,
+    RoiBox, Stats, Tls,
+};
 pub use secret::{Secret, names_a_secret};
 pub use url::{HostPort, RedisUrl, Scheme};

@@ -4,13 +4,14 @@
 //! `Default`: whoever wants the built-in values says [`Config::builtin`].
 
 use super::choice::{
-    Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, JpegHuffman,
-    LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, PngLevel, Reencode, Retention,
-    WebpMethod,
+    Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, FeedFormat,
+    Hwaccel, JpegHuffman, LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, PngLevel,
+    Reencode, Retention, Transport, WebpMethod,
 };
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
 use crate::ring::default_folder;
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// Everything the engine can be told.
@@ -24,7 +25,9 @@ pub struct Config {
     pub limits: Limits,
     /// What is computed about a frame, and the extra images.
     pub analysis: Analysis,
-    /// Cameras that need more than the general settings.
+    /// How `ingest` reads cameras.
+    pub ingest: Ingest,
+    /// Cameras: what `ingest` reads, and what the engine does otherwise for them.
     pub cameras: Vec<Camera>,
     /// Frames whose pixels lie in shared memory.
     pub ring: Ring,
@@ -214,6 +217,102 @@ pub struct Camera {
     pub roi_boxes: Vec<RoiBox>,
     /// This camera's threshold in place of `analysis.quality_threshold`, 0 to 1.
     pub quality_threshold: Option<f64>,
+    /// Where `ingest` reads it; it may hold a password.
+    pub source: Option<Secret>,
+    /// The file that holds the source.
+    pub source_file: Option<PathBuf>,
+    /// A file of mode 0600 that holds `user:password`.
+    pub credentials_file: Option<PathBuf>,
+    /// Another source after three failures.
+    pub fallback: Option<Secret>,
+    /// Options of `ffmpeg` before its input.
+    pub input_args: Vec<InputArg>,
+    /// False: `ingest` leaves it out.
+    pub enabled: bool,
+    /// How it is read, the defaults included.
+    pub feed: Feed,
+    /// Of that, what the camera says itself.
+    pub feed_given: Map<String, Value>,
+}
+
+impl Camera {
+    /// A camera of which nothing but its id is known.
+    pub fn named(id: impl Into<String>) -> Camera {
+        Camera {
+            id: id.into(),
+            roi_boxes: Vec::new(),
+            quality_threshold: None,
+            source: None,
+            source_file: None,
+            credentials_file: None,
+            fallback: None,
+            input_args: Vec::new(),
+            enabled: true,
+            feed: Feed::builtin(),
+            feed_given: Map::new(),
+        }
+    }
+
+    /// Whether `ingest` has a source for it.
+    pub fn has_source(&self) -> bool {
+        self.source.is_some() || self.source_file.is_some()
+    }
+}
+
+/// An option of `ffmpeg` with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputArg {
+    /// The name without `-`.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+/// Section `ingest`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ingest {
+    /// The HTTP server of `ingest`.
+    pub stats: IngestStats,
+    /// What holds for every camera that does not say otherwise.
+    pub defaults: Feed,
+}
+
+/// Section `ingest.stats`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngestStats {
+    /// Where it listens; `None` means no server, port 0 any free port.
+    pub addr: Option<HostPort>,
+}
+
+/// How a camera is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feed {
+    /// Most frames a second that are sent; `None` means all.
+    pub fps: Option<f64>,
+    /// Width and height, letterboxed; `None` means the camera's own.
+    pub size: Option<(u32, u32)>,
+    /// The form in which pictures are sent.
+    pub format: FeedFormat,
+    /// How an RTSP camera sends.
+    pub transport: Transport,
+    /// Threads of the decoder.
+    pub threads: u32,
+    /// Hardware that decodes.
+    pub hwaccel: Option<Hwaccel>,
+    /// Only key frames are decoded.
+    pub keyframes_only: bool,
+    /// Longest wait for the first frame, in milliseconds.
+    pub open_timeout_ms: u64,
+    /// Longest wait for each further frame, in milliseconds.
+    pub no_frame_ms: u64,
+    /// Longest time without a changed picture, in milliseconds; 0 means no limit.
+    pub same_frame_ms: u64,
+    /// First and longest pause before it is tried again, in milliseconds.
+    pub backoff_ms: (u64, u64),
+    /// Slots of the frame ring; 0 sends frames through Redis.
+    pub ring: u32,
+    /// Most bytes that wait in the input stream through this process.
+    pub max_stream_bytes: u64,
 }
 
 /// One region of interest, in pixels of the frame as received.

@@ -1,6 +1,7 @@
 //! The effective configuration, written with the keys of the file and without its secrets.
 
 use super::choice::{Choice, Count, Pin, WebpMethod};
+use super::feed;
 use super::model::{Camera, Config, Tls};
 use super::url::HostPort;
 use serde_json::{Map, Value, json};
@@ -26,7 +27,7 @@ impl Config {
         } else {
             text.push_str("cameras:\n");
             for camera in &self.cameras {
-                text.push_str(&format!("  - {}\n", flow(&camera_value(camera))));
+                text.push_str(&format!("  - {}\n", flow(&camera_value(camera, false))));
             }
         }
         text
@@ -45,12 +46,16 @@ pub(super) fn tree(config: &Config, exposed: bool) -> Map<String, Value> {
         (section.to_string(), Value::Object(keys.collect()))
     });
     let mut tree: Map<String, Value> = sections.collect();
-    tree.insert("cameras".into(), config.cameras.iter().map(camera_value).collect());
+    tree.insert(
+        "cameras".into(),
+        config.cameras.iter().map(|camera| camera_value(camera, exposed)).collect(),
+    );
     tree
 }
 
 fn sections(config: &Config, exposed: bool) -> Sections {
-    let Config { redis_queue: _, engine, limits, analysis, cameras: _, ring, stats, log } = config;
+    let Config { redis_queue: _, engine, limits, analysis, ingest, cameras: _, ring, stats, log } =
+        config;
     let token = stats.token.as_ref().map(|token| match exposed {
         true => token.expose().to_string(),
         false => token.to_string(),
@@ -108,6 +113,7 @@ fn sections(config: &Config, exposed: bool) -> Sections {
                 ("summary_seconds", json!(log.summary_seconds)),
             ],
         ),
+        ("ingest", feed::section(ingest)),
     ]
 }
 
@@ -207,7 +213,7 @@ fn node(node: &HostPort) -> Value {
     json!({ "host": node.host, "port": node.port })
 }
 
-fn camera_value(camera: &Camera) -> Value {
+fn camera_value(camera: &Camera, exposed: bool) -> Value {
     let boxes = camera.roi_boxes.iter().map(|roi| {
         json!({
             "x": roi.x,
@@ -220,6 +226,9 @@ fn camera_value(camera: &Camera) -> Value {
     let mut value = json!({ "id": camera.id, "roi_boxes": boxes.collect::<Value>() });
     if let Some(threshold) = camera.quality_threshold {
         value["quality_threshold"] = threshold.into();
+    }
+    if let Some(map) = value.as_object_mut() {
+        feed::render(camera, exposed, map);
     }
     value
 }

@@ -44,7 +44,10 @@ pub fn names_a_secret(key: &str) -> bool {
 /// Whether a key's value is a URL that may carry a password.
 pub(super) fn names_a_url(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    key.contains("url") || key.contains("uri") || key.contains("dsn")
+    matches!(&*key, "source" | "fallback")
+        || key.contains("url")
+        || key.contains("uri")
+        || key.contains("dsn")
 }
 
 /// The name of a key as it may be printed: what was typed as a key may be a URL, and of any length.

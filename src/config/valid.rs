@@ -4,11 +4,11 @@
 
 use super::choice::CompressionFormat;
 use super::given::Given;
-use super::lists;
 use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Ring, Stats, Tls};
 use super::reader::Reader;
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
+use super::{feed, lists};
 use std::path::PathBuf;
 
 /// Most threads of one kind.
@@ -35,6 +35,8 @@ const SHARDS_MAX: u64 = 16_384;
 /// Reads every key there is; what is absent or faulty has its built-in value.
 pub(super) fn config(r: &mut Reader) -> Config {
     let d = Config::builtin();
+    let ingest = feed::ingest(r, d.ingest, address);
+    let defaults = ingest.defaults.clone();
     Config {
         redis_queue: redis_queue(r, d.redis_queue),
         engine: engine(r, d.engine),
@@ -48,7 +50,8 @@ pub(super) fn config(r: &mut Reader) -> Config {
             damaged_images: r.choice("limits.damaged_images", d.limits.damaged_images),
         },
         analysis: analysis(r, d.analysis),
-        cameras: r.parsed("cameras", d.cameras, lists::cameras),
+        ingest,
+        cameras: r.parsed("cameras", d.cameras, |given| lists::cameras(given, &defaults)),
         ring: Ring { dir: r.guarded("ring.dir", d.ring.dir, folder) },
         stats: Stats {
             addr: r.nullable("stats.addr", d.stats.addr, address),

@@ -237,11 +237,9 @@ fn analysis_and_extra_pictures_allocate_nothing() {
     config.analysis.ml_image = true;
     config.analysis.thumbnail = true;
     let roi = |label: &str| RoiBox { x: 8, y: 8, width: 200, height: 100, label: label.into() };
-    config.cameras.push(Camera {
-        id: CAMERAS[0].into(),
-        roi_boxes: vec![roi("left"), roi("right")],
-        quality_threshold: None,
-    });
+    config
+        .cameras
+        .push(Camera { roi_boxes: vec![roi("left"), roi("right")], ..Camera::named(CAMERAS[0]) });
     steady_state("raw to JPEG with everything", config.clone(), Format::Raw);
     steady_state("JPEG to JPEG with everything", config.clone(), Format::Jpeg);
     config.redis_queue.compression_format = CompressionFormat::Webp;

@@ -1,142 +1,170 @@
 //! A program that writes to us: read without ever hanging, ended and reaped without fail.
 //!
 //! Its standard error is drained in the same wait as its output, so it can neither block on it nor
-//! grow here: only the end is kept. It runs in a process group of its own, so that Ctrl-C at the
-//! terminal reaches this engine alone and the stop stays orderly.
+//! grow here. It runs in a process group of its own and ends with the thread that has started it.
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use crate::base::{Fault, Stop};
+use super::words::Words;
+use crate::base::{Fault, Stop, children};
 use crate::camera::readiness::readable;
+use crate::metrics::clock::Tick;
 
-/// Bytes of standard error that are kept.
-const LAST_WORDS_BYTES: usize = 4096;
 /// How often, 10 ms apart, a program that has closed its output is asked whether it has ended.
 const PATIENCE: u32 = 200;
+/// How long its last words are waited for, which a grandchild may hold back.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A running program with both its outputs piped to us.
 #[derive(Debug)]
-pub(super) struct Piped {
+pub(crate) struct Piped {
     program: &'static str,
     child: Child,
     output: ChildStdout,
     errors: Option<ChildStderr>,
-    last_words: Vec<u8>,
+    words: Words,
+    stop: Stop,
+    until: Option<Tick>,
 }
 
 impl Piped {
-    /// Starts `program` with nothing on its standard input.
-    pub(super) fn start<A: AsRef<OsStr>>(
+    /// Starts `program` with `input` on its standard input, which must fit into a pipe. The calling
+    /// thread must outlive it.
+    pub(crate) fn start<A: AsRef<OsStr>>(
         program: &'static str,
         arguments: impl IntoIterator<Item = A>,
+        input: Option<&[u8]>,
+        stop: &Stop,
     ) -> Result<Self, Fault> {
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env("AV_LOG_FORCE_NOCOLOR", "1")
-            .stdin(Stdio::null())
+            .stdin(input.map_or_else(Stdio::null, |_| Stdio::piped()))
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| match error.kind() {
+            .stderr(Stdio::piped());
+        let mut child =
+            children::bind(&mut command).spawn().map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => Fault::Unusable(format!(
                     "the program {program} is not installed, and video is read through it; \
                      version 5.1 or later is needed: apt-get install ffmpeg"
                 )),
                 _ => Fault::io(format!("starting {program}"), error),
             })?;
+        // A program that has ended already says why on its standard error.
+        if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), input) {
+            let _ = pipe.write_all(bytes);
+        }
         let errors = child.stderr.take();
         let Some(output) = child.stdout.take() else {
             // Never so with Stdio::piped(), but the child must not outlive even that.
-            let _ = child.kill();
-            let _ = child.wait();
+            children::end(&mut child);
             return Err(Fault::Unusable(format!("{program} has no standard output")));
         };
-        Ok(Piped { program, child, output, errors, last_words: Vec::new() })
+        let words = Words::default();
+        Ok(Piped { program, child, output, errors, words, stop: stop.clone(), until: None })
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// From now on a read that waits beyond `until` fails as timed out.
+    pub(crate) fn wait_until(&mut self, until: Option<Tick>) {
+        self.until = until;
+    }
+
+    /// What it has said.
+    pub(crate) fn words(&mut self) -> &mut Words {
+        &mut self.words
     }
 
     /// Fills `buffer` as far as the output goes. Less than the whole: the output has ended, or the
     /// stop signal was raised.
-    pub(super) fn read(&mut self, buffer: &mut [u8], stop: &Stop) -> Result<usize, Fault> {
+    pub(crate) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
         let mut filled = 0;
         while filled < buffer.len() {
-            let errors = self.errors.as_ref().map(AsFd::as_fd);
-            let ready = readable(self.output.as_fd(), errors, stop)?;
-            if ready.second {
-                self.drain_errors();
-            }
-            if ready.first {
-                match self.output.read(&mut buffer[filled..]) {
-                    Ok(0) => break,
-                    Ok(count) => filled += count,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        return Err(Fault::io(format!("reading from {}", self.program), error));
-                    }
+            match self.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+                Err(error) => {
+                    return Err(Fault::io(format!("reading from {}", self.program), error));
                 }
-            } else if !ready.second {
-                break;
             }
         }
         Ok(filled)
     }
 
     /// After the output has ended: how the program ended, killed if it does not end by itself.
-    pub(super) fn finish(&mut self, stop: &Stop) -> Result<ExitStatus, Fault> {
+    pub(crate) fn finish(&mut self) -> Result<ExitStatus, Fault> {
+        let until = Tick::now().after(LAST_WORDS);
         while let Some(errors) = &self.errors {
-            let ready = readable(errors.as_fd(), None, stop)?;
+            let ready = readable(errors.as_fd(), None, &self.stop, Some(until))?;
             if !ready.first {
                 break;
             }
             self.drain_errors();
         }
+        self.words.end();
+        let failed = |error| Fault::io(format!("waiting for {}", self.program), error);
         for _ in 0..PATIENCE {
-            let ended = self.child.try_wait();
-            match ended
-                .map_err(|error| Fault::io(format!("waiting for {}", self.program), error))?
-            {
+            match self.child.try_wait().map_err(failed)? {
                 Some(status) => return Ok(status),
-                None if stop.sleep(Duration::from_millis(10)) => break,
+                None if self.stop.sleep(Duration::from_millis(10)) => break,
                 None => {}
             }
         }
-        let _ = self.child.kill();
-        self.child.wait().map_err(|error| Fault::io(format!("waiting for {}", self.program), error))
-    }
-
-    /// The last line that the program wrote to its standard error.
-    pub(super) fn last_line(&self) -> Option<String> {
-        let text = String::from_utf8_lossy(&self.last_words);
-        text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+        children::end(&mut self.child);
+        self.child.wait().map_err(failed)
     }
 
     /// One read, which does not block because there is something to be read.
     fn drain_errors(&mut self) {
         let Some(errors) = &mut self.errors else { return };
-        let mut chunk = [0; 1024];
+        let mut chunk = [0; 4096];
         match errors.read(&mut chunk) {
             Ok(0) => self.errors = None,
-            Ok(count) => {
-                let surplus = (self.last_words.len() + count).saturating_sub(LAST_WORDS_BYTES);
-                self.last_words.drain(..surplus.min(self.last_words.len()));
-                self.last_words.extend_from_slice(&chunk[..count]);
-            }
+            Ok(count) => self.words.hear(&chunk[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => self.errors = None,
         }
     }
 }
 
+impl Read for Piped {
+    /// `Ok(0)` is the end of the output, or the stop signal.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let errors = self.errors.as_ref().map(AsFd::as_fd);
+            let ready = readable(self.output.as_fd(), errors, &self.stop, self.until)
+                .map_err(io::Error::other)?;
+            if ready.second {
+                self.drain_errors();
+            }
+            if ready.first {
+                match self.output.read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    done => return done,
+                }
+            } else if !ready.second {
+                if self.stop.is_draining() {
+                    return Ok(0);
+                }
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
 impl Drop for Piped {
     fn drop(&mut self) {
-        // Both fail only if it has been reaped already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        children::end(&mut self.child);
     }
 }
 
@@ -144,28 +172,28 @@ impl Drop for Piped {
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> Piped {
-        Piped::start("sh", ["-c", script]).unwrap()
+    fn shell(script: &str, stop: &Stop) -> Piped {
+        Piped::start("sh", ["-c", script], None, stop).unwrap()
     }
 
     #[test]
     fn a_flood_on_standard_error_neither_blocks_nor_grows() {
         let script = "i=0; while [ $i -lt 20000 ]; do echo line $i >&2; i=$((i+1)); done; echo out";
-        let (mut child, stop) = (shell(script), Stop::default());
+        let stop = Stop::default();
+        let mut child = shell(script, &stop);
         let mut buffer = [0; 16];
-        assert_eq!(child.read(&mut buffer, &stop).unwrap(), 4);
-        assert!(child.finish(&stop).unwrap().success());
-        assert_eq!(child.last_line().as_deref(), Some("line 19999"));
-        assert!(child.last_words.len() <= LAST_WORDS_BYTES);
+        assert_eq!(child.fill(&mut buffer).unwrap(), 4);
+        assert!(child.finish().unwrap().success());
+        assert_eq!(child.words.explanation(), Some("line 19999"));
     }
 
     #[test]
     fn a_stalled_program_is_left_as_soon_as_stop_is_raised_and_reaped() {
         let stop = Stop::default();
-        let mut child = Piped::start("sleep", ["60"]).unwrap();
+        let mut child = Piped::start("sleep", ["60"], None, &stop).unwrap();
         let pid = child.child.id();
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| child.read(&mut [0; 8], &stop));
+            let reader = scope.spawn(|| child.fill(&mut [0; 8]));
             assert!(!stop.sleep(Duration::from_millis(200)));
             stop.drain();
             assert_eq!(reader.join().unwrap().unwrap(), 0);
@@ -175,8 +203,23 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_program_is_left_at_the_deadline_and_its_children_go_with_it() {
+        let stop = Stop::default();
+        let mut child = shell("sleep 61 & echo $!; wait", &stop);
+        let mut line = [0; 32];
+        let count = child.read(&mut line).unwrap();
+        let grandchild = String::from_utf8_lossy(&line[..count]).trim().to_owned();
+        child.wait_until(Some(Tick::now().after(Duration::from_millis(100))));
+        assert_eq!(child.read(&mut line).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(child);
+        let state = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "the grandchild has ended: {state}");
+    }
+
+    #[test]
     fn a_missing_program_says_what_to_install() {
-        let fault = Piped::start("framepress-no-such-program", ["x"]).unwrap_err();
+        let fault =
+            Piped::start("framepress-no-such-program", ["x"], None, &Stop::default()).unwrap_err();
         assert!(matches!(&fault, Fault::Unusable(text) if text.contains("apt-get install ffmpeg")));
     }
 }

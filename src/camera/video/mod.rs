@@ -1,18 +1,27 @@
 //! Video files and network cameras, decoded by the `ffmpeg` program.
 //!
-//! A program and not a library: a broken stream can crash no more than a child process, and nobody
-//! has to build `libav`. Pixels come through a pipe straight into the frame's storage. `ffmpeg`
-//! scales to the size asked for (or to the probed one, always, so that a camera that changes its
-//! resolution cannot shift the pixels of later frames), and neither repeats nor drops frames.
+//! A program and not a library: a broken stream can crash no more than a child process, and there is
+//! no `libav` to build. Pictures come through a pipe, each with its size and time, straight into the
+//! frame's storage. `ffmpeg` fits them into the size asked for (or into the probed one, always, so
+//! that a video that changes its resolution is neither sheared nor squeezed), and neither repeats
+//! nor drops frames.
 
 mod child;
+mod command;
 mod location;
+mod nut;
 mod probe;
+mod words;
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
+use std::io;
 
-use self::child::Piped;
-use self::location::Location;
+pub(crate) use self::child::Piped;
+pub(crate) use self::command::{Live, Pixels, Reading, arguments};
+pub(crate) use self::location::{Location, is_url};
+pub(crate) use self::nut::Nut;
+pub(crate) use self::words::{Level, Line};
+
 use self::probe::{Shape, probe};
 use super::{Coding, SIDE_MAX, Source, Still};
 use crate::base::{Fault, Stop};
@@ -20,9 +29,10 @@ use crate::base::{Fault, Stop};
 /// A video being read. Dropping it ends its `ffmpeg`.
 #[derive(Debug)]
 pub struct Video {
-    child: Piped,
+    frames: Nut<Piped>,
     location: Location,
     shape: Shape,
+    pixels: Pixels,
     read: u64,
     ended: bool,
     stop: Stop,
@@ -31,16 +41,29 @@ pub struct Video {
 impl Video {
     /// Opens a video file, or a URL with `rtsp`, `rtsps`, `http` or `https`.
     ///
-    /// `scale` is the size of the frames, the video's own if `None`. With `loop_` a file begins anew
-    /// at its end; a network camera has none and ignores it. When `stop` is raised, the video ends
-    /// within a fifth of a second, even if nothing arrives any more.
+    /// `scale` is the size of the frames, into which pictures of another shape are fitted between
+    /// bars; the video's own if `None`. With `loop_` a file begins anew at its end; a network camera
+    /// has none and ignores it. When `stop` is raised, the video ends within a fifth of a second,
+    /// even if nothing arrives any more. The calling thread must outlive the video: `ffmpeg` ends
+    /// with it.
     ///
     /// # Errors
     /// [`Fault::Unusable`] if `ffmpeg` or `ffprobe` is not installed, the location is of an unknown
     /// scheme or no video, `scale` is out of range, or `stop` was raised meanwhile; [`Fault::Io`] if
     /// there is no such file. Messages never show user, password or query of a URL.
     pub fn open(
-        location: &str,
+        location: impl AsRef<OsStr>,
+        scale: Option<(u32, u32)>,
+        loop_: bool,
+        stop: &Stop,
+    ) -> Result<Video, Fault> {
+        Video::open_as(location.as_ref(), Pixels::Rgb, scale, loop_, stop)
+    }
+
+    /// The same with pictures of another form.
+    pub(super) fn open_as(
+        location: &OsStr,
+        pixels: Pixels,
         scale: Option<(u32, u32)>,
         loop_: bool,
         stop: &Stop,
@@ -58,52 +81,42 @@ impl Video {
         if !location.is_file() || loop_ {
             shape.frames = None;
         }
-        let child = Piped::start("ffmpeg", arguments(&location, shape, loop_))?;
-        Ok(Video { child, location, shape, read: 0, ended: false, stop: stop.clone() })
+        let size = Some((shape.width, shape.height));
+        let reading = Reading { pixels, size, repeat: loop_, live: None };
+        let list = location.list(&location.usual_options());
+        let list = list.as_ref().map(String::as_bytes);
+        let child = Piped::start("ffmpeg", arguments(&location, &reading), list, stop)?;
+        let frames = Nut::new(child);
+        Ok(Video { frames, location, shape, pixels, read: 0, ended: false, stop: stop.clone() })
     }
 
-    /// After a frame that was not whole: the orderly end, or the reason why it is none.
-    fn end(&mut self, arrived: usize, expected: usize) -> Result<bool, Fault> {
+    /// After the last frame: the orderly end, or the reason why it is none.
+    fn end(&mut self, broken: Option<io::Error>) -> Result<bool, Fault> {
         self.ended = true;
-        let status = self.child.finish(&self.stop)?;
+        let status = self.frames.input().finish()?;
         if self.stop.is_draining() {
             return Ok(false);
         }
         let (shown, read) = (self.location.shown(), self.read);
+        let said = self.frames.input().words().explanation();
+        let said = said.map(|line| self.location.redact(line));
         if !status.success() {
-            let said = self.child.last_line();
-            let said = said.map_or_else(|| status.to_string(), |line| self.location.redact(&line));
+            let said = said.unwrap_or_else(|| status.to_string());
             return Err(Fault::Unusable(format!("{shown} broke off after {read} frames: {said}")));
         }
-        if arrived > 0 {
-            let missing = expected - arrived;
-            return Err(Fault::Unusable(format!(
-                "{shown} broke off after {read} frames: {missing} bytes of the next are missing"
-            )));
+        if let Some(error) = broken {
+            let why = match error.kind() {
+                io::ErrorKind::UnexpectedEof => "the next one is not whole".to_owned(),
+                _ => error.to_string(),
+            };
+            return Err(Fault::Unusable(format!("{shown} broke off after {read} frames: {why}")));
         }
         if read == 0 {
-            let said =
-                self.child.last_line().map(|line| format!(": {}", self.location.redact(&line)));
-            let said = said.unwrap_or_default();
+            let said = said.map(|line| format!(": {line}")).unwrap_or_default();
             return Err(Fault::Unusable(format!("{shown} holds not a single frame{said}")));
         }
         Ok(false)
     }
-}
-
-/// The command line of `ffmpeg`, after the program's name.
-fn arguments(location: &Location, shape: Shape, loop_: bool) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = ["-nostdin", "-v", "error"].map(OsString::from).into();
-    arguments.extend(location.options().into_iter().map(OsString::from));
-    if loop_ && location.is_file() {
-        arguments.extend(["-stream_loop", "-1"].map(OsString::from));
-    }
-    arguments.extend(["-i".into(), location.argument()]);
-    let scale = format!("scale={}:{}", shape.width, shape.height);
-    arguments.extend(["-map", "0:v:0", "-vf", &scale].map(OsString::from));
-    arguments.extend(["-fps_mode", "passthrough"].map(OsString::from));
-    arguments.extend(["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"].map(OsString::from));
-    arguments
 }
 
 impl Source for Video {
@@ -112,15 +125,22 @@ impl Source for Video {
             return Ok(false);
         }
         let Shape { width, height, .. } = self.shape;
-        let expected = width as usize * height as usize * 3;
-        still.bytes.resize(expected, 0);
-        let arrived = self.child.read(&mut still.bytes, &self.stop)?;
-        if arrived < expected {
-            return self.end(arrived, expected);
+        let place = match self.frames.next(&mut still.bytes) {
+            Ok(Some(place)) => place,
+            Ok(None) => return self.end(None),
+            Err(error) => return self.end(Some(error)),
+        };
+        let (coding, expected) = match self.pixels {
+            Pixels::Planes => (Coding::Planes, planes_bytes(width, height)),
+            Pixels::Rgb | Pixels::Copy => (Coding::Rgb, width as usize * height as usize * 3),
+        };
+        if still.bytes.len() != expected {
+            return self.end(Some(io::Error::other("a frame has another size")));
         }
         self.read += 1;
+        still.place = Some(place.max(0.0));
         (still.width, still.height, still.channels) = (width, height, 3);
-        (still.coding, still.vehicle_share) = (Coding::Rgb, None);
+        (still.coding, still.vehicle_share) = (coding, None);
         Ok(true)
     }
 
@@ -131,6 +151,26 @@ impl Source for Video {
     fn frames(&self) -> Option<u64> {
         self.shape.frames
     }
+
+    fn losses(&mut self) -> Option<String> {
+        let words = self.frames.input().words();
+        let (count, first) = (words.damages(), words.first_damage()?.to_owned());
+        let shown = self.location.shown();
+        let missing = match self.shape.frames {
+            Some(frames) if self.ended && frames > self.read => {
+                format!("; {} of {frames} frames are missing", frames - self.read)
+            }
+            _ => String::new(),
+        };
+        let first = self.location.redact(&first);
+        Some(format!("{shown} is damaged: {count} decoding errors, the first: {first}{missing}"))
+    }
+}
+
+/// Bytes of a picture as [`Pixels::Planes`].
+pub(crate) fn planes_bytes(width: u32, height: u32) -> usize {
+    let (width, height) = (width as usize, height as usize);
+    width * height + 2 * width.div_ceil(2) * height.div_ceil(2)
 }
 
 #[cfg(test)]

@@ -23,26 +23,27 @@ pub(super) struct Shape {
 
 /// Asks `ffprobe`.
 pub(super) fn probe(location: &Location, stop: &Stop) -> Result<Shape, Fault> {
-    let entries = "stream=width,height,avg_frame_rate,r_frame_rate,nb_frames,duration\
+    let entries = "stream=width,height,sample_aspect_ratio,avg_frame_rate,r_frame_rate,nb_frames,duration\
                    :stream_tags=rotate:stream_side_data=rotation:format=duration";
-    let mut arguments: Vec<OsString> = vec!["-v".into(), "error".into()];
-    arguments.extend(location.options().into_iter().map(OsString::from));
+    let mut arguments: Vec<OsString> = vec!["-v".into(), "level+error".into()];
     arguments.extend(
-        ["-select_streams", "v:0", "-show_entries", entries, "-of", "json", "-i"]
-            .map(OsString::from),
+        ["-select_streams", "v:0", "-show_entries", entries, "-of", "json"].map(OsString::from),
     );
-    arguments.push(location.argument());
-    let mut child = Piped::start("ffprobe", arguments)?;
+    arguments.extend(location.arguments());
+    let list = location.list(&location.usual_options());
+    let mut child = Piped::start("ffprobe", arguments, list.as_ref().map(String::as_bytes), stop)?;
     let mut answer = vec![0; ANSWER_BYTES_MAX];
-    let length = child.read(&mut answer, stop)?;
-    let status = child.finish(stop)?;
+    let length = child.fill(&mut answer)?;
+    let status = child.finish()?;
     let shown = location.shown();
     if stop.is_draining() {
         return Err(Fault::Unusable(format!("{shown} was not opened: stopped before that")));
     }
     if !status.success() {
-        let said =
-            child.last_line().map_or_else(|| status.to_string(), |line| location.redact(&line));
+        let said = child
+            .words()
+            .explanation()
+            .map_or_else(|| status.to_string(), |line| location.redact(line));
         return Err(Fault::Unusable(format!(
             "{shown} is not a video that ffmpeg can read: {said}"
         )));
@@ -65,6 +66,12 @@ fn read_answer(json: &[u8]) -> Result<Shape, String> {
             .ok_or_else(|| format!("its {name} is {}, not 1 to {SIDE_MAX}", stream[name]))
     };
     let (mut width, mut height) = (side("width")?, side("height")?);
+    let ratio = ratio(&stream["sample_aspect_ratio"]);
+    if ratio > 1.02 {
+        width = square(width, ratio);
+    } else if ratio < 0.98 {
+        height = square(height, 1.0 / ratio);
+    }
     if lies_on_its_side(stream) {
         (width, height) = (height, width);
     }
@@ -75,6 +82,18 @@ fn read_answer(json: &[u8]) -> Result<Shape, String> {
         .find_map(|value| value.as_str()?.parse::<f64>().ok());
     let estimated = || Some((seconds? * fps?).round() as u64);
     Ok(Shape { width, height, fps, frames: counted.or_else(estimated).filter(|&count| count > 0) })
+}
+
+/// The width of a sample by its height; 1 if it is not known.
+fn ratio(value: &Value) -> f64 {
+    let parts = value.as_str().and_then(|text| text.split_once(':'));
+    let parts = parts.and_then(|(w, h)| Some(w.parse::<f64>().ok()? / h.parse::<f64>().ok()?));
+    parts.filter(|ratio| ratio.is_finite() && (0.1..=10.0).contains(ratio)).unwrap_or(1.0)
+}
+
+/// The side that is stretched so that samples become square; even, as the filter has it.
+fn square(side: u32, ratio: f64) -> u32 {
+    ((f64::from(side) * ratio / 2.0 + 0.5).floor() as u32 * 2).clamp(2, SIDE_MAX)
 }
 
 /// Whether `ffmpeg` will turn the pictures by a quarter, as it does by itself for phone videos.

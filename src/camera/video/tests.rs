@@ -138,19 +138,26 @@ fn a_refused_camera_is_named_without_its_password() {
 fn a_broken_off_ffmpeg_is_a_fault_that_says_how_far_it_came() {
     let folder = tempfile::tempdir().unwrap();
     let Some(path) = video(folder.path(), "small.mp4") else { return };
+    let whole = folder.path().join("whole.nut");
+    let reading = Reading { pixels: Pixels::Rgb, size: Some((64, 48)), repeat: false, live: None };
+    let location = Location::new(&path).unwrap();
+    let made = Command::new("ffmpeg").args(arguments(&location, &reading)).output().unwrap();
+    fs::write(&whole, &made.stdout).unwrap();
     let (stop, mut still) = (Stop::default(), Still::default());
     let mut broken = Video::open(path.to_str().unwrap(), None, true, &stop).unwrap();
-    broken.child =
-        Piped::start("sh", ["-c", "head -c 10000 /dev/zero; echo camera gone >&2; exit 3"])
-            .unwrap();
-    assert!(broken.next(&mut still).unwrap());
-    let said = broken.next(&mut still).unwrap_err().to_string();
+    let mut end_with = |script: String| {
+        let script = script.replace("FILE", whole.to_str().unwrap());
+        broken.frames = Nut::new(Piped::start("sh", ["-c", &script], None, &stop).unwrap());
+        (broken.ended, broken.read) = (false, 0);
+        assert!(broken.next(&mut still).unwrap());
+        broken.next(&mut still).unwrap_err().to_string()
+    };
+    let said = end_with("head -c 10000 FILE; echo camera gone >&2; exit 3".into());
     assert!(said.contains("after 1 frames: camera gone"), "{said}");
-    broken.ended = false;
-    broken.child = Piped::start("sh", ["-c", "head -c 10000 /dev/zero"]).unwrap();
-    assert!(broken.next(&mut still).unwrap());
-    let said = broken.next(&mut still).unwrap_err().to_string();
-    assert!(said.contains(&format!("{} bytes", 2 * 64 * 48 * 3 - 10000)), "{said}");
+    let said = end_with("head -c 10000 FILE".into());
+    assert!(said.contains("after 1 frames: the next one is not whole"), "{said}");
+    let said = end_with("head -c 9600 FILE; head -c 9000 /dev/zero".into());
+    assert!(said.contains("after 1 frames"), "{said}");
 }
 
 /// A named pipe that nobody writes to is the worst camera: opening it never returns. Without the

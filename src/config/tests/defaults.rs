@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::{
-    Camera, CompressionFormat, Count, Delivery, HostPort, LogFormat, Ordering, Pin, Retention,
-    RoiBox,
+    Camera, CompressionFormat, Count, Delivery, HostPort, InputArg, LogFormat, Ordering, Pin,
+    Retention, RoiBox,
 };
 
 /// Section 3 of CONTRACT.md, with the alternatives it gives in comments left out, and the keys that
@@ -73,6 +73,22 @@ stats:
   token: null
   hosts: []
 log: {level: info, format: text, summary_seconds: 60}
+ingest:
+  stats: {addr: 127.0.0.1:8081}
+  defaults:
+    fps: null
+    size: null
+    format: auto
+    transport: tcp
+    threads: 1
+    hwaccel: null
+    keyframes_only: false
+    open_timeout_ms: 10000
+    no_frame_ms: 10000
+    same_frame_ms: 0
+    backoff_ms: [500, 30000]
+    ring: 0
+    max_stream_bytes: 268435456
 ";
 
 /// A file in which nothing is as built in.
@@ -131,9 +147,31 @@ analysis:
   below_threshold: drop
   ml_image: true
   thumbnail: true
+ingest:
+  stats: {addr: null}
+  defaults:
+    fps: 2.5
+    size: 640x360
+    format: webp
+    transport: udp
+    threads: 2
+    hwaccel: vaapi
+    keyframes_only: true
+    open_timeout_ms: 101
+    no_frame_ms: 102
+    same_frame_ms: 103
+    backoff_ms: [104, 105]
+    max_stream_bytes: 106
 cameras:
   - {id: 'cam: 1', roi_boxes: [{x: 1, y: 2, width: 3, height: 4, label: lane 1}], quality_threshold: 0.5}
-  - {id: 'null'}
+  - id: 'null'
+    source: rtsp://cam/live
+    fallback: rtsp://cam/sub
+    input_args: [-probesize, 5000]
+    enabled: false
+    fps: null
+    size: 320x240
+    backoff_ms: [5, 60]
 ring: {dir: /run/rings}
 stats: {addr: '[::1]:9090', token: null, hosts: [cabinet-7.example]}
 log: {level: debug, format: json, summary_seconds: 5}
@@ -188,12 +226,20 @@ fn fields_hold_what_the_file_says() {
     assert_eq!(config.stats.addr, Some(HostPort { host: "::1".into(), port: 9090 }));
     let label = "lane 1".to_string();
     let first = Camera {
-        id: "cam: 1".into(),
         roi_boxes: vec![RoiBox { x: 1, y: 2, width: 3, height: 4, label }],
         quality_threshold: Some(0.5),
+        feed: config.ingest.defaults.clone(),
+        ..Camera::named("cam: 1")
     };
-    let second = Camera { id: "null".into(), roi_boxes: vec![], quality_threshold: None };
-    assert_eq!(config.cameras, [first, second]);
+    let second = &config.cameras[1];
+    assert_eq!(config.cameras[0], first);
+    assert_eq!((second.id.as_str(), second.roi_boxes.len()), ("null", 0));
+    assert_eq!(second.source.as_ref().unwrap().expose(), "rtsp://cam/live");
+    assert_eq!(second.fallback.as_ref().unwrap().expose(), "rtsp://cam/sub");
+    assert_eq!(second.input_args, [InputArg { key: "probesize".into(), value: "5000".into() }]);
+    assert!(!second.enabled && second.feed.keyframes_only);
+    assert_eq!((second.feed.fps, second.feed.size), (None, Some((320, 240))));
+    assert_eq!(second.feed.backoff_ms, (5, 60));
 }
 
 #[test]
@@ -210,7 +256,7 @@ fn the_effective_configuration_can_be_loaded_again() {
 fn the_effective_configuration_is_in_the_order_of_the_contract() {
     let written = Config::builtin().to_yaml();
     let keys = |text: &str| -> Vec<String> {
-        let lines = text.lines().filter(|line| line.starts_with("  "));
+        let lines = text.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
         lines.map(|line| line.trim().split(':').next().unwrap().to_string()).collect()
     };
     let contract = keys(CONTRACT);
@@ -226,4 +272,28 @@ fn a_configuration_made_by_a_program_is_held_to_the_same_rules() {
     let error = config.check().unwrap_err();
     assert_eq!(error.faults.len(), 2, "{error}");
     assert!(error.to_string().contains("batch_size = 0 (set by the program)"), "{error}");
+}
+
+#[test]
+fn cameras_take_what_they_do_not_say_from_the_defaults_and_keep_their_secrets() {
+    let text = "ingest: {defaults: {fps: 3, threads: 2}}\ncameras: [{id: a, threads: 4, \
+                source: 'rtsp://u:hunter2@cam/live'}, {id: b, source_file: /run/b}]";
+    let config = valid(text);
+    let of = |at: usize| &config.cameras[at].feed;
+    assert_eq!((of(0).fps, of(0).threads, of(1).threads), (Some(3.0), 4, 2));
+    for shown in [config.to_yaml(), config.to_json().to_string(), format!("{config:?}")] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    for wrong in [
+        "source: rtsp://cam/a, source_file: /b",
+        "input_args: [-i, /etc/passwd]",
+        "input_args: [-probesize]",
+        "ring: 8",
+        "size: 0x8",
+        "backoff_ms: [9, 1]",
+        "fps: 0",
+    ] {
+        let error = load(&format!("cameras: [{{id: a, {wrong}}}]")).unwrap_err().to_string();
+        assert!(error.contains("cameras[0].") && error.contains("valid: "), "{error}");
+    }
 }

@@ -1,0 +1,210 @@
+//! What `ffmpeg` says on its standard error, line by line.
+
+use std::collections::VecDeque;
+
+/// Longest line that is kept; the rest of a longer one is left out.
+const LINE_BYTES_MAX: usize = 2048;
+/// Lines that wait to be taken; beyond, the oldest are left out and counted.
+const LINES_MAX: usize = 64;
+
+/// How grave a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Told,
+    Warning,
+    Error,
+}
+
+/// One line, without the addresses of objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) level: Level,
+    pub(crate) text: String,
+}
+
+/// The lines of one program.
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    partial: Vec<u8>,
+    cut: bool,
+    lines: VecDeque<Line>,
+    left_out: u64,
+    /// The first line of errors since [`Words::forget`]: later ones only say that it failed.
+    first_error: Option<String>,
+    last: Option<String>,
+    damages: u64,
+    first_damage: Option<String>,
+}
+
+/// Errors that only say that something before them went wrong.
+const CONSEQUENCES: [&str; 6] = [
+    "Impossible to open",
+    "Conversion failed",
+    "Error opening",
+    "Could not find codec parameters",
+    "Error while decoding stream",
+    "could not find codec parameters",
+];
+
+/// Parts of the lines that decoders write about a damaged picture.
+const DAMAGES: [&str; 16] = [
+    "error while decoding",
+    "concealing",
+    "corrupt",
+    "Invalid NAL",
+    "invalid data found when processing input",
+    "decode_slice",
+    "non-existing PPS",
+    "no frame!",
+    "reference picture missing",
+    "Missing reference",
+    "missing picture",
+    "ac-tex damaged",
+    "overread",
+    "Could not find ref",
+    "RTP: missed",
+    "bad vlc",
+];
+
+impl Words {
+    /// Takes bytes as they come.
+    pub(crate) fn hear(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte == b'\n' || *byte == b'\r' {
+                self.end_line();
+            } else if self.partial.len() < LINE_BYTES_MAX {
+                self.partial.push(*byte);
+            } else {
+                self.cut = true;
+            }
+        }
+    }
+
+    /// There is no more: what has no line end is a line as well.
+    pub(crate) fn end(&mut self) {
+        self.end_line();
+    }
+
+    /// The oldest line that was not taken.
+    pub(crate) fn take(&mut self) -> Option<Line> {
+        self.lines.pop_front()
+    }
+
+    /// Lines that were left out because they were not taken in time.
+    pub(crate) fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
+    }
+
+    /// The line that explains why the program has failed.
+    pub(crate) fn explanation(&self) -> Option<&str> {
+        self.first_error.as_deref().or(self.last.as_deref())
+    }
+
+    /// Errors so far explain nothing that comes: a picture has come through.
+    pub(crate) fn forget(&mut self) {
+        self.first_error = None;
+    }
+
+    /// Lines about damaged pictures so far.
+    pub(crate) fn damages(&self) -> u64 {
+        self.damages
+    }
+
+    /// The first of them.
+    pub(crate) fn first_damage(&self) -> Option<&str> {
+        self.first_damage.as_deref()
+    }
+
+    fn end_line(&mut self) {
+        let mut bytes = std::mem::take(&mut self.partial);
+        if std::mem::take(&mut self.cut) {
+            bytes.extend_from_slice(b" ...");
+        }
+        let line = read(&String::from_utf8_lossy(&bytes));
+        bytes.clear();
+        self.partial = bytes;
+        if line.text.is_empty() {
+            return;
+        }
+        let lower = line.text.to_ascii_lowercase();
+        if line.level >= Level::Warning
+            && DAMAGES.iter().any(|damage| lower.contains(&damage.to_ascii_lowercase()))
+        {
+            self.damages += 1;
+            self.first_damage.get_or_insert_with(|| line.text.clone());
+        }
+        if line.level == Level::Error {
+            let explains = !CONSEQUENCES.iter().any(|text| line.text.contains(text));
+            if explains && self.first_error.is_none() {
+                self.first_error = Some(line.text.clone());
+            }
+        }
+        if line.level > Level::Told || self.last.is_none() {
+            self.last = Some(line.text.clone());
+        }
+        if self.lines.len() == LINES_MAX {
+            self.lines.pop_front();
+            self.left_out += 1;
+        }
+        self.lines.push_back(line);
+    }
+}
+
+/// Takes level and addresses out of a line such as `[rtsp @ 0x55] [error] no`.
+fn read(said: &str) -> Line {
+    let mut level = Level::Error;
+    let mut tagged = false;
+    let mut text = String::new();
+    let mut rest = said.trim();
+    while let Some((tag, behind)) = rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+        match tag {
+            "panic" | "fatal" | "error" => (level, tagged) = (Level::Error, true),
+            "warning" => (level, tagged) = (Level::Warning, true),
+            "info" | "verbose" | "debug" | "trace" => (level, tagged) = (Level::Told, true),
+            _ => {
+                let name = tag.split_once(" @ 0x").map_or(tag, |(name, _)| name);
+                text.push_str(&format!("[{name}] "));
+            }
+        }
+        rest = behind.trim_start();
+    }
+    text.push_str(rest);
+    // Without a tag it is a program that does not know of levels; only what it says last counts.
+    if !tagged {
+        level = Level::Warning;
+    }
+    Line { level, text: text.trim().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_explains_and_later_ones_only_follow() {
+        let mut words = Words::default();
+        words
+            .hear(b"[tcp @ 0x5] [verbose] Starting connection\n[rtsp @ 0x55d] [error] method DESC");
+        words.hear(
+            b"RIBE failed: 401 Unauthorized\n[concat @ 0x1] [error] Impossible to open 'x'\n",
+        );
+        words.hear(b"[error] pipe:0: Server returned 401 Unauthorized");
+        words.end();
+        assert_eq!(words.explanation(), Some("[rtsp] method DESCRIBE failed: 401 Unauthorized"));
+        let levels: Vec<_> = std::iter::from_fn(|| words.take()).map(|line| line.level).collect();
+        assert_eq!(levels, [Level::Told, Level::Error, Level::Error, Level::Error]);
+    }
+
+    #[test]
+    fn a_flood_is_bounded_and_damage_is_counted() {
+        let mut words = Words::default();
+        for _ in 0..1000 {
+            words.hear(b"[h264 @ 0x1] [error] error while decoding MB 3 7, bytestream 5\n");
+        }
+        words.hear(&[b'x'; 100_000]);
+        words.end();
+        assert_eq!((words.damages(), words.lines.len(), words.take_left_out()), (1000, 64, 937));
+        assert!(words.lines.iter().all(|line| line.text.len() < LINE_BYTES_MAX + 8));
+        assert!(words.first_damage().is_some_and(|line| line.starts_with("[h264] error while")));
+    }
+}
