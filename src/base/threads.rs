@@ -28,6 +28,8 @@ pub enum Role {
     Watch,
     /// Produces frames.
     Camera,
+    /// Sends the frames of cameras.
+    Send,
     /// Waits for signals.
     Signal,
     /// Builds the engine; not a thread of its own, but whoever starts it.
@@ -49,6 +51,7 @@ impl Role {
             Role::Lease => "lease",
             Role::Watch => "watch",
             Role::Camera => "camera",
+            Role::Send => "send",
             Role::Signal => "signal",
             Role::Build => "build",
             Role::Notify => "notify",

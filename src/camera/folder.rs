@@ -1,17 +1,23 @@
 //! A folder of images, one frame per file, the files as they are.
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Coding, Source, Still};
-use crate::base::Fault;
+use crate::base::{Fault, Stop};
 
 /// Endings of image files, in small letters.
 const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 /// No image file is read beyond this.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// How long a file must keep its size before it is taken for whole.
+const SETTLES: Duration = Duration::from_millis(200);
 
 /// The images of a folder, in the order in which a person would count them.
 #[derive(Debug)]
@@ -19,6 +25,17 @@ pub struct Folder {
     files: Vec<PathBuf>,
     next: usize,
     loop_: bool,
+    followed: Option<Followed>,
+}
+
+/// A folder that is watched for new files.
+#[derive(Debug)]
+struct Followed {
+    folder: PathBuf,
+    /// Names that have been yielded, and files that were still growing, with their size.
+    seen: HashSet<OsString>,
+    growing: HashMap<OsString, u64>,
+    stop: Stop,
 }
 
 impl Folder {
@@ -46,12 +63,32 @@ impl Folder {
             )));
         }
         files.sort_by(|a, b| natural(name(a), name(b)));
-        Ok(Folder { files, next: 0, loop_ })
+        Ok(Folder { files, next: 0, loop_, followed: None })
+    }
+
+    /// The same, and at the end it waits for further files; an empty folder will do. A file is taken
+    /// when its size has not changed for [`SETTLES`], so that a half-written one is not. Ends when
+    /// `stop` is raised.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if the folder cannot be listed.
+    pub fn follow(path: impl AsRef<Path>, stop: &Stop) -> Result<Folder, Fault> {
+        let folder = path.as_ref().to_owned();
+        fs::read_dir(&folder).map_err(|error| listing(&folder, error))?;
+        let (seen, growing) = (HashSet::new(), HashMap::new());
+        let followed = Some(Followed { folder, seen, growing, stop: stop.clone() });
+        Ok(Folder { files: Vec::new(), next: 0, loop_: false, followed })
     }
 }
 
 impl Source for Folder {
     fn next(&mut self, still: &mut Still) -> Result<bool, Fault> {
+        if let Some(followed) = &mut self.followed
+            && self.next == self.files.len()
+        {
+            self.next = 0;
+            self.files = followed.wait()?;
+        }
         if self.next == self.files.len() && self.loop_ {
             self.next = 0;
         }
@@ -71,8 +108,42 @@ impl Source for Folder {
     }
 
     fn frames(&self) -> Option<u64> {
-        (!self.loop_).then_some(self.files.len() as u64)
+        (!self.loop_ && self.followed.is_none()).then_some(self.files.len() as u64)
     }
+}
+
+impl Followed {
+    /// New files, in order; none once the stop signal is raised.
+    fn wait(&mut self) -> Result<Vec<PathBuf>, Fault> {
+        loop {
+            let mut found = Vec::new();
+            for entry in fs::read_dir(&self.folder).map_err(|error| listing(&self.folder, error))? {
+                let file = entry.map_err(|error| listing(&self.folder, error))?.path();
+                let name = file.file_name().unwrap_or_default().to_owned();
+                if !is_image(&file) || self.seen.contains(&name) {
+                    continue;
+                }
+                let Ok(about) = fs::metadata(&file) else { continue };
+                let length = about.len();
+                if about.is_file() && self.growing.insert(name.clone(), length) == Some(length) {
+                    self.growing.remove(&name);
+                    self.seen.insert(name);
+                    found.push(file);
+                }
+            }
+            found.sort_by(|a, b| natural(name(a), name(b)));
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            if self.stop.sleep(SETTLES) {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+fn listing(folder: &Path, error: std::io::Error) -> Fault {
+    Fault::io(format!("listing folder {}", folder.display()), error)
 }
 
 fn read(path: &Path, into: &mut Vec<u8>) -> Result<(), String> {

@@ -1,7 +1,9 @@
 //! From the `SRC` of the command line to a source.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
+use super::video::Pixels;
 use super::{Folder, RawInput, Source, Synthetic, SyntheticOptions, Video};
 use crate::base::{Fault, Stop};
 
@@ -19,6 +21,10 @@ pub struct OpenOptions {
     pub camera: u32,
     /// Whether a file or folder begins anew at its end.
     pub loop_: bool,
+    /// Whether a folder is watched for new files at its end.
+    pub follow: bool,
+    /// Whether a video yields planes of luma and chroma in place of RGB.
+    pub planes: bool,
     /// Ends every wait for frames.
     pub stop: Stop,
 }
@@ -28,14 +34,15 @@ pub struct OpenOptions {
 ///
 /// # Errors
 /// What the source concerned says; [`Fault::Unusable`] if raw input has no size.
-pub fn open(spec: &str, options: &OpenOptions) -> Result<Box<dyn Source>, Fault> {
+pub fn open(spec: impl AsRef<OsStr>, options: &OpenOptions) -> Result<Box<dyn Source>, Fault> {
     let &OpenOptions { size, loop_, .. } = options;
-    match spec {
-        "" => Err(Fault::Unusable(
+    let spec = spec.as_ref();
+    match spec.to_str() {
+        Some("") => Err(Fault::Unusable(
             "no source: give synthetic, - for raw RGB on standard input, a folder, or a video"
                 .into(),
         )),
-        "synthetic" => {
+        Some("synthetic") => {
             let usual = SyntheticOptions::default();
             let (width, height) = size.unwrap_or((usual.width, usual.height));
             Ok(Box::new(Synthetic::new(SyntheticOptions {
@@ -46,7 +53,7 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Box<dyn Source>, Fault>
                 camera: options.camera,
             })?))
         }
-        "-" => {
+        Some("-") => {
             let (width, height) = size.ok_or_else(|| {
                 Fault::Unusable(
                     "raw RGB on standard input needs the size of its frames: --size 640x480".into(),
@@ -54,8 +61,14 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Box<dyn Source>, Fault>
             })?;
             Ok(Box::new(RawInput::stdin(width, height, &options.stop)?))
         }
-        folder if Path::new(folder).is_dir() => Ok(Box::new(Folder::open(folder, loop_)?)),
-        video => Ok(Box::new(Video::open(video, size, loop_, &options.stop)?)),
+        _ if Path::new(spec).is_dir() => Ok(Box::new(match options.follow {
+            true => Folder::follow(spec, &options.stop)?,
+            false => Folder::open(spec, loop_)?,
+        })),
+        _ => {
+            let pixels = if options.planes { Pixels::Planes } else { Pixels::Rgb };
+            Ok(Box::new(Video::open_as(spec, pixels, size, loop_, &options.stop)?))
+        }
     }
 }
 

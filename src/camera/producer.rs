@@ -257,6 +257,11 @@ impl Producer {
         self.pipeline.flush(limit)
     }
 
+    /// Limits each stream approximately to so many entries from now on; 0 for no limit.
+    pub fn limit_length(&mut self, entries: u64) {
+        self.pipeline.limit_length(entries);
+    }
+
     /// Frames that have no reply yet.
     pub fn in_hand(&self) -> usize {
         self.pipeline.in_hand()

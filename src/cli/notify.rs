@@ -15,6 +15,7 @@ use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, text};
 use crate::engine::View;
 use crate::http::silence_max;
+use crate::ingest::{self, State};
 use crate::metrics::clock::Tick;
 
 /// How often systemd is told how the engine stands, at most; oftener for a shorter watchdog.
@@ -26,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Tells systemd until dropped; only where systemd has asked for it.
 #[derive(Debug)]
 pub(super) struct Notifier {
-    view: Arc<Mutex<Option<View>>>,
+    view: Arc<Mutex<Option<Watched>>>,
     ended: Stop,
     thread: Option<Running>,
 }
@@ -63,7 +64,12 @@ impl Notifier {
 
     /// From now on there is an engine to tell about.
     pub(super) fn watch(&self, view: &View) {
-        *self.view.lock() = Some(view.clone());
+        *self.view.lock() = Some(Watched::Engine(view.clone()));
+    }
+
+    /// From now on there are cameras to tell about.
+    pub(super) fn watch_ingest(&self, view: &ingest::View) {
+        *self.view.lock() = Some(Watched::Ingest(view.clone()));
     }
 }
 
@@ -75,8 +81,48 @@ impl Drop for Notifier {
     }
 }
 
+/// What is told about.
+#[derive(Clone, Debug)]
+enum Watched {
+    Engine(View),
+    Ingest(ingest::View),
+}
+
+impl Watched {
+    /// How it hangs, if it does.
+    fn hangs(&self) -> Option<String> {
+        match self {
+            Watched::Engine(view) => {
+                let silence = view.metrics.health.silence();
+                let hangs = silence > silence_max(&view.plan);
+                hangs.then(|| format!("no sign of life for {} s", silence.as_secs()))
+            }
+            Watched::Ingest(view) => view.hangs(),
+        }
+    }
+
+    /// Why it is not ready. Cameras that are away are alerts: `ingest` is ready when it reads.
+    fn unready(&self) -> Option<String> {
+        match self {
+            Watched::Engine(view) => view.metrics.health.unready(),
+            Watched::Ingest(_) => None,
+        }
+    }
+
+    fn working(&self) -> String {
+        match self {
+            Watched::Engine(view) => working(view),
+            Watched::Ingest(view) => {
+                let cameras = view.cameras();
+                let live = cameras.iter().filter(|it| it.state().0 == State::Live).count();
+                format!("ready: {live} of {} cameras live", cameras.len())
+            }
+        }
+    }
+}
+
 struct Teller {
-    view: Arc<Mutex<Option<View>>>,
+    view: Arc<Mutex<Option<Watched>>>,
     stop: Stop,
     ended: Stop,
     watchdog: bool,
@@ -103,19 +149,16 @@ impl Teller {
 
     fn tell(&mut self) {
         let view = self.view.lock().clone();
-        let silence =
-            view.as_ref().map(|view| (view.metrics.health.silence(), silence_max(&view.plan)));
-        let hangs = silence.is_some_and(|(silence, limit)| silence > limit);
+        let hung = view.as_ref().and_then(Watched::hangs);
+        let hangs = hung.is_some();
         let unready = match &view {
-            Some(view) => view.metrics.health.unready(),
+            Some(view) => view.unready(),
             None => Some("starting: waiting for Redis".into()),
         };
-        let status = match (silence, &unready, &view) {
-            (Some((silence, _)), ..) if hangs => {
-                format!("hangs: no sign of life for {} s", silence.as_secs())
-            }
+        let status = match (hung, &unready, &view) {
+            (Some(how), ..) => format!("hangs: {how}"),
             (_, Some(why), _) => format!("not ready: {}", text::line(why)),
-            (_, None, Some(view)) => working(view),
+            (_, None, Some(view)) => view.working(),
             (_, None, None) => String::new(),
         };
         let stops = self.stop.is_draining() && !self.stopping;

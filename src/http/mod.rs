@@ -10,6 +10,7 @@ mod exposition;
 mod gate;
 mod head;
 mod hosts;
+mod ingest;
 mod inner;
 mod routes;
 mod visit;
@@ -30,9 +31,10 @@ use crate::engine::View;
 pub use api::{compression_ratio, latency_json, metrics_json};
 use gate::Gate;
 use hosts::Hosts;
+pub use ingest::IngestServer;
 use inner::Inner;
 pub use routes::silence_max;
-use routes::{Answer, Routes};
+use routes::{Answer, EngineSite, Routes, Site};
 
 /// How often the server looks at the stop signal.
 const TICK: Duration = Duration::from_millis(100);
@@ -104,6 +106,17 @@ impl Listener {
     /// # Errors
     /// [`Fault::Io`] if the server cannot be set up.
     pub fn serve_before_start(self, token: Option<Secret>, stop: &Stop) -> Result<Serving, Fault> {
+        let view = Arc::new(OnceLock::new());
+        self.serve_site(Box::new(EngineSite { view: Arc::clone(&view) }), view, token, stop)
+    }
+
+    fn serve_site(
+        self,
+        site: Box<dyn Site>,
+        view: Arc<OnceLock<View>>,
+        token: Option<Secret>,
+        stop: &Stop,
+    ) -> Result<Serving, Fault> {
         if token.is_none() && !self.addr.ip().is_loopback() {
             tracing::warn!(
                 "the stats server listens on {} without a token: anybody who can reach it can \
@@ -124,8 +137,7 @@ impl Listener {
         let ended = Stop::default();
         let identity = |index| Identity { role: Role::Stats, index, core: None };
         let gate = Gate { listener: self.tcp, server, visits_max };
-        let view = Arc::new(OnceLock::new());
-        let routes = Routes::new(Arc::clone(&view), token, Hosts::new(&self.hosts));
+        let routes = Routes::new(site, token, Hosts::new(&self.hosts));
         // A panic ends these threads, and with them the statistics, but not the engine: they raise
         // a signal of their own.
         let (spare, end) = (Stop::default(), ended.clone());

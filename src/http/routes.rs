@@ -32,7 +32,7 @@ const STARTING: &str = "starting: waiting for Redis";
 const STRANGE_HOST: &str = "only addresses, localhost and the names in stats.hosts are answered";
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// The dashboard may load nothing but its own two files, and show pictures it has fetched itself.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -59,15 +59,15 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn new(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    pub(super) fn new(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Answer {
         Answer { status, kind, body: body.into(), headers: Vec::new() }
     }
 
-    fn page(kind: &'static str, text: &'static str) -> Answer {
+    pub(super) fn page(kind: &'static str, text: &'static str) -> Answer {
         Answer::new(200, kind, text)
     }
 
-    fn json(value: &Value) -> Answer {
+    pub(super) fn json(value: &Value) -> Answer {
         Answer::new(200, JSON, text::json(&value.to_string()).into_owned())
     }
 
@@ -76,12 +76,12 @@ impl Answer {
     }
 
     /// Lines for a person.
-    fn lines(status: u16, lines: impl IntoIterator<Item = String>) -> Answer {
+    pub(super) fn lines(status: u16, lines: impl IntoIterator<Item = String>) -> Answer {
         let lines: String = lines.into_iter().map(|line| text::line(&line) + "\n").collect();
         Answer::new(status, TEXT, lines)
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
         self.headers.push((name, value.into()));
         self
     }
@@ -103,17 +103,24 @@ impl Answer {
 }
 
 /// What there is to be asked.
-#[derive(Debug)]
 pub(super) struct Routes {
-    /// Set as soon as there is an engine.
-    view: Arc<OnceLock<View>>,
+    site: Box<dyn Site>,
     token: Option<Secret>,
     hosts: Hosts,
 }
 
+/// What a server shows.
+pub(super) trait Site: Send {
+    /// What holds no figures, and needs no token.
+    fn open(&self, segments: &[&str]) -> Option<Answer>;
+
+    /// Everything else.
+    fn guarded(&self, request: &Request, segments: &[&str]) -> Answer;
+}
+
 impl Routes {
-    pub(super) fn new(view: Arc<OnceLock<View>>, token: Option<Secret>, hosts: Hosts) -> Routes {
-        Routes { view, token, hosts }
+    pub(super) fn new(site: Box<dyn Site>, token: Option<Secret>, hosts: Hosts) -> Routes {
+        Routes { site, token, hosts }
     }
 
     pub(super) fn answer(&self, request: &Request) -> Answer {
@@ -134,32 +141,58 @@ impl Routes {
         }
         let Some(segments) = segments_of(request.url()) else { return not_found() };
         let segments: Vec<&str> = segments.iter().map(Cow::as_ref).collect();
-        // What holds no figures needs no token: a browser has to get the page that asks for it.
-        match segments[..] {
-            ["livez"] => return self.livez(),
-            ["readyz"] => return self.readyz(),
-            [""] => {
-                return Answer::page("text/html; charset=utf-8", include_str!("page/index.html"));
-            }
-            ["assets", "page.css"] => {
-                return Answer::page("text/css; charset=utf-8", include_str!("page/page.css"));
-            }
-            ["assets", "page.js"] => {
-                return Answer::page(
-                    "text/javascript; charset=utf-8",
-                    include_str!("page/page.js"),
-                );
-            }
-            _ => {}
+        if let Some(answer) = self.site.open(&segments) {
+            return answer;
         }
         if !self.is_allowed(request) {
             return Answer::error(401, "a bearer token is needed")
                 .with("WWW-Authenticate", "Bearer realm=\"framepress\"");
         }
+        self.site.guarded(request, &segments)
+    }
+
+    fn is_allowed(&self, request: &Request) -> bool {
+        let Some(token) = &self.token else { return true };
+        let given = header(request, "Authorization").and_then(|value| value.split_once(' '));
+        given.is_some_and(|(scheme, given)| {
+            scheme.eq_ignore_ascii_case("bearer")
+                && constant_time_eq::constant_time_eq(
+                    given.trim().as_bytes(),
+                    token.expose().as_bytes(),
+                )
+        })
+    }
+}
+
+/// The engine.
+#[derive(Debug)]
+pub(super) struct EngineSite {
+    /// Set as soon as there is an engine.
+    pub(super) view: Arc<OnceLock<View>>,
+}
+
+impl Site for EngineSite {
+    // A browser has to get the page that asks for the token.
+    fn open(&self, segments: &[&str]) -> Option<Answer> {
+        match *segments {
+            ["livez"] => Some(self.livez()),
+            ["readyz"] => Some(self.readyz()),
+            [""] => Some(Answer::page("text/html; charset=utf-8", include_str!("page/index.html"))),
+            ["assets", "page.css"] => {
+                Some(Answer::page("text/css; charset=utf-8", include_str!("page/page.css")))
+            }
+            ["assets", "page.js"] => {
+                Some(Answer::page("text/javascript; charset=utf-8", include_str!("page/page.js")))
+            }
+            _ => None,
+        }
+    }
+
+    fn guarded(&self, request: &Request, segments: &[&str]) -> Answer {
         let Some(view) = self.view.get() else {
             return Answer::error(503, STARTING).with("Retry-After", "1");
         };
-        match segments[..] {
+        match *segments {
             ["metrics"] => match exposition::page(view) {
                 Ok(page) => Answer::new(200, exposition::CONTENT_TYPE, page),
                 Err(error) => Answer::error(500, &error.to_string()),
@@ -176,7 +209,9 @@ impl Routes {
             _ => not_found(),
         }
     }
+}
 
+impl EngineSite {
     fn livez(&self) -> Answer {
         let silence = self.view.get().and_then(|view| {
             let silence = view.metrics.health.silence();
@@ -199,18 +234,6 @@ impl Routes {
                 Answer::lines(200, std::iter::once("ok".to_owned()).chain(remarks))
             }
         }
-    }
-
-    fn is_allowed(&self, request: &Request) -> bool {
-        let Some(token) = &self.token else { return true };
-        let given = header(request, "Authorization").and_then(|value| value.split_once(' '));
-        given.is_some_and(|(scheme, given)| {
-            scheme.eq_ignore_ascii_case("bearer")
-                && constant_time_eq::constant_time_eq(
-                    given.trim().as_bytes(),
-                    token.expose().as_bytes(),
-                )
-        })
     }
 }
 
@@ -239,7 +262,7 @@ fn picture(view: &View, request: &Request, id: &str) -> Answer {
     }
 }
 
-fn not_found() -> Answer {
+pub(super) fn not_found() -> Answer {
     Answer::error(404, "not found")
 }
 

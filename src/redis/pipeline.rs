@@ -261,6 +261,11 @@ impl Pipeline {
         self.open.iter().any(|line| line.sending)
     }
 
+    /// Another approximate length limit of each stream, for entries added from now on.
+    pub fn limit_length(&mut self, entries: u64) {
+        self.options.length_max = entries;
+    }
+
     /// Entries that have no reply yet.
     pub fn in_hand(&self) -> usize {
         self.in_hand

@@ -6,6 +6,7 @@ mod support;
 
 mod bad_input;
 mod batches;
+mod cameras;
 mod cli;
 mod commands;
 mod delivery;

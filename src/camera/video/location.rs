@@ -45,7 +45,7 @@ enum Place {
 }
 
 /// Whether a text is a URL, of whatever scheme.
-pub(crate) fn is_url(text: &OsStr) -> bool {
+fn is_url(text: &OsStr) -> bool {
     text.to_str().is_some_and(|text| text.contains("://"))
 }
 

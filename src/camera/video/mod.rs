@@ -18,7 +18,7 @@ use std::io;
 
 pub(crate) use self::child::Piped;
 pub(crate) use self::command::{Live, Pixels, Reading, arguments};
-pub(crate) use self::location::{Location, is_url};
+pub(crate) use self::location::Location;
 pub(crate) use self::nut::Nut;
 pub(crate) use self::words::{Level, Line};
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// Longest line that is kept; the rest of a longer one is left out.
 const LINE_BYTES_MAX: usize = 2048;
-/// Lines that wait to be taken; beyond, the oldest are left out and counted.
+/// Lines that wait to be taken; beyond, the oldest are left out.
 const LINES_MAX: usize = 64;
 
 /// How grave a line is.
@@ -28,13 +28,25 @@ pub(crate) struct Words {
     partial: Vec<u8>,
     cut: bool,
     lines: VecDeque<Line>,
-    left_out: u64,
+    /// Lines about input and filters, for the reader.
+    notes: Vec<String>,
     /// The first line of errors since [`Words::forget`]: later ones only say that it failed.
     first_error: Option<String>,
     last: Option<String>,
+    /// The level of the line before, once lines have one: what has none goes on with it.
+    level: Option<Level>,
     damages: u64,
     first_damage: Option<String>,
 }
+
+/// Parts of lines that tell how a video is read.
+const NOTES: [&str; 5] = [
+    ": Video: ",
+    "[graph 0 input",
+    "hwaccel initialisation returned error",
+    "Device creation failed",
+    "No device available for decoder",
+];
 
 /// Errors that only say that something before them went wrong.
 const CONSEQUENCES: [&str; 6] = [
@@ -90,9 +102,9 @@ impl Words {
         self.lines.pop_front()
     }
 
-    /// Lines that were left out because they were not taken in time.
-    pub(crate) fn take_left_out(&mut self) -> u64 {
-        std::mem::take(&mut self.left_out)
+    /// The lines about input, filters and hardware that came since this was asked last.
+    pub(crate) fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 
     /// The line that explains why the program has failed.
@@ -120,7 +132,7 @@ impl Words {
         if std::mem::take(&mut self.cut) {
             bytes.extend_from_slice(b" ...");
         }
-        let line = read(&String::from_utf8_lossy(&bytes));
+        let line = read(&String::from_utf8_lossy(&bytes), &mut self.level);
         bytes.clear();
         self.partial = bytes;
         if line.text.is_empty() {
@@ -142,37 +154,42 @@ impl Words {
         if line.level > Level::Told || self.last.is_none() {
             self.last = Some(line.text.clone());
         }
+        if NOTES.iter().any(|note| line.text.contains(note)) && self.notes.len() < LINES_MAX {
+            self.notes.push(line.text.clone());
+        }
+        // What is only told is not for the log.
+        if line.level == Level::Told {
+            return;
+        }
         if self.lines.len() == LINES_MAX {
             self.lines.pop_front();
-            self.left_out += 1;
         }
         self.lines.push_back(line);
     }
 }
 
 /// Takes level and addresses out of a line such as `[rtsp @ 0x55] [error] no`.
-fn read(said: &str) -> Line {
-    let mut level = Level::Error;
-    let mut tagged = false;
+fn read(said: &str, before: &mut Option<Level>) -> Line {
+    // A program that does not know of levels says only at its end what counts.
+    let mut level = before.unwrap_or(Level::Warning);
     let mut text = String::new();
     let mut rest = said.trim();
     while let Some((tag, behind)) = rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         match tag {
-            "panic" | "fatal" | "error" => (level, tagged) = (Level::Error, true),
-            "warning" => (level, tagged) = (Level::Warning, true),
-            "info" | "verbose" | "debug" | "trace" => (level, tagged) = (Level::Told, true),
+            "panic" | "fatal" | "error" => level = Level::Error,
+            "warning" => level = Level::Warning,
+            "info" | "verbose" | "debug" | "trace" => level = Level::Told,
             _ => {
+                rest = behind.trim_start();
                 let name = tag.split_once(" @ 0x").map_or(tag, |(name, _)| name);
                 text.push_str(&format!("[{name}] "));
+                continue;
             }
         }
         rest = behind.trim_start();
+        *before = Some(level);
     }
     text.push_str(rest);
-    // Without a tag it is a program that does not know of levels; only what it says last counts.
-    if !tagged {
-        level = Level::Warning;
-    }
     Line { level, text: text.trim().to_owned() }
 }
 
@@ -192,7 +209,7 @@ mod tests {
         words.end();
         assert_eq!(words.explanation(), Some("[rtsp] method DESCRIBE failed: 401 Unauthorized"));
         let levels: Vec<_> = std::iter::from_fn(|| words.take()).map(|line| line.level).collect();
-        assert_eq!(levels, [Level::Told, Level::Error, Level::Error, Level::Error]);
+        assert_eq!(levels, [Level::Error, Level::Error, Level::Error]);
     }
 
     #[test]
@@ -203,7 +220,7 @@ mod tests {
         }
         words.hear(&[b'x'; 100_000]);
         words.end();
-        assert_eq!((words.damages(), words.lines.len(), words.take_left_out()), (1000, 64, 937));
+        assert_eq!((words.damages(), words.lines.len()), (1000, 64));
         assert!(words.lines.iter().all(|line| line.text.len() < LINE_BYTES_MAX + 8));
         assert!(words.first_damage().is_some_and(|line| line.starts_with("[h264] error while")));
     }

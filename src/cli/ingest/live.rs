@@ -1,0 +1,167 @@
+//! Cameras that are there now: one of the command line, or all of the configuration.
+
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::IngestArgs;
+use crate::base::{Stop, descriptors};
+use crate::cli::notify::Notifier;
+use crate::cli::signals::SignalWatch;
+use crate::cli::{Failure, logging, out};
+use crate::config::{Config, Loader, RedisUrl};
+use crate::engine;
+use crate::http::IngestServer;
+use crate::ingest::{Mode, Outcome, Spec, Supervisor};
+use crate::metrics::clock::Tick;
+
+/// How often the cameras are looked after.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The camera of the command line.
+pub(super) fn one(args: &IngestArgs, camera: &str, url: &str) -> Result<(), Failure> {
+    let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
+    let mut feed = config.ingest.defaults.clone();
+    let known = config.cameras.iter().find(|known| known.id == camera);
+    if let Some(known) = known {
+        feed = known.feed.clone();
+    }
+    feed.fps = args.fps.filter(|fps| *fps > 0.0).or(feed.fps);
+    feed.size = args.size.map(|size| (size.width, size.height)).or(feed.size);
+    feed.format = args.format.map_or(feed.format, super::SendFormat::feed);
+    feed.transport = args.transport.map_or(feed.transport, Into::into);
+    feed.max_stream_bytes = args.max_stream_bytes.unwrap_or(feed.max_stream_bytes);
+    let spec = match known {
+        Some(known) => Spec::at(camera, url, feed).like(known),
+        None => Spec::at(camera, url, feed),
+    };
+    spec.check().map_err(|text| crate::base::Fault::Unusable(text))?;
+    let stop = Stop::default();
+    let _signals = SignalWatch::start(&stop)?;
+    let _reporter = logging::Reporter::start()?;
+    let (topology, _embedded) = engine::find_server(&config.redis_queue, &stop)?;
+    let mode = Mode {
+        streams: engine::input_streams(&config),
+        once: args.once,
+        frames: args.limit,
+        entries_max: args.max_length,
+    };
+    let began = Tick::now();
+    let mut supervisor = Supervisor::start(&config, topology, mode, &stop)?;
+    supervisor.read(vec![spec], Vec::new())?;
+    while !stop.is_draining() {
+        stop.sleep(LOOK);
+        supervisor.look_after()?;
+    }
+    let view = supervisor.view().clone();
+    let (end, confirmed) = supervisor.finish();
+    let seconds = began.elapsed().as_secs_f64();
+    out::line(format!("{confirmed} frames of {camera} sent in {seconds:.1} s"))?;
+    for status in view.cameras() {
+        let [_, sampled, superseded, damaged] = Outcome::ALL.map(|outcome| status.frames(outcome));
+        if sampled + superseded + damaged > 0 {
+            out::line(format!(
+                "{sampled} frames were more than --fps, {superseded} were replaced by newer ones, \
+                 {damaged} could not be decoded"
+            ))?;
+        }
+    }
+    Ok(end?)
+}
+
+/// Every camera of the configuration.
+pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
+    if args.follow || args.repeat || args.start_time.is_some() {
+        return Err(Failure::Usage(
+            "without --camera, cameras are read as the configuration says".into(),
+        ));
+    }
+    let config = args.common.load(loader(args))?.config;
+    let stop = Stop::default();
+    let (hang_up, reload) = crossbeam_channel::bounded(1);
+    let _signals = SignalWatch::with_reload(&stop, hang_up)?;
+    let _reporter = logging::Reporter::start()?;
+    let (specs, disabled) = cameras(&config);
+    if specs.is_empty() {
+        return Err(Failure::Usage(
+            "no camera to read: give --camera and --source, or cameras with a source in the \
+             configuration"
+                .into(),
+        ));
+    }
+    descriptors::raise();
+    let (topology, _embedded) = engine::find_server(&config.redis_queue, &stop)?;
+    let mode = Mode {
+        streams: engine::input_streams(&config),
+        once: args.once,
+        frames: args.limit,
+        entries_max: args.max_length,
+    };
+    let mut supervisor = Supervisor::start(&config, topology.clone(), mode, &stop)?;
+    let view = supervisor.view().clone();
+    let server = IngestServer::start(&config, view.clone(), &stop)?;
+    let teller = crate::ingest::Teller::start(&config, topology, view.clone(), &stop)?;
+    let notifier = Notifier::start(&stop)?;
+    notifier.watch_ingest(&view);
+    tracing::info!("{} cameras, {} of them disabled", specs.len() + disabled.len(), disabled.len());
+    supervisor.read(specs, disabled)?;
+    run(&mut supervisor, args, config, &reload, &stop)?;
+    let (end, confirmed) = supervisor.finish();
+    teller.end();
+    drop(server);
+    tracing::info!("ended: {confirmed} frames sent");
+    Ok(end?)
+}
+
+/// Looks after the cameras, and reads the configuration again when asked to.
+fn run(
+    supervisor: &mut Supervisor,
+    args: &IngestArgs,
+    mut config: Config,
+    reload: &Receiver<()>,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    while !stop.is_draining() {
+        let asked = supervisor.wait(reload, LOOK);
+        supervisor.look_after()?;
+        if !asked {
+            continue;
+        }
+        let new = match loader(args).load() {
+            Ok(loaded) => loaded.config,
+            Err(error) => {
+                tracing::error!(
+                    "the configuration stays as it was, for the new one is wrong\n{error}"
+                );
+                continue;
+            }
+        };
+        let url = |config: &Config| -> RedisUrl { config.redis_queue.url.clone() };
+        if url(&new) != url(&config) || new.ingest.stats != config.ingest.stats {
+            tracing::warn!("another Redis or address of the stats server needs a restart");
+        }
+        supervisor.adopt(&new);
+        let (specs, disabled) = cameras(&new);
+        let changed = supervisor.read(specs, disabled)?;
+        tracing::info!(
+            "configuration read again: {} cameras added, {} removed, {} begun again",
+            changed.added.len(),
+            changed.removed.len(),
+            changed.restarted.len()
+        );
+        config = new;
+    }
+    Ok(())
+}
+
+/// The cameras to read, and those that are left out.
+fn cameras(config: &Config) -> (Vec<Spec>, Vec<String>) {
+    let with_source = || config.cameras.iter().filter(|camera| camera.has_source());
+    let specs = with_source().filter(|camera| camera.enabled).map(Spec::of).collect();
+    let disabled = with_source().filter(|camera| !camera.enabled);
+    (specs, disabled.map(|camera| camera.id.clone()).collect())
+}
+
+fn loader(args: &IngestArgs) -> Loader {
+    args.common.loader()
+}

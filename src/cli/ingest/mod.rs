@@ -1,0 +1,165 @@
+//! `framepress ingest`: frames into the input stream.
+//!
+//! Recordings, folders, pixels and the synthetic camera are sent whole and in order (`recorded`). A
+//! camera that is there now is read without ever waiting for Redis (`live`), one or all of the
+//! configuration.
+
+mod hidden;
+mod live;
+mod recorded;
+
+use std::ffi::OsString;
+
+use clap::{Args, ValueEnum};
+
+use super::size::Size;
+use super::{Common, Failure};
+use crate::config::{FeedFormat, Transport};
+use crate::image::Format;
+use crate::ingest::Form;
+
+/// Arguments of `ingest`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress ingest --config framepress.yaml\n  \
+    framepress ingest --camera cam1 --source traffic.mp4\n  \
+    framepress ingest --camera cam1 --source-file /run/secrets/cam1-url --fps 5\n  \
+    framepress ingest --camera cam1 --source rtsp://camera.local/stream --once\n  \
+    framepress ingest --camera cam1 --source synthetic --size 1280x720 --fps 10 --limit 100\n  \
+    ffmpeg -i in.mkv -f rawvideo -pix_fmt rgb24 - | \\\n    \
+      framepress ingest --camera cam1 --source - --size 640x480\n\n\
+    Without --camera, every enabled camera of the configuration that has a source is read, until\n\
+    SIGTERM; SIGHUP reads the configuration again. A live camera is begun again when it is lost,\n\
+    unless --once is given.")]
+pub(super) struct IngestArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Name of the camera the frames belong to [default: all cameras of the configuration]
+    #[arg(long, value_name = "ID", requires = "where_it_is")]
+    camera: Option<String>,
+    /// A video file or RTSP/HTTP URL (through ffmpeg), a folder of images, `synthetic`, or `-` for
+    /// raw RGB on standard input
+    #[arg(long, value_name = "SRC", group = "where_it_is", requires = "camera")]
+    source: Option<OsString>,
+    /// The same from the only line of a file, so that a password shows nowhere
+    #[arg(long, value_name = "FILE", group = "where_it_is", requires = "camera")]
+    source_file: Option<std::path::PathBuf>,
+    /// Most frames per second of a live camera; of others the rate, 0 for as fast as Redis takes
+    /// them [default: the source's own rate]
+    #[arg(long, value_name = "F")]
+    fps: Option<f64>,
+    /// Begin anew at the end of a file or folder
+    #[arg(long = "loop")]
+    repeat: bool,
+    /// Wait for new files at the end of a folder
+    #[arg(long, conflicts_with = "repeat")]
+    follow: bool,
+    /// End with exit code 1 when a live camera is lost, instead of beginning again
+    #[arg(long)]
+    once: bool,
+    /// Stop after so many frames
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// How pictures are sent [default: image files and MJPEG as they are, video as jpeg, pixels as
+    /// raw]
+    #[arg(long, value_enum)]
+    format: Option<SendFormat>,
+    /// Size of the frames: needed for raw input; fits a video into it
+    #[arg(long, value_name = "WxH")]
+    size: Option<Size>,
+    /// How an RTSP camera sends
+    #[arg(long, value_enum)]
+    transport: Option<SendTransport>,
+    /// Capture time of the first frame of a file, in seconds since the Unix epoch [default: now]
+    #[arg(long, value_name = "T")]
+    start_time: Option<f64>,
+    /// Trim the input stream to about so many entries; 0 for never
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    max_length: u64,
+    /// Trim the input stream to about so many bytes [default: 268435456]
+    #[arg(long, value_name = "BYTES")]
+    max_stream_bytes: Option<u64>,
+    /// Seed of the synthetic camera
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Formats frames can be sent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SendFormat {
+    Auto,
+    Copy,
+    Raw,
+    Jpeg,
+    Webp,
+    Png,
+    Yuv420p,
+}
+
+/// Ways in which an RTSP camera can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SendTransport {
+    Tcp,
+    Udp,
+    Auto,
+}
+
+impl SendFormat {
+    fn form(self) -> Form {
+        match self {
+            SendFormat::Auto => Form::FoundOrJpeg,
+            SendFormat::Copy => Form::AsFound,
+            SendFormat::Raw => Form::Coded(Format::Raw),
+            SendFormat::Jpeg => Form::Coded(Format::Jpeg),
+            SendFormat::Webp => Form::Coded(Format::Webp),
+            SendFormat::Png => Form::Coded(Format::Png),
+            SendFormat::Yuv420p => Form::Planes,
+        }
+    }
+
+    fn feed(self) -> FeedFormat {
+        match self {
+            SendFormat::Auto => FeedFormat::Auto,
+            SendFormat::Copy => FeedFormat::Copy,
+            SendFormat::Raw => FeedFormat::Raw,
+            SendFormat::Jpeg => FeedFormat::Jpeg,
+            SendFormat::Webp => FeedFormat::Webp,
+            SendFormat::Png => FeedFormat::Png,
+            SendFormat::Yuv420p => FeedFormat::Yuv420p,
+        }
+    }
+}
+
+impl From<SendTransport> for Transport {
+    fn from(transport: SendTransport) -> Transport {
+        match transport {
+            SendTransport::Tcp => Transport::Tcp,
+            SendTransport::Udp => Transport::Udp,
+            SendTransport::Auto => Transport::Auto,
+        }
+    }
+}
+
+pub(super) fn run(args: &IngestArgs) -> Result<(), Failure> {
+    let Some(camera) = &args.camera else { return live::all(args) };
+    if camera.is_empty() {
+        return Err(Failure::Usage("--camera needs a name".into()));
+    }
+    let source = hidden::source(args)?;
+    if args.fps.is_some_and(|fps| fps != 0.0 && !(0.001..=10_000.0).contains(&fps)) {
+        let text = "--fps: valid: 0, or 0.001 to 10000 frames per second";
+        return Err(Failure::Usage(text.into()));
+    }
+    let is_time = |time: f64| (0.0..1e11).contains(&time);
+    if args.start_time.is_some_and(|time| !is_time(time)) {
+        let text = "--start-time: valid: seconds since the Unix epoch";
+        return Err(Failure::Usage(text.into()));
+    }
+    if args.max_stream_bytes == Some(0) {
+        return Err(Failure::Usage("--max-stream-bytes: valid: from 1".into()));
+    }
+    match source.to_str().filter(|text| text.contains("://")) {
+        Some(url) => live::one(args, camera, url),
+        None => recorded::run(args, camera, &source),
+    }
+}

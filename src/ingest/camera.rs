@@ -1,0 +1,396 @@
+//! One camera: opened, read, begun again, by one thread.
+//!
+//! 1. Nothing here waits for Redis: a picture goes into the slot of its camera.
+//! 2. Every wait has an end: each picture has a deadline, and so has each pause.
+//! 3. A link that has ended leaves nothing behind: its child is ended and reaped before the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use twox_hash::XxHash3_64;
+
+use super::coder::{Coder, Form};
+use super::link::{Ffmpeg, Finding, Link, Loss, Turn, is_worth, live};
+use super::pause::Pauses;
+use super::slot::{Shot, Slot};
+use super::source::{Place, Spec};
+use super::status::{Outcome, State, Status};
+use super::web::Web;
+use crate::base::{Fault, Stop};
+use crate::camera::Still;
+use crate::camera::video::{Pixels, Reading};
+use crate::config::{Config, FeedFormat, Hwaccel, Transport};
+use crate::image::Format;
+use crate::metrics::clock::{Tick, unix_seconds};
+
+/// How often a link may be made anew at once because of what it has found out.
+const FINDINGS_MAX: u32 = 6;
+/// Lines of `ffmpeg` that are logged in so many seconds.
+const LINES_MAX: u32 = 5;
+const LINES_PER: Duration = Duration::from_secs(10);
+/// Failures after which another source is tried.
+const FALLBACK_AFTER: u32 = 3;
+/// How often the picture for pages is replaced.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+
+/// What is known about a source, beyond what was said about it.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    mjpeg: Option<bool>,
+    interlaced: bool,
+    udp: bool,
+    no_hardware: bool,
+    not_web: bool,
+    codec: Option<String>,
+}
+
+/// A camera being read.
+pub(super) struct Reader {
+    pub(super) spec: Spec,
+    pub(super) slot: Arc<Slot>,
+    pub(super) status: Arc<Status>,
+    pub(super) stop: Stop,
+    /// The first loss ends it.
+    pub(super) once: bool,
+    pub(super) coder: Coder,
+}
+
+/// What stays from picture to picture.
+struct Course {
+    began: Tick,
+    last: Option<Tick>,
+    cell: Option<i64>,
+    captured: f64,
+    digest: u64,
+    changed: Tick,
+    shown: Option<Tick>,
+    lines: u32,
+    lines_since: Tick,
+    left_out: u32,
+    cpu: f64,
+}
+
+/// How a camera's pictures are to be coded.
+pub(super) fn coder(config: &Config, format: FeedFormat) -> Result<Coder, Fault> {
+    let form = match format {
+        FeedFormat::Auto | FeedFormat::Copy => Form::FoundOrJpeg,
+        FeedFormat::Jpeg => Form::Coded(Format::Jpeg),
+        FeedFormat::Webp => Form::Coded(Format::Webp),
+        FeedFormat::Png => Form::Coded(Format::Png),
+        FeedFormat::Raw => Form::Coded(Format::Raw),
+        FeedFormat::Yuv420p => Form::Planes,
+    };
+    Coder::new(config, form)
+}
+
+impl Reader {
+    /// Reads until the stop signal, or the first loss with `once`.
+    pub(super) fn run(mut self) -> Result<(), Fault> {
+        let mut pauses = Pauses::new(self.spec.feed.backoff_ms, &self.spec.id);
+        let mut places = [Known::default(), Known::default()];
+        let mut failures = 0_u32;
+        while !self.stop.is_draining() {
+            self.status.enter(State::Connecting);
+            let other = self.spec.fallback.is_some() && (failures / FALLBACK_AFTER) % 2 == 1;
+            let began = Tick::now();
+            let loss = match self.session(other, &mut places[usize::from(other)]) {
+                Ok(()) => break,
+                Err(loss) => loss,
+            };
+            if self.stop.is_draining() {
+                break;
+            }
+            let frames = self.status.last_frame().is_some() && self.status.state().0 == State::Live;
+            if frames {
+                failures = 0;
+                pauses.worked_for(began.elapsed());
+            }
+            failures += 1;
+            self.status.fail(loss.reason, &loss.text);
+            let text = format!("camera {}: {}", self.spec.id, loss.text);
+            if self.once {
+                return Err(Fault::Unusable(text));
+            }
+            let state = match loss.reason {
+                "auth" => State::AuthFailed,
+                "stalled" | "same_frame" => State::Stalled,
+                _ => State::Backoff,
+            };
+            self.status.enter(state);
+            self.status.touch();
+            let pause = pauses.next(loss.reason == "auth");
+            tracing::warn!("{text}; again in {:.1} s", pause.as_secs_f64());
+            let place = self.spec.place(other);
+            let probe = place.ok().filter(|_| loss.reason == "unreachable");
+            if pauses.wait(pause, probe.and_then(|place| place.authority()), &self.stop) {
+                failures = failures.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Links until one is lost.
+    fn session(&mut self, other: bool, known: &mut Known) -> Result<(), Loss> {
+        let place = self.spec.place(other).map_err(|text| Loss::new("config", text))?;
+        self.status.opens(&place.location.shown());
+        let mut findings = 0;
+        loop {
+            let turn = match self.open(&place, known) {
+                Ok(mut link) => self.watch(&mut link, known),
+                Err(turn) => turn,
+            };
+            if self.stop.is_draining() {
+                return Ok(());
+            }
+            match turn {
+                Turn::Lost(loss) if loss.reason == "transport" && !known.udp => {
+                    if self.spec.feed.transport == Transport::Udp {
+                        return Err(loss);
+                    }
+                    tracing::warn!("camera {}: it has no TCP; read by UDP", self.spec.id);
+                    known.udp = true;
+                }
+                Turn::Lost(loss) => {
+                    if self.spec.feed.transport == Transport::Auto && loss.reason != "auth" {
+                        known.udp = !known.udp;
+                    }
+                    return Err(loss);
+                }
+                Turn::Found(finding) => {
+                    if self.spec.feed.format == FeedFormat::Copy && finding == Finding::NotMjpeg {
+                        let text = "it sends no JPEG files; valid: another format than copy";
+                        return Err(Loss::new("config", text));
+                    }
+                    self.take(finding, known);
+                }
+            }
+            findings += 1;
+            if findings > FINDINGS_MAX {
+                return Err(Loss::new("changed", "it changes all the time"));
+            }
+        }
+    }
+
+    fn take(&self, finding: Finding, known: &mut Known) {
+        let id = &self.spec.id;
+        match finding {
+            Finding::Mjpeg => known.mjpeg = Some(true),
+            Finding::NotMjpeg => known.mjpeg = Some(false),
+            Finding::Interlaced => known.interlaced = true,
+            Finding::NotWeb => known.not_web = true,
+            Finding::Resized => tracing::info!("camera {id}: its pictures have another size"),
+            Finding::NoHardware => {
+                known.no_hardware = true;
+                self.status.hardware_failed();
+                tracing::warn!("camera {id}: the hardware does not decode; software does");
+            }
+        }
+    }
+
+    fn open(&self, place: &Place, known: &Known) -> Result<Link, Turn> {
+        let feed = &self.spec.feed;
+        let location = &place.location;
+        let may_copy = feed.size.is_none()
+            && matches!(feed.format, FeedFormat::Auto | FeedFormat::Copy | FeedFormat::Jpeg);
+        let until = Tick::now().after(Duration::from_millis(feed.open_timeout_ms));
+        let web = location.secret_url().filter(|url| url.starts_with("http://"));
+        if let Some(url) = web.filter(|_| may_copy && !known.not_web) {
+            let web = Web::open(url, &location.shown(), until, &self.stop)?;
+            return Ok(Link::Web(Box::new(web)));
+        }
+        // What a web server sends is mostly JPEG; a camera of RTSP mostly not.
+        let copies = known.mjpeg.unwrap_or(feed.format == FeedFormat::Copy);
+        let pixels = match feed.format {
+            FeedFormat::Raw | FeedFormat::Png => Pixels::Rgb,
+            _ if may_copy && copies => Pixels::Copy,
+            _ => Pixels::Planes,
+        };
+        let mut live = live(feed.threads, feed.keyframes_only, known.interlaced);
+        if !known.no_hardware {
+            let codec = known.codec.clone().unwrap_or_else(|| "h264".into());
+            live.hwaccel = feed.hwaccel.map(|kind: Hwaccel| (kind.to_string(), codec));
+        }
+        let mut options = place.options(feed, known.udp);
+        for arg in &self.spec.input_args {
+            options.retain(|(key, _)| *key != arg.key);
+            options.push((arg.key.clone(), arg.value.clone()));
+        }
+        let reading = Reading { pixels, size: feed.size, repeat: false, live: Some(live) };
+        let link = Ffmpeg::start(location, reading, &options, &self.stop)
+            .map_err(|fault| Loss::new("config", fault.to_string()))?;
+        Ok(Link::Ffmpeg(Box::new(link)))
+    }
+
+    /// Takes pictures until the link ends.
+    fn watch(&mut self, link: &mut Link, known: &mut Known) -> Turn {
+        let now = Tick::now();
+        let mut course = Course {
+            began: now,
+            last: None,
+            cell: None,
+            captured: 0.0,
+            digest: 0,
+            changed: now,
+            shown: None,
+            lines: 0,
+            lines_since: now,
+            left_out: 0,
+            cpu: 0.0,
+        };
+        let mut still = Still::default();
+        let (open, further) = (self.spec.feed.open_timeout_ms, self.spec.feed.no_frame_ms);
+        let turn = loop {
+            let until = match course.last {
+                None => course.began.after(Duration::from_millis(open)),
+                Some(last) => last.after(Duration::from_millis(further)),
+            };
+            self.status.touch();
+            let next = link.next(&mut still, until);
+            self.status.count(Outcome::DecodeError, link.take_damages());
+            self.report(link, &mut course);
+            match next {
+                Ok(captured) => {
+                    if let Some(codec) =
+                        link.codec().filter(|codec| known.codec.as_deref() != Some(codec))
+                    {
+                        known.codec = Some(codec.to_owned());
+                    }
+                    if let Err(turn) = self.frame(link, &mut still, captured, &mut course) {
+                        break turn;
+                    }
+                }
+                Err(Turn::Lost(loss)) if loss.reason == "timeout" && course.last.is_some() => {
+                    let text = format!("no picture for {further} ms");
+                    break Loss::new("stalled", text).into();
+                }
+                Err(turn) => break turn,
+            }
+            if self.stop.is_draining() {
+                break Loss::new("ended", "stopped").into();
+            }
+        };
+        self.cpu(link, &mut course);
+        let asked = self.spec.feed.hwaccel.is_some() && !known.no_hardware;
+        if asked
+            && course.last.is_none()
+            && matches!(&turn, Turn::Lost(loss) if loss.reason == "ended")
+        {
+            return Turn::Found(Finding::NoHardware);
+        }
+        turn
+    }
+
+    fn frame(
+        &mut self,
+        link: &mut Link,
+        still: &mut Still,
+        captured: f64,
+        course: &mut Course,
+    ) -> Result<(), Turn> {
+        if still.bytes.is_empty() {
+            self.status.count(Outcome::DecodeError, 1);
+            return Ok(());
+        }
+        let now = Tick::now();
+        if course.last.is_none() && self.status.enter(State::Live) {
+            let Still { width, height, .. } = *still;
+            let id = &self.spec.id;
+            let after = course.began.elapsed().as_secs_f64();
+            tracing::info!("camera {id}: live after {after:.1} s, {width}x{height}");
+        }
+        if course.last.is_none_or(|last| now.since(last) > Duration::from_secs(1)) {
+            self.cpu(link, course);
+        }
+        course.last = Some(now);
+        // Pictures of a camera stay in order, also where a decoder has put them in another one.
+        let captured = captured.max(course.captured + 1e-6);
+        course.captured = captured;
+        self.status.arrived(captured, (still.width, still.height), link.codec());
+        self.same(still, now, course)?;
+        if let Some(fps) = self.spec.feed.fps {
+            // Each cell of an even grid gets one picture, however the camera's rate changes.
+            let cell = (captured * fps).floor() as i64;
+            if course.cell == Some(cell) {
+                self.status.count(Outcome::SampledOut, 1);
+                return Ok(());
+            }
+            course.cell = Some(cell);
+        }
+        let (ready, quality) = match self.coder.code(still) {
+            Ok(ready) => ready,
+            Err(reject) => {
+                self.status.count(Outcome::DecodeError, 1);
+                tracing::debug!("camera {}: {reject}", self.spec.id);
+                return Ok(());
+            }
+        };
+        if ready.format == Format::Jpeg && course.shown.is_none_or(|at| now.since(at) >= SHOW_EVERY)
+        {
+            course.shown = Some(now);
+            self.status.show(ready.bytes);
+        }
+        let mut bytes = self.slot.buffer();
+        bytes.clear();
+        bytes.extend_from_slice(ready.bytes);
+        let shot = Shot {
+            bytes,
+            format: ready.format,
+            layout: ready.layout,
+            width: ready.width,
+            height: ready.height,
+            channels: ready.channels,
+            quality,
+            captured,
+            arrived: now
+                .before(Duration::try_from_secs_f64(unix_seconds() - captured).unwrap_or_default()),
+        };
+        if self.slot.put(shot) {
+            self.status.count(Outcome::Superseded, 1);
+        }
+        Ok(())
+    }
+
+    /// A picture that never changes is a frozen camera.
+    fn same(&self, still: &Still, now: Tick, course: &mut Course) -> Result<(), Turn> {
+        let limit = self.spec.feed.same_frame_ms;
+        if limit == 0 {
+            return Ok(());
+        }
+        let digest = XxHash3_64::oneshot(&still.bytes);
+        if digest != course.digest {
+            (course.digest, course.changed) = (digest, now);
+        } else if now.since(course.changed) >= Duration::from_millis(limit) {
+            let text = format!("the same picture for {limit} ms");
+            return Err(Loss::new("same_frame", text).into());
+        }
+        Ok(())
+    }
+
+    /// Lines of `ffmpeg` for the log, a few at a time.
+    fn report(&self, link: &mut Link, course: &mut Course) {
+        if course.lines_since.elapsed() >= LINES_PER {
+            if course.left_out > 0 {
+                tracing::warn!("camera {}: {} more lines of ffmpeg", self.spec.id, course.left_out);
+            }
+            (course.lines, course.left_out, course.lines_since) = (0, 0, Tick::now());
+        }
+        while let Some(line) = link.take_line() {
+            if !is_worth(&line) {
+                continue;
+            }
+            if course.lines < LINES_MAX {
+                course.lines += 1;
+                tracing::warn!("camera {}: ffmpeg: {}", self.spec.id, line.text);
+            } else {
+                course.left_out += 1;
+            }
+        }
+    }
+
+    /// Adds the CPU time that the child has used since it was asked last.
+    fn cpu(&self, link: &mut Link, course: &mut Course) {
+        let Some(used) = link.child().and_then(super::pause::cpu_seconds) else { return };
+        self.status.add_cpu((used - course.cpu).max(0.0));
+        course.cpu = course.cpu.max(used);
+    }
+}

@@ -1,0 +1,317 @@
+//! What brings the pictures of one camera: an `ffmpeg`, or a connection of our own for MJPEG.
+
+use std::io;
+
+use super::mjpeg::{self, About};
+use super::web::Web;
+use crate::base::{Fault, Stop};
+use crate::camera::video::{
+    Level, Line, Live, Location, Nut, Piped, Pixels, Reading, arguments, planes_bytes,
+};
+use crate::camera::{Coding, Still};
+use crate::metrics::clock::{Tick, unix_seconds};
+
+/// How far a capture time may lie behind the clock: beyond, it is not one.
+const AGE_MAX_SECONDS: f64 = 60.0;
+
+/// Why a link has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// A stable word: `refused`, `auth`, `timeout`, `stalled`, `ended`, `same_frame`, `config`,
+    /// `changed`.
+    pub(super) reason: &'static str,
+    /// For a person, without secrets.
+    pub(super) text: String,
+}
+
+impl Loss {
+    pub(super) fn new(reason: &'static str, text: impl Into<String>) -> Loss {
+        Loss { reason, text: text.into() }
+    }
+}
+
+/// What a link has found out about its camera that asks for another link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// It sends JPEG files, which can be passed on.
+    Mjpeg,
+    /// It sends something else.
+    NotMjpeg,
+    /// Its pictures come as two fields.
+    Interlaced,
+    /// Its pictures have another size than before.
+    Resized,
+    /// The hardware does not decode.
+    NoHardware,
+    /// The address brings no JPEG files over HTTP, but perhaps a stream for `ffmpeg`.
+    NotWeb,
+}
+
+/// How a link ends, or goes on in another way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Lost(Loss),
+    Found(Finding),
+}
+
+impl From<Loss> for Turn {
+    fn from(loss: Loss) -> Turn {
+        Turn::Lost(loss)
+    }
+}
+
+/// A connection to a camera.
+pub(super) enum Link {
+    Ffmpeg(Box<Ffmpeg>),
+    Web(Box<Web>),
+}
+
+/// A camera read through `ffmpeg`.
+pub(super) struct Ffmpeg {
+    frames: Nut<Piped>,
+    location: Location,
+    reading: Reading,
+    input: Option<(u32, u32)>,
+    codec: Option<String>,
+    damages: u64,
+    hardware_failed: bool,
+}
+
+impl Link {
+    /// The codec that the camera sends, as far as it is known.
+    pub(super) fn codec(&self) -> Option<&str> {
+        match self {
+            Link::Ffmpeg(link) => link.codec.as_deref(),
+            Link::Web(_) => Some("mjpeg"),
+        }
+    }
+
+    /// Process id of the child, if there is one.
+    pub(super) fn child(&mut self) -> Option<u32> {
+        match self {
+            Link::Ffmpeg(link) => Some(link.frames.input().id()),
+            Link::Web(_) => None,
+        }
+    }
+
+    /// Pictures that could not be decoded since this was asked last.
+    pub(super) fn take_damages(&mut self) -> u64 {
+        match self {
+            Link::Ffmpeg(link) => {
+                let now = link.frames.input().words().damages();
+                let new = now - link.damages;
+                link.damages = now;
+                // A decoder writes several lines about one picture.
+                u64::from(new > 0)
+            }
+            Link::Web(web) => web.take_broken(),
+        }
+    }
+
+    /// A line that was said and not taken yet, without secrets.
+    pub(super) fn take_line(&mut self) -> Option<Line> {
+        match self {
+            Link::Ffmpeg(link) => {
+                let line = link.frames.input().words().take()?;
+                let text = link.location.redact(&line.text);
+                Some(Line { text, ..line })
+            }
+            Link::Web(_) => None,
+        }
+    }
+
+    /// Waits for the next picture until `until`; its capture time.
+    pub(super) fn next(&mut self, still: &mut Still, until: Tick) -> Result<f64, Turn> {
+        match self {
+            Link::Ffmpeg(link) => link.next(still, until),
+            Link::Web(web) => web.next(still, until),
+        }
+    }
+}
+
+impl Ffmpeg {
+    pub(super) fn start(
+        location: &Location,
+        reading: Reading,
+        options: &[(String, String)],
+        stop: &Stop,
+    ) -> Result<Ffmpeg, Fault> {
+        let list = location.list(options);
+        let list = list.as_ref().map(String::as_bytes);
+        let child = Piped::start("ffmpeg", arguments(location, &reading), list, stop)?;
+        Ok(Ffmpeg {
+            frames: Nut::new(child),
+            location: location.clone(),
+            reading,
+            input: None,
+            codec: None,
+            damages: 0,
+            hardware_failed: false,
+        })
+    }
+
+    fn next(&mut self, still: &mut Still, until: Tick) -> Result<f64, Turn> {
+        self.frames.input().wait_until(Some(until));
+        let read = self.frames.next(&mut still.bytes);
+        self.look_at_words()?;
+        let time = match read {
+            Ok(Some(time)) => time,
+            Ok(None) => return Err(self.ended()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::TimedOut => return Err(self.timed_out()),
+                io::ErrorKind::UnexpectedEof => return Err(self.ended()),
+                _ => return Err(Loss::new("ended", error.to_string()).into()),
+            },
+        };
+        self.frames.input().words().forget();
+        self.shape(still)?;
+        Ok(capture_time(time))
+    }
+
+    /// Says what the bytes are, and whether they are what was announced.
+    fn shape(&mut self, still: &mut Still) -> Result<(), Turn> {
+        let header = self.frames.header();
+        (still.width, still.height, still.channels) = (header.width, header.height, 3);
+        let expected = match self.reading.pixels {
+            Pixels::Copy => {
+                if header.fourcc != *b"MJPG" {
+                    return Err(Turn::Found(Finding::NotMjpeg));
+                }
+                still.coding = Coding::File;
+                return match mjpeg::mend(&mut still.bytes) {
+                    Some(About { width, height, .. }) => {
+                        (still.width, still.height) = (width, height);
+                        Ok(())
+                    }
+                    None => Ok(still.bytes.clear()),
+                };
+            }
+            Pixels::Rgb => {
+                still.coding = Coding::Rgb;
+                header.width as usize * header.height as usize * 3
+            }
+            Pixels::Planes => {
+                still.coding = Coding::Planes;
+                planes_bytes(header.width, header.height)
+            }
+        };
+        if still.bytes.len() != expected {
+            return Err(Turn::Found(Finding::Resized));
+        }
+        Ok(())
+    }
+
+    /// What `ffmpeg` says about input and filters decides how the camera is read.
+    fn look_at_words(&mut self) -> Result<(), Turn> {
+        let mut found = None;
+        let words = self.frames.input().words();
+        for line in words.notes() {
+            if let Some(stream) = line.split_once(": Video: ").map(|(_, stream)| stream) {
+                if line.contains("(pipe") || self.codec.is_some() {
+                    continue;
+                }
+                let codec: String =
+                    stream.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+                if codec == "mjpeg" && self.reading.size.is_none() {
+                    found = found.or(Some(Finding::Mjpeg));
+                }
+                let fields = ["top first", "bottom first", "top coded first", "bottom coded first"];
+                if fields.iter().any(|field| stream.contains(field)) {
+                    found = found.or(Some(Finding::Interlaced));
+                }
+                self.codec = Some(codec);
+            } else if line.starts_with("[graph 0 input") {
+                let size = input_size(&line);
+                if self.input.is_some() && size != self.input && self.reading.size.is_none() {
+                    found = Some(Finding::Resized);
+                }
+                self.input = size;
+            } else if line.contains("hwaccel initialisation returned error")
+                || line.contains("Device creation failed")
+                || line.contains("No device available for decoder")
+            {
+                self.hardware_failed = true;
+            }
+        }
+        let live = self.reading.live.as_ref();
+        match found {
+            Some(Finding::Mjpeg) if self.reading.pixels == Pixels::Copy => Ok(()),
+            Some(Finding::Interlaced) if live.is_some_and(|live| live.interlaced) => Ok(()),
+            Some(finding) => Err(Turn::Found(finding)),
+            None if self.hardware_failed && live.is_some_and(|live| live.hwaccel.is_some()) => {
+                Err(Turn::Found(Finding::NoHardware))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn ended(&mut self) -> Turn {
+        let child = self.frames.input();
+        let status = child.finish();
+        let said = child.words().explanation().map(str::to_owned);
+        if let Err(turn) = self.look_at_words() {
+            return turn;
+        }
+        let said = said.map(|said| self.location.redact(&said));
+        let text = match (said, status) {
+            (Some(said), _) => said,
+            (None, Ok(status)) if status.success() => "the camera has ended the stream".to_owned(),
+            (None, Ok(status)) => status.to_string(),
+            (None, Err(fault)) => fault.to_string(),
+        };
+        Loss::new(reason_of(&text), text).into()
+    }
+
+    fn timed_out(&mut self) -> Turn {
+        let said = self.frames.input().words().explanation().map(str::to_owned);
+        let said =
+            said.map(|said| format!("; {}", self.location.redact(&said))).unwrap_or_default();
+        Loss::new("timeout", format!("no picture in time{said}")).into()
+    }
+}
+
+/// The reason in an explanation.
+fn reason_of(text: &str) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&["401", "403", "Unauthorized", "Forbidden", "authorization failed"]) {
+        "auth"
+    } else if has(&["461", "onmatching transport", "Unsupported Transport"]) {
+        "transport"
+    } else if has(&["refused", "No route", "unreachable", "resolve", "timed out", "reset by peer"])
+    {
+        "unreachable"
+    } else {
+        "ended"
+    }
+}
+
+fn input_size(line: &str) -> Option<(u32, u32)> {
+    let of = |name: &str| {
+        let word = line.split(' ').find_map(|word| word.strip_prefix(name))?;
+        word.parse().ok()
+    };
+    Some((of("w:")?, of("h:")?))
+}
+
+/// The arrival of the bytes, as far as it is believable.
+fn capture_time(time: f64) -> f64 {
+    let now = unix_seconds();
+    if (now - AGE_MAX_SECONDS..=now).contains(&time) { time } else { now }
+}
+
+/// How `ffmpeg` is to read a live camera.
+pub(super) fn live(threads: u32, keyframes: bool, interlaced: bool) -> Live {
+    Live { threads, keyframes, interlaced, hwaccel: None, options: Vec::new() }
+}
+
+/// Whether a line is worth a word in the log.
+pub(super) fn is_worth(line: &Line) -> bool {
+    const NOISE: [&str; 5] = [
+        "deprecated pixel format",
+        "Non-monotonous DTS",
+        "Using AVStream.codec",
+        "Could not find codec parameters",
+        "Thread message queue",
+    ];
+    line.level >= Level::Warning && !NOISE.iter().any(|noise| line.text.contains(noise))
+}

@@ -1,0 +1,266 @@
+//! JPEG files out of a stream of bytes, whatever stands between them.
+//!
+//! Cameras write boundaries in many ways, or none. The files themselves say where they begin and
+//! end: marker segments have lengths, and entropy-coded data hold no other marker than restarts.
+
+use memchr::memchr;
+
+/// A larger picture is given up.
+const FILE_BYTES_MAX: usize = 64 << 20;
+
+/// What a file says about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct About {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// Where the scan begins, if no Huffman table stands before it.
+    tables_missing_at: Option<usize>,
+}
+
+/// Cuts files out of what is fed to it.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    bytes: Vec<u8>,
+    walk: Walk,
+    /// Bytes that were in no file.
+    skipped: usize,
+    /// Pictures that were broken off by the next one, or grew too large.
+    broken: u64,
+}
+
+/// How far the file at the beginning has been looked at.
+#[derive(Debug, Default)]
+struct Walk {
+    at: usize,
+    in_scan: bool,
+    has_tables: bool,
+    about: About,
+}
+
+impl Splitter {
+    /// Takes bytes.
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Pictures that did not come whole.
+    pub(super) fn broken(&self) -> u64 {
+        self.broken
+    }
+
+    /// Replaces `file` with the next whole file, if there is one.
+    pub(super) fn next(&mut self, file: &mut Vec<u8>) -> Option<About> {
+        loop {
+            if self.walk.at == 0 {
+                self.find_begin()?;
+            }
+            match self.walk_on() {
+                Step::More => {
+                    if self.bytes.len() > FILE_BYTES_MAX {
+                        self.give_up(2);
+                        continue;
+                    }
+                    return None;
+                }
+                Step::Broken(at) => self.give_up(at),
+                Step::End(end) => {
+                    let about = self.walk.about;
+                    file.clear();
+                    match about.tables_missing_at {
+                        Some(at) => {
+                            file.extend_from_slice(&self.bytes[..at]);
+                            file.extend_from_slice(&STANDARD_TABLES);
+                            file.extend_from_slice(&self.bytes[at..end]);
+                        }
+                        None => file.extend_from_slice(&self.bytes[..end]),
+                    }
+                    self.drop_front(end);
+                    return Some(about);
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, at: usize) {
+        self.broken += 1;
+        self.drop_front(at);
+    }
+
+    fn drop_front(&mut self, count: usize) {
+        self.bytes.drain(..count.min(self.bytes.len()));
+        self.walk = Walk::default();
+    }
+
+    /// Leaves out what stands before `FF D8 FF`.
+    fn find_begin(&mut self) -> Option<()> {
+        let found = memchr::memmem::find(&self.bytes, &[0xFF, 0xD8, 0xFF]);
+        let keep = self.bytes.len().saturating_sub(2);
+        let skip = found.unwrap_or(keep);
+        self.skipped += skip;
+        self.bytes.drain(..skip);
+        found?;
+        self.walk.at = 2;
+        Some(())
+    }
+
+    fn walk_on(&mut self) -> Step {
+        let bytes = &self.bytes;
+        let walk = &mut self.walk;
+        loop {
+            if walk.in_scan {
+                let Some(found) = memchr(0xFF, &bytes[walk.at..]) else {
+                    walk.at = bytes.len();
+                    return Step::More;
+                };
+                walk.at += found;
+                match bytes.get(walk.at + 1) {
+                    None => return Step::More,
+                    Some(0x00 | 0xD0..=0xD7) => walk.at += 2,
+                    Some(0xFF) => walk.at += 1,
+                    Some(_) => walk.in_scan = false,
+                }
+                continue;
+            }
+            let Some(&[first, marker]) = bytes.get(walk.at..walk.at + 2) else { return Step::More };
+            match (first, marker) {
+                (0xFF, 0xFF) => walk.at += 1,
+                (0xFF, 0xD9) => return Step::End(walk.at + 2),
+                // Another file begins within this one.
+                (0xFF, 0xD8) => return Step::Broken(walk.at),
+                (0xFF, 0x01 | 0xD0..=0xD7) => walk.at += 2,
+                (0xFF, 0xC0..=0xFE) => {
+                    let Some(&[high, low]) = bytes.get(walk.at + 2..walk.at + 4) else {
+                        return Step::More;
+                    };
+                    let length = usize::from(u16::from_be_bytes([high, low]));
+                    let Some(segment) = bytes.get(walk.at + 4..walk.at + 2 + length.max(2)) else {
+                        return Step::More;
+                    };
+                    match (marker, segment) {
+                        (0xC4, _) => walk.has_tables = true,
+                        (0xC0..=0xC3, &[_, h1, h0, w1, w0, ..]) => {
+                            walk.about.height = u16::from_be_bytes([h1, h0]).into();
+                            walk.about.width = u16::from_be_bytes([w1, w0]).into();
+                        }
+                        (0xDA, _) => {
+                            walk.in_scan = true;
+                            if !walk.has_tables && walk.about.tables_missing_at.is_none() {
+                                walk.about.tables_missing_at = Some(walk.at);
+                            }
+                        }
+                        _ => {}
+                    }
+                    walk.at += 2 + length.max(2);
+                }
+                _ => return Step::Broken(walk.at.max(2)),
+            }
+        }
+    }
+}
+
+enum Step {
+    More,
+    Broken(usize),
+    End(usize),
+}
+
+/// What one file says about itself, if it is whole; Huffman tables that are missing are put in.
+pub(super) fn mend(file: &mut Vec<u8>) -> Option<About> {
+    let mut splitter = Splitter { bytes: std::mem::take(file), ..Splitter::default() };
+    splitter.next(file)
+}
+
+/// The tables K.3 to K.6 of ITU-T T.81, which cameras leave out: one segment, as a file has it.
+#[rustfmt::skip]
+const STANDARD_TABLES: [u8; 420] = [
+    0xFF, 0xC4, 0x01, 0xA2, 0x00, 0x00, 0x01, 0x05, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A,
+    0x0B, 0x01, 0x00, 0x03, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x10, 0x00,
+    0x02, 0x01, 0x03, 0x03, 0x02, 0x04, 0x03, 0x05, 0x05, 0x04, 0x04, 0x00, 0x00, 0x01, 0x7D, 0x01,
+    0x02, 0x03, 0x00, 0x04, 0x11, 0x05, 0x12, 0x21, 0x31, 0x41, 0x06, 0x13, 0x51, 0x61, 0x07, 0x22,
+    0x71, 0x14, 0x32, 0x81, 0x91, 0xA1, 0x08, 0x23, 0x42, 0xB1, 0xC1, 0x15, 0x52, 0xD1, 0xF0, 0x24,
+    0x33, 0x62, 0x72, 0x82, 0x09, 0x0A, 0x16, 0x17, 0x18, 0x19, 0x1A, 0x25, 0x26, 0x27, 0x28, 0x29,
+    0x2A, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3A, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4A,
+    0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5A, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6A,
+    0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7A, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A,
+    0x92, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7, 0xA8,
+    0xA9, 0xAA, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7, 0xB8, 0xB9, 0xBA, 0xC2, 0xC3, 0xC4, 0xC5, 0xC6,
+    0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8, 0xD9, 0xDA, 0xE1, 0xE2, 0xE3,
+    0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF1, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9,
+    0xFA, 0x11, 0x00, 0x02, 0x01, 0x02, 0x04, 0x04, 0x03, 0x04, 0x07, 0x05, 0x04, 0x04, 0x00, 0x01,
+    0x02, 0x77, 0x00, 0x01, 0x02, 0x03, 0x11, 0x04, 0x05, 0x21, 0x31, 0x06, 0x12, 0x41, 0x51, 0x07,
+    0x61, 0x71, 0x13, 0x22, 0x32, 0x81, 0x08, 0x14, 0x42, 0x91, 0xA1, 0xB1, 0xC1, 0x09, 0x23, 0x33,
+    0x52, 0xF0, 0x15, 0x62, 0x72, 0xD1, 0x0A, 0x16, 0x24, 0x34, 0xE1, 0x25, 0xF1, 0x17, 0x18, 0x19,
+    0x1A, 0x26, 0x27, 0x28, 0x29, 0x2A, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3A, 0x43, 0x44, 0x45, 0x46,
+    0x47, 0x48, 0x49, 0x4A, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5A, 0x63, 0x64, 0x65, 0x66,
+    0x67, 0x68, 0x69, 0x6A, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7A, 0x82, 0x83, 0x84, 0x85,
+    0x86, 0x87, 0x88, 0x89, 0x8A, 0x92, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0xA2, 0xA3,
+    0xA4, 0xA5, 0xA6, 0xA7, 0xA8, 0xA9, 0xAA, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7, 0xB8, 0xB9, 0xBA,
+    0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8,
+    0xD9, 0xDA, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6,
+    0xF7, 0xF8, 0xF9, 0xFA,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file with a segment that holds the end marker, and data with a stuffed byte and a restart.
+    fn file(tables: bool) -> Vec<u8> {
+        let mut file = vec![0xFF, 0xD8, 0xFF, 0xE0, 0, 6, 0xFF, 0xD9, 0xFF, 0xD8];
+        file.extend([0xFF, 0xC0, 0, 8, 8, 0, 48, 0, 64, 3]);
+        if tables {
+            file.extend([0xFF, 0xC4, 0, 3, 0]);
+        }
+        file.extend([0xFF, 0xDA, 0, 2, 1, 0xFF, 0, 2, 0xFF, 0xD3, 3, 0xFF, 0xFF, 0xD9]);
+        file
+    }
+
+    #[test]
+    fn files_are_found_whatever_stands_between_and_however_they_come() {
+        for between in
+            ["", "--x\r\nContent-Type: image/jpeg\r\n\r\n", "\r\n----x\r\n\r\n", "\u{ff}"]
+        {
+            let one = [between.as_bytes(), &file(true)[..]].concat();
+            let stream = one.repeat(3);
+            for step in [1, 2, 3, 7, stream.len()] {
+                let (mut splitter, mut found) = (Splitter::default(), Vec::new());
+                let mut out = Vec::new();
+                for part in stream.chunks(step) {
+                    splitter.feed(part);
+                    while let Some(about) = splitter.next(&mut out) {
+                        assert_eq!((about.width, about.height), (64, 48));
+                        found.push(out.clone());
+                    }
+                }
+                assert_eq!(found, [file(true), file(true), file(true)], "{between:?} {step}");
+                assert_eq!(splitter.broken(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn missing_tables_are_put_in_before_the_scan() {
+        let (mut mended, whole) = (file(false), file(true));
+        assert!(mend(&mut mended).is_some());
+        assert_eq!(mended.len(), file(false).len() + STANDARD_TABLES.len());
+        let at = mended.windows(2).position(|pair| pair == [0xFF, 0xC4]).unwrap();
+        assert_eq!(&mended[at + STANDARD_TABLES.len()..][..2], [0xFF, 0xDA]);
+        let mut same = whole.clone();
+        assert!(mend(&mut same).is_some() && same == whole);
+    }
+
+    #[test]
+    fn a_picture_that_is_broken_off_is_counted_and_the_next_one_found() {
+        let mut splitter = Splitter::default();
+        splitter.feed(&file(true)[..24]);
+        splitter.feed(&file(true));
+        let mut out = Vec::new();
+        assert!(splitter.next(&mut out).is_some());
+        assert_eq!((out, splitter.broken()), (file(true), 1));
+        splitter.feed(&[0xFF, 0xD8, 0xFF, 0x00, 0x00]);
+        splitter.feed(&file(true));
+        assert!(splitter.next(&mut Vec::new()).is_some());
+    }
+}

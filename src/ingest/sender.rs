@@ -1,0 +1,213 @@
+//! Sends the newest frame of each camera; the only part that waits for Redis.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
+
+use super::slot::{Shot, Slot};
+use super::status::{Outcome, Status};
+use crate::base::{Fault, Stop};
+use crate::camera::{Outbound, Producer, ProducerOptions, Ticket};
+use crate::image::Source;
+use crate::metrics::clock::{Tick, unix_millis};
+
+/// Longest wait for a frame before answers are taken again.
+const TICK: Duration = Duration::from_millis(5);
+/// The same while nothing is under way.
+const IDLE: Duration = Duration::from_millis(50);
+/// Frames of one camera under way while Redis answers in time, and otherwise.
+const UNDER_WAY_MAX: usize = 16;
+const UNDER_WAY_LATE: usize = 2;
+/// An answer that takes longer is late: frames of that age should not pile up.
+const LATE: Duration = Duration::from_millis(250);
+
+/// What one camera gives to the sender.
+#[derive(Debug)]
+pub struct Lane {
+    /// Its waiting frame.
+    pub slot: Arc<Slot>,
+    /// Its counts.
+    pub status: Arc<Status>,
+}
+
+/// The lanes of all cameras; changed while the sender works.
+pub type Lanes = Arc<Mutex<Vec<Arc<Lane>>>>;
+
+/// What limits the sender.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Entries of a stream; 0 for no limit.
+    pub entries: u64,
+    /// Bytes of a stream.
+    pub bytes: Arc<AtomicU64>,
+    /// Frames to send altogether.
+    pub frames: Option<u64>,
+    /// How long the last frames may take.
+    pub drain: Duration,
+}
+
+/// A frame on its way.
+struct UnderWay {
+    lane: Arc<Lane>,
+    bytes: u64,
+    arrived: Tick,
+    sent: Tick,
+}
+
+/// The mean size of entries, of which a limit in bytes makes one in entries.
+#[derive(Debug, Default)]
+pub struct Mean(f64);
+
+impl Mean {
+    /// Takes the size of a picture into account.
+    pub fn add(&mut self, bytes: usize) {
+        let bytes = bytes as f64 + 256.0;
+        // The first frames of a larger camera count at once, smaller ones by and by.
+        self.0 = if bytes > self.0 {
+            bytes.min(self.0 * 2.0 + bytes * 0.1).max(self.0)
+        } else {
+            self.0 * 0.98 + bytes * 0.02
+        };
+        if self.0 < 1.0 {
+            self.0 = bytes;
+        }
+    }
+
+    /// How many entries fit; at least one, at most `entries_max` unless that is 0.
+    pub fn entries(&self, bytes_max: u64, entries_max: u64) -> u64 {
+        let by_bytes = ((bytes_max as f64 / self.0.max(1.0)) as u64).max(1);
+        if entries_max == 0 { by_bytes } else { by_bytes.min(entries_max) }
+    }
+}
+
+/// Sends until `stop`, then brings the frames under way home. Says how many frames Redis has.
+pub fn run(
+    options: ProducerOptions,
+    lanes: &Lanes,
+    bell: &Receiver<()>,
+    limits: &Limits,
+    confirmed: &AtomicU64,
+    stop: &Stop,
+) -> Result<(), Fault> {
+    let mut producer = match Producer::connect(options, stop) {
+        Ok(producer) => producer,
+        Err(_) if stop.is_draining() => return Ok(()),
+        Err(fault) => return Err(fault),
+    };
+    let run_id = unix_millis();
+    let mut under_way: HashMap<Ticket, UnderWay> = HashMap::new();
+    let (mut number, mut mean) = (0_u64, Mean::default());
+    let mut all = Vec::new();
+    loop {
+        take_replies(&mut producer, &mut under_way, confirmed)?;
+        if stop.is_draining() || limits.frames.is_some_and(|most| number >= most) {
+            break;
+        }
+        let wait = if producer.in_hand() > 0 { TICK } else { IDLE };
+        let _ = bell.recv_timeout(wait);
+        all.clone_from(&lanes.lock());
+        for lane in &all {
+            let mine = under_way.values().filter(|sent| Arc::ptr_eq(&sent.lane, lane));
+            let (count, oldest) = mine.fold((0, Duration::ZERO), |(count, oldest), sent| {
+                (count + 1, oldest.max(sent.sent.elapsed()))
+            });
+            let most = if oldest > LATE { UNDER_WAY_LATE } else { UNDER_WAY_MAX };
+            if count >= most || limits.frames.is_some_and(|most| number >= most) {
+                continue;
+            }
+            let Some(shot) = lane.slot.take() else { continue };
+            mean.add(shot.bytes.len());
+            producer
+                .limit_length(mean.entries(limits.bytes.load(Ordering::Relaxed), limits.entries));
+            let frame_id = format!("{}-{run_id}-{number:06}", lane.status.id);
+            match producer.enqueue(&outbound(&frame_id, &lane.status.id, &shot))? {
+                Some(ticket) => {
+                    number += 1;
+                    let (bytes, arrived) = (shot.bytes.len() as u64, shot.arrived);
+                    let lane = Arc::clone(lane);
+                    lane.slot.give_back(shot.bytes);
+                    under_way.insert(ticket, UnderWay { lane, bytes, arrived, sent: Tick::now() });
+                }
+                None => {
+                    if lane.slot.put_back(shot) {
+                        lane.status.count(Outcome::Superseded, 1);
+                    }
+                }
+            }
+        }
+    }
+    let began = Tick::now();
+    while producer.in_hand() > 0 && began.elapsed() < limits.drain && !stop.is_now() {
+        producer.flush(TICK * 20);
+        take_replies(&mut producer, &mut under_way, confirmed)?;
+    }
+    stop.drain();
+    match producer.in_hand() {
+        0 => Ok(()),
+        left => {
+            let limit = limits.drain;
+            Err(Fault::Unusable(format!("{left} frames were not confirmed within {limit:?}")))
+        }
+    }
+}
+
+fn take_replies(
+    producer: &mut Producer,
+    under_way: &mut HashMap<Ticket, UnderWay>,
+    confirmed: &AtomicU64,
+) -> Result<(), Fault> {
+    let before = producer.counts().sendings.superseded;
+    let replies: Vec<_> = producer.replies().collect();
+    let mut given_up = producer.counts().sendings.superseded - before;
+    for (ticket, reply) in replies {
+        let Some(sent) = under_way.remove(&ticket) else { continue };
+        match reply {
+            Ok(_) => {
+                confirmed.fetch_add(1, Ordering::Relaxed);
+                let age = sent.arrived.elapsed().as_secs_f64();
+                sent.lane.status.sent(sent.bytes, age);
+            }
+            Err(_) if given_up > 0 => {
+                given_up -= 1;
+                sent.lane.status.count(Outcome::Superseded, 1);
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(())
+}
+
+fn outbound<'a>(frame_id: &'a str, camera_id: &'a str, shot: &'a Shot) -> Outbound<'a> {
+    let Shot { bytes, format, layout, width, height, channels, quality, captured, .. } = shot;
+    let picture = Source {
+        format: *format,
+        width: *width,
+        height: *height,
+        channels: *channels,
+        layout: *layout,
+        bytes,
+    };
+    Outbound { frame_id, camera_id, timestamp: *captured, picture, quality: *quality }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_in_bytes_becomes_one_in_entries() {
+        let mut mean = Mean::default();
+        mean.add(6_220_800);
+        assert_eq!(mean.entries(268_435_456, 10_000), 43);
+        for _ in 0..500 {
+            mean.add(50_000);
+        }
+        assert!((4_000..6_000).contains(&mean.entries(268_435_456, 10_000)));
+        assert_eq!(mean.entries(268_435_456, 100), 100);
+        assert_eq!(mean.entries(1, 0), 1);
+    }
+}

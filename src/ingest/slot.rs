@@ -1,0 +1,112 @@
+//! One waiting frame for each camera: the newest one.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use crate::image::{Format, RawLayout};
+use crate::metrics::clock::Tick;
+
+/// A picture that waits to be sent.
+#[derive(Clone, Debug)]
+pub struct Shot {
+    /// The picture.
+    pub bytes: Vec<u8>,
+    /// Its format.
+    pub format: Format,
+    /// How raw bytes lie.
+    pub layout: RawLayout,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// 3 for colour, 1 for gray.
+    pub channels: u32,
+    /// The quality it was coded with; 0 if it is not known.
+    pub quality: i32,
+    /// Capture time in seconds since the Unix epoch.
+    pub captured: f64,
+    /// When it arrived, on this machine's clock.
+    pub arrived: Tick,
+}
+
+/// Holds at most one frame, and wakes the sender.
+#[derive(Debug)]
+pub struct Slot {
+    waiting: Mutex<Option<Shot>>,
+    spare: Mutex<Vec<u8>>,
+    wake: Sender<()>,
+}
+
+/// The sender's end of the bell of all slots.
+pub fn bell() -> (Sender<()>, Receiver<()>) {
+    // One ring says that there is something; more say no more.
+    bounded(1)
+}
+
+impl Slot {
+    /// An empty slot that rings `wake`.
+    pub fn new(wake: Sender<()>) -> Slot {
+        Slot { waiting: Mutex::default(), spare: Mutex::default(), wake }
+    }
+
+    /// A buffer to fill, perhaps used before.
+    pub fn buffer(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.spare.lock())
+    }
+
+    /// Puts in a frame; says whether another one has been replaced.
+    pub fn put(&self, shot: Shot) -> bool {
+        let before = self.waiting.lock().replace(shot);
+        let _ = self.wake.try_send(());
+        let replaced = before.is_some();
+        if let Some(before) = before {
+            self.give_back(before.bytes);
+        }
+        replaced
+    }
+
+    /// Puts back a frame that could not be sent, unless a newer one has come; says whether it was
+    /// given up for that.
+    pub fn put_back(&self, shot: Shot) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.is_none() {
+            *waiting = Some(shot);
+            return false;
+        }
+        drop(waiting);
+        self.give_back(shot.bytes);
+        true
+    }
+
+    /// Takes the frame that waits.
+    pub fn take(&self) -> Option<Shot> {
+        self.waiting.lock().take()
+    }
+
+    /// The buffer of a frame that was sent, to be used again.
+    pub fn give_back(&self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        *self.spare.lock() = bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shot(captured: f64) -> Shot {
+        let (format, layout, arrived) = (Format::Jpeg, RawLayout::default(), Tick::now());
+        let (width, height, channels, quality) = (1, 1, 3, 0);
+        Shot { bytes: vec![1], format, layout, width, height, channels, quality, captured, arrived }
+    }
+
+    #[test]
+    fn the_newest_frame_replaces_the_waiting_one() {
+        let (wake, bell) = bell();
+        let slot = Slot::new(wake);
+        assert!(!slot.put(shot(1.0)) && slot.put(shot(2.0)) && slot.put(shot(3.0)));
+        assert_eq!((bell.len(), slot.take().map(|shot| shot.captured)), (1, Some(3.0)));
+        assert!(slot.take().is_none() && !slot.put_back(shot(3.0)) && slot.put_back(shot(2.0)));
+        assert_eq!(slot.take().map(|shot| shot.captured), Some(3.0));
+    }
+}

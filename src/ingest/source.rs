@@ -1,0 +1,153 @@
+//! Where a camera is, as the configuration says it: URLs, files that hold them, accounts.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::text;
+use crate::camera::video::Location;
+use crate::config::{Camera, Feed, InputArg, Secret, Transport};
+
+/// A longer file holds no source.
+const FILE_BYTES_MAX: u64 = 8 << 10;
+
+/// What is to be read, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// The camera.
+    pub id: String,
+    /// How it is read.
+    pub feed: Feed,
+    pub(super) source: Option<Secret>,
+    pub(super) source_file: Option<PathBuf>,
+    pub(super) credentials_file: Option<PathBuf>,
+    pub(super) fallback: Option<Secret>,
+    pub(super) input_args: Vec<InputArg>,
+}
+
+/// A place that can be opened.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) location: Location,
+}
+
+impl Spec {
+    /// What a camera of the configuration says.
+    pub fn of(camera: &Camera) -> Spec {
+        Spec {
+            id: camera.id.clone(),
+            feed: camera.feed.clone(),
+            source: camera.source.clone(),
+            source_file: camera.source_file.clone(),
+            credentials_file: camera.credentials_file.clone(),
+            fallback: camera.fallback.clone(),
+            input_args: camera.input_args.clone(),
+        }
+    }
+
+    /// A camera that is at `source`.
+    pub fn at(id: &str, source: &str, feed: Feed) -> Spec {
+        let camera = Camera { source: Some(Secret::new(source)), feed, ..Camera::named(id) };
+        Spec::of(&camera)
+    }
+
+    /// The same with what a camera of the configuration says besides.
+    #[must_use]
+    pub fn like(self, camera: &Camera) -> Spec {
+        let (credentials_file, fallback) =
+            (camera.credentials_file.clone(), camera.fallback.clone());
+        Spec { credentials_file, fallback, input_args: camera.input_args.clone(), ..self }
+    }
+
+    /// Whether it can be opened at all, as far as that can be told without doing so.
+    ///
+    /// # Errors
+    /// Why not, without secrets.
+    pub fn check(&self) -> Result<(), String> {
+        self.place(false).map(|_| ())
+    }
+
+    /// Reads what is in files, and puts the parts together; `other` for the fallback.
+    pub(super) fn place(&self, other: bool) -> Result<Place, String> {
+        let typed = match (other, &self.fallback, &self.source, &self.source_file) {
+            (true, Some(fallback), ..) => fallback.expose().to_owned(),
+            (_, _, Some(source), _) => source.expose().to_owned(),
+            (_, _, None, Some(file)) => read_line(file, false)?,
+            _ => return Err("it has no source".into()),
+        };
+        let account = match &self.credentials_file {
+            Some(file) => {
+                let line = read_line(file, true)?;
+                let (user, password) = line
+                    .split_once(':')
+                    .ok_or_else(|| format!("{} holds no user:password", file.display()))?;
+                Some((user.to_owned(), password.to_owned()))
+            }
+            None => None,
+        };
+        let account = account.as_ref().map(|(user, word)| (user.as_str(), word.as_str()));
+        let location = Location::url(&typed, account).map_err(|fault| fault.to_string())?;
+        Ok(Place { location })
+    }
+}
+
+impl Place {
+    /// Host and port.
+    pub(super) fn authority(&self) -> Option<(String, u16)> {
+        let (scheme, rest) = self.location.secret_url()?.split_once("://")?;
+        let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+        let usual = match scheme {
+            "rtsp" => 554,
+            "rtsps" => 322,
+            "https" => 443,
+            _ => 80,
+        };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+            _ => (authority, usual),
+        };
+        Some((host.trim_start_matches('[').trim_end_matches(']').into(), port))
+    }
+
+    /// Options of the demuxer.
+    pub(super) fn options(&self, feed: &Feed, udp: bool) -> Vec<(String, String)> {
+        let mut options: Vec<(&str, String)> = Vec::new();
+        let longest = feed.open_timeout_ms.max(feed.no_frame_ms) * 1000;
+        if self.location.is_rtsp() {
+            let udp = udp || feed.transport == Transport::Udp;
+            options.push(("rtsp_transport", if udp { "udp" } else { "tcp" }.into()));
+            options.push(("allowed_media_types", "video".into()));
+            options.push(("timeout", longest.to_string()));
+        } else {
+            options.push(("rw_timeout", longest.to_string()));
+        }
+        options.push(("fflags", "nobuffer".into()));
+        options.push(("analyzeduration", "500000".into()));
+        options.push(("fpsprobesize", "0".into()));
+        options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+/// The only line of a small file. One that holds a secret is for its owner alone.
+fn read_line(path: &Path, is_secret: bool) -> Result<String, String> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| format!("{shown} cannot be read: {error}");
+    let about = fs::metadata(path).map_err(failed)?;
+    if !about.is_file() {
+        return Err(format!("{shown} is no file"));
+    }
+    if is_secret && about.mode() & 0o077 != 0 {
+        let mode = about.mode() & 0o777;
+        return Err(format!("{shown} has mode {mode:o} and others can read it: chmod 600"));
+    }
+    let mut line = String::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(FILE_BYTES_MAX).read_to_string(&mut line).map_err(failed)?;
+    let line = line.trim_matches(['\n', '\r', '\u{feff}']);
+    if line.is_empty() || text::line(line) != line {
+        return Err(format!("{shown} does not hold one line of text"));
+    }
+    Ok(line.to_owned())
+}

@@ -1,0 +1,307 @@
+//! How each camera stands: for metrics, pages, and the hash in Redis.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::metrics::clock::{Tick, unix_seconds};
+
+/// What a camera is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// It is configured and left out.
+    Disabled,
+    /// It is being opened.
+    Connecting,
+    /// Its pictures come.
+    Live,
+    /// Its pictures no longer come.
+    Stalled,
+    /// It is left alone for a while after a failure.
+    Backoff,
+    /// It has refused the account.
+    AuthFailed,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [State; 6] = [
+        State::Disabled,
+        State::Connecting,
+        State::Live,
+        State::Stalled,
+        State::Backoff,
+        State::AuthFailed,
+    ];
+
+    /// The name in metrics and on pages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Disabled => "disabled",
+            State::Connecting => "connecting",
+            State::Live => "live",
+            State::Stalled => "stalled",
+            State::Backoff => "backoff",
+            State::AuthFailed => "auth_failed",
+        }
+    }
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the stream.
+    Sent,
+    /// The camera sends more than it is to send.
+    SampledOut,
+    /// A newer one came before Redis took it.
+    Superseded,
+    /// It could not be decoded.
+    DecodeError,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 4] =
+        [Outcome::Sent, Outcome::SampledOut, Outcome::Superseded, Outcome::DecodeError];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Sent => "sent",
+            Outcome::SampledOut => "sampled_out",
+            Outcome::Superseded => "superseded",
+            Outcome::DecodeError => "decode_error",
+        }
+    }
+}
+
+/// Upper bounds of the histogram of ages, in seconds.
+pub const AGE_BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// How one camera stands. Shared between its reader, the sender, and whoever shows it.
+#[derive(Debug)]
+pub struct Status {
+    /// The camera.
+    pub id: String,
+    outcomes: [AtomicU64; 4],
+    bytes: AtomicU64,
+    /// Frames sent by age from arrival to Redis; the last one is beyond every bound.
+    ages: [AtomicU64; AGE_BOUNDS.len() + 1],
+    age_micros: AtomicU64,
+    more: Mutex<More>,
+    touched: Mutex<Tick>,
+    wait_max: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct More {
+    state: State,
+    since: f64,
+    error: Option<String>,
+    restarts: BTreeMap<&'static str, u64>,
+    last_frame: Option<f64>,
+    /// Arrivals of the last frames, to tell the rate.
+    recent: std::collections::VecDeque<f64>,
+    size: (u32, u32),
+    codec: Option<String>,
+    source: String,
+    hwaccel_fallbacks: u64,
+    child_cpu: f64,
+    picture: Option<std::sync::Arc<[u8]>>,
+}
+
+/// Arrivals that the rate is told from.
+const RECENT: usize = 32;
+
+impl Status {
+    /// A camera that has not been opened yet, whose thread waits for so long at most.
+    pub fn new(id: &str, state: State, wait_max: Duration) -> Status {
+        Status {
+            id: id.into(),
+            outcomes: Default::default(),
+            bytes: AtomicU64::new(0),
+            ages: Default::default(),
+            age_micros: AtomicU64::new(0),
+            touched: Mutex::new(Tick::now()),
+            wait_max,
+            more: Mutex::new(More {
+                state,
+                since: unix_seconds(),
+                error: None,
+                restarts: BTreeMap::new(),
+                last_frame: None,
+                recent: std::collections::VecDeque::with_capacity(RECENT),
+                size: (0, 0),
+                codec: None,
+                source: String::new(),
+                hwaccel_fallbacks: 0,
+                child_cpu: 0.0,
+                picture: None,
+            }),
+        }
+    }
+
+    /// A sign of life of the camera's thread.
+    pub(super) fn touch(&self) {
+        *self.touched.lock() = Tick::now();
+    }
+
+    /// The longest wait of its thread.
+    pub(super) fn wait_max(&self) -> Duration {
+        self.wait_max
+    }
+
+    /// Time since the last sign of life; zero for what has no thread.
+    pub(super) fn silence(&self) -> Duration {
+        match self.state().0 {
+            State::Disabled => Duration::ZERO,
+            _ => self.touched.lock().elapsed(),
+        }
+    }
+
+    /// Changes the state; says whether it was another one.
+    pub(super) fn enter(&self, state: State) -> bool {
+        let mut more = self.more.lock();
+        let changed = more.state != state;
+        if changed {
+            (more.state, more.since) = (state, unix_seconds());
+            more.recent.clear();
+        }
+        changed
+    }
+
+    pub(super) fn fail(&self, reason: &'static str, text: &str) {
+        let mut more = self.more.lock();
+        *more.restarts.entry(reason).or_default() += 1;
+        more.error = Some(text.into());
+    }
+
+    pub(super) fn opens(&self, shown: &str) {
+        self.more.lock().source = shown.into();
+    }
+
+    pub(super) fn arrived(&self, at: f64, size: (u32, u32), codec: Option<&str>) {
+        let mut more = self.more.lock();
+        more.last_frame = Some(at);
+        more.size = size;
+        if more.recent.len() == RECENT {
+            more.recent.pop_front();
+        }
+        more.recent.push_back(at);
+        if more.codec.as_deref() != codec {
+            more.codec = codec.map(str::to_owned);
+        }
+    }
+
+    pub(super) fn hardware_failed(&self) {
+        self.more.lock().hwaccel_fallbacks += 1;
+    }
+
+    pub(super) fn add_cpu(&self, seconds: f64) {
+        self.more.lock().child_cpu += seconds;
+    }
+
+    pub(super) fn count(&self, outcome: Outcome, count: u64) {
+        self.outcomes[outcome as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn sent(&self, bytes: u64, age_seconds: f64) {
+        self.count(Outcome::Sent, 1);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let at = AGE_BOUNDS.iter().position(|bound| age_seconds <= *bound);
+        self.ages[at.unwrap_or(AGE_BOUNDS.len())].fetch_add(1, Ordering::Relaxed);
+        self.age_micros.fetch_add((age_seconds * 1e6) as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn show(&self, jpeg: &[u8]) {
+        self.more.lock().picture = Some(jpeg.into());
+    }
+
+    /// The latest picture that was sent, if it is a JPEG.
+    pub fn picture(&self) -> Option<std::sync::Arc<[u8]>> {
+        self.more.lock().picture.clone()
+    }
+
+    /// The state, and since when it is so.
+    pub fn state(&self) -> (State, f64) {
+        let more = self.more.lock();
+        (more.state, more.since)
+    }
+
+    /// Frames of an outcome.
+    pub fn frames(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize].load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the pictures sent.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// When a picture arrived last, in seconds since the Unix epoch.
+    pub fn last_frame(&self) -> Option<f64> {
+        self.more.lock().last_frame
+    }
+
+    /// Restarts by reason.
+    pub fn restarts(&self) -> BTreeMap<&'static str, u64> {
+        self.more.lock().restarts.clone()
+    }
+
+    /// Seconds of CPU that the camera's children have used.
+    pub fn child_cpu(&self) -> f64 {
+        self.more.lock().child_cpu
+    }
+
+    /// Times that hardware did not decode, and software did.
+    pub fn hwaccel_fallbacks(&self) -> u64 {
+        self.more.lock().hwaccel_fallbacks
+    }
+
+    /// The histogram of ages: the count below each bound, then the count and sum of all.
+    pub fn ages(&self) -> (Vec<u64>, u64, f64) {
+        let mut sum = 0;
+        let below = self.ages.iter().map(|count| {
+            sum += count.load(Ordering::Relaxed);
+            sum
+        });
+        let below: Vec<u64> = below.collect();
+        (below, sum, self.age_micros.load(Ordering::Relaxed) as f64 / 1e6)
+    }
+
+    /// Everything for pages, as JSON.
+    pub fn json(&self) -> Value {
+        let more = self.more.lock().clone();
+        let fps = match (more.recent.front(), more.recent.back()) {
+            (Some(first), Some(last)) if last > first => {
+                (more.recent.len() - 1) as f64 / (last - first)
+            }
+            _ => 0.0,
+        };
+        let restarts: u64 = more.restarts.values().sum();
+        json!({
+            "camera_id": self.id,
+            "state": more.state.name(),
+            "since": more.since,
+            "last_error": more.error,
+            "fps": (fps * 100.0).round() / 100.0,
+            "restarts": restarts,
+            "last_frame": more.last_frame,
+            "width": more.size.0,
+            "height": more.size.1,
+            "codec": more.codec,
+            "source": more.source,
+            "sent": self.frames(Outcome::Sent),
+            "sampled_out": self.frames(Outcome::SampledOut),
+            "superseded": self.frames(Outcome::Superseded),
+            "decode_errors": self.frames(Outcome::DecodeError),
+            "bytes": self.bytes(),
+            "hwaccel_fallbacks": more.hwaccel_fallbacks,
+        })
+    }
+}

@@ -1,0 +1,335 @@
+//! All cameras of a configuration: begun, changed, ended; one sender for all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
+
+use super::camera::{Reader, coder};
+use super::sender::{self, Lane, Lanes, Limits};
+use super::slot::{Slot, bell};
+use super::source::Spec;
+use super::status::{Outcome, State, Status};
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Stop};
+use crate::camera::{Full, ProducerOptions};
+use crate::config::Config;
+use crate::metrics::clock::Tick;
+use crate::redis::Topology;
+
+/// Time between the starts of two cameras, so that not all of them are opened at once.
+const STAGGER: Duration = Duration::from_millis(25);
+
+/// A camera's thread gives a sign of life before each wait. Beyond the longest of these, and this
+/// time for the rest, it hangs.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// How cameras are run.
+#[derive(Clone, Debug)]
+pub struct Mode {
+    /// The input streams of all shards.
+    pub streams: Vec<String>,
+    /// A loss ends everything with an error.
+    pub once: bool,
+    /// Frames to send.
+    pub frames: Option<u64>,
+    /// Entries of a stream; 0 for no limit.
+    pub entries_max: u64,
+}
+
+/// One camera at work.
+struct Camera {
+    spec: Spec,
+    lane: Arc<Lane>,
+    stop: Stop,
+    thread: Option<Running>,
+}
+
+/// What can be seen of all cameras.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    statuses: Arc<Mutex<BTreeMap<String, Arc<Status>>>>,
+}
+
+impl View {
+    /// Every configured camera, by its id.
+    pub fn cameras(&self) -> Vec<Arc<Status>> {
+        self.statuses.lock().values().cloned().collect()
+    }
+
+    /// One camera.
+    pub fn camera(&self, id: &str) -> Option<Arc<Status>> {
+        self.statuses.lock().get(id).cloned()
+    }
+
+    /// Why it is not ready: a camera that is to be live and is not, or `None`.
+    pub fn unready(&self) -> Option<String> {
+        let cameras = self.cameras();
+        let wanted = cameras.iter().filter(|camera| camera.state().0 != State::Disabled).count();
+        let live = cameras.iter().filter(|camera| camera.state().0 == State::Live).count();
+        // One camera that is away is an alert and no reason to stop sending work here.
+        (wanted > 0 && live == 0).then(|| format!("none of {wanted} cameras is live"))
+    }
+
+    /// The camera whose thread has given no sign of life for longer than any wait of it may take.
+    pub fn hangs(&self) -> Option<String> {
+        let hung = self
+            .cameras()
+            .into_iter()
+            .find(|camera| camera.silence() > SILENCE_MAX + camera.wait_max())?;
+        Some(format!("camera {}: no sign of life for {} s", hung.id, hung.silence().as_secs()))
+    }
+
+    /// Frames sent and arrived so far.
+    pub fn progress(&self) -> u64 {
+        let cameras = self.cameras();
+        cameras.iter().map(|it| Outcome::ALL.iter().map(|&out| it.frames(out)).sum::<u64>()).sum()
+    }
+}
+
+/// Cameras, their threads, and the sender.
+pub struct Supervisor {
+    config: Config,
+    mode: Mode,
+    cameras: BTreeMap<String, Camera>,
+    lanes: Lanes,
+    bell: (Sender<()>, Receiver<()>),
+    bytes_max: Arc<AtomicU64>,
+    confirmed: Arc<AtomicU64>,
+    view: View,
+    sender: Option<Running>,
+    started: usize,
+    stop: Stop,
+}
+
+impl Supervisor {
+    /// Starts the sender, and no camera yet.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] when no thread can be started.
+    pub fn start(
+        config: &Config,
+        topology: Topology,
+        mode: Mode,
+        stop: &Stop,
+    ) -> Result<Supervisor, Fault> {
+        let mut supervisor = Supervisor {
+            config: config.clone(),
+            mode,
+            cameras: BTreeMap::new(),
+            lanes: Lanes::default(),
+            bell: bell(),
+            bytes_max: Arc::new(AtomicU64::new(config.ingest.defaults.max_stream_bytes)),
+            confirmed: Arc::default(),
+            view: View::default(),
+            sender: None,
+            started: 0,
+            stop: stop.clone(),
+        };
+        supervisor.sender = Some(supervisor.start_sender(topology)?);
+        Ok(supervisor)
+    }
+
+    fn start_sender(&self, topology: Topology) -> Result<Running, Fault> {
+        let options = ProducerOptions {
+            topology,
+            streams: self.mode.streams.clone(),
+            length_max: self.mode.entries_max,
+            wait_replicas: self.config.redis_queue.wait_replicas,
+            timeout: Duration::from_secs(self.config.redis_queue.timeout),
+            retry: self.config.redis_queue.retry_on_failure,
+            full: Full::Drop,
+            ring: None,
+        };
+        let limits = Limits {
+            entries: self.mode.entries_max,
+            bytes: Arc::clone(&self.bytes_max),
+            frames: self.mode.frames,
+            drain: Duration::from_millis(self.config.engine.drain_timeout_ms),
+        };
+        let (lanes, bell) = (Arc::clone(&self.lanes), self.bell.1.clone());
+        let (confirmed, stop) = (Arc::clone(&self.confirmed), self.stop.clone());
+        let identity = Identity { role: Role::Send, index: 0, core: None };
+        threads::spawn(identity, &self.stop, move || {
+            let end = sender::run(options, &lanes, &bell, &limits, &confirmed, &stop);
+            // Without a sender there is nothing to read cameras for.
+            stop.drain();
+            end
+        })
+    }
+
+    /// What can be seen of the cameras.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Frames that Redis has confirmed.
+    pub fn confirmed(&self) -> u64 {
+        self.confirmed.load(Ordering::Relaxed)
+    }
+
+    /// Begins, changes and ends cameras so that these are read, and those of `disabled` are shown.
+    /// What has not changed goes on undisturbed.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] when no thread can be started.
+    pub fn read(&mut self, specs: Vec<Spec>, disabled: Vec<String>) -> Result<Changed, Fault> {
+        let mut changed = Changed::default();
+        let wanted: BTreeMap<String, Spec> =
+            specs.into_iter().map(|spec| (spec.id.clone(), spec)).collect();
+        let gone: Vec<String> = self
+            .cameras
+            .iter()
+            .filter(|(id, camera)| wanted.get(*id) != Some(&camera.spec))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let mut ending = Vec::new();
+        for id in gone {
+            let Some(camera) = self.cameras.remove(&id) else { continue };
+            camera.stop.drain();
+            match wanted.contains_key(&id) {
+                true => changed.restarted.push(id),
+                false => changed.removed.push(id),
+            }
+            ending.push(camera);
+        }
+        // Joined only when all of them have been told.
+        for camera in ending {
+            self.end(camera);
+        }
+        self.view.statuses.lock().retain(|id, _| self.cameras.contains_key(id));
+        for id in disabled {
+            let status = Arc::new(Status::new(&id, State::Disabled, Duration::ZERO));
+            self.view.statuses.lock().insert(id, status);
+        }
+        let bytes = wanted.values().map(|spec| spec.feed.max_stream_bytes).min();
+        self.bytes_max.store(
+            bytes.unwrap_or(self.config.ingest.defaults.max_stream_bytes),
+            Ordering::Relaxed,
+        );
+        for (id, spec) in wanted {
+            if self.cameras.contains_key(&id) {
+                continue;
+            }
+            if !changed.restarted.contains(&id) {
+                changed.added.push(id.clone());
+            }
+            let camera = self.begin(spec)?;
+            self.cameras.insert(id, camera);
+            if self.stop.sleep(STAGGER) {
+                break;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// The configuration for cameras that are begun from now on.
+    pub fn adopt(&mut self, config: &Config) {
+        self.config = config.clone();
+    }
+
+    fn begin(&mut self, spec: Spec) -> Result<Camera, Fault> {
+        let feed = &spec.feed;
+        let longest = feed.open_timeout_ms.max(feed.no_frame_ms).max(feed.backoff_ms.1);
+        let longest = Duration::from_millis(longest);
+        let status = Arc::new(Status::new(&spec.id, State::Connecting, longest));
+        self.view.statuses.lock().insert(spec.id.clone(), Arc::clone(&status));
+        let slot = Arc::new(Slot::new(self.bell.0.clone()));
+        let lane = Arc::new(Lane { slot: Arc::clone(&slot), status: Arc::clone(&status) });
+        self.lanes.lock().push(Arc::clone(&lane));
+        let stop = Stop::default();
+        let coder = coder(&self.config, spec.feed.format)?;
+        let once = self.mode.once;
+        let reader = Reader { spec: spec.clone(), slot, status, stop: stop.clone(), once, coder };
+        let (all, id) = (self.stop.clone(), spec.id.clone());
+        let identity = Identity { role: Role::Camera, index: self.started % 1000, core: None };
+        self.started += 1;
+        // A panic costs this camera, and not the others: its own signal is raised.
+        let thread = threads::spawn(identity, &stop, move || {
+            let end = reader.run();
+            if once {
+                all.drain();
+            } else if let Err(fault) = &end {
+                tracing::error!("camera {id} is no longer read: {fault}");
+            }
+            end
+        })?;
+        Ok(Camera { spec, lane, stop, thread: Some(thread) })
+    }
+
+    /// Ends a camera; its thread ends and reaps the child.
+    fn end(&mut self, mut camera: Camera) {
+        camera.stop.drain();
+        self.lanes.lock().retain(|lane| !Arc::ptr_eq(lane, &camera.lane));
+        if let Some(Err(fault)) = camera.thread.take().map(Running::join) {
+            tracing::error!("camera {}: {fault}", camera.spec.id);
+        }
+    }
+
+    /// Begins cameras again whose threads have ended by a defect.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] when no thread can be started.
+    pub fn look_after(&mut self) -> Result<(), Fault> {
+        let dead = |camera: &Camera| camera.thread.as_ref().is_some_and(Running::is_finished);
+        let ids: Vec<String> = self
+            .cameras
+            .iter()
+            .filter(|(_, camera)| !self.mode.once && dead(camera))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in ids {
+            let Some(camera) = self.cameras.remove(&id) else { continue };
+            let spec = camera.spec.clone();
+            self.end(camera);
+            let camera = self.begin(spec)?;
+            camera.lane.status.fail("panic", "a defect of the program; its log says more");
+            self.cameras.insert(id, camera);
+        }
+        Ok(())
+    }
+
+    /// Ends the cameras, then the sender, which brings its last frames home.
+    ///
+    /// # Errors
+    /// The loss of a camera that was to be read once, or what the sender ended with. Beside it is
+    /// the number of frames that Redis has confirmed.
+    pub fn finish(mut self) -> (Result<(), Fault>, u64) {
+        for camera in self.cameras.values() {
+            camera.stop.drain();
+        }
+        let mut ends = Vec::new();
+        for camera in self.cameras.values_mut() {
+            ends.extend(camera.thread.take().map(Running::join));
+        }
+        self.stop.drain();
+        let sent = self.sender.take().map_or(Ok(()), Running::join);
+        let lost = ends.into_iter().find(Result::is_err).unwrap_or(Ok(()));
+        (lost.and(sent), self.confirmed())
+    }
+
+    /// Waits until the stop signal, a reload, or `limit`; says whether there is a reload.
+    pub fn wait(&self, reload: &Receiver<()>, limit: Duration) -> bool {
+        let until = Tick::now().after(limit);
+        while !self.stop.is_draining() && !until.remaining().is_zero() {
+            if reload.recv_timeout(until.remaining().min(Duration::from_millis(100))).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// What a new configuration has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Cameras that are new.
+    pub added: Vec<String>,
+    /// Cameras that are read no more.
+    pub removed: Vec<String>,
+    /// Cameras that are read in another way.
+    pub restarted: Vec<String>,
+}

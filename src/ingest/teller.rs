@@ -1,0 +1,114 @@
+//! Tells Redis how the cameras stand, so that the engine can show them.
+
+use std::time::Duration;
+
+use redis::cmd;
+
+use super::supervisor::View;
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Stop};
+use crate::config::Config;
+use crate::metrics::clock::unix_seconds;
+use crate::redis::{Control, Topology};
+
+/// How often Redis is told.
+const PERIOD: Duration = Duration::from_secs(2);
+/// What is not told again for so long is gone.
+const LIFE_SECONDS: u64 = 15;
+
+/// The hash with one field for each camera: JSON, with `until` in seconds since the Unix epoch.
+pub fn status_key(input: &str) -> String {
+    format!("{input}:ingest")
+}
+
+/// Tells until it is ended.
+#[derive(Debug)]
+pub struct Teller {
+    ended: Stop,
+    thread: Option<Running>,
+}
+
+impl Teller {
+    /// Begins.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] when no thread can be started.
+    pub fn start(
+        config: &Config,
+        topology: Topology,
+        view: View,
+        stop: &Stop,
+    ) -> Result<Teller, Fault> {
+        let ended = Stop::default();
+        let end = ended.clone();
+        let key = status_key(&config.redis_queue.input_queue);
+        let timeout = Duration::from_secs(config.redis_queue.timeout.min(5));
+        let identity = Identity { role: Role::Watch, index: 0, core: None };
+        let thread = threads::spawn(identity, stop, move || {
+            threads::step_back();
+            let mut control = None;
+            let mut told = Vec::new();
+            while !end.sleep(PERIOD) {
+                if control.is_none() {
+                    control = Control::new(topology.clone(), timeout).ok();
+                }
+                // Without rights for it, or without a server, only the engine's page is poorer.
+                if let Some(control) = &mut control
+                    && let Err(fault) = tell(control, &key, &view, &mut told)
+                {
+                    tracing::debug!("the states of the cameras: {fault}");
+                }
+            }
+            if let Some(control) = &mut control {
+                let _ = forget(control, &key, &told);
+            }
+            Ok(())
+        })?;
+        Ok(Teller { ended, thread: Some(thread) })
+    }
+
+    /// Ends it; the cameras are no longer told of.
+    pub fn end(mut self) {
+        self.ended.drain();
+        drop(self.thread.take());
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.ended.drain();
+    }
+}
+
+fn tell(
+    control: &mut Control,
+    key: &str,
+    view: &View,
+    told: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let cameras = view.cameras();
+    let ids: Vec<String> = cameras.iter().map(|camera| camera.id.clone()).collect();
+    let gone: Vec<String> = told.iter().filter(|id| !ids.contains(id)).cloned().collect();
+    forget(control, key, &gone)?;
+    *told = ids;
+    if cameras.is_empty() {
+        return Ok(());
+    }
+    let mut command = cmd("HSET");
+    command.arg(key);
+    for camera in &cameras {
+        let mut json = camera.json();
+        json["until"] = (unix_seconds() + LIFE_SECONDS as f64).into();
+        command.arg(&camera.id).arg(json.to_string());
+    }
+    control.run_on::<u64>(key, "HSET", &command)?;
+    control.run_on::<u64>(key, "EXPIRE", cmd("EXPIRE").arg(key).arg(LIFE_SECONDS))?;
+    Ok(())
+}
+
+fn forget(control: &mut Control, key: &str, ids: &[String]) -> Result<(), Fault> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    control.run_on::<u64>(key, "HDEL", cmd("HDEL").arg(key).arg(ids)).map(|_| ())
+}

@@ -1,0 +1,426 @@
+//! MJPEG over HTTP: one request, and JPEG files until the camera goes away.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use md5::{Digest, Md5};
+use percent_encoding::percent_decode_str;
+
+use super::link::{Finding, Loss, Turn};
+use super::mjpeg::Splitter;
+use crate::base::Stop;
+use crate::camera::{Coding, Still};
+use crate::metrics::clock::{Tick, unix_nanos, unix_seconds};
+
+/// The longest head of an answer.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// How often the stop signal is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How often an answer may name another address.
+const MOVES_MAX: usize = 3;
+
+/// An open stream of JPEG files.
+#[derive(Debug)]
+pub(super) struct Web {
+    stream: TcpStream,
+    stop: Stop,
+    splitter: Splitter,
+    chunks: Option<Chunks>,
+    broken: u64,
+    shown: String,
+    began: f64,
+    fed: bool,
+}
+
+/// An `http` address, in its parts.
+#[derive(Clone, Debug)]
+struct Address {
+    account: Option<(String, String)>,
+    host: String,
+    port: u16,
+    target: String,
+}
+
+impl Address {
+    fn parse(url: &str) -> Option<Address> {
+        let rest = url.strip_prefix("http://")?;
+        let (authority, target) = rest.find(['/', '?']).map_or((rest, "/"), |at| rest.split_at(at));
+        let (account, authority) = match authority.rsplit_once('@') {
+            Some((account, authority)) => (Some(account), authority),
+            None => (None, authority),
+        };
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let account = account.map(|account| account.split_once(':').unwrap_or((account, "")));
+        let account = account.map(|(user, password)| (decode(user), decode(password)));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+            _ => (authority, 80),
+        };
+        let target = if target.starts_with('?') { format!("/{target}") } else { target.into() };
+        Some(Address { account, host: host.into(), port, target })
+    }
+}
+
+impl Web {
+    /// Asks for the stream.
+    pub(super) fn open(url: &str, shown: &str, until: Tick, stop: &Stop) -> Result<Web, Turn> {
+        let unknown = || Turn::Found(Finding::NotWeb);
+        let mut address = Address::parse(url).ok_or_else(unknown)?;
+        let mut authorization = None;
+        for _ in 0..=MOVES_MAX {
+            let mut stream = connect(&address, shown, until, stop)?;
+            let head = ask(&mut stream, &address, authorization.as_deref(), shown, until, stop)?;
+            match head.status {
+                200 if head.is_jpeg() => {
+                    let mut web = Web {
+                        stream,
+                        stop: stop.clone(),
+                        splitter: Splitter::default(),
+                        chunks: head.chunked.then(Chunks::default),
+                        broken: 0,
+                        shown: shown.into(),
+                        began: unix_seconds(),
+                        fed: false,
+                    };
+                    web.take(&head.rest)?;
+                    return Ok(web);
+                }
+                200 => return Err(unknown()),
+                301 | 302 | 303 | 307 | 308 => {
+                    let mut next =
+                        head.location.as_deref().and_then(Address::parse).ok_or_else(unknown)?;
+                    // Another host gets no password that was not meant for it.
+                    if next.host == address.host {
+                        next.account = next.account.or(address.account);
+                    }
+                    address = next;
+                }
+                401 if authorization.is_none() && address.account.is_some() => {
+                    authorization =
+                        head.challenge.as_deref().and_then(|asked| answer(asked, &address));
+                    if authorization.is_none() {
+                        return Err(Loss::new(
+                            "auth",
+                            "the camera asks for an unknown kind of login",
+                        )
+                        .into());
+                    }
+                }
+                401 | 403 => {
+                    let text = format!("{shown}: {} (user or password)", head.status);
+                    return Err(Loss::new("auth", text).into());
+                }
+                status => {
+                    return Err(Loss::new("ended", format!("{shown}: status {status}")).into());
+                }
+            }
+        }
+        Err(Loss::new("ended", format!("{shown}: too many redirections")).into())
+    }
+
+    pub(super) fn take_broken(&mut self) -> u64 {
+        let now = self.splitter.broken();
+        let new = now - self.broken;
+        self.broken = now;
+        new
+    }
+
+    pub(super) fn next(&mut self, still: &mut Still, until: Tick) -> Result<f64, Turn> {
+        loop {
+            if let Some(about) = self.splitter.next(&mut still.bytes) {
+                (still.width, still.height, still.channels) = (about.width, about.height, 3);
+                still.coding = Coding::File;
+                self.fed = false;
+                return Ok(self.began);
+            }
+            let mut bytes = [0; 32 << 10];
+            let count = read(&mut self.stream, &mut bytes, &self.shown, until, &self.stop)?;
+            if count == 0 {
+                return Err(Loss::new(
+                    "ended",
+                    format!("{}: the camera has ended the stream", self.shown),
+                )
+                .into());
+            }
+            self.take(&bytes[..count])?;
+        }
+    }
+
+    /// Bytes of the body. The capture time of a picture is the arrival of its first ones.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Turn> {
+        if !self.fed && !bytes.is_empty() {
+            (self.began, self.fed) = (unix_seconds(), true);
+        }
+        match &mut self.chunks {
+            None => self.splitter.feed(bytes),
+            Some(chunks) => {
+                let splitter = &mut self.splitter;
+                if !chunks.take(bytes, |part| splitter.feed(part)) {
+                    return Err(Loss::new(
+                        "ended",
+                        format!("{}: the stream has ended", self.shown),
+                    )
+                    .into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn connect(address: &Address, shown: &str, until: Tick, stop: &Stop) -> Result<TcpStream, Turn> {
+    let failed =
+        |error: io::Error| -> Turn { Loss::new("unreachable", format!("{shown}: {error}")).into() };
+    let host = address.host.trim_start_matches('[').trim_end_matches(']');
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
+    for target in (host, address.port).to_socket_addrs().map_err(failed)? {
+        let left = until.remaining().max(Duration::from_millis(1));
+        match TcpStream::connect_timeout(&target, left.min(Duration::from_secs(5))) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(TICK)).map_err(failed)?;
+                stream.set_write_timeout(Some(TICK * 20)).map_err(failed)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+        if stop.is_draining() {
+            break;
+        }
+    }
+    Err(failed(last))
+}
+
+/// One read; 0 is the end.
+fn read(
+    stream: &mut TcpStream,
+    bytes: &mut [u8],
+    shown: &str,
+    until: Tick,
+    stop: &Stop,
+) -> Result<usize, Turn> {
+    loop {
+        match stream.read(bytes) {
+            Ok(count) => return Ok(count),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    if stop.is_draining() {
+                        return Ok(0);
+                    }
+                    if until.remaining().is_zero() {
+                        return Err(Loss::new("timeout", "no picture in time").into());
+                    }
+                }
+                _ => return Err(Loss::new("unreachable", format!("{shown}: {error}")).into()),
+            },
+        }
+    }
+}
+
+/// What matters of an answer.
+#[derive(Debug, Default)]
+struct Head {
+    status: u16,
+    kind: String,
+    chunked: bool,
+    location: Option<String>,
+    challenge: Option<String>,
+    rest: Vec<u8>,
+}
+
+impl Head {
+    fn is_jpeg(&self) -> bool {
+        let kind = self.kind.to_ascii_lowercase();
+        ["multipart/", "image/jpeg", "image/jpg", "video/x-motion-jpeg", "video/mjpeg"]
+            .iter()
+            .any(|known| kind.starts_with(known))
+    }
+}
+
+fn ask(
+    stream: &mut TcpStream,
+    address: &Address,
+    authorization: Option<&str>,
+    shown: &str,
+    until: Tick,
+    stop: &Stop,
+) -> Result<Head, Turn> {
+    let Address { host, port, target, .. } = address;
+    let authorization =
+        authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+    let request = format!(
+        "GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: framepress\r\n\
+         Accept: */*\r\n{authorization}Connection: close\r\n\r\n"
+    );
+    let lost = |text: String| -> Turn { Loss::new("ended", format!("{shown}: {text}")).into() };
+    stream.write_all(request.as_bytes()).map_err(|error| lost(error.to_string()))?;
+    let mut bytes = Vec::new();
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut answer = httparse::Response::new(&mut headers);
+        match answer.parse(&bytes) {
+            Ok(httparse::Status::Complete(end)) => {
+                let mut head = Head { status: answer.code.unwrap_or(0), ..Head::default() };
+                for header in answer.headers.iter() {
+                    let value = String::from_utf8_lossy(header.value).into_owned();
+                    match header.name.to_ascii_lowercase().as_str() {
+                        "content-type" => head.kind = value,
+                        "transfer-encoding" => {
+                            head.chunked = value.to_ascii_lowercase().contains("chunked");
+                        }
+                        "location" => head.location = Some(value),
+                        // A camera may offer both; the digest is the better one.
+                        "www-authenticate"
+                            if head.challenge.is_none()
+                                || value.to_ascii_lowercase().starts_with("digest") =>
+                        {
+                            head.challenge = Some(value);
+                        }
+                        _ => {}
+                    }
+                }
+                head.rest = bytes.split_off(end);
+                return Ok(head);
+            }
+            Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => {}
+            Ok(httparse::Status::Partial) => return Err(lost("its answer has no end".into())),
+            Err(error) => return Err(lost(format!("its answer is no HTTP: {error}"))),
+        }
+        let mut part = [0; 2048];
+        let count = read(stream, &mut part, shown, until, stop)?;
+        if count == 0 {
+            return Err(lost("no answer".into()));
+        }
+        bytes.extend_from_slice(&part[..count]);
+    }
+}
+
+/// The value of `Authorization` that a challenge asks for (RFC 7617, RFC 7616 with MD5).
+fn answer(challenge: &str, address: &Address) -> Option<String> {
+    let (user, password) = address.account.as_ref()?;
+    let (scheme, fields) = challenge.split_once(' ').unwrap_or((challenge, ""));
+    if scheme.eq_ignore_ascii_case("basic") {
+        let text = base64_simd::STANDARD.encode_to_string(format!("{user}:{password}"));
+        return Some(format!("Basic {text}"));
+    }
+    if !scheme.eq_ignore_ascii_case("digest") {
+        return None;
+    }
+    let field = |name: &str| {
+        let mut rest = fields;
+        while let Some((key, behind)) = rest.split_once('=') {
+            let (value, next) = match behind.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+                None => behind.split_once(',').unwrap_or((behind, "")),
+            };
+            if key.trim().trim_start_matches(',').trim().eq_ignore_ascii_case(name) {
+                return Some(value.trim());
+            }
+            rest = next;
+        }
+        None
+    };
+    let (realm, nonce) = (field("realm")?, field("nonce")?);
+    if field("algorithm").is_some_and(|name| !name.eq_ignore_ascii_case("md5")) {
+        return None;
+    }
+    let md5 = |text: String| -> String {
+        Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let target = &address.target;
+    let first = md5(format!("{user}:{realm}:{password}"));
+    let second = md5(format!("GET:{target}"));
+    let takes_auth =
+        field("qop").is_some_and(|qop| qop.split(',').any(|word| word.trim() == "auth"));
+    let opaque = field("opaque").map(|text| format!(", opaque=\"{text}\"")).unwrap_or_default();
+    let (response, more) = if takes_auth {
+        let cnonce = md5(unix_nanos().to_string());
+        let response = md5(format!("{first}:{nonce}:00000001:{cnonce}:auth:{second}"));
+        (response, format!(", qop=auth, nc=00000001, cnonce=\"{cnonce}\""))
+    } else {
+        (md5(format!("{first}:{nonce}:{second}")), String::new())
+    };
+    Some(format!(
+        "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{target}\", \
+         response=\"{response}\"{opaque}{more}"
+    ))
+}
+
+/// Takes the sizes out of a chunked body.
+#[derive(Debug, Default)]
+struct Chunks {
+    left: u64,
+    line: Vec<u8>,
+}
+
+impl Chunks {
+    /// Hands on the data in `bytes`; `false` is the end of the body, or no chunk.
+    fn take(&mut self, mut bytes: &[u8], mut hand_on: impl FnMut(&[u8])) -> bool {
+        while let Some(&first) = bytes.first() {
+            if self.left > 0 {
+                let count = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+                hand_on(&bytes[..count]);
+                self.left -= count as u64;
+                bytes = &bytes[count..];
+                continue;
+            }
+            bytes = &bytes[1..];
+            if first != b'\n' {
+                self.line.push(first);
+                if self.line.len() > 256 {
+                    return false;
+                }
+                continue;
+            }
+            let text = String::from_utf8_lossy(&self.line);
+            let size = text.split(';').next().unwrap_or_default().trim().to_owned();
+            self.line.clear();
+            if size.is_empty() {
+                continue; // the line end behind a chunk
+            }
+            match u64::from_str_radix(&size, 16) {
+                Ok(0) | Err(_) => return false,
+                Ok(size) => self.left = size,
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_taken_apart_however_they_come() {
+        let body = b"5;x=1\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
+        for step in [1, 2, 5, body.len()] {
+            let (mut chunks, mut out, mut open) = (Chunks::default(), Vec::new(), true);
+            for part in body.chunks(step) {
+                open = open && chunks.take(part, |data| out.extend_from_slice(data));
+            }
+            assert!(!open && out == b"hello world", "{step}: {out:?}");
+        }
+        assert!(!Chunks::default().take(b"xyz\r\n", |_| {}));
+    }
+
+    #[test]
+    fn challenges_are_answered_as_the_standard_shows() {
+        let url = "http://Mufasa:Circle%20of%20Life@host/dir/index.html";
+        let address = Address::parse(url).unwrap();
+        let asked =
+            "Digest realm=\"http-auth@example.org\", nonce=\"n\", opaque=\"o\", algorithm=MD5";
+        let said = answer(asked, &address).unwrap();
+        assert!(said.contains("username=\"Mufasa\"") && said.contains("opaque=\"o\""), "{said}");
+        // RFC 2069, with the correction of its errata.
+        let asked =
+            "Digest realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"";
+        let address =
+            Address { account: Some(("Mufasa".into(), "CircleOfLife".into())), ..address };
+        let said = answer(asked, &address).unwrap();
+        assert!(said.contains("response=\"1949323746fe6a43ef61f9606e7febea\""), "{said}");
+        assert!(answer("Basic realm=\"x\"", &address).unwrap().starts_with("Basic TXVm"));
+        assert!(answer("Negotiate", &address).is_none());
+    }
+}

@@ -1,0 +1,1 @@
+//! All cameras of a configuration in one process.
