@@ -93,6 +93,7 @@ impl View {
     pub fn reload(&self, config: &Config) {
         self.live.store(Arc::new(self.plan.live(config)));
         self.cameras.reconfigure(plan::all_camera_settings(config));
+        self.plan.watch.feeds.configure(plan::with_source(config));
     }
 }
 

@@ -13,8 +13,10 @@ use crate::config::{
 };
 use crate::image::{Format, Huffman, PngLevel, Target, Treatment};
 use crate::metrics::clock::unix_nanos;
+use crate::redis::status_key;
 use crate::redis::{self, LeaseTerms, SourceOptions, Topology};
 use crate::stage::commit::CommitSettings;
+use crate::stage::feeds::Feeds;
 use crate::stage::lease::{KeeperSettings, member_name};
 use crate::stage::process::{
     AnalysisSettings, CameraSettings, LiveSettings, ProcessSettings, Recoding, Routes,
@@ -167,6 +169,7 @@ impl Plan {
             consumers: (0..streams.len()).map(|shard| consumer_of(&consumer, shard)).collect(),
             claim_idle,
             is_exclusive: queue.is_exclusive(),
+            feeds: Arc::new(Feeds::new(status_key(&queue.input_queue), with_source(config))),
             turn: hooks.turn.clone(),
         };
         let lease = queue.is_exclusive().then(|| leases(config, topology, &consumer, hooks));
@@ -229,6 +232,12 @@ fn process(config: &Config, hooks: &Hooks) -> ProcessSettings {
         probe: hooks.probe.clone(),
         turn: hooks.turn.clone(),
     }
+}
+
+/// The cameras that `ingest` reads.
+pub(super) fn with_source(config: &Config) -> Vec<String> {
+    let cameras = config.cameras.iter().filter(|camera| camera.has_source());
+    cameras.map(|camera| camera.id.clone()).collect()
 }
 
 /// What a configuration says about single cameras, by their names.

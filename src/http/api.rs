@@ -178,7 +178,44 @@ pub(super) fn history_json(view: &View) -> Value {
 
 /// `/api/v1/cameras`.
 pub(super) fn cameras_json(view: &View) -> Value {
-    json!({ "cameras": view.cameras.statuses() })
+    let mut cameras: Vec<Value> = view
+        .cameras
+        .statuses()
+        .into_iter()
+        .filter_map(|status| serde_json::to_value(status).ok())
+        .collect();
+    let feeds = &view.plan.watch.feeds;
+    for id in feeds.configured() {
+        let seen = cameras.iter_mut().find(|camera| camera["camera_id"] == *id);
+        let told = feeds.of(&id).unwrap_or_else(|| json!({ "state": "unknown" }));
+        match seen {
+            Some(camera) => camera["ingest"] = told,
+            None => cameras.push(unseen(&id, told)),
+        }
+    }
+    cameras.sort_by(|a, b| a["camera_id"].as_str().cmp(&b["camera_id"].as_str()));
+    json!({ "cameras": cameras })
+}
+
+/// A configured camera of which no frame has come.
+fn unseen(id: &str, told: Value) -> Value {
+    json!({
+        "camera_id": id,
+        "status": "unseen",
+        "frames_processed": 0,
+        "frames_damaged": 0,
+        "frames_rejected": 0,
+        "frames_dropped": 0,
+        "frames_shed_at_read": 0,
+        "frames_shed_at_encode": 0,
+        "frames_below_threshold": 0,
+        "last_frame_time": 0.0,
+        "quality_score": 0.0,
+        "vehicle_density": 0.0,
+        "congestion_level": "",
+        "processing_time_ms": 0.0,
+        "ingest": told,
+    })
 }
 
 /// `/api/v1/cameras/{id}`.

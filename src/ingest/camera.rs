@@ -216,7 +216,7 @@ impl Reader {
             options.push((arg.key.clone(), arg.value.clone()));
         }
         let reading = Reading { pixels, size: feed.size, repeat: false, live: Some(live) };
-        let link = Ffmpeg::start(location, reading, &options, &self.stop)
+        let link = Ffmpeg::start(location, reading, &options, may_copy, &self.stop)
             .map_err(|fault| Loss::new("config", fault.to_string()))?;
         Ok(Link::Ffmpeg(Box::new(link)))
     }

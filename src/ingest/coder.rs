@@ -43,7 +43,7 @@ impl Coder {
         Ok(Coder {
             form,
             quality: config.redis_queue.compression_quality,
-            webp_method: config.redis_queue.webp_method,
+            webp_method: config.redis_queue.webp_method.or(2),
             decoder: Decoder::new(Bounds { pixels_max: config.limits.max_pixels })?,
             encoder: Encoder::new()?,
             picture: Picture::default(),

@@ -75,6 +75,7 @@ pub(super) struct Ffmpeg {
     codec: Option<String>,
     damages: u64,
     hardware_failed: bool,
+    may_copy: bool,
 }
 
 impl Link {
@@ -134,6 +135,7 @@ impl Ffmpeg {
         location: &Location,
         reading: Reading,
         options: &[(String, String)],
+        may_copy: bool,
         stop: &Stop,
     ) -> Result<Ffmpeg, Fault> {
         let list = location.list(options);
@@ -147,6 +149,7 @@ impl Ffmpeg {
             codec: None,
             damages: 0,
             hardware_failed: false,
+            may_copy,
         })
     }
 
@@ -212,7 +215,7 @@ impl Ffmpeg {
                 }
                 let codec: String =
                     stream.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
-                if codec == "mjpeg" && self.reading.size.is_none() {
+                if codec == "mjpeg" && self.may_copy {
                     found = found.or(Some(Finding::Mjpeg));
                 }
                 let fields = ["top first", "bottom first", "top coded first", "bottom coded first"];

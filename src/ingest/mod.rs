@@ -19,11 +19,13 @@ mod source;
 mod status;
 mod supervisor;
 mod teller;
+mod trial;
 mod web;
 
 pub use coder::{Coder, Form, Ready};
 pub use sender::Mean;
 pub use source::Spec;
-pub use status::{AGE_BOUNDS, Outcome, State, Status};
+pub use status::{AGE_BOUNDS, Outcome, SERIES, State, Status};
 pub use supervisor::{Changed, Mode, Supervisor, View};
-pub use teller::{Teller, status_key};
+pub use teller::Teller;
+pub use trial::{Found, try_out};

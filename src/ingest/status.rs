@@ -80,6 +80,18 @@ impl Outcome {
     }
 }
 
+/// Every series of `ingest`.
+pub const SERIES: [&str; 8] = [
+    "framepress_ingest_camera_state",
+    "framepress_ingest_frames_total",
+    "framepress_ingest_restarts_total",
+    "framepress_ingest_last_frame_timestamp_seconds",
+    "framepress_ingest_frame_age_seconds",
+    "framepress_ingest_bytes_total",
+    "framepress_ingest_child_cpu_seconds_total",
+    "framepress_ingest_hwaccel_fallbacks_total",
+];
+
 /// Upper bounds of the histogram of ages, in seconds.
 pub const AGE_BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 

@@ -9,17 +9,12 @@ use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
 use crate::metrics::clock::unix_seconds;
-use crate::redis::{Control, Topology};
+use crate::redis::{Control, Topology, status_key};
 
 /// How often Redis is told.
 const PERIOD: Duration = Duration::from_secs(2);
 /// What is not told again for so long is gone.
 const LIFE_SECONDS: u64 = 15;
-
-/// The hash with one field for each camera: JSON, with `until` in seconds since the Unix epoch.
-pub fn status_key(input: &str) -> String {
-    format!("{input}:ingest")
-}
 
 /// Tells until it is ended.
 #[derive(Debug)]

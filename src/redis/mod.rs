@@ -45,6 +45,12 @@ mod window;
 pub const DEAD_LETTER_FIELDS: [&str; 7] =
     ["original_id", "queue", "reason", "detail", "stage", "deliveries", "failed_at"];
 
+/// The hash in which `ingest` tells how its cameras stand: a field for each, JSON, with `until` in
+/// seconds since the Unix epoch.
+pub fn status_key(input: &str) -> String {
+    format!("{input}:ingest")
+}
+
 pub use address::{Address, Login};
 pub use connection::{Connection, Waited};
 pub use control::{Control, GroupState};

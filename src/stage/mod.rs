@@ -4,6 +4,7 @@
 //! pool, [`commit`] ends them in Redis.
 
 pub mod commit;
+pub mod feeds;
 pub mod group;
 pub mod lease;
 pub mod process;

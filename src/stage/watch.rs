@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 pub use super::recent::{History, Point, Rates, Recent};
 
+use super::feeds::Feeds;
 use super::group::Groups;
 use super::recent::Looks;
 use super::retry::Attempts;
@@ -50,6 +51,8 @@ pub struct WatchSettings {
     pub claim_idle: Duration,
     /// Whether no other engine takes over what is in work here, however long that takes.
     pub is_exclusive: bool,
+    /// What `ingest` tells about its cameras.
+    pub feeds: Arc<Feeds>,
     /// Called at each turn.
     pub turn: Turn,
 }
@@ -199,6 +202,9 @@ impl Watcher {
                     if let Err(fault) = self.look_at_dead_letters(&mut control) {
                         // Only a page is poorer for it, as where scripts of ours are not allowed.
                         tracing::debug!("cannot look at the dead letters: {fault}");
+                    }
+                    if let Err(fault) = self.settings.feeds.look(&mut control) {
+                        tracing::debug!("cannot look at the states of the cameras: {fault}");
                     }
                 }
                 Err(fault) => attempts.failed(&fault),

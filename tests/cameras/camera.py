@@ -59,14 +59,13 @@ class Camera:
     def add(self, _factory, media):
         source = media.get_element().get_child_by_name("source")
         source.set_property("caps", self.caps())
-        with self.lock:
-            self.sources = [source]
+        self.sources = [source]
 
     def resize(self, size):
         with self.lock:
             self.width, self.height = (int(side) for side in size.split("x"))
-            for source in self.sources:
-                source.set_property("caps", self.caps())
+        for source in self.sources:
+            source.set_property("caps", self.caps())
 
     def film(self):
         due = time.monotonic()
@@ -77,8 +76,8 @@ class Camera:
                 continue
             with self.lock:
                 data = picture(self.width, self.height)
-                for source in self.sources:
-                    source.emit("push-buffer", Gst.Buffer.new_wrapped(data))
+            for source in self.sources:
+                source.emit("push-buffer", Gst.Buffer.new_wrapped(data))
 
 
 def main():

@@ -58,7 +58,11 @@ const CONSEQUENCES: [&str; 6] = [
     "could not find codec parameters",
 ];
 
-/// Parts of the lines that decoders write about a damaged picture.
+/// Decoders, as their lines begin. Each error of one is about a picture.
+const DECODERS: [&str; 8] =
+    ["[h264]", "[hevc]", "[mjpeg]", "[mpeg4]", "[mpeg2video]", "[vp8]", "[vp9]", "[av1]"];
+
+/// Parts of the lines that demuxers and decoders write about a damaged picture.
 const DAMAGES: [&str; 16] = [
     "error while decoding",
     "concealing",
@@ -139,8 +143,9 @@ impl Words {
             return;
         }
         let lower = line.text.to_ascii_lowercase();
-        if line.level >= Level::Warning
-            && DAMAGES.iter().any(|damage| lower.contains(&damage.to_ascii_lowercase()))
+        let of_decoder = DECODERS.iter().any(|decoder| line.text.starts_with(decoder));
+        let is_damage = DAMAGES.iter().any(|damage| lower.contains(&damage.to_ascii_lowercase()));
+        if (line.level == Level::Error && of_decoder) || (line.level >= Level::Warning && is_damage)
         {
             self.damages += 1;
             self.first_damage.get_or_insert_with(|| line.text.clone());

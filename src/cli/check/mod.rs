@@ -3,6 +3,7 @@
 //! Facts are gathered first, from the server ([`Survey`]) and from this machine; each file here
 //! judges one subject of them, by plain functions from facts to findings.
 
+mod cameras;
 mod distance;
 mod finding;
 mod keys;
@@ -45,7 +46,8 @@ pub(super) struct CheckArgs {
     /// Print the ACL SETUSER lines with the least rights this configuration needs, and end
     #[arg(long)]
     show_acl: bool,
-    /// Whose rights to look at: those of the account that runs this subcommand
+    /// Whose rights to look at: those of the account that runs this subcommand. With ingest, each
+    /// camera of the configuration is opened once
     #[arg(long = "for", value_enum, value_name = "SUBCOMMAND", default_value = "run")]
     account: AccountArg,
     /// One JSON object instead of text; its form is described in docs/check.md
@@ -96,6 +98,9 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
         out::line(format!("{}{}", config.to_yaml(), origins(&loaded.origins)))?;
     }
     let endpoint = examine(&mut findings, &config, args.account.account());
+    if matches!(args.account, AccountArg::Ingest) {
+        findings.extend(cameras::judge(&config));
+    }
     let broken = show::count(&findings, Severity::Error);
     if args.json {
         let code = u8::from(broken > 0);

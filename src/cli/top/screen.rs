@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::client::{Answer, Figures};
 use crate::cli::report::bytes;
 use crate::cli::terminal::clip;
-use crate::metrics::clock::Tick;
+use crate::metrics::clock::{Tick, unix_seconds};
 
 /// From this width on every column is shown.
 const WIDE: usize = 80;
@@ -98,6 +98,8 @@ impl Screen {
         let room = height - lines.len();
         if room >= 2 {
             lines.extend(self.cameras(&figures.cameras, width, room));
+            let room = height.saturating_sub(lines.len());
+            lines.extend(self.feeds(&figures.cameras, width, room));
         }
         lines
     }
@@ -319,6 +321,39 @@ impl Screen {
         }
         if shown < sorted.len() {
             lines.push(format!("  and {} more", sorted.len() - shown).into());
+        }
+        lines
+    }
+
+    /// How `ingest` reads the configured cameras; those in trouble first.
+    fn feeds(&self, cameras: &[Value], width: usize, room: usize) -> Vec<Line<'static>> {
+        let mut feeds: Vec<&Value> =
+            cameras.iter().filter(|camera| camera["ingest"].is_object()).collect();
+        if feeds.is_empty() || room < 2 {
+            return Vec::new();
+        }
+        let state = |camera: &Value| camera["ingest"]["state"].as_str().unwrap_or("-").to_owned();
+        feeds.sort_by_key(|camera| state(camera) == "live");
+        let head = format!(
+            "{:<14}{:>12}{:>9}{:>7}{:>10}  {}",
+            "source", "state", "since", "fps", "restarts", "last error"
+        );
+        let mut lines = vec![self.heading(head)];
+        for camera in feeds.iter().take(room - 1) {
+            let told = &camera["ingest"];
+            let since = told["since"].as_f64().map(|since| (unix_seconds() - since).max(0.0));
+            let row = format!(
+                "{:<14}{:>12}{:>9}{:>7.1}{:>10}  {}",
+                clip(camera["camera_id"].as_str().unwrap_or("-"), 13),
+                clip(&state(camera), 11),
+                since.map_or_else(|| "-".into(), duration),
+                told["fps"].as_f64().unwrap_or(0.0),
+                told["restarts"].as_u64().unwrap_or(0),
+                told["last_error"].as_str().unwrap_or("-"),
+            );
+            let row = clip(&row, width);
+            let live = state(camera) == "live";
+            lines.push(if live { row.into() } else { self.coloured(row, Color::Yellow) });
         }
         lines
     }

@@ -407,6 +407,21 @@ function forget(id) {
   rows.delete(id);
 }
 
+/** How `ingest` reads a configured camera. */
+function feedOf(told) {
+  if (!told) return [];
+  const since = told.since ? ` since ${clock(told.since)}` : '';
+  const restarts = told.restarts ? `, ${whole(told.restarts)} restarts` : '';
+  const error = told.last_error && told.state !== 'live' ? `: ${told.last_error}` : '';
+  const rate = told.fps ? `, ${digits(told.fps, 1)} frames/s` : '';
+  return [
+    ' ',
+    make('span', `chip ${told.state === 'live' ? 'good' : 'warn'}`, `source ${told.state}`),
+    ' ',
+    make('span', 'soft', `${since}${rate}${restarts}${error}`),
+  ];
+}
+
 function showCameras() {
   const wanted = by('find').value.trim().toLowerCase();
   const found = cameras.filter(({ camera_id: id }) => id.toLowerCase().includes(wanted));
@@ -423,6 +438,7 @@ function showCameras() {
     cells.state.replaceChildren(
       make('span', `chip ${active ? 'good' : ''}`, camera.status),
       ...(active ? [] : [' ', make('span', 'soft', ago)]),
+      ...feedOf(camera.ingest),
     );
     say(cells.frames, whole(camera.frames_processed));
     say(cells.damaged, whole(camera.frames_damaged));

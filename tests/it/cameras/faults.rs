@@ -222,7 +222,7 @@ fn wide_pixels_rotation_and_ten_bits_give_the_right_picture() {
 fn files_keep_their_positions_also_of_a_variable_rate() {
     let folder = tempfile::tempdir().unwrap();
     // Frames 0 to 5 at 10 a second, the later ones at 5.
-    let filter = "setpts='if(lt(N,6),N*0.1,0.5+(N-5)*0.2)/TB'";
+    let filter = "setpts='if(lt(N,6),N*0.1,0.5+(N-5)*0.2)/TB+0.2'";
     let options =
         ["-i", "testsrc=s=64x48:r=10:d=1.2", "-vf", filter, "-fps_mode", "vfr", "-c:v", "mpeg4"];
     let Some(path) = video(folder.path(), "variable.mkv", &options) else { return };

@@ -1,1 +1,223 @@
 //! All cameras of a configuration in one process.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{Camera, children_of, sent, wait_for_frames};
+use crate::support::{FramepressProcess, INPUT, RedisServer, free_port, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// `ingest` of a configuration that can be changed.
+struct Box {
+    ingest: FramepressProcess,
+    file: PathBuf,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Box {
+    fn start(server: &RedisServer, cameras: &str) -> Box {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cameras.yaml");
+        let port = free_port();
+        fs::write(&file, text(server, port, cameras)).unwrap();
+        let ingest = FramepressProcess::start(&["ingest", "--config", file.to_str().unwrap()], &[]);
+        Box { ingest, file, port, _folder: folder }
+    }
+
+    fn change(&self, server: &RedisServer, cameras: &str) {
+        fs::write(&self.file, text(server, self.port, cameras)).unwrap();
+        self.ingest.signal(Signal::HUP);
+    }
+
+    fn get(&self, path: &str) -> Option<(u16, String)> {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let mut answer = agent.get(url).call().ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.body_mut().read_to_string().ok()?))
+    }
+
+    fn camera(&self, id: &str) -> Value {
+        let text = self.get(&format!("/api/v1/cameras/{id}")).map(|(_, text)| text);
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
+    }
+
+    fn wait_for_state(&self, id: &str, state: &str) {
+        wait_until(&format!("{id} {state}; {}", self.ingest.said()), SOON, || {
+            self.camera(id)["state"] == state
+        });
+    }
+}
+
+fn text(server: &RedisServer, port: u16, cameras: &str) -> String {
+    format!(
+        "redis_queue: {{url: '{}'}}\nstats: {{addr: null}}\n\
+         ingest:\n  stats: {{addr: '127.0.0.1:{port}'}}\n  \
+         defaults: {{fps: 5, no_frame_ms: 3000, open_timeout_ms: 5000}}\ncameras:\n{cameras}",
+        server.url()
+    )
+}
+
+fn of(server: &RedisServer, camera: &str) -> usize {
+    sent(server).iter().filter(|frame| frame.frame.camera_id == camera).count()
+}
+
+#[test]
+fn every_camera_of_the_configuration_is_read_shown_and_counted() {
+    let Some(one) = Camera::start(&[]) else { return };
+    let Some(mut two) = Camera::start(&["--codec", "mjpeg"]) else { return };
+    let server = RedisServer::start();
+    let cameras = format!(
+        "  - {{id: one, source: '{}'}}\n  - {{id: two, source: '{}'}}\n  \
+         - {{id: three, source: 'rtsp://127.0.0.1:9/x'}}\n  \
+         - {{id: four, source: 'rtsp://127.0.0.1:9/y', enabled: false}}\n  - {{id: five}}\n",
+        one.url(),
+        two.url()
+    );
+    let mut boxed = Box::start(&server, &cameras);
+    for (id, state) in
+        [("one", "live"), ("two", "live"), ("three", "backoff"), ("four", "disabled")]
+    {
+        boxed.wait_for_state(id, state);
+    }
+    wait_for_frames(&server, 20);
+    assert!(of(&server, "one") > 2 && of(&server, "two") > 2);
+    assert_eq!(boxed.camera("two")["codec"], "mjpeg");
+    assert!(boxed.camera("three")["last_error"].as_str().unwrap().contains("refused"));
+    assert_eq!(boxed.get("/readyz").unwrap().0, 200);
+    let (status, page) = boxed.get("/metrics").unwrap();
+    assert_eq!(status, 200);
+    for series in [
+        "framepress_ingest_camera_state{camera=\"one\",state=\"live\"} 1",
+        "framepress_ingest_camera_state{camera=\"four\",state=\"disabled\"} 1",
+        "framepress_ingest_frames_total{camera=\"one\",outcome=\"sent\"} ",
+        "framepress_ingest_frames_total{camera=\"one\",outcome=\"sampled_out\"} ",
+        "framepress_ingest_frames_total{camera=\"one\",outcome=\"superseded\"} 0",
+        "framepress_ingest_frames_total{camera=\"one\",outcome=\"decode_error\"} ",
+        "framepress_ingest_restarts_total{camera=\"three\",reason=\"unreachable\"} ",
+        "framepress_ingest_last_frame_timestamp_seconds{camera=\"two\"} ",
+        "framepress_ingest_frame_age_seconds_bucket{le=\"0.1\"} ",
+        "framepress_ingest_bytes_total{camera=\"one\"} ",
+        "framepress_ingest_child_cpu_seconds_total{camera=\"one\"} ",
+    ] {
+        assert!(page.contains(series), "no {series} in {page}");
+    }
+    assert_eq!(boxed.get("/api/v1/cameras/one/latest.jpg").unwrap().0 / 100, 2);
+    // The engine shows every configured camera, also those of which no frame has come.
+    let port = free_port().to_string();
+    let address = format!("127.0.0.1:{port}");
+    let arguments = ["run", "--config", boxed.file.to_str().unwrap(), "--stats-addr", &address];
+    let mut engine = FramepressProcess::start(&arguments, &[]);
+    let mut shown = Value::Null;
+    wait_until("the engine shows all cameras", SOON, || {
+        let agent = ureq::Agent::new_with_defaults();
+        let answer = agent.get(format!("http://{address}/api/v1/cameras")).call();
+        let text = answer.ok().and_then(|mut answer| answer.body_mut().read_to_string().ok());
+        shown = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let cameras = shown["cameras"].as_array().cloned().unwrap_or_default();
+        let state = |id: &str| {
+            let camera = cameras.iter().find(|camera| camera["camera_id"] == id);
+            camera.map_or(Value::Null, |camera| camera["ingest"]["state"].clone())
+        };
+        state("one") == "live" && state("three") == "backoff" && state("four") == "disabled"
+    });
+    engine.signal(Signal::TERM);
+    engine.ends_with(0);
+    // A camera that vanishes costs the other ones nothing.
+    two.vanish();
+    boxed.wait_for_state("two", "backoff");
+    let before = of(&server, "one");
+    wait_until("more of one", SOON, || of(&server, "one") > before + 5);
+    boxed.ingest.signal(Signal::TERM);
+    boxed.ingest.ends_with(0);
+    let left: i64 = server.ask(redis::cmd("EXISTS").arg(format!("{INPUT}:ingest")));
+    assert_eq!(left, 0, "nothing is told any more");
+}
+
+#[test]
+fn a_reload_adds_removes_and_restarts_only_what_has_changed() {
+    let Some(camera) = Camera::start(&["--cameras", "4"]) else { return };
+    let server = RedisServer::start();
+    let line = |id: &str, more: &str| {
+        format!("  - {{id: {id}, source: 'rtsp://127.0.0.1:{}/cam'{more}}}\n", camera.port)
+    };
+    let mut boxed = Box::start(&server, &[line("a", ""), line("b", ""), line("c", "")].concat());
+    for id in ["a", "b", "c"] {
+        boxed.wait_for_state(id, "live");
+    }
+    let before = children_of(boxed.ingest.pid());
+    assert_eq!(before.len(), 3);
+    boxed.change(&server, &[line("a", ""), line("b", ", fps: 2"), line("d", "")].concat());
+    wait_until("the new camera", SOON, || boxed.camera("d")["state"] == "live");
+    wait_until("b again", SOON, || boxed.camera("b")["state"] == "live");
+    assert!(boxed.camera("c")["state"].is_null(), "c is gone");
+    let after = children_of(boxed.ingest.pid());
+    let kept = after.iter().filter(|(pid, _)| before.iter().any(|(it, _)| it == pid)).count();
+    assert_eq!((after.len(), kept), (3, 1), "a was not touched: {before:?} {after:?}");
+    let said = boxed.ingest.said();
+    assert!(said.contains("1 cameras added, 1 removed, 1 begun again"), "{said}");
+    // A wrong configuration changes nothing.
+    boxed.change(&server, "  - {id: a, source: 'rtsp://x/y', ring: 9}\n");
+    wait_until("it is refused", SOON, || boxed.ingest.said().contains("no frame rings"));
+    assert_eq!(boxed.camera("a")["state"], "live");
+    boxed.ingest.signal(Signal::TERM);
+    boxed.ingest.ends_with(0);
+    assert!(children_of(boxed.ingest.pid()).is_empty());
+}
+
+#[test]
+fn another_source_stands_in_after_three_failures() {
+    let Some(camera) = Camera::start(&[]) else { return };
+    let server = RedisServer::start();
+    let cameras = format!(
+        "  - {{id: a, source: 'rtsp://127.0.0.1:9/x', fallback: '{}', backoff_ms: [50, 100]}}\n",
+        camera.url()
+    );
+    let mut boxed = Box::start(&server, &cameras);
+    boxed.wait_for_state("a", "live");
+    assert!(boxed.camera("a")["restarts"].as_u64() >= Some(3));
+    boxed.ingest.signal(Signal::TERM);
+    boxed.ingest.ends_with(0);
+}
+
+#[test]
+fn hardware_that_is_not_there_is_counted_and_software_decodes() {
+    let Some(camera) = Camera::start(&[]) else { return };
+    let server = RedisServer::start();
+    let cameras = format!("  - {{id: a, source: '{}', hwaccel: v4l2m2m}}\n", camera.url());
+    let mut boxed = Box::start(&server, &cameras);
+    boxed.wait_for_state("a", "live");
+    assert_eq!(boxed.camera("a")["hwaccel_fallbacks"], 1, "{}", boxed.ingest.said());
+    boxed.ingest.signal(Signal::TERM);
+    boxed.ingest.ends_with(0);
+}
+
+#[test]
+fn credentials_of_files_count_only_where_no_one_else_reads_them() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(camera) = Camera::start(&["--auth", "digest"]) else { return };
+    let server = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("account");
+    fs::write(&secret, "user:password\n").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let cameras = format!(
+        "  - {{id: a, source: '{}', credentials_file: '{}', backoff_ms: [50, 500]}}\n",
+        camera.url(),
+        secret.display()
+    );
+    let mut boxed = Box::start(&server, &cameras);
+    boxed.wait_for_state("a", "backoff");
+    let error = boxed.camera("a")["last_error"].to_string();
+    assert!(error.contains("chmod 600"), "{error}");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    boxed.wait_for_state("a", "live");
+    boxed.ingest.signal(Signal::TERM);
+    boxed.ingest.ends_with(0);
+}

@@ -33,7 +33,10 @@ fn known() -> BTreeSet<String> {
         }
         Kind::Counter | Kind::Gauge => vec![series.name().to_owned()],
     };
-    Series::ALL.into_iter().flat_map(of_series).collect()
+    let cameras = framepress::ingest::SERIES
+        .into_iter()
+        .flat_map(|name| ["", "_bucket", "_sum", "_count"].map(|end| name.to_owned() + end));
+    Series::ALL.into_iter().flat_map(of_series).chain(cameras).collect()
 }
 
 #[test]

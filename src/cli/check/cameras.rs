@@ -1,0 +1,54 @@
+//! Each camera of the configuration, opened once.
+
+use super::finding::Finding;
+use crate::base::Stop;
+use crate::cli::report::bytes;
+use crate::config::Config;
+use crate::ingest::{Found, Spec, try_out};
+
+/// A clock that is off by less than this many seconds is right: cameras tell whole ones.
+const CLOCK_OFF: i64 = 2;
+
+/// What there is to say about them. They are opened one after the other.
+pub(super) fn judge(config: &Config) -> Vec<Finding> {
+    let cameras = config.cameras.iter().filter(|camera| camera.enabled && camera.has_source());
+    cameras.map(|camera| judge_one(config, &Spec::of(camera))).collect()
+}
+
+fn judge_one(config: &Config, spec: &Spec) -> Finding {
+    match try_out(config, spec, &Stop::default()) {
+        Ok(found) => describe(&spec.id, &found),
+        Err(fault) => Finding::error("cameras.open", fault.to_string())
+            .why("no frame of this camera would be sent; ingest goes on trying")
+            .mend("look at its source and credentials_file, and whether this machine reaches it"),
+    }
+}
+
+fn describe(id: &str, found: &Found) -> Finding {
+    let Found { codec, size: (width, height), fps, sent_fps, form, .. } = found;
+    let codec = codec.as_deref().unwrap_or("unknown codec");
+    let clock = match found.clock_ahead {
+        None => "its clock is not told".to_owned(),
+        Some(ahead) => format!("its clock is ahead by {ahead} s"),
+    };
+    let what = format!(
+        "camera {id}: {codec} {width}x{height}, {fps:.1} frames/s, first picture after {:.1} s, ready \
+         {} ms after its arrival, {clock}; sent would be {sent_fps:.1} frames/s as {form}, {}/s",
+        found.opened_after.as_secs_f64(),
+        found.delay.as_millis(),
+        bytes(found.bytes_per_second as u64),
+    );
+    if found.hwaccel_fallbacks > 0 {
+        return Finding::warning("cameras.hwaccel", what)
+            .why("the hardware asked for with hwaccel does not decode it; software does")
+            .mend("leave hwaccel out, or look at the driver and the rights on its device");
+    }
+    if found.clock_ahead.is_some_and(|ahead| ahead.abs() > CLOCK_OFF) {
+        return Finding::warning("cameras.clock", what)
+            .why(
+                "the time that the camera writes into its pictures is not that of their timestamps",
+            )
+            .mend("give the camera an NTP server");
+    }
+    Finding::ok("cameras.open", what)
+}

@@ -1,0 +1,148 @@
+//! A camera opened once: what it sends, and what would be sent of it.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::camera::{Reader, coder};
+use super::slot::{Slot, bell};
+use super::source::Spec;
+use super::status::{Outcome, State, Status};
+use crate::base::threads::{self, Identity, Role};
+use crate::base::{Fault, Stop};
+use crate::config::Config;
+use crate::metrics::clock::{Tick, calendar_time, unix_seconds};
+
+/// How long pictures are counted.
+const WATCHED: Duration = Duration::from_secs(3);
+/// How long an answer to a question about the camera's clock may take.
+const CLOCK_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a camera was found to send.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The codec, as far as it is known.
+    pub codec: Option<String>,
+    /// Width and height of its pictures.
+    pub size: (u32, u32),
+    /// Pictures a second that came.
+    pub fps: f64,
+    /// Time to the first picture.
+    pub opened_after: Duration,
+    /// From the arrival of a picture until it was ready to be sent, at the median.
+    pub delay: Duration,
+    /// By how much the camera's clock is ahead of this machine's, in seconds, where it tells; to the
+    /// second.
+    pub clock_ahead: Option<i64>,
+    /// Times that hardware was asked for and did not decode.
+    pub hwaccel_fallbacks: u64,
+    /// Frames a second that would be sent.
+    pub sent_fps: f64,
+    /// The form they would have.
+    pub form: String,
+    /// Bytes a second they would take.
+    pub bytes_per_second: f64,
+}
+
+/// Opens the camera and watches it for some seconds.
+///
+/// # Errors
+/// [`Fault::Unusable`] with what is wrong, without secrets; [`Fault::Io`] when no thread can be
+/// started.
+pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault> {
+    let feed = &spec.feed;
+    let limit = Duration::from_millis(feed.open_timeout_ms);
+    let status = Arc::new(Status::new(&spec.id, State::Connecting, limit));
+    let (wake, rung) = bell();
+    let slot = Arc::new(Slot::new(wake));
+    let ended = Stop::default();
+    let reader = Reader {
+        spec: spec.clone(),
+        slot: Arc::clone(&slot),
+        status: Arc::clone(&status),
+        stop: ended.clone(),
+        once: true,
+        coder: coder(config, feed.format)?,
+    };
+    let began = Tick::now();
+    let identity = Identity { role: Role::Camera, index: 0, core: None };
+    let thread = threads::spawn(identity, &ended, move || reader.run())?;
+    let arrivals = || {
+        let sampled = status.frames(Outcome::SampledOut) + status.frames(Outcome::DecodeError);
+        sampled + status.frames(Outcome::Superseded)
+    };
+    let (mut opened, mut before) = (None, 0);
+    let (mut count, mut bytes, mut form) = (0_u64, 0, String::new());
+    let mut delays = Vec::new();
+    while !thread.is_finished() && !stop.is_draining() {
+        let _ = rung.recv_timeout(Duration::from_millis(20));
+        if let Some(shot) = slot.take() {
+            if opened.is_none() {
+                opened = Some(Tick::now());
+                before = arrivals();
+                continue; // the first one may have waited in the decoder
+            }
+            count += 1;
+            bytes += shot.bytes.len() as u64;
+            form = shot.layout.pixels.map_or(shot.format.name(), |layout| layout.name()).into();
+            delays.push(
+                Duration::try_from_secs_f64(unix_seconds() - shot.captured).unwrap_or_default(),
+            );
+        }
+        if opened.is_some_and(|opened| opened.elapsed() >= WATCHED) {
+            break;
+        }
+    }
+    let watched = opened.map(Tick::elapsed);
+    ended.drain();
+    thread.join()?;
+    let (Some(opened), Some(watched)) = (opened, watched) else {
+        return Err(Fault::Unusable(format!("camera {}: stopped before it was open", spec.id)));
+    };
+    let seconds = watched.as_secs_f64();
+    delays.sort_unstable();
+    let json = status.json();
+    let side = |name: &str| json[name].as_u64().and_then(|side| u32::try_from(side).ok());
+    Ok(Found {
+        codec: json["codec"].as_str().map(str::to_owned),
+        size: (side("width").unwrap_or(0), side("height").unwrap_or(0)),
+        fps: (count + arrivals() - before) as f64 / seconds,
+        opened_after: opened.since(began),
+        delay: delays.get(delays.len() / 2).copied().unwrap_or_default(),
+        clock_ahead: clock_ahead(spec),
+        hwaccel_fallbacks: status.hwaccel_fallbacks(),
+        sent_fps: count as f64 / seconds,
+        form,
+        bytes_per_second: bytes as f64 / seconds,
+    })
+}
+
+/// What the camera says in `Date`, by one question that needs no login.
+fn clock_ahead(spec: &Spec) -> Option<i64> {
+    let authority = spec.place(false).ok()?.authority()?;
+    let address = authority.to_socket_addrs().ok()?.next()?;
+    let mut stream = TcpStream::connect_timeout(&address, CLOCK_LIMIT).ok()?;
+    stream.set_read_timeout(Some(CLOCK_LIMIT)).ok()?;
+    stream.set_write_timeout(Some(CLOCK_LIMIT)).ok()?;
+    let (host, port) = &authority;
+    let request = match spec.place(false).ok()?.location.is_rtsp() {
+        true => format!("OPTIONS rtsp://{host}:{port}/ RTSP/1.0\r\nCSeq: 1\r\n\r\n"),
+        false => format!("HEAD / HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"),
+    };
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = [0; 2048];
+    let count = stream.read(&mut answer).ok()?;
+    let text = String::from_utf8_lossy(&answer[..count]).into_owned();
+    let date = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("date").then(|| value.trim().to_owned())
+    })?;
+    let theirs = seconds(httpdate::parse_http_date(&date).ok()?);
+    Some(theirs - seconds(calendar_time()))
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
