@@ -150,29 +150,34 @@ pub(super) fn camera(fields: &mut Fields<'_>, defaults: &Feed, camera: &mut Came
     }
     let feed = &mut camera.feed;
     *feed = defaults.clone();
-    let fault = fields;
-    if let Some(read) = fault.optional("fps", |given| nullable(given, fps)) {
-        feed.fps = read;
+    take(fields, "fps", &mut feed.fps, |given| nullable(given, fps));
+    take(fields, "size", &mut feed.size, |given| nullable(given, size));
+    take(fields, "format", &mut feed.format, |given| given.choice());
+    take(fields, "transport", &mut feed.transport, |given| given.choice());
+    take(fields, "threads", &mut feed.threads, |given| given.whole(&(1..=64)));
+    let hwaccel = |given| nullable(given, |given| given.choice());
+    take(fields, "hwaccel", &mut feed.hwaccel, hwaccel);
+    take(fields, "keyframes_only", &mut feed.keyframes_only, |given| given.truth());
+    let millis = |given: Given| given.whole(&(100..=DAY_MS));
+    take(fields, "open_timeout_ms", &mut feed.open_timeout_ms, millis);
+    take(fields, "no_frame_ms", &mut feed.no_frame_ms, millis);
+    take(fields, "same_frame_ms", &mut feed.same_frame_ms, |given| given.whole(&(0..=DAY_MS)));
+    take(fields, "backoff_ms", &mut feed.backoff_ms, backoff);
+    take(fields, "ring", &mut feed.ring, ring);
+    let bytes = |given: Given| given.whole(&(1..=STREAM_BYTES_MAX));
+    take(fields, "max_stream_bytes", &mut feed.max_stream_bytes, bytes);
+}
+
+/// Replaces `value` by what `key` says, if it is there.
+fn take<'a, T>(
+    fields: &mut Fields<'a>,
+    key: &str,
+    value: &mut T,
+    read: impl FnOnce(Given<'a>) -> Result<T, String>,
+) {
+    if let Some(read) = fields.optional(key, read) {
+        *value = read;
     }
-    if let Some(read) = fault.optional("size", |given| nullable(given, size)) {
-        feed.size = read;
-    }
-    let mut set = |key: &str, read: &mut dyn FnMut(Given) -> Result<(), String>| {
-        fault.optional(key, |given| read(given));
-    };
-    set("format", &mut |given| Ok(feed.format = given.choice()?));
-    set("transport", &mut |given| Ok(feed.transport = given.choice()?));
-    set("threads", &mut |given| Ok(feed.threads = given.whole(&(1..=64))?));
-    set("hwaccel", &mut |given| Ok(feed.hwaccel = nullable(given, |given| given.choice())?));
-    set("keyframes_only", &mut |given| Ok(feed.keyframes_only = given.truth()?));
-    set("open_timeout_ms", &mut |given| Ok(feed.open_timeout_ms = given.whole(&(100..=DAY_MS))?));
-    set("no_frame_ms", &mut |given| Ok(feed.no_frame_ms = given.whole(&(100..=DAY_MS))?));
-    set("same_frame_ms", &mut |given| Ok(feed.same_frame_ms = given.whole(&(0..=DAY_MS))?));
-    set("backoff_ms", &mut |given| Ok(feed.backoff_ms = backoff(given)?));
-    set("ring", &mut |given| Ok(feed.ring = ring(given)?));
-    set("max_stream_bytes", &mut |given| {
-        Ok(feed.max_stream_bytes = given.whole(&(1..=STREAM_BYTES_MAX))?)
-    });
 }
 
 /// The keys of the section as they are written.
@@ -227,7 +232,7 @@ pub(super) fn render(camera: &Camera, exposed: bool, into: &mut Map<String, Valu
     let args =
         camera.input_args.iter().flat_map(|arg| [format!("-{}", arg.key), arg.value.clone()]);
     put("input_args", (!camera.input_args.is_empty()).then(|| args.collect()));
-    put("enabled", (!camera.enabled).then(|| json!(false)));
+    put("enabled", (!camera.enabled).then_some(Value::Bool(false)));
     into.extend(camera.feed_given.clone());
 }
 

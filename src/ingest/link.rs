@@ -186,7 +186,10 @@ impl Ffmpeg {
                         (still.width, still.height) = (width, height);
                         Ok(())
                     }
-                    None => Ok(still.bytes.clear()),
+                    None => {
+                        still.bytes.clear();
+                        Ok(())
+                    }
                 };
             }
             Pixels::Rgb => {

@@ -59,7 +59,11 @@ class Camera:
     def add(self, _factory, media):
         source = media.get_element().get_child_by_name("source")
         source.set_property("caps", self.caps())
-        self.sources = [source]
+        self.sources = [*self.sources, source]
+        media.connect("unprepared", lambda _: self.remove(source))
+
+    def remove(self, source):
+        self.sources = [other for other in self.sources if other is not source]
 
     def resize(self, size):
         with self.lock:
@@ -147,7 +151,6 @@ def main():
             elif words[0] == "drop":
                 keep = GstRtspServer.RTSPFilterResult.REMOVE
                 GLib.idle_add(lambda: server.client_filter(lambda *_: keep) and False)
-            print("done", flush=True)
         loop.quit()
 
     threading.Thread(target=camera.film, daemon=True).start()

@@ -254,7 +254,7 @@ impl<R: Read> Nut<R> {
             number(input)?;
         }
         let pts = match flags & FLAG_CODED_PTS != 0 {
-            true => self.coded_pts(|input| number(input))?,
+            true => self.coded_pts()?,
             false => self.last_pts.saturating_add(code.pts_delta),
         };
         let input = &mut self.input;
@@ -301,11 +301,8 @@ impl<R: Read> Nut<R> {
     }
 
     /// A time that is written in full, or by its lower bits alone.
-    fn coded_pts(
-        &mut self,
-        read: impl Fn(&mut BufReader<R>) -> io::Result<u64>,
-    ) -> io::Result<i64> {
-        let coded = i64::try_from(read(&mut self.input)?).unwrap_or(i64::MAX);
+    fn coded_pts(&mut self) -> io::Result<i64> {
+        let coded = i64::try_from(number(&mut self.input)?).unwrap_or(i64::MAX);
         let range = 1_i64 << self.msb_shift;
         if coded >= range {
             return Ok(coded - range);

@@ -100,7 +100,7 @@ fn what_is_no_video_is_refused_with_its_name() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("empty.mp4"), b"").unwrap();
     fs::write(path("text.mp4"), b"this is not a video\n".repeat(100)).unwrap();
-    let said = |name: &str| Video::open(&path(name), None, false, &stop).unwrap_err().to_string();
+    let said = |name: &str| Video::open(path(name), None, false, &stop).unwrap_err().to_string();
     assert!(said("empty.mp4").contains("the file is empty"));
     assert!(said("text.mp4").contains("text.mp4 is not a"), "{}", said("text.mp4"));
     assert!(said("none.mp4").contains("none.mp4"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::IngestArgs;
-use crate::base::{Stop, descriptors};
+use crate::base::{Fault, Stop, descriptors};
 use crate::cli::notify::Notifier;
 use crate::cli::signals::SignalWatch;
 use crate::cli::{Failure, logging, out};
@@ -35,7 +35,7 @@ pub(super) fn one(args: &IngestArgs, camera: &str, url: &str) -> Result<(), Fail
         Some(known) => Spec::at(camera, url, feed).like(known),
         None => Spec::at(camera, url, feed),
     };
-    spec.check().map_err(|text| crate::base::Fault::Unusable(text))?;
+    spec.check().map_err(Fault::Unusable)?;
     let stop = Stop::default();
     let _signals = SignalWatch::start(&stop)?;
     let _reporter = logging::Reporter::start()?;
@@ -109,7 +109,7 @@ pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
     let (end, confirmed) = supervisor.finish();
     teller.end();
     drop(server);
-    tracing::info!("ended: {confirmed} frames sent");
+    tracing::info!("cameras ended, {confirmed} frames sent");
     Ok(end?)
 }
 

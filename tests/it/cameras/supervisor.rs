@@ -40,7 +40,8 @@ impl Box {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         let mut answer = agent.get(url).call().ok()?;
         let status = answer.status().as_u16();
-        Some((status, answer.body_mut().read_to_string().ok()?))
+        let body = answer.body_mut().read_to_vec().ok()?;
+        Some((status, String::from_utf8_lossy(&body).into_owned()))
     }
 
     fn camera(&self, id: &str) -> Value {
@@ -89,7 +90,8 @@ fn every_camera_of_the_configuration_is_read_shown_and_counted() {
     wait_for_frames(&server, 20);
     assert!(of(&server, "one") > 2 && of(&server, "two") > 2);
     assert_eq!(boxed.camera("two")["codec"], "mjpeg");
-    assert!(boxed.camera("three")["last_error"].as_str().unwrap().contains("refused"));
+    let error = boxed.camera("three")["last_error"].to_string();
+    assert!(error.contains("refused"), "{error}");
     assert_eq!(boxed.get("/readyz").unwrap().0, 200);
     let (status, page) = boxed.get("/metrics").unwrap();
     assert_eq!(status, 200);

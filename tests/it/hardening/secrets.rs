@@ -33,7 +33,7 @@ fn no_message_repeats_a_password() {
         &["ingest", "--camera", "a", "--source", "rtsp:/u:hunter2@h"],
         &["ingest", "--camera", "a", "--source", "rtsp//u:hunter2@h/live"],
         &["ingest", "--camera", "a", "--source", "ftp://u:hunter2@h/live"],
-        &["ingest", "--camera", "a", "--source", "rtsp://u:hunter2@127.0.0.1:1/live"],
+        &["ingest", "--camera", "a", "--source", "rtsp://u:hunter2@127.0.0.1:1/live", "--once"],
         &["check", "--config", &twice],
         &["check", "--json", "--config", &twice],
         &["check", "--config", &twice_json],
