@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-bytes perf-chaos perf-distance pgo setup setup-test clean
+.PHONY: demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-bytes perf-chaos perf-distance pgo setup setup-test soak-cameras clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -150,10 +150,16 @@ perf-distance: setup perf-build
 setup:
 	@sh tests/setup.sh cmake nasm redis-server
 
+# Eight cameras that stall, vanish, come back, and change rate and size at random, for 30 minutes
+# (SOAK_FLAGS="--minutes 5": for five): each is back within the bound, nothing is left over.
+soak-cameras: setup-test
+	@$(CARGO) build --quiet --bin framepress
+	@/usr/bin/python3 tests/cameras/soak.py --bin $(TARGET)/debug/framepress $(SOAK_FLAGS)
+
 setup-test:
 	@sh tests/setup.sh cmake nasm redis-server redis-sentinel ffmpeg python3-venv prometheus \
 		chromium chromium-driver docker-compose systemd faketime libjpeg-turbo-progs \
-		gstreamer1.0-tools gstreamer1.0-plugins-good
+		gstreamer1.0-tools gstreamer1.0-plugins-good gir1.2-gst-rtsp-server-1.0
 
 clean:
 	@$(CARGO) clean --quiet

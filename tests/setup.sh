@@ -3,6 +3,15 @@
 # On another system it says what to install and stops.
 set -eu
 
+# Whether GStreamer has an element, by the names of its plugins.
+gst_has() {
+    case "$1" in
+        x264enc) plugin=libgstx264.so ;;
+        rtph264pay) plugin=libgstrtp.so ;;
+    esac
+    ls /usr/lib/*/gstreamer-1.0/"$plugin"
+}
+
 present() {
     case "$1" in
         prometheus) command -v promtool ;;
@@ -13,6 +22,9 @@ present() {
         gstreamer1.0-tools) command -v gst-launch-1.0 ;;
         gstreamer1.0-plugins-good) gst-inspect-1.0 jpegdec ;;
         systemd) command -v systemd-analyze ;;
+        gir1.2-gst-rtsp-server-1.0)
+            /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' &&
+                gst_has x264enc && gst_has rtph264pay ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1
 }
@@ -21,6 +33,14 @@ missing=""
 for package in "$@"; do
     present "$package" || missing="$missing $package"
 done
+
+# Cameras for tests need plugins beside the server.
+case "$missing" in
+    *gst-rtsp-server*)
+        missing="$missing python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base"
+        missing="$missing gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly"
+        ;;
+esac
 
 cargo="$(command -v cargo || echo "${HOME:-}/.cargo/bin/cargo")"
 if [ ! -x "$cargo" ]; then
