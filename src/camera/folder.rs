@@ -245,6 +245,40 @@ mod tests {
     }
 
     #[test]
+    fn a_followed_folder_yields_new_files_when_they_are_whole_and_ends_with_the_stop() {
+        let (folder, stop) = (folder_of(&["2.png"]), Stop::default());
+        let mut source = Folder::follow(folder.path(), &stop).unwrap();
+        let mut still = Still::default();
+        assert!(source.next(&mut still).unwrap() && still.name == "2.png");
+        assert_eq!(source.frames(), None);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                for name in ["10.jpg", "9.jpg"] {
+                    fs::write(folder.path().join(name), name).unwrap();
+                }
+            });
+            for name in ["9.jpg", "10.jpg"] {
+                assert!(source.next(&mut still).unwrap());
+                assert_eq!((still.name.as_str(), &still.bytes[..]), (name, name.as_bytes()));
+            }
+            stop.drain();
+            assert!(!source.next(&mut still).unwrap());
+        });
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_are_read() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = folder_of(&[]);
+        let name = std::ffi::OsStr::from_bytes(b"a\xFF.png");
+        fs::write(folder.path().join(name), b"png").unwrap();
+        let mut still = Still::default();
+        assert!(Folder::open(folder.path(), false).unwrap().next(&mut still).unwrap());
+        assert_eq!(still.bytes, b"png");
+    }
+
+    #[test]
     fn a_folder_without_images_and_one_that_is_not_there_are_faults() {
         let folder = folder_of(&["note.txt"]);
         assert!(matches!(Folder::open(folder.path(), false), Err(Fault::Unusable(_))));

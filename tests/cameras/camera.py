@@ -80,8 +80,13 @@ class Camera:
                 continue
             with self.lock:
                 data = picture(self.width, self.height)
-            for source in self.sources:
+            # Not all cameras at the same moment.
+            sources = self.sources
+            for index, source in enumerate(sources):
                 source.emit("push-buffer", Gst.Buffer.new_wrapped(data))
+                if len(sources) > 8 and index % 10 == 9:
+                    time.sleep(0.5 / self.fps / (len(sources) / 10 + 1))
+                    data = picture(self.width, self.height)
 
 
 def main():
@@ -103,6 +108,10 @@ def main():
     server.set_address("127.0.0.1")
     server.set_service(options.port)
     server.props.backlog = 256
+    # Opening one camera should not hold up the others.
+    pool = GstRtspServer.RTSPThreadPool()
+    pool.set_max_threads(max(1, options.cameras))
+    server.set_thread_pool(pool)
     launch = (
         "( appsrc name=source is-live=true do-timestamp=true format=time "
         "! videoconvert ! " + ENCODERS[options.codec].format(gop=options.gop)

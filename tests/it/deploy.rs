@@ -248,3 +248,13 @@ fn the_health_check_of_the_image_tells_alive_from_dead() {
     engine.kill();
     assert!(!healthy(), "nobody answers any more");
 }
+
+#[test]
+fn the_example_for_sixteen_cameras_is_a_configuration() {
+    for name in ["cameras.example.yaml", "kubernetes/cameras/cameras.yaml"] {
+        let config = Loader::new().file(Some(deploy(name))).load().unwrap().config;
+        assert_eq!(config.cameras.len(), 16, "{name}");
+        assert!(config.cameras.iter().all(|camera| camera.has_source() && camera.enabled));
+        assert_eq!(config.cameras[0].feed.fps, Some(5.0));
+    }
+}

@@ -223,3 +223,33 @@ fn credentials_of_files_count_only_where_no_one_else_reads_them() {
     boxed.ingest.signal(Signal::TERM);
     boxed.ingest.ends_with(0);
 }
+
+#[test]
+fn check_opens_each_camera_once_and_says_what_would_be_sent() {
+    let Some(camera) = Camera::start(&[]) else { return };
+    let server = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cameras.yaml");
+    let cameras = format!(
+        "  - {{id: good, source: '{}'}}\n  - {{id: gone, source: 'rtsp://a:hunter2@127.0.0.1:9/x'}}\n",
+        camera.url()
+    );
+    fs::write(&file, text(&server, 1, &cameras)).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_framepress"))
+        .args(["check", "--json", "--for", "ingest", "--config", file.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!said.contains("hunter2"), "{said}");
+    let report: Value = serde_json::from_str(&said).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let opened: Vec<_> = findings.iter().filter(|it| it["code"] == "cameras.open").collect();
+    assert_eq!(opened.len(), 2, "{said}");
+    let good = opened[0]["what"].as_str().unwrap();
+    for part in ["camera good: h264 320x240", "frames/s as jpeg", "ready ", "its clock"] {
+        assert!(good.contains(part), "no {part} in {good}");
+    }
+    assert_eq!((&opened[0]["severity"], &opened[1]["severity"]), (&"ok".into(), &"error".into()));
+    assert_eq!(server.len(INPUT), 0, "nothing was sent");
+}
