@@ -254,7 +254,8 @@ mod tests {
     #[test]
     fn a_picture_that_is_broken_off_is_counted_and_the_next_one_found() {
         let mut splitter = Splitter::default();
-        splitter.feed(&file(true)[..24]);
+        // In its scan.
+        splitter.feed(&file(true)[..32]);
         splitter.feed(&file(true));
         let mut out = Vec::new();
         assert!(splitter.next(&mut out).is_some());

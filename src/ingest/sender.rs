@@ -66,15 +66,8 @@ impl Mean {
     /// Takes the size of a picture into account.
     pub fn add(&mut self, bytes: usize) {
         let bytes = bytes as f64 + 256.0;
-        // The first frames of a larger camera count at once, smaller ones by and by.
-        self.0 = if bytes > self.0 {
-            bytes.min(self.0 * 2.0 + bytes * 0.1).max(self.0)
-        } else {
-            self.0 * 0.98 + bytes * 0.02
-        };
-        if self.0 < 1.0 {
-            self.0 = bytes;
-        }
+        // A larger frame counts at once, smaller ones by and by: the bound is one in bytes.
+        self.0 = if bytes > self.0 { bytes } else { self.0 * 0.98 + bytes * 0.02 };
     }
 
     /// How many entries fit; at least one, at most `entries_max` unless that is 0.

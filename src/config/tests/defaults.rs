@@ -259,7 +259,8 @@ fn the_effective_configuration_is_in_the_order_of_the_contract() {
         let lines = text.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
         lines.map(|line| line.trim().split(':').next().unwrap().to_string()).collect()
     };
-    let contract = keys(CONTRACT);
+    // Sections that came later stand behind.
+    let contract = keys(CONTRACT.split("\ningest:").next().unwrap());
     assert_eq!(keys(&written)[..contract.len()], contract);
 }
 
