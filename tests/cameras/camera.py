@@ -48,12 +48,14 @@ class Camera:
 
     def __init__(self, options):
         self.fps, self.stalled = options.fps, False
+        # The encoder of H.265 wants a rate.
+        self.rate = f"{round(options.fps)}/1" if options.codec == "h265" else "0/1"
         self.width, self.height = (int(side) for side in options.size.split("x"))
         self.sources, self.lock = [], threading.Lock()
 
     def caps(self):
         return Gst.Caps.from_string(
-            f"video/x-raw,format=I420,width={self.width},height={self.height},framerate=0/1"
+            f"video/x-raw,format=I420,width={self.width},height={self.height},framerate={self.rate}"
         )
 
     def add(self, _factory, media):

@@ -38,6 +38,18 @@ fn a_rate_below_the_cameras_does_not_make_frames_old() {
 }
 
 #[test]
+fn pictures_of_h265_come_in_time() {
+    let Some(camera) = Camera::start(&["--codec", "h265", "--fps", "10"]) else { return };
+    let server = RedisServer::start();
+    let mut ingest = ingest(&server, &camera.url(), &[]);
+    wait_for_frames(&server, 30);
+    ingest.signal(Signal::TERM);
+    ingest.ends_with(0);
+    let ages = ages(&sent(&server));
+    assert!(median(ages.clone()) < 1500, "{ages:?}");
+}
+
+#[test]
 fn a_redis_that_is_away_costs_old_frames_and_never_makes_new_ones_late() {
     let Some(camera) = Camera::start(&["--fps", "10"]) else { return };
     let server = RedisServer::start();
