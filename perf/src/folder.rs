@@ -14,8 +14,8 @@ use crate::Outcome;
 
 /// Parts in the order of the summary.
 const PARTS: [&str; 12] = [
-    "floor", "bytes", "path", "peers", "latency", "scale", "distance", "soak", "profiles", "failover",
-    "chaos", "pgo",
+    "floor", "bytes", "path", "peers", "latency", "scale", "distance", "soak", "profiles",
+    "failover", "chaos", "pgo",
 ];
 
 /// What all measured runs share.

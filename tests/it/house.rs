@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room; a room names only rooms below it.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 16] = [
     ("base", 0),
     ("metrics", 1),
     ("frame", 2),
