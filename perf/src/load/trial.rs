@@ -172,10 +172,15 @@ impl Trial<'_> {
         let began = Instant::now();
         loop {
             let wanted = side.processes();
-            let are_reading = if self.program.is_exclusive() {
-                holders(server, inputs)? >= wanted.min(inputs.len())
-            } else {
-                Progress::of(&mut server.plain, inputs)?.consumers >= (wanted * inputs.len()) as u64
+            let are_reading = match self.program {
+                Program::Peer { .. } => {
+                    Progress::of(&mut server.plain, inputs)?.consumers >= wanted as u64
+                }
+                Program::Engine { .. } if self.program.is_exclusive() => {
+                    holders(server, inputs)? >= wanted.min(inputs.len())
+                }
+                // A server knows a consumer only once it has had an entry, but who waits for one.
+                Program::Engine { .. } => waiting(server)? >= wanted * inputs.len(),
             };
             if are_reading {
                 return Ok(());
@@ -265,6 +270,13 @@ fn rest(side: &mut Side, server: &mut Server, inputs: &[String]) -> Outcome<()> 
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// How many connections wait for entries.
+fn waiting(server: &mut Server) -> Outcome<usize> {
+    let info: String = server.plain.run(&["INFO", "clients"])?;
+    let blocked = info.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+    Ok(blocked.ok_or("the server does not tell who waits")?.trim().parse()?)
 }
 
 /// How many engines hold a shard.
