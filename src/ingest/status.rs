@@ -95,7 +95,7 @@ pub const SERIES: [&str; 8] = [
 /// Upper bounds of the histogram of ages, in seconds.
 pub const AGE_BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// How one camera stands. Shared between its reader, the sender, and whoever shows it.
+/// How one camera stands. Shared between its reader, the sender, and those that show it.
 #[derive(Debug)]
 pub struct Status {
     /// The camera.
