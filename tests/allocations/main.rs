@@ -207,9 +207,10 @@ fn steady_state(what: &str, config: Config, format: Format) {
     }
     let [reader, dispatcher, workers, committer] = counts.map(|(rust, _)| rust);
     // None per frame. What is allowed is that the pool meets a new depth: when Redis is slow for a
-    // moment, more results of one size wait than ever before, at most one for each slot.
+    // moment, more results of one size wait than ever before, at most one for each slot; and as many
+    // of another size, when a camera's Huffman tables are learnt anew meanwhile.
     for (who, count) in [("reader", reader), ("workers", workers), ("committer", committer)] {
-        assert!(count <= slots, "{who}: {count} allocations in {COUNTED} frames");
+        assert!(count <= 2 * slots, "{who}: {count} allocations in {COUNTED} frames");
     }
     let per_frame = dispatcher as f64 / COUNTED as f64;
     assert!(per_frame <= DISPATCHER_PER_FRAME, "the dispatcher allocated {per_frame} per frame");
