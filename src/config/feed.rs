@@ -280,7 +280,11 @@ fn backoff(given: Given) -> Result<(u64, u64), String> {
 fn ring(given: Given) -> Result<u32, String> {
     match given.whole::<u32>(&(0..=65_536)) {
         Ok(0) => Ok(0),
-        _ => Err("valid: 0; this version has no frame rings, frames go through Redis".into()),
+        _ => {
+            Err("valid: 0; ingest writes no frame rings, its frames go through Redis; the library \
+                   and the Python package write them"
+                .into())
+        }
     }
 }
 
