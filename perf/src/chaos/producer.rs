@@ -89,6 +89,9 @@ impl Drop for Producer {
     }
 }
 
+/// Names and values of an entry.
+type Fields = Vec<(&'static str, Vec<u8>)>;
+
 /// One picture for each camera, and the way it goes.
 enum Bodies {
     /// In legacy JSON, in base64.
@@ -134,7 +137,7 @@ impl Bodies {
         (frame, camera, time): (&str, usize, f64),
         (sent, archive): (&mut [Sent], &Archive),
         (input, finder): (&str, &mut Finder),
-    ) -> Outcome<Option<Vec<(&'static str, Vec<u8>)>>> {
+    ) -> Outcome<Option<Fields>> {
         let name = format!("camera-{camera}");
         match self {
             Bodies::Json(bodies) => {
