@@ -67,7 +67,7 @@ impl Folder {
     }
 
     /// The same, and at the end it waits for further files; an empty folder will do. A file is taken
-    /// when its size has not changed for [`SETTLES`], so that a half-written one is not. Ends when
+    /// when its size has not changed for a moment, so that a half-written one is not. Ends when
     /// `stop` is raised.
     ///
     /// # Errors
