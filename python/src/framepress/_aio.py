@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -14,6 +15,12 @@ from ._link import Drop, Exchange, Lost, Pause, Steps
 from ._servers import Address, Settings
 from ._sync import _HAS_PROTOCOL
 
+if sys.version_info >= (3, 11, 3):
+    from asyncio import timeout as _timeout
+else:
+    # redis-py needs it for these versions, too.
+    from async_timeout import timeout as _timeout
+
 __all__ = ["AsyncDriver"]
 
 T = TypeVar("T")
@@ -24,6 +31,7 @@ class AsyncDriver:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._limit = settings.socket_timeout
         self._connections: dict[Address, Any] = {}
 
     async def run(self, steps: Steps[T]) -> T:
@@ -57,7 +65,8 @@ class AsyncDriver:
         if connection is None:
             connection = await self._open(step.address)
         try:
-            await connection.send_packed_command(step.pieces, check_health=False)
+            async with _timeout(self._limit):
+                await connection.send_packed_command(step.pieces, check_health=False)
             return [await self._reply(connection) for _ in range(step.replies)]
         except (redis.exceptions.RedisError, OSError, asyncio.TimeoutError) as error:
             await self._drop(Drop(step.address))
@@ -69,10 +78,10 @@ class AsyncDriver:
             await connection.disconnect(nowait=True)
             raise
 
-    @staticmethod
-    async def _reply(connection: Any) -> Any:
+    async def _reply(self, connection: Any) -> Any:
         try:
-            return await connection.read_response()
+            async with _timeout(self._limit):
+                return await connection.read_response()
         except redis.exceptions.ResponseError as error:
             return error
         except redis.exceptions.AuthenticationError as error:
@@ -81,6 +90,9 @@ class AsyncDriver:
     async def _open(self, address: Address) -> Any:
         settings = self._settings.of(address)
         settings["retry"] = Retry(NoBackoff(), 0)
+        # With a limit of its own, redis-py sends under `asyncio.wait_for`, which before Python 3.12 loses
+        # a cancellation that comes at the moment at which the bytes are out.
+        settings["socket_timeout"] = None
         if address.path:
             kind: Any = redis.asyncio.UnixDomainSocketConnection
         elif self._settings.servers.tls is not None:
@@ -91,7 +103,8 @@ class AsyncDriver:
             settings["protocol"] = 2
         connection = kind(**settings)
         try:
-            await connection.connect()
+            async with _timeout(self._limit):
+                await connection.connect()
         except (redis.exceptions.RedisError, OSError, asyncio.TimeoutError) as error:
             raise Lost(f"{address}: {error}", may_have_happened=False) from error
         self._connections[address] = connection
