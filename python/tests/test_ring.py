@@ -380,7 +380,7 @@ def test_a_lossless_ring_waits_until_entries_are_deleted(server: Server, reader:
         kept = entries(server)
         for number, (_, fields) in enumerate(kept):
             assert reader.read(fields[b"ring"]) == picture(seed=number).tobytes()
-        # Acknowledged is not enough: only deletion says that nobody needs the pixels any more.
+        # Acknowledged is not enough: only deletion says that the pixels are not needed any more.
         server.client.xdel("camera_frames", kept[0][0])
         producer.send(picture(seed=4), "cam")
         for number, (_, fields) in enumerate(kept[1:], 1):

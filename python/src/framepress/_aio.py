@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+from importlib import import_module
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -15,13 +15,10 @@ from ._link import Drop, Exchange, Lost, Pause, Steps
 from ._servers import Address, Settings
 from ._sync import _HAS_PROTOCOL
 
-if sys.version_info >= (3, 11, 3):
-    from asyncio import timeout as _timeout
-else:
-    # redis-py needs it for these versions, too.
-    from async_timeout import timeout as _timeout
-
 __all__ = ["AsyncDriver"]
+
+# asyncio has it from Python 3.11 on; for earlier versions redis-py brings the package.
+_timeout: Any = getattr(asyncio, "timeout", None) or import_module("async_timeout").timeout
 
 T = TypeVar("T")
 
@@ -90,8 +87,8 @@ class AsyncDriver:
     async def _open(self, address: Address) -> Any:
         settings = self._settings.of(address)
         settings["retry"] = Retry(NoBackoff(), 0)
-        # With a limit of its own, redis-py sends under `asyncio.wait_for`, which before Python 3.12 loses
-        # a cancellation that comes at the moment at which the bytes are out.
+        # With a limit of its own, redis-py sends under `asyncio.wait_for`, which before Python 3.12
+        # loses a cancellation that comes at the moment at which the bytes are out.
         settings["socket_timeout"] = None
         if address.path:
             kind: Any = redis.asyncio.UnixDomainSocketConnection

@@ -1,7 +1,7 @@
 """The configurations of the replaced system, and of the engine: flat, nested, or with its sections.
 
 Only what a program beside the engine needs is read. Keys without a meaning here belong to the engine,
-or to nobody any more, and are passed over.
+or to nothing any more, and are passed over.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ class Receiving:
                 yield from self._take_own(stream, counts=is_start)
             self._epoch = epoch
             self._swept = 0.0
-        # Often enough that nobody's entries wait for much more than the claim time.
+        # Often enough that no entry waits for much more than the claim time.
         if time.monotonic() - self._swept > min(options.claim_idle_ms / 4000, 5.0):
             for stream in options.streams:
                 yield from self._sweep(stream)

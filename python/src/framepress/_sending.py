@@ -21,7 +21,7 @@ from ._link import (
 )
 from ._parcel import Composer, Counts, Options, Parcel, find_entry
 from ._picture import Image, Picture, picture_of
-from ._slots import NoRoom, Slots
+from ._slots import NoRoom, Patience, Slots
 from .errors import ImageError, QueueFull, RedisRefused
 
 __all__ = ["Sending"]
@@ -65,7 +65,7 @@ class Sending:
         try:
             picture = picture_of(image, layout, color_range, color_matrix, quality)
             limit = self.options.max_payload_bytes
-            if self.options.ring is None and picture.size > limit:
+            if picture.size > limit:
                 raise ImageError(f"an image of {picture.size} bytes, and max_payload_bytes is {limit}")
             head = self._composer.head(camera_id, timestamp, frame_id, fields or {})
         except (ValueError, TypeError):
@@ -306,8 +306,7 @@ class Sending:
             return
         if stream not in self._waiting:
             yield from self._look(stream)
-        backoff = Backoff(0.002, 0.05)
-        waited = False
+        patience = Patience(self.counts, deadline, Backoff(0.002, 0.05))
         while self._waiting[stream] >= limit:
             if self.options.full == "newest":
                 # What was seen last may be old: look once more before a frame is dropped.
@@ -321,15 +320,9 @@ class Sending:
             yield from self._look(stream)
             if self._waiting[stream] < limit:
                 return
-            if not waited:
-                self.counts.waits += 1
-                waited = True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise QueueFull(
-                    f"{self._waiting[stream]} frames wait in {stream}, and max_waiting is {limit}"
-                )
-            yield Pause(min(backoff.step(), left))
+            yield from patience.wait(
+                f"{self._waiting[stream]} frames wait in {stream}, and max_waiting is {limit}"
+            )
 
     def _look(self, stream: str) -> Steps[None]:
         groups, length = yield from self.link.call(

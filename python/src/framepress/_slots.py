@@ -14,11 +14,31 @@ from ._picture import Picture
 from ._ring import Ring, RingFile, earlier_epoch
 from .errors import ImageError, QueueFull, RingBusy
 
-__all__ = ["NoRoom", "Slots"]
+__all__ = ["NoRoom", "Patience", "Slots"]
 
 
 class NoRoom(Exception):
     """The frame is to be dropped."""
+
+
+@dataclass
+class Patience:
+    """Waits for room until a deadline; one wait is counted, however many pauses it has."""
+
+    counts: Counts
+    deadline: float
+    backoff: Backoff
+    _is_counted: bool = False
+
+    def wait(self, why: str) -> Steps[None]:
+        """One pause. Raises `QueueFull` with `why` when the deadline is over."""
+        if not self._is_counted:
+            self.counts.waits += 1
+            self._is_counted = True
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise QueueFull(why)
+        yield Pause(min(self.backoff.step(), left))
 
 
 @dataclass
@@ -88,24 +108,17 @@ class Slots:
 
     def _wait_for_slot(self, deadline: float) -> Steps[None]:
         """Slots are used in turn, and the stream is in order: the next one is the first to be free."""
-        backoff = Backoff(0.001, 0.02)
-        waited = False
+        patience = Patience(self.counts, deadline, Backoff(0.001, 0.02))
         while self._next_slot in self._taken:
             yield from self._let_go()
             if self._next_slot not in self._taken:
                 return
             if self.options.full == "newest":
                 raise NoRoom
-            if not waited:
-                self.counts.waits += 1
-                waited = True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise QueueFull(
-                    f"all slots of the ring hold frames that the engine has not deleted; "
-                    f"reuse='lossless' takes retention: delete ({len(self._taken)} slots)"
-                )
-            yield Pause(min(backoff.step(), left))
+            yield from patience.wait(
+                f"all slots of the ring hold frames that the engine has not deleted; "
+                f"reuse='lossless' takes retention: delete ({len(self._taken)} slots)"
+            )
 
     def _let_go(self) -> Steps[None]:
         """Frees the slots whose entries are gone, asking for all of a stream at once."""

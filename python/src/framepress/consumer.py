@@ -8,19 +8,15 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import (
-    Any,
-    Callable,
-)
+from typing import Any, Callable
 
 from ._aio import AsyncDriver
+from ._client import Client
 from ._link import Link
 from ._reading import Options, Tally
 from ._receiving import Receiving
-from ._servers import Servers, Settings
+from ._servers import Settings
 from ._sync import Driver
-from .errors import FramepressError
-from .producer import DEFAULT_URL
 from .results import Result
 
 __all__ = ["AsyncConsumer", "Consumer", "Tally"]
@@ -28,8 +24,10 @@ __all__ = ["AsyncConsumer", "Consumer", "Tally"]
 _log = logging.getLogger("framepress")
 
 
-class _Settings:
+class _Settings(Client):
     """What both kinds of consumers take."""
+
+    _what = "consumer"
 
     def __init__(
         self,
@@ -86,15 +84,10 @@ class _Settings:
         Raises:
             ConfigError: A setting is not valid.
         """
-        servers = Servers.parse(
-            url or os.environ.get("REDIS_QUEUE__URL") or DEFAULT_URL,
-            tls,
-            sentinel_nodes,
-            sentinel_service_name,
-        )
+        super().__init__(url, tls, sentinel_nodes, sentinel_service_name)
         streams = [stream] if shards == 1 else [f"{stream}:{{{n}}}" for n in range(shards)]
         self._receiving = Receiving(
-            Link(servers),
+            Link(self.servers),
             Options(
                 streams=tuple(streams),
                 group=group,
@@ -110,16 +103,11 @@ class _Settings:
                 timeout=timeout,
                 idle_timeout=idle_timeout,
             ),
-            servers.kind == "cluster",
+            self.servers.kind == "cluster",
         )
         #: The result that was handed out last and is not settled.
         self._current: Result | None = None
-        self._closed = False
-        self._process = os.getpid()
-        self._start(Settings(servers, connect_timeout, socket_timeout + block_ms / 1000))
-
-    def _start(self, settings: Settings) -> None:
-        raise NotImplementedError
+        self._start(Settings(self.servers, connect_timeout, socket_timeout + block_ms / 1000))
 
     @property
     def counts(self) -> Tally:
@@ -133,12 +121,6 @@ class _Settings:
     def _settled(self, result: Result) -> None:
         if self._current is result:
             self._current = None
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise FramepressError("this consumer is closed")
-        if self._process != os.getpid():
-            raise FramepressError("a consumer belongs to the process that made it, not to its child")
 
 
 class Consumer(_Settings):
@@ -219,8 +201,7 @@ class Consumer(_Settings):
 
     def close(self) -> None:
         """Gives what was fetched and not handed out back to the group, and disconnects."""
-        if not self._closed and self._process == os.getpid():
-            self._closed = True
+        if self._closes_now():
             self._driver.run(self._receiving.close())
             self._driver.close()
 
@@ -288,8 +269,7 @@ class AsyncConsumer(_Settings):
 
     async def close(self) -> None:
         """As `Consumer.close`."""
-        if not self._closed and self._process == os.getpid():
-            self._closed = True
+        if self._closes_now():
             await self._driver.run(self._receiving.close())
             await self._driver.close()
 

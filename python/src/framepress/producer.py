@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,22 +11,22 @@ from types import TracebackType
 from typing import Any
 
 from ._aio import AsyncDriver
+from ._client import Client
 from ._link import Argument, Link
 from ._parcel import Counts, Options
 from ._picture import Image
 from ._ring import Ring
 from ._sending import Sending
-from ._servers import Servers, Settings
+from ._servers import Settings
 from ._sync import Driver
-from .errors import FramepressError
 
 __all__ = ["AsyncProducer", "Counts", "Producer", "Ring"]
 
-DEFAULT_URL = "redis://localhost:6379/0"
 
-
-class _Settings:
+class _Settings(Client):
     """What both kinds of producers take."""
+
+    _what = "producer"
 
     def __init__(
         self,
@@ -68,8 +67,7 @@ class _Settings:
             shards: The engine's `redis_queue.shards`. More than 1 takes the extra `xxhash`.
             consumer_group: The engine's group, for `max_waiting`.
             hold: Frames kept for `full="oldest"`; of a ring at most one less than its slots.
-            max_payload_bytes: The engine's limit; a larger image is refused here. It does not bound
-                the frames of a ring.
+            max_payload_bytes: The engine's limit; a larger image is refused here.
             connect_timeout: Seconds for one attempt to connect.
             socket_timeout: Seconds without progress after which a connection is given up.
             tls: `ca`, `cert`, `key`: paths of PEM files.
@@ -79,12 +77,7 @@ class _Settings:
         Raises:
             ConfigError: A setting is not valid.
         """
-        self.servers = Servers.parse(
-            url or os.environ.get("REDIS_QUEUE__URL") or DEFAULT_URL,
-            tls,
-            sentinel_nodes,
-            sentinel_service_name,
-        )
+        super().__init__(url, tls, sentinel_nodes, sentinel_service_name)
         self._timeout = timeout
         self._sending = Sending(
             Link(self.servers),
@@ -101,23 +94,12 @@ class _Settings:
                 ring=Ring(ring) if isinstance(ring, str) else ring,
             ),
         )
-        self._closed = False
-        self._process = os.getpid()
         self._start(Settings(self.servers, connect_timeout, socket_timeout))
-
-    def _start(self, settings: Settings) -> None:
-        raise NotImplementedError
 
     @property
     def counts(self) -> Counts:
         """What was done so far; a copy."""
         return replace(self._sending.counts)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise FramepressError("this producer is closed")
-        if self._process != os.getpid():
-            raise FramepressError("a producer belongs to the process that made it, not to its child")
 
 
 class Producer(_Settings):
@@ -227,9 +209,8 @@ class Producer(_Settings):
         the name replaces it. `remove_ring` frees its memory: frames not yet read are lost.
         """
         with self._lock:
-            if self._closed or self._process != os.getpid():
+            if not self._closes_now():
                 return
-            self._closed = True
             if self._sending.counts.held:
                 self._driver.run(self._sending.flush(timeout))
             self._driver.close()
@@ -321,9 +302,8 @@ class AsyncProducer(_Settings):
     async def close(self, *, timeout: float = 1.0, remove_ring: bool = False) -> None:
         """As `Producer.close`."""
         async with self._lock():
-            if self._closed or self._process != os.getpid():
+            if not self._closes_now():
                 return
-            self._closed = True
             if self._sending.counts.held:
                 await self._driver.run(self._sending.flush(timeout))
             await self._driver.close()
