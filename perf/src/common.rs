@@ -11,6 +11,7 @@ use framepress::camera::{
 use framepress::frame::View;
 use framepress::image::{Encoder, Format, Source, Target};
 use framepress::redis::Address;
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -111,6 +112,12 @@ impl Chance {
 pub fn seed_of_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_nanos() as u64 % 1_000_000_000
+}
+
+/// CPU time of the calling thread so far.
+pub fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// CPU time of this process' threads so far, added up by the beginning of their names.

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 use framepress::config::Config;
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use turbojpeg::{Compressor, Subsamp, YuvImage};
 
 use crate::Outcome;
-use crate::common::Spread;
+use crate::common::{Spread, thread_cpu};
 use crate::folder::RunArgs;
 use crate::load::files::{self, Kind, Size, Studio};
 use crate::load::{Load, Measured, Program, Trial};
@@ -143,11 +142,6 @@ fn encoding_ms(frames: &[Vec<u8>], size: Size) -> Outcome<f64> {
         compressor.compress_yuv_to_slice(planes, &mut out)?;
     }
     Ok((thread_cpu() - began).as_secs_f64() * 1e3 / ENCODINGS as f64)
-}
-
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn text(cases: &[Case]) -> Outcome<String> {

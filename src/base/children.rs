@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Lets the program lead a process group of its own, so that Ctrl-C at the terminal reaches this
 /// process alone, and has the kernel end it when the thread that starts it ends: after a SIGKILL,
-/// nobody else would. The thread must live as long as the program is wanted.
+/// nothing else would. The thread must live as long as the program is wanted.
 pub fn bind(command: &mut Command) -> &mut Command {
     command.process_group(0);
     #[cfg(target_os = "linux")]

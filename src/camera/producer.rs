@@ -286,8 +286,7 @@ impl Producer {
         if !slots.fits(pixels) {
             return Ok(Some(None));
         }
-        slots.note(self.pipeline.ends());
-        let Some(left) = slots.leave(pixels)? else { return Ok(None) };
+        let Some(left) = slots.leave(pixels, &mut self.pipeline)? else { return Ok(None) };
         self.counts.in_ring += 1;
         Ok(Some(Some(left)))
     }

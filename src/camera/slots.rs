@@ -7,7 +7,7 @@ use redis::{Value, cmd};
 
 use crate::base::Fault;
 use crate::frame::EntryId;
-use crate::redis::{Control, Ticket, Topology};
+use crate::redis::{Control, Pipeline, Ticket, Topology};
 use crate::ring::{Ring, RingOptions};
 
 /// Slots looked at in one round trip.
@@ -90,8 +90,12 @@ impl RingSlots {
         pixels.len() as u64 <= self.ring.header().room
     }
 
-    /// Leaves pixels in a slot; `None` if none is free.
-    pub(super) fn leave(&mut self, pixels: &[u8]) -> Result<Option<Left>, Fault> {
+    /// Leaves pixels in a slot; `None` if none is free. The pipeline tells which entries have ended.
+    pub(super) fn leave(
+        &mut self,
+        pixels: &[u8],
+        pipeline: &mut Pipeline,
+    ) -> Result<Option<Left>, Fault> {
         let slot = match self.reuse {
             Reuse::Freshest => {
                 let slot = self.next;
@@ -99,6 +103,7 @@ impl RingSlots {
                 slot
             }
             Reuse::Lossless => {
+                self.note(pipeline.ends());
                 if self.free.is_empty() {
                     self.look()?;
                 }
@@ -121,7 +126,7 @@ impl RingSlots {
     }
 
     /// Takes note of how entries have ended.
-    pub(super) fn note(&mut self, ends: Vec<(Ticket, Option<EntryId>)>) {
+    fn note(&mut self, ends: Vec<(Ticket, Option<EntryId>)>) {
         for (ticket, id) in ends {
             let Some(at) = self.sent.iter().position(|(sent, ..)| *sent == ticket) else {
                 continue;

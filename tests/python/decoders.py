@@ -18,11 +18,10 @@ import tempfile
 
 import cv2
 import numpy
-import redis
 from PIL import Image
 
 import interop
-from interop import check, free_port, generated, wait_for
+from interop import check, generated, wait_for
 
 FRAMES = 14
 # Frames shown to programs that are slow to start; the last ones come after tables were learnt.
@@ -215,30 +214,12 @@ def sizes(files):
 def main():
     if "FRAMEPRESS_BIN" not in os.environ:
         sys.exit("FRAMEPRESS_BIN names the program under test; `make python-test` sets it")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, interop.database() as (client, port):
         pb = generated(folder)
-        port = free_port()
-        server = subprocess.Popen(
-            [interop.SERVER, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            client = redis.Redis(port=port)
-
-            def answers():
-                try:
-                    return client.ping()
-                except redis.exceptions.ConnectionError:
-                    return False
-
-            wait_for("redis-server answers", answers)
-            files = {mode: files_of(client, port, pb, mode) for mode in MODES}
-            compare(files)
-            sizes(files)
-            in_chromium(files)
-        finally:
-            server.terminate()
-            server.wait()
+        files = {mode: files_of(client, port, pb, mode) for mode in MODES}
+    compare(files)
+    sizes(files)
+    in_chromium(files)
     print(f"decoders: {interop.passed} passed, {len(interop.failures)} failed")
     sys.exit(1 if interop.failures else 0)
 

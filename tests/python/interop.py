@@ -6,6 +6,7 @@ server than redis-server by FRAMEPRESS_REDIS_SERVER.
 """
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -317,17 +318,15 @@ def ring(client, port, pb):
                 check("ring: pixels", apart < 1, f"mean difference {apart:.2f}")
 
 
-def main():
-    if "FRAMEPRESS_BIN" not in os.environ:
-        sys.exit("FRAMEPRESS_BIN names the program under test; `make python-test` sets it")
+@contextlib.contextmanager
+def database():
+    """A Redis server of this run: a client of it, and its port."""
     with tempfile.TemporaryDirectory() as folder:
-        pb = generated(folder)
         port = free_port()
         server = subprocess.Popen(
             [SERVER, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", folder],
             stdout=subprocess.DEVNULL,
         )
-        shards()
         try:
             client = redis.Redis(port=port)
 
@@ -338,13 +337,22 @@ def main():
                     return False
 
             wait_for("redis-server answers", answers)
-            for form in ("jpeg", "webp", "png", "raw"):
-                round_trip(client, port, pb, form)
-            dead_letters(client, port)
-            ring(client, port, pb)
+            yield client, port
         finally:
             server.terminate()
             server.wait()
+
+
+def main():
+    if "FRAMEPRESS_BIN" not in os.environ:
+        sys.exit("FRAMEPRESS_BIN names the program under test; `make python-test` sets it")
+    shards()
+    with tempfile.TemporaryDirectory() as folder, database() as (client, port):
+        pb = generated(folder)
+        for form in ("jpeg", "webp", "png", "raw"):
+            round_trip(client, port, pb, form)
+        dead_letters(client, port)
+        ring(client, port, pb)
     print(f"interop: {passed} passed, {len(failures)} failed")
     sys.exit(1 if failures else 0)
 

@@ -6,11 +6,11 @@ use framepress::frame::View;
 use framepress::image::{
     Adaptive, Codes, Encoder, Format, Learner, PngLevel, Target, jpeg_blocks, recode_jpeg,
 };
-use rustix::time::{ClockId, clock_gettime};
 
 use super::scenes::Scene;
 use super::{Mode, QUALITIES, Series, likeness};
 use crate::Outcome;
+use crate::common::thread_cpu;
 
 /// Frames of WebP and PNG, which take long.
 const FEW: usize = 6;
@@ -141,9 +141,4 @@ fn plain(scene: &Scene, target: &Target, level: PngLevel, mode: String) -> Outco
 fn view_of<'a>(scene: &Scene, frame: &'a [u8]) -> View<'a> {
     let (width, height) = (scene.width, scene.height);
     View { width, height, channels: 3, interleaved: Some(frame), planes: None }
-}
-
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -12,10 +12,10 @@ use framepress::frame::{Planes, View};
 use framepress::image::{Adaptive, Codes, Encoder, Format, Learner, Target};
 use framepress::redis::{Header, RespLimits, RespReader};
 use framepress::wire::{self, Scratch};
-use rustix::time::{ClockId, clock_gettime};
 use turbojpeg::{Decompressor, Subsamp, YuvImage};
 
 use crate::Outcome;
+use crate::common::thread_cpu;
 
 pub const STREAM: &str = "bare_frames";
 pub const OUTPUT: &str = "bare_results";
@@ -266,9 +266,4 @@ fn expect_bulk(reader: &mut RespReader, io: &mut UnixStream) -> Outcome<u64> {
         Header::Bulk(len) => Ok(len),
         other => Err(format!("expected a string, got {other:?}").into()),
     }
-}
-
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

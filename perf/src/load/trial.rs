@@ -124,7 +124,7 @@ impl Trial<'_> {
         let done_before = Progress::of(&mut server.plain, &inputs)?.done;
         let samples = self.watch(&mut side, &mut server, &inputs, from, until)?;
         let (after, redis_after) = (side.usage()?, usage_of(redis)?);
-        // It may have ended, but nobody has asked for its end, so the kernel still has its figures.
+        // It may have ended, but its end has not been asked for, so the kernel still has its figures.
         let producer_after = usage_of(feeder.child.id())?;
         let done = Progress::of(&mut server.plain, &inputs)?.done.saturating_sub(done_before);
 

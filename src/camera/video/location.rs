@@ -146,7 +146,7 @@ impl Location {
         Some(list)
     }
 
-    /// Options of the demuxer where nobody says otherwise.
+    /// Options of the demuxer that a camera gets by itself.
     pub(crate) fn usual_options(&self) -> Vec<(String, String)> {
         let options: &[(&str, &str)] = match self.is_rtsp() {
             true => &[("rtsp_transport", "tcp"), ("timeout", SILENCE)],

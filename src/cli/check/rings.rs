@@ -65,7 +65,7 @@ pub(super) fn gain(survey: &Survey) -> Vec<Finding> {
         (average >= LARGE).then(|| {
             let what = format!("{}: {} an entry, through Redis", input.name, bytes(average));
             Finding::note("streams.ring", what)
-                .why("Redis and its sockets copy every pixel four times")
+                .why("every pixel is copied into Redis and out of it again")
                 .mend(
                     "a producer on this machine can leave the pixels in a frame ring; docs/ring.md",
                 )

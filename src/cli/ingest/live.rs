@@ -40,14 +40,8 @@ pub(super) fn one(args: &IngestArgs, camera: &str, url: &str) -> Result<(), Fail
     let _signals = SignalWatch::start(&stop)?;
     let _reporter = logging::Reporter::start()?;
     let (topology, _embedded) = engine::find_server(&config.redis_queue, &stop)?;
-    let mode = Mode {
-        streams: engine::input_streams(&config),
-        once: args.once,
-        frames: args.limit,
-        entries_max: args.max_length,
-    };
     let began = Tick::now();
-    let mut supervisor = Supervisor::start(&config, topology, mode, &stop)?;
+    let mut supervisor = Supervisor::start(&config, topology, mode(args, &config), &stop)?;
     supervisor.read(vec![spec], Vec::new())?;
     while !stop.is_draining() {
         stop.sleep(LOOK);
@@ -67,6 +61,15 @@ pub(super) fn one(args: &IngestArgs, camera: &str, url: &str) -> Result<(), Fail
         }
     }
     Ok(end?)
+}
+
+fn mode(args: &IngestArgs, config: &Config) -> Mode {
+    Mode {
+        streams: engine::input_streams(config),
+        once: args.once,
+        frames: args.limit,
+        entries_max: args.max_length,
+    }
 }
 
 /// Every camera of the configuration.
@@ -91,13 +94,7 @@ pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
     }
     descriptors::raise();
     let (topology, _embedded) = engine::find_server(&config.redis_queue, &stop)?;
-    let mode = Mode {
-        streams: engine::input_streams(&config),
-        once: args.once,
-        frames: args.limit,
-        entries_max: args.max_length,
-    };
-    let mut supervisor = Supervisor::start(&config, topology.clone(), mode, &stop)?;
+    let mut supervisor = Supervisor::start(&config, topology.clone(), mode(args, &config), &stop)?;
     let view = supervisor.view().clone();
     let server = IngestServer::start(&config, view.clone(), &stop)?;
     let teller = crate::ingest::Teller::start(&config, topology, view.clone(), &stop)?;

@@ -56,14 +56,7 @@ fn synthetic() -> Vec<Frame> {
 fn road() -> Frame {
     let file = root().join("tests/golden/road.png");
     let bytes = std::fs::read(file).unwrap();
-    let source = Source {
-        format: Format::Png,
-        width: 0,
-        height: 0,
-        channels: 0,
-        layout: Default::default(),
-        bytes: &bytes,
-    };
+    let source = Source::file(Format::Png, &bytes);
     let mut store = Picture::default();
     let mut decoder = Decoder::new(Bounds { pixels_max: 1 << 22 }).unwrap();
     let needs = Needs { planes: false, interleaved: true };
