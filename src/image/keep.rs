@@ -5,10 +5,9 @@
 //! Huffman tables (as in Motion JPEG) gets the standard ones, which it means. Nothing behind the end
 //! marker is copied. Format: ITU-T T.81, annex B; JFIF 1.02.
 
-use std::sync::OnceLock;
-
 use super::exif;
-use super::markers::{from_start, next_marker, segment};
+use super::huffman::STANDARD;
+use super::markers::{from_start, segment};
 use super::turn::Orientation;
 
 /// What was copied.
@@ -182,24 +181,18 @@ fn has_wide_entries(mut body: &[u8]) -> Option<bool> {
 }
 
 /// The tables that a segment defines.
-fn tables_in(body: &[u8]) -> Option<TableSet> {
+fn tables_in(mut body: &[u8]) -> Option<TableSet> {
     let mut set = 0;
-    each_table(body, |id, _| set |= bit(id))?;
-    Some(set)
-}
-
-/// Calls `with` for every table of a segment: class and identifier in one byte, then all its bytes.
-fn each_table<'a>(mut body: &'a [u8], mut with: impl FnMut(u8, &'a [u8])) -> Option<()> {
     while let Some((&head, rest)) = body.split_first() {
         let counts = rest.get(..16)?;
         let symbols: usize = counts.iter().map(|&count| usize::from(count)).sum();
         if head >> 4 > 1 || head & 15 > 3 {
             return None;
         }
-        with(head, body.get(..17 + symbols)?);
-        body = &body[17 + symbols..];
+        set |= bit(head);
+        body = rest.get(16 + symbols..)?;
     }
-    Some(())
+    Some(set)
 }
 
 fn bit(id: u8) -> TableSet {
@@ -240,44 +233,14 @@ fn scan_len(rest: &[u8]) -> Option<usize> {
 
 /// Adds standard tables; `None` if one of them has no standard.
 fn add_tables(missing: TableSet, out: &mut Vec<u8>) -> Option<()> {
-    let mut added = 0;
-    each_table(standard_tables(), |id, table| {
-        if missing & bit(id) != 0 {
-            added |= bit(id);
-            let len = 2 + table.len() as u16;
-            out.extend([0xff, 0xc4]);
-            out.extend(len.to_be_bytes());
-            out.extend_from_slice(table);
-        }
-    })?;
-    (added == missing).then_some(())
-}
-
-/// The Huffman tables of T.81, annex K, as libjpeg-turbo writes them; empty if it cannot.
-fn standard_tables() -> &'static [u8] {
-    static TABLES: OnceLock<Vec<u8>> = OnceLock::new();
-    TABLES.get_or_init(|| {
-        let image = turbojpeg::Image {
-            pixels: &[0_u8; 3 * 16 * 16][..],
-            width: 16,
-            pitch: 48,
-            height: 16,
-            format: turbojpeg::PixelFormat::RGB,
-        };
-        let mut tables = Vec::new();
-        let Ok(file) = turbojpeg::compress(image, 75, turbojpeg::Subsamp::Sub2x2) else {
-            return tables;
-        };
-        let mut rest = file.get(2..).unwrap_or_default();
-        while let Some((marker, after)) = next_marker(rest) {
-            let Some((body, after)) = segment(after) else { break };
-            match marker {
-                0xc4 => tables.extend_from_slice(body),
-                0xda => break,
-                _ => {}
-            }
-            rest = after;
-        }
-        tables
-    })
+    let mut left = missing;
+    STANDARD.write(
+        |id| {
+            let is_missing = left & bit(id) != 0;
+            left &= !bit(id);
+            is_missing
+        },
+        out,
+    );
+    (left == 0).then_some(())
 }

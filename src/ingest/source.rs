@@ -5,6 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use url::Url;
+
 use crate::base::text;
 use crate::camera::video::Location;
 use crate::config::{Camera, Feed, InputArg, Secret, Transport};
@@ -95,20 +97,7 @@ impl Spec {
 impl Place {
     /// Host and port.
     pub(super) fn authority(&self) -> Option<(String, u16)> {
-        let (scheme, rest) = self.location.secret_url()?.split_once("://")?;
-        let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
-        let usual = match scheme {
-            "rtsp" => 554,
-            "rtsps" => 322,
-            "https" => 443,
-            _ => 80,
-        };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-            _ => (authority, usual),
-        };
-        Some((host.trim_start_matches('[').trim_end_matches(']').into(), port))
+        authority(&Url::parse(self.location.secret_url()?).ok()?)
     }
 
     /// Options of the demuxer.
@@ -128,6 +117,13 @@ impl Place {
         options.push(("fpsprobesize", "0".into()));
         options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
+}
+
+/// Host and port of a URL.
+pub(super) fn authority(url: &Url) -> Option<(String, u16)> {
+    let usual = if url.scheme() == "rtsps" { 322 } else { 554 };
+    let port = url.port_or_known_default().unwrap_or(usual);
+    Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), port))
 }
 
 /// The only line of a small file. One that holds a secret is for its owner alone.

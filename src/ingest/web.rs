@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 use percent_encoding::percent_decode_str;
+use url::{Position, Url};
 
 use super::link::{Finding, Loss, Turn};
 use super::mjpeg::Splitter;
+use super::source::authority;
 use crate::base::Stop;
 use crate::camera::{Coding, Still};
 use crate::metrics::clock::{Tick, unix_nanos, unix_seconds};
@@ -17,8 +19,8 @@ use crate::metrics::clock::{Tick, unix_nanos, unix_seconds};
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// How often the stop signal is looked at.
 const TICK: Duration = Duration::from_millis(100);
-/// How often an answer may name another address.
-const MOVES_MAX: usize = 3;
+/// How often a camera is asked: it may want a login, and name another address.
+const QUESTIONS_MAX: usize = 6;
 
 /// An open stream of JPEG files.
 #[derive(Debug)]
@@ -33,44 +35,15 @@ pub(super) struct Web {
     fed: bool,
 }
 
-/// An `http` address, in its parts.
-#[derive(Clone, Debug)]
-struct Address {
-    account: Option<(String, String)>,
-    host: String,
-    port: u16,
-    target: String,
-}
-
-impl Address {
-    fn parse(url: &str) -> Option<Address> {
-        let rest = url.strip_prefix("http://")?;
-        let (authority, target) = rest.find(['/', '?']).map_or((rest, "/"), |at| rest.split_at(at));
-        let (account, authority) = match authority.rsplit_once('@') {
-            Some((account, authority)) => (Some(account), authority),
-            None => (None, authority),
-        };
-        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let account = account.map(|account| account.split_once(':').unwrap_or((account, "")));
-        let account = account.map(|(user, password)| (decode(user), decode(password)));
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-            _ => (authority, 80),
-        };
-        let target = if target.starts_with('?') { format!("/{target}") } else { target.into() };
-        Some(Address { account, host: host.into(), port, target })
-    }
-}
-
 impl Web {
     /// Asks for the stream.
     pub(super) fn open(url: &str, shown: &str, until: Tick, stop: &Stop) -> Result<Web, Turn> {
         let unknown = || Turn::Found(Finding::NotWeb);
-        let mut address = Address::parse(url).ok_or_else(unknown)?;
+        let mut url = Url::parse(url).map_err(|_| unknown())?;
         let mut authorization = None;
-        for _ in 0..=MOVES_MAX {
-            let mut stream = connect(&address, shown, until, stop)?;
-            let head = ask(&mut stream, &address, authorization.as_deref(), shown, until, stop)?;
+        for _ in 0..QUESTIONS_MAX {
+            let mut stream = connect(&url, shown, until, stop)?;
+            let head = ask(&mut stream, &url, authorization.as_deref(), shown, until, stop)?;
             match head.status {
                 200 if head.is_jpeg() => {
                     let mut web = Web {
@@ -88,23 +61,20 @@ impl Web {
                 }
                 200 => return Err(unknown()),
                 301 | 302 | 303 | 307 | 308 => {
-                    let mut next =
-                        head.location.as_deref().and_then(Address::parse).ok_or_else(unknown)?;
-                    // Another host gets no password that was not meant for it.
-                    if next.host == address.host {
-                        next.account = next.account.or(address.account);
+                    let to = head.location.as_deref().and_then(|to| url.join(to).ok());
+                    let mut next = to.filter(|to| to.scheme() == "http").ok_or_else(unknown)?;
+                    // Another server gets no password that was not meant for it.
+                    if !has_account(&next) && authority(&next) == authority(&url) {
+                        let _ = next.set_username(url.username());
+                        let _ = next.set_password(url.password());
                     }
-                    address = next;
+                    (url, authorization) = (next, None);
                 }
-                401 if authorization.is_none() && address.account.is_some() => {
-                    authorization =
-                        head.challenge.as_deref().and_then(|asked| answer(asked, &address));
+                401 if authorization.is_none() && has_account(&url) => {
+                    authorization = head.challenge.as_deref().and_then(|asked| answer(asked, &url));
                     if authorization.is_none() {
-                        return Err(Loss::new(
-                            "auth",
-                            "the camera asks for an unknown kind of login",
-                        )
-                        .into());
+                        let text = "the camera asks for an unknown kind of login";
+                        return Err(Loss::new("auth", text).into());
                     }
                 }
                 401 | 403 => {
@@ -169,12 +139,12 @@ impl Web {
     }
 }
 
-fn connect(address: &Address, shown: &str, until: Tick, stop: &Stop) -> Result<TcpStream, Turn> {
+fn connect(url: &Url, shown: &str, until: Tick, stop: &Stop) -> Result<TcpStream, Turn> {
     let failed =
         |error: io::Error| -> Turn { Loss::new("unreachable", format!("{shown}: {error}")).into() };
-    let host = address.host.trim_start_matches('[').trim_end_matches(']');
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
-    for target in (host, address.port).to_socket_addrs().map_err(failed)? {
+    let place = authority(url).unwrap_or_default();
+    for target in place.to_socket_addrs().map_err(failed)? {
         let left = until.remaining().max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&target, left.min(Duration::from_secs(5))) {
             Ok(stream) => {
@@ -240,17 +210,17 @@ impl Head {
 
 fn ask(
     stream: &mut TcpStream,
-    address: &Address,
+    url: &Url,
     authorization: Option<&str>,
     shown: &str,
     until: Tick,
     stop: &Stop,
 ) -> Result<Head, Turn> {
-    let Address { host, port, target, .. } = address;
+    let (target, place) = (target(url), &url[Position::BeforeHost..Position::AfterPort]);
     let authorization =
         authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
     let request = format!(
-        "GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: framepress\r\n\
+        "GET {target} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: framepress\r\n\
          Accept: */*\r\n{authorization}Connection: close\r\n\r\n"
     );
     let lost = |text: String| -> Turn { Loss::new("ended", format!("{shown}: {text}")).into() };
@@ -297,8 +267,9 @@ fn ask(
 }
 
 /// The value of `Authorization` that a challenge asks for (RFC 7617, RFC 7616 with MD5).
-fn answer(challenge: &str, address: &Address) -> Option<String> {
-    let (user, password) = address.account.as_ref()?;
+fn answer(challenge: &str, url: &Url) -> Option<String> {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let (user, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
     let (scheme, fields) = challenge.split_once(' ').unwrap_or((challenge, ""));
     if scheme.eq_ignore_ascii_case("basic") {
         let text = base64_simd::STANDARD.encode_to_string(format!("{user}:{password}"));
@@ -328,7 +299,7 @@ fn answer(challenge: &str, address: &Address) -> Option<String> {
     let md5 = |text: String| -> String {
         Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     };
-    let target = &address.target;
+    let target = target(url);
     let first = md5(format!("{user}:{realm}:{password}"));
     let second = md5(format!("GET:{target}"));
     let takes_auth =
@@ -345,6 +316,15 @@ fn answer(challenge: &str, address: &Address) -> Option<String> {
         "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{target}\", \
          response=\"{response}\"{opaque}{more}"
     ))
+}
+
+fn has_account(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// What a server is asked for.
+fn target(url: &Url) -> &str {
+    &url[Position::BeforePath..Position::AfterQuery]
 }
 
 /// Takes the sizes out of a chunked body.
@@ -390,6 +370,9 @@ impl Chunks {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -405,22 +388,80 @@ mod tests {
         assert!(!Chunks::default().take(b"xyz\r\n", |_| {}));
     }
 
+    fn camera() -> (TcpListener, String) {
+        let camera = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = camera.local_addr().unwrap().to_string();
+        (camera, place)
+    }
+
+    /// Gives `answers` in turn, one for each connection; what was asked.
+    fn serve(camera: &TcpListener, answers: &[&str]) -> Vec<String> {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = camera.accept().unwrap();
+            let mut bytes = [0; 4096];
+            let count = stream.read(&mut bytes).unwrap();
+            asked.push(String::from_utf8_lossy(&bytes[..count]).into_owned());
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        asked
+    }
+
+    const JPEG: &str = "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace\r\n\r\n";
+    const LOGIN: &str = "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n";
+
+    fn moved(to: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\n\r\n")
+    }
+
+    fn open(url: &str) -> Result<Web, Turn> {
+        Web::open(url, "a camera", Tick::now().after(Duration::from_secs(10)), &Stop::default())
+    }
+
+    #[test]
+    fn another_server_gets_no_password() {
+        let ((this, place), (other, elsewhere)) = (camera(), camera());
+        let moved = moved(&format!("http://{elsewhere}/x"));
+        // At once, and after a login.
+        for answers in [&[&moved[..]][..], &[LOGIN, &moved[..]]] {
+            let asked = thread::scope(|scope| {
+                scope.spawn(|| serve(&this, answers));
+                let asked = scope.spawn(|| serve(&other, &[LOGIN]));
+                let lost = open(&format!("http://admin:secret@{place}/")).unwrap_err();
+                assert!(matches!(&lost, Turn::Lost(loss) if loss.reason == "auth"), "{lost:?}");
+                asked.join().unwrap().concat()
+            });
+            assert!(!asked.contains("Authorization"), "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_camera_moves_its_stream_within_itself() {
+        let (this, place) = camera();
+        let asked = thread::scope(|scope| {
+            let asked = scope.spawn(|| serve(&this, &[&moved("video?n=1")[..], LOGIN, JPEG]));
+            assert!(open(&format!("http://admin:secret@{place}/live/")).is_ok());
+            asked.join().unwrap()
+        });
+        assert!(asked[0].starts_with("GET /live/ HTTP/1.1\r\n"), "{asked:?}");
+        assert!(asked[1].starts_with("GET /live/video?n=1 HTTP/1.1\r\n"), "{asked:?}");
+        assert!(asked[2].contains("Authorization: Basic YWRtaW46c2VjcmV0\r\n"), "{asked:?}");
+    }
+
     #[test]
     fn challenges_are_answered_as_the_standard_shows() {
-        let url = "http://Mufasa:Circle%20of%20Life@host/dir/index.html";
-        let address = Address::parse(url).unwrap();
+        let mut url = Url::parse("http://Mufasa:Circle%20of%20Life@host/dir/index.html").unwrap();
         let asked =
             "Digest realm=\"http-auth@example.org\", nonce=\"n\", opaque=\"o\", algorithm=MD5";
-        let said = answer(asked, &address).unwrap();
+        let said = answer(asked, &url).unwrap();
         assert!(said.contains("username=\"Mufasa\"") && said.contains("opaque=\"o\""), "{said}");
         // RFC 2069, with the correction of its errata.
         let asked =
             "Digest realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"";
-        let address =
-            Address { account: Some(("Mufasa".into(), "CircleOfLife".into())), ..address };
-        let said = answer(asked, &address).unwrap();
+        url.set_password(Some("CircleOfLife")).unwrap();
+        let said = answer(asked, &url).unwrap();
         assert!(said.contains("response=\"1949323746fe6a43ef61f9606e7febea\""), "{said}");
-        assert!(answer("Basic realm=\"x\"", &address).unwrap().starts_with("Basic TXVm"));
-        assert!(answer("Negotiate", &address).is_none());
+        assert!(answer("Basic realm=\"x\"", &url).unwrap().starts_with("Basic TXVm"));
+        assert!(answer("Negotiate", &url).is_none());
     }
 }

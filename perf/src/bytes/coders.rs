@@ -1,7 +1,4 @@
 //! The modes of the engine's encoders.
-
-use std::time::Duration;
-
 use framepress::frame::View;
 use framepress::image::{
     Adaptive, Codes, Encoder, Format, Learner, PngLevel, Target, jpeg_blocks, recode_jpeg,

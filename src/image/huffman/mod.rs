@@ -146,4 +146,22 @@ impl Tables {
         let pairs = self.0.iter().take(if gray { 1 } else { 2 });
         pairs.map(|pair| segment(pair.dc.values().len()) + segment(pair.ac.values().len())).sum()
     }
+
+    /// Appends those that `is_wanted` by class and identifier as segments of a file (T.81, B.2.4.2): 0 and
+    /// 1 for the DC tables of luma and chroma, 0x10 and 0x11 for the AC tables.
+    pub fn write(&self, mut is_wanted: impl FnMut(u8) -> bool, out: &mut Vec<u8>) {
+        let mut write = |id: u8, counts: &[u8; 16], values: &[u8]| {
+            if is_wanted(id) {
+                out.extend([0xff, 0xc4]);
+                out.extend((19 + values.len() as u16).to_be_bytes());
+                out.push(id);
+                out.extend_from_slice(counts);
+                out.extend_from_slice(values);
+            }
+        };
+        for (id, pair) in (0..).zip(&self.0) {
+            write(id, pair.dc.counts(), pair.dc.values());
+            write(0x10 | id, pair.ac.counts(), pair.ac.values());
+        }
+    }
 }

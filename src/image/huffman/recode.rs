@@ -48,7 +48,7 @@ fn head(old: &[u8], tables: &Tables, out: &mut Vec<u8>) -> Option<()> {
         let (body, after) = segment(after)?;
         if marker == 0xda {
             let (&components, list) = body.split_first()?;
-            write_tables(tables, components == 1, out);
+            tables.write(|id| components > 1 || id & 15 == 0, out);
             out.extend([0xff, marker]);
             out.extend((2 + body.len() as u16).to_be_bytes());
             out.push(components);
@@ -64,20 +64,6 @@ fn head(old: &[u8], tables: &Tables, out: &mut Vec<u8>) -> Option<()> {
             out.extend_from_slice(body);
         }
         rest = after;
-    }
-}
-
-fn write_tables(tables: &Tables, gray: bool, out: &mut Vec<u8>) {
-    let mut write = |id: u8, counts: &[u8; 16], values: &[u8]| {
-        out.extend([0xff, 0xc4]);
-        out.extend((19 + values.len() as u16).to_be_bytes());
-        out.push(id);
-        out.extend_from_slice(counts);
-        out.extend_from_slice(values);
-    };
-    for (id, pair) in (0..).zip(tables.0.iter().take(if gray { 1 } else { 2 })) {
-        write(id, pair.dc.counts(), pair.dc.values());
-        write(0x10 | id, pair.ac.counts(), pair.ac.values());
     }
 }
 
