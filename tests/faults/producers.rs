@@ -352,10 +352,10 @@ fn a_stop_flushes_within_its_limit_and_counts_the_rest() {
     assert_eq!(producer.flush(LONG), 0, "the stop ends nothing that is under way");
     let other = Scene::at(TRIP);
     let mut producer = other.producer(|_| {});
+    other.proxy.stall(true);
     for number in 0..5 {
         enqueue(&mut producer, number, 3_000).unwrap();
     }
-    other.proxy.stall(true);
     other.stop.drain();
     let began = Tick::now();
     assert_eq!(producer.flush(Duration::from_millis(300)), 5);
@@ -371,8 +371,10 @@ fn a_server_that_is_silent_is_left_in_time_and_everything_is_sent_again() {
     for number in 0..20 {
         enqueue(&mut producer, number, 3_000).unwrap();
     }
+    assert_eq!(producer.flush(LONG), 0);
     scene.proxy.stall(true);
-    for number in 20..23 {
+    // Every window holds two frames: neither waits for the server.
+    for number in 20..22 {
         enqueue(&mut producer, number, 3_000).unwrap();
     }
     let began = Tick::now();
@@ -382,8 +384,8 @@ fn a_server_that_is_silent_is_left_in_time_and_everything_is_sent_again() {
     });
     scene.proxy.stall(false);
     assert_eq!(producer.flush(LONG), 0);
-    assert!(producer.counts().sendings.sent_again >= 3, "{:?}", producer.counts());
-    assert_eq!(without_repetitions(&scene.numbers()), (0..23).collect::<Vec<_>>());
+    assert!(producer.counts().sendings.sent_again >= 2, "{:?}", producer.counts());
+    assert_eq!(without_repetitions(&scene.numbers()), (0..22).collect::<Vec<_>>());
 }
 
 #[test]
