@@ -167,7 +167,6 @@ fn decode(title: String, frames: &Frames) {
     compare(title, frames.len(), sides);
 }
 
-/// Our scaler beside `fast_image_resize`, which has the same two filters.
 /// Legacy JSON up to the file in it, with the look at its camera that decides about its order.
 fn open_json(title: String, frames: &Frames) {
     let coded: Vec<String> = files(frames, Format::Jpeg)
@@ -196,6 +195,7 @@ fn open_json(title: String, frames: &Frames) {
     compare(title, frames.len(), vec![alone, ours]);
 }
 
+/// Our scaler beside `fast_image_resize`, which has the same two filters.
 fn scale(title: String, frames: &Frames) {
     let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
     let view = decoder.decode(&frames.source(0), PLANES, &mut store).unwrap();

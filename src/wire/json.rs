@@ -89,9 +89,21 @@ fn parse<'a>(json: &'a [u8], pixels_max: u64, pixels: &mut Vec<u8>) -> Result<Fr
         pixels_max: usize::try_from(pixels_max).unwrap_or(usize::MAX),
         too_large: &mut too_large,
     };
-    let mut parser = serde_json::Deserializer::from_slice(json);
-    let parsed = seed.deserialize(&mut parser).and_then(|frame| parser.end().map(|()| frame));
+    // Text that is known to be UTF-8 is not looked at again. In other text only what is used has to be.
+    let parsed = match simdutf8::basic::from_utf8(json) {
+        Ok(text) => whole(serde_json::Deserializer::from_str(text), seed),
+        Err(_) => whole(serde_json::Deserializer::from_slice(json), seed),
+    };
     parsed.map_err(|error| if too_large { Broken::TooLarge } else { Broken::Syntax(error) })
+}
+
+/// One object, with nothing behind it.
+fn whole<'a, R: serde_json::de::Read<'a>>(
+    mut parser: serde_json::Deserializer<R>,
+    seed: FrameSeed<'_>,
+) -> serde_json::Result<Frame<'a>> {
+    let frame = seed.deserialize(&mut parser)?;
+    parser.end().map(|()| frame)
 }
 
 /// The camera that [`open`] finds: the value of the last `camera_id` of the outermost object.
@@ -207,10 +219,13 @@ type Timestamp = Result<Option<f64>, Unclear>;
 #[derive(Clone, Copy, Debug)]
 struct Unclear;
 
-/// An id: text, or a number as it was written.
+/// An id: text, or a number as it was written. `value` is sound JSON.
 fn id<'a>(value: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, String> {
     match value.as_bytes() {
         b"null" => Ok(None),
+        [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => {
+            Ok(Some(Cow::Borrowed(&value[1..=inner.len()])))
+        }
         [b'"', ..] => serde_json::from_str::<Text<'a>>(value)
             .map(|Text(text)| Some(text))
             .map_err(|error| format!("{name}: {error}")),
