@@ -10,7 +10,7 @@ use framepress::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 
 use super::{pixels, ring, rings_folder};
-use crate::support::{Fields, RedisServer, RunningEngine, data};
+use crate::support::{Fields, LONG, RedisServer, RunningEngine, data, wait_until};
 
 const RGB: usize = 64 * 48 * 3;
 
@@ -74,6 +74,8 @@ fn check(folder: &Path, cases: Vec<(&'static str, Fields, End)>) {
         server.add(&fields);
         server.add(&entry("sound", &sound));
         server.wait_until_done();
+        // The server knows that a frame has ended before the engine has counted it.
+        wait_until("everything is counted", LONG, || engine.account().in_flight == 0);
         let after = engine.account();
         let sound = 1;
         let told = |out, overwritten, dead| {
@@ -241,6 +243,7 @@ fn a_ring_may_change_while_it_is_open() {
         let before = engine.account();
         server.add(&entry("frame", reference));
         server.wait_until_done();
+        wait_until("everything is counted", LONG, || engine.account().in_flight == 0);
         let after = engine.account();
         [
             after.out - before.out,
