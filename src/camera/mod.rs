@@ -26,6 +26,7 @@ pub use synthetic::{Synthetic, SyntheticOptions};
 pub use video::Video;
 
 use crate::base::Fault;
+use crate::image::RawLayout;
 
 /// The longest side of a picture any source yields.
 pub(crate) const SIDE_MAX: u32 = 16384;
@@ -38,7 +39,7 @@ pub enum Coding {
     Rgb,
     /// Gray, `width * height` bytes.
     Gray,
-    /// Planes as JPEG has them, without padding: full range, BT.601, chroma halved both ways.
+    /// Planes of luma and chroma without padding, chroma halved both ways; [`Still::layout`] says more.
     Planes,
     /// A JPEG, PNG or WebP file as it was found; its size in pixels is not known here.
     File,
@@ -55,6 +56,8 @@ pub struct Still {
     pub channels: u32,
     /// What the bytes are.
     pub coding: Coding,
+    /// How [`Coding::Planes`] lie.
+    pub layout: RawLayout,
     /// The pixels without padding, or the file.
     pub bytes: Vec<u8>,
     /// The name of the file it was read from; empty if the source has no files.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use twox_hash::XxHash3_64;
 
-use super::slots::{Left, RingSlots, RingUse};
+use super::slots::{Place, RingUse, Rings};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Lease, Pool};
 use crate::image::{Matrix, PixelLayout, Range, Source as Picture};
@@ -20,8 +20,9 @@ const POOL_BYTES: usize = limits::PRODUCER_BYTES_MAX;
 /// Longest wait for an answer before the stop signal is looked at again.
 const TICK: Duration = limits::SOCKET_TICK;
 
-/// Pause before a slot of the ring is looked for again.
+/// First and longest pause before a slot of the ring is looked for again.
 const RING_TICK: Duration = Duration::from_millis(1);
+const RING_TICK_MAX: Duration = Duration::from_millis(16);
 
 /// Where and how a [`Producer`] sends.
 #[derive(Clone, Debug)]
@@ -41,7 +42,8 @@ pub struct ProducerOptions {
     pub retry: bool,
     /// What [`Producer::enqueue`] does with a frame for which the window, or the ring, has no room.
     pub full: Full,
-    /// A frame ring for the pixels, on the machine of the engine; `None` sends them through Redis.
+    /// A frame ring for the pixels of all cameras, on the machine of the engine; `None` sends them
+    /// through Redis, but for cameras that have a ring of their own.
     pub ring: Option<RingUse>,
 }
 
@@ -108,7 +110,7 @@ pub struct Producer {
     pool: Pool,
     metrics: Arc<Metrics>,
     counts: ProducerCounts,
-    slots: Option<RingSlots>,
+    rings: Rings,
 }
 
 impl Producer {
@@ -129,9 +131,10 @@ impl Producer {
             full,
             ring,
         } = options;
-        let slots = ring
-            .map(|ring| RingSlots::new(&ring, &topology, &streams, timeout, retry))
-            .transpose()?;
+        let mut rings = Rings::new(&topology, &streams, timeout, retry);
+        if let Some(ring) = ring {
+            rings.share(&ring)?;
+        }
         let metrics = Metrics::new();
         let lookout = Lookout::start(&topology, stop)?;
         let number = streams.len();
@@ -158,7 +161,7 @@ impl Producer {
             pool: Pool::new(POOL_BYTES),
             metrics,
             counts: ProducerCounts::default(),
-            slots,
+            rings,
         })
     }
 
@@ -168,15 +171,12 @@ impl Producer {
     /// # Errors
     /// The server's refusal; with `retry` off, also a lost connection.
     pub fn send(&mut self, frame: &Outbound<'_>) -> Result<EntryId, Fault> {
-        let left = loop {
-            match self.leave_in_ring(frame)? {
-                Some(left) => break left,
-                None => self.pipeline.turn(RING_TICK),
-            }
+        let Some(place) = self.place(frame, false)? else {
+            let text = "stopped while every slot of the ring held a frame";
+            return Err(Fault::Unusable(text.into()));
         };
-        let bytes = if left.is_some() { &[] } else { frame.picture.bytes };
-        self.wait_for_room(bytes.len());
-        let ticket = self.add_frame(frame, bytes, left);
+        self.wait_for_room(bytes_in_entry(frame, &place).len());
+        let ticket = self.add_frame(frame, &place);
         loop {
             if let Some(reply) = self.pipeline.reply_of(ticket) {
                 return reply;
@@ -193,22 +193,15 @@ impl Producer {
     /// As [`Producer::send`], if the frame cannot even be sent; it then has no reply.
     pub fn enqueue(&mut self, frame: &Outbound<'_>) -> Result<Option<Ticket>, Fault> {
         // Before the frame is copied; the fields beside the picture are few.
-        if !self.makes_room(frame.picture.bytes.len()) {
+        if !self.makes_room(self.bytes_for(frame)) {
             return Ok(None);
         }
-        let left = loop {
-            match self.leave_in_ring(frame)? {
-                Some(left) => break left,
-                None if self.full == Full::Drop || self.stop.is_draining() => {
-                    self.counts.handed_over += 1;
-                    self.counts.dropped += 1;
-                    return Ok(None);
-                }
-                None => self.pipeline.turn(RING_TICK),
-            }
+        let Some(place) = self.place(frame, self.full == Full::Drop)? else {
+            self.counts.handed_over += 1;
+            self.counts.dropped += 1;
+            return Ok(None);
         };
-        let bytes = if left.is_some() { &[] } else { frame.picture.bytes };
-        let ticket = self.add_frame(frame, bytes, left);
+        let ticket = self.add_frame(frame, &place);
         self.unless_failed(ticket)
     }
 
@@ -257,6 +250,27 @@ impl Producer {
         self.pipeline.flush(limit)
     }
 
+    /// From now on the pixels of a camera are left in this ring as far as they fit. It is made unless the
+    /// camera has such a ring, with as much room or more; another one that it had is given up, and
+    /// frames in it that were not read are lost.
+    ///
+    /// # Errors
+    /// As [`Ring::create`](crate::ring::Ring::create); the camera then has no ring.
+    pub fn set_ring(&mut self, camera_id: &str, usage: &RingUse) -> Result<(), Fault> {
+        self.rings.set(camera_id, usage)
+    }
+
+    /// Whether these pixels of a camera would be left in a ring.
+    pub fn has_ring_for(&self, camera_id: &str, pixels: &[u8]) -> bool {
+        self.rings.takes(camera_id, pixels)
+    }
+
+    /// Gives up the rings of cameras that `is_kept` does not name. Their files stay for frames that
+    /// have not been read.
+    pub fn retain_rings(&mut self, is_kept: impl FnMut(&str) -> bool) {
+        self.rings.retain(is_kept);
+    }
+
     /// Limits each stream approximately to so many entries from now on; 0 for no limit.
     pub fn limit_length(&mut self, entries: u64) {
         self.pipeline.limit_length(entries);
@@ -278,31 +292,44 @@ impl Producer {
         self.metrics.get(Counter::ReplicaAcksMissing)
     }
 
-    /// Leaves the pixels of a frame in the ring, if there is one and they fit: the slot and the
-    /// reference to them. `None` while every slot holds a frame that has not ended.
-    fn leave_in_ring(&mut self, frame: &Outbound<'_>) -> Result<Option<Option<Left>>, Fault> {
-        let Some(slots) = &mut self.slots else { return Ok(Some(None)) };
-        let pixels = frame.picture.bytes;
-        if !slots.fits(pixels) {
-            return Ok(Some(None));
+    /// Leaves the pixels of a frame in a ring, if the camera has one and they fit. Waits for a slot
+    /// unless it `may_drop` the frame; `None` without one, or once a stop was asked for.
+    fn place(&mut self, frame: &Outbound<'_>, may_drop: bool) -> Result<Option<Place>, Fault> {
+        let mut pause = RING_TICK;
+        loop {
+            let pixels = frame.picture.bytes;
+            match self.rings.leave(frame.camera_id, pixels, &mut self.pipeline)? {
+                Place::None if may_drop || self.stop.is_draining() => return Ok(None),
+                Place::None => {
+                    self.pipeline.turn(Duration::ZERO);
+                    self.stop.sleep(pause);
+                    pause = (2 * pause).min(RING_TICK_MAX);
+                }
+                place => {
+                    self.counts.in_ring += u64::from(matches!(place, Place::Slot(_)));
+                    return Ok(Some(place));
+                }
+            }
         }
-        let Some(left) = slots.leave(pixels, &mut self.pipeline)? else { return Ok(None) };
-        self.counts.in_ring += 1;
-        Ok(Some(Some(left)))
     }
 
-    fn add_frame(&mut self, frame: &Outbound<'_>, bytes: &[u8], left: Option<Left>) -> Ticket {
-        let payload = self.compose(frame, bytes);
+    /// Bytes of the picture that the window has to hold: none of those that fit into a ring.
+    fn bytes_for(&self, frame: &Outbound<'_>) -> usize {
+        let pixels = frame.picture.bytes;
+        if self.has_ring_for(frame.camera_id, pixels) { 0 } else { pixels.len() }
+    }
+
+    fn add_frame(&mut self, frame: &Outbound<'_>, place: &Place) -> Ticket {
+        let payload = self.compose(frame, bytes_in_entry(frame, place));
         let stamp = frame.timestamp.to_string();
         let [frame_id, camera_id, timestamp] = beside(frame, &stamp);
-        let Some(Left { slot, reference }) = left else {
+        let Place::Slot(left) = place else {
             return self.add(frame.camera_id, payload, &[frame_id, camera_id, timestamp]);
         };
-        let fields = [frame_id, camera_id, timestamp, ("ring", reference.as_bytes())];
+        let fields = [frame_id, camera_id, timestamp, ("ring", left.reference.as_bytes())];
         let ticket = self.add(frame.camera_id, payload, &fields);
-        if let Some(slots) = &mut self.slots {
-            slots.sent(ticket, slot, shard_of(frame.camera_id, self.streams));
-        }
+        let stream = shard_of(frame.camera_id, self.streams);
+        self.rings.sent(frame.camera_id, ticket, left, stream);
         ticket
     }
 
@@ -364,6 +391,11 @@ impl Producer {
         let draft = self.composer.draft(bytes, None, None, 0, &self.pool);
         self.composer.finish(draft, &self.pool)
     }
+}
+
+/// The bytes of a frame's picture that its entry carries.
+fn bytes_in_entry<'a>(frame: &Outbound<'a>, place: &Place) -> &'a [u8] {
+    if matches!(place, Place::Slot(_)) { &[] } else { frame.picture.bytes }
 }
 
 /// The fields beside the data.

@@ -18,6 +18,12 @@ pub(super) struct Ready {
     pub(super) second: bool,
 }
 
+/// Whether a descriptor can be read, or has ended, now.
+pub(super) fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
+    let mut watched = [PollFd::new(&descriptor, PollFlags::IN)];
+    poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// Waits until a descriptor can be read without blocking, until the stop signal is raised, or until
 /// `until`.
 pub(super) fn readable(

@@ -1,6 +1,6 @@
-//! Which slot of its frame ring a producer writes next.
+//! The frame rings of a producer, and which slot of each is written next.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use redis::{Value, cmd};
@@ -34,116 +34,211 @@ pub struct RingUse {
     pub reuse: Reuse,
 }
 
+/// Where the pixels of a frame are.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// With the entry: there is no ring, or they do not fit.
+    Entry,
+    /// In a slot of a ring.
+    Slot(Left),
+    /// Nowhere yet: every slot holds a frame that has not ended.
+    None,
+}
+
 /// Pixels left in a slot.
 #[derive(Debug)]
 pub(super) struct Left {
-    pub(super) slot: u32,
+    slot: u32,
     /// The field `ring` of the entry.
     pub(super) reference: String,
 }
 
-/// The slots of a ring.
+/// The rings of a producer: those of single cameras, and one for all others.
 #[derive(Debug)]
-pub(super) struct RingSlots {
-    ring: Ring,
-    reuse: Reuse,
+pub(super) struct Rings {
+    shared: Option<RingSlots>,
+    own: HashMap<String, RingSlots>,
+    streams: Vec<String>,
+    topology: Topology,
+    timeout: Duration,
     retry: bool,
+    /// Asks which entries are gone, for the sake of lossless rings.
+    control: Option<Control>,
+}
+
+impl Rings {
+    /// No ring yet.
+    pub(super) fn new(
+        topology: &Topology,
+        streams: &[String],
+        timeout: Duration,
+        retry: bool,
+    ) -> Rings {
+        Rings {
+            shared: None,
+            own: HashMap::new(),
+            streams: streams.to_vec(),
+            topology: topology.clone(),
+            timeout,
+            retry,
+            control: None,
+        }
+    }
+
+    /// Makes the ring of all cameras that have none of their own.
+    pub(super) fn share(&mut self, usage: &RingUse) -> Result<(), Fault> {
+        self.shared = Some(self.make(usage)?);
+        Ok(())
+    }
+
+    /// Makes the ring of a camera, unless it has one that will do. Otherwise that one is given up first.
+    pub(super) fn set(&mut self, camera_id: &str, usage: &RingUse) -> Result<(), Fault> {
+        if self.own.get(camera_id).is_some_and(|slots| slots.will_do(usage)) {
+            return Ok(());
+        }
+        self.own.remove(camera_id);
+        let slots = self.make(usage)?;
+        self.own.insert(camera_id.to_owned(), slots);
+        Ok(())
+    }
+
+    fn make(&mut self, usage: &RingUse) -> Result<RingSlots, Fault> {
+        if usage.reuse == Reuse::Lossless && self.control.is_none() {
+            self.control = Some(Control::new(&self.topology, self.timeout)?);
+        }
+        RingSlots::new(usage)
+    }
+
+    /// Gives up the rings of cameras that `is_kept` does not name; their files stay.
+    pub(super) fn retain(&mut self, mut is_kept: impl FnMut(&str) -> bool) {
+        self.own.retain(|camera_id, _| is_kept(camera_id));
+    }
+
+    /// Whether pixels of a camera fit into the slots of its ring.
+    pub(super) fn takes(&self, camera_id: &str, pixels: &[u8]) -> bool {
+        let slots = self.own.get(camera_id).or(self.shared.as_ref());
+        slots.is_some_and(|slots| slots.fits(pixels))
+    }
+
+    /// Leaves pixels of a camera in a slot. The pipeline tells which entries have ended.
+    pub(super) fn leave(
+        &mut self,
+        camera_id: &str,
+        pixels: &[u8],
+        pipeline: &mut Pipeline,
+    ) -> Result<Place, Fault> {
+        let Rings { shared, own, streams, control, retry, .. } = self;
+        if control.is_some() {
+            for (ticket, id) in pipeline.ends() {
+                own.values_mut().chain(shared.as_mut()).for_each(|slots| slots.note(ticket, id));
+            }
+        }
+        let slots = own.get_mut(camera_id).or(shared.as_mut());
+        let Some(slots) = slots.filter(|slots| slots.fits(pixels)) else {
+            return Ok(Place::Entry);
+        };
+        if slots.usage.reuse == Reuse::Lossless
+            && slots.free.is_empty()
+            && let Some(control) = control
+        {
+            slots.look(control, streams, *retry)?;
+        }
+        slots.leave(pixels)
+    }
+
+    /// The entry of a slot is on its way.
+    pub(super) fn sent(&mut self, camera_id: &str, ticket: Ticket, left: &Left, stream: usize) {
+        let slots = self.own.get_mut(camera_id).or(self.shared.as_mut());
+        if let Some(slots) = slots.filter(|slots| slots.usage.reuse == Reuse::Lossless) {
+            slots.sent.push_back((ticket, left.slot, stream));
+        }
+    }
+}
+
+/// The slots of one ring.
+#[derive(Debug)]
+struct RingSlots {
+    ring: Ring,
+    /// What was asked for.
+    usage: RingUse,
     next: u32,
     free: Vec<u32>,
     /// Slots whose entries are on their way, the oldest first, and their streams.
     sent: VecDeque<(Ticket, u32, usize)>,
     /// Slots whose entries are in a stream, the oldest first.
     stored: VecDeque<(EntryId, u32, usize)>,
-    streams: Vec<String>,
     /// The stream that is looked at next.
     looked_at: usize,
-    control: Control,
 }
 
 impl RingSlots {
     /// Makes the ring.
-    pub(super) fn new(
-        usage: &RingUse,
-        topology: &Topology,
-        streams: &[String],
-        timeout: Duration,
-        retry: bool,
-    ) -> Result<RingSlots, Fault> {
+    fn new(usage: &RingUse) -> Result<RingSlots, Fault> {
         let ring = Ring::create(&usage.ring)?;
         let slots = ring.header().slots;
         Ok(RingSlots {
             ring,
-            reuse: usage.reuse,
-            retry,
+            usage: usage.clone(),
             next: 0,
             free: (0..slots).rev().collect(),
             sent: VecDeque::new(),
             stored: VecDeque::new(),
-            streams: streams.to_vec(),
             looked_at: 0,
-            control: Control::new(topology, timeout)?,
         })
     }
 
+    /// Whether it is what is asked for now, or has more room for each frame.
+    fn will_do(&self, usage: &RingUse) -> bool {
+        let RingOptions { frame_bytes_max, .. } = usage.ring;
+        let ring = RingOptions { frame_bytes_max, ..self.usage.ring.clone() };
+        frame_bytes_max <= self.ring.header().room
+            && *usage == RingUse { ring, reuse: self.usage.reuse }
+    }
+
     /// Whether pixels fit into a slot.
-    pub(super) fn fits(&self, pixels: &[u8]) -> bool {
+    fn fits(&self, pixels: &[u8]) -> bool {
         pixels.len() as u64 <= self.ring.header().room
     }
 
-    /// Leaves pixels in a slot; `None` if none is free. The pipeline tells which entries have ended.
-    pub(super) fn leave(
-        &mut self,
-        pixels: &[u8],
-        pipeline: &mut Pipeline,
-    ) -> Result<Option<Left>, Fault> {
-        let slot = match self.reuse {
+    fn leave(&mut self, pixels: &[u8]) -> Result<Place, Fault> {
+        let slot = match self.usage.reuse {
             Reuse::Freshest => {
                 let slot = self.next;
                 self.next = (slot + 1) % self.ring.header().slots;
                 slot
             }
             Reuse::Lossless => {
-                self.note(pipeline.ends());
-                if self.free.is_empty() {
-                    self.look()?;
-                }
-                let Some(slot) = self.free.pop() else { return Ok(None) };
+                let Some(slot) = self.free.pop() else { return Ok(Place::None) };
                 slot
             }
         };
         let written = self.ring.write(slot, pixels);
-        if written.is_err() && self.reuse == Reuse::Lossless {
+        if written.is_err() && self.usage.reuse == Reuse::Lossless {
             self.free.push(slot);
         }
-        Ok(Some(Left { slot, reference: written?.to_string() }))
+        Ok(Place::Slot(Left { slot, reference: written?.to_string() }))
     }
 
-    /// The entry of a slot is on its way.
-    pub(super) fn sent(&mut self, ticket: Ticket, slot: u32, stream: usize) {
-        if self.reuse == Reuse::Lossless {
-            self.sent.push_back((ticket, slot, stream));
-        }
-    }
-
-    /// Takes note of how entries have ended.
-    fn note(&mut self, ends: Vec<(Ticket, Option<EntryId>)>) {
-        for (ticket, id) in ends {
-            let Some(at) = self.sent.iter().position(|(sent, ..)| *sent == ticket) else {
-                continue;
-            };
-            let Some((_, slot, stream)) = self.sent.remove(at) else { continue };
-            match id {
-                Some(id) => self.stored.push_back((id, slot, stream)),
-                None => self.free.push(slot),
-            }
+    /// Takes note of how an entry has ended, if it is of this ring.
+    fn note(&mut self, ticket: Ticket, id: Option<EntryId>) {
+        let Some(at) = self.sent.iter().position(|(sent, ..)| *sent == ticket) else { return };
+        let Some((_, slot, stream)) = self.sent.remove(at) else { return };
+        match id {
+            Some(id) => self.stored.push_back((id, slot, stream)),
+            None => self.free.push(slot),
         }
     }
 
     /// Frees slots whose entries are gone. The streams are looked at in turn.
-    fn look(&mut self) -> Result<(), Fault> {
-        let stream = self.looked_at;
-        self.looked_at = (stream + 1) % self.streams.len();
-        let name = self.streams[stream].clone();
+    fn look(
+        &mut self,
+        control: &mut Control,
+        streams: &[String],
+        retry: bool,
+    ) -> Result<(), Fault> {
+        let stream = self.looked_at % streams.len();
+        self.looked_at = stream + 1;
+        let name = &streams[stream];
         let of_it = |stored: &&(EntryId, u32, usize)| stored.2 == stream;
         let ids: Vec<EntryId> =
             self.stored.iter().filter(of_it).take(LOOK).map(|(id, ..)| *id).collect();
@@ -154,16 +249,16 @@ impl RingSlots {
             .iter()
             .map(|id| {
                 let mut question = cmd("XRANGE");
-                question.arg(&name).arg(id.to_string()).arg(id.to_string());
+                question.arg(name).arg(id.to_string()).arg(id.to_string());
                 ("XRANGE", question)
             })
             .collect();
-        let answers = self.control.run_all(&name, &questions);
+        let answers = control.run_all(name, &questions);
         let answers: Result<Vec<Value>, Fault> = answers.and_then(|all| all.into_iter().collect());
         let answers = match answers {
             Ok(answers) => answers,
             // A right that the account lacks does not come by waiting.
-            Err(fault) if self.retry && fault.redis_code() != Some("NOPERM") => {
+            Err(fault) if retry && fault.redis_code() != Some("NOPERM") => {
                 tracing::debug!("which slots of the ring are free: {fault}");
                 return Ok(());
             }

@@ -1,6 +1,6 @@
 //! The rules that need more than one key.
 
-use super::choice::{Count, Delivery, Ordering};
+use super::choice::{Count, Delivery, Ordering, Retention, RingReuse};
 use super::model::{Config, RedisQueue};
 use super::reader::Reader;
 use super::url::Scheme;
@@ -27,6 +27,7 @@ pub(super) fn across(config: &Config, r: &mut Reader) {
     streams(config, r);
     shards(config, r);
     slots(config, r);
+    rings(config, r);
     leases(config, r);
     topology(config, r);
     tls(config, r);
@@ -123,6 +124,18 @@ fn shards(config: &Config, r: &mut Reader) {
         &["redis_queue.shard_subset", "redis_queue.shards"],
         highest.is_none_or(|highest| *highest < queue.shards),
         format!("there are fewer shards; valid: numbers from 0 to {}", queue.shards - 1),
+    );
+}
+
+fn rings(config: &Config, r: &mut Reader) {
+    let feeds = config.cameras.iter().map(|camera| &camera.feed).chain([&config.ingest.defaults]);
+    let mut lossless = feeds.filter(|feed| feed.ring > 0 && feed.ring_reuse == RingReuse::Lossless);
+    r.rule(
+        config,
+        &["ingest.defaults.ring_reuse", "redis_queue.retention"],
+        lossless.next().is_none() || config.redis_queue.retention == Retention::Delete,
+        "a slot of a lossless ring is free when the entry of its frame is gone, and only retention: \
+         delete takes it away at once; valid: ring_reuse: freshest, or retention: delete",
     );
 }
 

@@ -122,6 +122,16 @@ choice! {
 }
 
 choice! {
+    /// When a slot of a camera's frame ring is written again.
+    RingReuse {
+        /// In turn; a frame that was not read by then is lost, and counted.
+        Freshest = "freshest",
+        /// When its frame has ended; until then newer frames are left out.
+        Lossless = "lossless",
+    }
+}
+
+choice! {
     /// Hardware that decodes video.
     Hwaccel {
         /// VA-API.

@@ -1,10 +1,11 @@
 //! How cameras are read by `ingest`: section `ingest`, and the same keys at a camera.
 
-use super::choice::{Choice, FeedFormat, Hwaccel, Transport};
+use super::choice::{Choice, FeedFormat, Hwaccel, RingReuse, Transport};
 use super::given::{Fields, Given, Problem};
 use super::model::{Camera, Feed, Ingest, IngestStats, InputArg};
 use super::reader::Reader;
 use super::url::HostPort;
+use crate::ring::{SLOTS_MAX, SLOTS_MIN};
 use serde_json::{Map, Value, json};
 
 /// Longest times, in milliseconds: a day.
@@ -15,7 +16,7 @@ const SIDE_MAX: u32 = 16_384;
 const STREAM_BYTES_MAX: u64 = 1 << 40;
 
 /// The keys that a camera and `ingest.defaults` share.
-const FEED_KEYS: [&str; 13] = [
+const FEED_KEYS: [&str; 14] = [
     "fps",
     "size",
     "format",
@@ -28,6 +29,7 @@ const FEED_KEYS: [&str; 13] = [
     "same_frame_ms",
     "backoff_ms",
     "ring",
+    "ring_reuse",
     "max_stream_bytes",
 ];
 
@@ -80,6 +82,7 @@ impl Feed {
             same_frame_ms: 0,
             backoff_ms: (500, 30_000),
             ring: 0,
+            ring_reuse: RingReuse::Freshest,
             max_stream_bytes: 256 << 20,
         }
     }
@@ -111,6 +114,7 @@ pub(super) fn ingest(
             same_frame_ms: r.whole("ingest.defaults.same_frame_ms", f.same_frame_ms, 0..=DAY_MS),
             backoff_ms: r.read("ingest.defaults.backoff_ms", f.backoff_ms, backoff),
             ring: r.read("ingest.defaults.ring", f.ring, ring),
+            ring_reuse: r.choice("ingest.defaults.ring_reuse", f.ring_reuse),
             max_stream_bytes: r.whole(
                 "ingest.defaults.max_stream_bytes",
                 f.max_stream_bytes,
@@ -164,6 +168,7 @@ pub(super) fn camera(fields: &mut Fields<'_>, defaults: &Feed, camera: &mut Came
     take(fields, "same_frame_ms", &mut feed.same_frame_ms, |given| given.whole(&(0..=DAY_MS)));
     take(fields, "backoff_ms", &mut feed.backoff_ms, backoff);
     take(fields, "ring", &mut feed.ring, ring);
+    take(fields, "ring_reuse", &mut feed.ring_reuse, |given| given.choice());
     let bytes = |given: Given| given.whole(&(1..=STREAM_BYTES_MAX));
     take(fields, "max_stream_bytes", &mut feed.max_stream_bytes, bytes);
 }
@@ -195,6 +200,7 @@ pub(super) fn section(ingest: &Ingest) -> Vec<(&'static str, Value)> {
         same_frame_ms,
         backoff_ms,
         ring,
+        ring_reuse,
         max_stream_bytes,
     } = &ingest.defaults;
     let addr = ingest.stats.addr.as_ref().map(ToString::to_string);
@@ -211,6 +217,7 @@ pub(super) fn section(ingest: &Ingest) -> Vec<(&'static str, Value)> {
         "same_frame_ms": same_frame_ms,
         "backoff_ms": [backoff_ms.0, backoff_ms.1],
         "ring": ring,
+        "ring_reuse": ring_reuse.name(),
         "max_stream_bytes": max_stream_bytes,
     });
     vec![("stats", json!({ "addr": addr })), ("defaults", defaults)]
@@ -278,14 +285,10 @@ fn backoff(given: Given) -> Result<(u64, u64), String> {
 }
 
 fn ring(given: Given) -> Result<u32, String> {
-    match given.whole::<u32>(&(0..=65_536)) {
-        Ok(0) => Ok(0),
-        _ => {
-            Err("valid: 0; ingest writes no frame rings, its frames go through Redis; the library \
-                   and the Python package write them"
-                .into())
-        }
-    }
+    let slots = given.whole::<u32>(&(0..=SLOTS_MAX.into())).ok();
+    slots.filter(|slots| *slots == 0 || *slots >= SLOTS_MIN).ok_or_else(|| {
+        format!("valid: 0, for frames through Redis, or {SLOTS_MIN} to {SLOTS_MAX} slots")
+    })
 }
 
 fn input_args(at: &str, value: &Value, problems: &mut Vec<Problem>) -> Vec<InputArg> {

@@ -37,7 +37,7 @@ pub use check::connections_beside;
 pub use choice::{
     Assignment, BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, Delivery,
     FeedFormat, Hwaccel, JpegHuffman, LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin,
-    PngLevel, Reencode, Retention, Transport, WebpMethod,
+    PngLevel, Reencode, Retention, RingReuse, Transport, WebpMethod,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
 pub use kafka::{Migrated, migrate};

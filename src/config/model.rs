@@ -6,7 +6,7 @@
 use super::choice::{
     Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, FeedFormat,
     Hwaccel, JpegHuffman, LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, PngLevel,
-    Reencode, Retention, Transport, WebpMethod,
+    Reencode, Retention, RingReuse, Transport, WebpMethod,
 };
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
@@ -311,6 +311,8 @@ pub struct Feed {
     pub backoff_ms: (u64, u64),
     /// Slots of the frame ring; 0 sends frames through Redis.
     pub ring: u32,
+    /// When a slot is written again.
+    pub ring_reuse: RingReuse,
     /// Most bytes that wait in the input stream through this process.
     pub max_stream_bytes: u64,
 }

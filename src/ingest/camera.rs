@@ -16,11 +16,11 @@ use super::slot::{Shot, Slot};
 use super::source::{Place, Spec};
 use super::status::{Outcome, State, Status};
 use super::web::Web;
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Reject, Stop};
 use crate::camera::Still;
 use crate::camera::video::{Pixels, Reading};
-use crate::config::{Config, FeedFormat, Hwaccel, Transport};
-use crate::image::Format;
+use crate::config::{Config, Feed, FeedFormat, Hwaccel, Transport};
+use crate::image::{Format, Source};
 use crate::metrics::clock::{Tick, unix_seconds};
 
 /// How often a link may be made anew at once because of what it has found out.
@@ -38,6 +38,7 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 struct Known {
     mjpeg: Option<bool>,
     interlaced: bool,
+    other_colours: bool,
     udp: bool,
     no_hardware: bool,
     not_web: bool,
@@ -71,14 +72,16 @@ struct Course {
 }
 
 /// How a camera's pictures are to be coded.
-pub(super) fn coder(config: &Config, format: FeedFormat) -> Result<Coder, Fault> {
-    let form = match format {
+pub(super) fn coder(config: &Config, feed: &Feed) -> Result<Coder, Fault> {
+    let form = match feed.format {
+        // A ring has room for what a decoder makes.
+        FeedFormat::Auto if feed.ring > 0 => Form::AsFound,
         FeedFormat::Auto | FeedFormat::Copy => Form::FoundOrJpeg,
         FeedFormat::Jpeg => Form::Coded(Format::Jpeg),
         FeedFormat::Webp => Form::Coded(Format::Webp),
         FeedFormat::Png => Form::Coded(Format::Png),
         FeedFormat::Raw => Form::Coded(Format::Raw),
-        FeedFormat::Yuv420p => Form::Planes,
+        FeedFormat::Yuv420p => Form::AsFound,
     };
     Coder::new(config, form)
 }
@@ -178,6 +181,7 @@ impl Reader {
             Finding::NotMjpeg => known.mjpeg = Some(false),
             Finding::Interlaced => known.interlaced = true,
             Finding::NotWeb => known.not_web = true,
+            Finding::OtherColours => known.other_colours = true,
             Finding::Resized => tracing::info!("camera {id}: its pictures have another size"),
             Finding::NoHardware => {
                 known.no_hardware = true;
@@ -203,6 +207,7 @@ impl Reader {
         let pixels = match feed.format {
             FeedFormat::Raw | FeedFormat::Png => Pixels::Rgb,
             _ if may_copy && copies => Pixels::Copy,
+            _ if known.other_colours => Pixels::JpegPlanes,
             _ => Pixels::Planes,
         };
         let mut live = live(feed.threads, feed.keyframes_only, known.interlaced);
@@ -316,38 +321,52 @@ impl Reader {
             }
             course.cell = Some(cell);
         }
-        let (ready, quality) = match self.coder.code(still) {
-            Ok(ready) => ready,
+        match self.shot(still, captured, now, course) {
+            Ok(shot) => {
+                if self.slot.put(shot) {
+                    self.status.count(Outcome::Superseded, 1);
+                }
+            }
             Err(reject) => {
                 self.status.count(Outcome::DecodeError, 1);
                 tracing::debug!("camera {}: {reject}", self.spec.id);
-                return Ok(());
             }
-        };
-        if ready.format == Format::Jpeg && course.shown.is_none_or(|at| now.since(at) >= SHOW_EVERY)
-        {
+        }
+        match self.slot.take_refusal() {
+            Some(why) => Err(Loss::new("ring", why).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The picture as it is to be sent, in a buffer of its own; shows it to a person now and then.
+    fn shot(
+        &mut self,
+        still: &mut Still,
+        captured: f64,
+        now: Tick,
+        course: &mut Course,
+    ) -> Result<Shot, Reject> {
+        let is_due = course.shown.is_none_or(|at| now.since(at) >= SHOW_EVERY);
+        let ready = self.coder.code(still)?;
+        let Source { format, layout, width, height, channels, bytes } = ready.picture;
+        if is_due && format == Format::Jpeg {
             course.shown = Some(now);
-            self.status.show(ready.bytes);
+            self.status.show(bytes);
         }
-        let mut bytes = self.slot.buffer();
-        bytes.clear();
-        bytes.extend_from_slice(ready.bytes);
-        let shot = Shot {
-            bytes,
-            format: ready.format,
-            layout: ready.layout,
-            width: ready.width,
-            height: ready.height,
-            channels: ready.channels,
-            quality,
-            captured,
-            arrived: now
-                .before(Duration::try_from_secs_f64(unix_seconds() - captured).unwrap_or_default()),
-        };
-        if self.slot.put(shot) {
-            self.status.count(Outcome::Superseded, 1);
+        let (quality, is_found) = (ready.quality, ready.is_found);
+        let mut buffer = self.slot.buffer();
+        if !is_found {
+            buffer.extend_from_slice(bytes);
+        } else if is_due && format != Format::Jpeg && self.status.is_watched() {
+            course.shown = Some(now);
+            self.status.show(self.coder.preview(still)?.picture.bytes);
         }
-        Ok(())
+        if is_found {
+            std::mem::swap(&mut buffer, &mut still.bytes);
+        }
+        let age = Duration::try_from_secs_f64(unix_seconds() - captured).unwrap_or_default();
+        let (bytes, arrived) = (buffer, now.before(age));
+        Ok(Shot { bytes, format, layout, width, height, channels, quality, captured, arrived })
     }
 
     /// A picture that never changes is a frozen camera.

@@ -3,9 +3,7 @@
 use crate::base::{Fault, Reject};
 use crate::camera::{Coding, Still};
 use crate::config::Config;
-use crate::image::{
-    Bounds, Decoder, Encoder, Format, Needs, Picture, PixelLayout, RawLayout, Source, Target,
-};
+use crate::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, RawLayout, Source, Target};
 
 /// The form of pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +14,18 @@ pub enum Form {
     FoundOrJpeg,
     /// A format.
     Coded(Format),
-    /// Planes of luma and chroma.
-    Planes,
 }
 
-/// A picture that is ready to be sent, with its quality; 0 where that is not known.
-pub type Ready<'a> = (Source<'a>, i32);
+/// A picture that is ready to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready<'a> {
+    /// The picture.
+    pub picture: Source<'a>,
+    /// Its quality; 0 where that is not known.
+    pub quality: i32,
+    /// Whether its bytes are those that were found.
+    pub is_found: bool,
+}
 
 /// Decoder and encoder of one source.
 pub struct Coder {
@@ -56,36 +60,37 @@ impl Coder {
     /// # Errors
     /// What decoder or encoder say about it.
     pub fn code<'a>(&'a mut self, still: &'a Still) -> Result<Ready<'a>, Reject> {
-        let mut layout = RawLayout::default();
-        let format = match still.coding {
-            Coding::Rgb | Coding::Gray => Format::Raw,
-            Coding::Planes => {
-                layout.pixels = Some(PixelLayout::Yuvj420p);
-                Format::Raw
-            }
-            Coding::File => Format::sniff(&still.bytes)
-                .ok_or_else(|| Reject::undecodable("not a JPEG, PNG or WebP file"))?,
-        };
-        let found = Source {
-            format,
-            width: still.width,
-            height: still.height,
-            channels: still.channels,
-            layout,
-            bytes: &still.bytes,
-        };
+        let found = found(still)?;
+        let Source { format, layout, .. } = found;
         let wanted = match self.form {
             Form::Coded(wanted) => wanted,
             Form::FoundOrJpeg if format == Format::Raw => Format::Jpeg,
-            Form::AsFound | Form::FoundOrJpeg | Form::Planes => format,
+            Form::AsFound | Form::FoundOrJpeg => format,
         };
         if wanted == format && (layout.pixels.is_none() || self.form != Form::Coded(Format::Raw)) {
-            return Ok((found, 0));
+            return Ok(Ready { picture: found, quality: 0, is_found: true });
         }
+        self.encode(still, &found, wanted)
+    }
+
+    /// The picture as JPEG, for a person.
+    ///
+    /// # Errors
+    /// What decoder or encoder say about it.
+    pub fn preview<'a>(&'a mut self, still: &'a Still) -> Result<Ready<'a>, Reject> {
+        self.encode(still, &found(still)?, Format::Jpeg)
+    }
+
+    fn encode<'a>(
+        &'a mut self,
+        still: &Still,
+        found: &Source<'_>,
+        wanted: Format,
+    ) -> Result<Ready<'a>, Reject> {
         let needs = Needs { planes: false, interleaved: true };
         let planes = Needs { planes: true, interleaved: false };
         let needs = if still.coding == Coding::Planes { planes } else { needs };
-        let view = self.decoder.decode(&found, needs, &mut self.picture)?;
+        let view = self.decoder.decode(found, needs, &mut self.picture)?;
         let side = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         let (width, height, channels) = (side(view.width), side(view.height), side(view.channels));
         let target =
@@ -97,6 +102,22 @@ impl Coder {
         };
         let layout = RawLayout::default();
         let bytes = &self.coded;
-        Ok((Source { format: wanted, width, height, channels, layout, bytes }, quality))
+        let picture = Source { format: wanted, width, height, channels, layout, bytes };
+        Ok(Ready { picture, quality, is_found: false })
     }
+}
+
+/// What a source has yielded.
+fn found(still: &Still) -> Result<Source<'_>, Reject> {
+    let (format, layout) = match still.coding {
+        Coding::Rgb | Coding::Gray => (Format::Raw, RawLayout::default()),
+        Coding::Planes => (Format::Raw, still.layout),
+        Coding::File => {
+            let format = Format::sniff(&still.bytes)
+                .ok_or_else(|| Reject::undecodable("not a JPEG, PNG or WebP file"))?;
+            (format, RawLayout::default())
+        }
+    };
+    let Still { width, height, channels, ref bytes, .. } = *still;
+    Ok(Source { format, width, height, channels, layout, bytes })
 }

@@ -6,9 +6,10 @@ use super::mjpeg::{self, About};
 use super::web::Web;
 use crate::base::{Fault, Stop};
 use crate::camera::video::{
-    Level, Line, Live, Location, Nut, Piped, Pixels, Reading, arguments, planes_bytes,
+    Level, Line, Live, Location, Nut, Piped, Pixels, Reading, arguments, layout, planes_bytes,
 };
 use crate::camera::{Coding, Still};
+use crate::image::RawLayout;
 use crate::metrics::clock::{Tick, unix_seconds};
 
 /// How far a capture time may lie behind the clock: beyond, it is not one.
@@ -43,6 +44,8 @@ pub(super) enum Finding {
     Resized,
     /// The hardware does not decode.
     NoHardware,
+    /// The colours of its pictures are none that entries can name.
+    OtherColours,
     /// The address brings no JPEG files over HTTP, but perhaps a stream for `ffmpeg`.
     NotWeb,
 }
@@ -71,6 +74,8 @@ pub(super) struct Ffmpeg {
     frames: Nut<Piped>,
     location: Location,
     reading: Reading,
+    /// How the pictures lie, once one has come.
+    layout: Option<RawLayout>,
     input: Option<(u32, u32)>,
     codec: Option<String>,
     damages: u64,
@@ -145,6 +150,7 @@ impl Ffmpeg {
             frames: Nut::new(child),
             location: location.clone(),
             reading,
+            layout: None,
             input: None,
             codec: None,
             damages: 0,
@@ -196,7 +202,7 @@ impl Ffmpeg {
                 still.coding = Coding::Rgb;
                 header.width as usize * header.height as usize * 3
             }
-            Pixels::Planes => {
+            Pixels::Planes | Pixels::JpegPlanes => {
                 still.coding = Coding::Planes;
                 planes_bytes(header.width, header.height)
             }
@@ -204,6 +210,10 @@ impl Ffmpeg {
         if still.bytes.len() != expected {
             return Err(Turn::Found(Finding::Resized));
         }
+        if self.layout.is_none() {
+            self.layout = layout(&mut self.frames, self.reading.pixels);
+        }
+        still.layout = self.layout.ok_or(Turn::Found(Finding::OtherColours))?;
         Ok(())
     }
 

@@ -26,6 +26,6 @@ pub use coder::{Coder, Form, Ready};
 pub use sender::Mean;
 pub use source::Spec;
 pub use status::{AGE_BOUNDS, Outcome, SERIES, State, Status};
-pub use supervisor::{Changed, Mode, Supervisor, View};
+pub use supervisor::{Changed, Mode, Supervisor, View, ring_of};
 pub use teller::Teller;
 pub use trial::{Found, try_out};

@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use super::slot::{Shot, Slot};
 use super::status::{Outcome, Status};
 use crate::base::{Fault, Stop};
-use crate::camera::{Outbound, Producer, ProducerOptions, Ticket};
-use crate::image::Source;
+use crate::camera::{Outbound, Producer, ProducerOptions, RingUse, Ticket};
+use crate::image::{Format, Source};
 use crate::metrics::clock::{Tick, unix_millis};
+use crate::ring::RingOptions;
 
 /// Longest wait for a frame before answers are taken again.
 const TICK: Duration = Duration::from_millis(5);
@@ -32,6 +33,20 @@ pub struct Lane {
     pub slot: Arc<Slot>,
     /// Its counts.
     pub status: Arc<Status>,
+    /// The frame ring for its pixels; the sender makes it as large as they need.
+    pub ring: Option<RingUse>,
+}
+
+impl Lane {
+    /// Sees to it that the camera's ring has room for this frame.
+    fn set_ring(&self, producer: &mut Producer, shot: &Shot) -> Result<(), Fault> {
+        let Some(usage) = self.ring.as_ref().filter(|_| shot.format == Format::Raw) else {
+            return Ok(());
+        };
+        let frame_bytes_max = shot.bytes.len() as u64;
+        let ring = RingOptions { frame_bytes_max, ..usage.ring.clone() };
+        producer.set_ring(&self.status.id, &RingUse { ring, reuse: usage.reuse })
+    }
 }
 
 /// The lanes of all cameras; changed while the sender works.
@@ -102,7 +117,10 @@ pub fn run(
         }
         let wait = if producer.in_hand() > 0 { TICK } else { IDLE };
         let _ = bell.recv_timeout(wait);
-        all.clone_from(&lanes.lock());
+        if renew(&mut all, lanes) {
+            let has_ring = |lane: &Arc<Lane>, id: &str| lane.status.id == id && lane.ring.is_some();
+            producer.retain_rings(|id| all.iter().any(|lane| has_ring(lane, id)));
+        }
         for lane in &all {
             let mine = under_way.values().filter(|sent| Arc::ptr_eq(&sent.lane, lane));
             let (count, oldest) = mine.fold((0, Duration::ZERO), |(count, oldest), sent| {
@@ -113,7 +131,14 @@ pub fn run(
                 continue;
             }
             let Some(shot) = lane.slot.take() else { continue };
-            mean.add(shot.bytes.len());
+            if let Err(fault) = lane.set_ring(&mut producer, &shot) {
+                lane.status.count(Outcome::Superseded, 1);
+                lane.slot.give_back(shot.bytes);
+                lane.slot.refuse(fault.to_string());
+                continue;
+            }
+            let in_ring = producer.has_ring_for(&lane.status.id, &shot.bytes);
+            mean.add(if in_ring { 0 } else { shot.bytes.len() });
             producer
                 .limit_length(mean.entries(limits.bytes.load(Ordering::Relaxed), limits.entries));
             let frame_id = format!("{}-{run_id}-{number:06}", lane.status.id);
@@ -146,6 +171,16 @@ pub fn run(
             Err(Fault::Unusable(format!("{left} frames were not confirmed within {limit:?}")))
         }
     }
+}
+
+/// Takes over the lanes of the supervisor; says whether they are others than before.
+fn renew(all: &mut Vec<Arc<Lane>>, lanes: &Lanes) -> bool {
+    let now = lanes.lock();
+    let is_same = all.len() == now.len() && all.iter().zip(&*now).all(|(a, b)| Arc::ptr_eq(a, b));
+    if !is_same {
+        all.clone_from(&now);
+    }
+    !is_same
 }
 
 fn take_replies(

@@ -34,6 +34,7 @@ pub struct Shot {
 pub struct Slot {
     waiting: Mutex<Option<Shot>>,
     spare: Mutex<Vec<u8>>,
+    refusal: Mutex<Option<String>>,
     wake: Sender<()>,
 }
 
@@ -46,10 +47,21 @@ pub fn bell() -> (Sender<()>, Receiver<()>) {
 impl Slot {
     /// An empty slot that rings `wake`.
     pub fn new(wake: Sender<()>) -> Slot {
-        Slot { waiting: Mutex::default(), spare: Mutex::default(), wake }
+        let (waiting, spare, refusal) = Default::default();
+        Slot { waiting, spare, refusal, wake }
     }
 
-    /// A buffer to fill, perhaps used before.
+    /// Tells the reader why frames of this camera cannot be sent.
+    pub fn refuse(&self, why: String) {
+        *self.refusal.lock() = Some(why);
+    }
+
+    /// What the sender has told.
+    pub fn take_refusal(&self) -> Option<String> {
+        self.refusal.lock().take()
+    }
+
+    /// An empty buffer to fill, perhaps used before.
     pub fn buffer(&self) -> Vec<u8> {
         std::mem::take(&mut *self.spare.lock())
     }

@@ -125,7 +125,12 @@ struct More {
     hwaccel_fallbacks: u64,
     child_cpu: f64,
     picture: Option<std::sync::Arc<[u8]>>,
+    /// When somebody has asked for the picture last.
+    watched: Option<Tick>,
 }
+
+/// How long somebody who has asked for a picture is expected to ask for the next one.
+const WATCHED_FOR: Duration = Duration::from_secs(10);
 
 /// Arrivals that the rate is told from.
 const RECENT: usize = 32;
@@ -154,6 +159,7 @@ impl Status {
                 hwaccel_fallbacks: 0,
                 child_cpu: 0.0,
                 picture: None,
+                watched: None,
             }),
         }
     }
@@ -234,9 +240,17 @@ impl Status {
         self.more.lock().picture = Some(jpeg.into());
     }
 
-    /// The latest picture that was sent, if it is a JPEG.
+    /// Whether somebody looks at the pictures.
+    pub(super) fn is_watched(&self) -> bool {
+        self.more.lock().watched.is_some_and(|at| at.elapsed() < WATCHED_FOR)
+    }
+
+    /// A picture of the last second as JPEG. Of a camera that sends another form none is made before
+    /// somebody asks for one, so that the first answer is `None`.
     pub fn picture(&self) -> Option<std::sync::Arc<[u8]>> {
-        self.more.lock().picture.clone()
+        let mut more = self.more.lock();
+        more.watched = Some(Tick::now());
+        more.picture.clone()
     }
 
     /// The state, and since when it is so.

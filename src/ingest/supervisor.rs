@@ -15,10 +15,11 @@ use super::source::Spec;
 use super::status::{Outcome, State, Status};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
-use crate::camera::{Full, ProducerOptions};
-use crate::config::Config;
+use crate::camera::{Full, ProducerOptions, Reuse, RingUse};
+use crate::config::{Config, Feed, RingReuse};
 use crate::metrics::clock::Tick;
 use crate::redis::Topology;
+use crate::ring::{self, RingOptions};
 
 /// Time between the starts of two cameras, so that not all of them are opened at once.
 const STAGGER: Duration = Duration::from_millis(25);
@@ -238,10 +239,11 @@ impl Supervisor {
         let status = Arc::new(Status::new(&spec.id, State::Connecting, longest));
         self.view.statuses.lock().insert(spec.id.clone(), Arc::clone(&status));
         let slot = Arc::new(Slot::new(self.bell.0.clone()));
-        let lane = Arc::new(Lane { slot: Arc::clone(&slot), status: Arc::clone(&status) });
+        let ring = ring_of(&self.config, &spec.id, feed);
+        let lane = Arc::new(Lane { slot: Arc::clone(&slot), status: Arc::clone(&status), ring });
         self.lanes.lock().push(Arc::clone(&lane));
         let stop = Stop::default();
-        let coder = coder(&self.config, spec.feed.format)?;
+        let coder = coder(&self.config, &spec.feed)?;
         let once = self.mode.once;
         let reader = Reader { spec: spec.clone(), slot, status, stop: stop.clone(), once, coder };
         let (all, id) = (self.stop.clone(), spec.id.clone());
@@ -321,6 +323,21 @@ impl Supervisor {
         }
         false
     }
+}
+
+/// The frame ring that a camera is to have, for frames of any size.
+pub fn ring_of(config: &Config, camera_id: &str, feed: &Feed) -> Option<RingUse> {
+    let reuse = match feed.ring_reuse {
+        RingReuse::Freshest => Reuse::Freshest,
+        RingReuse::Lossless => Reuse::Lossless,
+    };
+    let ring = RingOptions {
+        folder: config.ring.folder(),
+        name: ring::name_of(camera_id),
+        slots: feed.ring,
+        frame_bytes_max: 0,
+    };
+    (feed.ring > 0).then_some(RingUse { ring, reuse })
 }
 
 /// What a new configuration has changed.

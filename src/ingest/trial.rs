@@ -63,7 +63,7 @@ pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault
         status: Arc::clone(&status),
         stop: ended.clone(),
         once: true,
-        coder: coder(config, feed.format)?,
+        coder: coder(config, feed)?,
     };
     let began = Tick::now();
     let identity = Identity { role: Role::Camera, index: 0, core: None };

@@ -5,8 +5,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use twox_hash::XxHash3_64;
+
+use super::layout::is_name;
+
 /// Where the kernel names this boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Letters and digits of a camera's id that are in the name of its ring.
+const KEPT_MAX: usize = 32;
 
 /// Where rings lie unless the configuration says so: the folder that systemd makes for the service,
 /// the user's own, or `/run/framepress`.
@@ -24,6 +31,17 @@ pub fn default_folder() -> PathBuf {
     )
 }
 
+/// The name of the ring in which the frames of a camera are left: its id, or what is left of it and a
+/// hash where that is no name.
+pub fn name_of(camera_id: &str) -> String {
+    if is_name(camera_id) {
+        return camera_id.to_owned();
+    }
+    let hash = XxHash3_64::oneshot(camera_id.as_bytes());
+    let kept = camera_id.chars().filter(char::is_ascii_alphanumeric).take(KEPT_MAX);
+    format!("camera-{}-{hash:016x}", kept.collect::<String>())
+}
+
 /// The boot of this machine: 16 bytes, in the order in which the kernel prints them.
 ///
 /// # Errors
@@ -34,4 +52,18 @@ pub(super) fn boot_id() -> io::Result<u128> {
     let id = Some(digits).filter(|digits| digits.len() == 32);
     id.and_then(|digits| u128::from_str_radix(&digits, 16).ok())
         .ok_or_else(|| io::Error::other(format!("{BOOT_ID} does not name this boot")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_camera_has_a_ring_of_its_own_name() {
+        assert_eq!(name_of("cam-1"), "cam-1");
+        let ids = ["", "Kreuzung Nord/2", "Kreuzung Nord-2", "../cam", "ä", ".x", &"x".repeat(99)];
+        let names: std::collections::HashSet<String> = ids.into_iter().map(name_of).collect();
+        assert_eq!(names.len(), ids.len());
+        assert!(names.iter().all(|name| is_name(name)), "{names:?}");
+    }
 }

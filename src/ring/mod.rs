@@ -17,7 +17,7 @@ mod reference;
 mod survey;
 mod writer;
 
-pub use folder::default_folder;
+pub use folder::{default_folder, name_of};
 pub use layout::{BadHeader, Header, PAGE, SLOTS_MAX, SLOTS_MIN, SlotHead, is_name};
 pub use reader::{Rings, Unread};
 pub use reference::{BadReference, Reference};

@@ -9,8 +9,10 @@ use super::location::Location;
 pub(crate) enum Pixels {
     /// Interleaved RGB.
     Rgb,
-    /// Planes as JPEG has them: full range, BT.601, chroma halved both ways.
+    /// Planes of luma and chroma, chroma halved both ways, as the decoder made them.
     Planes,
+    /// The same as JPEG has them: full range, BT.601.
+    JpegPlanes,
     /// The camera's own JPEG files.
     Copy,
 }
@@ -49,7 +51,8 @@ pub(crate) fn arguments(location: &Location, reading: &Reading) -> Vec<OsString>
         ["-nostdin", "-hide_banner", "-nostats", "-v"].map(OsString::from).into();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     match &reading.live {
-        None => add(&["level+warning"]),
+        // The output is described at this level only.
+        None => add(&["level+info"]),
         Some(live) => {
             // Input and filters are described at this level only.
             add(&["level+verbose"]);
@@ -67,9 +70,8 @@ pub(crate) fn arguments(location: &Location, reading: &Reading) -> Vec<OsString>
     }
     match reading.pixels {
         Pixels::Copy => add(&["-c:v", "copy"]),
-        Pixels::Rgb | Pixels::Planes => {
-            let pixels = if reading.pixels == Pixels::Rgb { "rgb24" } else { "yuvj420p" };
-            add(&["-vf", &filters(reading), "-c:v", "rawvideo", "-pix_fmt", pixels]);
+        Pixels::Rgb | Pixels::Planes | Pixels::JpegPlanes => {
+            add(&["-vf", &filters(reading), "-c:v", "rawvideo"]);
             // Frames of another size than the first are noticed by their length.
             if reading.size.is_none() {
                 add(&["-autoscale", "0"]);
@@ -102,8 +104,11 @@ fn live_options(live: &Live, add: &mut impl FnMut(&[&str])) {
 /// Pixels become square first: a size is letterboxed as the picture is meant to be seen.
 fn filters(reading: &Reading) -> String {
     let colour = match reading.pixels {
-        Pixels::Planes => ":out_color_matrix=bt601:out_range=full,format=yuvj420p",
-        Pixels::Rgb | Pixels::Copy => "",
+        Pixels::JpegPlanes => ":out_color_matrix=bt601:out_range=full,format=yuvj420p",
+        // Whichever of the two it is already.
+        Pixels::Planes => ",format=yuv420p|yuvj420p",
+        Pixels::Rgb => ",format=rgb24",
+        Pixels::Copy => "",
     };
     let mut filters = String::new();
     if reading.live.as_ref().is_some_and(|live| live.interlaced) {

@@ -7,6 +7,7 @@
 //! nor drops frames.
 
 mod child;
+mod colour;
 mod command;
 mod location;
 mod nut;
@@ -25,6 +26,7 @@ pub(crate) use self::words::{Level, Line};
 use self::probe::{Shape, probe};
 use super::{Coding, SIDE_MAX, Source, Still};
 use crate::base::{Fault, Stop};
+use crate::image::{Matrix, PixelLayout, RawLayout};
 
 /// A video being read. Dropping it ends its `ffmpeg`.
 #[derive(Debug)]
@@ -32,7 +34,8 @@ pub struct Video {
     frames: Nut<Piped>,
     location: Location,
     shape: Shape,
-    pixels: Pixels,
+    reading: Reading,
+    layout: RawLayout,
     read: u64,
     ended: bool,
     stop: Stop,
@@ -83,11 +86,15 @@ impl Video {
         }
         let size = Some((shape.width, shape.height));
         let reading = Reading { pixels, size, repeat: loop_, live: None };
+        let frames = Video::start(&location, &reading, stop)?;
+        let (layout, stop) = (RawLayout::default(), stop.clone());
+        Ok(Video { frames, location, shape, reading, layout, read: 0, ended: false, stop })
+    }
+
+    fn start(location: &Location, reading: &Reading, stop: &Stop) -> Result<Nut<Piped>, Fault> {
         let list = location.list(&location.usual_options());
         let list = list.as_ref().map(String::as_bytes);
-        let child = Piped::start("ffmpeg", arguments(&location, &reading), list, stop)?;
-        let frames = Nut::new(child);
-        Ok(Video { frames, location, shape, pixels, read: 0, ended: false, stop: stop.clone() })
+        Piped::start("ffmpeg", arguments(location, reading), list, stop).map(Nut::new)
     }
 
     /// After the last frame: the orderly end, or the reason why it is none.
@@ -125,13 +132,25 @@ impl Source for Video {
             return Ok(false);
         }
         let Shape { width, height, .. } = self.shape;
-        let place = match self.frames.next(&mut still.bytes) {
+        let mut read = self.frames.next(&mut still.bytes);
+        if let (0, Ok(Some(_))) = (self.read, &read) {
+            match layout(&mut self.frames, self.reading.pixels) {
+                Some(layout) => self.layout = layout,
+                None => {
+                    self.reading.pixels = Pixels::JpegPlanes;
+                    self.layout = JPEG_PLANES;
+                    self.frames = Video::start(&self.location, &self.reading, &self.stop)?;
+                    read = self.frames.next(&mut still.bytes);
+                }
+            }
+        }
+        let place = match read {
             Ok(Some(place)) => place,
             Ok(None) => return self.end(None),
             Err(error) => return self.end(Some(error)),
         };
-        let (coding, expected) = match self.pixels {
-            Pixels::Planes => (Coding::Planes, planes_bytes(width, height)),
+        let (coding, expected) = match self.reading.pixels {
+            Pixels::Planes | Pixels::JpegPlanes => (Coding::Planes, planes_bytes(width, height)),
             Pixels::Rgb | Pixels::Copy => (Coding::Rgb, width as usize * height as usize * 3),
         };
         if still.bytes.len() != expected {
@@ -140,7 +159,7 @@ impl Source for Video {
         self.read += 1;
         still.place = Some(place.max(0.0));
         (still.width, still.height, still.channels) = (width, height, 3);
-        (still.coding, still.vehicle_share) = (coding, None);
+        (still.coding, still.layout, still.vehicle_share) = (coding, self.layout, None);
         Ok(true)
     }
 
@@ -167,7 +186,30 @@ impl Source for Video {
     }
 }
 
-/// Bytes of a picture as [`Pixels::Planes`].
+/// Planes as JPEG has them.
+const JPEG_PLANES: RawLayout = RawLayout {
+    pixels: Some(PixelLayout::Yuvj420p),
+    row_stride: 0,
+    range: None,
+    matrix: Matrix::Bt601,
+};
+
+/// How the pictures lie that come in this form, once one has come. `None`: they have a matrix that
+/// entries cannot name, and are to be asked for as [`Pixels::JpegPlanes`].
+pub(crate) fn layout(frames: &mut Nut<Piped>, pixels: Pixels) -> Option<RawLayout> {
+    match pixels {
+        Pixels::Rgb | Pixels::Copy => Some(RawLayout::default()),
+        Pixels::JpegPlanes => Some(JPEG_PLANES),
+        Pixels::Planes => {
+            // What is said about the output was said before the first picture.
+            let child = frames.input();
+            child.listen();
+            child.words().output_video().and_then(colour::layout)
+        }
+    }
+}
+
+/// Bytes of a picture of planes.
 pub(crate) fn planes_bytes(width: u32, height: u32) -> usize {
     let (width, height) = (width as usize, height as usize);
     width * height + 2 * width.div_ceil(2) * height.div_ceil(2)

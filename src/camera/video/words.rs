@@ -30,6 +30,9 @@ pub(crate) struct Words {
     lines: VecDeque<Line>,
     /// Lines about input and filters, for the reader.
     notes: Vec<String>,
+    /// Whether the lines that come describe the output, and the one about its video.
+    in_output: bool,
+    output_video: Option<String>,
     /// The first line of errors since [`Words::forget`]: later ones only say that it failed.
     first_error: Option<String>,
     last: Option<String>,
@@ -111,6 +114,11 @@ impl Words {
         std::mem::take(&mut self.notes)
     }
 
+    /// The line about the video that is handed over.
+    pub(crate) fn output_video(&self) -> Option<&str> {
+        self.output_video.as_deref()
+    }
+
     /// The line that explains why the program has failed.
     pub(crate) fn explanation(&self) -> Option<&str> {
         self.first_error.as_deref().or(self.last.as_deref())
@@ -159,7 +167,12 @@ impl Words {
         if line.level > Level::Told || self.last.is_none() {
             self.last = Some(line.text.clone());
         }
-        if NOTES.iter().any(|note| line.text.contains(note)) && self.notes.len() < LINES_MAX {
+        if line.level == Level::Told && line.text.starts_with("Output #") {
+            self.in_output = true;
+        } else if self.in_output && line.text.contains(": Video: ") {
+            self.output_video.get_or_insert_with(|| line.text.clone());
+        } else if NOTES.iter().any(|note| line.text.contains(note)) && self.notes.len() < LINES_MAX
+        {
             self.notes.push(line.text.clone());
         }
         // What is only told is not for the log.

@@ -21,15 +21,13 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The camera of the command line.
 pub(super) fn one(args: &IngestArgs, camera: &str, url: &str) -> Result<(), Failure> {
     let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
-    let mut feed = config.ingest.defaults.clone();
     let known = config.cameras.iter().find(|known| known.id == camera);
-    if let Some(known) = known {
-        feed = known.feed.clone();
-    }
+    let mut feed = super::feed_of(&config, camera);
     feed.fps = args.fps.filter(|fps| *fps > 0.0).or(feed.fps);
     feed.size = args.size.map(|size| (size.width, size.height)).or(feed.size);
     feed.format = args.format.map_or(feed.format, super::SendFormat::feed);
     feed.transport = args.transport.map_or(feed.transport, Into::into);
+    args.with_ring(&mut feed, config.redis_queue.retention)?;
     feed.max_stream_bytes = args.max_stream_bytes.unwrap_or(feed.max_stream_bytes);
     let spec = match known {
         Some(known) => Spec::at(camera, url, feed).like(known),
@@ -74,7 +72,7 @@ fn mode(args: &IngestArgs, config: &Config) -> Mode {
 
 /// Every camera of the configuration.
 pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
-    if args.follow || args.repeat || args.start_time.is_some() {
+    if args.follow || args.repeat || args.start_time.is_some() || args.ring.is_some() {
         return Err(Failure::Usage(
             "without --camera, cameras are read as the configuration says".into(),
         ));

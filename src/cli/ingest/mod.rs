@@ -14,9 +14,10 @@ use clap::{Args, ValueEnum};
 
 use super::size::Size;
 use super::{Common, Failure};
-use crate::config::{FeedFormat, Transport};
+use crate::config::{Config, Feed, FeedFormat, Retention, RingReuse, Transport};
 use crate::image::Format;
 use crate::ingest::Form;
+use crate::ring::{SLOTS_MAX, SLOTS_MIN};
 
 /// Arguments of `ingest`.
 #[derive(Clone, Debug, Args)]
@@ -60,8 +61,8 @@ pub(super) struct IngestArgs {
     /// Stop after so many frames
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// How pictures are sent [default: image files and MJPEG as they are, video as jpeg, pixels as
-    /// raw]
+    /// How pictures are sent [default: image files and MJPEG as they are, video as jpeg or, in a
+    /// ring, as yuv420p, pixels as raw]
     #[arg(long, value_enum)]
     format: Option<SendFormat>,
     /// Size of the frames: needed for raw input; fits a video into it
@@ -79,6 +80,14 @@ pub(super) struct IngestArgs {
     /// Trim the input stream to about so many bytes [default: 268435456]
     #[arg(long, value_name = "BYTES")]
     max_stream_bytes: Option<u64>,
+    /// Leave pixels in a frame ring of so many slots for an engine on this machine; 0 sends them
+    /// through Redis [default: the camera's, or 0]
+    #[arg(long, value_name = "SLOTS", value_parser = slots)]
+    ring: Option<u32>,
+    /// When a slot of the ring is written again: `freshest` in turn, `lossless` when its frame has
+    /// ended [default: the camera's, or freshest]
+    #[arg(long, value_enum, value_name = "HOW")]
+    ring_reuse: Option<SendReuse>,
     /// Seed of the synthetic camera
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -108,12 +117,11 @@ impl SendFormat {
     fn form(self) -> Form {
         match self {
             SendFormat::Auto => Form::FoundOrJpeg,
-            SendFormat::Copy => Form::AsFound,
+            SendFormat::Copy | SendFormat::Yuv420p => Form::AsFound,
             SendFormat::Raw => Form::Coded(Format::Raw),
             SendFormat::Jpeg => Form::Coded(Format::Jpeg),
             SendFormat::Webp => Form::Coded(Format::Webp),
             SendFormat::Png => Form::Coded(Format::Png),
-            SendFormat::Yuv420p => Form::Planes,
         }
     }
 
@@ -127,6 +135,49 @@ impl SendFormat {
             SendFormat::Png => FeedFormat::Png,
             SendFormat::Yuv420p => FeedFormat::Yuv420p,
         }
+    }
+}
+
+/// When a slot of a frame ring is written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SendReuse {
+    Freshest,
+    Lossless,
+}
+
+/// How a camera is read, as the configuration says it.
+fn feed_of(config: &Config, camera: &str) -> Feed {
+    let known = config.cameras.iter().find(|known| known.id == camera);
+    known.map_or_else(|| config.ingest.defaults.clone(), |known| known.feed.clone())
+}
+
+/// Slots of a ring, or none.
+fn slots(text: &str) -> Result<u32, String> {
+    let slots = text.parse().ok();
+    slots.filter(|slots| *slots == 0 || (SLOTS_MIN..=SLOTS_MAX).contains(slots)).ok_or_else(|| {
+        format!("valid: 0, for frames through Redis, or {SLOTS_MIN} to {SLOTS_MAX} slots")
+    })
+}
+
+impl IngestArgs {
+    /// Puts in what was said about a frame ring.
+    fn with_ring(&self, feed: &mut Feed, retention: Retention) -> Result<(), Failure> {
+        feed.ring = self.ring.unwrap_or(feed.ring);
+        feed.ring_reuse = match self.ring_reuse {
+            Some(SendReuse::Freshest) => RingReuse::Freshest,
+            Some(SendReuse::Lossless) => RingReuse::Lossless,
+            None => feed.ring_reuse,
+        };
+        let is_lossless = feed.ring > 0 && feed.ring_reuse == RingReuse::Lossless;
+        if is_lossless && retention != Retention::Delete {
+            return Err(Failure::Usage(
+                "--ring-reuse lossless: a slot is free when the entry of its frame is gone, and only \
+                 retention: delete takes it away at once; valid: freshest, or \
+                 redis_queue.retention: delete, for the engine too"
+                    .into(),
+            ));
+        }
+        Ok(())
     }
 }
 

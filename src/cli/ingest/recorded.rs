@@ -8,13 +8,15 @@ use std::time::Duration;
 use super::{IngestArgs, SendFormat};
 use crate::base::{Fault, Stop};
 use crate::camera::{
-    self, Full, OpenOptions, Outbound, Pace, Producer, ProducerOptions, Sendings, Still,
+    self, Full, OpenOptions, Outbound, Pace, Producer, ProducerOptions, RingUse, Sendings, Still,
 };
 use crate::cli::signals::SignalWatch;
 use crate::cli::{Failure, logging, out, progress};
 use crate::engine;
-use crate::ingest::{Coder, Form, Mean};
+use crate::image::Format;
+use crate::ingest::{Coder, Form, Mean, Ready, ring_of};
 use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
+use crate::ring::RingOptions;
 
 /// How often the stop signal is looked at while the last frames are waited for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -30,10 +32,15 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
     let _reporter = logging::Reporter::start()?;
 
     let is_video = spec != "-" && spec != "synthetic" && !Path::new(spec).is_dir();
+    let mut feed = super::feed_of(&config, camera);
+    args.with_ring(&mut feed, config.redis_queue.retention)?;
+    let ring = ring_of(&config, camera, &feed);
     let form = match args.format {
-        Some(format) => format.form(),
-        None if is_video => Form::FoundOrJpeg,
-        None => Form::AsFound,
+        Some(format) if format != SendFormat::Auto || ring.is_none() => format.form(),
+        // A ring has room for what a decoder makes.
+        _ if ring.is_some() => Form::AsFound,
+        _ if is_video => Form::FoundOrJpeg,
+        _ => Form::AsFound,
     };
     let in_rgb = [Some(SendFormat::Raw), Some(SendFormat::Png)].contains(&args.format);
     let options = OpenOptions {
@@ -94,7 +101,7 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
         }
         let unread = still.unread.take().map_or(Ok(()), Err);
         let coded = unread.and_then(|()| coder.code(&still).map_err(|reject| reject.to_string()));
-        let (picture, quality) = match coded {
+        let Ready { picture, quality, .. } = match coded {
             Ok(coded) => coded,
             Err(why) if still.name.is_empty() => {
                 return Err(Fault::Unusable(format!("frame {sent} of the source: {why}")).into());
@@ -114,8 +121,16 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
             (None, Some(start)) => start + began.elapsed().as_secs_f64(),
             (None, None) => unix_seconds(),
         };
+        if let Some(RingUse { ring, reuse }) =
+            ring.as_ref().filter(|_| picture.format == Format::Raw)
+        {
+            let frame_bytes_max = picture.bytes.len() as u64;
+            let ring = RingOptions { frame_bytes_max, ..ring.clone() };
+            producer.set_ring(camera, &RingUse { ring, reuse: *reuse })?;
+        }
         if args.max_length > 0 {
-            mean.add(picture.bytes.len());
+            let in_ring = producer.has_ring_for(camera, picture.bytes);
+            mean.add(if in_ring { 0 } else { picture.bytes.len() });
             producer.limit_length(mean.entries(bytes_max, args.max_length));
         }
         let frame =

@@ -88,6 +88,7 @@ ingest:
     same_frame_ms: 0
     backoff_ms: [500, 30000]
     ring: 0
+    ring_reuse: freshest
     max_stream_bytes: 268435456
 ";
 
@@ -289,7 +290,7 @@ fn cameras_take_what_they_do_not_say_from_the_defaults_and_keep_their_secrets() 
         "source: rtsp://cam/a, source_file: /b",
         "input_args: [-i, /etc/passwd]",
         "input_args: [-probesize]",
-        "ring: 8",
+        "ring: 1",
         "size: 0x8",
         "backoff_ms: [9, 1]",
         "fps: 0",
@@ -297,4 +298,12 @@ fn cameras_take_what_they_do_not_say_from_the_defaults_and_keep_their_secrets() 
         let error = load(&format!("cameras: [{{id: a, {wrong}}}]")).unwrap_err().to_string();
         assert!(error.contains("cameras[0].") && error.contains("valid: "), "{error}");
     }
+    let lossless = "cameras: [{id: a, ring: 8, ring_reuse: lossless}]";
+    let error = load(lossless).unwrap_err().to_string();
+    assert!(error.contains("retention: delete"), "{error}");
+    let feed =
+        &load(&format!("{lossless}\nredis_queue: {{retention: delete}}")).unwrap().config.cameras
+            [0]
+        .feed;
+    assert_eq!((feed.ring, feed.ring_reuse), (8, crate::config::RingReuse::Lossless));
 }

@@ -163,7 +163,7 @@ fn another_size_in_mid_stream_brings_whole_pictures_of_that_size() {
 }
 
 /// A video of a white square, 64x64 pixels of which each is twice as wide as high.
-fn video(folder: &std::path::Path, name: &str, options: &[&str]) -> Option<String> {
+pub fn video(folder: &std::path::Path, name: &str, options: &[&str]) -> Option<String> {
     if !has_program("ffmpeg") {
         skip("the program ffmpeg is not installed");
         return None;

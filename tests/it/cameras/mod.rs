@@ -2,6 +2,7 @@
 
 mod faults;
 mod network;
+mod rings;
 mod secrets;
 mod supervisor;
 mod web;

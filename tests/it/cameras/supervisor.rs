@@ -165,8 +165,8 @@ fn a_reload_adds_removes_and_restarts_only_what_has_changed() {
     let said = boxed.ingest.said();
     assert!(said.contains("1 cameras added, 1 removed, 1 begun again"), "{said}");
     // A wrong configuration changes nothing.
-    boxed.change(&server, "  - {id: a, source: 'rtsp://x/y', ring: 9}\n");
-    wait_until("it is refused", SOON, || boxed.ingest.said().contains("no frame rings"));
+    boxed.change(&server, "  - {id: a, source: 'rtsp://x/y', ring: 1}\n");
+    wait_until("it is refused", SOON, || boxed.ingest.said().contains("2 to 65536 slots"));
     assert_eq!(boxed.camera("a")["state"], "live");
     boxed.ingest.signal(Signal::TERM);
     boxed.ingest.ends_with(0);

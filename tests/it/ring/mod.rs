@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::{INPUT, RedisServer};
 
 /// A folder for rings, on a tmpfs where there is one.
-fn rings_folder() -> TempDir {
+pub fn rings_folder() -> TempDir {
     let shared_memory = Path::new("/dev/shm");
     let parent = if shared_memory.is_dir() { shared_memory.into() } else { std::env::temp_dir() };
     tempfile::tempdir_in(parent).unwrap()
