@@ -36,6 +36,8 @@ pub use server::find_server;
 
 /// How often threads are looked after while the engine runs.
 const LOOK: Duration = Duration::from_millis(20);
+/// The same while nobody has asked for the end: a thread that ends by a fault is noticed so late.
+const QUIET_LOOK: Duration = Duration::from_millis(250);
 
 /// Longest single wait for Redis at the start; a stop waits for it.
 const PREPARE_LIMIT: Duration = Duration::from_secs(5);
@@ -210,7 +212,7 @@ impl Engine {
                 }
                 self.stop.sleep_unless_now(LOOK);
             } else {
-                self.stop.sleep(LOOK);
+                self.stop.sleep(QUIET_LOOK);
             }
         }
         let cause = self.join_threads();

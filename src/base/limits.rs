@@ -77,6 +77,9 @@ pub const BATCH_SIZE_MAX: usize = 10_000;
 /// How often a waiting socket looks at the stop signal and its deadline.
 pub const SOCKET_TICK: Duration = Duration::from_millis(50);
 
+/// The same where the stop signal ends the wait by itself: how often the thread shows that it lives.
+pub const QUIET_TICK: Duration = Duration::from_secs(1);
+
 /// How long a full lane or empty pool is waited for before the stop signal is looked at again.
 pub const LANE_TICK: Duration = Duration::from_millis(50);
 

@@ -24,8 +24,10 @@ use super::visit::{Next, Visit};
 use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
 
-/// How often the end and the deadlines are looked at.
+/// How often the deadlines of visits are looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// The same where there are none, unless the end cannot be waited for.
+const IDLE_TICK: Duration = Duration::from_secs(10);
 
 /// Most connections at a time. Each has a thread in the library only while it is being answered.
 pub(super) const VISITS_MAX: usize = 64;
@@ -66,7 +68,7 @@ impl Gate {
         let mut visits: Vec<Visit> = Vec::with_capacity(VISITS_MAX);
         while !end.is_draining() {
             let (has_guests, ready) =
-                self.wait(&visits).map_err(|errno| Fault::io("stats server", errno.into()))?;
+                self.wait(&visits, end).map_err(|errno| Fault::io("stats server", errno.into()))?;
             let now = Tick::now();
             let mut ready = ready.into_iter();
             visits.retain_mut(|visit| {
@@ -89,7 +91,8 @@ impl Gate {
 
     /// Waits until there is something to do: whether somebody is at the door, and for each visit
     /// whether it can go on.
-    fn wait(&self, visits: &[Visit]) -> rustix::io::Result<(bool, Vec<bool>)> {
+    fn wait(&self, visits: &[Visit], end: &Stop) -> rustix::io::Result<(bool, Vec<bool>)> {
+        let bell = end.bell();
         let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
         let mut owners = Vec::new();
         for (owner, visit) in visits.iter().enumerate() {
@@ -98,8 +101,9 @@ impl Gate {
                 owners.push(owner);
             }
         }
-        let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
-        match poll(&mut fds, Some(&limit)) {
+        let tick = if visits.is_empty() && bell.is_some() { IDLE_TICK } else { TICK };
+        fds.extend(bell.map(|bell| PollFd::from_borrowed_fd(bell, PollFlags::IN)));
+        match poll(&mut fds, Timespec::try_from(tick).ok().as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }

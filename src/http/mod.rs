@@ -16,7 +16,6 @@ mod routes;
 mod visit;
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -36,8 +35,8 @@ use inner::Inner;
 pub use routes::silence_max;
 use routes::{Answer, EngineSite, Routes, Site};
 
-/// How often the server looks at the stop signal.
-const TICK: Duration = Duration::from_millis(100);
+/// How often the server looks at the stop signal; whoever raises it unblocks the server as well.
+const TICK: Duration = Duration::from_secs(10);
 
 /// A bound address, not served yet: so that a port that is taken is noticed before the engine
 /// starts.
@@ -133,17 +132,21 @@ impl Listener {
             );
         }
         let failed = |source| Fault::io("the stats server cannot make its socket", source);
-        let (server, inner) = Inner::bind().map_err(failed)?;
+        let (way, inner) = Inner::bind().map_err(failed)?;
+        let server = Server::from_listener(inner, None)
+            .map_err(|error| Fault::Unusable(format!("stats server: {error}")))?;
+        let server = Arc::new(server);
         let ended = Stop::default();
         let identity = |index| Identity { role: Role::Stats, index, core: None };
-        let gate = Gate { listener: self.tcp, server, visits_max };
+        let gate = Gate { listener: self.tcp, server: way, visits_max };
         let routes = Routes::new(site, token, Hosts::new(&self.hosts));
         // A panic ends these threads, and with them the statistics, but not the engine: they raise
         // a signal of their own.
         let (spare, end) = (Stop::default(), ended.clone());
+        let requests = Arc::clone(&server);
         let answers = threads::spawn(identity(1), &spare, move || {
             threads::step_back();
-            answer_all(inner, |request| routes.answer(request), &end)
+            answer_all(&requests, |request| routes.answer(request), &end)
         })?;
         let end = ended.clone();
         let gate = threads::spawn(identity(0), &spare, move || {
@@ -153,17 +156,18 @@ impl Listener {
         // It is not joined by an error: the answers would go on until the process ends.
         let gate = gate.inspect_err(|_| {
             ended.drain();
+            server.unblock();
             stop.now();
         })?;
-        Ok(Serving { view, ended, threads: vec![gate, answers] })
+        Ok(Serving { view, ended, server, threads: vec![gate, answers] })
     }
 }
 
 /// A running server; ended on drop.
-#[derive(Debug)]
 pub struct Serving {
     view: Arc<OnceLock<View>>,
     ended: Stop,
+    server: Arc<Server>,
     threads: Vec<Running>,
 }
 
@@ -178,26 +182,38 @@ impl Serving {
     /// # Errors
     /// What it ended with, if it had ended by itself.
     pub fn end(mut self) -> Result<(), Fault> {
-        self.ended.drain();
+        self.leave();
         let ends: Vec<_> = self.threads.drain(..).map(Running::join).collect();
         ends.into_iter().collect()
+    }
+}
+
+impl Serving {
+    fn leave(&self) {
+        self.ended.drain();
+        self.server.unblock();
+    }
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serving").field("threads", &self.threads).finish_non_exhaustive()
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
         // Before the threads are joined.
-        self.ended.drain();
+        self.leave();
     }
 }
 
+/// Answers requests until `end`, after which the server is to be unblocked.
 fn answer_all(
-    inner: UnixListener,
+    server: &Server,
     answer: impl Fn(&Request) -> Answer,
     end: &Stop,
 ) -> Result<(), Fault> {
-    let server = Server::from_listener(inner, None)
-        .map_err(|error| Fault::Unusable(format!("stats server: {error}")))?;
     while !end.is_draining() {
         match server.recv_timeout(TICK) {
             Ok(Some(request)) => respond(request, &answer),
@@ -238,10 +254,11 @@ mod tests {
 
     #[test]
     fn a_panic_costs_that_answer_only() {
-        let (server, inner) = Inner::bind().unwrap();
+        let (way, inner) = Inner::bind().unwrap();
+        let server = Server::from_listener(inner, None).unwrap();
         let end = Stop::default();
         let ask = |path: &str| {
-            let mut client = server.connect().unwrap();
+            let mut client = way.connect().unwrap();
             let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
             client.write_all(request.as_bytes()).unwrap();
             let mut answer = String::new();
@@ -254,7 +271,7 @@ mod tests {
                     "/panic" => panic!("the wheel came off"),
                     _ => Answer::error(404, "all is well"),
                 };
-                answer_all(inner, answer, &end)
+                answer_all(&server, answer, &end)
             });
             for _ in 0..3 {
                 let answer = ask("/panic");
@@ -263,6 +280,7 @@ mod tests {
                 assert!(ask("/").contains("all is well"));
             }
             end.drain();
+            server.unblock();
             answers.join().unwrap().unwrap();
         });
     }

@@ -296,7 +296,7 @@ impl Connection {
         let left = !self.answered && is_hang_up(error);
         if !left
             || !matches!(
-                self.socket.transport.readable(limits::SOCKET_TICK, None),
+                self.socket.transport.readable(limits::SOCKET_TICK, [None; 2]),
                 Ok(Readable::Yes)
             )
         {
@@ -335,10 +335,20 @@ impl Connection {
         }
         let began = Tick::now();
         loop {
-            match self.socket.transport.readable(limits::SOCKET_TICK, beside) {
+            let Socket { transport, stop, address, .. } = &mut self.socket;
+            // Once it has rung, it would end every wait.
+            let bell = if stop.is_draining() { None } else { stop.bell() };
+            let tick = match bell {
+                Some(_) if !address.must_be_primary() => limits::QUIET_TICK,
+                _ => limits::SOCKET_TICK,
+            };
+            let tick = tick.min(limit.saturating_sub(began.elapsed()));
+            match transport.readable(tick, [beside, bell]) {
                 Ok(Readable::Yes) => return Ok(Waited::Ready),
-                Ok(Readable::Beside) => return Ok(Waited::Beside),
-                Ok(Readable::No) => {}
+                Ok(Readable::Beside) if bell.is_none() || !stop.is_draining() => {
+                    return Ok(Waited::Beside);
+                }
+                Ok(Readable::Beside | Readable::No) => {}
                 Err(error) => return Err(self.fault(error.into())),
             }
             if self.socket.stop.is_now() || (leave_when_draining && self.socket.stop.is_draining())
@@ -365,7 +375,7 @@ impl Connection {
         if self.reader.has_buffered() {
             return Ok(true);
         }
-        match self.socket.transport.readable(limit, None) {
+        match self.socket.transport.readable(limit.min(limits::SOCKET_TICK), [None; 2]) {
             Ok(Readable::Yes) => Ok(true),
             Ok(_) if self.socket.stop.is_now() => {
                 Err(self.fault(io::Error::other("stopped").into()))

@@ -119,12 +119,12 @@ impl Transport {
         }
     }
 
-    /// Waits for something to read (or the end of it) for `limit`, and for one tick at most; zero
-    /// does not wait. The wait also ends when `beside` becomes readable.
+    /// Waits for something to read (or the end of it) for `limit`; zero does not wait. The wait also
+    /// ends when one of the two descriptors `beside` becomes readable.
     pub(super) fn readable(
         &mut self,
         limit: Duration,
-        beside: Option<BorrowedFd<'_>>,
+        beside: [Option<BorrowedFd<'_>>; 2],
     ) -> io::Result<Readable> {
         match self {
             Transport::Tcp(tcp) => poll_once(tcp, limit, beside),
@@ -144,22 +144,21 @@ impl Transport {
 pub(super) enum Readable {
     /// There is something.
     Yes,
-    /// Not yet, but the descriptor beside the socket is readable.
+    /// Not yet, but a descriptor beside the socket is readable.
     Beside,
-    /// Not within a tick.
+    /// Not within the limit.
     No,
 }
 
 fn poll_once(
     fd: &impl AsFd,
     limit: Duration,
-    beside: Option<BorrowedFd<'_>>,
+    beside: [Option<BorrowedFd<'_>>; 2],
 ) -> io::Result<Readable> {
-    let limit = limit.min(limits::SOCKET_TICK);
-    let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
-    let beside = beside.unwrap_or(fd.as_fd());
-    let mut fds = [PollFd::new(fd, PollFlags::IN), PollFd::new(&beside, PollFlags::IN)];
-    match poll(&mut fds, Some(&limit)) {
+    let limit = Timespec::try_from(limit).ok();
+    let [one, other] = beside.map(|beside| beside.unwrap_or(fd.as_fd()));
+    let mut fds = [fd.as_fd(), one, other].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    match poll(&mut fds, limit.as_ref()) {
         Ok(0) | Err(Errno::INTR) => Ok(Readable::No),
         Ok(_) if fds[0].revents().is_empty() => Ok(Readable::Beside),
         Ok(_) => Ok(Readable::Yes),
@@ -336,7 +335,7 @@ impl Encrypted {
     fn readable(
         &mut self,
         limit: Duration,
-        beside: Option<BorrowedFd<'_>>,
+        beside: [Option<BorrowedFd<'_>>; 2],
     ) -> io::Result<Readable> {
         loop {
             let state = self.session.process_new_packets().map_err(tls::explain)?;
