@@ -264,7 +264,12 @@ impl Ffmpeg {
     fn ended(&mut self) -> Turn {
         let child = self.frames.input();
         let status = child.finish();
-        let said = child.words().explanation().map(str::to_owned);
+        // Warnings explain nothing if it ended in an orderly way.
+        let said = match &status {
+            Ok(status) if status.success() => child.words().error(),
+            _ => child.words().explanation(),
+        };
+        let said = said.map(str::to_owned);
         if let Err(turn) = self.look_at_words() {
             return turn;
         }

@@ -20,7 +20,9 @@ pub(super) fn layout(line: &str) -> Option<RawLayout> {
         match word {
             "tv" if pixels == PixelLayout::Yuvj420p => layout.range = Some(Range::Limited),
             "pc" if pixels == PixelLayout::Yuv420p => layout.range = Some(Range::Full),
-            "tv" | "pc" | "progressive" | "" => {}
+            // Where chroma samples lie is no matter of their values.
+            "tv" | "pc" | "progressive" | "" | "left" | "center" | "topleft" | "top"
+            | "bottomleft" | "bottom" => {}
             // Matrix, primaries and transfer; one word if all three have the same name.
             names => match names.split('/').next().unwrap_or_default() {
                 "bt709" => layout.matrix = Matrix::Bt709,
@@ -53,6 +55,7 @@ mod tests {
         let cases = [
             ("yuv420p", Yuv420p, None, Matrix::Bt601),
             ("yuv420p(progressive)", Yuv420p, None, Matrix::Bt601),
+            ("yuv420p(tv, progressive, left)", Yuv420p, None, Matrix::Bt601),
             ("yuv420p(tv, bt709, progressive)", Yuv420p, None, Matrix::Bt709),
             ("yuv420p(tv, bt709/unknown/unknown, progressive)", Yuv420p, None, Matrix::Bt709),
             ("yuv420p(pc, smpte170m)", Yuv420p, Some(Full), Matrix::Bt601),

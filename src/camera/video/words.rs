@@ -119,6 +119,11 @@ impl Words {
         self.output_video.as_deref()
     }
 
+    /// The first error since a picture came through.
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.first_error.as_deref()
+    }
+
     /// The line that explains why the program has failed.
     pub(crate) fn explanation(&self) -> Option<&str> {
         self.first_error.as_deref().or(self.last.as_deref())

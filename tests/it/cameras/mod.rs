@@ -4,6 +4,7 @@ mod faults;
 mod network;
 mod rings;
 mod secrets;
+mod streams;
 mod supervisor;
 mod web;
 

@@ -52,6 +52,7 @@ fn a_live_camera_leaves_planes_and_the_results_are_of_now() {
     let engine = engine(&server, folder.path());
     let mut ingest = ingest(&server, folder.path(), &camera.url(), &["--ring", "8"]);
     server.wait_for_outputs(30);
+    assert!(ingest.said().matches(" live after").count() == 1, "{}", ingest.said());
     camera.tell("size 160x120");
     wait_until("pictures of the other size", LONG, || {
         server.outputs().last().is_some_and(|last| {
@@ -142,6 +143,8 @@ fn a_ring_that_cannot_be_made_is_named_and_tried_again() {
     wait_for_frames(&server, 5);
     ingest.signal(Signal::TERM);
     ingest.ends_with(0);
+    let image = sent(&server).remove(0).frame.original_image.unwrap();
+    assert_eq!(image.compression_format, "yuv420p", "nobody has converted it");
     // The same of a file ends the command.
     let mut refused = self::ingest(&server, Path::new("/dev/null"), "synthetic", &["--ring", "4"]);
     let said = refused.ends_with(1);
