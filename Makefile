@@ -19,12 +19,13 @@ cargo-test: setup-test
 	@$(CARGO) test --quiet -p framepress-proxy
 
 # The short form of `make perf-chaos`: sixty faults while one engine works, and sixty while three hold
-# the stream by turns, under a lease.
+# the stream by turns, under a lease. Then that of `make soak-cameras`.
 chaos-test: setup-test
 	@$(CARGO) build --quiet --bin framepress
 	@$(CARGO) build --quiet -p framepress-perf
 	@$(TARGET)/debug/framepress-perf chaos --seed 1 --faults 60 --engines 1 --bin $(TARGET)/debug/framepress --assignment shared
 	@$(TARGET)/debug/framepress-perf chaos --seed 1 --faults 60 --engines 3 --bin $(TARGET)/debug/framepress --assignment exclusive
+	@/usr/bin/python3 tests/cameras/soak.py --bin $(TARGET)/debug/framepress --minutes 1 --cameras 4
 
 # Other people's programs read and write the same streams: redis-py, protobuf, Pillow. A real browser
 # shows the dashboard; other decoders read pictures with tables of a camera's own; others read what is in deploy/: Compose, Kubernetes, systemd.

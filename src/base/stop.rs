@@ -177,13 +177,13 @@ mod tests {
         };
         let (early, late) = (Stop::default(), Stop::default());
         assert!(!is_readable(early.bell().unwrap()));
-        let waiter = early.clone();
-        let waiter = std::thread::spawn(move || waiter.leaving().recv().is_err());
-        early.drain();
-        assert!(is_readable(early.bell().unwrap()) && early.leaving().try_recv().is_err());
-        assert!(!waiter.is_finished(), "draining is no reason to leave");
-        early.now();
-        assert!(waiter.join().unwrap());
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| early.leaving().recv().is_err());
+            early.drain();
+            assert!(is_readable(early.bell().unwrap()) && !waiter.is_finished());
+            early.now();
+            assert!(waiter.join().unwrap());
+        });
         late.drain();
         assert!(is_readable(late.bell().unwrap()), "also if it is asked for afterwards");
     }

@@ -112,7 +112,6 @@ impl Place {
         } else {
             options.push(("rw_timeout", longest.to_string()));
         }
-        options.push(("fflags", "nobuffer".into()));
         options.push(("analyzeduration", "500000".into()));
         options.push(("fpsprobesize", "0".into()));
         options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()

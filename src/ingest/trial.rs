@@ -12,6 +12,7 @@ use super::status::{Outcome, State, Status};
 use crate::base::threads::{self, Identity, Role};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
+use crate::image::Format;
 use crate::metrics::clock::{Tick, calendar_time, unix_seconds};
 
 /// How long pictures are counted.
@@ -43,6 +44,8 @@ pub struct Found {
     pub form: String,
     /// Bytes a second they would take.
     pub bytes_per_second: f64,
+    /// Bytes of the camera's frame ring, if they would be left in one.
+    pub ring_bytes: Option<u64>,
 }
 
 /// Opens the camera and watches it for some seconds.
@@ -74,6 +77,7 @@ pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault
     };
     let (mut opened, mut before) = (None, 0);
     let (mut count, mut bytes, mut form) = (0_u64, 0, String::new());
+    let mut ring_bytes = None;
     let mut delays = Vec::new();
     while !thread.is_finished() && !stop.is_draining() {
         let _ = rung.recv_timeout(Duration::from_millis(20));
@@ -85,6 +89,8 @@ pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault
             }
             count += 1;
             bytes += shot.bytes.len() as u64;
+            let in_ring = feed.ring > 0 && shot.format == Format::Raw;
+            ring_bytes = in_ring.then(|| u64::from(feed.ring) * shot.bytes.len() as u64);
             form = shot.layout.pixels.map_or(shot.format.name(), |layout| layout.name()).into();
             delays.push(
                 Duration::try_from_secs_f64(unix_seconds() - shot.captured).unwrap_or_default(),
@@ -115,6 +121,7 @@ pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault
         sent_fps: count as f64 / seconds,
         form,
         bytes_per_second: bytes as f64 / seconds,
+        ring_bytes,
     })
 }
 

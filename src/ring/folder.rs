@@ -12,6 +12,9 @@ use super::layout::is_name;
 /// Where the kernel names this boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
+/// Where the service manager does, for services to which `/proc` shows nothing but processes.
+const BOOT_ID_VARIABLE: &str = "FRAMEPRESS_BOOT_ID";
+
 /// Letters and digits of a camera's id that are in the name of its ring.
 const KEPT_MAX: usize = 32;
 
@@ -45,9 +48,10 @@ pub fn name_of(camera_id: &str) -> String {
 /// The boot of this machine: 16 bytes, in the order in which the kernel prints them.
 ///
 /// # Errors
-/// Where `/proc` cannot be read.
+/// Where neither `/proc` nor the service manager tells.
 pub(super) fn boot_id() -> io::Result<u128> {
-    let text = fs::read_to_string(BOOT_ID)?;
+    let told = |error| env::var(BOOT_ID_VARIABLE).map_err(|_| error);
+    let text = fs::read_to_string(BOOT_ID).or_else(told)?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let id = Some(digits).filter(|digits| digits.len() == 32);
     id.and_then(|digits| u128::from_str_radix(&digits, 16).ok())

@@ -84,7 +84,9 @@ pub(crate) fn arguments(location: &Location, reading: &Reading) -> Vec<OsString>
 
 fn live_options(live: &Live, add: &mut impl FnMut(&[&str])) {
     add(&["-threads", &live.threads.to_string()]);
-    add(&["-fflags", "nobuffer+discardcorrupt", "-flags", "low_delay"]);
+    // Not `nobuffer`: it throws away the key frame with which the stream was recognised, and the next
+    // one may be seconds away.
+    add(&["-fflags", "discardcorrupt", "-flags", "low_delay"]);
     add(&["-analyzeduration", "500000", "-fpsprobesize", "0"]);
     add(&["-use_wallclock_as_timestamps", "1"]);
     if live.keyframes {

@@ -31,9 +31,13 @@ fn describe(id: &str, found: &Found) -> Finding {
         None => "its clock is not told".to_owned(),
         Some(ahead) => format!("its clock is ahead by {ahead} s"),
     };
+    let through = match found.ring_bytes {
+        Some(size) => format!("through a frame ring of {}", bytes(size)),
+        None => "through Redis".to_owned(),
+    };
     let what = format!(
         "camera {id}: {codec} {width}x{height}, {fps:.1} frames/s, first picture after {:.1} s, ready \
-         {} ms after its arrival, {clock}; sent would be {sent_fps:.1} frames/s as {form}, {}/s",
+         {} ms after its arrival, {clock}; sent would be {sent_fps:.1} frames/s as {form}, {}/s {through}",
         found.opened_after.as_secs_f64(),
         found.delay.as_millis(),
         bytes(found.bytes_per_second as u64),

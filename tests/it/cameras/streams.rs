@@ -97,7 +97,7 @@ fn pictures_that_come_out_of_order_are_sent_in_order() {
     let frames = sent(&server);
     let made: Vec<u64> = frames.iter().map(Sent::made_ms).collect();
     assert!(made.is_sorted(), "{made:?}");
-    assert!(frames.is_sorted_by(|a, b| a.captured_ms < b.captured_ms));
+    assert!(frames.is_sorted_by(|a, b| a.frame.timestamp < b.frame.timestamp));
     let ages: Vec<i64> = frames.iter().skip(5).map(Sent::age_ms).collect();
     // x264 looks ahead without `zerolatency`; two pictures more for the order.
     assert!(median(ages.clone()) < 8000, "{ages:?}");

@@ -231,7 +231,8 @@ fn check_opens_each_camera_once_and_says_what_would_be_sent() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cameras.yaml");
     let cameras = format!(
-        "  - {{id: good, source: '{}'}}\n  - {{id: gone, source: 'rtsp://a:hunter2@127.0.0.1:9/x'}}\n",
+        "  - {{id: good, source: '{0}'}}\n  - {{id: gone, source: 'rtsp://a:hunter2@127.0.0.1:9/x'}}\n  \
+         - {{id: ringed, source: '{0}', ring: 8}}\n",
         camera.url()
     );
     fs::write(&file, text(&server, 1, &cameras)).unwrap();
@@ -245,7 +246,12 @@ fn check_opens_each_camera_once_and_says_what_would_be_sent() {
     let report: Value = serde_json::from_str(&said).unwrap();
     let findings = report["findings"].as_array().unwrap();
     let opened: Vec<_> = findings.iter().filter(|it| it["code"] == "cameras.open").collect();
-    assert_eq!(opened.len(), 2, "{said}");
+    assert_eq!(opened.len(), 3, "{said}");
+    let ringed = opened[2]["what"].as_str().unwrap();
+    assert!(
+        ringed.contains(" as yuv420p, ") && ringed.contains("frame ring of 900.00 KiB"),
+        "{ringed}"
+    );
     let good = opened[0]["what"].as_str().unwrap();
     for part in ["camera good: h264 320x240", "frames/s as jpeg", "ready ", "its clock"] {
         assert!(good.contains(part), "no {part} in {good}");
