@@ -110,9 +110,9 @@ impl Reader {
             }
             failures += 1;
             self.status.fail(loss.reason, &loss.text);
-            let text = format!("camera {}: {}", self.spec.id, loss.text);
+            let id = self.spec.id.as_str();
             if self.once {
-                return Err(Fault::Unusable(text));
+                return Err(Fault::Unusable(format!("camera {id}: {}", loss.text)));
             }
             let state = match loss.reason {
                 "auth" => State::AuthFailed,
@@ -122,7 +122,8 @@ impl Reader {
             self.status.enter(state);
             self.status.touch();
             let pause = pauses.next(loss.reason == "auth");
-            tracing::warn!("{text}; again in {:.1} s", pause.as_secs_f64());
+            let seconds = pause.as_secs_f64();
+            tracing::warn!(camera = id, "{}; again in {seconds:.1} s", loss.text);
             let place = self.spec.place(other);
             let probe = place.ok().filter(|_| loss.reason == "unreachable");
             if pauses.wait(pause, probe.and_then(|place| place.authority()), &self.stop) {
@@ -150,7 +151,8 @@ impl Reader {
                     if self.spec.feed.transport == Transport::Udp {
                         return Err(loss);
                     }
-                    tracing::warn!("camera {}: it has no TCP; read by UDP", self.spec.id);
+                    let camera = self.spec.id.as_str();
+                    tracing::warn!(camera, "it has no TCP; read by UDP");
                     known.udp = true;
                 }
                 Turn::Lost(loss) => {
@@ -175,18 +177,18 @@ impl Reader {
     }
 
     fn take(&self, finding: Finding, known: &mut Known) {
-        let id = &self.spec.id;
+        let camera = self.spec.id.as_str();
         match finding {
             Finding::Mjpeg => known.mjpeg = Some(true),
             Finding::NotMjpeg => known.mjpeg = Some(false),
             Finding::Interlaced => known.interlaced = true,
             Finding::NotWeb => known.not_web = true,
             Finding::OtherColours => known.other_colours = true,
-            Finding::Resized => tracing::info!("camera {id}: its pictures have another size"),
+            Finding::Resized => tracing::info!(camera, "its pictures have another size"),
             Finding::NoHardware => {
                 known.no_hardware = true;
                 self.status.hardware_failed();
-                tracing::warn!("camera {id}: the hardware does not decode; software does");
+                tracing::warn!(camera, "the hardware does not decode; software does");
             }
         }
     }
@@ -299,9 +301,8 @@ impl Reader {
         let now = Tick::now();
         if course.last.is_none() && self.status.enter(State::Live) {
             let Still { width, height, .. } = *still;
-            let id = &self.spec.id;
-            let after = course.began.elapsed().as_secs_f64();
-            tracing::info!("camera {id}: live after {after:.1} s, {width}x{height}");
+            let (camera, after) = (self.spec.id.as_str(), course.began.elapsed().as_secs_f64());
+            tracing::info!(camera, "live after {after:.1} s, {width}x{height}");
         }
         if course.last.is_none_or(|last| now.since(last) > Duration::from_secs(1)) {
             self.cpu(link, course);
@@ -329,7 +330,7 @@ impl Reader {
             }
             Err(reject) => {
                 self.status.count(Outcome::DecodeError, 1);
-                tracing::debug!("camera {}: {reject}", self.spec.id);
+                tracing::debug!(camera = self.spec.id.as_str(), "{reject}");
             }
         }
         match self.slot.take_refusal() {
@@ -387,9 +388,10 @@ impl Reader {
 
     /// Lines of `ffmpeg` for the log, a few at a time.
     fn report(&self, link: &mut Link, course: &mut Course) {
+        let camera = self.spec.id.as_str();
         if course.lines_since.elapsed() >= LINES_PER {
             if course.left_out > 0 {
-                tracing::warn!("camera {}: {} more lines of ffmpeg", self.spec.id, course.left_out);
+                tracing::warn!(camera, "{} more lines of ffmpeg", course.left_out);
             }
             (course.lines, course.left_out, course.lines_since) = (0, 0, Tick::now());
         }
@@ -399,7 +401,7 @@ impl Reader {
             }
             if course.lines < LINES_MAX {
                 course.lines += 1;
-                tracing::warn!("camera {}: ffmpeg: {}", self.spec.id, line.text);
+                tracing::warn!(camera, "ffmpeg: {}", line.text);
             } else {
                 course.left_out += 1;
             }

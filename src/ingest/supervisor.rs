@@ -255,7 +255,7 @@ impl Supervisor {
             if once {
                 all.drain();
             } else if let Err(fault) = &end {
-                tracing::error!("camera {id} is no longer read: {fault}");
+                tracing::error!(camera = id.as_str(), "it is no longer read: {fault}");
             }
             end
         })?;
@@ -267,7 +267,7 @@ impl Supervisor {
         camera.stop.drain();
         self.lanes.lock().retain(|lane| !Arc::ptr_eq(lane, &camera.lane));
         if let Some(Err(fault)) = camera.thread.take().map(Running::join) {
-            tracing::error!("camera {}: {fault}", camera.spec.id);
+            tracing::error!(camera = camera.spec.id.as_str(), "{fault}");
         }
     }
 

@@ -174,6 +174,22 @@ fn a_reload_adds_removes_and_restarts_only_what_has_changed() {
 }
 
 #[test]
+fn each_camera_that_is_lost_is_named_in_the_log() {
+    let server = RedisServer::start();
+    let line = |id: &str| format!("  - {{id: {id}, source: 'rtsp://127.0.0.1:9/x'}}\n");
+    let mut boxed = Box::start(&server, &["a", "b", "c"].map(line).concat());
+    for id in ["a", "b", "c"] {
+        let named = format!("camera=\"{id}\"");
+        wait_until(&format!("{id} is named"), SOON, || {
+            let said = boxed.ingest.said();
+            said.lines().any(|line| line.contains(" again in ") && line.ends_with(&named))
+        });
+    }
+    boxed.ingest.signal(Signal::TERM);
+    boxed.ingest.ends_with(0);
+}
+
+#[test]
 fn another_source_stands_in_after_three_failures() {
     let Some(camera) = Camera::start(&[]) else { return };
     let server = RedisServer::start();
