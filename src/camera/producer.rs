@@ -250,8 +250,8 @@ impl Producer {
         self.pipeline.flush(limit)
     }
 
-    /// From now on the pixels of a camera are left in this ring as far as they fit. It is made unless the
-    /// camera has such a ring, with as much room or more; another one that it had is given up, and
+    /// From now on the pixels of a camera are left in this ring as far as they fit; files are not. It is
+    /// made unless the camera has such a ring, with as much room or more; another one that it had is given up, and
     /// frames in it that were not read are lost.
     ///
     /// # Errors
@@ -260,9 +260,9 @@ impl Producer {
         self.rings.set(camera_id, usage)
     }
 
-    /// Whether these pixels of a camera would be left in a ring.
-    pub fn has_ring_for(&self, camera_id: &str, pixels: &[u8]) -> bool {
-        self.rings.takes(camera_id, pixels)
+    /// Whether the picture of this frame would be left in a ring.
+    pub fn has_ring_for(&self, frame: &Outbound<'_>) -> bool {
+        self.rings.takes(frame.camera_id, &frame.picture)
     }
 
     /// Gives up the rings of cameras that `is_kept` does not name. Their files stay for frames that
@@ -297,8 +297,7 @@ impl Producer {
     fn place(&mut self, frame: &Outbound<'_>, may_drop: bool) -> Result<Option<Place>, Fault> {
         let mut pause = RING_TICK;
         loop {
-            let pixels = frame.picture.bytes;
-            match self.rings.leave(frame.camera_id, pixels, &mut self.pipeline)? {
+            match self.rings.leave(frame.camera_id, &frame.picture, &mut self.pipeline)? {
                 Place::None if may_drop || self.stop.is_draining() => return Ok(None),
                 Place::None => {
                     self.pipeline.turn(Duration::ZERO);
@@ -315,8 +314,7 @@ impl Producer {
 
     /// Bytes of the picture that the window has to hold: none of those that fit into a ring.
     fn bytes_for(&self, frame: &Outbound<'_>) -> usize {
-        let pixels = frame.picture.bytes;
-        if self.has_ring_for(frame.camera_id, pixels) { 0 } else { pixels.len() }
+        if self.has_ring_for(frame) { 0 } else { frame.picture.bytes.len() }
     }
 
     fn add_frame(&mut self, frame: &Outbound<'_>, place: &Place) -> Ticket {

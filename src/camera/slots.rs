@@ -7,11 +7,19 @@ use redis::{Value, cmd};
 
 use crate::base::Fault;
 use crate::frame::EntryId;
+use crate::image::{Format, Source as Picture};
+use crate::metrics::clock::Tick;
 use crate::redis::{Control, Pipeline, Ticket, Topology};
 use crate::ring::{Ring, RingOptions};
 
 /// Slots looked at in one round trip.
 const LOOK: usize = 64;
+
+/// Time between two looks at least.
+const LOOK_EVERY: Duration = Duration::from_millis(4);
+
+/// How long the answer to a look may take.
+const INQUIRY_LIMIT: Duration = Duration::from_secs(1);
 
 /// When a slot is written again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,7 +112,9 @@ impl Rings {
 
     fn make(&mut self, usage: &RingUse) -> Result<RingSlots, Fault> {
         if usage.reuse == Reuse::Lossless && self.control.is_none() {
-            self.control = Some(Control::new(&self.topology, self.timeout)?);
+            // All cameras wait for its answers.
+            let timeout = self.timeout.min(INQUIRY_LIMIT);
+            self.control = Some(Control::new(&self.topology, timeout)?);
         }
         RingSlots::new(usage)
     }
@@ -114,19 +124,23 @@ impl Rings {
         self.own.retain(|camera_id, _| is_kept(camera_id));
     }
 
-    /// Whether pixels of a camera fit into the slots of its ring.
-    pub(super) fn takes(&self, camera_id: &str, pixels: &[u8]) -> bool {
-        let slots = self.own.get(camera_id).or(self.shared.as_ref());
-        slots.is_some_and(|slots| slots.fits(pixels))
+    /// Whether a picture of a camera would be left in a slot.
+    pub(super) fn takes(&self, camera_id: &str, picture: &Picture<'_>) -> bool {
+        match (self.own.get(camera_id), &self.shared) {
+            (Some(own), _) => own.is_for(picture, true),
+            (None, Some(shared)) => shared.is_for(picture, false),
+            (None, None) => false,
+        }
     }
 
-    /// Leaves pixels of a camera in a slot. The pipeline tells which entries have ended.
+    /// Leaves a picture of a camera in a slot. The pipeline tells which entries have ended.
     pub(super) fn leave(
         &mut self,
         camera_id: &str,
-        pixels: &[u8],
+        picture: &Picture<'_>,
         pipeline: &mut Pipeline,
     ) -> Result<Place, Fault> {
+        let takes = self.takes(camera_id, picture);
         let Rings { shared, own, streams, control, retry, .. } = self;
         if control.is_some() {
             for (ticket, id) in pipeline.ends() {
@@ -134,16 +148,14 @@ impl Rings {
             }
         }
         let slots = own.get_mut(camera_id).or(shared.as_mut());
-        let Some(slots) = slots.filter(|slots| slots.fits(pixels)) else {
-            return Ok(Place::Entry);
-        };
+        let Some(slots) = slots.filter(|_| takes) else { return Ok(Place::Entry) };
         if slots.usage.reuse == Reuse::Lossless
             && slots.free.is_empty()
             && let Some(control) = control
         {
             slots.look(control, streams, *retry)?;
         }
-        slots.leave(pixels)
+        slots.leave(picture.bytes)
     }
 
     /// The entry of a slot is on its way.
@@ -167,8 +179,9 @@ struct RingSlots {
     sent: VecDeque<(Ticket, u32, usize)>,
     /// Slots whose entries are in a stream, the oldest first.
     stored: VecDeque<(EntryId, u32, usize)>,
-    /// The stream that is looked at next.
+    /// The stream that is looked at next, and when one was.
     looked_at: usize,
+    looked: Option<Tick>,
 }
 
 impl RingSlots {
@@ -184,6 +197,7 @@ impl RingSlots {
             sent: VecDeque::new(),
             stored: VecDeque::new(),
             looked_at: 0,
+            looked: None,
         })
     }
 
@@ -195,9 +209,10 @@ impl RingSlots {
             && *usage == RingUse { ring, reuse: self.usage.reuse }
     }
 
-    /// Whether pixels fit into a slot.
-    fn fits(&self, pixels: &[u8]) -> bool {
-        pixels.len() as u64 <= self.ring.header().room
+    /// Whether a picture belongs into a slot. Files of one camera differ in size: only its pixels do.
+    fn is_for(&self, picture: &Picture<'_>, is_own: bool) -> bool {
+        let fits = picture.bytes.len() as u64 <= self.ring.header().room;
+        fits && (!is_own || picture.format == Format::Raw)
     }
 
     fn leave(&mut self, pixels: &[u8]) -> Result<Place, Fault> {
@@ -236,15 +251,15 @@ impl RingSlots {
         streams: &[String],
         retry: bool,
     ) -> Result<(), Fault> {
-        let stream = self.looked_at % streams.len();
-        self.looked_at = stream + 1;
+        let is_due = self.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
+        let turns = (0..streams.len()).map(|turn| (self.looked_at + turn) % streams.len());
+        let stream = turns.filter(|_| is_due).find(|at| self.stored.iter().any(|it| it.2 == *at));
+        let Some(stream) = stream else { return Ok(()) };
+        (self.looked, self.looked_at) = (Some(Tick::now()), stream + 1);
         let name = &streams[stream];
         let of_it = |stored: &&(EntryId, u32, usize)| stored.2 == stream;
         let ids: Vec<EntryId> =
             self.stored.iter().filter(of_it).take(LOOK).map(|(id, ..)| *id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
         let questions: Vec<_> = ids
             .iter()
             .map(|id| {

@@ -1,6 +1,6 @@
 //! The rules that need more than one key.
 
-use super::choice::{Count, Delivery, Ordering, Retention, RingReuse};
+use super::choice::{Count, Delivery, Ordering, Retention};
 use super::model::{Config, RedisQueue};
 use super::reader::Reader;
 use super::url::Scheme;
@@ -128,12 +128,10 @@ fn shards(config: &Config, r: &mut Reader) {
 }
 
 fn rings(config: &Config, r: &mut Reader) {
-    let feeds = config.cameras.iter().map(|camera| &camera.feed).chain([&config.ingest.defaults]);
-    let mut lossless = feeds.filter(|feed| feed.ring > 0 && feed.ring_reuse == RingReuse::Lossless);
     r.rule(
         config,
         &["ingest.defaults.ring_reuse", "redis_queue.retention"],
-        lossless.next().is_none() || config.redis_queue.retention == Retention::Delete,
+        !config.has_lossless_ring() || config.redis_queue.retention == Retention::Delete,
         "a slot of a lossless ring is free when the entry of its frame is gone, and only retention: \
          delete takes it away at once; valid: ring_reuse: freshest, or retention: delete",
     );

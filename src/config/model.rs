@@ -353,3 +353,11 @@ pub struct Log {
     /// How often the engine sums up how it goes, in seconds; 0 means never.
     pub summary_seconds: u64,
 }
+
+impl Config {
+    /// Whether a camera has a frame ring whose slots wait for their frames to end.
+    pub fn has_lossless_ring(&self) -> bool {
+        let feeds = self.cameras.iter().map(|camera| &camera.feed).chain([&self.ingest.defaults]);
+        feeds.into_iter().any(|feed| feed.ring > 0 && feed.ring_reuse == RingReuse::Lossless)
+    }
+}

@@ -245,6 +245,7 @@ impl Reader {
             cpu: 0.0,
         };
         let mut still = Still::default();
+        let _ = self.slot.take_refusal();
         let (open, further) = (self.spec.feed.open_timeout_ms, self.spec.feed.no_frame_ms);
         let turn = loop {
             let until = match course.last {
@@ -333,10 +334,12 @@ impl Reader {
                 tracing::debug!(camera = self.spec.id.as_str(), "{reject}");
             }
         }
-        match self.slot.take_refusal() {
-            Some(why) => Err(Loss::new("ring", why).into()),
-            None => Ok(()),
+        let Some(why) = self.slot.take_refusal() else { return Ok(()) };
+        // It would be refused as well, and told when this camera has begun again.
+        if self.slot.take().is_some() {
+            self.status.count(Outcome::Superseded, 1);
         }
+        Err(Loss::new("ring", why).into())
     }
 
     /// The picture as it is to be sent, in a buffer of its own; shows it to a person now and then.
@@ -352,7 +355,7 @@ impl Reader {
         let Source { format, layout, width, height, channels, bytes } = ready.picture;
         if is_due && format == Format::Jpeg {
             course.shown = Some(now);
-            self.status.show(bytes);
+            self.status.show(bytes, true);
         }
         let (quality, is_found) = (ready.quality, ready.is_found);
         let mut buffer = self.slot.buffer();
@@ -360,7 +363,7 @@ impl Reader {
             buffer.extend_from_slice(bytes);
         } else if is_due && format != Format::Jpeg && self.status.is_watched() {
             course.shown = Some(now);
-            self.status.show(self.coder.preview(still)?.picture.bytes);
+            self.status.show(self.coder.preview(still)?.picture.bytes, false);
         }
         if is_found {
             std::mem::swap(&mut buffer, &mut still.bytes);

@@ -76,7 +76,8 @@ pub(super) struct Ffmpeg {
     reading: Reading,
     /// How the pictures lie, once one has come.
     layout: Option<RawLayout>,
-    input: Option<(u32, u32)>,
+    /// Size and form of what comes from the decoder.
+    input: Option<(u32, u32, String)>,
     codec: Option<String>,
     damages: u64,
     hardware_failed: bool,
@@ -237,11 +238,14 @@ impl Ffmpeg {
                 }
                 self.codec = Some(codec);
             } else if line.starts_with("[graph 0 input") {
-                let size = input_size(&line);
-                if self.input.is_some() && size != self.input && self.reading.size.is_none() {
-                    found = Some(Finding::Resized);
+                let input = input_form(&line);
+                if let (Some(before), Some(now)) = (&self.input, &input) {
+                    let is_resized = (before.0, before.1) != (now.0, now.1);
+                    if before.2 != now.2 || is_resized && self.reading.size.is_none() {
+                        found = Some(Finding::Resized);
+                    }
                 }
-                self.input = size;
+                self.input = input;
             } else if line.contains("hwaccel initialisation returned error")
                 || line.contains("Device creation failed")
                 || line.contains("No device available for decoder")
@@ -306,12 +310,10 @@ fn reason_of(text: &str) -> &'static str {
     }
 }
 
-fn input_size(line: &str) -> Option<(u32, u32)> {
-    let of = |name: &str| {
-        let word = line.split(' ').find_map(|word| word.strip_prefix(name))?;
-        word.parse().ok()
-    };
-    Some((of("w:")?, of("h:")?))
+fn input_form(line: &str) -> Option<(u32, u32, String)> {
+    let of = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name));
+    let side = |name: &str| of(name)?.parse().ok();
+    Some((side("w:")?, side("h:")?, of("pixfmt:")?.to_owned()))
 }
 
 /// The arrival of the bytes, as far as it is believable.

@@ -26,6 +26,9 @@ const UNDER_WAY_LATE: usize = 2;
 /// An answer that takes longer is late: frames of that age should not pile up.
 const LATE: Duration = Duration::from_millis(250);
 
+/// How long the ring of a camera that is gone is kept: one that is begun again goes on with it.
+const RING_GRACE: Duration = Duration::from_secs(30);
+
 /// What one camera gives to the sender.
 #[derive(Debug)]
 pub struct Lane {
@@ -46,6 +49,13 @@ impl Lane {
         let frame_bytes_max = shot.bytes.len() as u64;
         let ring = RingOptions { frame_bytes_max, ..usage.ring.clone() };
         producer.set_ring(&self.status.id, &RingUse { ring, reuse: usage.reuse })
+    }
+
+    /// Gives a frame up, and tells the reader why.
+    fn refuse(&self, shot: Shot, fault: &Fault) {
+        self.status.count(Outcome::Superseded, 1);
+        self.slot.give_back(shot.bytes);
+        self.slot.refuse(fault.to_string());
     }
 }
 
@@ -110,6 +120,7 @@ pub fn run(
     let mut under_way: HashMap<Ticket, UnderWay> = HashMap::new();
     let (mut number, mut mean) = (0_u64, Mean::default());
     let mut all = Vec::new();
+    let mut tidy_at: Option<Tick> = None;
     loop {
         take_replies(&mut producer, &mut under_way, confirmed)?;
         if stop.is_draining() || limits.frames.is_some_and(|most| number >= most) {
@@ -118,10 +129,17 @@ pub fn run(
         let wait = if producer.in_hand() > 0 { TICK } else { IDLE };
         let _ = bell.recv_timeout(wait);
         if renew(&mut all, lanes) {
+            tidy_at = Some(Tick::now().after(RING_GRACE));
+        }
+        if tidy_at.is_some_and(|at| at.remaining().is_zero()) {
+            tidy_at = None;
             let has_ring = |lane: &Arc<Lane>, id: &str| lane.status.id == id && lane.ring.is_some();
             producer.retain_rings(|id| all.iter().any(|lane| has_ring(lane, id)));
         }
         for lane in &all {
+            if stop.is_draining() {
+                break;
+            }
             let mine = under_way.values().filter(|sent| Arc::ptr_eq(&sent.lane, lane));
             let (count, oldest) = mine.fold((0, Duration::ZERO), |(count, oldest), sent| {
                 (count + 1, oldest.max(sent.sent.elapsed()))
@@ -132,17 +150,24 @@ pub fn run(
             }
             let Some(shot) = lane.slot.take() else { continue };
             if let Err(fault) = lane.set_ring(&mut producer, &shot) {
-                lane.status.count(Outcome::Superseded, 1);
-                lane.slot.give_back(shot.bytes);
-                lane.slot.refuse(fault.to_string());
+                lane.refuse(shot, &fault);
                 continue;
             }
-            let in_ring = producer.has_ring_for(&lane.status.id, &shot.bytes);
+            let frame_id = format!("{}-{run_id}-{number:06}", lane.status.id);
+            let frame = outbound(&frame_id, &lane.status.id, &shot);
+            let in_ring = producer.has_ring_for(&frame);
             mean.add(if in_ring { 0 } else { shot.bytes.len() });
             producer
                 .limit_length(mean.entries(limits.bytes.load(Ordering::Relaxed), limits.entries));
-            let frame_id = format!("{}-{run_id}-{number:06}", lane.status.id);
-            match producer.enqueue(&outbound(&frame_id, &lane.status.id, &shot))? {
+            let sent = match producer.enqueue(&frame) {
+                // What is wrong with a ring is no matter of the other cameras.
+                Err(fault) if in_ring => {
+                    lane.refuse(shot, &fault);
+                    continue;
+                }
+                sent => sent?,
+            };
+            match sent {
                 Some(ticket) => {
                     number += 1;
                     let (bytes, arrived) = (shot.bytes.len() as u64, shot.arrived);

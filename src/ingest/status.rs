@@ -125,6 +125,8 @@ struct More {
     hwaccel_fallbacks: u64,
     child_cpu: f64,
     picture: Option<std::sync::Arc<[u8]>>,
+    /// Whether one is kept for each second, rather than for those only in which somebody looks.
+    is_kept: bool,
     /// When somebody has asked for the picture last.
     watched: Option<Tick>,
 }
@@ -159,6 +161,7 @@ impl Status {
                 hwaccel_fallbacks: 0,
                 child_cpu: 0.0,
                 picture: None,
+                is_kept: false,
                 watched: None,
             }),
         }
@@ -236,8 +239,9 @@ impl Status {
         self.age_micros.fetch_add((age_seconds * 1e6) as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn show(&self, jpeg: &[u8]) {
-        self.more.lock().picture = Some(jpeg.into());
+    pub(super) fn show(&self, jpeg: &[u8], is_kept: bool) {
+        let mut more = self.more.lock();
+        (more.picture, more.is_kept) = (Some(jpeg.into()), is_kept);
     }
 
     /// Whether somebody looks at the pictures.
@@ -249,7 +253,11 @@ impl Status {
     /// somebody asks for one, so that the first answer is `None`.
     pub fn picture(&self) -> Option<std::sync::Arc<[u8]>> {
         let mut more = self.more.lock();
+        let was_watched = more.watched.is_some_and(|at| at.elapsed() < WATCHED_FOR);
         more.watched = Some(Tick::now());
+        if !was_watched && !more.is_kept {
+            more.picture = None;
+        }
         more.picture.clone()
     }
 

@@ -39,6 +39,8 @@ pub enum When {
     WaitReplicas,
     /// Streams that are read under leases.
     Exclusive,
+    /// A frame ring whose slots wait for their frames to end.
+    LosslessRing,
     /// Sentinels, which name the primary.
     Sentinel,
     /// A Redis Cluster.
@@ -112,6 +114,7 @@ const ENGINE: &[Right] = &[
 #[rustfmt::skip]
 const PRODUCER: &[Right] = &[
     right("xadd", When::Always, "sending frames", "XADD {input} x x x"),
+    right("xrange", When::LosslessRing, "seeing which frames of a lossless ring have ended", "XRANGE {input} + - COUNT 1"),
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
@@ -260,7 +263,10 @@ impl Usage {
 
     /// The keys, as patterns: with several shards one for all of them.
     fn patterns(&self) -> Vec<String> {
-        let (places, sign) = self.account.keys();
+        let (places, mut sign) = self.account.keys();
+        if self.conditions.contains(&When::LosslessRing) {
+            sign = "~"; // a producer that reads as well
+        }
         let shards = self.streams.len();
         let pattern = |place: usize| match self.streams.first() {
             None => String::new(),
@@ -453,6 +459,13 @@ mod tests {
         ] {
             assert!(!is_unknown_command(known), "{known}");
         }
+    }
+
+    #[test]
+    fn a_producer_with_a_lossless_ring_reads_its_stream() {
+        let mut producer = usage(Account::Producer, 1);
+        producer.conditions.push(When::LosslessRing);
+        assert_eq!(producer.rules(), [r"~in\*", "+xadd", "+xrange"]);
     }
 
     #[test]

@@ -92,8 +92,14 @@ impl Ring {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| failed("locking", error))?;
         // Now, so that a full tmpfs is an error here and not later.
-        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len)
-            .map_err(|error| failed(&format!("taking {len} bytes for"), error))?;
+        let take = || rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len);
+        let mut taken = take();
+        if taken == Err(Errno::NOSPC) {
+            // What the producer before has left is replaced anyway, and may be what fills it.
+            remove_left(&at, &path)?;
+            taken = take();
+        }
+        taken.map_err(|error| failed(&format!("taking {len} bytes for"), error))?;
         let file = File::from(file);
         file.write_all_at(&header.encode(), 0)
             .map_err(|error| Fault::io(format!("writing the ring {}", path.display()), error))?;

@@ -65,6 +65,7 @@ fn documented() -> String {
         When::TrimAcked => "`retention: trim_acked`",
         When::WaitReplicas => "`wait_replicas`",
         When::Exclusive => "`assignment: exclusive`",
+        When::LosslessRing => "`ring_reuse: lossless`",
         When::Sentinel => "Sentinel",
         When::Cluster => "Cluster",
     };
@@ -232,6 +233,7 @@ fn every_command_that_the_server_lacks_is_reported_with_its_purpose() {
         When::Delete,
         When::TrimAcked,
         When::WaitReplicas,
+        When::LosslessRing,
         When::Sentinel,
         When::Cluster,
     ];

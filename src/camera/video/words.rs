@@ -169,7 +169,7 @@ impl Words {
                 self.first_error = Some(line.text.clone());
             }
         }
-        if line.level > Level::Told || self.last.is_none() {
+        if line.level > Level::Told {
             self.last = Some(line.text.clone());
         }
         if line.level == Level::Told && line.text.starts_with("Output #") {

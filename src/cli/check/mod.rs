@@ -201,6 +201,7 @@ fn usage(config: &Config, account: Account) -> Usage {
         (When::Sentinel, scheme == Scheme::Sentinel || !queue.sentinel_nodes.is_empty()),
         (When::Cluster, scheme == Scheme::Cluster),
         (When::Exclusive, queue.is_exclusive()),
+        (When::LosslessRing, account == Account::Producer && config.has_lossless_ring()),
         (When::WaitReplicas, queue.wait_replicas > 0),
     ];
     Usage {

@@ -128,13 +128,13 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
             let ring = RingOptions { frame_bytes_max, ..ring.clone() };
             producer.set_ring(camera, &RingUse { ring, reuse: *reuse })?;
         }
+        let frame =
+            Outbound { frame_id: &frame_id, camera_id: camera, timestamp, picture, quality };
         if args.max_length > 0 {
-            let in_ring = producer.has_ring_for(camera, picture.bytes);
+            let in_ring = producer.has_ring_for(&frame);
             mean.add(if in_ring { 0 } else { picture.bytes.len() });
             producer.limit_length(mean.entries(bytes_max, args.max_length));
         }
-        let frame =
-            Outbound { frame_id: &frame_id, camera_id: camera, timestamp, picture, quality };
         if producer.enqueue(&frame)?.is_none() {
             break; // a stop was asked for while the window was full
         }

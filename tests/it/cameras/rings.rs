@@ -60,7 +60,11 @@ fn a_live_camera_leaves_planes_and_the_results_are_of_now() {
         })
     });
     let before = server.outputs().len();
+    // What is left in a ring that another one replaces is a dead letter.
+    camera.tell("stall");
+    wait_until("everything has been read", LONG, || server.len(INPUT) == 0);
     camera.tell("size 640x480");
+    camera.tell("resume");
     wait_until("pictures for which the ring had no room", LONG, || {
         let now = server.outputs();
         now.len() > before + 10
@@ -73,7 +77,7 @@ fn a_live_camera_leaves_planes_and_the_results_are_of_now() {
     server.wait_until_done();
     let results = results(&server);
     let ages: Vec<i64> = results.iter().skip(5).map(Sent::age_ms).collect();
-    assert!(median(ages.clone()) < 3 * 100 + 100 + 250, "{ages:?}");
+    assert!(median(ages.clone()) < 2000, "{ages:?}");
     let ring = fs::metadata(folder.path().join("cam.ring")).unwrap().len();
     assert_eq!(ring, 4096 + 8 * (4096 + (640_u64 * 480 * 3 / 2).next_multiple_of(4096)));
     assert!(engine.count(Counter::RingFrames) >= results.len() as u64);
@@ -208,4 +212,34 @@ fn planes_say_what_their_colours_are() {
         assert!(apart < 3.0, "{name}: {apart}");
         engine.stop();
     }
+}
+
+#[test]
+fn a_right_that_one_camera_lacks_is_no_matter_of_the_others() {
+    let Some(camera) = Camera::start(&["--fps", "10"]) else { return };
+    let folder = rings_folder();
+    let server = RedisServer::start();
+    let rules = ["reset", "on", ">word", "resetchannels", "%W~camera_frames", "+xadd"];
+    let _: redis::Value = server.ask(redis::cmd("ACL").arg("SETUSER").arg("cam").arg(&rules));
+    let file = folder.path().join("cameras.yaml");
+    let text = format!(
+        "redis_queue: {{url: 'redis://cam:word@127.0.0.1:{0}', retention: delete}}\n\
+         stats: {{addr: null}}\nring: {{dir: {1}}}\ningest: {{stats: {{addr: null}}}}\ncameras:\n  \
+         - {{id: a, source: '{2}', ring: 2, ring_reuse: lossless}}\n  - {{id: b, source: '{2}'}}\n",
+        server.port(),
+        folder.path().display(),
+        camera.url()
+    );
+    fs::write(&file, text).unwrap();
+    let mut ingest = FramepressProcess::start(&["ingest", "--config", file.to_str().unwrap()], &[]);
+    let of = |id: &str| sent(&server).iter().filter(|it| it.frame.camera_id == id).count();
+    wait_until("it says what is missing", LONG, || {
+        let said = ingest.said();
+        said.lines().any(|line| line.contains("xrange") && line.contains("camera=\"a\""))
+    });
+    let before = of("b");
+    wait_until("the other one goes on", LONG, || of("b") > before + 10);
+    assert!(of("a") >= 2);
+    ingest.signal(Signal::TERM);
+    ingest.ends_with(0);
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use framepress::ring::{Header, Reference, Ring, SlotHead};
+use framepress::ring::{Header, Reference, Ring, RingOptions, SlotHead};
 use framepress::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 
@@ -308,4 +308,44 @@ fn a_slot_that_is_written_all_the_time_never_shows_a_mixture() {
     let account = engine.stop();
     assert_eq!(account.out + account.overwritten, 400, "{account:?}");
     assert!(account.out > 0);
+}
+
+/// A small tmpfs; unmounted with the value.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    /// `None`, loudly, where mounting is not allowed.
+    fn mount() -> Option<Small> {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=2m,mode=0750", "framepress-test"])
+            .arg(folder.path())
+            .output();
+        if mount.is_ok_and(|made| made.status.success()) {
+            return Some(Small(folder));
+        }
+        crate::support::skip("a small tmpfs cannot be mounted here");
+        None
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_ring_finds_room_where_the_one_that_it_replaces_lies() {
+    let Some(small) = Small::mount() else { return };
+    let options =
+        |frame_bytes_max| RingOptions { frame_bytes_max, ..ring(small.0.path(), "cam", 2) };
+    let first = Ring::create(&options(700_000)).unwrap();
+    let held = Ring::create(&options(700_000)).unwrap_err().to_string();
+    assert!(held.contains("has a producer already"), "{held}");
+    drop(first);
+    let second = Ring::create(&options(800_000)).unwrap();
+    drop(second);
+    let full = Ring::create(&options(2_000_000)).unwrap_err().to_string();
+    assert!(full.contains("No space left"), "{full}");
 }
