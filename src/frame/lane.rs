@@ -3,7 +3,7 @@
 //! An orderly end needs no signal: the sender is dropped, the receiver takes what is left and
 //! sees the lane closed. Only "leave at once" cuts a wait short.
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, select};
 
 use crate::base::{Fault, Stop, limits};
 
@@ -25,10 +25,11 @@ pub fn send<T>(lane: &Sender<T>, mut item: T, stop: &Stop, to: &'static str) -> 
 /// Receives from a lane, waiting while it is empty; `None` when it is closed and empty, or when
 /// everybody is to leave.
 pub fn recv<T>(lane: &Receiver<T>, stop: &Stop) -> Option<T> {
-    match lane.try_recv() {
+    // Waiting at two channels costs more, and pays only where the lane stays empty.
+    match lane.recv_timeout(limits::LANE_TICK) {
         Ok(item) => return Some(item),
-        Err(TryRecvError::Disconnected) => return None,
-        Err(TryRecvError::Empty) => {}
+        Err(RecvTimeoutError::Timeout) if !stop.is_now() => {}
+        Err(_) => return None,
     }
     select! {
         recv(lane) -> item => item.ok(),
