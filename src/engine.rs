@@ -36,7 +36,7 @@ pub use server::find_server;
 
 /// How often threads are looked after while the engine runs.
 const LOOK: Duration = Duration::from_millis(20);
-/// The same while nobody has asked for the end: a thread that ends by a fault is noticed so late.
+/// The same while no stop was asked for: a thread that ends by a fault is noticed so late.
 const QUIET_LOOK: Duration = Duration::from_millis(250);
 
 /// Longest single wait for Redis at the start; a stop waits for it.

@@ -3,7 +3,7 @@
 //! Three levels, and it only ever rises: running, draining (stop taking frames, finish those in
 //! hand), and now (leave everything; what is not committed stays pending in Redis).
 //!
-//! Whoever waits has no need to look at it again and again: for sleepers there is a condition variable,
+//! A waiting thread has no need to look at it again and again: for sleepers there is a condition variable,
 //! for those who wait at a channel a channel that closes, for those who wait at a socket a descriptor
 //! that becomes readable.
 
@@ -43,7 +43,7 @@ struct Shared {
 
 impl Default for Stop {
     fn default() -> Self {
-        // With room for one: whoever waits at a channel without room takes memory each time.
+        // With room for one: a thread that waits at a channel without room takes memory each time.
         let (staying, leaving) = bounded(1);
         let shared = Shared {
             level: Mutex::new(Level::Running),
@@ -108,7 +108,7 @@ impl Stop {
     pub fn bell(&self) -> Option<BorrowedFd<'_>> {
         let make = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
         let bell = self.shared.bell.get_or_init(make).as_ref()?;
-        // Whoever raised the signal before the bell was there has not rung it.
+        // A thread that raised the signal before the bell was there has not rung it.
         if self.is_draining() {
             ring(bell);
         }

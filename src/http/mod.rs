@@ -35,7 +35,7 @@ use inner::Inner;
 pub use routes::silence_max;
 use routes::{Answer, EngineSite, Routes, Site};
 
-/// How often the server looks at the stop signal; whoever raises it unblocks the server as well.
+/// How often the server looks at the stop signal; the thread that raises it unblocks the server as well.
 const TICK: Duration = Duration::from_secs(10);
 
 /// A bound address, not served yet: so that a port that is taken is noticed before the engine

@@ -125,13 +125,13 @@ struct More {
     hwaccel_fallbacks: u64,
     child_cpu: f64,
     picture: Option<std::sync::Arc<[u8]>>,
-    /// Whether one is kept for each second, rather than for those only in which somebody looks.
+    /// Whether one is kept for each second, rather than for those only in which a page shows it.
     is_kept: bool,
-    /// When somebody has asked for the picture last.
+    /// When a page asked for the picture last.
     watched: Option<Tick>,
 }
 
-/// How long somebody who has asked for a picture is expected to ask for the next one.
+/// How long a page that has asked for a picture is expected to ask for the next one.
 const WATCHED_FOR: Duration = Duration::from_secs(10);
 
 /// Arrivals that the rate is told from.
@@ -244,13 +244,13 @@ impl Status {
         (more.picture, more.is_kept) = (Some(jpeg.into()), is_kept);
     }
 
-    /// Whether somebody looks at the pictures.
+    /// Whether a page shows the pictures.
     pub(super) fn is_watched(&self) -> bool {
         self.more.lock().watched.is_some_and(|at| at.elapsed() < WATCHED_FOR)
     }
 
     /// A picture of the last second as JPEG. Of a camera that sends another form none is made before
-    /// somebody asks for one, so that the first answer is `None`.
+    /// a page asks for one, so that the first answer is `None`.
     pub fn picture(&self) -> Option<std::sync::Arc<[u8]>> {
         let mut more = self.more.lock();
         let was_watched = more.watched.is_some_and(|at| at.elapsed() < WATCHED_FOR);

@@ -18,7 +18,7 @@ use crate::metrics::clock::Tick;
 const PATIENCE: u32 = 200;
 /// Bytes that the pipe holds.
 const PIPE_BYTES: usize = 256 << 10;
-/// Reads of its standard error at a time, so that a flood holds nobody up.
+/// Reads of its standard error at a time, so that a flood does not hold the reader up.
 const CHUNKS_MAX: u32 = 64;
 /// How long its last words are waited for, which a grandchild may hold back.
 const LAST_WORDS: Duration = Duration::from_secs(2);

@@ -119,7 +119,7 @@ fn a_lossless_ring_needs_entries_that_go() {
     let mut kept = FramepressProcess::start(&all, &[("RING__DIR", &dir)]);
     let said = kept.ends_with(2);
     assert!(said.contains("retention: delete"), "{said}");
-    // Nobody reads, and a stop is heard all the same.
+    // No engine reads, and a stop is heard all the same.
     let synthetic = ["--ring", "3", "--ring-reuse", "lossless"];
     let mut stuck = ingest(&server, folder.path(), "synthetic", &synthetic);
     wait_for_frames(&server, 3);
@@ -148,7 +148,7 @@ fn a_ring_that_cannot_be_made_is_named_and_tried_again() {
     ingest.signal(Signal::TERM);
     ingest.ends_with(0);
     let image = sent(&server).remove(0).frame.original_image.unwrap();
-    assert_eq!(image.compression_format, "yuv420p", "nobody has converted it");
+    assert_eq!(image.compression_format, "yuv420p", "no program has converted it");
     // The same of a file ends the command.
     let mut refused = self::ingest(&server, Path::new("/dev/null"), "synthetic", &["--ring", "4"]);
     let said = refused.ends_with(1);
