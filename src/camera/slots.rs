@@ -42,6 +42,15 @@ pub struct RingUse {
     pub reuse: Reuse,
 }
 
+impl RingUse {
+    /// The same with room for frames of so many bytes.
+    #[must_use]
+    pub fn with_room(&self, frame_bytes_max: u64) -> RingUse {
+        let ring = RingOptions { frame_bytes_max, ..self.ring.clone() };
+        RingUse { ring, reuse: self.reuse }
+    }
+}
+
 /// Where the pixels of a frame are.
 #[derive(Debug)]
 pub(super) enum Place {
@@ -203,10 +212,9 @@ impl RingSlots {
 
     /// Whether it is what is asked for now, or has more room for each frame.
     fn will_do(&self, usage: &RingUse) -> bool {
-        let RingOptions { frame_bytes_max, .. } = usage.ring;
-        let ring = RingOptions { frame_bytes_max, ..self.usage.ring.clone() };
+        let frame_bytes_max = usage.ring.frame_bytes_max;
         frame_bytes_max <= self.ring.header().room
-            && *usage == RingUse { ring, reuse: self.usage.reuse }
+            && *usage == self.usage.with_room(frame_bytes_max)
     }
 
     /// Whether a picture belongs into a slot. Files of one camera differ in size: only its pixels do.

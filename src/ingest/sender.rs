@@ -14,7 +14,6 @@ use crate::base::{Fault, Stop};
 use crate::camera::{Outbound, Producer, ProducerOptions, RingUse, Ticket};
 use crate::image::{Format, Source};
 use crate::metrics::clock::{Tick, unix_millis};
-use crate::ring::RingOptions;
 
 /// Longest wait for a frame before answers are taken again.
 const TICK: Duration = Duration::from_millis(5);
@@ -46,9 +45,7 @@ impl Lane {
         let Some(usage) = self.ring.as_ref().filter(|_| shot.format == Format::Raw) else {
             return Ok(());
         };
-        let frame_bytes_max = shot.bytes.len() as u64;
-        let ring = RingOptions { frame_bytes_max, ..usage.ring.clone() };
-        producer.set_ring(&self.status.id, &RingUse { ring, reuse: usage.reuse })
+        producer.set_ring(&self.status.id, &usage.with_room(shot.bytes.len() as u64))
     }
 
     /// Gives a frame up, and tells the reader why.

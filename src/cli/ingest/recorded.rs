@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{IngestArgs, SendFormat};
 use crate::base::{Fault, Stop};
 use crate::camera::{
-    self, Full, OpenOptions, Outbound, Pace, Producer, ProducerOptions, RingUse, Sendings, Still,
+    self, Full, OpenOptions, Outbound, Pace, Producer, ProducerOptions, Sendings, Still,
 };
 use crate::cli::signals::SignalWatch;
 use crate::cli::{Failure, logging, out, progress};
@@ -16,7 +16,6 @@ use crate::engine;
 use crate::image::Format;
 use crate::ingest::{Coder, Form, Mean, Ready, ring_of};
 use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
-use crate::ring::RingOptions;
 
 /// How often the stop signal is looked at while the last frames are waited for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -121,12 +120,8 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
             (None, Some(start)) => start + began.elapsed().as_secs_f64(),
             (None, None) => unix_seconds(),
         };
-        if let Some(RingUse { ring, reuse }) =
-            ring.as_ref().filter(|_| picture.format == Format::Raw)
-        {
-            let frame_bytes_max = picture.bytes.len() as u64;
-            let ring = RingOptions { frame_bytes_max, ..ring.clone() };
-            producer.set_ring(camera, &RingUse { ring, reuse: *reuse })?;
+        if let Some(usage) = ring.as_ref().filter(|_| picture.format == Format::Raw) {
+            producer.set_ring(camera, &usage.with_room(picture.bytes.len() as u64))?;
         }
         let frame =
             Outbound { frame_id: &frame_id, camera_id: camera, timestamp, picture, quality };
