@@ -347,13 +347,33 @@ def test_a_lossless_producer_waits_for_the_frames_of_a_dead_one(server: Server, 
         producer.send(picture(), "cam")
 
 
-def test_what_a_producer_left_that_died_at_its_start_is_removed(
-    server: Server, ring_folder: pathlib.Path
+def test_a_producer_that_dies_at_its_start_leaves_nothing(ring_folder: pathlib.Path) -> None:
+    dies = """
+import os, sys, framepress
+from framepress._ring import RingFile
+os.posix_fallocate = lambda file, at, size: os._exit(9)
+RingFile(framepress.Ring("r", directory=sys.argv[1]), 4096)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE / "src")}
+    command = [sys.executable, "-c", dies, str(ring_folder)]
+    assert subprocess.run(command, env=environment, check=False).returncode == 9
+    assert list(ring_folder.iterdir()) == []
+
+
+def test_a_ring_replaces_one_that_fills_the_file_system(
+    server: Server, ring_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (ring_folder / ".r.1.abcd.tmp").write_bytes(b"left")
+    reserve = os.posix_fallocate
+
+    def full(file: int, at: int, size: int) -> None:
+        if list(ring_folder.iterdir()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        reserve(file, at, size)
+
+    killed_producer(server, ring_folder)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with Producer(server.url, ring=Ring("r", directory=ring_folder)) as producer:
         producer.send(picture(), "cam")
-    assert [path.name for path in ring_folder.iterdir()] == ["r.ring"]
 
 
 def test_another_boot_is_another_ring(server: Server, ring_folder: pathlib.Path) -> None:

@@ -128,7 +128,7 @@ class RingFile:
         self._hash = hash_function(ring.checksum)
         self._folder(ring)
         size = PAGE + self.slots * (PAGE + self.room)
-        self._file = self._make(ring.name, size)
+        self._file = self._make(size)
         try:
             self._map = mmap.mmap(self._file, size, access=mmap.ACCESS_WRITE)
         except (OSError, ValueError) as error:
@@ -199,21 +199,19 @@ class RingFile:
         if status.st_mode & stat.S_IWOTH:
             raise RingError(errno.EPERM, f"every user may write to {folder}: no place for a ring")
 
-    def _make(self, name: str, size: int) -> int:
-        self._sweep(name)
-        draft = self.path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    def _make(self, size: int) -> int:
+        # A file without a name is gone with the process, whenever that ends.
+        flags = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
         try:
-            file = os.open(draft, flags, 0o640)
+            file = os.open(self.path.parent, flags, 0o640)
         except OSError as error:
             raise RingError(error.errno, f"{self.path}: {error.strerror}") from error
         try:
             os.fchmod(file, 0o640)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A full tmpfs is an error here, and would be a SIGBUS later.
-            os.posix_fallocate(file, 0, size)
+            self._reserve(file, size)
             os.pwrite(file, self._header(), 0)
-            self._publish(draft)
+            self._publish(file)
         except RingError:
             os.close(file)
             raise
@@ -225,10 +223,18 @@ class RingFile:
         except BaseException:
             os.close(file)
             raise
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                draft.unlink()
         return file
+
+    def _reserve(self, file: int, size: int) -> None:
+        """Takes the memory: a full tmpfs is an error here, and would be a SIGBUS later."""
+        try:
+            os.posix_fallocate(file, 0, size)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # The earlier ring of this name is replaced anyway, and may be what fills the tmpfs.
+            _remove_left(self.path)
+            os.posix_fallocate(file, 0, size)
 
     def _header(self) -> bytes:
         return _HEADER.pack(
@@ -241,43 +247,35 @@ class RingFile:
             time.time_ns() // 1000,
         )
 
-    def _publish(self, draft: pathlib.Path) -> None:
+    def _publish(self, file: int) -> None:
         """Gives the file its name. Of two producers that start at once, one is refused."""
-        for _ in range(8):
-            try:
-                # Unlike rename, link fails where there is a file already.
-                os.link(draft, self.path)
-                return
-            except FileExistsError:
-                pass
-            try:
-                earlier = _take(self.path)
-            except FileNotFoundError:
-                continue
-            try:
-                # Replaced since it was opened? Who holds the lock of the file that has the name may
-                # replace it, and no one else.
-                held, named = os.fstat(earlier), self.path.lstat()
-                if (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino):
-                    draft.rename(self.path)
+        folder = os.open(self.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for _ in range(8):
+                try:
+                    # Unlike rename, link fails where there is a file already. Python calls linkat,
+                    # which follows the link in /proc, only if it is given a directory.
+                    os.link(f"/proc/self/fd/{file}", self.path.name, dst_dir_fd=folder)
                     return
-            except FileNotFoundError:
-                continue
-            finally:
-                os.close(earlier)
+                except FileExistsError:
+                    _remove_left(self.path)
+        finally:
+            os.close(folder)
         raise RingBusy(errno.EBUSY, f"other producers make the ring {self.path}")
 
-    def _sweep(self, name: str) -> None:
-        """Removes what a producer left that was killed while it made its file."""
-        for left in self.path.parent.glob(f".{name}.*.tmp"):
-            with contextlib.suppress(OSError):
-                file = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if os.fstat(file).st_size > 0:
-                        left.unlink()
-                finally:
-                    os.close(file)
+
+def _remove_left(path: pathlib.Path) -> None:
+    """Removes the ring of a producer that has ended."""
+    with contextlib.suppress(FileNotFoundError):
+        earlier = _take(path)
+        try:
+            # Only who holds the lock of the file that has the name may remove it; the file may have
+            # been replaced since it was opened.
+            held, named = os.fstat(earlier), path.lstat()
+            if (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino):
+                path.unlink()
+        finally:
+            os.close(earlier)
 
 
 def earlier_epoch(ring: Ring) -> str | None:
