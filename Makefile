@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-bytes perf-chaos perf-distance pgo setup setup-test soak-cameras clean
+.PHONY: kafka-kills demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-bytes perf-chaos perf-distance perf-migration pgo setup setup-test soak-cameras clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -13,10 +13,14 @@ demo: setup
 
 test: cargo-test chaos-test python-test python-package-test
 
-cargo-test: setup-test
+cargo-test: setup-test $(VENV)/.complete
 	@$(CARGO) test --no-run
 	@$(CARGO) test --quiet
 	@$(CARGO) test --quiet -p framepress-proxy
+
+# Bridge, Redis and broker killed at random, fifty rounds each way; `make test` has eight of them.
+kafka-kills: setup-test
+	@FRAMEPRESS_KILLS=50 $(CARGO) test --quiet --test kafka -- kills:: --nocapture
 
 # The short form of `make perf-chaos`: sixty faults while one engine works, and sixty while three hold
 # the stream by turns, under a lease. Then that of `make soak-cameras`.
@@ -147,9 +151,17 @@ perf-chaos: setup perf-build
 perf-distance: setup perf-build
 	@$(TARGET)/release/framepress-perf distance --bin $(TARGET)/release/framepress $(DISTANCE_FLAGS) || [ $$? -eq 3 ]
 
+# Kafka with Python, Redis with Framepress, and both with the bridge between them, in turns: latency,
+# bytes, memory, CPU. About five minutes; MIGRATION_FLAGS="--quick" only shows that everything works,
+# "--video FILE" takes frames of a recording.
+perf-migration: setup perf-build
+	@sh tests/kafka/fetch.sh >/dev/null
+	@$(TARGET)/release/framepress-perf migration --kafka $(TARGET)/kafka \
+		--bin $(TARGET)/release/framepress $(MIGRATION_FLAGS) || [ $$? -eq 3 ]
+
 # Installs nothing that is there already.
 setup:
-	@sh tests/setup.sh cmake nasm redis-server
+	@sh tests/setup.sh cmake nasm libssl-dev pkg-config redis-server
 
 # Eight cameras that stall, vanish, come back, and change rate and size at random, for 30 minutes
 # (SOAK_FLAGS="--minutes 5": for five): each is back within the bound, nothing is left over.
@@ -158,9 +170,11 @@ soak-cameras: setup-test
 	@/usr/bin/python3 tests/cameras/soak.py --bin $(TARGET)/debug/framepress $(SOAK_FLAGS)
 
 setup-test:
-	@sh tests/setup.sh cmake nasm redis-server redis-sentinel ffmpeg python3-venv prometheus \
-		chromium chromium-driver docker-compose systemd faketime libjpeg-turbo-progs \
-		gstreamer1.0-tools gstreamer1.0-plugins-good gir1.2-gst-rtsp-server-1.0
+	@sh tests/setup.sh cmake nasm libssl-dev pkg-config redis-server redis-sentinel ffmpeg python3-venv \
+		prometheus chromium chromium-driver docker-compose systemd faketime libjpeg-turbo-progs \
+		gstreamer1.0-tools gstreamer1.0-plugins-good gir1.2-gst-rtsp-server-1.0 \
+		default-jre-headless maven
+	@sh tests/kafka/fetch.sh >/dev/null
 
 clean:
 	@$(CARGO) clean --quiet

@@ -52,6 +52,7 @@
 //! | 4 | [`camera`] | sources of frames, and the producer |
 //! | 4 | [`config`] | configuration as typed and as valid |
 //! | 5 | [`engine`] | pools, lanes, threads: the wiring |
+//! | 5 | `bridge` | messages between Kafka and Redis, with the feature `kafka` |
 //! | 5 | [`ingest`] | live cameras, kept alive, into the input stream |
 //! | 6 | [`processor`] | the engine as a library |
 //! | 6 | [`http`] | the statistics server |
@@ -73,6 +74,8 @@ pub mod camera;
 pub mod config;
 pub mod stage;
 
+#[cfg(feature = "kafka")]
+pub mod bridge;
 pub mod engine;
 pub mod ingest;
 

@@ -22,6 +22,9 @@ present() {
         gstreamer1.0-tools) command -v gst-launch-1.0 ;;
         gstreamer1.0-plugins-good) gst-inspect-1.0 jpegdec ;;
         systemd) command -v systemd-analyze ;;
+        libssl-dev) pkg-config --exists openssl ;;
+        default-jre-headless) command -v java ;;
+        maven) command -v mvn ;;
         gir1.2-gst-rtsp-server-1.0)
             /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' &&
                 gst_has x264enc && gst_has rtph264pay ;;

@@ -18,6 +18,8 @@ for file in \
     usr/bin/framepress \
     etc/framepress/framepress.yaml \
     usr/lib/systemd/system/framepress.service \
+    usr/lib/systemd/system/framepress-ingest.service \
+    usr/lib/systemd/system/framepress-bridge@.service \
     usr/share/doc/framepress/copyright \
     usr/share/doc/framepress/framepress.cdx.json \
     usr/share/doc/framepress/examples/framepress.example.yaml \
@@ -31,6 +33,7 @@ grep -q '"bomFormat": "CycloneDX"' "$root/files/usr/share/doc/framepress/framepr
     fail "the bill of materials is none"
 grep -qx /etc/framepress/framepress.yaml "$root/control/conffiles" || fail "no conffile"
 grep -q '^Depends: .*libc6' "$root/control/control" || fail "libc6 is not named"
+grep -q '^Depends: .*libssl3' "$root/control/control" || fail "libssl3, for the bridge, is not named"
 sh deploy/debian/work.sh "$root/files/usr/bin/framepress" "$root/files/etc/framepress/framepress.yaml"
 echo "package: unpacked and run: $(basename "$package")"
 

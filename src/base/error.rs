@@ -154,6 +154,14 @@ pub enum Fault {
         /// The server's words, beginning with its error code.
         message: String,
     },
+    /// A Kafka broker, or the way to it, did not do what was asked.
+    #[error("Kafka: {what}: {detail}")]
+    Kafka {
+        /// What was being done.
+        what: String,
+        /// What the broker or its client library said.
+        detail: String,
+    },
     /// An operating-system call failed.
     #[error("{what}: {source}")]
     Io {
@@ -202,7 +210,7 @@ impl Fault {
     fn rank(&self) -> u8 {
         match self {
             Fault::NeighbourGone(_) => 0,
-            Fault::Connection { .. } | Fault::Refused { .. } => 1,
+            Fault::Connection { .. } | Fault::Refused { .. } | Fault::Kafka { .. } => 1,
             Fault::Io { .. } | Fault::Unusable(_) => 2,
             Fault::ThreadPanicked { .. } => 3,
         }

@@ -30,6 +30,8 @@ pub enum Role {
     Camera,
     /// Sends the frames of cameras.
     Send,
+    /// Carries messages between Kafka and Redis.
+    Bridge,
     /// Waits for signals.
     Signal,
     /// Builds the engine; not a thread of its own, but whoever starts it.
@@ -52,6 +54,7 @@ impl Role {
             Role::Watch => "watch",
             Role::Camera => "camera",
             Role::Send => "send",
+            Role::Bridge => "bridge",
             Role::Signal => "signal",
             Role::Build => "build",
             Role::Notify => "notify",

@@ -4,6 +4,7 @@
 //! signal.
 
 mod bench;
+mod bridge;
 mod check;
 mod demo;
 mod dlq;
@@ -71,6 +72,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Show the figures of a running engine, live
     Top(top::TopArgs),
+    /// Carry frames from Kafka to Redis, or results from Redis to Kafka, each exactly once
+    Bridge(bridge::BridgeArgs),
     /// Convert a configuration of the Kafka version
     MigrateConfig(migrate::MigrateArgs),
     /// Write the completions of a shell to standard output
@@ -204,6 +207,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dlq(args) => dlq::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Bridge(args) => bridge::run(&args),
         Command::MigrateConfig(args) => migrate::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),

@@ -13,6 +13,8 @@ use sd_notify::NotifyState;
 
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, text};
+#[cfg(feature = "kafka")]
+use crate::bridge;
 use crate::engine::View;
 use crate::http::silence_max;
 use crate::ingest::{self, State};
@@ -67,6 +69,12 @@ impl Notifier {
         *self.view.lock() = Some(Watched::Engine(view.clone()));
     }
 
+    /// From now on there is a bridge to tell about.
+    #[cfg(feature = "kafka")]
+    pub(super) fn watch_bridge(&self, status: &Arc<bridge::Status>) {
+        *self.view.lock() = Some(Watched::Bridge(Arc::clone(status)));
+    }
+
     /// From now on there are cameras to tell about.
     pub(super) fn watch_ingest(&self, view: &ingest::View) {
         *self.view.lock() = Some(Watched::Ingest(view.clone()));
@@ -86,6 +94,8 @@ impl Drop for Notifier {
 enum Watched {
     Engine(View),
     Ingest(ingest::View),
+    #[cfg(feature = "kafka")]
+    Bridge(Arc<bridge::Status>),
 }
 
 impl Watched {
@@ -98,6 +108,8 @@ impl Watched {
                 hangs.then(|| format!("no sign of life for {} s", silence.as_secs()))
             }
             Watched::Ingest(view) => view.hangs(),
+            #[cfg(feature = "kafka")]
+            Watched::Bridge(status) => status.hangs(),
         }
     }
 
@@ -106,6 +118,8 @@ impl Watched {
         match self {
             Watched::Engine(view) => view.metrics.health.unready(),
             Watched::Ingest(_) => None,
+            #[cfg(feature = "kafka")]
+            Watched::Bridge(status) => status.unready(),
         }
     }
 
@@ -117,6 +131,8 @@ impl Watched {
                 let live = cameras.iter().filter(|it| it.state().0 == State::Live).count();
                 format!("ready: {live} of {} cameras live", cameras.len())
             }
+            #[cfg(feature = "kafka")]
+            Watched::Bridge(status) => format!("ready: {}", status.summary()),
         }
     }
 }

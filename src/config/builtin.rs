@@ -6,7 +6,8 @@ use super::choice::{
     WebpMethod,
 };
 use super::model::{
-    Analysis, Config, Engine, Feed, Ingest, IngestStats, Limits, Log, RedisQueue, Ring, Stats, Tls,
+    Analysis, Config, Engine, Feed, Ingest, IngestStats, Kafka, Limits, Log, RedisQueue, Ring,
+    Stats, Tls,
 };
 use super::url::{HostPort, RedisUrl};
 
@@ -48,6 +49,7 @@ impl Config {
             },
             cameras: Vec::new(),
             ring: Ring { dir: None },
+            kafka: Kafka::builtin(),
             stats: Stats {
                 addr: Some(HostPort { host: "127.0.0.1".into(), port: 8080 }),
                 token: None,

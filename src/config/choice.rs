@@ -66,6 +66,64 @@ choice! {
 }
 
 choice! {
+    /// Where `bridge kafka-to-redis` begins while no place is stored.
+    Begin {
+        /// Where the old processor's group stands; at the oldest message if it stands nowhere.
+        Group = "group",
+        /// The oldest message.
+        Earliest = "earliest",
+        /// What comes from now on.
+        Latest = "latest",
+    }
+}
+
+choice! {
+    /// What `bridge redis-to-kafka` writes.
+    ResultFormat {
+        /// The fields of the old processor.
+        Json = "json",
+        /// The `ProcessedFrame` as it lies in Redis.
+        Protobuf = "protobuf",
+    }
+}
+
+choice! {
+    /// Whether JSON results have the picture.
+    ResultImage {
+        /// They have not, as the old ones.
+        None = "none",
+        /// In base64.
+        Base64 = "base64",
+    }
+}
+
+choice! {
+    /// How brokers are spoken to.
+    KafkaProtocol {
+        /// Neither encrypted nor authenticated.
+        Plaintext = "PLAINTEXT",
+        /// Encrypted.
+        Ssl = "SSL",
+        /// Authenticated.
+        SaslPlaintext = "SASL_PLAINTEXT",
+        /// Both.
+        SaslSsl = "SASL_SSL",
+    }
+}
+
+choice! {
+    /// How the bridge authenticates itself at a broker.
+    SaslMechanism {
+        /// User and password as they are.
+        Plain = "PLAIN",
+        /// A challenge, with SHA-256.
+        ScramSha256 = "SCRAM-SHA-256",
+        /// A challenge, with SHA-512.
+        ScramSha512 = "SCRAM-SHA-512",
+    }
+}
+
+choice! {
     /// Which engines read a stream at a time.
     Assignment {
         /// Exclusive from two shards on, shared with one.

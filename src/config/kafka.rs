@@ -1,345 +1,257 @@
-//! From a configuration of the Kafka version to one of this: what has a counterpart is carried
-//! over, what has none is named with the reason.
+//! Section `kafka`: the brokers that `bridge` connects to. It takes the keys that files of the Kafka
+//! version have, as they are.
 
-use super::fault::{ConfigError, FaultLine, Origin, shown};
-use super::file;
-use super::layers::{FLAT, Layers, SECTIONS, WITHOUT_EFFECT};
-use super::loader;
-use super::render::flow;
-use super::secret::{HIDDEN, names_a_secret, shown_key};
-use super::url::RedisUrl;
-use serde_json::{Map, Value};
+use super::choice::Choice;
+use super::given::{Given, Parsed, Problem};
+use super::lists;
+use super::model::{Kafka, KafkaStats};
+use super::reader::Reader;
+use super::secret::{HIDDEN, Secret, names_a_secret};
+use super::url::HostPort;
+use super::valid;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::path::Path;
+use std::path::PathBuf;
 
-/// A converted configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Migrated {
-    /// A commented file that a [`Loader`](super::Loader) reads.
-    pub yaml: String,
-    /// What was not carried over, each with its reason.
-    pub left_out: Vec<String>,
-}
+/// Port of a broker that names none.
+const PORT: u16 = 9092;
+/// Longest stream, in entries.
+const ENTRIES_MAX: u64 = 1_000_000_000_000;
+/// Longest name of a topic; Kafka's own limit.
+const TOPIC_BYTES_MAX: usize = 249;
 
-/// Why keys that are not known at all are left out.
-const NOTHING_SIMILAR: &str = "nothing here does the same";
-const NO_SETTING: &str = "not a setting of this program";
-
-/// What becomes of a key of the section `kafka`.
-enum Fate {
-    /// The key here that does the same.
-    Becomes(&'static str),
-    /// Why there is none.
-    LeftOut(&'static str),
-}
-
-use Fate::{Becomes, LeftOut};
-
-/// The keys of the section `kafka`, as this and other programs wrote them.
-const KAFKA: &[(&[&str], Fate)] = &[
-    (
-        &["input_topic", "topic", "topics.input", "consumer.topic"],
-        Becomes("redis_queue.input_queue"),
-    ),
-    (&["output_topic", "topics.output", "producer.topic"], Becomes("redis_queue.output_queue")),
-    (
-        &["consumer_group", "group_id", "consumer_group_id", "consumer.group_id"],
-        Becomes("redis_queue.consumer_group"),
-    ),
-    (&["client_id", "consumer.client_id"], Becomes("redis_queue.consumer_name")),
-    (
-        &["max_poll_records", "batch_size", "consumer.max_poll_records"],
-        Becomes("redis_queue.batch_size"),
-    ),
-    (
-        &["fetch_max_wait_ms", "poll_timeout_ms", "consumer.fetch_max_wait_ms"],
-        Becomes("redis_queue.block_time_ms"),
-    ),
-    (&["session_timeout_ms", "consumer.session_timeout_ms"], Becomes("redis_queue.claim_idle_ms")),
-    (
-        &["max_request_size", "message_max_bytes", "max_partition_fetch_bytes", "fetch_max_bytes"],
-        Becomes("limits.max_payload_bytes"),
-    ),
-    (&["max_retries", "retry_attempts"], Becomes("redis_queue.retry_attempts")),
-    (&["bootstrap_servers", "brokers"], LeftOut("the brokers are gone; set redis_queue.url")),
-    (
-        &["auto_offset_reset", "consumer.auto_offset_reset"],
-        LeftOut("a new group begins at the first entry of the stream"),
-    ),
-    (
-        &["enable_auto_commit", "auto_commit_interval_ms", "consumer.enable_auto_commit"],
-        LeftOut("an entry is acknowledged together with its result, never by time"),
-    ),
-    (
-        &["acks", "enable_idempotence", "transactional_id", "isolation_level"],
-        LeftOut("see redis_queue.delivery: exactly_once is built in"),
-    ),
-    (
-        &["compression_type", "producer.compression_type"],
-        LeftOut("pictures are compressed, not batches; see redis_queue.compression_format"),
-    ),
-    (
-        &["linger_ms", "buffer_memory", "producer.linger_ms"],
-        LeftOut("nothing waits to fill a batch"),
-    ),
-    (
-        &["partitions", "num_partitions", "replication_factor"],
-        LeftOut("one stream keeps the order of each camera; see redis_queue.shards for Cluster"),
-    ),
-    (
-        &["security_protocol", "sasl_mechanism", "sasl_username", "sasl_password"],
-        LeftOut("user and password belong into redis_queue.url, encryption is rediss://"),
-    ),
-    (
-        &["ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"],
-        LeftOut("certificates for Redis go to redis_queue.tls"),
-    ),
-    (
-        &["dead_letter_topic", "dlq_topic", "error_topic"],
-        LeftOut("dead letters go to the stream <input_queue>:dlq"),
-    ),
-    (
-        &["schema_registry_url", "value_serializer", "value_deserializer", "key_serializer"],
-        LeftOut("entries are protobuf by the schema of proto/processed_frame.proto"),
-    ),
+/// Properties of librdkafka that would break what the bridge promises, or that have a key of their own.
+const OWN_PROPERTIES: [&str; 19] = [
+    "acks",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "group.protocol",
+    "isolation.level",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "plugin.library.paths",
+    "request.required.acks",
+    "sasl.password",
+    "ssl.key.password",
+    "statistics.interval.ms",
+    "transaction.timeout.ms",
+    "transactional.id",
 ];
 
-/// One value on its way.
-struct Moved {
-    from: String,
-    value: Value,
-}
+/// The keys of the section that are one value each, in the order of the documentation.
+pub(super) const KEYS: [&str; 20] = [
+    "bootstrap_servers",
+    "input_topic",
+    "output_topic",
+    "consumer_group",
+    "bridge_group",
+    "begin",
+    "format",
+    "image",
+    "max_stream_length",
+    "security_protocol",
+    "sasl_mechanism",
+    "sasl_username",
+    "sasl_password",
+    "sasl_password_file",
+    "ssl_cafile",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "properties",
+    "stats.kafka_to_redis",
+    "stats.redis_to_kafka",
+];
 
-/// Converts the file at `path`: YAML, JSON, or an environment file (`.env`).
-///
-/// # Errors
-/// Those of a file that cannot be read or parsed.
-pub fn migrate(path: &Path) -> Result<Migrated, ConfigError> {
-    let origin = Origin::File(path.to_path_buf());
-    let is_env = path.extension().is_some_and(|extension| extension == "env")
-        || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".env"));
-    let read = if is_env { read_env(path) } else { file::read(path) };
-    let map = read.map_err(|message| ConfigError {
-        faults: vec![FaultLine { key: String::new(), value: String::new(), origin, message }],
-    })?;
-    let mut values = Vec::new();
-    flatten("", Value::Object(map), &mut values);
-    Ok(convert(values))
-}
-
-/// Lines `NAME=value`; with or without `export`, quotes and comments.
-fn read_env(path: &Path) -> Result<Map<String, Value>, String> {
-    let mut map = Map::new();
-    for line in file::read_text(path)?.lines() {
-        let line = line.trim();
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
-            continue;
-        };
-        let name = name.trim().to_ascii_lowercase().replace("__", ".");
-        let name = match name.strip_prefix("kafka_") {
-            Some(rest) => format!("kafka.{rest}"),
-            None => name,
-        };
-        let value = value.trim();
-        let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-        let value = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
-        map.insert(name, scalar(value));
-    }
-    Ok(map)
-}
-
-/// Text of an environment as the value a file would have.
-fn scalar(text: &str) -> Value {
-    match text.parse::<i64>() {
-        Ok(number) => number.into(),
-        Err(_) => match text.to_ascii_lowercase().as_str() {
-            "true" => true.into(),
-            "false" => false.into(),
-            _ => text.into(),
+/// Reads the section.
+pub(super) fn kafka(r: &mut Reader, d: Kafka) -> Kafka {
+    let (sasl_password, sasl_password_file) =
+        valid::secret(r, "kafka.sasl_password", "kafka.sasl_password_file");
+    Kafka {
+        bootstrap_servers: r.parsed("kafka.bootstrap_servers", d.bootstrap_servers, brokers),
+        input_topic: r.read("kafka.input_topic", d.input_topic, topic),
+        output_topic: r.read("kafka.output_topic", d.output_topic, topic),
+        consumer_group: r.name("kafka.consumer_group", d.consumer_group),
+        bridge_group: r.name("kafka.bridge_group", d.bridge_group),
+        begin: r.choice("kafka.begin", d.begin),
+        format: r.choice("kafka.format", d.format),
+        image: r.choice("kafka.image", d.image),
+        max_stream_length: r.whole("kafka.max_stream_length", d.max_stream_length, 1..=ENTRIES_MAX),
+        security_protocol: r.choice("kafka.security_protocol", d.security_protocol),
+        sasl_mechanism: r.choice("kafka.sasl_mechanism", d.sasl_mechanism),
+        sasl_username: r.guarded("kafka.sasl_username", d.sasl_username, |given| given.name()),
+        sasl_password,
+        sasl_password_file,
+        ssl_cafile: r.guarded("kafka.ssl_cafile", d.ssl_cafile, valid::path),
+        ssl_certfile: r.guarded("kafka.ssl_certfile", d.ssl_certfile, valid::path),
+        ssl_keyfile: r.guarded("kafka.ssl_keyfile", d.ssl_keyfile, valid::path),
+        properties: r.parsed("kafka.properties", d.properties, properties),
+        stats: KafkaStats {
+            kafka_to_redis: r.nullable(
+                "kafka.stats.kafka_to_redis",
+                d.stats.kafka_to_redis,
+                valid::address,
+            ),
+            redis_to_kafka: r.nullable(
+                "kafka.stats.redis_to_kafka",
+                d.stats.redis_to_kafka,
+                valid::address,
+            ),
         },
     }
 }
 
-fn flatten(key: &str, value: Value, into: &mut Vec<(String, Value)>) {
-    match value {
-        Value::Object(map) if key != "cameras" => {
-            for (name, value) in map {
-                let key = if key.is_empty() { name } else { format!("{key}.{name}") };
-                flatten(&key, value, into);
-            }
-        }
-        value => into.push((key.to_owned(), value)),
-    }
+/// The section as a file has it.
+pub(super) fn section(kafka: &Kafka, exposed: bool) -> Vec<(&'static str, Value)> {
+    let path = |path: &Option<PathBuf>| json!(path.as_ref().map(|path| path.display().to_string()));
+    let secret = |secret: &Secret| match exposed {
+        true => secret.expose().to_owned(),
+        false => secret.to_string(),
+    };
+    let addr = |addr: &Option<HostPort>| json!(addr.as_ref().map(HostPort::to_string));
+    let password = match (&kafka.sasl_password_file, &kafka.sasl_password) {
+        (Some(file), _) => ("sasl_password_file", json!(file)),
+        (None, password) => ("sasl_password", json!(password.as_ref().map(secret))),
+    };
+    let property = |(name, value): (&String, &Secret)| (name.clone(), shown(name, value, exposed));
+    let properties: Map<String, Value> = kafka.properties.iter().map(property).collect();
+    vec![
+        (
+            "bootstrap_servers",
+            kafka.bootstrap_servers.iter().map(|broker| json!(broker.to_string())).collect(),
+        ),
+        ("input_topic", json!(kafka.input_topic)),
+        ("output_topic", json!(kafka.output_topic)),
+        ("consumer_group", json!(kafka.consumer_group)),
+        ("bridge_group", json!(kafka.bridge_group)),
+        ("begin", kafka.begin.name().into()),
+        ("format", kafka.format.name().into()),
+        ("image", kafka.image.name().into()),
+        ("max_stream_length", json!(kafka.max_stream_length)),
+        ("security_protocol", kafka.security_protocol.name().into()),
+        ("sasl_mechanism", kafka.sasl_mechanism.name().into()),
+        ("sasl_username", json!(kafka.sasl_username)),
+        password,
+        ("ssl_cafile", path(&kafka.ssl_cafile)),
+        ("ssl_certfile", path(&kafka.ssl_certfile)),
+        ("ssl_keyfile", path(&kafka.ssl_keyfile)),
+        ("properties", Value::Object(properties)),
+        (
+            "stats",
+            json!({
+                "kafka_to_redis": addr(&kafka.stats.kafka_to_redis),
+                "redis_to_kafka": addr(&kafka.stats.redis_to_kafka),
+            }),
+        ),
+    ]
 }
 
-fn convert(values: Vec<(String, Value)>) -> Migrated {
-    let mut kept: BTreeMap<String, Moved> = BTreeMap::new();
-    let mut left_out = Vec::new();
-    let mut brokers = None;
-    for (from, value) in values {
-        let of_kafka = from.strip_prefix("kafka.").or_else(|| from.strip_prefix("kafka_"));
-        let target = match of_kafka {
-            Some(name) => match KAFKA.iter().find(|(names, _)| names.contains(&name)) {
-                Some((_, Becomes(target))) => Ok(*target),
-                Some((_, LeftOut(why))) => Err(*why),
-                None => Err(NOTHING_SIMILAR),
-            },
-            None if from == WITHOUT_EFFECT => Err("every wait has a limit of its own"),
-            None => match FLAT.iter().find(|(name, _)| *name == from) {
-                Some((_, target)) => Ok(*target),
-                None if SECTIONS.contains(&from.split('.').next().unwrap_or_default()) => {
-                    Ok(from.as_str())
-                }
-                None => Err(NO_SETTING),
-            },
+/// A property as it may be printed.
+fn shown(name: &str, value: &Secret, exposed: bool) -> Value {
+    if exposed || !is_secret(name) { value.expose().into() } else { HIDDEN.into() }
+}
+
+/// Whether the value of a property of librdkafka is a secret.
+pub fn is_secret(name: &str) -> bool {
+    names_a_secret(name) || name.ends_with(".pem") || name.contains("jaas")
+}
+
+/// `host:port`, one or several, as a list or with commas between.
+fn brokers(given: Given) -> Parsed<Vec<HostPort>> {
+    const VALID: &str = "a list of host:port such as [kafka1:9092]";
+    lists::words(given, VALID, |text| {
+        HostPort::parse(text, Some(PORT)).map_err(|valid| format!("valid: {valid}"))
+    })
+}
+
+fn topic(given: Given) -> Result<String, String> {
+    const VALID: &str = "valid: letters, digits, \".\", \"_\" and \"-\", at most 249";
+    let name = given.text().map_err(|_| VALID)?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_topic = (1..=TOPIC_BYTES_MAX).contains(&name.len())
+        && name.chars().all(is_plain)
+        && !matches!(name, "." | "..");
+    if is_topic { Ok(name.to_owned()) } else { Err(VALID.into()) }
+}
+
+/// Names and values for librdkafka.
+fn properties(given: Given) -> Parsed<BTreeMap<String, Secret>> {
+    const VALID: &str = "valid: a mapping of librdkafka's names and values";
+    let parsed;
+    let value = match given.value.as_str() {
+        Some(text) if given.is_text => {
+            parsed = super::file::parse_json(text).map_err(|_| vec![hidden(VALID)])?;
+            &parsed
+        }
+        _ => given.value,
+    };
+    let map = match value {
+        Value::Null => return Ok(BTreeMap::new()),
+        Value::Object(map) => map,
+        _ => return Err(vec![hidden(VALID)]),
+    };
+    let mut properties = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (name, value) in map {
+        let at = format!(".{}", super::secret::shown_key(name));
+        let text = match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(truth) => Some(truth.to_string()),
+            _ => None,
         };
-        if matches!(of_kafka, Some("bootstrap_servers" | "brokers")) {
-            brokers = Some(shown(&from, &value, true));
-        }
-        match target {
-            Err(why) => left_out.push(line(&from, &value, why)),
-            Ok(target) if kept.contains_key(target) => {
-                left_out.push(line(&from, &value, &format!("{target} is set already")));
-            }
-            Ok(target) => {
-                kept.insert(target.to_owned(), Moved { from: from.clone(), value });
-            }
-        }
-    }
-    hide_passwords(&mut kept, &mut left_out);
-    drop_invalid(&mut kept, &mut left_out);
-    let yaml = render(&kept, &left_out, brokers.as_deref());
-    Migrated { yaml, left_out }
-}
-
-fn line(from: &str, value: &Value, why: &str) -> String {
-    let value = match [NOTHING_SIMILAR, NO_SETTING].contains(&why) && may_be_secret(value) {
-        true => HIDDEN.to_owned(),
-        false => shown(from, value, true),
-    };
-    format!("{} = {value}: {why}", shown_key(from))
-}
-
-/// Whether the value of a key that is not known may be a secret: anything but a short number.
-fn may_be_secret(value: &Value) -> bool {
-    let number = match value {
-        Value::Null | Value::Bool(_) => return false,
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    };
-    number.is_none_or(|number: f64| !(-1000.0..1000.0).contains(&number))
-}
-
-/// What is printed may be seen by others: passwords stay behind, and that is said.
-fn hide_passwords(kept: &mut BTreeMap<String, Moved>, left_out: &mut Vec<String>) {
-    for (key, moved) in kept.iter_mut() {
-        let Some(text) = moved.value.as_str() else { continue };
-        if key == "redis_queue.url" {
-            let Ok(url) = RedisUrl::parse(text) else { continue };
-            if url.password().is_some() {
-                let variable = key.replace('.', "__").to_ascii_uppercase();
-                left_out.push(format!(
-                    "the password of {}: not copied; write it into the file in place of ***, or \
-                     set {variable}",
-                    moved.from
-                ));
-                moved.value = url.to_string().into();
+        let own = OWN_PROPERTIES.contains(&name.as_str());
+        match text.filter(|text| !text.contains('\0')) {
+            _ if own => problems.push(Problem {
+                at,
+                part: None,
+                message: "the bridge sets it itself, or there is a key of section kafka for it"
+                    .into(),
+            }),
+            Some(text) => drop(properties.insert(name.clone(), Secret::new(text))),
+            None => {
+                let message = "valid: text, a number, true or false".into();
+                problems.push(Problem { at, part: None, message });
             }
         }
     }
-    kept.retain(|key, moved| {
-        let secret = names_a_secret(key) && !moved.value.is_null();
-        if secret {
-            left_out.push(format!("{}: not copied, for it is a secret; set {key}", moved.from));
-        }
-        !secret
-    });
+    if problems.is_empty() { Ok(properties) } else { Err(problems) }
 }
 
-/// Takes out what would not be valid here, until the rest is.
-fn drop_invalid(kept: &mut BTreeMap<String, Moved>, left_out: &mut Vec<String>) {
-    loop {
-        let mut layers = Layers::new();
-        layers.tree(tree(kept), &Origin::Program);
-        let Err(error) = loader::finish(layers) else { return };
-        let before = kept.len();
-        for fault in error.faults {
-            let key = fault.key.split('[').next().unwrap_or_default();
-            if let Some(moved) = kept.remove(key) {
-                left_out.push(line(&moved.from, &moved.value, &fault.message));
-            }
-        }
-        if kept.len() == before {
-            return; // a fault of something that was never set; the loader will say it
-        }
-    }
+/// A fault whose value is not shown: it may hold secrets.
+fn hidden(message: &str) -> Problem {
+    Problem { at: ".*".into(), part: None, message: message.into() }
 }
 
-fn tree(kept: &BTreeMap<String, Moved>) -> Map<String, Value> {
-    let mut tree = Map::new();
-    for (key, moved) in kept {
-        let mut place = &mut tree;
-        let mut parts = key.split('.').peekable();
-        while let Some(part) = parts.next() {
-            if parts.peek().is_none() {
-                place.insert(part.to_owned(), moved.value.clone());
-                break;
-            }
-            let inner = place.entry(part).or_insert_with(|| Value::Object(Map::new()));
-            match inner {
-                Value::Object(map) => place = map,
-                _ => break,
-            }
+impl Kafka {
+    /// The built-in values.
+    pub(super) fn builtin() -> Kafka {
+        use super::choice::{Begin, KafkaProtocol, ResultFormat, ResultImage, SaslMechanism};
+        let local = |port| Some(HostPort { host: "127.0.0.1".into(), port });
+        Kafka {
+            bootstrap_servers: Vec::new(),
+            input_topic: "camera_frames".into(),
+            output_topic: "processed_frames".into(),
+            consumer_group: "stream_processor".into(),
+            bridge_group: "framepress_bridge".into(),
+            begin: Begin::Group,
+            format: ResultFormat::Json,
+            image: ResultImage::None,
+            max_stream_length: 5_000,
+            security_protocol: KafkaProtocol::Plaintext,
+            sasl_mechanism: SaslMechanism::Plain,
+            sasl_username: None,
+            sasl_password: None,
+            sasl_password_file: None,
+            ssl_cafile: None,
+            ssl_certfile: None,
+            ssl_keyfile: None,
+            properties: BTreeMap::new(),
+            stats: KafkaStats { kafka_to_redis: local(8082), redis_to_kafka: local(8083) },
         }
     }
-    tree
-}
-
-fn render(kept: &BTreeMap<String, Moved>, left_out: &[String], brokers: Option<&str>) -> String {
-    let mut text = String::from(
-        "# Converted by framepress migrate-config. What is not here has its built-in value;\n\
-         # framepress check --show-config prints all of them.\n",
-    );
-    for section in SECTIONS {
-        if section == "cameras" {
-            if let Some(moved) = kept.get(section) {
-                let _ = writeln!(text, "\ncameras: {}", flow(&moved.value));
-            }
-            continue;
-        }
-        let below = format!("{section}.");
-        let keys: Vec<_> = kept.iter().filter(|(key, _)| key.starts_with(&below)).collect();
-        let needs_url = section == "redis_queue" && !kept.contains_key("redis_queue.url");
-        if keys.is_empty() && !needs_url {
-            continue;
-        }
-        let _ = writeln!(text, "\n{section}:");
-        if needs_url {
-            let were = brokers.map_or_else(String::new, |brokers| format!(" (it was {brokers})"));
-            let _ = writeln!(text, "  # To be set: where Redis is, in place of Kafka{were}.");
-            let _ = writeln!(text, "  url: redis://localhost:6379/0");
-        }
-        for (key, moved) in keys {
-            // Keys of a section within the section keep its name in front, in flow style.
-            let name = &key[below.len()..];
-            let value = flow(&moved.value);
-            let entry = match name.split_once('.') {
-                Some((inner, name)) => format!("{inner}: {{{name}: {value}}}"),
-                None => format!("{name}: {value}"),
-            };
-            let from =
-                if moved.from == *key { String::new() } else { format!("  # {}", moved.from) };
-            let _ = writeln!(text, "  {entry}{from}");
-        }
-    }
-    if !left_out.is_empty() {
-        text.push_str("\n# Not carried over:\n");
-        for reason in left_out {
-            let _ = writeln!(text, "# - {reason}");
-        }
-    }
-    text
 }

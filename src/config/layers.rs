@@ -3,6 +3,7 @@
 //! Nothing here knows which keys exist, except the flat names of Kafka-era files.
 
 use super::fault::{FaultLine, Origin, shown};
+use super::migrate::{InPlace, in_place};
 use super::near;
 use super::secret::{HIDDEN, names_a_secret, shown_key};
 use super::{file, legacy};
@@ -11,8 +12,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The sections of a file.
-pub(super) const SECTIONS: [&str; 9] =
-    ["redis_queue", "engine", "limits", "analysis", "ingest", "cameras", "ring", "stats", "log"];
+pub(super) const SECTIONS: [&str; 10] = [
+    "redis_queue",
+    "engine",
+    "limits",
+    "analysis",
+    "ingest",
+    "cameras",
+    "ring",
+    "kafka",
+    "stats",
+    "log",
+];
 
 /// Flat names of Kafka-era files and the keys they mean.
 pub(super) const FLAT: [(&str, &str); 14] = [
@@ -83,6 +94,28 @@ impl Typed {
     }
 }
 
+/// Gives the keys of the section `kafka` of an old file the names that they have here.
+fn kafka_era(layer: &mut BTreeMap<String, Typed>, without_effect: &mut Vec<String>) {
+    let old: Vec<String> = layer.keys().filter(|key| key.starts_with("kafka.")).cloned().collect();
+    for key in old {
+        match in_place(&key["kafka.".len()..]) {
+            InPlace::Key(name) => {
+                let name = format!("kafka.{name}");
+                if name != key
+                    && !layer.contains_key(&name)
+                    && let Some(typed) = layer.remove(&key)
+                {
+                    layer.insert(name, typed);
+                }
+            }
+            InPlace::WithoutEffect => {
+                layer.remove(&key);
+                without_effect.push(key);
+            }
+        }
+    }
+}
+
 /// Whether the value of `key`, which is unknown, may be shown, given the known key it resembles.
 pub(super) fn is_harmless(key: &str, value: &Value, nearest: &str) -> bool {
     let is_number = match value {
@@ -144,7 +177,13 @@ impl Layers {
             if !is_ours {
                 continue;
             }
-            let key = name.to_ascii_lowercase().replace("__", ".");
+            let mut key = name.to_ascii_lowercase().replace("__", ".");
+            if let Some(old) = key.strip_prefix("kafka.") {
+                match in_place(old) {
+                    InPlace::Key(name) => key = format!("kafka.{name}"),
+                    InPlace::WithoutEffect => continue,
+                }
+            }
             let origin = Origin::Variable(name.clone());
             let typed = Typed { name: key.clone(), origin, value: value.into() };
             if name == capitals {
@@ -167,15 +206,19 @@ impl Layers {
         let mut layer = BTreeMap::new();
         map.retain(|key, _| !legacy::is_comment(key));
         let mut old = legacy::take(&mut map);
+        let has_redis = map.contains_key("redis_queue")
+            || map.contains_key("redis_url")
+            || old.settings.iter().any(|(_, target, _)| *target == "redis_queue.url");
         let (sections, flat): (Vec<_>, Vec<_>) =
             map.into_iter().partition(|(key, _)| SECTIONS.contains(&key.as_str()));
         for (key, value) in sections {
             self.flatten(&mut layer, key, value, origin);
         }
-        let mut has_kafka = false;
+        let mut has_kafka = layer.keys().any(|key| key.starts_with("kafka.")) && !has_redis;
+        kafka_era(&mut layer, &mut old.without_effect);
         for (key, value) in flat {
             let typed = Typed { name: key.clone(), origin: origin.clone(), value };
-            if key == "kafka" || key.starts_with("kafka_") {
+            if key.starts_with("kafka_") {
                 has_kafka = true;
             } else if key == WITHOUT_EFFECT {
                 old.without_effect.insert(0, key);
@@ -205,7 +248,9 @@ impl Layers {
         origin: &Origin,
     ) {
         match value {
-            Value::Object(map) if !map.is_empty() && key != "cameras" => {
+            Value::Object(map)
+                if !map.is_empty() && !matches!(&*key, "cameras" | "kafka.properties") =>
+            {
                 for (name, value) in map {
                     let dotted = format!("{key}.{name}");
                     if name.contains('.') {

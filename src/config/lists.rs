@@ -105,9 +105,24 @@ pub(super) fn shards(given: Given) -> Parsed<Option<Vec<usize>>> {
 /// them will do.
 pub(super) fn hosts(given: Given) -> Parsed<Vec<String>> {
     const VALID: &str = "a list of host names such as [cabinet-7.example]";
+    if given.value.is_string() && !given.is_text {
+        return Err(vec![format!("valid: {VALID}").into()]);
+    }
+    words(given, VALID, |name| match is_host(name).is_ok() && !name.contains(':') {
+        true => Ok(name.to_owned()),
+        false => Err("valid: a host name, without a port".into()),
+    })
+}
+
+/// A list of words; in one text with commas between, too.
+pub(super) fn words<T>(
+    given: Given,
+    valid: &'static str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Parsed<Vec<T>> {
     let listed = match given.value.as_str() {
-        Some(text) if given.is_text && text.trim().is_empty() => Some(Value::Array(Vec::new())),
-        Some(text) if given.is_text && !text.trim_start().starts_with('[') => {
+        Some(text) if text.trim().is_empty() => Some(Value::Array(Vec::new())),
+        Some(text) if !text.trim_start().starts_with('[') => {
             Some(text.split(',').map(str::trim).map(Value::from).collect::<Value>())
         }
         _ => None,
@@ -116,13 +131,12 @@ pub(super) fn hosts(given: Given) -> Parsed<Vec<String>> {
         Some(value) => Given { value, is_text: false },
         None => given,
     };
-    each(given, VALID, |at, value, problems| {
-        let name = value.as_str().filter(|name| is_host(name).is_ok() && !name.contains(':'));
-        if name.is_none() {
-            let message = "valid: a host name, without a port".into();
+    each(given, valid, |at, value, problems| {
+        let word = value.as_str().ok_or_else(|| format!("valid: {valid}")).and_then(&read);
+        word.map_err(|message| {
             problems.push(Problem { at, part: Some(value.clone()), message });
-        }
-        name.map(str::to_owned)
+        })
+        .ok()
     })
 }
 

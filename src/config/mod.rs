@@ -22,6 +22,7 @@ mod legacy;
 mod lists;
 mod live;
 mod loader;
+mod migrate;
 mod model;
 mod near;
 mod reader;
@@ -35,17 +36,19 @@ mod yaml;
 
 pub use check::connections_beside;
 pub use choice::{
-    Assignment, BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, Delivery,
-    FeedFormat, Hwaccel, JpegHuffman, LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin,
-    PngLevel, Reencode, Retention, RingReuse, Transport, WebpMethod,
+    Assignment, Begin, BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, Delivery,
+    FeedFormat, Hwaccel, JpegHuffman, KafkaProtocol, LogFormat, LogLevel, Ordering, Orientation,
+    OutputFull, Pin, PngLevel, Reencode, ResultFormat, ResultImage, Retention, RingReuse,
+    SaslMechanism, Transport, WebpMethod,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
-pub use kafka::{Migrated, migrate};
+pub use kafka::is_secret as is_secret_property;
 pub use live::Changes;
 pub use loader::{Loaded, Loader};
+pub use migrate::{Migrated, migrate};
 pub use model::{
-    Analysis, Camera, Config, Engine, Feed, Ingest, IngestStats, InputArg, Limits, Log, RedisQueue,
-    RoiBox, Stats, Tls,
+    Analysis, Camera, Config, Engine, Feed, Ingest, IngestStats, InputArg, Kafka, KafkaStats,
+    Limits, Log, RedisQueue, RoiBox, Stats, Tls,
 };
 pub use secret::{Secret, names_a_secret};
 pub use url::{HostPort, RedisUrl, Scheme};

@@ -4,14 +4,16 @@
 //! `Default`: whoever wants the built-in values says [`Config::builtin`].
 
 use super::choice::{
-    Assignment, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery, FeedFormat,
-    Hwaccel, JpegHuffman, LogFormat, LogLevel, Ordering, Orientation, OutputFull, Pin, PngLevel,
-    Reencode, Retention, RingReuse, Transport, WebpMethod,
+    Assignment, Begin, BelowThreshold, CompressionFormat, Count, DamagedImages, Delivery,
+    FeedFormat, Hwaccel, JpegHuffman, KafkaProtocol, LogFormat, LogLevel, Ordering, Orientation,
+    OutputFull, Pin, PngLevel, Reencode, ResultFormat, ResultImage, Retention, RingReuse,
+    SaslMechanism, Transport, WebpMethod,
 };
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
 use crate::ring::default_folder;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Everything the engine can be told.
@@ -31,6 +33,8 @@ pub struct Config {
     pub cameras: Vec<Camera>,
     /// Frames whose pixels lie in shared memory.
     pub ring: Ring,
+    /// The brokers of the system before, for `bridge`.
+    pub kafka: Kafka,
     /// The HTTP server.
     pub stats: Stats,
     /// Log lines.
@@ -191,6 +195,58 @@ impl Ring {
     pub fn folder(&self) -> PathBuf {
         self.dir.clone().unwrap_or_else(default_folder)
     }
+}
+
+/// Section `kafka`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kafka {
+    /// Brokers to begin with; none: there is no Kafka.
+    pub bootstrap_servers: Vec<HostPort>,
+    /// The topic of frames.
+    pub input_topic: String,
+    /// The topic of results.
+    pub output_topic: String,
+    /// The consumer group of the old processor.
+    pub consumer_group: String,
+    /// The consumer group of the bridge, in Kafka and in Redis.
+    pub bridge_group: String,
+    /// Where frames are read from while no place is stored.
+    pub begin: Begin,
+    /// What a result is written as.
+    pub format: ResultFormat,
+    /// Whether a result in JSON has the picture.
+    pub image: ResultImage,
+    /// Frames in the stream that are not done, above which no more are fetched.
+    pub max_stream_length: u64,
+    /// Encryption and authentication.
+    pub security_protocol: KafkaProtocol,
+    /// How it authenticates itself, where it does.
+    pub sasl_mechanism: SaslMechanism,
+    /// The user.
+    pub sasl_username: Option<String>,
+    /// The user's password.
+    pub sasl_password: Option<Secret>,
+    /// The file that `sasl_password` was read from, if it was.
+    pub sasl_password_file: Option<PathBuf>,
+    /// Certificates to trust; `None` means the system's.
+    pub ssl_cafile: Option<PathBuf>,
+    /// The bridge's certificate.
+    pub ssl_certfile: Option<PathBuf>,
+    /// The key of that certificate.
+    pub ssl_keyfile: Option<PathBuf>,
+    /// Any other property of librdkafka, by its name. Values may be secrets.
+    pub properties: BTreeMap<String, Secret>,
+    /// The HTTP servers of both directions.
+    pub stats: KafkaStats,
+}
+
+/// Section `kafka.stats`; `None` means no server, port 0 any free port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaStats {
+    /// Of `bridge kafka-to-redis`.
+    pub kafka_to_redis: Option<HostPort>,
+    /// Of `bridge redis-to-kafka`.
+    pub redis_to_kafka: Option<HostPort>,
 }
 
 /// Section `analysis`.

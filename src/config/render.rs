@@ -1,9 +1,9 @@
 //! The effective configuration, written with the keys of the file and without its secrets.
 
 use super::choice::{Choice, Count, Pin, WebpMethod};
-use super::feed;
 use super::model::{Camera, Config, Tls};
 use super::url::HostPort;
+use super::{feed, kafka};
 use serde_json::{Map, Value, json};
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -54,8 +54,18 @@ pub(super) fn tree(config: &Config, exposed: bool) -> Map<String, Value> {
 }
 
 fn sections(config: &Config, exposed: bool) -> Sections {
-    let Config { redis_queue: _, engine, limits, analysis, ingest, cameras: _, ring, stats, log } =
-        config;
+    let Config {
+        redis_queue: _,
+        engine,
+        limits,
+        analysis,
+        ingest,
+        cameras: _,
+        ring,
+        kafka,
+        stats,
+        log,
+    } = config;
     let token = stats.token.as_ref().map(|token| match exposed {
         true => token.expose().to_string(),
         false => token.to_string(),
@@ -114,6 +124,7 @@ fn sections(config: &Config, exposed: bool) -> Sections {
             ],
         ),
         ("ingest", feed::section(ingest)),
+        ("kafka", kafka::section(kafka, exposed)),
     ]
 }
 

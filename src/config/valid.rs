@@ -8,7 +8,7 @@ use super::model::{Analysis, Config, Engine, Limits, Log, RedisQueue, Ring, Stat
 use super::reader::Reader;
 use super::secret::Secret;
 use super::url::{HostPort, RedisUrl};
-use super::{feed, lists};
+use super::{feed, kafka, lists};
 use std::path::PathBuf;
 
 /// Most threads of one kind.
@@ -53,6 +53,7 @@ pub(super) fn config(r: &mut Reader) -> Config {
         ingest,
         cameras: r.parsed("cameras", d.cameras, |given| lists::cameras(given, &defaults)),
         ring: Ring { dir: r.guarded("ring.dir", d.ring.dir, folder) },
+        kafka: kafka::kafka(r, d.kafka),
         stats: Stats {
             addr: r.nullable("stats.addr", d.stats.addr, address),
             token: r.guarded("stats.token", d.stats.token, token),
@@ -72,7 +73,8 @@ pub(super) fn config(r: &mut Reader) -> Config {
 
 fn redis_queue(r: &mut Reader, d: RedisQueue) -> RedisQueue {
     let (url, url_file) = url(r, d.url);
-    let (sentinel_password, sentinel_password_file) = sentinel_password(r);
+    let (sentinel_password, sentinel_password_file) =
+        secret(r, "redis_queue.sentinel_password", "redis_queue.sentinel_password_file");
     RedisQueue {
         url,
         url_file,
@@ -209,11 +211,16 @@ fn url(r: &mut Reader, default: RedisUrl) -> (RedisUrl, Option<PathBuf>) {
     }
 }
 
-fn sentinel_password(r: &mut Reader) -> (Option<Secret>, Option<PathBuf>) {
-    let typed = r.guarded("redis_queue.sentinel_password", None, password);
-    let read = r.guarded("redis_queue.sentinel_password_file", None, secret_file);
-    if r.both_are_set("redis_queue.sentinel_password", "redis_queue.sentinel_password_file") {
-        r.conflict("redis_queue.sentinel_password_file", "redis_queue.sentinel_password");
+/// A secret, typed or in a file that holds nothing else.
+pub(super) fn secret(
+    r: &mut Reader,
+    key: &'static str,
+    file: &'static str,
+) -> (Option<Secret>, Option<PathBuf>) {
+    let typed = r.guarded(key, None, password);
+    let read = r.guarded(file, None, secret_file);
+    if r.both_are_set(key, file) {
+        r.conflict(file, key);
     }
     match (typed, read) {
         (Some(password), _) => (Some(password), None),
@@ -252,7 +259,7 @@ fn compression_format(given: Given) -> Result<CompressionFormat, String> {
     }
 }
 
-fn address(given: Given) -> Result<HostPort, String> {
+pub(super) fn address(given: Given) -> Result<HostPort, String> {
     let valid = |message| format!("valid: {message}");
     HostPort::parse(given.text()?.trim(), None).map_err(valid)
 }
@@ -270,6 +277,6 @@ fn folder(given: Given) -> Result<PathBuf, String> {
     if path.is_absolute() { Ok(path) } else { Err(VALID.into()) }
 }
 
-fn path(given: Given) -> Result<PathBuf, String> {
+pub(super) fn path(given: Given) -> Result<PathBuf, String> {
     given.text().map(PathBuf::from).map_err(|_| "valid: the path of a PEM file".into())
 }

@@ -6,6 +6,8 @@
 //! panic of its own.
 
 mod api;
+#[cfg(feature = "kafka")]
+mod bridge;
 mod exposition;
 mod gate;
 mod head;
@@ -28,6 +30,8 @@ use crate::config::{HostPort, Secret};
 use crate::engine::View;
 
 pub use api::{compression_ratio, latency_json, metrics_json};
+#[cfg(feature = "kafka")]
+pub use bridge::BridgeServer;
 use gate::Gate;
 use hosts::Hosts;
 pub use ingest::IngestServer;

@@ -75,6 +75,8 @@ pub struct GroupState {
     pub last_delivered: EntryId,
     /// Entries not delivered yet; `None` when Redis cannot tell.
     pub lag: Option<u64>,
+    /// Entries up to the last one delivered; `None` when Redis cannot tell.
+    pub read: Option<u64>,
 }
 
 impl Control {
@@ -395,6 +397,7 @@ pub(super) fn group_state(fields: &HashMap<String, Value>) -> GroupState {
         pending: number("pending").unwrap_or(0),
         last_delivered: EntryId::parse(text("last-delivered-id").as_bytes()).unwrap_or_default(),
         lag: number("lag"),
+        read: number("entries-read"),
     }
 }
 

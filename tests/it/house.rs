@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room; a room names only rooms below it.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("base", 0),
     ("metrics", 1),
     ("frame", 2),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8); 16] = [
     ("config", 4),
     ("engine", 5),
     ("ingest", 5),
+    ("bridge", 5),
     ("http", 6),
     ("processor", 6),
     ("cli", 7),

@@ -237,23 +237,29 @@ def kubernetes():
 
 def systemd():
     if shutil.which("systemd-analyze") is None:
-        return skip("framepress.service", "systemd-analyze is not here")
-    unit = (DEPLOY / "systemd/framepress.service").read_text()
+        return skip("the units", "systemd-analyze is not here")
+    for path in sorted((DEPLOY / "systemd").glob("*.service")):
+        # A template is looked at as one of its instances.
+        unit(path.read_text(), path.name.replace("@.", "@kafka-to-redis."))
+    return None
+
+
+def unit(text, name):
     program = pathlib.Path(os.environ["FRAMEPRESS_BIN"]).resolve()
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "framepress.service"
-        path.write_text(unit.replace("/usr/bin/framepress", str(program)))
+        path = pathlib.Path(folder) / name
+        path.write_text(text.replace("/usr/bin/framepress", str(program)))
         code, _, err = run("systemd-analyze", "verify", "--man=no", str(path))
         ours = [line for line in err.splitlines() if "framepress" in line]
-        check("the unit is valid", not ours and (code == 0 or not err), err)
+        check(f"{name} is valid", not ours and (code == 0 or not err), err)
         code, out, err = run(
             "systemd-analyze", "security", "--offline=true", "--no-pager", str(path)
         )
         found = re.search(r"exposure level.*?: ([0-9.]+)", out)
         if found is None:
-            return skip("the unit's exposure", f"this systemd-analyze does not tell: {err.strip()}")
-        check("the unit is locked up", float(found[1]) <= EXPOSURE_MAX, found[0])
-        print(f"framepress.service: exposure {found[1]} of 10")
+            return skip(f"the exposure of {name}", f"this systemd-analyze does not tell: {err.strip()}")
+        check(f"{name} is locked up", float(found[1]) <= EXPOSURE_MAX, found[0])
+        print(f"{name}: exposure {found[1]} of 10")
     return None
 
 

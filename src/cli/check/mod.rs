@@ -6,6 +6,7 @@
 mod cameras;
 mod distance;
 mod finding;
+mod kafka;
 mod keys;
 mod machine;
 mod memory;
@@ -47,7 +48,7 @@ pub(super) struct CheckArgs {
     #[arg(long)]
     show_acl: bool,
     /// Whose rights to look at: those of the account that runs this subcommand. With ingest, each
-    /// camera of the configuration is opened once
+    /// camera of the configuration is opened once; with bridge, the brokers are asked
     #[arg(long = "for", value_enum, value_name = "SUBCOMMAND", default_value = "run")]
     account: AccountArg,
     /// One JSON object instead of text; its form is described in docs/check.md
@@ -61,6 +62,7 @@ enum AccountArg {
     Ingest,
     Inspect,
     Dlq,
+    Bridge,
 }
 
 impl AccountArg {
@@ -70,6 +72,7 @@ impl AccountArg {
             AccountArg::Ingest => Account::Producer,
             AccountArg::Inspect => Account::Inspect,
             AccountArg::Dlq => Account::DeadLetters,
+            AccountArg::Bridge => Account::Bridge,
         }
     }
 }
@@ -100,6 +103,9 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let endpoint = examine(&mut findings, &config, args.account.account());
     if matches!(args.account, AccountArg::Ingest) {
         findings.extend(cameras::judge(&config));
+    }
+    if matches!(args.account, AccountArg::Bridge) {
+        findings.extend(kafka::judge(&config));
     }
     let broken = show::count(&findings, Severity::Error);
     if args.json {
@@ -194,6 +200,8 @@ fn unreachable(fault: &Fault) -> Finding {
 fn usage(config: &Config, account: Account) -> Usage {
     let queue = &config.redis_queue;
     let scheme = queue.url.scheme();
+    let shows_cameras = matches!(account, Account::Engine | Account::Producer)
+        && config.cameras.iter().any(|camera| camera.enabled && camera.has_source());
     let conditions = [
         (When::Database, queue.url.database() != 0),
         (When::Delete, queue.retention == Retention::Delete),
@@ -203,6 +211,7 @@ fn usage(config: &Config, account: Account) -> Usage {
         (When::Exclusive, queue.is_exclusive()),
         (When::LosslessRing, account == Account::Producer && config.has_lossless_ring()),
         (When::WaitReplicas, queue.wait_replicas > 0),
+        (When::Cameras, shows_cameras),
     ];
     Usage {
         account,

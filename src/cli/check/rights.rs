@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use crate::redis::Survey;
-use crate::redis::rights::{Lack, Usage, is_unknown_command};
+use crate::redis::rights::{Lack, Usage, When, is_unknown_command};
 
 pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> {
     let code = "rights.account";
@@ -20,9 +20,12 @@ pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> 
                 }
                 Lack::Right => format!("the account {user} may not use {command}"),
             };
-            Finding::error(code, what)
-                .why(needs)
-                .mend(format!("ACL SETUSER {user} {}", missing.rule))
+            // Without these only displays are poorer.
+            let finding = match missing.when {
+                When::Cameras => Finding::warning(code, what),
+                _ => Finding::error(code, what),
+            };
+            finding.why(needs).mend(format!("ACL SETUSER {user} {}", missing.rule))
         })
         .collect();
     if findings.is_empty() {
@@ -95,6 +98,7 @@ mod tests {
             command: "XGROUP CREATE".into(),
             lack: Lack::Right,
             purpose: "creating the consumer group",
+            when: When::Always,
         }];
         let findings = judge(&survey, &usage, "engine");
         let finding = only(&findings, "rights.account", Error);
@@ -111,6 +115,7 @@ mod tests {
             command: "SCRIPT LOAD".into(),
             lack: Lack::Command,
             purpose: "loading the commit script",
+            when: When::Always,
         }];
         let findings = judge(&survey, &usage, "engine");
         let finding = only(&findings, "server.command", Error);

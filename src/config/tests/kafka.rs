@@ -37,7 +37,77 @@ fn what_has_a_counterpart_is_carried_over_and_loads() {
         "{}",
         migrated.yaml
     );
-    assert!(migrated.yaml.contains("kafka1:9092"), "{}", migrated.yaml);
+    // The bridge goes on talking to Kafka.
+    let kafka = &config.kafka;
+    assert_eq!(kafka.bootstrap_servers[1].to_string(), "kafka2:9092");
+    assert_eq!((kafka.input_topic.as_str(), kafka.consumer_group.as_str()), ("frames", "its"));
+}
+
+/// All that both directions of the bridge need: an old file, and where Redis is.
+#[test]
+fn an_old_file_with_a_redis_queue_section_is_good_as_it_is() {
+    let text =
+        format!("{}\nredis_queue: {{url: 'redis://r/1'}}", OLD.replace("  made_up: 7\n", ""))
+            .replace("database_url: postgres://user:secret@db/its\n", "");
+    let (_dir, path) = file("old.yaml", &text);
+    let loaded = Loader::new().file(Some(path)).load().unwrap_or_else(|error| panic!("{error}"));
+    let kafka = &loaded.config.kafka;
+    assert_eq!(kafka.bootstrap_servers.len(), 2);
+    assert_eq!((kafka.input_topic.as_str(), kafka.output_topic.as_str()), ("frames", "results"));
+    assert_eq!(kafka.consumer_group, "its");
+    assert_eq!(kafka.sasl_password.as_ref().unwrap().expose(), "hunter2");
+    assert_eq!(
+        loaded.config.redis_queue.input_queue, "camera_frames",
+        "Redis has names of its own"
+    );
+    let notes = loaded.notes.join("\n");
+    assert!(notes.contains("kafka.auto_offset_reset") && notes.contains("no effect"), "{notes}");
+    let shown = loaded.config.to_yaml();
+    assert!(!shown.contains("hunter2") && !notes.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn other_names_and_the_environment_reach_the_section() {
+    let kafka =
+        valid("redis_url: redis://r\nkafka: {brokers: 'a:1, b', topic: t, group_id: g}").kafka;
+    let brokers: Vec<_> = kafka.bootstrap_servers.iter().map(ToString::to_string).collect();
+    assert_eq!(brokers, ["a:1", "b:9092"]);
+    assert_eq!((kafka.input_topic.as_str(), kafka.consumer_group.as_str()), ("t", "g"));
+    let load = |name: &str, value: &str| {
+        Loader::new().environment([(name.to_owned(), value.to_owned())]).load()
+    };
+    let config = load("KAFKA__BOOTSTRAP_SERVERS", "k1:9092,k2:9093").unwrap().config;
+    assert_eq!(config.kafka.bootstrap_servers[1].to_string(), "k2:9093");
+    let config = load("KAFKA__SASL_PASSWORD", "hunter2").unwrap().config;
+    assert_eq!(config.kafka.sasl_password.unwrap().expose(), "hunter2");
+    let config = load("KAFKA__PROPERTIES", r#"{"socket.timeout.ms": 7000}"#).unwrap().config;
+    assert_eq!(config.kafka.properties["socket.timeout.ms"].expose(), "7000");
+}
+
+#[test]
+fn properties_that_break_a_promise_are_refused_and_secrets_in_them_are_hidden() {
+    for (text, word) in [
+        ("properties: {enable.auto.commit: true}", "enable.auto.commit"),
+        ("properties: {sasl.password: hunter2}", "a key of section kafka"),
+        ("properties: {ssl.key.pem: [hunter2]}", "valid: text"),
+        ("properties: hunter2", "valid: a mapping"),
+        ("input_topic: 'a b'", "valid: letters"),
+        ("bootstrap_servers: ['a:b:c']", "valid: "),
+        ("begin: now", "valid: group, earliest, latest"),
+        ("input_topics: x", "did you mean"),
+    ] {
+        let error =
+            load(&format!("redis_url: redis://r\nkafka: {{{text}}}")).unwrap_err().to_string();
+        assert!(error.contains(word) && !error.contains("hunter2"), "{text}: {error}");
+    }
+    let text = "redis_url: redis://r\nkafka: {properties: {sasl.oauthbearer.client.secret: hunter2, \
+                ssl.key.pem: hunter2, client.rack: here}}";
+    let config = valid(text);
+    for shown in [config.to_yaml(), config.to_json().to_string(), format!("{config:?}")] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    assert!(config.to_yaml().contains("client.rack: here"));
+    assert_eq!(config.check(), Ok(()));
 }
 
 #[test]
@@ -45,9 +115,8 @@ fn what_has_none_is_named_with_the_reason_and_without_secrets() {
     let (migrated, _) = converted("old.yaml", OLD);
     let left_out = migrated.left_out.join("\n");
     for word in [
-        "kafka.bootstrap_servers",
         "kafka.auto_offset_reset = earliest: a new group begins",
-        "kafka.sasl_password = ***",
+        "kafka.sasl_password: not copied, for it is a secret; set kafka.sasl_password",
         "kafka.made_up = 7: nothing here does the same",
         "kafka.fetch_max_wait_ms = 5000: valid: a whole number from 1 to 1000",
         "processing_timeout",
@@ -55,7 +124,7 @@ fn what_has_none_is_named_with_the_reason_and_without_secrets() {
     ] {
         assert!(left_out.contains(word), "no {word:?} in\n{left_out}");
     }
-    for secret in ["hunter2", "secret"] {
+    for secret in ["hunter2", ":secret@"] {
         assert!(!left_out.contains(secret) && !migrated.yaml.contains(secret), "{left_out}");
     }
     for line in &migrated.left_out {
@@ -74,9 +143,13 @@ fn json_and_environment_files_are_converted_the_same() {
         "# the old system\nexport KAFKA__INPUT_TOPIC=frames\nKAFKA__CONSUMER_GROUP=\"its\"\n\
          BATCH_SIZE=5\nKAFKA_BOOTSTRAP_SERVERS=kafka:9092\nPATH_TO_MODEL=/m\n",
     );
-    assert_eq!(json, env);
+    assert_eq!(env.kafka.bootstrap_servers[0].to_string(), "kafka:9092");
+    assert_eq!(
+        (&json.redis_queue, &json.kafka.input_topic),
+        (&env.redis_queue, &env.kafka.input_topic)
+    );
     assert_eq!(env.redis_queue.batch_size, 5);
-    assert_eq!(migrated.left_out.len(), 2, "{:?}", migrated.left_out);
+    assert_eq!(migrated.left_out.len(), 1, "{:?}", migrated.left_out);
 }
 
 #[test]

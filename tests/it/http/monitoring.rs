@@ -36,7 +36,11 @@ fn known() -> BTreeSet<String> {
     let cameras = framepress::ingest::SERIES
         .into_iter()
         .flat_map(|name| ["", "_bucket", "_sum", "_count"].map(|end| name.to_owned() + end));
-    Series::ALL.into_iter().flat_map(of_series).chain(cameras).collect()
+    #[cfg(feature = "kafka")]
+    let bridge = framepress::bridge::SERIES.map(|series| series.name.to_owned());
+    #[cfg(not(feature = "kafka"))]
+    let bridge: [String; 0] = [];
+    Series::ALL.into_iter().flat_map(of_series).chain(cameras).chain(bridge).collect()
 }
 
 #[test]

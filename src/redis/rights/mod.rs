@@ -6,10 +6,13 @@
 //! ACL DRYRUN or ACL GETUSER would itself need rights that no engine should have. The same attempt
 //! shows whether the server has the command at all: `rename-command` takes commands away.
 
+mod table;
+
 use redis::{Cmd, Value, cmd};
 
-use super::Control;
+use super::{Control, PlaceKeys, status_key};
 use crate::base::Fault;
+use table::{BRIDGE, DEAD_LETTERS, ENGINE, INSPECT, PRODUCER};
 
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub enum Account {
     Inspect,
     /// `framepress dlq`.
     DeadLetters,
+    /// `framepress bridge`, both directions.
+    Bridge,
 }
 
 /// What of the configuration makes a right necessary.
@@ -41,6 +46,9 @@ pub enum When {
     Exclusive,
     /// A frame ring whose slots wait for their frames to end.
     LosslessRing,
+    /// Cameras of the configuration, whose state is shown elsewhere. Without it only these displays
+    /// are poorer.
+    Cameras,
     /// Sentinels, which name the primary.
     Sentinel,
     /// A Redis Cluster.
@@ -60,95 +68,6 @@ pub struct Right {
     attempt: &'static str,
 }
 
-const fn right(
-    rule: &'static str,
-    when: When,
-    purpose: &'static str,
-    attempt: &'static str,
-) -> Right {
-    Right { rule, when, purpose, attempt }
-}
-
-/// Of `run`.
-#[rustfmt::skip]
-const ENGINE: &[Right] = &[
-    right("type", When::Always, "seeing that its keys are streams, before the first frame", "TYPE {input}"),
-    right("xgroup|create", When::Always, "creating the consumer group, also after a flush or a failover", "XGROUP CREATE {input} {group} x MKSTREAM"),
-    right("xgroup|createconsumer", When::Always, "telling a group that was made anew from the one before", "XGROUP CREATECONSUMER {input} framepress-no-group x"),
-    right("xinfo|groups", When::Always, "the lag, and finding its group", "XINFO GROUPS {input}"),
-    right("xinfo|stream", When::Always, "finding the place to go on from when the group is gone", "XINFO STREAM {input}"),
-    right("xinfo|consumers", When::Always, "telling a group that was made anew from the one before", "XINFO CONSUMERS {input} {group}"),
-    right("xreadgroup", When::Always, "reading frames", "XREADGROUP GROUP {group} {consumer} STREAMS {input} x"),
-    right("xpending", When::Always, "finding frames that were not finished, and the fence of each commit", "XPENDING {input} {group}"),
-    right("xclaim", When::Always, "taking over the frames of an engine that died", "XCLAIM {input} {group} {consumer} 0 x"),
-    right("xrange", When::Always, "reading frames that were not finished, and copying a refused one to the dead letters", "XRANGE {input} + - COUNT 1"),
-    right("xadd", When::Always, "storing results and dead letters", "XADD {output} x x x"),
-    right("xack", When::Always, "acknowledging frames", "XACK {input} {group} x"),
-    right("script|load", When::Always, "loading the commit script", "SCRIPT LOAD {script}"),
-    right("evalsha", When::Always, "committing, in one step", "EVALSHA {digest} 2 {input} {output}"),
-    right("eval", When::Always, "finding or restoring the group, taking over frames and trimming, each in one step", "EVAL {script} 1 {input}"),
-    right("time", When::Always, "the age of frames by the server's clock", "TIME"),
-    right("xlen", When::Always, "the depth of the queues, and output_full: block", "XLEN {input}"),
-    right("memory|usage", When::Always, "the memory of the queues", "MEMORY USAGE {input}"),
-    right("xrevrange", When::Always, "showing the latest dead letters, and finding the result of a commit whose answer was lost", "XREVRANGE {dead} - + COUNT 1"),
-    right("info", When::Always, "the memory of the server", "INFO server"),
-    right("xdel", When::Delete, "deleting acknowledged frames", "XDEL {input} x"),
-    right("xtrim", When::TrimAcked, "trimming frames that every group has acknowledged", "XTRIM {input} MINID x"),
-    right("hmget", When::Exclusive, "the lease of each stream, which every commit looks at", "HMGET {lease} x"),
-    right("hset", When::Exclusive, "taking, renewing and giving back leases", "HSET {lease} x x x"),
-    right("del", When::Exclusive, "ending the reads of a former holder", "DEL {none}"),
-    right("pexpire", When::Exclusive, "letting the stream of a tenure go by itself", "PEXPIRE {none} x"),
-    right("zadd", When::Exclusive, "the list of engines", "ZADD {engines} x x"),
-    right("zrem", When::Exclusive, "leaving the list of engines", "ZREM {engines} framepress-no-engine"),
-    right("zremrangebyscore", When::Exclusive, "the list of engines", "ZREMRANGEBYSCORE {engines} x x"),
-    right("zrangebyscore", When::Exclusive, "the list of engines", "ZRANGEBYSCORE {engines} x x"),
-    right("xread", When::Exclusive, "waiting for changes of the list of engines", "XREAD STREAMS {engines} x"),
-    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
-    right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
-    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
-    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
-    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
-    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
-];
-
-#[rustfmt::skip]
-const PRODUCER: &[Right] = &[
-    right("xadd", When::Always, "sending frames", "XADD {input} x x x"),
-    right("xrange", When::LosslessRing, "seeing which frames of a lossless ring have ended", "XRANGE {input} + - COUNT 1"),
-    right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
-    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
-    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
-    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
-    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
-    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
-];
-
-#[rustfmt::skip]
-const INSPECT: &[Right] = &[
-    right("xrevrange", When::Always, "showing the latest frames", "XREVRANGE {output} - + COUNT 1"),
-    right("xread", When::Always, "--follow, and --count where it is many megabytes", "XREAD STREAMS {output} x"),
-    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
-    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
-    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
-    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
-    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
-];
-
-#[rustfmt::skip]
-const DEAD_LETTERS: &[Right] = &[
-    right("xlen", When::Always, "dlq list", "XLEN {dead}"),
-    right("xrevrange", When::Always, "dlq list, and --all", "XREVRANGE {dead} - + COUNT 1"),
-    right("xrange", When::Always, "dlq show, dlq replay, and --all", "XRANGE {dead} + - COUNT 1"),
-    right("xadd", When::Always, "dlq replay", "XADD {input} x x x"),
-    right("xdel", When::Always, "dlq replay and dlq purge", "XDEL {dead} x"),
-    right("eval", When::Always, "dlq list and --all without the frames; dlq replay, in one step", "EVAL {script} 1 {dead}"),
-    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
-    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
-    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
-    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
-    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
-];
-
 /// A script that does nothing, and the digest of one that nobody has.
 const SCRIPT: &str = "return 0";
 const DIGEST: &str = "0000000000000000000000000000000000000000";
@@ -158,8 +77,13 @@ const SHARDS_TRIED: usize = 64;
 
 impl Account {
     /// Every account.
-    pub const ALL: [Account; 4] =
-        [Account::Engine, Account::Producer, Account::Inspect, Account::DeadLetters];
+    pub const ALL: [Account; 5] = [
+        Account::Engine,
+        Account::Producer,
+        Account::Inspect,
+        Account::DeadLetters,
+        Account::Bridge,
+    ];
 
     /// Every right it may need, in the order they are tried.
     pub const fn rights(self) -> &'static [Right] {
@@ -168,6 +92,7 @@ impl Account {
             Account::Producer => PRODUCER,
             Account::Inspect => INSPECT,
             Account::DeadLetters => DEAD_LETTERS,
+            Account::Bridge => BRIDGE,
         }
     }
 
@@ -178,13 +103,14 @@ impl Account {
             Account::Producer => "ingest",
             Account::Inspect => "inspect",
             Account::DeadLetters => "dlq",
+            Account::Bridge => "bridge",
         }
     }
 
     /// The places in `[input, output, dead letters]` of the keys it uses, and the sign of how.
     const fn keys(self) -> (&'static [usize], &'static str) {
         match self {
-            Account::Engine => (&[0, 1, 2], "~"),
+            Account::Engine | Account::Bridge => (&[0, 1, 2], "~"),
             Account::Producer => (&[0], "%W~"),
             Account::Inspect => (&[1], "%R~"),
             Account::DeadLetters => (&[0, 2], "~"),
@@ -197,10 +123,22 @@ impl Account {
             Account::Engine | Account::DeadLetters => {
                 &["EVALSHA {digest} 1 {key}", "EVAL {script} 1 {key}", "XADD {key} x x x"]
             }
+            Account::Bridge => &["EVAL {script} 1 {key}", "XADD {key} x x x"],
             Account::Producer => &["XADD {key} x x x"],
             Account::Inspect => &["XREVRANGE {key} - + COUNT 1", "XREAD STREAMS {key} x"],
         }
     }
+}
+
+/// A key that an account uses.
+struct Key {
+    name: String,
+    /// Whether more names begin so.
+    is_prefix: bool,
+    purpose: &'static str,
+    when: When,
+    /// The sign of how it is used, as ACL SETUSER takes it.
+    sign: &'static str,
 }
 
 /// What an account works on.
@@ -229,6 +167,8 @@ pub struct Missing {
     pub lack: Lack,
     /// What cannot be done without it.
     pub purpose: &'static str,
+    /// What makes it necessary.
+    pub when: When,
 }
 
 /// Why a command cannot be used.
@@ -263,22 +203,64 @@ impl Usage {
 
     /// The keys, as patterns: with several shards one for all of them.
     fn patterns(&self) -> Vec<String> {
+        let Some(names) = self.streams.first() else { return Vec::new() };
+        let pattern = |key: &Key| {
+            let end = if key.is_prefix { "*" } else { "" };
+            let pattern = escaped(&key.name);
+            match self.streams.len() {
+                1 => format!("{}{pattern}{end}", key.sign),
+                _ => format!("{}{}{end}", key.sign, pattern.replacen("{0}", "{*}", 1)),
+            }
+        };
+        let mut patterns: Vec<String> = self.keys(names).iter().map(pattern).collect();
+        if self.account == Account::Engine && self.conditions.contains(&When::Exclusive) {
+            let of_input = |end: &str| Key {
+                name: format!("{}:{end}", names[0]),
+                is_prefix: true,
+                purpose: "",
+                when: When::Exclusive,
+                sign: "~",
+            };
+            patterns.extend(["lease", "engines"].map(|end| pattern(&of_input(end))));
+        }
+        patterns
+    }
+
+    /// The keys of a shard.
+    fn keys(&self, names: &[String; 3]) -> Vec<Key> {
+        let [input, output, dead] = names;
         let (places, mut sign) = self.account.keys();
         if self.conditions.contains(&When::LosslessRing) {
             sign = "~"; // a producer that reads as well
         }
-        let shards = self.streams.len();
-        let pattern = |place: usize| match self.streams.first() {
-            None => String::new(),
-            Some(names) if shards == 1 => escaped(&names[place]),
-            Some(names) => escaped(&names[place]).replacen("{0}", "{*}", 1),
+        let key = |name: String, purpose| Key {
+            name,
+            is_prefix: false,
+            purpose,
+            when: When::Always,
+            sign,
         };
-        let mut patterns: Vec<String> =
-            places.iter().map(|&place| format!("{sign}{}", pattern(place))).collect();
-        if self.account == Account::Engine && self.conditions.contains(&When::Exclusive) {
-            patterns.extend([":lease*", ":engines*"].map(|end| format!("~{}{end}", pattern(0))));
+        let of_place = |&place: &usize| {
+            key(names[place].clone(), ["reading frames", "results", "dead letters"][place])
+        };
+        let mut keys: Vec<Key> = places.iter().map(of_place).collect();
+        if self.account == Account::Bridge {
+            let places = PlaceKeys::of(input, dead, "").places;
+            keys.push(Key { is_prefix: true, ..key(places, "the places of partitions") });
+            keys.push(key(format!("{output}:dlq"), "results that Kafka does not take"));
         }
-        patterns
+        if self.conditions.contains(&When::Cameras) {
+            let sign = if self.account == Account::Engine { "%R~" } else { "%W~" };
+            let status = key(self.status(), "how the cameras stand");
+            keys.push(Key { when: When::Cameras, sign, ..status });
+        }
+        keys
+    }
+
+    /// The hash in which `ingest` tells how cameras stand: one, however many shards there are.
+    fn status(&self) -> String {
+        let input = self.streams.first().map_or("", |names| names[0].as_str());
+        status_key(input.strip_suffix(":{0}").unwrap_or(input))
     }
 
     /// Tries every right; those that the account lacks.
@@ -298,26 +280,37 @@ impl Usage {
                 command: right.rule.replace('|', " ").to_uppercase(),
                 lack,
                 purpose: right.purpose,
+                when: right.when,
             });
         }
         Ok(missing)
     }
 
     fn missing_keys(&self, control: &mut Control) -> Result<Vec<Missing>, Fault> {
-        let (places, _) = self.account.keys();
         let mut missing: Vec<Missing> = Vec::new();
         for names in self.streams.iter().take(SHARDS_TRIED) {
-            for (&place, rule) in places.iter().zip(self.patterns()) {
-                let key = &names[place];
-                for attempt in self.account.key_attempts() {
+            for (Key { name: key, is_prefix, purpose, when, .. }, rule) in
+                self.keys(names).into_iter().zip(self.patterns())
+            {
+                let key = &key;
+                let attempts = match (when, self.account) {
+                    (When::Cameras, Account::Engine) => &["HGETALL {key}"][..],
+                    (When::Cameras, _) => &["HDEL {key} x"],
+                    _ => self.account.key_attempts(),
+                };
+                for attempt in attempts {
                     match refusal(control, &self.command(attempt, Some(key)))? {
                         Some(Refusal::Right | Refusal::Unknown) => continue,
                         Some(Refusal::Key) if missing.iter().all(|known| known.rule != rule) => {
                             missing.push(Missing {
                                 rule,
                                 command: attempt.split(' ').next().unwrap_or_default().to_owned(),
-                                lack: Lack::Key(key.clone()),
-                                purpose: ["reading frames", "results", "dead letters"][place],
+                                lack: Lack::Key(match is_prefix {
+                                    true => format!("{key}*"),
+                                    false => key.clone(),
+                                }),
+                                purpose,
+                                when,
                             });
                         }
                         Some(Refusal::Key) | None => {}
@@ -337,6 +330,8 @@ impl Usage {
         let database = self.database.to_string();
         let [lease, none, engines] =
             [":lease", ":lease:none", ":engines"].map(|end| format!("{input}{end}"));
+        let places = PlaceKeys::of(input, dead, "framepress-check").places;
+        let status = self.status();
         let mut words = attempt.split(' ');
         let mut command = cmd(words.next().unwrap_or_default());
         for word in words {
@@ -353,6 +348,8 @@ impl Usage {
                 "{lease}" => &lease,
                 "{none}" => &none,
                 "{engines}" => &engines,
+                "{places}" => &places,
+                "{status}" => &status,
                 word => word,
             });
         }

@@ -1,0 +1,171 @@
+//! Where partitions are read from: their stored places, or where there are none, where the old processor
+//! stands.
+
+use std::collections::BTreeMap;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::super::client::{self, ANSWER_LIMIT};
+use super::{Held, Inbound};
+use crate::base::Fault;
+use crate::config::Begin;
+use crate::redis::{Placed, PlacedBatch};
+
+impl Inbound {
+    /// The ends of all partitions now, where that is the goal.
+    pub(super) fn set_goal(&mut self) -> Result<(), Fault> {
+        if self.goal.is_none() {
+            return Ok(());
+        }
+        let topic = self.topic().to_owned();
+        let ends = self.partitions()?.into_iter().map(|number| {
+            let (_, end) = self.range(&topic, number)?;
+            Ok((number, end))
+        });
+        self.goal = Some(ends.collect::<Result<_, Fault>>()?);
+        Ok(())
+    }
+
+    /// The partitions of the topic.
+    fn partitions(&self) -> Result<Vec<i32>, Fault> {
+        let topic = self.topic();
+        let what = || format!("looking for the topic {topic}");
+        let found = self
+            .consumer
+            .fetch_metadata(Some(topic), ANSWER_LIMIT)
+            .map_err(|error| self.explained(client::fault(what(), &error)))?;
+        let partitions = found
+            .topics()
+            .iter()
+            .find(|it| it.name() == topic)
+            .map_or(&[][..], |it| it.partitions());
+        if partitions.is_empty() {
+            return Err(Fault::Kafka { what: what(), detail: "there is no such topic".into() });
+        }
+        Ok(partitions.iter().map(|partition| partition.id()).collect())
+    }
+
+    /// The first offset that is there, and the one behind the last.
+    fn range(&self, topic: &str, partition: i32) -> Result<(i64, i64), Fault> {
+        self.consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT).map_err(|error| {
+            self.explained(client::fault(
+                format!("asking for the range of {topic}/{partition}"),
+                &error,
+            ))
+        })
+    }
+
+    /// Begins to read the wanted partitions, each at its place.
+    pub(super) fn grant(&mut self) -> Result<(), Fault> {
+        let wanted = self.wanted.clone().unwrap_or_default();
+        let topic = self.topic().to_owned();
+        let mut places = Vec::with_capacity(self.keys.len());
+        for keys in &self.keys {
+            places.push(self.control.places(keys, &wanted)?);
+        }
+        let mut list = TopicPartitionList::new();
+        let mut held = BTreeMap::new();
+        for (index, number) in wanted.iter().enumerate() {
+            let stored: Vec<Option<i64>> = places.iter().map(|places| places[index]).collect();
+            let partition = self.begun(&topic, *number, stored)?;
+            list.add_partition_offset(&topic, *number, Offset::Offset(partition.next))
+                .map_err(|error| client::fault("making a list of partitions", &error))?;
+            held.insert(*number, partition);
+        }
+        self.consumer
+            .assign(&list)
+            .map_err(|error| client::fault(format!("reading partitions of {topic}"), &error))?;
+        for (number, partition) in &held {
+            tracing::info!("kafka-to-redis: {topic}/{number} from offset {}", partition.next);
+        }
+        self.held = held;
+        self.wanted = None;
+        self.is_member = true;
+        // Whether a partition that was read before is paused still is not known.
+        self.is_paused = true;
+        self.looked = None;
+        Ok(())
+    }
+
+    /// A partition with a place in every stream. Where there was none, one is stored now, so that another
+    /// start does not choose another one.
+    fn begun(
+        &mut self,
+        topic: &str,
+        number: i32,
+        mut places: Vec<Option<i64>>,
+    ) -> Result<Held, Fault> {
+        let (first, end) = self.range(topic, number)?;
+        let stored = places.iter().flatten().min().copied();
+        let next = match stored {
+            None => self.beginning(topic, number, first, end)?,
+            Some(place) if place < first => {
+                let gone = u64::try_from(first - place).unwrap_or(0);
+                self.status.count_lost(gone);
+                tracing::warn!(
+                    "kafka-to-redis: {topic}/{number}: up to {gone} messages from offset {place} on are \
+                     gone; Kafka deleted them before they were read (retention.ms, retention.bytes)"
+                );
+                first
+            }
+            Some(place) if place > end => {
+                tracing::warn!(
+                    "kafka-to-redis: {topic}/{number} ends at offset {end} and was read up to {place}: \
+                     it was made anew, and is read from its beginning"
+                );
+                first
+            }
+            Some(place) => place,
+        };
+        for (index, place) in places.iter_mut().enumerate() {
+            let is_ahead = place.is_some_and(|place| (next..=end).contains(&place));
+            if is_ahead {
+                continue;
+            }
+            let batch = PlacedBatch {
+                keys: &self.keys[index],
+                partition: number,
+                expected: *place,
+                behind: next,
+                entries: &[],
+            };
+            let stored = self.control.add_placed(&[batch], 1, 0)?.pop();
+            match stored {
+                Some(Ok(Placed::All)) => *place = Some(next),
+                Some(Err(fault) | Ok(Placed::Some(_, _, fault))) => return Err(fault),
+                // Another bridge was here meanwhile: the next round sees its place.
+                Some(Ok(Placed::Elsewhere(_))) | None => {
+                    self.status.count_fenced();
+                    let text = format!("another bridge has moved the place of {topic}/{number}");
+                    return Err(Fault::Kafka { what: "taking over".into(), detail: text });
+                }
+            }
+        }
+        let taken = self.keys.iter().map(|_| Vec::new()).collect();
+        Ok(Held { places, taken, next, told: -1, ..Held::default() })
+    }
+
+    /// Where a partition is read from that has no place yet.
+    fn beginning(&self, topic: &str, number: i32, first: i64, end: i64) -> Result<i64, Fault> {
+        let kafka = &self.config.kafka;
+        match kafka.begin {
+            Begin::Earliest => Ok(first),
+            Begin::Latest => Ok(end),
+            Begin::Group => {
+                let what = format!("asking where the group {} stands", kafka.consumer_group);
+                let mut list = TopicPartitionList::new();
+                list.add_partition(topic, number);
+                let old = client::asking(kafka, &kafka.consumer_group)?;
+                let found = old
+                    .committed_offsets(list, ANSWER_LIMIT)
+                    .map_err(|error| self.explained(client::fault(what, &error)))?;
+                let offset = found.find_partition(topic, number).map(|it| it.offset());
+                match offset {
+                    Some(Offset::Offset(offset)) => Ok(offset.clamp(first, end)),
+                    _ => Ok(first),
+                }
+            }
+        }
+    }
+}

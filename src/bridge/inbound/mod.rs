@@ -1,0 +1,407 @@
+//! Kafka to Redis: messages of a topic become entries of the input stream, exactly once and in the order
+//! of their partition.
+
+mod begin;
+mod deliver;
+mod entry;
+mod room;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::Setup;
+use super::assignment::{Group, Wish};
+use super::client;
+use super::status::Status;
+use crate::base::{Fault, Stop};
+use crate::config::Config;
+use crate::metrics::clock::Tick;
+use crate::redis::{Control, PlaceKeys, PlacedEntry};
+use entry::entry_of;
+
+/// Most messages and bytes of one step into Redis, which answers nobody else meanwhile. One message more
+/// may be larger.
+const BATCH_MESSAGES: usize = 256;
+const BATCH_BYTES: usize = 8 << 20;
+
+/// How long messages are waited for, and how often a stop or a rebalance is looked for.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// How long the brokers may take at the end to note the places.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often the depth of the stream is looked at while it is far from full, and the place is told to
+/// Kafka.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Reads the topic and fills the stream.
+pub(super) struct Inbound {
+    config: Config,
+    consumer: BaseConsumer<Group>,
+    control: Control,
+    keys: Vec<PlaceKeys>,
+    status: Arc<Status>,
+    stop: Stop,
+    /// Partitions that the group has given to this bridge, before their places are known.
+    wanted: Option<Vec<i32>>,
+    /// Whether the group has this bridge as a member, be it without a partition.
+    is_member: bool,
+    held: BTreeMap<i32, Held>,
+    /// Whether the library has been told to fetch nothing.
+    is_paused: bool,
+    looked: Option<Tick>,
+    /// Entries in the streams that are not done, as last seen, and those added since.
+    backlog: u64,
+    committed: Tick,
+    /// The ends of all partitions at the start, where that is all there is to do.
+    goal: Option<BTreeMap<i32, i64>>,
+}
+
+/// A partition that is being read.
+#[derive(Debug, Default)]
+struct Held {
+    /// Of each stream, the place that is stored for it.
+    places: Vec<Option<i64>>,
+    /// Of each stream, messages on their way there.
+    taken: Vec<Vec<PlacedEntry>>,
+    /// The offset behind the last message that was taken.
+    next: i64,
+    /// Bytes of the values on their way.
+    bytes: u64,
+    /// The answer to the last step was lost, so that the place may be behind it.
+    is_unsure: bool,
+    /// Its end was reached.
+    is_at_end: bool,
+    /// The place that Kafka was told.
+    told: i64,
+}
+
+impl Held {
+    fn has_taken(&self) -> bool {
+        self.taken.iter().any(|entries| !entries.is_empty())
+    }
+
+    /// Every stream has all messages before it.
+    fn place(&self) -> i64 {
+        self.places.iter().map(|place| place.unwrap_or(0)).min().unwrap_or(0)
+    }
+}
+
+impl Inbound {
+    pub fn new(setup: Setup, status: &Arc<Status>, stop: &Stop) -> Result<Inbound, Fault> {
+        let Setup { config, topology, streams, until_caught_up } = setup;
+        let kafka = &config.kafka;
+        let mut client = client::consumer(kafka, &kafka.bridge_group);
+        client.set("statistics.interval.ms", "1000");
+        let consumer: BaseConsumer<Group> =
+            client.create_with_context(Group::default()).map_err(client::unusable)?;
+        let keys: Vec<PlaceKeys> = streams
+            .iter()
+            .map(|[input, _, dead_letters]| PlaceKeys::of(input, dead_letters, &kafka.input_topic))
+            .collect();
+        if topology.is_cluster() && !keys.iter().all(PlaceKeys::are_together) {
+            return Err(Fault::Unusable(format!(
+                "{} and its dead letters lie in different slots of the Cluster; valid: an input_queue \
+                 with a hash tag, as in {{camera}}, or shards from 2",
+                keys[0].stream
+            )));
+        }
+        let control = Control::new(topology, Duration::from_secs(config.redis_queue.timeout))?;
+        Ok(Inbound {
+            config,
+            consumer,
+            control,
+            keys,
+            status: Arc::clone(status),
+            stop: stop.clone(),
+            wanted: None,
+            is_member: false,
+            held: BTreeMap::new(),
+            is_paused: false,
+            looked: None,
+            backlog: 0,
+            committed: Tick::now(),
+            goal: until_caught_up.then(BTreeMap::new),
+        })
+    }
+
+    fn topic(&self) -> &str {
+        &self.config.kafka.input_topic
+    }
+
+    /// Works until a stop, or until it has caught up.
+    pub fn run(&mut self) -> Result<(), Fault> {
+        self.consumer
+            .subscribe(&[self.topic()])
+            .map_err(|error| client::fault(format!("subscribing to {}", self.topic()), &error))?;
+        self.set_goal()?;
+        while !self.stop.is_draining() {
+            self.status.beat();
+            match self.step() {
+                Ok(()) => {}
+                Err(fault) => {
+                    self.note(&fault);
+                    if is_final(&fault) || !self.config.redis_queue.retry_on_failure {
+                        return Err(fault);
+                    }
+                    self.serve(PAUSE);
+                }
+            }
+            if self.is_done()? {
+                break;
+            }
+        }
+        // What was taken and is not stored is read again: its place has not moved.
+        let end = self.deliver();
+        self.tell_kafka();
+        self.leave();
+        match end {
+            Err(fault) if !self.stop.is_draining() => Err(fault),
+            _ => Ok(()),
+        }
+    }
+
+    /// A fault, with why no broker can be reached.
+    fn explained(&self, fault: Fault) -> Fault {
+        self.consumer.context().words.explain(fault)
+    }
+
+    /// Something keeps it from working.
+    fn note(&self, fault: &Fault) {
+        if fault.redis_code() == Some("OOM") {
+            self.status.set_paused(true, "Redis has no memory left");
+        } else {
+            self.status.suffers(fault);
+        }
+    }
+
+    /// One round: what the group wants, room, messages, their way into Redis.
+    fn step(&mut self) -> Result<(), Fault> {
+        match self.consumer.context().take_wish() {
+            // What was taken of partitions that are gone is the matter of whoever has them now.
+            Some(Wish::Read(partitions)) => {
+                self.held.clear();
+                self.wanted = Some(partitions);
+            }
+            Some(Wish::Leave) => {
+                self.held.clear();
+                self.wanted = None;
+                self.is_member = false;
+            }
+            None => {}
+        }
+        if self.wanted.is_some() {
+            self.grant()?;
+        }
+        if !self.held.values().any(Held::has_taken) {
+            if !self.has_room()? {
+                self.serve(TICK);
+                return Ok(());
+            }
+            self.fill()?;
+        }
+        self.deliver()?;
+        self.status.set_paused(false, "");
+        match self.consumer.context().words.last() {
+            Some(last) => self.status.suffers(format!("Kafka: {last}")),
+            None if self.is_member && self.wanted.is_none() => self.status.is_well(),
+            None => {}
+        }
+        if self.committed.elapsed() >= LOOK {
+            self.committed = Tick::now();
+            self.tell_kafka();
+            self.see_lag();
+        }
+        Ok(())
+    }
+
+    /// Takes what has arrived, up to a batch.
+    fn fill(&mut self) -> Result<(), Fault> {
+        self.pause(false);
+        let (mut messages, mut bytes, mut wait) = (0, 0, TICK);
+        let room = self.config.kafka.max_stream_length.saturating_sub(self.backlog);
+        let most = BATCH_MESSAGES.min(usize::try_from(room).unwrap_or(BATCH_MESSAGES)).max(1);
+        while messages < most && bytes < BATCH_BYTES {
+            match self.poll(wait)? {
+                Some(size) => (messages, bytes) = (messages + 1, bytes + size),
+                None => break,
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Waits for a message, and takes it; its size.
+    fn poll(&mut self, wait: Duration) -> Result<Option<usize>, Fault> {
+        let polled = self.consumer.poll(wait);
+        let error = match polled {
+            None => return Ok(None),
+            Some(Ok(message)) => {
+                let Some(held) = self.held.get_mut(&message.partition()) else {
+                    return Ok(Some(0));
+                };
+                if message.offset() < held.next {
+                    return Ok(Some(0));
+                }
+                let (shard, entry) = entry_of(&message, &self.config, self.keys.len());
+                held.next = message.offset() + 1;
+                held.is_at_end = false;
+                let size = message.payload_len();
+                held.bytes += size as u64;
+                if entry.is_dead_letter {
+                    self.status.count_refused(1);
+                }
+                let is_kept = !entry.is_dead_letter || self.config.redis_queue.dead_letter_queue;
+                // A shard that has this message already has a place behind it.
+                let is_new = held.places[shard].is_none_or(|place| place < entry.after);
+                if is_kept && is_new {
+                    held.taken[shard].push(entry);
+                }
+                return Ok(Some(size));
+            }
+            Some(Err(error)) => error,
+        };
+        match error {
+            KafkaError::PartitionEOF(number) => {
+                if let Some(held) = self.held.get_mut(&number) {
+                    held.is_at_end = true;
+                }
+                Ok(None)
+            }
+            // Its place is gone. The new one is found as at the start.
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ) => {
+                self.read_anew();
+                Ok(None)
+            }
+            KafkaError::MessageConsumptionFatal(code) => {
+                Err(Fault::Unusable(format!("Kafka: reading {}: {code}", self.topic())))
+            }
+            error => {
+                Err(self.explained(client::fault(format!("reading {}", self.topic()), &error)))
+            }
+        }
+    }
+
+    /// Finds the places of all partitions again.
+    fn read_anew(&mut self) {
+        self.wanted = Some(self.held.keys().copied().collect());
+        self.held.clear();
+    }
+
+    /// Answers the group without reading.
+    fn serve(&mut self, limit: Duration) {
+        self.pause(true);
+        let began = Tick::now();
+        loop {
+            self.status.beat();
+            let left = limit.saturating_sub(began.elapsed());
+            // A message that comes all the same is taken as any other.
+            if let Err(fault) = self.poll(left.min(TICK)) {
+                self.note(&fault);
+                self.stop.sleep(left);
+            }
+            if left.is_zero() || self.stop.is_draining() {
+                return;
+            }
+        }
+    }
+
+    fn pause(&mut self, paused: bool) {
+        if self.is_paused == paused {
+            return;
+        }
+        let Ok(list) = self.consumer.assignment() else { return };
+        let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        if let Err(error) = done {
+            tracing::debug!("pausing or resuming partitions: {error}");
+            return;
+        }
+        self.is_paused = paused;
+    }
+
+    /// Tells Kafka the places, for its own tools: they show the lag of the group by them.
+    fn tell_kafka(&mut self) {
+        let topic = self.topic().to_owned();
+        let mut list = TopicPartitionList::new();
+        let is_anew = self.consumer.context().take_untold();
+        for (number, held) in &mut self.held {
+            let place = held.place();
+            if is_anew {
+                held.told = -1;
+            }
+            if place > 0
+                && place != held.told
+                && list.add_partition_offset(&topic, *number, Offset::Offset(place)).is_ok()
+            {
+                held.told = place;
+            }
+        }
+        if list.count() == 0 {
+            return;
+        }
+        match self.consumer.commit(&list, CommitMode::Async) {
+            Ok(()) => self.consumer.context().is_asked(),
+            // Nothing depends on it.
+            Err(error) => tracing::debug!("telling Kafka the places: {error}"),
+        }
+    }
+
+    /// Waits for the answers to what Kafka was told, so that whoever begins at the group's place begins
+    /// behind the last message; not for long, for a broker may be away.
+    fn leave(&self) {
+        let began = Tick::now();
+        while self.consumer.context().is_being_told() && began.elapsed() < LEAVE_LIMIT {
+            let _ = self.consumer.poll(TICK);
+        }
+    }
+
+    fn see_lag(&self) {
+        let ends = self.consumer.context().ends();
+        let lag = self.held.iter().map(|(number, held)| {
+            let end = ends.get(number)?;
+            u64::try_from((end - held.place()).max(0)).ok()
+        });
+        self.status.set_lag(lag.sum::<Option<u64>>());
+    }
+
+    /// Whether everything is in Redis that was there at the start, where that is the goal.
+    fn is_done(&mut self) -> Result<bool, Fault> {
+        let Some(goal) = self.goal.clone() else { return Ok(false) };
+        if self.held.values().any(Held::has_taken) || self.wanted.is_some() {
+            return Ok(false);
+        }
+        let reached = |number: &i32, end: i64| {
+            self.held.get(number).is_some_and(|held| held.is_at_end || held.place() >= end)
+        };
+        let others: Vec<i32> =
+            goal.iter().filter(|(number, end)| !reached(number, **end)).map(|(n, _)| *n).collect();
+        if others.iter().any(|number| self.held.contains_key(number)) {
+            return Ok(false);
+        }
+        // Other bridges of the group have them.
+        for keys in &self.keys {
+            let Ok(places) = self.control.places(keys, &others) else { return Ok(false) };
+            let is_short = |(place, number): (Option<i64>, &i32)| place.unwrap_or(0) < goal[number];
+            if places.into_iter().zip(&others).any(is_short) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether no further try can mend it.
+fn is_final(fault: &Fault) -> bool {
+    matches!(fault, Fault::Unusable(_) | Fault::Io { .. })
+}

@@ -1,0 +1,51 @@
+//! Whether the streams have room. While they have not, nothing is fetched, and the group is answered.
+
+use super::{BATCH_MESSAGES, Inbound, LOOK};
+use crate::base::Fault;
+use crate::config::Retention;
+use crate::metrics::clock::Tick;
+use crate::redis::PlaceKeys;
+
+impl Inbound {
+    /// Whether the streams have room for another batch.
+    pub(super) fn has_room(&mut self) -> Result<bool, Fault> {
+        let most = self.config.kafka.max_stream_length;
+        let is_near = self.backlog.saturating_add(4 * BATCH_MESSAGES as u64) > most;
+        let is_due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        if is_due || is_near {
+            self.backlog = self.look()?;
+            self.looked = Some(Tick::now());
+        }
+        let below = if self.status.is_paused() { most - most / 10 } else { most };
+        let has_room = self.backlog < below.max(1);
+        if !has_room {
+            let stream = &self.keys[0].stream;
+            let why = format!(
+                "{} frames in {stream} are not done, and kafka.max_stream_length is {most}",
+                self.backlog
+            );
+            self.status.set_paused(true, &why);
+        }
+        Ok(has_room)
+    }
+
+    /// Entries in the streams that are not done. What is done and kept is trimmed, for nobody else does
+    /// where no other producer writes.
+    fn look(&mut self) -> Result<u64, Fault> {
+        let most = self.config.kafka.max_stream_length;
+        let (group, retention) =
+            (&self.config.redis_queue.consumer_group, self.config.redis_queue.retention);
+        let mut backlog = 0;
+        for PlaceKeys { stream, .. } in &self.keys {
+            let length = self.control.length(stream)?;
+            let groups = if length == 0 { Vec::new() } else { self.control.groups(stream)? };
+            let ours = groups.iter().find(|found| found.name == *group);
+            let waiting = ours.and_then(|it| Some(it.lag? + it.pending));
+            backlog += waiting.map_or(length, |waiting| waiting.min(length));
+            if retention == Retention::Keep && ours.is_some() && length > 2 * most {
+                self.control.trim_acked(stream, group, "", None)?;
+            }
+        }
+        Ok(backlog)
+    }
+}

@@ -1,0 +1,104 @@
+//! Floor 5: messages between Kafka and Redis, for systems that move from the one to the other.
+//!
+//! Each direction is one thread and hands each message over exactly once, by a place that is stored
+//! together with the messages: into Redis by one script that compares the place first, into Kafka by
+//! one transaction. So a second bridge, a restart or a lost answer neither loses nor doubles any.
+//!
+//! Reading order: `status` (how a direction stands), `client` (librdkafka), `inbound` with `assignment`
+//! (Kafka to Redis), `outbound` with `result` and `positions` (Redis to Kafka), `compare`.
+
+mod assignment;
+mod client;
+mod compare;
+mod inbound;
+mod outbound;
+mod positions;
+mod result;
+mod status;
+mod trial;
+
+use std::sync::Arc;
+
+use crate::base::threads::{self, Identity, Role, Running};
+use crate::base::{Fault, Stop};
+use crate::config::Config;
+use crate::redis::Topology;
+
+use inbound::Inbound;
+use outbound::Outbound;
+
+pub use compare::{Agreement, Comparison, Difference, Side, compare};
+pub use status::{Direction, SERIES, Series, Status};
+pub use trial::{Found, TopicFacts, try_out};
+
+/// What a direction works with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
+    /// Where Redis is.
+    pub topology: Topology,
+    /// Input, output and dead-letter stream of every shard.
+    pub streams: Vec<[String; 3]>,
+    /// Whether it ends when everything has been moved that was there when it began.
+    pub until_caught_up: bool,
+}
+
+/// A direction at work.
+#[derive(Debug)]
+pub struct Bridge {
+    status: Arc<Status>,
+    thread: Running,
+}
+
+impl Bridge {
+    /// Starts a direction.
+    ///
+    /// # Errors
+    /// [`Fault::Unusable`] for a configuration that no bridge can work with; [`Fault::Io`] when no
+    /// thread can be started.
+    pub fn start(direction: Direction, setup: Setup, stop: &Stop) -> Result<Bridge, Fault> {
+        has_brokers(&setup.config)?;
+        let status = Arc::new(Status::new(direction));
+        let identity = Identity { role: Role::Bridge, index: 0, core: None };
+        let thread = match direction {
+            Direction::KafkaToRedis => {
+                let mut inbound = Inbound::new(setup, &status, stop)?;
+                threads::spawn(identity, stop, move || inbound.run())?
+            }
+            Direction::RedisToKafka => {
+                let mut outbound = Outbound::new(setup, &status, stop)?;
+                threads::spawn(identity, stop, move || outbound.run())?
+            }
+        };
+        Ok(Bridge { status, thread })
+    }
+
+    /// How it stands, now and later.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// What it ended with.
+    pub fn wait(self) -> Result<(), Fault> {
+        self.thread.join()
+    }
+}
+
+/// Whether there is a Kafka at all.
+fn has_brokers(config: &Config) -> Result<(), Fault> {
+    match config.kafka.bootstrap_servers.is_empty() {
+        true => Err(Fault::Unusable(
+            "kafka.bootstrap_servers names no broker; valid: as in [localhost:9092]".into(),
+        )),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,358 @@
+//! Redis to Kafka: entries of the output streams become messages, exactly once and in their order.
+//!
+//! One transaction has the messages and the place behind them. A start fences whoever was at work before,
+//! reads the places, and goes on behind them; the consumer group in Redis only follows, so that what is
+//! not in Kafka yet is not trimmed away.
+
+mod transaction;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, Producer};
+use redis::cmd;
+
+use super::client::{self, ANSWER_LIMIT};
+use super::result::message;
+use super::status::Status;
+use super::{Setup, positions};
+use crate::base::{Fault, Reason, Stop};
+use crate::config::{Begin, Config};
+use crate::frame::EntryId;
+use crate::metrics::clock::{Tick, unix_seconds};
+use crate::redis::{Control, Record, StreamCounts};
+use transaction::{Deliveries, Failed};
+
+/// Most entries and bytes of a transaction. One entry more may be larger.
+const BATCH_ENTRIES: usize = 256;
+const BATCH_BYTES: usize = 8 << 20;
+
+/// How long entries are waited for.
+const BLOCK: Duration = Duration::from_millis(500);
+
+/// The pauses after a failure.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// How often the streams are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Reads the output streams and fills the topic.
+pub(super) struct Outbound {
+    config: Config,
+    control: Control,
+    sources: Vec<Source>,
+    producer: Option<BaseProducer<Deliveries>>,
+    status: Arc<Status>,
+    stop: Stop,
+    until_caught_up: bool,
+    looked: Option<Tick>,
+    /// Entries that go alone: among them one that the broker does not take.
+    alone: usize,
+}
+
+/// An output stream.
+#[derive(Debug)]
+struct Source {
+    stream: String,
+    /// The last entry that is in Kafka.
+    place: EntryId,
+    /// How many entries there were up to it, if that is known.
+    read: Option<u64>,
+    /// Bytes of an entry, by the last ones.
+    mean_bytes: usize,
+    /// The last entry there was at the start.
+    goal: Option<EntryId>,
+}
+
+impl Outbound {
+    pub fn new(setup: Setup, status: &Arc<Status>, stop: &Stop) -> Result<Outbound, Fault> {
+        let Setup { config, topology, streams, until_caught_up } = setup;
+        let control = Control::new(topology, Duration::from_secs(config.redis_queue.timeout))?;
+        let source = |[_, output, _]: [String; 3]| Source {
+            stream: output,
+            place: EntryId::default(),
+            read: None,
+            mean_bytes: BATCH_BYTES / 4,
+            goal: None,
+        };
+        Ok(Outbound {
+            config,
+            control,
+            sources: streams.into_iter().map(source).collect(),
+            producer: None,
+            status: Arc::clone(status),
+            stop: stop.clone(),
+            until_caught_up,
+            looked: None,
+            alone: 0,
+        })
+    }
+
+    /// Works until a stop, or until it has caught up.
+    pub fn run(&mut self) -> Result<(), Fault> {
+        while !self.stop.is_draining() {
+            self.status.beat();
+            let fault = match self.round() {
+                Ok(()) if self.is_done() => break,
+                Ok(()) => continue,
+                Err(Failed::Fenced(fault)) => {
+                    self.status.count_fenced();
+                    return Err(fault);
+                }
+                // Each entry goes alone until the one is found.
+                Err(Failed::TooLarge) => continue,
+                Err(Failed::Aborted(fault)) => fault,
+                Err(Failed::Broken(fault)) => {
+                    self.producer = None;
+                    fault
+                }
+            };
+            if self.stop.is_draining() {
+                break;
+            }
+            self.status.suffers(&fault);
+            let is_final = matches!(fault, Fault::Unusable(_) | Fault::Io { .. });
+            if is_final || !self.config.redis_queue.retry_on_failure {
+                return Err(fault);
+            }
+            self.stop.sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        let is_there = |source: &Source| source.goal.is_some_and(|goal| source.place >= goal);
+        self.until_caught_up && self.sources.iter().all(is_there)
+    }
+
+    fn round(&mut self) -> Result<(), Failed> {
+        if self.producer.is_none() {
+            self.begin()?;
+        }
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            self.look().map_err(Failed::Aborted)?;
+            self.looked = Some(Tick::now());
+        }
+        for index in 0..self.sources.len() {
+            let records = self.read(index).map_err(Failed::Aborted)?;
+            if records.is_empty() {
+                continue;
+            }
+            self.hand_over(index, &records)?;
+            self.follow(index).map_err(Failed::Aborted)?;
+        }
+        self.status.is_well();
+        Ok(())
+    }
+
+    /// Fences the bridge before, and finds its places.
+    fn begin(&mut self) -> Result<(), Failed> {
+        let kafka = &self.config.kafka;
+        let id = format!("framepress-bridge-{}", self.config.redis_queue.output_queue);
+        let mut configuration = client::configuration(kafka);
+        configuration
+            .set("transactional.id", id)
+            .set("transaction.timeout.ms", "60000")
+            .set("linger.ms", "5");
+        let defaults = [
+            // Whether a message is too large is for the brokers to say.
+            ("message.max.bytes", "1000000000"),
+            // As Java's clients and Python's choose the partition of a key.
+            ("partitioner", "murmur2_random"),
+            ("queue.buffering.max.kbytes", "2097151"),
+        ];
+        for (name, value) in defaults {
+            if !kafka.properties.contains_key(name) {
+                configuration.set(name, value);
+            }
+        }
+        let producer: BaseProducer<Deliveries> = configuration
+            .create_with_context(Deliveries::default())
+            .map_err(|error| Failed::Broken(client::unusable(error)))?;
+        let explained = |fault: Fault| producer.context().words.explain(fault);
+        self.take_over(&producer).map_err(|fault| Failed::Broken(explained(fault)))?;
+        let asking = client::asking(kafka, &kafka.bridge_group).map_err(Failed::Broken)?;
+        let what = || format!("looking for the topic {}", kafka.output_topic);
+        let about = asking
+            .fetch_metadata(Some(&kafka.output_topic), ANSWER_LIMIT)
+            .map_err(|error| Failed::Broken(explained(client::fault(what(), &error))))?;
+        if about.topics().iter().all(|topic| topic.partitions().is_empty()) {
+            let detail = "there is no such topic".into();
+            return Err(Failed::Broken(Fault::Kafka { what: what(), detail }));
+        }
+        let mut places = positions::read(kafka, &self.stop).map_err(Failed::Broken)?;
+        if places.is_empty() {
+            positions::ensure(kafka).map_err(Failed::Broken)?;
+            places = positions::read(kafka, &self.stop).map_err(Failed::Broken)?;
+        }
+        for source in &mut self.sources {
+            let counts = self.control.counts(&source.stream).map_err(Failed::Broken)?;
+            source.goal.get_or_insert(counts.last);
+            source.place = match places.get(&source.stream) {
+                Some(place) => *place,
+                None if kafka.begin == Begin::Latest => counts.last,
+                None => EntryId::default(),
+            };
+            let groups = match counts.length {
+                0 => Vec::new(),
+                _ => self.control.groups(&source.stream).map_err(Failed::Broken)?,
+            };
+            let ours = groups.iter().find(|it| it.name == kafka.bridge_group);
+            source.read = match ours {
+                Some(ours) if ours.last_delivered == source.place => ours.read,
+                // What was trimmed before the first start is none of ours.
+                None if source.place == EntryId::default() => counts.gone(),
+                _ => None,
+            };
+            tracing::info!("redis-to-kafka: {} behind {}", source.stream, source.place);
+        }
+        self.producer = Some(producer);
+        for index in 0..self.sources.len() {
+            self.follow(index).map_err(Failed::Broken)?;
+        }
+        Ok(())
+    }
+
+    /// Fences the bridge before, whose open transaction is taken back.
+    fn take_over(&self, producer: &BaseProducer<Deliveries>) -> Result<(), Fault> {
+        let began = Tick::now();
+        loop {
+            let error = match producer.init_transactions(BLOCK) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            // The library says why when it is polled.
+            producer.poll(Duration::ZERO);
+            let may_go_on =
+                matches!(&error, KafkaError::Transaction(error) if error.is_retriable());
+            if !may_go_on || began.elapsed() > ANSWER_LIMIT || self.stop.is_draining() {
+                return Err(client::fault("taking over from the bridge before", &error));
+            }
+            self.status.beat();
+        }
+    }
+
+    /// Up to a batch of entries behind the place.
+    fn read(&mut self, index: usize) -> Result<Vec<Record>, Fault> {
+        let block = BLOCK / u32::try_from(self.sources.len()).unwrap_or(1);
+        let source = &mut self.sources[index];
+        let count = match self.alone {
+            0 => (BATCH_BYTES / source.mean_bytes.max(1)).clamp(1, BATCH_ENTRIES),
+            _ => 1,
+        };
+        let records = self.control.after(&source.stream, source.place, count, block)?;
+        if !records.is_empty() {
+            let bytes: usize = records.iter().flat_map(|(_, it)| it.values()).map(Vec::len).sum();
+            // Twice what it was at most, so that one small entry does not let many large ones in.
+            source.mean_bytes = (bytes / records.len()).max(source.mean_bytes / 2).max(1);
+        }
+        Ok(records)
+    }
+
+    /// Writes the entries and the place behind them in one transaction.
+    fn hand_over(&mut self, index: usize, records: &[Record]) -> Result<(), Failed> {
+        let mut outgoing = Vec::with_capacity(records.len());
+        let mut bytes = 0;
+        for record in records {
+            match message(record, &self.config.kafka) {
+                Ok(message) => {
+                    bytes += message.len() as u64;
+                    outgoing.push(message);
+                }
+                Err(why) => {
+                    self.refuse(index, record, Reason::Undecodable, &why)
+                        .map_err(Failed::Aborted)?;
+                }
+            }
+        }
+        let Some((last, _)) = records.last() else { return Ok(()) };
+        match self.transact(index, &outgoing, *last) {
+            Err(Failed::TooLarge) if records.len() == 1 => {
+                let text = format!("the brokers refuse a message of {bytes} bytes");
+                self.refuse(index, &records[0], Reason::TooLarge, &text)
+                    .map_err(Failed::Aborted)?;
+                outgoing.clear();
+                bytes = 0;
+                self.transact(index, &[], *last)?;
+            }
+            Err(Failed::TooLarge) => {
+                self.alone = records.len();
+                return Err(Failed::TooLarge);
+            }
+            done => done?,
+        }
+        let source = &mut self.sources[index];
+        source.place = *last;
+        source.read = source.read.map(|read| read + records.len() as u64);
+        self.alone = self.alone.saturating_sub(records.len());
+        self.status.moved(outgoing.len() as u64, bytes);
+        Ok(())
+    }
+
+    /// Keeps an entry that Kafka does not take.
+    fn refuse(
+        &mut self,
+        index: usize,
+        (id, fields): &Record,
+        reason: Reason,
+        why: &str,
+    ) -> Result<(), Fault> {
+        let stream = self.sources[index].stream.clone();
+        tracing::warn!("redis-to-kafka: {stream} {id} is refused: {why}");
+        let queue = &self.config.redis_queue;
+        if queue.dead_letter_queue {
+            let dead_letters = format!("{stream}:dlq");
+            let mut command = cmd("XADD");
+            command.arg(&dead_letters).arg("MAXLEN").arg("~").arg(queue.dead_letter_max_length);
+            command.arg("*");
+            for (name, value) in fields {
+                command.arg(name).arg(value);
+            }
+            let failed_at = format!("{:.3}", unix_seconds());
+            let values =
+                [&id.to_string(), &stream, reason.code(), why, "bridge", "0", failed_at.as_str()];
+            for (name, value) in crate::redis::DEAD_LETTER_FIELDS.into_iter().zip(values) {
+                command.arg(name).arg(value);
+            }
+            self.control.run_on::<redis::Value>(&dead_letters, "XADD", &command)?;
+        }
+        self.status.count_refused(1);
+        Ok(())
+    }
+
+    /// Moves the consumer group to the place.
+    fn follow(&mut self, index: usize) -> Result<(), Fault> {
+        let Source { stream, place, read, .. } = &self.sources[index];
+        self.control.move_group(stream, &self.config.kafka.bridge_group, *place, *read)
+    }
+
+    /// Counts what waits, and what was trimmed before it could be read.
+    fn look(&mut self) -> Result<(), Fault> {
+        let mut lag = Some(0);
+        for source in &mut self.sources {
+            let counts: StreamCounts = self.control.counts(&source.stream)?;
+            if counts.last == source.place {
+                source.read = counts.added;
+            }
+            if let (Some(read), Some(gone)) = (source.read, counts.gone())
+                && gone > read
+            {
+                self.status.count_lost(gone - read);
+                tracing::warn!(
+                    "redis-to-kafka: {}: {} results were trimmed away before they could be read; \
+                     redis_queue.max_queue_length is the room for them, output_full: block waits",
+                    source.stream,
+                    gone - read
+                );
+                source.read = Some(gone);
+            }
+            let waiting =
+                source.read.zip(counts.added).map(|(read, added)| added.saturating_sub(read));
+            lag = lag.zip(waiting).map(|(lag, waiting)| lag + waiting);
+        }
+        self.status.set_lag(lag);
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! The topic in which `redis-to-kafka` keeps its places: the last entry of each stream that is in Kafka.
+//! A place is written in the transaction of the messages before it.
+
+use std::collections::HashMap;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::client::{self, ANSWER_LIMIT, Asking};
+use crate::base::{Fault, Stop};
+use crate::config::Kafka;
+use crate::frame::EntryId;
+use crate::metrics::clock::Tick;
+
+/// Its name.
+pub(super) const TOPIC: &str = "framepress_bridge_positions";
+
+/// Makes the topic if there is none. It is compacted, and in small segments, so that little is to be read
+/// at a start.
+pub(super) fn ensure(kafka: &Kafka) -> Result<(), Fault> {
+    let admin: AdminClient<Asking> = client::configuration(kafka)
+        .create_with_context(Asking::default())
+        .map_err(client::unusable)?;
+    let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(-1))
+        .set("cleanup.policy", "compact")
+        .set("segment.bytes", "1048576")
+        .set("min.cleanable.dirty.ratio", "0.1");
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
+    let failed = |detail: String| Fault::Kafka {
+        what: format!("creating the topic {TOPIC}"),
+        detail: format!("{detail}; it can be created by hand, with cleanup.policy=compact"),
+    };
+    let made = pollster::block_on(admin.create_topics([&topic], &options))
+        .map_err(|error| failed(error.to_string()))?;
+    for result in made {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(failed(code.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// The place of each stream, by its name, as committed.
+pub(super) fn read(kafka: &Kafka, stop: &Stop) -> Result<HashMap<String, EntryId>, Fault> {
+    let failed = |error: KafkaError| client::fault(format!("reading {TOPIC}"), &error);
+    let consumer = client::asking(kafka, &kafka.bridge_group)?;
+    let about = consumer.fetch_metadata(Some(TOPIC), ANSWER_LIMIT).map_err(failed)?;
+    let mut waited: Vec<i32> = about
+        .topics()
+        .iter()
+        .flat_map(|topic| topic.partitions())
+        .map(rdkafka::metadata::MetadataPartition::id)
+        .collect();
+    let mut list = TopicPartitionList::new();
+    for partition in &waited {
+        list.add_partition_offset(TOPIC, *partition, Offset::Beginning).map_err(failed)?;
+    }
+    consumer.assign(&list).map_err(failed)?;
+    let mut places = HashMap::new();
+    let mut progress = Tick::now();
+    while !waited.is_empty() {
+        match consumer.poll(ANSWER_LIMIT / 10) {
+            Some(Ok(message)) => {
+                progress = Tick::now();
+                let stream =
+                    String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+                match message.payload().and_then(EntryId::parse) {
+                    Some(place) => drop(places.insert(stream, place)),
+                    None => drop(places.remove(&stream)),
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                waited.retain(|it| *it != partition);
+            }
+            Some(Err(error)) => return Err(failed(error)),
+            None => {}
+        }
+        if progress.elapsed() > ANSWER_LIMIT || stop.is_draining() {
+            let detail = "no answer of the brokers".into();
+            return Err(Fault::Kafka { what: format!("reading {TOPIC}"), detail });
+        }
+    }
+    Ok(places)
+}

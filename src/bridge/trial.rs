@@ -1,0 +1,123 @@
+//! What `check --for bridge` asks the brokers. Nothing is changed there, and no bridge at work is
+//! disturbed.
+
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::consumer::Consumer;
+
+use super::client::{self, ANSWER_LIMIT, Asking};
+use super::{Setup, has_brokers, positions, result};
+use crate::base::Fault;
+use crate::redis::Control;
+
+/// Results looked at for their size.
+const RESULTS: usize = 20;
+
+/// How Kafka stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Brokers.
+    pub brokers: usize,
+    /// The topic of frames.
+    pub input: TopicFacts,
+    /// The topic of results.
+    pub output: TopicFacts,
+    /// The topic of places; there is none before the first start.
+    pub positions: TopicFacts,
+    /// Why the bridge's group may not be used.
+    pub group: Option<String>,
+    /// Bytes of the largest of the last results, as a message.
+    pub result_bytes_max: Option<usize>,
+}
+
+/// How a topic stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicFacts {
+    /// Its name.
+    pub name: String,
+    /// Its partitions; 0: there is no such topic, or it may not be seen.
+    pub partitions: usize,
+    /// What the brokers say against it.
+    pub refusal: Option<String>,
+    /// Its `max.message.bytes`, if it may be seen.
+    pub message_bytes_max: Option<usize>,
+    /// Its `cleanup.policy`, if it may be seen.
+    pub cleanup_policy: Option<String>,
+}
+
+/// Asks the brokers about all that a bridge needs.
+///
+/// # Errors
+/// [`Fault::Kafka`] if no broker can be reached; [`Fault::Unusable`] for a configuration that the
+/// library does not take.
+pub fn try_out(setup: &Setup) -> Result<Found, Fault> {
+    has_brokers(&setup.config)?;
+    let kafka = &setup.config.kafka;
+    let asking = client::asking(kafka, &kafka.bridge_group)?;
+    let all = asking.fetch_metadata(None, ANSWER_LIMIT).map_err(|error| {
+        // The library says why when it is polled, and not at once.
+        for _ in 0..20 {
+            let _ = asking.poll(Duration::from_millis(50));
+            if asking.context().words.last().is_some() {
+                break;
+            }
+        }
+        asking.context().words.explain(client::fault("reaching a broker", &error))
+    })?;
+    let admin: AdminClient<Asking> = client::configuration(kafka)
+        .create_with_context(Asking::default())
+        .map_err(client::unusable)?;
+    let topic = |name: &str| {
+        let mut facts = TopicFacts { name: name.to_owned(), ..TopicFacts::default() };
+        match asking.fetch_metadata(Some(name), ANSWER_LIMIT) {
+            Ok(found) => {
+                let found = found.topics().iter().find(|topic| topic.name() == name);
+                facts.partitions = found.map_or(0, |topic| topic.partitions().len());
+                let error = found.and_then(rdkafka::metadata::MetadataTopic::error);
+                facts.refusal =
+                    error.map(|it| rdkafka::error::RDKafkaErrorCode::from(it).to_string());
+            }
+            Err(error) => facts.refusal = Some(client::fault("", &error).to_string()),
+        }
+        if facts.partitions > 0 {
+            let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
+            let asked = [ResourceSpecifier::Topic(name)];
+            let answer = pollster::block_on(admin.describe_configs(&asked, &options));
+            let settings = answer.ok().and_then(|mut all| all.pop()).and_then(Result::ok);
+            let value = |key: &str| settings.as_ref()?.get(key)?.value.clone();
+            facts.message_bytes_max = value("max.message.bytes").and_then(|it| it.parse().ok());
+            facts.cleanup_policy = value("cleanup.policy");
+        }
+        facts
+    };
+    let [input, output, positions] =
+        [&kafka.input_topic, &kafka.output_topic, positions::TOPIC].map(topic);
+    let group = (input.partitions > 0)
+        .then(|| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&kafka.input_topic, 0);
+            asking.committed_offsets(list, ANSWER_LIMIT).err()
+        })
+        .flatten()
+        .map(|error| client::fault(&kafka.bridge_group, &error).to_string());
+    Ok(Found {
+        brokers: all.brokers().len(),
+        input,
+        output,
+        positions,
+        group,
+        result_bytes_max: largest_result(setup),
+    })
+}
+
+/// The size of the largest of the last results as a message; `None` if there are none to be seen.
+fn largest_result(setup: &Setup) -> Option<usize> {
+    let mut control = Control::new(setup.topology.clone(), ANSWER_LIMIT).ok()?;
+    let streams = setup.streams.iter().map(|[_, output, _]| output);
+    let results = streams.filter_map(|output| control.before(output, None, RESULTS).ok()).flatten();
+    let sizes = results
+        .filter_map(|record| Some(result::message(&record, &setup.config.kafka).ok()?.len()));
+    sizes.max()
+}

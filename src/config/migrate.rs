@@ -1,0 +1,359 @@
+//! From a configuration of the Kafka version to one of this: what has a counterpart is carried
+//! over, what has none is named with the reason.
+
+use super::fault::{ConfigError, FaultLine, Origin, shown};
+use super::file;
+use super::layers::{FLAT, Layers, SECTIONS, WITHOUT_EFFECT};
+use super::loader;
+use super::render::flow;
+use super::secret::{HIDDEN, names_a_secret, shown_key};
+use super::url::RedisUrl;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt::Write;
+use std::path::Path;
+
+/// A converted configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// A commented file that a [`Loader`](super::Loader) reads.
+    pub yaml: String,
+    /// What was not carried over, each with its reason.
+    pub left_out: Vec<String>,
+}
+
+/// Why keys that are not known at all are left out.
+const NOTHING_SIMILAR: &str = "nothing here does the same";
+const NO_SETTING: &str = "not a setting of this program";
+
+/// What becomes of a key of the section `kafka`, as this and other programs wrote it.
+struct Old {
+    /// The names by which it goes.
+    names: &'static [&'static str],
+    /// The key of the section for `bridge`, by which it goes on talking to Kafka.
+    bridge: Option<&'static str>,
+    /// What the engine makes of it.
+    fate: Fate,
+}
+
+/// What the engine makes of a key.
+enum Fate {
+    /// The key here that does the same.
+    Becomes(&'static str),
+    /// Why there is none.
+    LeftOut(&'static str),
+}
+
+use Fate::{Becomes, LeftOut};
+
+const fn old(names: &'static [&'static str], bridge: Option<&'static str>, fate: Fate) -> Old {
+    Old { names, bridge, fate }
+}
+
+/// Why a key that only `bridge` has a use for is none of the engine.
+const ONLY_BRIDGE: &str = "only framepress bridge talks to Kafka";
+
+#[rustfmt::skip]
+const KAFKA: &[Old] = &[
+    old(&["input_topic", "topic", "topics.input", "consumer.topic"], Some("input_topic"), Becomes("redis_queue.input_queue")),
+    old(&["output_topic", "topics.output", "producer.topic"], Some("output_topic"), Becomes("redis_queue.output_queue")),
+    old(&["consumer_group", "group_id", "consumer_group_id", "consumer.group_id"], Some("consumer_group"), Becomes("redis_queue.consumer_group")),
+    old(&["bootstrap_servers", "brokers"], Some("bootstrap_servers"), LeftOut(ONLY_BRIDGE)),
+    old(&["security_protocol"], Some("security_protocol"), LeftOut(ONLY_BRIDGE)),
+    old(&["sasl_mechanism"], Some("sasl_mechanism"), LeftOut(ONLY_BRIDGE)),
+    old(&["sasl_username", "sasl_plain_username"], Some("sasl_username"), LeftOut(ONLY_BRIDGE)),
+    old(&["sasl_password", "sasl_plain_password"], Some("sasl_password"), LeftOut(ONLY_BRIDGE)),
+    old(&["ssl_cafile"], Some("ssl_cafile"), LeftOut(ONLY_BRIDGE)),
+    old(&["ssl_certfile"], Some("ssl_certfile"), LeftOut(ONLY_BRIDGE)),
+    old(&["ssl_keyfile"], Some("ssl_keyfile"), LeftOut(ONLY_BRIDGE)),
+    old(&["client_id", "consumer.client_id"], None, Becomes("redis_queue.consumer_name")),
+    old(&["max_poll_records", "batch_size", "consumer.max_poll_records"], None, Becomes("redis_queue.batch_size")),
+    old(&["fetch_max_wait_ms", "poll_timeout_ms", "consumer.fetch_max_wait_ms"], None, Becomes("redis_queue.block_time_ms")),
+    old(&["session_timeout_ms", "consumer.session_timeout_ms"], None, Becomes("redis_queue.claim_idle_ms")),
+    old(&["max_request_size", "message_max_bytes", "max_partition_fetch_bytes", "fetch_max_bytes"], None, Becomes("limits.max_payload_bytes")),
+    old(&["max_retries", "retry_attempts"], None, Becomes("redis_queue.retry_attempts")),
+    old(&["auto_offset_reset", "consumer.auto_offset_reset"], None, LeftOut("a new group begins at the first entry of the stream; for the bridge see kafka.begin")),
+    old(&["enable_auto_commit", "auto_commit_interval_ms", "consumer.enable_auto_commit"], None, LeftOut("an entry is acknowledged together with its result, never by time")),
+    old(&["acks", "enable_idempotence", "transactional_id", "isolation_level"], None, LeftOut("see redis_queue.delivery: exactly_once is built in, and so it is in the bridge")),
+    old(&["compression_type", "producer.compression_type"], None, LeftOut("pictures are compressed, not batches; see redis_queue.compression_format")),
+    old(&["linger_ms", "buffer_memory", "producer.linger_ms"], None, LeftOut("nothing waits to fill a batch")),
+    old(&["partitions", "num_partitions", "replication_factor"], None, LeftOut("one stream keeps the order of each camera; see redis_queue.shards for Cluster")),
+    old(&["ssl_check_hostname"], None, LeftOut("names in certificates are looked at; see kafka.properties, ssl.endpoint.identification.algorithm")),
+    old(&["dead_letter_topic", "dlq_topic", "error_topic"], None, LeftOut("dead letters go to the stream <input_queue>:dlq")),
+    old(&["schema_registry_url", "value_serializer", "value_deserializer", "key_serializer"], None, LeftOut("entries are protobuf by the schema of proto/processed_frame.proto")),
+];
+
+/// What a key of the section `kafka` of an old file means when the file is read as it is.
+pub(super) enum InPlace {
+    /// A key of the section, by its one name.
+    Key(String),
+    /// Nothing; it is accepted.
+    WithoutEffect,
+}
+
+/// The meaning of a key of the section `kafka`, by its name without the section. What is not known is
+/// a key like any other, and refused as unknown.
+pub(super) fn in_place(name: &str) -> InPlace {
+    match KAFKA.iter().find(|old| old.names.contains(&name)) {
+        Some(Old { bridge: Some(bridge), .. }) => InPlace::Key((*bridge).to_owned()),
+        Some(_) => InPlace::WithoutEffect,
+        None => InPlace::Key(name.to_owned()),
+    }
+}
+
+/// One value on its way.
+struct Moved {
+    from: String,
+    value: Value,
+}
+
+/// Converts the file at `path`: YAML, JSON, or an environment file (`.env`).
+///
+/// # Errors
+/// Those of a file that cannot be read or parsed.
+pub fn migrate(path: &Path) -> Result<Migrated, ConfigError> {
+    let origin = Origin::File(path.to_path_buf());
+    let is_env = path.extension().is_some_and(|extension| extension == "env")
+        || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".env"));
+    let read = if is_env { read_env(path) } else { file::read(path) };
+    let map = read.map_err(|message| ConfigError {
+        faults: vec![FaultLine { key: String::new(), value: String::new(), origin, message }],
+    })?;
+    let mut values = Vec::new();
+    flatten("", Value::Object(map), &mut values);
+    Ok(convert(values))
+}
+
+/// Lines `NAME=value`; with or without `export`, quotes and comments.
+fn read_env(path: &Path) -> Result<Map<String, Value>, String> {
+    let mut map = Map::new();
+    for line in file::read_text(path)?.lines() {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
+            continue;
+        };
+        let name = name.trim().to_ascii_lowercase().replace("__", ".");
+        let name = match name.strip_prefix("kafka_") {
+            Some(rest) => format!("kafka.{rest}"),
+            None => name,
+        };
+        let value = value.trim();
+        let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+        let value = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
+        map.insert(name, scalar(value));
+    }
+    Ok(map)
+}
+
+/// Text of an environment as the value a file would have.
+fn scalar(text: &str) -> Value {
+    match text.parse::<i64>() {
+        Ok(number) => number.into(),
+        Err(_) => match text.to_ascii_lowercase().as_str() {
+            "true" => true.into(),
+            "false" => false.into(),
+            _ => text.into(),
+        },
+    }
+}
+
+fn flatten(key: &str, value: Value, into: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(map) if !matches!(key, "cameras" | "kafka.properties") => {
+            for (name, value) in map {
+                let key = if key.is_empty() { name } else { format!("{key}.{name}") };
+                flatten(&key, value, into);
+            }
+        }
+        value => into.push((key.to_owned(), value)),
+    }
+}
+
+fn convert(values: Vec<(String, Value)>) -> Migrated {
+    let mut kept: BTreeMap<String, Moved> = BTreeMap::new();
+    let mut left_out = Vec::new();
+    for (from, value) in values {
+        let of_kafka = from.strip_prefix("kafka.").or_else(|| from.strip_prefix("kafka_"));
+        let mut targets = Vec::new();
+        let mut why = NO_SETTING;
+        match of_kafka {
+            Some(name) => match KAFKA.iter().find(|old| old.names.contains(&name)) {
+                Some(Old { bridge, fate, .. }) => {
+                    targets.extend(bridge.map(|key| format!("kafka.{key}")));
+                    match fate {
+                        Becomes(target) => targets.push((*target).to_owned()),
+                        LeftOut(reason) => why = reason,
+                    }
+                }
+                None if super::kafka::KEYS.contains(&name) => targets.push(format!("kafka.{name}")),
+                None => why = NOTHING_SIMILAR,
+            },
+            None if from == WITHOUT_EFFECT => why = "every wait has a limit of its own",
+            None => match FLAT.iter().find(|(name, _)| *name == from) {
+                Some((_, target)) => targets.push((*target).to_owned()),
+                None if SECTIONS.contains(&from.split('.').next().unwrap_or_default()) => {
+                    targets.push(from.clone());
+                }
+                None => {}
+            },
+        }
+        if targets.is_empty() {
+            left_out.push(line(&from, &value, why));
+        }
+        for target in targets {
+            match kept.entry(target) {
+                Entry::Vacant(place) => {
+                    place.insert(Moved { from: from.clone(), value: value.clone() });
+                }
+                Entry::Occupied(taken) => {
+                    let why = format!("{} is set already", taken.key());
+                    left_out.push(line(&from, &value, &why));
+                }
+            }
+        }
+    }
+    hide_passwords(&mut kept, &mut left_out);
+    drop_invalid(&mut kept, &mut left_out);
+    let yaml = render(&kept, &left_out);
+    Migrated { yaml, left_out }
+}
+
+fn line(from: &str, value: &Value, why: &str) -> String {
+    let value = match [NOTHING_SIMILAR, NO_SETTING].contains(&why) && may_be_secret(value) {
+        true => HIDDEN.to_owned(),
+        false => shown(from, value, true),
+    };
+    format!("{} = {value}: {why}", shown_key(from))
+}
+
+/// Whether the value of a key that is not known may be a secret: anything but a short number.
+fn may_be_secret(value: &Value) -> bool {
+    let number = match value {
+        Value::Null | Value::Bool(_) => return false,
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.is_none_or(|number: f64| !(-1000.0..1000.0).contains(&number))
+}
+
+/// What is printed may be seen by others: passwords stay behind, and that is said.
+fn hide_passwords(kept: &mut BTreeMap<String, Moved>, left_out: &mut Vec<String>) {
+    for (key, moved) in kept.iter_mut() {
+        let Some(text) = moved.value.as_str() else { continue };
+        if key == "redis_queue.url" {
+            let Ok(url) = RedisUrl::parse(text) else { continue };
+            if url.password().is_some() {
+                let variable = key.replace('.', "__").to_ascii_uppercase();
+                left_out.push(format!(
+                    "the password of {}: not copied; write it into the file in place of ***, or \
+                     set {variable}",
+                    moved.from
+                ));
+                moved.value = url.to_string().into();
+            }
+        }
+    }
+    if let Some(Moved { value: Value::Object(properties), .. }) = kept.get_mut("kafka.properties") {
+        properties.retain(|name, _| {
+            let secret = super::kafka::is_secret(name);
+            if secret {
+                left_out.push(format!("kafka.properties.{name}: not copied, for it is a secret"));
+            }
+            !secret
+        });
+    }
+    kept.retain(|key, moved| {
+        let secret = names_a_secret(key) && !moved.value.is_null();
+        if secret {
+            left_out.push(format!("{}: not copied, for it is a secret; set {key}", moved.from));
+        }
+        !secret
+    });
+}
+
+/// Takes out what would not be valid here, until the rest is.
+fn drop_invalid(kept: &mut BTreeMap<String, Moved>, left_out: &mut Vec<String>) {
+    loop {
+        let mut layers = Layers::new();
+        layers.tree(tree(kept), &Origin::Program);
+        let Err(error) = loader::finish(layers) else { return };
+        let before = kept.len();
+        for fault in error.faults {
+            let key = fault.key.split('[').next().unwrap_or_default();
+            if let Some(moved) = kept.remove(key) {
+                left_out.push(line(&moved.from, &moved.value, &fault.message));
+            }
+        }
+        if kept.len() == before {
+            return; // a fault of something that was never set; the loader will say it
+        }
+    }
+}
+
+fn tree(kept: &BTreeMap<String, Moved>) -> Map<String, Value> {
+    let mut tree = Map::new();
+    for (key, moved) in kept {
+        let mut place = &mut tree;
+        let mut parts = key.split('.').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                place.insert(part.to_owned(), moved.value.clone());
+                break;
+            }
+            let inner = place.entry(part).or_insert_with(|| Value::Object(Map::new()));
+            match inner {
+                Value::Object(map) => place = map,
+                _ => break,
+            }
+        }
+    }
+    tree
+}
+
+fn render(kept: &BTreeMap<String, Moved>, left_out: &[String]) -> String {
+    let mut text = String::from(
+        "# Converted by framepress migrate-config. What is not here has its built-in value;\n\
+         # framepress check --show-config prints all of them.\n",
+    );
+    for section in SECTIONS {
+        if section == "cameras" {
+            if let Some(moved) = kept.get(section) {
+                let _ = writeln!(text, "\ncameras: {}", flow(&moved.value));
+            }
+            continue;
+        }
+        let below = format!("{section}.");
+        let keys: Vec<_> = kept.iter().filter(|(key, _)| key.starts_with(&below)).collect();
+        let needs_url = section == "redis_queue" && !kept.contains_key("redis_queue.url");
+        if keys.is_empty() && !needs_url {
+            continue;
+        }
+        let _ = writeln!(text, "\n{section}:");
+        if needs_url {
+            let _ = writeln!(text, "  # To be set: where Redis is.");
+            let _ = writeln!(text, "  url: redis://localhost:6379/0");
+        }
+        for (key, moved) in keys {
+            // Keys of a section within the section keep its name in front, in flow style.
+            let name = &key[below.len()..];
+            let value = flow(&moved.value);
+            let entry = match name.split_once('.') {
+                Some((inner, name)) => format!("{inner}: {{{name}: {value}}}"),
+                None => format!("{name}: {value}"),
+            };
+            let from =
+                if moved.from == *key { String::new() } else { format!("  # {}", moved.from) };
+            let _ = writeln!(text, "  {entry}{from}");
+        }
+    }
+    if !left_out.is_empty() {
+        text.push_str("\n# Not carried over:\n");
+        for reason in left_out {
+            let _ = writeln!(text, "# - {reason}");
+        }
+    }
+    text
+}

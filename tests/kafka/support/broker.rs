@@ -1,0 +1,336 @@
+//! One Kafka node, broker and controller at once.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use framepress::metrics::clock::Tick;
+use parking_lot::{Condvar, Mutex};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::LONG;
+use super::java::{available, java};
+use super::process::Process;
+use crate::common::{free_port, wait_until};
+
+/// What every broker here has; [`Broker::with`] overrides it.
+const SETTINGS: [(&str, &str); 19] = [
+    ("process.roles", "broker,controller"),
+    ("node.id", "1"),
+    ("controller.listener.names", "CONTROLLER"),
+    ("inter.broker.listener.name", "PLAINTEXT"),
+    (
+        "listener.security.protocol.map",
+        "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
+    ),
+    // A broker that was killed registers again only after its old session.
+    ("broker.session.timeout.ms", "2000"),
+    ("broker.heartbeat.interval.ms", "200"),
+    ("offsets.topic.replication.factor", "1"),
+    ("offsets.topic.num.partitions", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("transaction.state.log.num.partitions", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    ("share.coordinator.state.topic.num.partitions", "1"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("group.min.session.timeout.ms", "1000"),
+    ("auto.create.topics.enable", "false"),
+    ("message.max.bytes", MESSAGE_BYTES_MAX),
+];
+
+/// The largest message that broker, producer and consumer here take, unless a test says otherwise.
+pub const MESSAGE_BYTES_MAX: &str = "33554432";
+
+/// A client that does not log in has all rights, and so has `admin`; `bridge` has those that a test
+/// gives it.
+const SECURITY: [(&str, &str); 4] = [
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+    ("super.users", "User:admin;User:ANONYMOUS"),
+    ("sasl.enabled.mechanisms", "PLAIN"),
+    (
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config",
+        "org.apache.kafka.common.security.plain.PlainLoginModule required \
+         user_admin=\"admin-secret\" user_bridge=\"bridge-secret\";",
+    ),
+];
+
+/// How many brokers run at once, the shared one aside. A test that holds this many and starts another
+/// fails after ten minutes.
+const BROKERS_MAX: usize = 2;
+
+/// A broker on free loopback ports, with a folder of its own; both go with the value.
+pub struct Broker {
+    server: Option<Process>,
+    /// The tests' own way in: no login, all rights.
+    port: u16,
+    /// Where clients log in, if they have to.
+    login_port: Option<u16>,
+    /// The id of its cluster; no other broker has the same.
+    id: String,
+    folder: TempDir,
+    /// `None` for the shared broker.
+    _permit: Option<Permit>,
+}
+
+/// The broker of every test that does not break its broker; `None` without Kafka. It runs until the
+/// tests end. Each test uses its own topics ([`Broker::new_topic`]), groups and transactional ids.
+pub fn shared() -> Option<&'static Broker> {
+    static SHARED: OnceLock<Broker> = OnceLock::new();
+    available().then(|| SHARED.get_or_init(|| Broker::started(&[], false, None)))
+}
+
+impl Broker {
+    /// A broker for one test. Ask [`available`] first.
+    pub fn start() -> Broker {
+        Broker::with(&[])
+    }
+
+    /// A broker with further server properties.
+    pub fn with(settings: &[(&str, &str)]) -> Broker {
+        Broker::started(settings, false, Some(Permit::take()))
+    }
+
+    /// A broker whose clients log in by SASL/PLAIN and have the rights that [`Broker::allow`] gives.
+    pub fn secured() -> Broker {
+        Broker::started(&SECURITY, true, Some(Permit::take()))
+    }
+
+    fn started(settings: &[(&str, &str)], login: bool, mut permit: Option<Permit>) -> Broker {
+        assert!(available(), "a test that needs Kafka asks `available` first");
+        let mut said = String::new();
+        // Another process may take a port between our asking for it and the broker's start.
+        for _ in 0..3 {
+            let folder = tempfile::Builder::new().prefix("framepress-kafka-").tempdir().unwrap();
+            let (port, id) = (free_port(), cluster_id());
+            let login_port = login.then(free_port);
+            let mut broker =
+                Broker { server: None, port, login_port, id, folder, _permit: permit.take() };
+            broker.format(settings);
+            broker.run();
+            if broker.comes_up() {
+                return broker;
+            }
+            said = broker.log_tail();
+            permit = broker._permit.take();
+        }
+        panic!("Kafka does not start; the end of its log:\n{said}");
+    }
+
+    /// Writes the properties and an empty log of cluster metadata.
+    fn format(&self, settings: &[(&str, &str)]) {
+        let (port, controller) = (self.port, free_port());
+        let login = self.login_port.map(|port| format!(",SASL_PLAINTEXT://127.0.0.1:{port}"));
+        let login = login.unwrap_or_default();
+        let data = self.folder.path().join("data");
+        let mut text = format!(
+            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{login}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{login}\n\
+             controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+             log.dirs={}\n",
+            data.display()
+        );
+        // Java takes the last of two properties of one name.
+        for (name, value) in SETTINGS.iter().chain(settings) {
+            writeln!(text, "{name}={value}").unwrap();
+        }
+        let properties = self.folder.path().join("server.properties");
+        std::fs::write(&properties, text).unwrap();
+        let output = java("kafka.tools.StorageTool", self.folder.path())
+            .args(["format", "--standalone", "-t", &self.id, "-c"])
+            .arg(&properties)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "the broker's folder cannot be formatted:\n{said}");
+    }
+
+    fn run(&mut self) {
+        let folder = self.folder.path();
+        let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
+        let mut command = java("kafka.Kafka", folder);
+        command.arg(folder.join("server.properties")).current_dir(folder);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.server = Some(Process::start(&mut command, folder));
+    }
+
+    fn comes_up(&mut self) -> bool {
+        let began = Tick::now();
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        while began.elapsed() < LONG {
+            if !self.server.as_mut().is_some_and(Process::is_running) {
+                return false;
+            }
+            let metadata = consumer.fetch_metadata(None, Duration::from_millis(500));
+            // Before its registration with the controller, it names no broker. Another test's
+            // broker may have taken the port.
+            if metadata.is_ok_and(|metadata| !metadata.brokers().is_empty()) {
+                return consumer.client().fetch_cluster_id(LONG).as_ref() == Some(&self.id);
+            }
+        }
+        false
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.server = None;
+    }
+
+    /// Ends it in order.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.server.take().expect("a broker that runs").terminate();
+    }
+
+    /// Starts it again, on the same ports and with the same folder.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.kill();
+        self.run();
+        assert!(self.comes_up(), "Kafka starts again; the end of its log:\n{}", self.log_tail());
+    }
+
+    /// Silences it: connections stay, and nothing is answered.
+    pub fn freeze(&mut self) {
+        self.server.as_ref().expect("a broker that runs").signal(Signal::STOP);
+    }
+
+    /// Has it go on where it was silenced.
+    pub fn thaw(&mut self) {
+        self.server.as_ref().expect("a broker that runs").signal(Signal::CONT);
+    }
+
+    /// The end of its log.
+    pub fn log_tail(&self) -> String {
+        let bytes = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+/// What tests ask of it.
+impl Broker {
+    /// Where clients connect, as `host:port`; of a secured broker, where they log in.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.login_port.unwrap_or(self.port))
+    }
+
+    /// Settings of a client that has all rights.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", format!("127.0.0.1:{}", self.port))
+            .set("broker.address.family", "v4")
+            .set("reconnect.backoff.ms", "20")
+            .set("reconnect.backoff.max.ms", "200");
+        config
+    }
+
+    /// Settings of a client that logs in to a secured broker as `admin` or `bridge`.
+    pub fn client_as(&self, user: &str) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("bootstrap.servers", self.bootstrap())
+            .set("security.protocol", "SASL_PLAINTEXT")
+            .set("sasl.mechanism", "PLAIN")
+            .set("sasl.username", user)
+            .set("sasl.password", Broker::password(user));
+        config
+    }
+
+    /// The password of `admin` or `bridge` at a secured broker.
+    pub fn password(user: &str) -> String {
+        format!("{user}-secret")
+    }
+
+    /// Gives a user rights, in the words of `kafka-acls.sh`: `--operation Read --topic frames`.
+    #[track_caller]
+    pub fn allow(&self, user: &str, rights: &[&str]) {
+        let output = java("org.apache.kafka.tools.AclCommand", self.folder.path())
+            .args(["--bootstrap-server", &format!("127.0.0.1:{}", self.port), "--add"])
+            .args(["--allow-principal", &format!("User:{user}")])
+            .args(rights)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{rights:?}:\n{said}");
+    }
+
+    /// Creates a topic with settings such as `max.message.bytes`, and waits until clients see it.
+    #[track_caller]
+    pub fn create_topic(&self, name: &str, partitions: usize, settings: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let count = i32::try_from(partitions).unwrap();
+        let topic = NewTopic::new(name, count, TopicReplication::Fixed(1));
+        let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
+        let options = AdminOptions::new().operation_timeout(Some(LONG));
+        for result in pollster::block_on(admin.create_topics([&topic], &options)).unwrap() {
+            result.unwrap();
+        }
+        wait_until(&format!("the topic {name}"), LONG, || {
+            let metadata = admin.inner().fetch_metadata(Some(name), LONG).unwrap();
+            let partitions_seen = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            partitions_seen.filter(|partition| partition.leader() >= 0).count() == partitions
+        });
+    }
+
+    /// Creates a topic whose name no other test has; the name.
+    #[track_caller]
+    pub fn new_topic(&self, prefix: &str, partitions: usize) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{prefix}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.create_topic(&name, partitions, &[]);
+        name
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("the end of Kafka's log:\n{}", self.log_tail());
+        }
+    }
+}
+
+/// 16 bytes in URL-safe base64, different for every broker of this machine.
+fn cluster_id() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{:010}{count:010}AA", std::process::id())
+}
+
+/// The right of a test to run a broker.
+struct Permit;
+
+static TAKEN: Mutex<usize> = Mutex::new(0);
+static RETURNED: Condvar = Condvar::new();
+
+impl Permit {
+    fn take() -> Permit {
+        let mut taken = TAKEN.lock();
+        while *taken >= BROKERS_MAX {
+            let waited = RETURNED.wait_for(&mut taken, 10 * LONG);
+            assert!(!waited.timed_out(), "other tests keep their {BROKERS_MAX} brokers");
+        }
+        *taken += 1;
+        Permit
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *TAKEN.lock() -= 1;
+        RETURNED.notify_one();
+    }
+}
