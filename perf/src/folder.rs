@@ -13,9 +13,20 @@ use serde_json::{Value, json};
 use crate::Outcome;
 
 /// Parts in the order of the summary.
-const PARTS: [&str; 12] = [
-    "floor", "bytes", "path", "peers", "latency", "scale", "distance", "soak", "profiles",
-    "failover", "chaos", "pgo",
+const PARTS: [&str; 13] = [
+    "floor",
+    "bytes",
+    "path",
+    "peers",
+    "migration",
+    "latency",
+    "scale",
+    "distance",
+    "soak",
+    "profiles",
+    "failover",
+    "chaos",
+    "pgo",
 ];
 
 /// What all measured runs share.

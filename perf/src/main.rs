@@ -15,6 +15,7 @@ mod floor;
 mod folder;
 mod latency;
 mod load;
+mod migration;
 mod path;
 mod peers;
 mod plot;
@@ -65,6 +66,8 @@ enum Command {
     Distance(distance::DistanceArgs),
     /// The whole way of a frame: producer, Redis and engine, through Redis and past it
     Path(path::PathArgs),
+    /// Kafka and Python, Framepress, and both with the bridge between them
+    Migration(migration::MigrationArgs),
     /// Memory and latency over time
     Soak(soak::SoakArgs),
     /// The shipped profiles beside the default configuration
@@ -104,6 +107,7 @@ fn dispatch(cli: Cli) -> Outcome<bool> {
         Command::Scale(args) => scale::run(&args),
         Command::Distance(args) => distance::run(&args),
         Command::Path(args) => path::run(&args),
+        Command::Migration(args) => migration::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Compare(args) => compare::run(&args),

@@ -1,5 +1,7 @@
 //! librdkafka as the bridge uses it: its configuration, and what it says.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::base::{Fault, text};
 use crate::config::{Choice, Kafka, KafkaProtocol, is_secret_property};
+use crate::metrics::clock::Tick;
 
 /// Longest wait for one answer of a broker.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -28,9 +31,7 @@ pub(super) fn configuration(kafka: &Kafka) -> ClientConfig {
         .set("security.protocol", kafka.security_protocol.name())
         .set("log_level", "5")
         .set("topic.metadata.refresh.interval.ms", "10000")
-        .set("reconnect.backoff.max.ms", "3000")
-        // The library would say each lost connection of an idle broker.
-        .set("log.connection.close", "false");
+        .set("reconnect.backoff.max.ms", "3000");
     let is_sasl =
         matches!(kafka.security_protocol, KafkaProtocol::SaslPlaintext | KafkaProtocol::SaslSsl);
     if is_sasl {
@@ -88,6 +89,21 @@ pub(super) fn consumer(kafka: &Kafka, group: &str) -> ClientConfig {
     client
 }
 
+/// The end of what the library does by itself in a thread of its own; `None` if it takes longer than a
+/// broker may.
+pub(super) fn within_limit<F: Future>(work: F) -> Option<F::Output> {
+    let (mut work, began) = (pin!(work), Tick::now());
+    // There are few of these, at a start.
+    let mut context = Context::from_waker(Waker::noop());
+    while began.elapsed() < ANSWER_LIMIT + ANSWER_LIMIT / 10 {
+        if let Poll::Ready(end) = work.as_mut().poll(&mut context) {
+            return Some(end);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
+}
+
 /// Why a client could not be made. A value may be a secret, and so is never said.
 pub(super) fn unusable(error: KafkaError) -> Fault {
     match error {
@@ -116,6 +132,8 @@ pub(super) fn fault(what: impl Into<String>, error: &KafkaError) -> Fault {
 #[derive(Debug, Default)]
 pub(super) struct Words {
     last: Mutex<Option<String>>,
+    /// How the last connection failed.
+    failure: Mutex<Option<String>>,
 }
 
 impl Words {
@@ -143,6 +161,14 @@ impl Words {
         // The library says where in its source it is; a person has no use for that.
         let message = message.split_once("]: ").map_or(message, |(_, message)| message);
         let message = text::line(message);
+        if facility == "FAIL" {
+            // A broker hangs up at once on a client that speaks another protocol.
+            let hint = match message.contains("in state APIVERSION_QUERY") {
+                true => "; is kafka.security_protocol right?",
+                false => "",
+            };
+            *self.failure.lock() = Some(format!("{message}{hint}"));
+        }
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -167,7 +193,10 @@ impl Words {
             )
         );
         if is_away {
-            *self.last.lock() = Some(reason);
+            // That all are away says less than why one is.
+            let is_bare = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+            let why = if is_bare { self.failure.lock().clone() } else { None };
+            *self.last.lock() = Some(why.unwrap_or(reason));
         }
     }
 }

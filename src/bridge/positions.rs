@@ -19,9 +19,9 @@ use crate::metrics::clock::Tick;
 /// Its name.
 pub(super) const TOPIC: &str = "framepress_bridge_positions";
 
-/// Makes the topic if there is none. It is compacted, and in small segments, so that little is to be read
+/// Makes the topic. It is compacted, and in small segments, so that little is to be read
 /// at a start.
-pub(super) fn ensure(kafka: &Kafka) -> Result<(), Fault> {
+pub(super) fn create(kafka: &Kafka) -> Result<(), Fault> {
     let admin: AdminClient<Asking> = client::configuration(kafka)
         .create_with_context(Asking::default())
         .map_err(client::unusable)?;
@@ -34,7 +34,8 @@ pub(super) fn ensure(kafka: &Kafka) -> Result<(), Fault> {
         what: format!("creating the topic {TOPIC}"),
         detail: format!("{detail}; it can be created by hand, with cleanup.policy=compact"),
     };
-    let made = pollster::block_on(admin.create_topics([&topic], &options))
+    let made = client::within_limit(admin.create_topics([&topic], &options))
+        .ok_or_else(|| failed("no answer of the brokers".into()))?
         .map_err(|error| failed(error.to_string()))?;
     for result in made {
         match result {
@@ -45,8 +46,8 @@ pub(super) fn ensure(kafka: &Kafka) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The place of each stream, by its name, as committed.
-pub(super) fn read(kafka: &Kafka, stop: &Stop) -> Result<HashMap<String, EntryId>, Fault> {
+/// The place of each stream, by its name, as committed; `None` if there is no such topic.
+pub(super) fn read(kafka: &Kafka, stop: &Stop) -> Result<Option<HashMap<String, EntryId>>, Fault> {
     let failed = |error: KafkaError| client::fault(format!("reading {TOPIC}"), &error);
     let consumer = client::asking(kafka, &kafka.bridge_group)?;
     let about = consumer.fetch_metadata(Some(TOPIC), ANSWER_LIMIT).map_err(failed)?;
@@ -56,6 +57,9 @@ pub(super) fn read(kafka: &Kafka, stop: &Stop) -> Result<HashMap<String, EntryId
         .flat_map(|topic| topic.partitions())
         .map(rdkafka::metadata::MetadataPartition::id)
         .collect();
+    if waited.is_empty() {
+        return Ok(None);
+    }
     let mut list = TopicPartitionList::new();
     for partition in &waited {
         list.add_partition_offset(TOPIC, *partition, Offset::Beginning).map_err(failed)?;
@@ -85,5 +89,5 @@ pub(super) fn read(kafka: &Kafka, stop: &Stop) -> Result<HashMap<String, EntryId
             return Err(Fault::Kafka { what: format!("reading {TOPIC}"), detail });
         }
     }
-    Ok(places)
+    Ok(Some(places))
 }

@@ -84,8 +84,9 @@ pub fn try_out(setup: &Setup) -> Result<Found, Fault> {
         if facts.partitions > 0 {
             let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
             let asked = [ResourceSpecifier::Topic(name)];
-            let answer = pollster::block_on(admin.describe_configs(&asked, &options));
-            let settings = answer.ok().and_then(|mut all| all.pop()).and_then(Result::ok);
+            let answer = client::within_limit(admin.describe_configs(&asked, &options));
+            let all = answer.and_then(Result::ok);
+            let settings = all.and_then(|mut all| all.pop()).and_then(Result::ok);
             let value = |key: &str| settings.as_ref()?.get(key)?.value.clone();
             facts.message_bytes_max = value("max.message.bytes").and_then(|it| it.parse().ok());
             facts.cleanup_policy = value("cleanup.policy");

@@ -50,7 +50,9 @@ fn frames_arrive_once_in_order_and_with_their_headers() {
     way.assert_once_and_in_order(90);
     assert_eq!(committed(broker, &format!("bridge-{}", way.input), &way.input), Some(30));
 
-    // And the engine reads what has come.
+    // And the engine reads what has come; what is no frame keeps its place among the dead letters.
+    send(broker, &way.input, &[Message::new("no frame").partition(1)]);
+    way.catch_up("kafka-to-redis");
     let engine = RunningEngine::start(&way.server, &[]);
     way.server.wait_for_outputs(90);
     assert!(engine.stop().balanced);
@@ -59,6 +61,9 @@ fn frames_arrive_once_in_order_and_with_their_headers() {
             fields.get("traceparent").is_some_and(|value| value == b"00-11-22-01")
         });
     assert!(traced, "the trace goes through");
+    let letters = way.server.dead_letters();
+    let place = ["kafka_topic", "kafka_partition", "kafka_offset"].map(|it| letters[0].text(it));
+    assert_eq!(place, [way.input.clone(), "1".into(), "30".into()]);
 }
 
 /// Where a group stands in partition 0 of a topic.

@@ -10,8 +10,10 @@ mod support;
 
 mod broker;
 mod check;
+mod errors;
 mod inbound;
 mod kills;
 mod migration;
 mod outbound;
 mod python;
+mod secured;

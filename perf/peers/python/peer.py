@@ -33,14 +33,14 @@ def message_classes():
     """Generated from the schema, as any program would."""
     from grpc_tools import protoc
 
-    folder = tempfile.mkdtemp(prefix="framepress-peer-")
-    arguments = ["protoc", f"-I{ROOT / 'proto'}", f"--python_out={folder}", "processed_frame.proto"]
-    if protoc.main(arguments) != 0:
-        sys.exit("the schema does not compile")
-    sys.path.insert(0, folder)
-    import processed_frame_pb2
+    with tempfile.TemporaryDirectory(prefix="framepress-peer-") as folder:
+        path = f"-I{ROOT / 'proto'}"
+        if protoc.main(["protoc", path, f"--python_out={folder}", "processed_frame.proto"]) != 0:
+            sys.exit("the schema does not compile")
+        sys.path.insert(0, folder)
+        import processed_frame_pb2
 
-    return processed_frame_pb2
+        return processed_frame_pb2
 
 
 pb = message_classes()
@@ -243,4 +243,5 @@ def main():
     worker.run(connection)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@
 //! the rate without delay, in the same round, is the figure to look at.
 
 mod engine;
-mod place;
+pub mod place;
 mod report;
 mod turn;
 

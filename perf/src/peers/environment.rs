@@ -35,7 +35,8 @@ impl Environment {
     }
 }
 
-fn python(folder: &Path) -> Result<String, String> {
+/// The interpreter, with the packages of the Python peers.
+pub fn python(folder: &Path) -> Result<String, String> {
     let requirements = format!("{PYTHON}/requirements.txt");
     let interpreter = folder.join("bin/python").to_string_lossy().into_owned();
     let wanted = fs::read_to_string(&requirements).map_err(|error| error.to_string())?;

@@ -6,6 +6,7 @@
 
 mod transaction;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,11 +183,13 @@ impl Outbound {
             let detail = "there is no such topic".into();
             return Err(Failed::Broken(Fault::Kafka { what: what(), detail }));
         }
-        let mut places = positions::read(kafka, &self.stop).map_err(Failed::Broken)?;
-        if places.is_empty() {
-            positions::ensure(kafka).map_err(Failed::Broken)?;
-            places = positions::read(kafka, &self.stop).map_err(Failed::Broken)?;
-        }
+        let places = match positions::read(kafka, &self.stop).map_err(Failed::Broken)? {
+            Some(places) => places,
+            None => {
+                positions::create(kafka).map_err(Failed::Broken)?;
+                HashMap::new()
+            }
+        };
         for source in &mut self.sources {
             let counts = self.control.counts(&source.stream).map_err(Failed::Broken)?;
             source.goal.get_or_insert(counts.last);

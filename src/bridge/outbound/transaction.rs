@@ -48,6 +48,15 @@ impl ProducerContext for Deliveries {
     }
 }
 
+/// Waits until every message has its answer, for a while. The library would wait for a tenth of a second
+/// each time, however soon the answers come.
+fn delivered(producer: &BaseProducer<Deliveries>) {
+    let began = Tick::now();
+    while producer.in_flight_count() > 0 && began.elapsed() < PAUSE {
+        producer.poll(Duration::from_millis(1));
+    }
+}
+
 /// How a transaction ended that is not in Kafka.
 pub(super) enum Failed {
     /// It was taken back; the same entries may be tried again.
@@ -113,6 +122,7 @@ impl Outbound {
         let mut draining: Option<Tick> = None;
         loop {
             self.status.beat();
+            delivered(producer);
             let error = match producer.commit_transaction(PAUSE) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,

@@ -29,7 +29,7 @@ const SETTINGS: [(&str, &str); 19] = [
     ("inter.broker.listener.name", "PLAINTEXT"),
     (
         "listener.security.protocol.map",
-        "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
+        "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
     ),
     // A broker that was killed registers again only after its old session.
     ("broker.session.timeout.ms", "2000"),
@@ -74,7 +74,7 @@ pub struct Broker {
     /// The tests' own way in: no login, all rights.
     port: u16,
     /// Where clients log in, if they have to.
-    login_port: Option<u16>,
+    login: Option<(&'static str, u16)>,
     /// The id of its cluster; no other broker has the same.
     id: String,
     folder: TempDir,
@@ -86,7 +86,7 @@ pub struct Broker {
 /// tests end. Each test uses its own topics ([`Broker::new_topic`]), groups and transactional ids.
 pub fn shared() -> Option<&'static Broker> {
     static SHARED: OnceLock<Broker> = OnceLock::new();
-    available().then(|| SHARED.get_or_init(|| Broker::started(&[], false, None)))
+    available().then(|| SHARED.get_or_init(|| Broker::started(&[], None, None)))
 }
 
 impl Broker {
@@ -97,24 +97,46 @@ impl Broker {
 
     /// A broker with further server properties.
     pub fn with(settings: &[(&str, &str)]) -> Broker {
-        Broker::started(settings, false, Some(Permit::take()))
+        Broker::started(settings, None, Some(Permit::take()))
     }
 
     /// A broker whose clients log in by SASL/PLAIN and have the rights that [`Broker::allow`] gives.
     pub fn secured() -> Broker {
-        Broker::started(&SECURITY, true, Some(Permit::take()))
+        Broker::started(&SECURITY, Some("SASL_PLAINTEXT"), Some(Permit::take()))
     }
 
-    fn started(settings: &[(&str, &str)], login: bool, mut permit: Option<Permit>) -> Broker {
+    /// A broker whose clients log in by SCRAM-SHA-256 over TLS, with all rights; certificate and key are
+    /// PEM.
+    pub fn encrypted(certificate: &str, key: &str) -> Broker {
+        let lines = |pem: &str| pem.trim().replace("\r", "").replace('\n', "\\n");
+        let (certificate, key) = (lines(certificate), lines(key));
+        let settings = [
+            ("sasl.enabled.mechanisms", "SCRAM-SHA-256"),
+            ("listener.name.sasl_ssl.ssl.keystore.type", "PEM"),
+            ("listener.name.sasl_ssl.ssl.keystore.certificate.chain", &certificate),
+            ("listener.name.sasl_ssl.ssl.keystore.key", &key),
+            (
+                "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config",
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+            ),
+        ];
+        Broker::started(&settings, Some("SASL_SSL"), Some(Permit::take()))
+    }
+
+    fn started(
+        settings: &[(&str, &str)],
+        login: Option<&'static str>,
+        mut permit: Option<Permit>,
+    ) -> Broker {
         assert!(available(), "a test that needs Kafka asks `available` first");
         let mut said = String::new();
         // Another process may take a port between our asking for it and the broker's start.
         for _ in 0..3 {
             let folder = tempfile::Builder::new().prefix("framepress-kafka-").tempdir().unwrap();
             let (port, id) = (free_port(), cluster_id());
-            let login_port = login.then(free_port);
+            let login = login.map(|protocol| (protocol, free_port()));
             let mut broker =
-                Broker { server: None, port, login_port, id, folder, _permit: permit.take() };
+                Broker { server: None, port, login, id, folder, _permit: permit.take() };
             broker.format(settings);
             broker.run();
             if broker.comes_up() {
@@ -129,7 +151,7 @@ impl Broker {
     /// Writes the properties and an empty log of cluster metadata.
     fn format(&self, settings: &[(&str, &str)]) {
         let (port, controller) = (self.port, free_port());
-        let login = self.login_port.map(|port| format!(",SASL_PLAINTEXT://127.0.0.1:{port}"));
+        let login = self.login.map(|(protocol, port)| format!(",{protocol}://127.0.0.1:{port}"));
         let login = login.unwrap_or_default();
         let data = self.folder.path().join("data");
         let mut text = format!(
@@ -148,6 +170,10 @@ impl Broker {
         let output = java("kafka.tools.StorageTool", self.folder.path())
             .args(["format", "--standalone", "-t", &self.id, "-c"])
             .arg(&properties)
+            .args(self.login.filter(|(protocol, _)| *protocol == "SASL_SSL").map(|_| {
+                let password = Broker::password("bridge");
+                format!("--add-scram=SCRAM-SHA-256=[name=bridge,password={password}]")
+            }))
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -222,7 +248,7 @@ impl Broker {
 impl Broker {
     /// Where clients connect, as `host:port`; of a secured broker, where they log in.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.login_port.unwrap_or(self.port))
+        format!("127.0.0.1:{}", self.login.map_or(self.port, |(_, port)| port))
     }
 
     /// Settings of a client that has all rights.

@@ -28,7 +28,12 @@ impl Carried {
 
     /// Topics that may not be there yet.
     pub fn between(broker: &Broker, input: &str, output: &str) -> Carried {
-        let settings = vec![("KAFKA__BOOTSTRAP_SERVERS".to_owned(), broker.bootstrap())];
+        Carried::at(&broker.bootstrap(), input, output)
+    }
+
+    /// The same at any brokers.
+    pub fn at(bootstrap: &str, input: &str, output: &str) -> Carried {
+        let settings = vec![("KAFKA__BOOTSTRAP_SERVERS".to_owned(), bootstrap.to_owned())];
         Carried {
             server: RedisServer::start(),
             input: input.to_owned(),
