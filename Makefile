@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: kafka-kills demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-bytes perf-chaos perf-distance perf-migration pgo setup setup-test soak-cameras clean
+.PHONY: perf-cameras kafka-kills demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-bytes perf-chaos perf-distance perf-migration pgo setup setup-test soak-cameras clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -162,6 +162,11 @@ perf-migration: setup perf-build
 # Installs nothing that is there already.
 setup:
 	@sh tests/setup.sh cmake nasm libssl-dev pkg-config redis-server
+
+# What a camera costs, by size: `make perf-cameras CAMERAS_FLAGS="--video traffic.mp4"`.
+perf-cameras: setup-test
+	@$(CARGO) build --release --bin framepress
+	@python3 perf/cameras.py --bin $(TARGET)/release/framepress $(CAMERAS_FLAGS)
 
 # Eight cameras that stall, vanish, come back, and change rate and size at random, for 30 minutes
 # (SOAK_FLAGS="--minutes 5": for five): each is back within the bound, nothing is left over.

@@ -1,5 +1,6 @@
 //! librdkafka as the bridge uses it: its configuration, and what it says.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Headers, Message};
 
 use crate::base::{Fault, text};
 use crate::config::{Choice, Kafka, KafkaProtocol, is_secret_property};
@@ -87,6 +89,14 @@ pub(super) fn consumer(kafka: &Kafka, group: &str) -> ClientConfig {
         }
     }
     client
+}
+
+/// The headers of a message, at most so many. The library panics on a name that is not UTF-8; that header
+/// is left out.
+pub(super) fn headers(message: &impl Message, most: usize) -> Vec<Header<'_, &[u8]>> {
+    let Some(headers) = message.headers() else { return Vec::new() };
+    let header = |index| catch_unwind(AssertUnwindSafe(|| headers.try_get(index))).ok().flatten();
+    (0..headers.count().min(most)).filter_map(header).collect()
 }
 
 /// The end of what the library does by itself in a thread of its own; `None` if it takes longer than a

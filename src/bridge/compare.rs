@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message as _;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
 use serde_json::Value;
@@ -172,8 +172,8 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
         while let Some(left) = TURN.checked_sub(turn.elapsed()) {
             match consumer.poll(left) {
                 Some(Ok(message)) => {
-                    let mut headers = message.headers().into_iter().flat_map(|it| it.iter());
-                    if headers.any(|header| header.key == "source_id") {
+                    let headers = client::headers(&message, 16);
+                    if headers.iter().any(|header| header.key == "source_id") {
                         continue;
                     }
                     let stored_ms = message.timestamp().to_millis().unwrap_or_default() as f64;
@@ -188,11 +188,19 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
             }
         }
         for (stream, place) in &mut places {
-            for (id, fields) in control.after(stream, *place, 64, Duration::from_millis(1))? {
-                *place = id;
-                let data = fields.get("data").map_or(&[][..], Vec::as_slice);
-                let stored_ms = id.millis as f64;
-                new.add(of_new(data), stored_ms, at_ms(stored_ms));
+            let turn = Tick::now();
+            loop {
+                let records = control.after(stream, *place, 64, Duration::from_millis(1))?;
+                let is_all = records.len() < 64;
+                for (id, fields) in records {
+                    *place = id;
+                    let data = fields.get("data").map_or(&[][..], Vec::as_slice);
+                    let stored_ms = id.millis as f64;
+                    new.add(of_new(data), stored_ms, at_ms(stored_ms));
+                }
+                if is_all || turn.elapsed() > TURN {
+                    break;
+                }
             }
         }
     }

@@ -2,15 +2,18 @@
 //! A place is written in the transaction of the messages before it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, ANSWER_LIMIT, Asking};
+use super::status::Status;
 use crate::base::{Fault, Stop};
 use crate::config::Kafka;
 use crate::frame::EntryId;
@@ -46,19 +49,50 @@ pub(super) fn create(kafka: &Kafka) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The longest that a transaction of another bridge may be open, which hides what is behind it.
+const OPEN_LIMIT: Duration = Duration::from_secs(70);
+
 /// The place of each stream, by its name, as committed; `None` if there is no such topic.
-pub(super) fn read(kafka: &Kafka, stop: &Stop) -> Result<Option<HashMap<String, EntryId>>, Fault> {
-    let failed = |error: KafkaError| client::fault(format!("reading {TOPIC}"), &error);
+pub(super) fn read(
+    kafka: &Kafka,
+    status: &Status,
+    stop: &Stop,
+) -> Result<Option<HashMap<String, EntryId>>, Fault> {
+    let what = || format!("reading {TOPIC}");
+    let failed = |error: KafkaError| client::fault(what(), &error);
     let consumer = client::asking(kafka, &kafka.bridge_group)?;
     let about = consumer.fetch_metadata(Some(TOPIC), ANSWER_LIMIT).map_err(failed)?;
-    let mut waited: Vec<i32> = about
-        .topics()
-        .iter()
-        .flat_map(|topic| topic.partitions())
-        .map(rdkafka::metadata::MetadataPartition::id)
-        .collect();
+    let topic = about.topics().iter().find(|topic| topic.name() == TOPIC);
+    if let Some(error) = topic.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from)
+        && error != RDKafkaErrorCode::UnknownTopicOrPartition
+    {
+        return Err(Fault::Kafka { what: what(), detail: error.to_string() });
+    }
+    let partitions = topic.map_or(&[][..], MetadataTopic::partitions);
+    let mut waited: Vec<i32> = partitions.iter().map(MetadataPartition::id).collect();
     if waited.is_empty() {
         return Ok(None);
+    }
+    // All that there is now has to be decided before it can be read.
+    let mut undecided = client::consumer(kafka, &kafka.bridge_group);
+    let undecided: BaseConsumer<Asking> = undecided
+        .set("isolation.level", "read_uncommitted")
+        .create_with_context(Asking::default())
+        .map_err(client::unusable)?;
+    let began = Tick::now();
+    for partition in &waited {
+        let end = |consumer: &BaseConsumer<Asking>| {
+            let range = consumer.fetch_watermarks(TOPIC, *partition, ANSWER_LIMIT);
+            range.map(|(_, end)| end).map_err(failed)
+        };
+        let all = end(&undecided)?;
+        while end(&consumer)? < all {
+            status.beat();
+            if began.elapsed() > OPEN_LIMIT || stop.sleep(Duration::from_millis(200)) {
+                let detail = "a transaction of another bridge stays open".into();
+                return Err(Fault::Kafka { what: what(), detail });
+            }
+        }
     }
     let mut list = TopicPartitionList::new();
     for partition in &waited {
@@ -86,7 +120,7 @@ pub(super) fn read(kafka: &Kafka, stop: &Stop) -> Result<Option<HashMap<String, 
         }
         if progress.elapsed() > ANSWER_LIMIT || stop.is_draining() {
             let detail = "no answer of the brokers".into();
-            return Err(Fault::Kafka { what: format!("reading {TOPIC}"), detail });
+            return Err(Fault::Kafka { what: what(), detail });
         }
     }
     Ok(Some(places))

@@ -174,10 +174,21 @@ fn flatten(key: &str, value: Value, into: &mut Vec<(String, Value)>) {
 fn convert(values: Vec<(String, Value)>) -> Migrated {
     let mut kept: BTreeMap<String, Moved> = BTreeMap::new();
     let mut left_out = Vec::new();
-    for (from, value) in values {
+    for (from, mut value) in values {
         let of_kafka = from.strip_prefix("kafka.").or_else(|| from.strip_prefix("kafka_"));
         let mut targets = Vec::new();
         let mut why = NO_SETTING;
+        // Where everything is text, a mapping is JSON; whatever else stands there may be a secret.
+        if of_kafka == Some("properties") && !value.is_object() {
+            let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
+            value = match parsed {
+                Some(Value::Object(map)) => Value::Object(map),
+                _ => {
+                    left_out.push(format!("{}: valid: a mapping", shown_key(&from)));
+                    continue;
+                }
+            };
+        }
         match of_kafka {
             Some(name) => match KAFKA.iter().find(|old| old.names.contains(&name)) {
                 Some(Old { bridge, fate, .. }) => {
@@ -281,13 +292,23 @@ fn drop_invalid(kept: &mut BTreeMap<String, Moved>, left_out: &mut Vec<String>) 
         layers.tree(tree(kept), &Origin::Program);
         let Err(error) = loader::finish(layers) else { return };
         let before = kept.len();
+        let mut dropped = false;
         for fault in error.faults {
             let key = fault.key.split('[').next().unwrap_or_default();
+            if let Some(name) = key.strip_prefix("kafka.properties.")
+                && let Some(Moved { value: Value::Object(map), .. }) =
+                    kept.get_mut("kafka.properties")
+                && map.remove(name).is_some()
+            {
+                left_out.push(format!("{key}: {}", fault.message));
+                dropped = true;
+                continue;
+            }
             if let Some(moved) = kept.remove(key) {
                 left_out.push(line(&moved.from, &moved.value, &fault.message));
             }
         }
-        if kept.len() == before {
+        if kept.len() == before && !dropped {
             return; // a fault of something that was never set; the loader will say it
         }
     }

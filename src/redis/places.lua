@@ -3,8 +3,9 @@
 --
 -- KEYS[1] the stream, KEYS[2] the places: partition -> next offset, KEYS[3] the dead letters
 -- ARGV[1] the partition, ARGV[2] the expected place, empty for none, ARGV[3] the place behind the last
--- message, ARGV[4] most dead letters, ARGV[5] the number of messages; then of each: the place behind
--- it, 1 or 3 for the key that it goes to, the number of its names and values, and these.
+-- message, ARGV[4] most dead letters, ARGV[5] the number of messages, ARGV[6] the place before the first
+-- one; then of each: the place behind it, 1 or 3 for the key that it goes to, the number of its names and
+-- values, and these.
 --
 -- Returns how many were added, the place, and why the next one was refused. Fewer than none: the place
 -- was not the expected one, and is returned.
@@ -13,7 +14,15 @@ local found = redis.call('HGET', KEYS[2], partition) or ''
 if found ~= expected then
   return {-1, found, ''}
 end
-local at, place, added = 6, expected, 0
+local function is_error(answer)
+  return type(answer) == 'table' and answer['err']
+end
+local at, place, added = 7, expected ~= '' and expected or ARGV[6], 0
+-- First, for what is refused later does not take back what was done.
+local moved = redis.pcall('HSET', KEYS[2], partition, behind)
+if is_error(moved) then
+  return {0, place, moved['err']}
+end
 for _ = 1, tonumber(ARGV[5]) do
   local after, key, count = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local answer
@@ -22,13 +31,10 @@ for _ = 1, tonumber(ARGV[5]) do
   else
     answer = redis.pcall('XADD', KEYS[1], '*', unpack(ARGV, at + 3, at + 2 + count))
   end
-  if type(answer) == 'table' and answer['err'] then
-    if added > 0 then
-      redis.call('HSET', KEYS[2], partition, place)
-    end
+  if is_error(answer) then
+    redis.call('HSET', KEYS[2], partition, place)
     return {added, place, answer['err']}
   end
   at, place, added = at + 3 + count, after, added + 1
 end
-redis.call('HSET', KEYS[2], partition, behind)
 return {added, behind, ''}

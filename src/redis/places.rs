@@ -165,6 +165,16 @@ impl Control {
         Ok(StreamCounts { length, added: u64::try_from(added).ok(), last })
     }
 
+    /// Has the ids of new entries come behind an entry that the stream does not reach.
+    ///
+    /// # Errors
+    /// As [`Control::run`].
+    pub fn raise_ids(&mut self, stream: &str, last: EntryId) -> Result<(), Fault> {
+        let mut command = cmd("XSETID");
+        command.arg(stream).arg(last.to_string());
+        self.run_on::<Value>(stream, "XSETID", &command).map(|_| ())
+    }
+
     /// Moves a consumer group to an entry, of which it is known or not how many there were up to it. A
     /// group or a stream that is not there is made.
     ///
@@ -205,7 +215,8 @@ fn command(batch: &PlacedBatch<'_>, dead_letters_max: u64) -> Cmd {
     let mut command = cmd("EVAL");
     command.arg(ADD).arg(3).arg(&keys.stream).arg(&keys.places).arg(&keys.dead_letters);
     command.arg(partition).arg(expected.map_or_else(String::new, |place| place.to_string()));
-    command.arg(behind).arg(dead_letters_max).arg(entries.len());
+    let before = entries.first().map_or(*behind, |entry| entry.after - 1);
+    command.arg(behind).arg(dead_letters_max).arg(entries.len()).arg(before);
     for PlacedEntry { after, is_dead_letter, fields } in *entries {
         command.arg(after).arg(if *is_dead_letter { 3 } else { 1 }).arg(fields.len()).arg(fields);
     }

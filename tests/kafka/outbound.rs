@@ -187,16 +187,23 @@ fn rights_that_are_refused_are_said_and_waited_for() {
         .with("KAFKA__SECURITY_PROTOCOL", "SASL_PLAINTEXT")
         .with("KAFKA__SASL_USERNAME", "bridge")
         .with("KAFKA__SASL_PASSWORD", &password);
+    let mut command = cmd("XADD");
+    let _: Value = way.server.ask(command.arg(&way.results).arg("*").arg("data").arg("rubbish"));
     add_results(&way, 0, 3, 10);
     let mut bridge = way.bridge("redis-to-kafka");
     wait_until("a word", LONG, || bridge.said().contains("uthorization failed"));
     let id = format!("framepress-bridge-{}", way.results);
     broker.allow("bridge", &["--operation", "All", "--transactional-id", &id]);
     broker.allow("bridge", &["--operation", "All", "--topic", "framepress_bridge_positions"]);
-    broker.allow("bridge", &["--operation", "All", "--topic", "results"]);
+    // The transaction is tried again and again, and what it could not take is kept once.
+    broker.allow("bridge", &["--operation", "Describe", "--topic", "results"]);
     broker.allow("bridge", &["--operation", "Create", "--cluster"]);
     broker.allow("bridge", &["--operation", "Read", "--group", "bridge-frames"]);
+    wait_until("a refusal", LONG, || way.server.len(&format!("{}:dlq", way.results)) > 0);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    broker.allow("bridge", &["--operation", "All", "--topic", "results"]);
     assert_eq!(read_until(&broker, "results", Isolation::Committed, 3, LONG).len(), 3);
+    assert_eq!(way.server.len(&format!("{}:dlq", way.results)), 1);
     bridge.signal(Signal::TERM);
     let said = bridge.ends_with(0);
     assert!(!said.contains(&password), "{said}");
@@ -212,4 +219,50 @@ fn rights_that_are_refused_are_said_and_waited_for() {
         let said = bridge.ends_with(0);
         assert!(!said.contains("hunter2"), "{said}");
     }
+}
+
+/// A Redis whose ids are before the place: its clock was set back, or it has lost its latest writes.
+#[test]
+fn results_whose_ids_would_be_before_the_place_are_seen() {
+    let Some(broker) = shared() else { return };
+    let way = Carried::new(broker, 1);
+    add_results(&way, 0, 3, 10);
+    way.catch_up("redis-to-kafka");
+    let _: Value = way.server.ask(&cmd("FLUSHALL"));
+    let mut command = cmd("XADD");
+    let _: Value = way.server.ask(command.arg(&way.results).arg("5-1").arg("data").arg("old"));
+    let mut bridge = way.bridge("redis-to-kafka");
+    wait_until("a word", LONG, || bridge.said().contains("ids of new results come behind"));
+    add_results(&way, 3, 4, 10);
+    let found = read_until(broker, &way.output, Isolation::Committed, 7, LONG);
+    assert_once_and_in_order(&found, 7);
+    bridge.signal(Signal::TERM);
+    bridge.ends_with(0);
+}
+
+/// The topic of places is shared; what is open there hides what others have written behind it.
+#[test]
+fn an_open_transaction_of_another_bridge_hides_no_place() {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    let Some(broker) = shared() else { return };
+    let way = Carried::new(broker, 1);
+    add_results(&way, 0, 5, 10);
+    let mut bridge = way.bridge("redis-to-kafka");
+    read_until(broker, &way.output, Isolation::Committed, 5, LONG);
+    let other: BaseProducer = broker
+        .client()
+        .set("transactional.id", format!("other-{}", way.output))
+        .set("transaction.timeout.ms", "4000")
+        .create()
+        .unwrap();
+    other.init_transactions(LONG).unwrap();
+    other.begin_transaction().unwrap();
+    let record = BaseRecord::to("framepress_bridge_positions").key("another stream").payload("1-1");
+    assert!(other.send(record).is_ok());
+    other.flush(LONG).unwrap();
+    add_results(&way, 5, 5, 10);
+    read_until(broker, &way.output, Isolation::Committed, 10, LONG);
+    bridge.kill();
+    way.catch_up("redis-to-kafka");
+    assert_once_and_in_order(&read(broker, &way.output, Isolation::Committed, LONG), 10);
 }

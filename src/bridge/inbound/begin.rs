@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use rdkafka::consumer::Consumer;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::client::{self, ANSWER_LIMIT};
@@ -64,11 +65,18 @@ impl Inbound {
         for keys in &self.keys {
             places.push(self.control.places(keys, &wanted)?);
         }
+        let is_new = |index: usize| places.iter().all(|places| places[index].is_none());
+        let new: Vec<i32> =
+            (0..wanted.len()).filter(|index| is_new(*index)).map(|index| wanted[index]).collect();
+        let old = self.old_places(&topic, &new)?;
+        let is_later = !new.is_empty() && self.has_any_place()?;
         let mut list = TopicPartitionList::new();
         let mut held = BTreeMap::new();
         for (index, number) in wanted.iter().enumerate() {
+            self.status.beat();
             let stored: Vec<Option<i64>> = places.iter().map(|places| places[index]).collect();
-            let partition = self.begun(&topic, *number, stored)?;
+            let partition =
+                self.begun(&topic, *number, stored, (old.get(number).copied(), is_later))?;
             list.add_partition_offset(&topic, *number, Offset::Offset(partition.next))
                 .map_err(|error| client::fault("making a list of partitions", &error))?;
             held.insert(*number, partition);
@@ -82,8 +90,7 @@ impl Inbound {
         self.held = held;
         self.wanted = None;
         self.is_member = true;
-        // Whether a partition that was read before is paused still is not known.
-        self.is_paused = true;
+        self.is_paused = None;
         self.looked = None;
         Ok(())
     }
@@ -95,19 +102,34 @@ impl Inbound {
         topic: &str,
         number: i32,
         mut places: Vec<Option<i64>>,
+        (old, is_later): (Option<i64>, bool),
     ) -> Result<Held, Fault> {
         let (first, end) = self.range(topic, number)?;
         let stored = places.iter().flatten().min().copied();
+        let mut gone = 0;
         let next = match stored {
-            None => self.beginning(topic, number, first, end)?,
+            None => match self.config.kafka.begin {
+                Begin::Earliest => first,
+                // A partition that the topic has got since the first start.
+                Begin::Latest if is_later => first,
+                Begin::Latest => end,
+                Begin::Group => old.map_or(first, |place| place.clamp(first, end)),
+            },
             Some(place) if place < first => {
-                let gone = u64::try_from(first - place).unwrap_or(0);
-                self.status.count_lost(gone);
+                gone = u64::try_from(first - place).unwrap_or(0);
                 tracing::warn!(
                     "kafka-to-redis: {topic}/{number}: up to {gone} messages from offset {place} on are \
                      gone; Kafka deleted them before they were read (retention.ms, retention.bytes)"
                 );
                 first
+            }
+            // Kafka forgets with a topic where its groups stood.
+            Some(place) if place > end && self.is_known_to_kafka(topic, number)? => {
+                tracing::warn!(
+                    "kafka-to-redis: {topic}/{number} ends at offset {end} and was read up to {place}: \
+                     Kafka has lost its latest messages; it is read from its end"
+                );
+                end
             }
             Some(place) if place > end => {
                 tracing::warn!(
@@ -142,30 +164,52 @@ impl Inbound {
                 }
             }
         }
+        // Now that the place is behind them, they are counted once.
+        self.status.count_lost(gone);
         let taken = self.keys.iter().map(|_| Vec::new()).collect();
         Ok(Held { places, taken, next, told: -1, ..Held::default() })
     }
 
-    /// Where a partition is read from that has no place yet.
-    fn beginning(&self, topic: &str, number: i32, first: i64, end: i64) -> Result<i64, Fault> {
+    /// Whether Kafka has a place of this bridge's group in a partition.
+    fn is_known_to_kafka(&self, topic: &str, number: i32) -> Result<bool, Fault> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, number);
+        let what = format!("asking where the group {} stands", self.config.kafka.bridge_group);
+        let found = self
+            .consumer
+            .committed_offsets(list, ANSWER_LIMIT)
+            .map_err(|error| self.explained(client::fault(what, &error)))?;
+        let place = found.find_partition(topic, number).map(|it| it.offset());
+        Ok(matches!(place, Some(Offset::Offset(_))))
+    }
+
+    /// Whether a place is stored for any partition of the topic.
+    fn has_any_place(&mut self) -> Result<bool, Fault> {
+        let partitions = self.partitions()?;
+        let places = self.control.places(&self.keys[0], &partitions)?;
+        Ok(places.iter().any(Option::is_some))
+    }
+
+    /// Where the old processor's group stands in partitions that have no place yet; those in which it
+    /// stands nowhere are left out.
+    fn old_places(&self, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, Fault> {
         let kafka = &self.config.kafka;
-        match kafka.begin {
-            Begin::Earliest => Ok(first),
-            Begin::Latest => Ok(end),
-            Begin::Group => {
-                let what = format!("asking where the group {} stands", kafka.consumer_group);
-                let mut list = TopicPartitionList::new();
-                list.add_partition(topic, number);
-                let old = client::asking(kafka, &kafka.consumer_group)?;
-                let found = old
-                    .committed_offsets(list, ANSWER_LIMIT)
-                    .map_err(|error| self.explained(client::fault(what, &error)))?;
-                let offset = found.find_partition(topic, number).map(|it| it.offset());
-                match offset {
-                    Some(Offset::Offset(offset)) => Ok(offset.clamp(first, end)),
-                    _ => Ok(first),
-                }
-            }
+        if partitions.is_empty() || kafka.begin != Begin::Group {
+            return Ok(BTreeMap::new());
         }
+        let mut list = TopicPartitionList::new();
+        for number in partitions {
+            list.add_partition(topic, *number);
+        }
+        let old = client::asking(kafka, &kafka.consumer_group)?;
+        let what = format!("asking where the group {} stands", kafka.consumer_group);
+        let found = old
+            .committed_offsets(list, ANSWER_LIMIT)
+            .map_err(|error| self.explained(client::fault(what, &error)))?;
+        let place = |element: &TopicPartitionListElem<'_>| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        };
+        Ok(found.elements().iter().filter_map(place).collect())
     }
 }

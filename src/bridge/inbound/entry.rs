@@ -1,7 +1,8 @@
 //! A message as an entry of the input stream.
 
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::Message;
 
+use super::super::client;
 use crate::base::Reason;
 use crate::camera::shard_of;
 use crate::config::Config;
@@ -40,7 +41,7 @@ pub(super) fn entry_of(
     field("kafka_topic", message.topic().as_bytes());
     field("kafka_partition", partition.as_bytes());
     field("kafka_offset", offset.as_bytes());
-    for header in message.headers().iter().flat_map(|it| it.iter()).take(HEADERS_MAX) {
+    for header in client::headers(message, HEADERS_MAX) {
         if !OWN_FIELDS.contains(&header.key) {
             field(header.key, header.value.unwrap_or_default());
         }

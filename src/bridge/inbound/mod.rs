@@ -57,7 +57,8 @@ pub(super) struct Inbound {
     is_member: bool,
     held: BTreeMap<i32, Held>,
     /// Whether the library has been told to fetch nothing.
-    is_paused: bool,
+    /// `None`: it is not known.
+    is_paused: Option<bool>,
     looked: Option<Tick>,
     /// Entries in the streams that are not done, as last seen, and those added since.
     backlog: u64,
@@ -126,7 +127,7 @@ impl Inbound {
             wanted: None,
             is_member: false,
             held: BTreeMap::new(),
-            is_paused: false,
+            is_paused: None,
             looked: None,
             backlog: 0,
             committed: Tick::now(),
@@ -255,8 +256,8 @@ impl Inbound {
                 let (shard, entry) = entry_of(&message, &self.config, self.keys.len());
                 held.next = message.offset() + 1;
                 held.is_at_end = false;
-                let size = message.payload_len();
-                held.bytes += size as u64;
+                held.bytes += message.payload_len() as u64;
+                let size = entry.fields.iter().map(Vec::len).sum();
                 if entry.is_dead_letter {
                     self.status.count_refused(1);
                 }
@@ -306,6 +307,11 @@ impl Inbound {
         loop {
             self.status.beat();
             let left = limit.saturating_sub(began.elapsed());
+            let in_hand: usize = self.held.values().flat_map(|it| &it.taken).map(Vec::len).sum();
+            if in_hand > BATCH_MESSAGES {
+                self.stop.sleep(left);
+                return;
+            }
             // A message that comes all the same is taken as any other.
             if let Err(fault) = self.poll(left.min(TICK)) {
                 self.note(&fault);
@@ -318,7 +324,7 @@ impl Inbound {
     }
 
     fn pause(&mut self, paused: bool) {
-        if self.is_paused == paused {
+        if self.is_paused == Some(paused) {
             return;
         }
         let Ok(list) = self.consumer.assignment() else { return };
@@ -327,7 +333,7 @@ impl Inbound {
             tracing::debug!("pausing or resuming partitions: {error}");
             return;
         }
-        self.is_paused = paused;
+        self.is_paused = Some(paused);
     }
 
     /// Tells Kafka the places, for its own tools: they show the lag of the group by them.

@@ -37,14 +37,17 @@ impl Inbound {
             (&self.config.redis_queue.consumer_group, self.config.redis_queue.retention);
         let mut backlog = 0;
         for PlaceKeys { stream, .. } in &self.keys {
-            let length = self.control.length(stream)?;
+            let mut length = self.control.length(stream)?;
             let groups = if length == 0 { Vec::new() } else { self.control.groups(stream)? };
             let ours = groups.iter().find(|found| found.name == *group);
             let waiting = ours.and_then(|it| Some(it.lag? + it.pending));
-            backlog += waiting.map_or(length, |waiting| waiting.min(length));
-            if retention == Retention::Keep && ours.is_some() && length > 2 * most {
+            // Before Redis 7 a group does not say how many wait: then only what is done must not count.
+            let kept_max = if waiting.is_some() { 2 * most } else { most - most / 10 };
+            if retention == Retention::Keep && ours.is_some() && length > kept_max {
                 self.control.trim_acked(stream, group, "", None)?;
+                length = self.control.length(stream)?;
             }
+            backlog += waiting.map_or(length, |waiting| waiting.min(length));
         }
         Ok(backlog)
     }

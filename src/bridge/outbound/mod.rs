@@ -6,7 +6,6 @@
 
 mod transaction;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +64,10 @@ struct Source {
     mean_bytes: usize,
     /// The last entry there was at the start.
     goal: Option<EntryId>,
+    /// Nothing was behind the place at the last look.
+    is_dry: bool,
+    /// The last entry that went to the dead letters.
+    refused: EntryId,
 }
 
 impl Outbound {
@@ -77,6 +80,8 @@ impl Outbound {
             read: None,
             mean_bytes: BATCH_BYTES / 4,
             goal: None,
+            is_dry: false,
+            refused: EntryId::default(),
         };
         Ok(Outbound {
             config,
@@ -124,7 +129,9 @@ impl Outbound {
     }
 
     fn is_done(&self) -> bool {
-        let is_there = |source: &Source| source.goal.is_some_and(|goal| source.place >= goal);
+        // The last entry of the start may have been deleted since.
+        let is_there =
+            |source: &Source| source.goal.is_some_and(|goal| source.place >= goal || source.is_dry);
         self.until_caught_up && self.sources.iter().all(is_there)
     }
 
@@ -183,11 +190,16 @@ impl Outbound {
             let detail = "there is no such topic".into();
             return Err(Failed::Broken(Fault::Kafka { what: what(), detail }));
         }
-        let places = match positions::read(kafka, &self.stop).map_err(Failed::Broken)? {
+        let read = || positions::read(kafka, &self.status, &self.stop).map_err(Failed::Broken);
+        let places = match read()? {
             Some(places) => places,
             None => {
                 positions::create(kafka).map_err(Failed::Broken)?;
-                HashMap::new()
+                // It may have been there all the time, for another broker.
+                read()?.ok_or_else(|| {
+                    let what = format!("creating the topic {}", positions::TOPIC);
+                    Failed::Broken(Fault::Kafka { what, detail: "it is not there yet".into() })
+                })?
             }
         };
         for source in &mut self.sources {
@@ -246,6 +258,7 @@ impl Outbound {
             _ => 1,
         };
         let records = self.control.after(&source.stream, source.place, count, block)?;
+        source.is_dry = records.is_empty();
         if !records.is_empty() {
             let bytes: usize = records.iter().flat_map(|(_, it)| it.values()).map(Vec::len).sum();
             // Twice what it was at most, so that one small entry does not let many large ones in.
@@ -302,6 +315,10 @@ impl Outbound {
         reason: Reason,
         why: &str,
     ) -> Result<(), Fault> {
+        // The transaction behind it may have to be tried again.
+        if *id <= self.sources[index].refused {
+            return Ok(());
+        }
         let stream = self.sources[index].stream.clone();
         tracing::warn!("redis-to-kafka: {stream} {id} is refused: {why}");
         let queue = &self.config.redis_queue;
@@ -321,6 +338,7 @@ impl Outbound {
             }
             self.control.run_on::<redis::Value>(&dead_letters, "XADD", &command)?;
         }
+        self.sources[index].refused = *id;
         self.status.count_refused(1);
         Ok(())
     }
@@ -336,6 +354,20 @@ impl Outbound {
         let mut lag = Some(0);
         for source in &mut self.sources {
             let counts: StreamCounts = self.control.counts(&source.stream)?;
+            if counts.last < source.place {
+                tracing::warn!(
+                    "redis-to-kafka: {} ends at {}, before the place {}: it was made anew, or Redis has \
+                     lost its latest writes; ids of new results come behind the place",
+                    source.stream,
+                    counts.last,
+                    source.place
+                );
+                let group = &self.config.kafka.bridge_group;
+                self.control.move_group(&source.stream, group, source.place, None)?;
+                self.control.raise_ids(&source.stream, source.place)?;
+                source.read = None;
+                continue;
+            }
             if counts.last == source.place {
                 source.read = counts.added;
             }

@@ -157,6 +157,8 @@ impl Outbound {
             KafkaError::Transaction(error) => Some(error.code()),
             error => error.rdkafka_error_code(),
         };
+        // A send that fails for it says only that something was fatal before.
+        let code = producer.client().fatal_error().map(|(code, _)| code).or(code);
         let fault = match of_message {
             Some(code) => Fault::Kafka {
                 what: format!("writing to {}", self.config.kafka.output_topic),
@@ -188,8 +190,12 @@ impl Outbound {
                 Err(KafkaError::Transaction(error)) if !error.is_retriable() => {
                     return Failed::Broken(fault);
                 }
+                // Messages that are given up have answers, too.
                 Err(KafkaError::Transaction(_) | KafkaError::Flush(_))
-                    if began.elapsed() < ANSWER_LIMIT && !self.stop.is_draining() => {}
+                    if began.elapsed() < ANSWER_LIMIT && !self.stop.is_draining() =>
+                {
+                    delivered(producer);
+                }
                 Err(_) => return Failed::Broken(fault),
             }
         }

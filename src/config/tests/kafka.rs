@@ -171,3 +171,17 @@ fn what_is_already_new_stays_and_what_is_no_file_is_refused() {
     assert_eq!(migrated.left_out, Vec::<String>::new());
     assert!(migrate(std::path::Path::new("/no/such/file")).is_err());
 }
+
+#[test]
+fn properties_in_an_environment_file_are_converted_without_their_secrets() {
+    let (migrated, config) = converted(
+        ".env",
+        r#"KAFKA__PROPERTIES={"ssl.keystore.password": "hunter2", "acks": "1", "client.rack": "here"}"#,
+    );
+    assert_eq!(config.kafka.properties.keys().collect::<Vec<_>>(), ["client.rack"]);
+    assert!(!migrated.yaml.contains("hunter2"), "{}", migrated.yaml);
+    let left_out = migrated.left_out.join("\n");
+    assert!(left_out.contains("kafka.properties.acks: ") && !left_out.contains("hunter2"));
+    let (migrated, _) = converted(".env", "KAFKA__PROPERTIES=hunter2");
+    assert!(!migrated.yaml.contains("hunter2"), "{}", migrated.yaml);
+}

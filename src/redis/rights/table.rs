@@ -114,6 +114,7 @@ pub(super) const BRIDGE: &[Right] = &[
     right("xinfo|stream", When::Always, "how many results there were", "XINFO STREAM {output}"),
     right("xgroup|create", When::Always, "its group on the results, by which nothing is trimmed that is not in Kafka", "XGROUP CREATE {output} {group} x MKSTREAM"),
     right("xgroup|setid", When::Always, "moving that group", "XGROUP SETID {output} {group} x"),
+    right("xsetid", When::Always, "ids behind the place, where the stream was made anew or has lost its end", "XSETID {output} x"),
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),

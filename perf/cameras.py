@@ -1,0 +1,145 @@
+"""What a camera costs, by size: the stream's bits, the decoder's CPU, the process' CPU, bytes sent.
+
+A recording is scaled and coded as H.264 once for each size, and then served as a live MPEG-TS over
+HTTP, without coding it again. `framepress ingest` reads it, as JPEG through Redis and as planes in a
+frame ring; figures are differences of its metrics and of /proc over some seconds.
+
+Usage: python3 perf/cameras.py --video FILE [--bin target/release/framepress] [--seconds 20]
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+FPS = 10
+SIZES = ("640x360", "1280x720", "1920x1080", "2560x1440")
+WARM_SECONDS = 6
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def coded(video: str, size: str, folder: pathlib.Path) -> pathlib.Path:
+    """The recording in a size, with a key frame each second, as cameras have it."""
+    path = folder / f"{size}.ts"
+    width, height = size.split("x")
+    command = ["ffmpeg", "-v", "error", "-i", video, "-t", "20", "-r", str(FPS), "-an"]
+    command += ["-vf", f"scale={width}:{height}", "-c:v", "libx264", "-preset", "veryfast"]
+    command += ["-crf", "23", "-g", str(FPS), "-bf", "0", "-pix_fmt", "yuv420p", str(path)]
+    subprocess.run(command, check=True)
+    return path
+
+
+class Camera:
+    """Serves a file as a live stream, to one client after the other."""
+
+    def __init__(self, path: pathlib.Path):
+        self.url = f"http://127.0.0.1:{free_port()}/live.ts"
+        command = ["ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(path)]
+        command += ["-c", "copy", "-f", "mpegts", "-listen", "1", self.url]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def metric(text: str, name: str) -> float:
+    found = re.findall(rf"^{name}\{{[^}}]*\}} (\S+)$", text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def sample(port: int, pid: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    sent = re.search(r'^framepress_ingest_frames_total\{[^}]*outcome="sent"\} (\S+)$', text, re.MULTILINE)
+    return {
+        "frames": float(sent[1]) if sent else 0,
+        "bytes": metric(text, "framepress_ingest_bytes_total"),
+        "child": metric(text, "framepress_ingest_child_cpu_seconds_total"),
+        "own": sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK"),
+    }
+
+
+def measure(options: argparse.Namespace, path: pathlib.Path, ring: int, redis: int) -> dict[str, float]:
+    camera = Camera(path)
+    port = free_port()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        config = pathlib.Path(folder) / "framepress.yaml"
+        config.write_text(
+            f"redis_queue: {{url: 'redis://127.0.0.1:{redis}/0'}}\n"
+            f"ring: {{dir: {folder}/rings}}\n"
+            f"ingest: {{stats: {{addr: '127.0.0.1:{port}'}}}}\n"
+            f"cameras: [{{id: cam, source: '{camera.url}', ring: {ring}}}]\n"
+        )
+        command = [options.bin, "ingest", "--config", str(config), "--log-level", "error"]
+        process = subprocess.Popen(command)
+        try:
+            time.sleep(WARM_SECONDS)
+            first = sample(port, process.pid)
+            time.sleep(options.seconds)
+            last = sample(port, process.pid)
+        finally:
+            process.terminate()
+            process.wait()
+            camera.stop()
+    found = {name: last[name] - first[name] for name in first}
+    if found["frames"] < FPS:
+        sys.exit(f"{path.stem}: only {found['frames']:.0f} frames came")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--video", required=True)
+    parser.add_argument("--bin", default="target/release/framepress")
+    parser.add_argument("--seconds", type=float, default=20)
+    options = parser.parse_args()
+    redis = free_port()
+    command = ["redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--save", ""]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            print(
+                "| size | stream, kbit/s | JPEG sent, kB a frame | decoder, process: ms a frame | in a ring: ms |"
+            )
+            print("| --- | --- | --- | --- | --- |")
+            for size in SIZES:
+                path = coded(options.video, size, pathlib.Path(folder))
+                probe = [
+                    "ffprobe",
+                    "-v",
+                    "error",
+                    "-show_entries",
+                    "format=bit_rate",
+                    "-of",
+                    "csv=p=0",
+                    str(path),
+                ]
+                bits = float(subprocess.run(probe, check=True, capture_output=True, text=True).stdout)
+                cells = []
+                for ring in (0, 8):
+                    found = measure(options, path, ring, redis)
+                    frames = found["frames"]
+                    if not ring:
+                        sent = found["bytes"] / frames / 1000
+                    cells.append(f"{1000 * found['child'] / frames:.1f}, {1000 * found['own'] / frames:.1f}")
+                print(f"| {size} | {bits / 1000:.0f} | {sent:.1f} | {cells[0]} | {cells[1]} |", flush=True)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    main()
