@@ -8,6 +8,7 @@ Usage: python3 perf/cameras.py --video FILE [--bin target/release/framepress] [-
 """
 
 import argparse
+import http.server
 import os
 import pathlib
 import re
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -41,17 +43,35 @@ def coded(video: str, size: str, folder: pathlib.Path) -> pathlib.Path:
 
 
 class Camera:
-    """Serves a file as a live stream, to one client after the other."""
+    """Serves a file as a live stream to each client."""
 
     def __init__(self, path: pathlib.Path):
-        self.url = f"http://127.0.0.1:{free_port()}/live.ts"
-        command = ["ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(path)]
-        command += ["-c", "copy", "-f", "mpegts", "-listen", "1", self.url]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "video/mp2t")
+                self.end_headers()
+                command = ["ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(path)]
+                command += ["-c", "copy", "-f", "mpegts", "-"]
+                with subprocess.Popen(command, stdout=subprocess.PIPE) as source:
+                    assert source.stdout is not None
+                    try:
+                        while piece := source.stdout.read1(1 << 16):
+                            self.wfile.write(piece)
+                    except OSError:
+                        pass
+                    finally:
+                        source.kill()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/live.ts"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.server.shutdown()
 
 
 def metric(text: str, name: str) -> float:
@@ -59,16 +79,35 @@ def metric(text: str, name: str) -> float:
     return sum(map(float, found))
 
 
+def stat_of(pid: int) -> list[str]:
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+
+
+def cpu_seconds(pid: int) -> float:
+    return sum(map(int, stat_of(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for path in pathlib.Path("/proc").iterdir():
+        try:
+            if path.name.isdigit() and int(stat_of(int(path.name))[1]) == pid:
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
+
+
 def sample(port: int, pid: int) -> dict[str, float]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text = answer.read().decode()
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
     sent = re.search(r'^framepress_ingest_frames_total\{[^}]*outcome="sent"\} (\S+)$', text, re.MULTILINE)
     return {
         "frames": float(sent[1]) if sent else 0,
         "bytes": metric(text, "framepress_ingest_bytes_total"),
-        "child": metric(text, "framepress_ingest_child_cpu_seconds_total"),
-        "own": sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK"),
+        # The metric has it when a child has ended.
+        "child": sum(cpu_seconds(child) for child in children_of(pid)),
+        "own": cpu_seconds(pid),
     }
 
 

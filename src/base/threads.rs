@@ -2,7 +2,9 @@
 //! its handle unnoticed.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -222,6 +224,24 @@ pub fn allowed_cores() -> Vec<usize> {
 /// How many threads can really run at once: affinity and cgroup quota considered.
 pub fn parallelism() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
+}
+
+thread_local! {
+    static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs what may panic on outside input, for which its library has no error; `None` if it did. Nothing is
+/// said about the panic.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+    IS_CAUGHT.set(true);
+    let end = catch_unwind(AssertUnwindSafe(work)).ok();
+    IS_CAUGHT.set(false);
+    end
+}
+
+/// Whether a panic of this thread is expected now.
+pub fn is_caught() -> bool {
+    IS_CAUGHT.get()
 }
 
 /// The text of a caught panic.

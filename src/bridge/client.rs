@@ -1,6 +1,5 @@
 //! librdkafka as the bridge uses it: its configuration, and what it says.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message};
 
-use crate::base::{Fault, text};
+use crate::base::{Fault, text, threads};
 use crate::config::{Choice, Kafka, KafkaProtocol, is_secret_property};
 use crate::metrics::clock::Tick;
 
@@ -95,7 +94,7 @@ pub(super) fn consumer(kafka: &Kafka, group: &str) -> ClientConfig {
 /// is left out.
 pub(super) fn headers(message: &impl Message, most: usize) -> Vec<Header<'_, &[u8]>> {
     let Some(headers) = message.headers() else { return Vec::new() };
-    let header = |index| catch_unwind(AssertUnwindSafe(|| headers.try_get(index))).ok().flatten();
+    let header = |index| threads::caught(|| headers.try_get(index)).flatten();
     (0..headers.count().min(most)).filter_map(header).collect()
 }
 

@@ -3,11 +3,14 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 
 use super::{out, progress};
-use crate::base::threads::panic_message;
+use crate::base::threads::{self, panic_message};
 
 /// From now on a panic is shown like any other message.
 pub(super) fn show_cleanly() {
     std::panic::set_hook(Box::new(|panic| {
+        if threads::is_caught() {
+            return;
+        }
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("without a name").to_owned();
         let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
