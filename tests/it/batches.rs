@@ -180,6 +180,7 @@ fn a_batch_whose_answer_was_lost_with_the_group_is_not_doubled() {
         server.wait_for_outputs(10);
         server.wait_until_done();
 
+        engine.wait_until_heard();
         commits.hold();
         batches.extend(add_batches(&server, "lost", 6));
         wait_until("a result", LONG, || server.len(OUTPUT) > 10);

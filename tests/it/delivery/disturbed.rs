@@ -76,6 +76,7 @@ fn a_group_lost_while_a_commit_is_on_its_way_doubles_nothing() {
     server.wait_for_outputs(5);
     server.wait_until_done();
 
+    engine.wait_until_heard();
     commits.hold();
     server.add_frames("cam", 10); // fewer than hold the reader up
     server.wait_for_outputs(6); // stored, and the engine has not heard of it
@@ -103,6 +104,7 @@ fn a_commit_that_was_stored_before_its_group_was_lost_and_never_answered_is_not_
         server.wait_for_outputs(5);
         server.wait_until_done();
 
+        engine.wait_until_heard();
         commits.hold();
         server.add_frames("cam", 7); // with one more, fewer than hold the reader up
         server.add(&data("{no frame"));

@@ -129,6 +129,7 @@ fn a_full_commit_leaves_the_next_frame_in_its_lane() {
     let seam = commits.seam(Operation::Write);
     let flags = [("redis_queue.enable_compression", "false"), ("analysis.enabled", "false")];
     let engine = RunningEngine::with_hooks(&server, &flags, Hooks { seam, ..Hooks::default() });
+    engine.wait_until_heard();
     commits.hold();
     // 8.4 MB each as raw pixels: two fill a commit. While one is sent, the others queue up.
     let image = Sample::colour(2000, 1400, 1).image(Format::Jpeg);

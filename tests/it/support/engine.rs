@@ -83,6 +83,12 @@ impl RunningEngine {
         self.view.metrics.get(counter)
     }
 
+    /// Waits until the engine has heard what has become of every frame; the server knows it sooner.
+    #[track_caller]
+    pub fn wait_until_heard(&self) {
+        wait_until("nothing is in flight", LONG, || self.account().in_flight == 0);
+    }
+
     /// Where every frame read went; the sum holds at every moment.
     #[track_caller]
     pub fn account(&self) -> Conservation {
