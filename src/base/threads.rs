@@ -257,6 +257,13 @@ pub fn panic_message(payload: &(dyn Any + Send)) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_a_library_panics_on_is_caught_and_nothing_else_is_hidden() {
+        assert_eq!(caught(|| 7), Some(7));
+        assert_eq!(caught(|| panic!("it was {}", is_caught())), None::<()>);
+        assert!(!is_caught());
+    }
+
     const ANYWHERE: Identity = Identity { role: Role::Watch, index: 0, core: None };
 
     #[test]

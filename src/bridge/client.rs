@@ -7,9 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message};
+use rdkafka::metadata::MetadataPartition;
 
 use crate::base::{Fault, text, threads};
 use crate::config::{Choice, Kafka, KafkaProtocol, is_secret_property};
@@ -88,6 +89,38 @@ pub(super) fn consumer(kafka: &Kafka, group: &str) -> ClientConfig {
         }
     }
     client
+}
+
+/// The partitions of a topic; none if there is no such topic, or if the account may not see it.
+pub(super) fn partitions<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+) -> Result<Vec<i32>, Fault> {
+    let what = || format!("looking for the topic {topic}");
+    let found = consumer
+        .fetch_metadata(Some(topic), ANSWER_LIMIT)
+        .map_err(|error| fault(what(), &error))?;
+    let Some(found) = found.topics().iter().find(|it| it.name() == topic) else {
+        return Ok(Vec::new());
+    };
+    match found.error().map(RDKafkaErrorCode::from) {
+        None | Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
+        Some(code) => return Err(Fault::Kafka { what: what(), detail: code.to_string() }),
+    }
+    Ok(found.partitions().iter().map(MetadataPartition::id).collect())
+}
+
+/// The partitions of a topic that has to be there.
+pub(super) fn topic<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+) -> Result<Vec<i32>, Fault> {
+    let found = partitions(consumer, topic)?;
+    if found.is_empty() {
+        let what = format!("looking for the topic {topic}");
+        return Err(Fault::Kafka { what, detail: "there is no such topic".into() });
+    }
+    Ok(found)
 }
 
 /// The headers of a message, at most so many. The library panics on a name that is not UTF-8; that header

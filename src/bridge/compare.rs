@@ -139,17 +139,12 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
     let topic = &kafka.output_topic;
     let failed = |error: KafkaError| client::fault(format!("reading {topic}"), &error);
     let consumer = client::asking(kafka, &kafka.bridge_group)?;
-    let about = consumer.fetch_metadata(Some(topic), ANSWER_LIMIT).map_err(failed)?;
     let begins_ms = unix_millis();
     let history_ms = begins_ms.saturating_sub(HISTORY.as_millis() as u64);
     let mut list = TopicPartitionList::new();
-    for partition in about.topics().iter().flat_map(|topic| topic.partitions()) {
+    for partition in client::topic(&consumer, topic)? {
         let from = Offset::Offset(i64::try_from(history_ms).unwrap_or(0));
-        list.add_partition_offset(topic, partition.id(), from).map_err(failed)?;
-    }
-    if list.count() == 0 {
-        let detail = "there is no such topic".into();
-        return Err(Fault::Kafka { what: format!("reading {topic}"), detail });
+        list.add_partition_offset(topic, partition, from).map_err(failed)?;
     }
     let timeout = Duration::from_secs(setup.config.redis_queue.timeout);
     let mut control = Control::new(setup.topology.clone(), timeout)?;

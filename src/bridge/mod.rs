@@ -18,11 +18,13 @@ mod status;
 mod trial;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::threads::{self, Identity, Role, Running};
-use crate::base::{Fault, Stop};
+use crate::base::{Fault, Reason, Stop};
 use crate::config::Config;
-use crate::redis::Topology;
+use crate::metrics::clock::unix_seconds;
+use crate::redis::{DEAD_LETTER_FIELDS, Topology};
 
 use inbound::Inbound;
 use outbound::Outbound;
@@ -30,6 +32,17 @@ use outbound::Outbound;
 pub use compare::{Agreement, Comparison, Difference, Side, compare};
 pub use status::{Direction, SERIES, Series, Status};
 pub use trial::{Found, TopicFacts, try_out};
+
+/// Most messages and bytes of one step, while which Redis answers no other client, or of one transaction.
+/// One message more may be larger.
+const BATCH_MESSAGES: usize = 256;
+const BATCH_BYTES: usize = 8 << 20;
+
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// How often the depth of the streams is looked at while they are far from full.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What a direction works with.
 #[derive(Clone, Debug)]
@@ -91,6 +104,23 @@ impl Bridge {
     pub fn wait(self) -> Result<(), Fault> {
         self.thread.join()
     }
+}
+
+/// Whether no further try can mend it.
+fn is_final(fault: &Fault) -> bool {
+    matches!(fault, Fault::Unusable(_) | Fault::Io { .. })
+}
+
+/// The fields behind the original ones of a message that the other side does not take.
+fn dead_letter(
+    id: &str,
+    queue: &str,
+    reason: Reason,
+    detail: &str,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let failed_at = format!("{:.3}", unix_seconds());
+    let values = [id, queue, reason.code(), detail, "bridge", "0", &failed_at].map(str::to_owned);
+    DEAD_LETTER_FIELDS.into_iter().zip(values)
 }
 
 /// Whether there is a Kafka at all.

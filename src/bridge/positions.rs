@@ -8,7 +8,6 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -61,15 +60,7 @@ pub(super) fn read(
     let what = || format!("reading {TOPIC}");
     let failed = |error: KafkaError| client::fault(what(), &error);
     let consumer = client::asking(kafka, &kafka.bridge_group)?;
-    let about = consumer.fetch_metadata(Some(TOPIC), ANSWER_LIMIT).map_err(failed)?;
-    let topic = about.topics().iter().find(|topic| topic.name() == TOPIC);
-    if let Some(error) = topic.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from)
-        && error != RDKafkaErrorCode::UnknownTopicOrPartition
-    {
-        return Err(Fault::Kafka { what: what(), detail: error.to_string() });
-    }
-    let partitions = topic.map_or(&[][..], MetadataTopic::partitions);
-    let mut waited: Vec<i32> = partitions.iter().map(MetadataPartition::id).collect();
+    let mut waited = client::partitions(&consumer, TOPIC)?;
     if waited.is_empty() {
         return Ok(None);
     }

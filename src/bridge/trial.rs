@@ -71,15 +71,9 @@ pub fn try_out(setup: &Setup) -> Result<Found, Fault> {
         .map_err(client::unusable)?;
     let topic = |name: &str| {
         let mut facts = TopicFacts { name: name.to_owned(), ..TopicFacts::default() };
-        match asking.fetch_metadata(Some(name), ANSWER_LIMIT) {
-            Ok(found) => {
-                let found = found.topics().iter().find(|topic| topic.name() == name);
-                facts.partitions = found.map_or(0, |topic| topic.partitions().len());
-                let error = found.and_then(rdkafka::metadata::MetadataTopic::error);
-                facts.refusal =
-                    error.map(|it| rdkafka::error::RDKafkaErrorCode::from(it).to_string());
-            }
-            Err(error) => facts.refusal = Some(client::fault("", &error).to_string()),
+        match client::partitions(&asking, name) {
+            Ok(found) => facts.partitions = found.len(),
+            Err(fault) => facts.refusal = Some(fault.to_string()),
         }
         if facts.partitions > 0 {
             let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));

@@ -142,7 +142,7 @@ fn frames_of_ten_megabytes_of_base64_pass() {
     way.assert_once_and_in_order(6);
 }
 
-/// Somebody else has moved the place: what is behind it is not added again.
+/// Another client has moved the place: what is behind it is not added again.
 #[test]
 fn another_bridge_is_fenced_by_the_place() {
     let Some(broker) = shared() else { return };

@@ -288,7 +288,7 @@ fn the_guide_leads_to_redis_and_back_and_loses_nothing() {
         wait_until("results", LONG, || seen.lock().len() >= count);
     };
     std::thread::scope(|scope| {
-        // However this ends, everybody leaves.
+        // However this ends, every thread leaves.
         let _stops = [&stop, &old_stops, &old_stops_again].map(RaisedAtEnd);
         scope.spawn(|| produce(&broker, &server, &producers, &sent, &stop));
         scope.spawn(|| consume(&broker, &server, &consumers, &seen, &stop));

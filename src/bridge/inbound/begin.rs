@@ -28,23 +28,8 @@ impl Inbound {
         Ok(())
     }
 
-    /// The partitions of the topic.
     fn partitions(&self) -> Result<Vec<i32>, Fault> {
-        let topic = self.topic();
-        let what = || format!("looking for the topic {topic}");
-        let found = self
-            .consumer
-            .fetch_metadata(Some(topic), ANSWER_LIMIT)
-            .map_err(|error| self.explained(client::fault(what(), &error)))?;
-        let partitions = found
-            .topics()
-            .iter()
-            .find(|it| it.name() == topic)
-            .map_or(&[][..], |it| it.partitions());
-        if partitions.is_empty() {
-            return Err(Fault::Kafka { what: what(), detail: "there is no such topic".into() });
-        }
-        Ok(partitions.iter().map(|partition| partition.id()).collect())
+        client::topic(&self.consumer, self.topic()).map_err(|fault| self.explained(fault))
     }
 
     /// The first offset that is there, and the one behind the last.

@@ -2,11 +2,10 @@
 
 use rdkafka::message::Message;
 
-use super::super::client;
+use super::super::{client, dead_letter};
 use crate::base::Reason;
 use crate::camera::shard_of;
 use crate::config::Config;
-use crate::metrics::clock::unix_seconds;
 use crate::redis::PlacedEntry;
 use crate::wire;
 
@@ -47,13 +46,10 @@ pub(super) fn entry_of(
         }
     }
     if let Some((reason, detail)) = &refusal {
-        field("original_id", format!("{}/{partition}/{offset}", message.topic()).as_bytes());
-        field("queue", config.redis_queue.input_queue.as_bytes());
-        field("reason", reason.code().as_bytes());
-        field("detail", detail.as_bytes());
-        field("stage", b"bridge");
-        field("deliveries", b"0");
-        field("failed_at", format!("{:.3}", unix_seconds()).as_bytes());
+        let id = format!("{}/{partition}/{offset}", message.topic());
+        for (name, value) in dead_letter(&id, &config.redis_queue.input_queue, *reason, detail) {
+            field(name, value.as_bytes());
+        }
     }
     // A frame whose camera cannot be read is none, and the engine says so on any shard.
     let camera = if shards > 1 { wire::camera_of(payload, most) } else { None };

@@ -15,33 +15,21 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::Setup;
 use super::assignment::{Group, Wish};
 use super::client;
 use super::status::Status;
+use super::{BATCH_BYTES, BATCH_MESSAGES, LOOK, PAUSE, Setup, is_final};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
 use crate::metrics::clock::Tick;
 use crate::redis::{Control, PlaceKeys, PlacedEntry};
 use entry::entry_of;
 
-/// Most messages and bytes of one step into Redis, which answers nobody else meanwhile. One message more
-/// may be larger.
-const BATCH_MESSAGES: usize = 256;
-const BATCH_BYTES: usize = 8 << 20;
-
 /// How long messages are waited for, and how often a stop or a rebalance is looked for.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The pause after a failure.
-const PAUSE: Duration = Duration::from_millis(300);
-
 /// How long the brokers may take at the end to note the places.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
-
-/// How often the depth of the stream is looked at while it is far from full, and the place is told to
-/// Kafka.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Reads the topic and fills the stream.
 pub(super) struct Inbound {
@@ -56,8 +44,7 @@ pub(super) struct Inbound {
     /// Whether the group has this bridge as a member, be it without a partition.
     is_member: bool,
     held: BTreeMap<i32, Held>,
-    /// Whether the library has been told to fetch nothing.
-    /// `None`: it is not known.
+    /// Whether the library has been told to fetch nothing; `None` if that is not known.
     is_paused: Option<bool>,
     looked: Option<Tick>,
     /// Entries in the streams that are not done, as last seen, and those added since.
@@ -188,7 +175,7 @@ impl Inbound {
     /// One round: what the group wants, room, messages, their way into Redis.
     fn step(&mut self) -> Result<(), Fault> {
         match self.consumer.context().take_wish() {
-            // What was taken of partitions that are gone is the matter of whoever has them now.
+            // Another bridge reads again what was taken of partitions that are gone.
             Some(Wish::Read(partitions)) => {
                 self.held.clear();
                 self.wanted = Some(partitions);
@@ -363,8 +350,8 @@ impl Inbound {
         }
     }
 
-    /// Waits for the answers to what Kafka was told, so that whoever begins at the group's place begins
-    /// behind the last message; not for long, for a broker may be away.
+    /// Waits until Kafka has noted the places, so that the old processor, begun at them, begins behind the
+    /// last message. It waits at most [`LEAVE_LIMIT`], for a broker may be away.
     fn leave(&self) {
         let began = Tick::now();
         while self.consumer.context().is_being_told() && began.elapsed() < LEAVE_LIMIT {
@@ -405,9 +392,4 @@ impl Inbound {
         }
         Ok(true)
     }
-}
-
-/// Whether no further try can mend it.
-fn is_final(fault: &Fault) -> bool {
-    matches!(fault, Fault::Unusable(_) | Fault::Io { .. })
 }

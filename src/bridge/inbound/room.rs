@@ -1,6 +1,7 @@
 //! Whether the streams have room. While they have not, nothing is fetched, and the group is answered.
 
-use super::{BATCH_MESSAGES, Inbound, LOOK};
+use super::super::{BATCH_MESSAGES, LOOK};
+use super::Inbound;
 use crate::base::Fault;
 use crate::config::Retention;
 use crate::metrics::clock::Tick;
@@ -29,8 +30,8 @@ impl Inbound {
         Ok(has_room)
     }
 
-    /// Entries in the streams that are not done. What is done and kept is trimmed, for nobody else does
-    /// where no other producer writes.
+    /// Entries in the streams that are not done. The bridge trims what is done and kept: where no
+    /// other producer writes, no other client trims.
     fn look(&mut self) -> Result<u64, Fault> {
         let most = self.config.kafka.max_stream_length;
         let (group, retention) =

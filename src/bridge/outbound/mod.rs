@@ -1,7 +1,7 @@
 //! Redis to Kafka: entries of the output streams become messages, exactly once and in their order.
 //!
-//! One transaction has the messages and the place behind them. A start fences whoever was at work before,
-//! reads the places, and goes on behind them; the consumer group in Redis only follows, so that what is
+//! One transaction has the messages and the place behind them. A start fences the bridge before, reads
+//! the places, and goes on behind them; the consumer group in Redis only follows, so that what is
 //! not in Kafka yet is not trimmed away.
 
 mod transaction;
@@ -9,7 +9,6 @@ mod transaction;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, Producer};
 use redis::cmd;
@@ -17,26 +16,16 @@ use redis::cmd;
 use super::client::{self, ANSWER_LIMIT};
 use super::result::message;
 use super::status::Status;
-use super::{Setup, positions};
+use super::{BATCH_BYTES, BATCH_MESSAGES, LOOK, PAUSE, Setup, dead_letter, is_final, positions};
 use crate::base::{Fault, Reason, Stop};
 use crate::config::{Begin, Config};
 use crate::frame::EntryId;
-use crate::metrics::clock::{Tick, unix_seconds};
+use crate::metrics::clock::Tick;
 use crate::redis::{Control, Record, StreamCounts};
 use transaction::{Deliveries, Failed};
 
-/// Most entries and bytes of a transaction. One entry more may be larger.
-const BATCH_ENTRIES: usize = 256;
-const BATCH_BYTES: usize = 8 << 20;
-
 /// How long entries are waited for.
 const BLOCK: Duration = Duration::from_millis(500);
-
-/// The pauses after a failure.
-const PAUSE: Duration = Duration::from_millis(300);
-
-/// How often the streams are looked at.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Reads the output streams and fills the topic.
 pub(super) struct Outbound {
@@ -119,8 +108,7 @@ impl Outbound {
                 break;
             }
             self.status.suffers(&fault);
-            let is_final = matches!(fault, Fault::Unusable(_) | Fault::Io { .. });
-            if is_final || !self.config.redis_queue.retry_on_failure {
+            if is_final(&fault) || !self.config.redis_queue.retry_on_failure {
                 return Err(fault);
             }
             self.stop.sleep(PAUSE);
@@ -182,14 +170,8 @@ impl Outbound {
         let explained = |fault: Fault| producer.context().words.explain(fault);
         self.take_over(&producer).map_err(|fault| Failed::Broken(explained(fault)))?;
         let asking = client::asking(kafka, &kafka.bridge_group).map_err(Failed::Broken)?;
-        let what = || format!("looking for the topic {}", kafka.output_topic);
-        let about = asking
-            .fetch_metadata(Some(&kafka.output_topic), ANSWER_LIMIT)
-            .map_err(|error| Failed::Broken(explained(client::fault(what(), &error))))?;
-        if about.topics().iter().all(|topic| topic.partitions().is_empty()) {
-            let detail = "there is no such topic".into();
-            return Err(Failed::Broken(Fault::Kafka { what: what(), detail }));
-        }
+        client::topic(&asking, &kafka.output_topic)
+            .map_err(|fault| Failed::Broken(explained(fault)))?;
         let read = || positions::read(kafka, &self.status, &self.stop).map_err(Failed::Broken);
         let places = match read()? {
             Some(places) => places,
@@ -254,7 +236,7 @@ impl Outbound {
         let block = BLOCK / u32::try_from(self.sources.len()).unwrap_or(1);
         let source = &mut self.sources[index];
         let count = match self.alone {
-            0 => (BATCH_BYTES / source.mean_bytes.max(1)).clamp(1, BATCH_ENTRIES),
+            0 => (BATCH_BYTES / source.mean_bytes.max(1)).clamp(1, BATCH_MESSAGES),
             _ => 1,
         };
         let records = self.control.after(&source.stream, source.place, count, block)?;
@@ -330,10 +312,7 @@ impl Outbound {
             for (name, value) in fields {
                 command.arg(name).arg(value);
             }
-            let failed_at = format!("{:.3}", unix_seconds());
-            let values =
-                [&id.to_string(), &stream, reason.code(), why, "bridge", "0", failed_at.as_str()];
-            for (name, value) in crate::redis::DEAD_LETTER_FIELDS.into_iter().zip(values) {
+            for (name, value) in dead_letter(&id.to_string(), &stream, reason, why) {
                 command.arg(name).arg(value);
             }
             self.control.run_on::<redis::Value>(&dead_letters, "XADD", &command)?;

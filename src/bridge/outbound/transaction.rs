@@ -9,10 +9,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
+use super::super::PAUSE;
 use super::super::client::{self, ANSWER_LIMIT, Words};
 use super::super::positions;
 use super::super::result::Outgoing;
-use super::{BLOCK, Outbound, PAUSE};
+use super::{BLOCK, Outbound};
 use crate::base::Fault;
 use crate::frame::EntryId;
 use crate::metrics::clock::Tick;
@@ -128,7 +129,10 @@ impl Outbound {
             self.status.beat();
             delivered(producer);
             let error = match producer.commit_transaction(PAUSE) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    producer.context().words.are_answered();
+                    return Ok(());
+                }
                 Err(error) => error,
             };
             let may_go_on = match &error {

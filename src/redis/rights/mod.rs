@@ -12,7 +12,7 @@ use redis::{Cmd, Value, cmd};
 
 use super::{Control, PlaceKeys, status_key};
 use crate::base::Fault;
-use table::{BRIDGE, DEAD_LETTERS, ENGINE, INSPECT, PRODUCER};
+use table::{BRIDGE, COMMON, DEAD_LETTERS, ENGINE, INSPECT, PRODUCER};
 
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,14 +86,15 @@ impl Account {
     ];
 
     /// Every right it may need, in the order they are tried.
-    pub const fn rights(self) -> &'static [Right] {
-        match self {
+    pub fn rights(self) -> impl Iterator<Item = &'static Right> {
+        let own = match self {
             Account::Engine => ENGINE,
             Account::Producer => PRODUCER,
             Account::Inspect => INSPECT,
             Account::DeadLetters => DEAD_LETTERS,
             Account::Bridge => BRIDGE,
-        }
+        };
+        own.iter().chain(COMMON)
     }
 
     /// The subcommand that connects so.
@@ -186,7 +187,7 @@ impl Usage {
     /// The rights needed.
     pub fn rights(&self) -> impl Iterator<Item = &'static Right> + '_ {
         let needed = |when: When| when == When::Always || self.conditions.contains(&when);
-        self.account.rights().iter().filter(move |right| needed(right.when))
+        self.account.rights().filter(move |right| needed(right.when))
     }
 
     /// All rules of ACL SETUSER, keys first.

@@ -46,12 +46,7 @@ pub(super) const ENGINE: &[Right] = &[
     right("zremrangebyscore", When::Exclusive, "the list of engines", "ZREMRANGEBYSCORE {engines} x x"),
     right("zrangebyscore", When::Exclusive, "the list of engines", "ZRANGEBYSCORE {engines} x x"),
     right("xread", When::Exclusive, "waiting for changes of the list of engines", "XREAD STREAMS {engines} x"),
-    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
-    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
-    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
-    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
-    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
 ];
 
 /// Of `ingest`, and of any other producer.
@@ -63,11 +58,6 @@ pub(super) const PRODUCER: &[Right] = &[
     right("expire", When::Cameras, "letting what it told go by itself", "EXPIRE {status} x"),
     right("xrange", When::LosslessRing, "seeing which frames of a lossless ring have ended", "XRANGE {input} + - COUNT 1"),
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
-    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
-    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
-    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
-    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
-    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
 ];
 
 /// Of `inspect`.
@@ -75,11 +65,6 @@ pub(super) const PRODUCER: &[Right] = &[
 pub(super) const INSPECT: &[Right] = &[
     right("xrevrange", When::Always, "showing the latest frames", "XREVRANGE {output} - + COUNT 1"),
     right("xread", When::Always, "--follow, and --count where it is many megabytes", "XREAD STREAMS {output} x"),
-    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
-    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
-    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
-    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
-    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
 ];
 
 /// Of `dlq`.
@@ -91,11 +76,6 @@ pub(super) const DEAD_LETTERS: &[Right] = &[
     right("xadd", When::Always, "dlq replay", "XADD {input} x x x"),
     right("xdel", When::Always, "dlq replay and dlq purge", "XDEL {dead} x"),
     right("eval", When::Always, "dlq list and --all without the frames; dlq replay, in one step", "EVAL {script} 1 {dead}"),
-    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
-    right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
-    right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
-    right("asking", When::Cluster, "following a slot that moves", "ASKING"),
-    right("select", When::Database, "using a database other than 0", "SELECT {database}"),
 ];
 
 /// Of `bridge`.
@@ -116,6 +96,11 @@ pub(super) const BRIDGE: &[Right] = &[
     right("xgroup|setid", When::Always, "moving that group", "XGROUP SETID {output} {group} x"),
     right("xsetid", When::Always, "ids behind the place, where the stream was made anew or has lost its end", "XSETID {output} x"),
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
+];
+
+/// Of every account.
+#[rustfmt::skip]
+pub(super) const COMMON: &[Right] = &[
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
     right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
