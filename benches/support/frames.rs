@@ -30,7 +30,7 @@ impl Frames {
 
     /// Every kind in one size.
     pub fn of(width: usize, height: usize) -> Vec<Frames> {
-        let mut all = vec![synthetic(width, height)];
+        let mut all = vec![Self::synthetic(width, height)];
         let folder = recording::folder(Path::new(env!("CARGO_MANIFEST_DIR")));
         match recording::frames(&folder, width, height, FRAMES) {
             Some(rgb) => {
@@ -39,6 +39,23 @@ impl Frames {
             None => println!("SKIPPED: real frames: no car_*.png in {}", folder.display()),
         }
         all
+    }
+
+    /// A moving scene, the same at every run.
+    pub fn synthetic(width: usize, height: usize) -> Frames {
+        let options = SyntheticOptions {
+            width: width as u32,
+            height: height as u32,
+            fps: 1.0,
+            ..SyntheticOptions::default()
+        };
+        let (mut camera, mut still) = (Synthetic::new(options).unwrap(), Still::default());
+        let mut next = |_| {
+            camera.next(&mut still).unwrap();
+            still.bytes.clone()
+        };
+        let rgb = (0..FRAMES).map(&mut next).collect();
+        Frames { name: format!("synthetic {width}x{height}"), width, height, rgb }
     }
 
     pub fn len(&self) -> usize {
@@ -60,22 +77,6 @@ impl Frames {
             bytes: &self.rgb[number],
         }
     }
-}
-
-fn synthetic(width: usize, height: usize) -> Frames {
-    let options = SyntheticOptions {
-        width: width as u32,
-        height: height as u32,
-        fps: 1.0,
-        ..SyntheticOptions::default()
-    };
-    let (mut camera, mut still) = (Synthetic::new(options).unwrap(), Still::default());
-    let mut next = |_| {
-        camera.next(&mut still).unwrap();
-        still.bytes.clone()
-    };
-    let rgb = (0..FRAMES).map(&mut next).collect();
-    Frames { name: format!("synthetic {width}x{height}"), width, height, rgb }
 }
 
 /// A picture that is a file.

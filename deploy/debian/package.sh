@@ -1,9 +1,13 @@
 #!/bin/sh
-# Makes the Debian package from a build of the given profile: release or debug.
-# Prints the path of the package last.
+# package.sh release|debug [arm64]: makes the Debian package from a build of the given profile, for this
+# machine or for ARM64. Prints the path of the package last.
+#
+# The same sources at the same commit make the same bytes: times are those of the commit, and no path of
+# this machine is in the program.
 set -eu
 
 profile="$1"
+arch="${2:-}"
 cargo="$(command -v cargo || echo "$HOME/.cargo/bin/cargo")"
 target="${CARGO_TARGET_DIR:-target}"
 
@@ -13,25 +17,40 @@ if ! "$cargo" deb --version >/dev/null 2>&1; then
 fi
 
 case "$profile" in
-    release) "$cargo" build --quiet --release --bin framepress ;;
-    debug) "$cargo" build --quiet --bin framepress ;;
+    release) flags="--release" ;;
+    debug) flags="" ;;
     *) echo "release or debug, not $profile" >&2; exit 2 ;;
 esac
+case "$arch" in
+    "") run="" folder="$target/$profile" by="$cargo" options="" ;;
+    arm64)
+        # Under the emulator it writes its own manual pages, as on a machine of its own.
+        run="qemu-aarch64-static" folder="$target/arm64/aarch64-unknown-linux-gnu/$profile"
+        by="sh deploy/arm64/cargo.sh" options="--target aarch64-unknown-linux-gnu"
+        ;;
+    *) echo "arm64 or nothing, not $arch" >&2; exit 2 ;;
+esac
+# shellcheck disable=SC2086 # a list of words
+$by build --quiet $flags --bin framepress
 
 # The manifest names the files below the target folder of cargo's default; cargo-deb itself
 # replaces target/release by the folder and the profile in use, but not target/package.
 made="target/package"
 rm -rf "$made"
 mkdir -p "$made/completions"
-program="$target/$profile/framepress"
-"$program" man "$made/man"
-"$program" completions bash >"$made/completions/framepress.bash"
-"$program" completions zsh >"$made/completions/_framepress"
-"$program" completions fish >"$made/completions/framepress.fish"
+program="$folder/framepress"
+$run "$program" man "$made/man"
+$run "$program" completions bash >"$made/completions/framepress.bash"
+$run "$program" completions zsh >"$made/completions/_framepress"
+$run "$program" completions fish >"$made/completions/framepress.fish"
 # Says of which packages the program is made (CycloneDX).
 python3 deploy/sbom.py "$cargo" >"$made/framepress.cdx.json"
 
+SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}"
+export SOURCE_DATE_EPOCH
 if [ "$profile" = release ]; then
-    exec "$cargo" deb --quiet --no-build --locked
+    # shellcheck disable=SC2086
+    exec $by deb --quiet --no-build --locked $options
 fi
-exec "$cargo" deb --quiet --no-build --strip --fast --compress-type gz --profile dev --locked
+# shellcheck disable=SC2086
+exec $by deb --quiet --no-build --strip --fast --compress-type gz --profile dev --locked $options

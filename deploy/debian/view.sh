@@ -19,21 +19,13 @@ unshare --mount --pid --fork true 2>/dev/null || skipped "this root may not moun
 
 view="$(mktemp -d)"
 trap 'rm -rf --one-file-system "$view"' EXIT
-# 100 and 101 are nobody's exit codes: what was not possible, and what is not there.
+# 100 and 101 are exit codes that no test uses: what was not possible, and what is not there.
 code=0
 PACKAGE="$package" VIEW="$view" unshare --mount --propagation private --pid --fork --kill-child \
     sh -eu -c '
-        mount -t tmpfs -o mode=755 view "$VIEW" || exit 100
-        mkdir "$VIEW/changes" "$VIEW/work" "$VIEW/root"
-        layers="lowerdir=/,upperdir=$VIEW/changes,workdir=$VIEW/work"
-        mount -t overlay -o "$layers" view "$VIEW/root" || exit 100
-        mount -t proc proc "$VIEW/root/proc" || exit 100
-        mount --rbind /dev "$VIEW/root/dev" || exit 100
-        mount -t tmpfs run "$VIEW/root/run" || exit 100
+        . deploy/debian/mounts.sh
         mount -t tmpfs tmp "$VIEW/root/tmp" || exit 100
         chmod 1777 "$VIEW/root/tmp"
-        # Where these have file systems of their own, they are not in the view.
-        [ -s "$VIEW/root/var/lib/dpkg/status" ] && [ -x "$VIEW/root/usr/bin/dpkg" ] || exit 101
         mkdir "$VIEW/root/tmp/package"
         cp "$PACKAGE" "$VIEW/root/tmp/package/framepress.deb"
         cp deploy/debian/installed.sh deploy/debian/work.sh "$VIEW/root/tmp/package/"

@@ -135,6 +135,29 @@ def test_the_directory_is_made_private(server: Server, ring_folder: pathlib.Path
             producer.send(picture(), "cam")
 
 
+def test_no_ring_where_a_stranger_could_read_it(server: Server, ring_folder: pathlib.Path) -> None:
+    folder = ring_folder / "theirs"
+    folder.mkdir(mode=0o755)
+    if os.geteuid() != 0:
+        pytest.skip("only the superuser can give a directory to another account")
+    os.chown(folder, 12345, 12345)
+    with Producer(server.url, ring=Ring("r", directory=folder)) as producer:
+        with pytest.raises(framepress.RingError, match="another account"):
+            producer.send(picture(), "cam")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_fifo_of_its_name_is_refused_at_once(server: Server, ring_folder: pathlib.Path) -> None:
+    os.mkfifo(ring_folder / "r.ring")
+    with Producer(server.url, ring=Ring("r", directory=ring_folder)) as producer:
+        with pytest.raises(framepress.RingError, match="no regular file"):
+            producer.send(picture(), "cam")
+    (ring_folder / "d.ring").mkdir()
+    with Producer(server.url, ring=Ring("d", directory=ring_folder)) as producer:
+        with pytest.raises(framepress.RingError, match="no regular file"):
+            producer.send(picture(), "cam")
+
+
 def test_the_directory_is_found_as_the_engine_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)

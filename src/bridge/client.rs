@@ -199,6 +199,15 @@ impl Words {
         }
     }
 
+    /// The fault of a call, with why no broker can be reached. An error that a broker gave shows that one
+    /// can: its code is positive, those of the library are negative.
+    pub fn fault(&self, what: impl Into<String>, error: &KafkaError) -> Fault {
+        if error.rdkafka_error_code().is_some_and(|code| code as i32 > 0) {
+            self.are_answered();
+        }
+        self.explain(fault(what, error))
+    }
+
     pub fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // The library says where in its source it is; a person has no use for that.
         let message = message.split_once("]: ").map_or(message, |(_, message)| message);

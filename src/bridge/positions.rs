@@ -51,12 +51,13 @@ pub(super) fn create(kafka: &Kafka) -> Result<(), Fault> {
 /// The longest that a transaction of another bridge may be open, which hides what is behind it.
 const OPEN_LIMIT: Duration = Duration::from_secs(70);
 
-/// The place of each stream, by its name, as committed; `None` if there is no such topic.
+/// The place of each stream, by its name, as committed, or `None` for a record that is no place; `None` for
+/// all if there is no such topic.
 pub(super) fn read(
     kafka: &Kafka,
     status: &Status,
     stop: &Stop,
-) -> Result<Option<HashMap<String, EntryId>>, Fault> {
+) -> Result<Option<HashMap<String, Option<EntryId>>>, Fault> {
     let what = || format!("reading {TOPIC}");
     let failed = |error: KafkaError| client::fault(what(), &error);
     let consumer = client::asking(kafka, &kafka.bridge_group)?;
@@ -98,8 +99,8 @@ pub(super) fn read(
                 progress = Tick::now();
                 let stream =
                     String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
-                match message.payload().and_then(EntryId::parse) {
-                    Some(place) => drop(places.insert(stream, place)),
+                match message.payload() {
+                    Some(text) => drop(places.insert(stream, EntryId::parse(text))),
                     None => drop(places.remove(&stream)),
                 }
             }

@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod dlq;
 mod generate;
+mod health;
 mod ingest;
 mod inspect;
 mod keeper;
@@ -72,6 +73,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Show the figures of a running engine, live
     Top(top::TopArgs),
+    /// Say whether an engine on this machine lives, or is ready
+    Health(health::HealthArgs),
     /// Carry frames from Kafka to Redis, or results from Redis to Kafka, each exactly once
     Bridge(bridge::BridgeArgs),
     /// Convert a configuration of the Kafka version
@@ -192,6 +195,7 @@ fn run(command: Command) -> Result<(), Failure> {
     let _signals = match &command {
         Command::Dlq(_)
         | Command::Check(_)
+        | Command::Health(_)
         | Command::MigrateConfig(_)
         | Command::Completions(_)
         | Command::Man(_) => Some(SignalWatch::at_once()?),
@@ -207,6 +211,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dlq(args) => dlq::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Bridge(args) => bridge::run(&args),
         Command::MigrateConfig(args) => migrate::run(&args),
         Command::Completions(args) => generate::completions(&args),

@@ -28,6 +28,8 @@ const FINDINGS_MAX: u32 = 6;
 /// Lines of `ffmpeg` that are logged in so many seconds.
 const LINES_MAX: u32 = 5;
 const LINES_PER: Duration = Duration::from_secs(10);
+/// A step of the clock by more is one that somebody made; decoders put pictures in another order by less.
+const CLOCK_STEP_SECONDS: f64 = 2.0;
 /// Failures after which another source is tried.
 const FALLBACK_AFTER: u32 = 3;
 /// How often the picture for pages is replaced.
@@ -309,6 +311,16 @@ impl Reader {
             self.cpu(link, course);
         }
         course.last = Some(now);
+        if captured > unix_seconds() + CLOCK_STEP_SECONDS {
+            // A decoder keeps its times rising, and would go on from the old ones.
+            let text = "the clock of this machine was set back";
+            return Err(Loss::new("ended", text).into());
+        }
+        if captured < course.captured - CLOCK_STEP_SECONDS {
+            let (camera, by) = (self.spec.id.as_str(), course.captured - captured);
+            tracing::warn!(camera, "the clock of this machine was set back by {by:.0} s");
+            (course.captured, course.cell) = (0.0, None);
+        }
         // Pictures of a camera stay in order, also where a decoder has put them in another one.
         let captured = captured.max(course.captured + 1e-6);
         course.captured = captured;

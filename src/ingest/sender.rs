@@ -72,6 +72,35 @@ pub struct Limits {
     pub drain: Duration,
 }
 
+/// Why Redis takes no frames, while it answers and refuses them; seen by pages and probes.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals(Arc<Mutex<Option<String>>>);
+
+impl Refusals {
+    /// What the server says, if the last frame was refused.
+    pub fn last(&self) -> Option<String> {
+        self.0.lock().clone()
+    }
+
+    /// A frame that was refused. The cameras go on: rights, memory and types of keys are mended on the
+    /// server, and no start of this process anew would mend them. A run that is to send so many frames
+    /// ends with what it could not send.
+    fn survive(&self, fault: Fault, limits: &Limits) -> Result<(), Fault> {
+        if limits.frames.is_some() || !matches!(fault, Fault::Refused { .. }) {
+            return Err(fault);
+        }
+        tracing::warn!("{fault}; cameras are read on, and their frames are lost");
+        *self.0.lock() = Some(fault.to_string());
+        Ok(())
+    }
+
+    fn end(&self) {
+        if self.0.lock().take().is_some() {
+            tracing::info!("Redis takes frames again");
+        }
+    }
+}
+
 /// A frame on its way.
 struct UnderWay {
     lane: Arc<Lane>,
@@ -105,7 +134,7 @@ pub fn run(
     lanes: &Lanes,
     bell: &Receiver<()>,
     limits: &Limits,
-    confirmed: &AtomicU64,
+    (confirmed, refusals): (&AtomicU64, &Refusals),
     stop: &Stop,
 ) -> Result<(), Fault> {
     let mut producer = match Producer::connect(options, stop) {
@@ -119,7 +148,7 @@ pub fn run(
     let mut all = Vec::new();
     let mut tidy_at: Option<Tick> = None;
     loop {
-        take_replies(&mut producer, &mut under_way, confirmed)?;
+        take_replies(&mut producer, &mut under_way, (confirmed, refusals), limits)?;
         if stop.is_draining() || limits.frames.is_some_and(|most| number >= most) {
             break;
         }
@@ -162,7 +191,13 @@ pub fn run(
                     lane.refuse(shot, &fault);
                     continue;
                 }
-                sent => sent?,
+                Err(fault) => {
+                    refusals.survive(fault, limits)?;
+                    lane.status.count(Outcome::Superseded, 1);
+                    lane.slot.give_back(shot.bytes);
+                    continue;
+                }
+                Ok(sent) => sent,
             };
             match sent {
                 Some(ticket) => {
@@ -183,7 +218,7 @@ pub fn run(
     let began = Tick::now();
     while producer.in_hand() > 0 && began.elapsed() < limits.drain && !stop.is_now() {
         producer.flush(TICK * 20);
-        take_replies(&mut producer, &mut under_way, confirmed)?;
+        take_replies(&mut producer, &mut under_way, (confirmed, refusals), limits)?;
     }
     stop.drain();
     match producer.in_hand() {
@@ -208,7 +243,8 @@ fn renew(all: &mut Vec<Arc<Lane>>, lanes: &Lanes) -> bool {
 fn take_replies(
     producer: &mut Producer,
     under_way: &mut HashMap<Ticket, UnderWay>,
-    confirmed: &AtomicU64,
+    (confirmed, refusals): (&AtomicU64, &Refusals),
+    limits: &Limits,
 ) -> Result<(), Fault> {
     let before = producer.counts().sendings.superseded;
     let replies: Vec<_> = producer.replies().collect();
@@ -217,6 +253,7 @@ fn take_replies(
         let Some(sent) = under_way.remove(&ticket) else { continue };
         match reply {
             Ok(_) => {
+                refusals.end();
                 confirmed.fetch_add(1, Ordering::Relaxed);
                 let age = sent.arrived.elapsed().as_secs_f64();
                 sent.lane.status.sent(sent.bytes, age);
@@ -225,7 +262,10 @@ fn take_replies(
                 given_up -= 1;
                 sent.lane.status.count(Outcome::Superseded, 1);
             }
-            Err(fault) => return Err(fault),
+            Err(fault) => {
+                refusals.survive(fault, limits)?;
+                sent.lane.status.count(Outcome::Superseded, 1);
+            }
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 use super::camera::{Reader, coder};
-use super::sender::{self, Lane, Lanes, Limits};
+use super::sender::{self, Lane, Lanes, Limits, Refusals};
 use super::slot::{Slot, bell};
 use super::source::Spec;
 use super::status::{Outcome, State, Status};
@@ -53,6 +53,7 @@ struct Camera {
 #[derive(Clone, Debug, Default)]
 pub struct View {
     statuses: Arc<Mutex<BTreeMap<String, Arc<Status>>>>,
+    refusals: Refusals,
 }
 
 impl View {
@@ -66,8 +67,11 @@ impl View {
         self.statuses.lock().get(id).cloned()
     }
 
-    /// Why it is not ready: a camera that is to be live and is not, or `None`.
+    /// Why it is not ready: Redis refuses frames, or no camera is live that is to be.
     pub fn unready(&self) -> Option<String> {
+        if let Some(refusal) = self.refusals.last() {
+            return Some(refusal);
+        }
         let cameras = self.cameras();
         let wanted = cameras.iter().filter(|camera| camera.state().0 != State::Disabled).count();
         let live = cameras.iter().filter(|camera| camera.state().0 == State::Live).count();
@@ -152,10 +156,11 @@ impl Supervisor {
             drain: Duration::from_millis(self.config.engine.drain_timeout_ms),
         };
         let (lanes, bell) = (Arc::clone(&self.lanes), self.bell.1.clone());
-        let (confirmed, stop) = (Arc::clone(&self.confirmed), self.stop.clone());
+        let (confirmed, refusals) = (Arc::clone(&self.confirmed), self.view.refusals.clone());
+        let stop = self.stop.clone();
         let identity = Identity { role: Role::Send, index: 0, core: None };
         threads::spawn(identity, &self.stop, move || {
-            let end = sender::run(options, &lanes, &bell, &limits, &confirmed, &stop);
+            let end = sender::run(options, &lanes, &bell, &limits, (&confirmed, &refusals), &stop);
             // Without a sender there is nothing to read cameras for.
             stop.drain();
             end

@@ -161,7 +161,8 @@ fn connect(url: &Url, shown: &str, until: Tick, stop: &Stop) -> Result<TcpStream
     Err(failed(last))
 }
 
-/// One read; 0 is the end.
+/// One read; 0 is the end, or the stop signal. A camera that never stops sending is held to its time as
+/// one that sends nothing is.
 fn read(
     stream: &mut TcpStream,
     bytes: &mut [u8],
@@ -170,18 +171,18 @@ fn read(
     stop: &Stop,
 ) -> Result<usize, Turn> {
     loop {
+        if stop.is_draining() {
+            return Ok(0);
+        }
+        if until.remaining().is_zero() {
+            return Err(Loss::new("timeout", "no picture in time").into());
+        }
         match stream.read(bytes) {
             Ok(count) => return Ok(count),
             Err(error) => match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    if stop.is_draining() {
-                        return Ok(0);
-                    }
-                    if until.remaining().is_zero() {
-                        return Err(Loss::new("timeout", "no picture in time").into());
-                    }
-                }
+                io::ErrorKind::Interrupted
+                | io::ErrorKind::WouldBlock
+                | io::ErrorKind::TimedOut => {}
                 _ => return Err(Loss::new("unreachable", format!("{shown}: {error}")).into()),
             },
         }

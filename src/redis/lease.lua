@@ -25,17 +25,26 @@ local action, caller, epoch, length, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4],
 -- Longer than any request waits here. A tenure stream that no engine removes goes by itself.
 local TENURE_MS = 600000
 
-local known = redis.call('HMGET', lease, 'holder', 'epoch', 'until_ms', 'ended', 'group', 'length_ms')
-local holder, held, until_ms = known[1] or '', known[2] or '0', tonumber(known[3] or '0')
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- A whole number that adding 1 still changes, or nothing: another client may have written anything.
+local function number_of(text)
+  local number = tonumber(text)
+  if number and number >= 0 and number < 9007199254740991 and number % 1 == 0 then
+    return number
+  end
+end
 
 local function whole(number)
   return string.format('%.0f', number)
 end
 
+local known = redis.call('HMGET', lease, 'holder', 'epoch', 'until_ms', 'ended', 'group', 'length_ms')
+local holder, until_ms = known[1] or '', number_of(known[3]) or 0
+local held = whole(number_of(known[2]) or 0)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
 -- A lease that ends later than its length from now was made before this clock was set back.
-local latest = now + tonumber(known[6] or length)
+local latest = now + (number_of(known[6]) or tonumber(length))
 if until_ms > latest then
   until_ms = latest
   redis.call('HSET', lease, 'until_ms', whole(until_ms))
@@ -66,7 +75,7 @@ if action == 'take' then
   if holder ~= '' then
     redis.call('DEL', tenure(holder, held))
   end
-  held = whole(math.max(tonumber(held), tonumber(epoch)) + 1)
+  held = whole(math.max(tonumber(held), number_of(epoch) or 0) + 1)
   local own = tenure(caller, held)
   redis.call('DEL', own)
   redis.call('XGROUP', 'CREATE', own, group, '$', 'MKSTREAM')

@@ -6,7 +6,7 @@ use redis::{Cmd, Value, cmd};
 use super::Control;
 use super::control::converted;
 use super::slot::{slot_of, tag_of};
-use crate::base::{Fault, limits};
+use crate::base::{Fault, limits, text};
 use crate::frame::EntryId;
 
 const ADD: &str = include_str!("places.lua");
@@ -225,7 +225,17 @@ fn command(batch: &PlacedBatch<'_>, dead_letters_max: u64) -> Cmd {
 
 fn placed(answer: Value, endpoint: &str) -> Result<Placed, Fault> {
     let (added, place, refusal): (i64, String, String) = converted(answer)?;
-    let place = place.parse().ok();
+    let place = match place.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| {
+            let message = format!("ERR the place of a partition there is no number: {text}");
+            Fault::Refused {
+                endpoint: endpoint.into(),
+                command: "HGET",
+                message: text::line(&message),
+            }
+        })?),
+    };
     Ok(match usize::try_from(added) {
         Err(_) => Placed::Elsewhere(place),
         Ok(_) if refusal.is_empty() => Placed::All,

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 
@@ -84,6 +84,10 @@ impl Ring {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let at = rustix::fs::open(folder, flags, Mode::empty())
             .map_err(|error| failed("opening the folder of", error))?;
+        let of_folder = rustix::fs::fstat(&at).map_err(|error| failed("looking at", error))?;
+        if let Some(why) = why_no_place(&of_folder) {
+            return Err(Fault::Unusable(format!("no ring in {}: {why}", folder.display())));
+        }
         // A file without a name is gone with the process, whenever that ends.
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&at, ".", flags, FILE_MODE)
@@ -151,6 +155,25 @@ impl Ring {
             hash: 0,
         })
     }
+}
+
+/// Why pixels are not safe in a folder: an account that is none of ours could read or replace them.
+/// A folder of another account that lets our group write is one that its owner has shared with us.
+fn why_no_place(folder: &Stat) -> Option<String> {
+    let mode = Mode::from_raw_mode(folder.st_mode);
+    if mode.contains(Mode::WOTH) {
+        return Some("everybody may write to it".into());
+    }
+    let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&folder.st_uid);
+    let is_group = |gid: u32| gid == folder.st_gid;
+    let is_shared = || {
+        mode.contains(Mode::WGRP)
+            && (is_group(rustix::process::getegid().as_raw())
+                || rustix::process::getgroups()
+                    .is_ok_and(|all| all.iter().any(|gid| is_group(gid.as_raw()))))
+    };
+    (!is_ours && !is_shared())
+        .then(|| format!("it belongs to another account (user id {})", folder.st_uid))
 }
 
 /// Gives the file its name. A ring of that name whose producer is gone is replaced.

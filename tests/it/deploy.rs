@@ -91,6 +91,9 @@ fn the_accounts_as_shipped_may_do_their_work_and_no_more() {
         assert_rights_are_those_of(&format!("{config}/framepress.yaml"), &[], "redis/users.acl");
     }
 
+    let sentinels = [("REDIS_QUEUE__URL", "redis-sentinel://192.0.2.1:26379/framepress/0")];
+    assert_rights_are_those_of("compose/framepress.yaml", &sentinels, "redis/users-sentinel.acl");
+
     // The autoscaler asks for the version and the lag.
     server.create_group(crate::support::GROUP);
     let url = format!("redis://scaler:change-me-scaler@127.0.0.1:{}/0", server.port());
@@ -101,19 +104,35 @@ fn the_accounts_as_shipped_may_do_their_work_and_no_more() {
     assert_eq!(refused.unwrap_err().code(), Some("NOPERM"));
 }
 
-/// The engine's account has what `check --show-acl` prints for a configuration, and no more.
+/// Engine, cameras and bridge have what `check --show-acl` prints for a configuration with cameras, and
+/// no more.
 #[track_caller]
 fn assert_rights_are_those_of(config: &str, variables: &[(&str, &str)], users: &str) {
+    let text = std::fs::read_to_string(deploy(config)).unwrap();
+    let cameras = "cameras: [{id: north, source: 'rtsp://192.0.2.1/sub'}]";
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    std::fs::write(file.path(), format!("{text}\n{cameras}\n")).unwrap();
     let shown = Command::new(env!("CARGO_BIN_EXE_framepress"))
         .args(["check", "--show-acl", "--config"])
-        .arg(deploy(config))
+        .arg(file.path())
         .envs(variables.iter().copied())
         .output();
     let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
-    let (_, rules) = shown.lines().next().unwrap().split_once("resetchannels ").unwrap();
-    let line = format!("user framepress on >change-me-engine resetchannels {rules}\n");
     let text = std::fs::read_to_string(deploy(users)).unwrap();
-    assert!(text.contains(&line), "{users} should hold for {config}: {line}");
+    let accounts = [
+        ("run", "framepress", "engine"),
+        ("ingest", "camera", "camera"),
+        ("bridge", "bridge", "bridge"),
+    ];
+    for (account, user, password) in accounts {
+        let start = format!("ACL SETUSER {account} reset on >PASSWORD ");
+        let Some(rules) = shown.lines().find_map(|line| line.strip_prefix(&start)) else {
+            assert!(account == "bridge" && !cfg!(feature = "kafka"), "{account}: {shown}");
+            continue;
+        };
+        let line = format!("user {user} on >change-me-{password} {rules}\n");
+        assert!(text.contains(&line), "{users} should hold for {config}: {line}");
+    }
 }
 
 #[test]
@@ -229,24 +248,28 @@ fn the_configurations_of_the_engine_are_valid() {
     assert_eq!(found, 3, "compose, kubernetes and systemd");
 }
 
+/// Runs the health check of each image against what it watches, on ports of the test.
 #[test]
-fn the_health_check_of_the_image_tells_alive_from_dead() {
+fn the_health_checks_of_the_images_tell_alive_from_dead() {
     let text = std::fs::read_to_string(deploy("Dockerfile")).unwrap();
-    let check = text.lines().find_map(|line| line.trim().strip_prefix("CMD [\"bash\"")).unwrap();
-    let words: Vec<String> = serde_json::from_str(&format!("[\"bash\"{check}")).unwrap();
-    let server = RedisServer::start();
-    let port = free_port();
-    let address = format!("127.0.0.1:{port}");
-    let mut engine = FramepressProcess::run(&server, &[("STATS__ADDR", &address)]);
-    let healthy = || {
-        let script = words[2].replace("8080", &port.to_string());
-        let mut command = Command::new(&words[0]);
-        command.arg(&words[1]).arg(script).stderr(Stdio::null());
-        command.status().unwrap().success()
-    };
-    wait_until("a healthy engine", LONG, healthy);
-    engine.kill();
-    assert!(!healthy(), "nobody answers any more");
+    let checks: Vec<&str> = text.lines().filter(|line| line.starts_with("HEALTHCHECK")).collect();
+    assert_eq!(checks.len(), 2, "one for each image");
+    for check in checks {
+        let (_, words) = check.split_once("CMD ").unwrap();
+        let words: Vec<String> = serde_json::from_str(words).unwrap();
+        assert_eq!(words[0], "/usr/bin/framepress");
+        let server = RedisServer::start();
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut engine = FramepressProcess::run(&server, &[("STATS__ADDR", &address)]);
+        let healthy = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_framepress"));
+            command.args(&words[1..]).args(["--url", &address]);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        };
+        wait_until("a healthy engine", LONG, healthy);
+        engine.kill();
+        assert!(!healthy(), "nobody answers any more");
+    }
 }
 
 #[test]

@@ -145,3 +145,30 @@ fn results_of_both_systems_are_compared_frame_by_frame() {
     let table = way.start(&["bridge", "compare", "--seconds", "1"]).ends_with(0);
     assert!(table.contains("latency p99, ms"), "{table}");
 }
+
+#[test]
+fn a_broker_that_is_back_is_not_blamed_for_having_been_away() {
+    if !available() {
+        return;
+    }
+    let mut broker = Broker::start();
+    broker.kill();
+    let addr = format!("127.0.0.1:{}", free_port());
+    let way = Carried::between(&broker, "not-there-yet", "none")
+        .with("KAFKA__PROPERTIES", r#"{"topic.metadata.refresh.interval.ms": 500}"#);
+    let _bridge = way.start(&["bridge", "kafka-to-redis", "--stats-addr", &addr]);
+    let why = || {
+        let answer = ureq::get(format!("http://{addr}/readyz"))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .call();
+        answer.map_or(String::new(), |mut it| it.body_mut().read_to_string().unwrap_or_default())
+    };
+    wait_until("the broker is away", LONG, || why().contains("Connect to"));
+    broker.start_again();
+    wait_until("the topic is not there", LONG, || {
+        let why = why();
+        why.contains("topic") && !why.contains("Connect to")
+    });
+}

@@ -405,3 +405,29 @@ fn a_partition_that_comes_later_is_read_from_its_beginning() {
     way.catch_up("kafka-to-redis");
     assert_eq!(way.server.len(INPUT), 3);
 }
+
+#[test]
+fn a_place_that_is_no_number_is_said_and_not_asked_for_without_pause() {
+    let Some(broker) = shared() else { return };
+    let way = Carried::new(broker, 1);
+    send(broker, &way.input, &frames(0, 5, 1));
+    let mut bridge = way.bridge("kafka-to-redis");
+    way.wait_for_frames(5);
+    let places = format!("{{camera_frames}}:bridge:{}", way.input);
+    let _: redis::Value = way.server.ask(redis::cmd("HSET").arg(&places).arg(0).arg("abc"));
+    send(broker, &way.input, &frames(5, 5, 1));
+    wait_until("a word", LONG, || bridge.said().contains("is no number: abc"));
+    let commands = || -> u64 {
+        let info: String = way.server.ask(redis::cmd("INFO").arg("stats"));
+        let line = info.lines().find_map(|it| it.strip_prefix("total_commands_processed:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    let before = commands();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(commands() - before < 200, "{}", commands() - before);
+    // Put right by hand, it goes on.
+    let _: redis::Value = way.server.ask(redis::cmd("HSET").arg(&places).arg(0).arg(5));
+    way.wait_for_frames(10);
+    bridge.signal(Signal::TERM);
+    bridge.ends_with(0);
+}

@@ -266,3 +266,33 @@ fn an_open_transaction_of_another_bridge_hides_no_place() {
     way.catch_up("redis-to-kafka");
     assert_once_and_in_order(&read(broker, &way.output, Isolation::Committed, LONG), 10);
 }
+
+/// Whoever may write to the topic of places could otherwise end the output stream for good.
+#[test]
+fn a_place_that_no_result_can_have_had_is_refused() {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    for (place, why) in [
+        ("18446744073709551615-18446744073709551615", "more than a year ahead"),
+        ("abc", "is no id"),
+    ] {
+        if !available() {
+            return;
+        }
+        let broker = Broker::start();
+        let way = Carried::new(&broker, 1);
+        add_results(&way, 0, 5, 10);
+        way.catch_up("redis-to-kafka");
+        let other: BaseProducer = broker.client().create().unwrap();
+        let stream = &way.results;
+        let record =
+            BaseRecord::to("framepress_bridge_positions").key(stream.as_str()).payload(place);
+        assert!(other.send(record).is_ok());
+        other.flush(LONG).unwrap();
+        let mut bridge = way.bridge("redis-to-kafka");
+        wait_until("a word", LONG, || bridge.said().contains(why));
+        add_results(&way, 5, 5, 10);
+        bridge.signal(Signal::TERM);
+        bridge.ends_with(0);
+        assert_eq!(read(&broker, &way.output, Isolation::Committed, LONG).len(), 5, "none twice");
+    }
+}

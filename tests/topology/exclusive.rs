@@ -113,3 +113,40 @@ fn what_is_in_hand_when_the_lease_is_lost_is_handed_over_and_stored_once() {
     assert_eq!((account.read, account.out, account.handed_over), (10, 5, 5));
     assert_eq!(server.ask::<String>(&["HGET", LEASE, "holder"]), "", "given back at the end");
 }
+
+/// Another client may have written anything into the lease: that costs the tenure and nothing else.
+#[test]
+fn a_lease_that_holds_no_numbers_is_taken_anew() {
+    const INPUT: &str = "camera_frames";
+    const OUTPUT: &str = "processed_frames";
+    const LEASE: &str = "camera_frames:lease";
+    let server = Server::start(&[]);
+    let url = format!("redis://127.0.0.1:{}", server.port);
+    let flags = [("redis_queue.assignment", "exclusive"), ("redis_queue.lease_ms", "1000")];
+    let config = config(&url, &flags);
+    let engine = RunningEngine::with_hooks(&config, Hooks::default());
+    let mut sent = 0;
+    let lies: [&[&str]; 5] = [
+        &["epoch", "18446744073709551615", "until_ms", "0"],
+        &["epoch", "9007199254740992", "until_ms", "0"],
+        &["epoch", "-1", "until_ms", "nan"],
+        &["epoch", "abc", "until_ms", "abc", "length_ms", "inf"],
+        &["epoch", "1.5", "until_ms", "1e300", "length_ms", "nan"],
+    ];
+    for lie in lies {
+        send(&config, 5);
+        sent += 5;
+        wait_until(&format!("all is done before {lie:?}"), || {
+            crate::support::is_done(&mut server.connect(), INPUT)
+        });
+        let _: i64 = server.ask(&[&["HSET", LEASE, "holder", "x"], lie].concat());
+    }
+    send(&config, 5);
+    sent += 5;
+    wait_until("all is done", || crate::support::is_done(&mut server.connect(), INPUT));
+    let epoch: u64 = server.ask::<String>(&["HGET", LEASE, "epoch"]).parse().unwrap();
+    assert!(epoch < 100, "{epoch}");
+    let (inputs, outputs) = (&mut server.connect(), &mut server.connect());
+    assert_eq!(assert_every_entry_once((inputs, INPUT), (outputs, OUTPUT)), sent);
+    engine.stop();
+}

@@ -193,11 +193,15 @@ class RingFile:
             raise RingError(
                 error.errno, f"no directory for rings at {folder}: {error.strerror}"
             ) from error
-        status = folder.stat()
+        try:
+            status = folder.stat()
+        except OSError as error:
+            raise RingError(error.errno, f"{folder}: {error.strerror}") from error
         if not stat.S_ISDIR(status.st_mode):
             raise RingError(errno.ENOTDIR, f"{folder} is no directory")
-        if status.st_mode & stat.S_IWOTH:
-            raise RingError(errno.EPERM, f"every user may write to {folder}: no place for a ring")
+        why = _why_no_place(status)
+        if why:
+            raise RingError(errno.EPERM, f"no ring in {folder}: {why}")
 
     def _make(self, size: int) -> int:
         # A file without a name is gone with the process, whenever that ends.
@@ -264,6 +268,16 @@ class RingFile:
         raise RingBusy(errno.EBUSY, f"other producers make the ring {self.path}")
 
 
+def _why_no_place(folder: os.stat_result) -> str | None:
+    """Why pixels are not safe in a folder: an account that is none of ours could read or replace them.
+    A folder of another account that lets our group write is one that its owner has shared with us."""
+    if folder.st_mode & stat.S_IWOTH:
+        return "every user may write to it"
+    ours = folder.st_uid in (0, os.geteuid())
+    shared = folder.st_mode & stat.S_IWGRP and folder.st_gid in {os.getegid(), *os.getgroups()}
+    return None if ours or shared else f"it belongs to another account (user id {folder.st_uid})"
+
+
 def _remove_left(path: pathlib.Path) -> None:
     """Removes the ring of a producer that has ended."""
     with contextlib.suppress(FileNotFoundError):
@@ -288,7 +302,7 @@ def earlier_epoch(ring: Ring) -> str | None:
         file = _take(ring.path())
     except FileNotFoundError:
         return None
-    except RingBusy:
+    except RingError:
         raise
     except OSError as error:
         raise RingError(error.errno, f"{ring.path()}: {error.strerror}") from error
@@ -303,7 +317,11 @@ def earlier_epoch(ring: Ring) -> str | None:
 
 def _take(path: pathlib.Path) -> int:
     """Opens and locks a ring whose producer has ended."""
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # Of a FIFO, opening would wait for a writer; of anything else, a lock says nothing.
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise RingError(errno.EEXIST, f"{path} is there, and is no regular file")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

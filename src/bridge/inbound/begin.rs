@@ -35,10 +35,7 @@ impl Inbound {
     /// The first offset that is there, and the one behind the last.
     fn range(&self, topic: &str, partition: i32) -> Result<(i64, i64), Fault> {
         self.consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT).map_err(|error| {
-            self.explained(client::fault(
-                format!("asking for the range of {topic}/{partition}"),
-                &error,
-            ))
+            self.fault(format!("asking for the range of {topic}/{partition}"), &error)
         })
     }
 
@@ -163,7 +160,7 @@ impl Inbound {
         let found = self
             .consumer
             .committed_offsets(list, ANSWER_LIMIT)
-            .map_err(|error| self.explained(client::fault(what, &error)))?;
+            .map_err(|error| self.fault(what, &error))?;
         let place = found.find_partition(topic, number).map(|it| it.offset());
         Ok(matches!(place, Some(Offset::Offset(_))))
     }
@@ -188,9 +185,8 @@ impl Inbound {
         }
         let old = client::asking(kafka, &kafka.consumer_group)?;
         let what = format!("asking where the group {} stands", kafka.consumer_group);
-        let found = old
-            .committed_offsets(list, ANSWER_LIMIT)
-            .map_err(|error| self.explained(client::fault(what, &error)))?;
+        let found =
+            old.committed_offsets(list, ANSWER_LIMIT).map_err(|error| self.fault(what, &error))?;
         let place = |element: &TopicPartitionListElem<'_>| match element.offset() {
             Offset::Offset(offset) => Some((element.partition(), offset)),
             _ => None,

@@ -163,6 +163,11 @@ impl Inbound {
         self.consumer.context().words.explain(fault)
     }
 
+    /// The fault of a call of the library, likewise.
+    fn fault(&self, what: impl Into<String>, error: &KafkaError) -> Fault {
+        self.consumer.context().words.fault(what, error)
+    }
+
     /// Something keeps it from working.
     fn note(&self, fault: &Fault) {
         if fault.redis_code() == Some("OOM") {
@@ -275,9 +280,7 @@ impl Inbound {
             KafkaError::MessageConsumptionFatal(code) => {
                 Err(Fault::Unusable(format!("Kafka: reading {}: {code}", self.topic())))
             }
-            error => {
-                Err(self.explained(client::fault(format!("reading {}", self.topic()), &error)))
-            }
+            error => Err(self.fault(format!("reading {}", self.topic()), &error)),
         }
     }
 

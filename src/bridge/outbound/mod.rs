@@ -20,9 +20,13 @@ use super::{BATCH_BYTES, BATCH_MESSAGES, LOOK, PAUSE, Setup, dead_letter, is_fin
 use crate::base::{Fault, Reason, Stop};
 use crate::config::{Begin, Config};
 use crate::frame::EntryId;
-use crate::metrics::clock::Tick;
+use crate::metrics::clock::{Tick, unix_millis};
 use crate::redis::{Control, Record, StreamCounts};
 use transaction::{Deliveries, Failed};
+
+/// How far a place may lie ahead of the clock, which may have been set back, in milliseconds.
+/// Behind a place that is further away there may be no id left for new results.
+const AHEAD_MS_MAX: u64 = 366 * 24 * 3_600_000;
 
 /// How long entries are waited for.
 const BLOCK: Duration = Duration::from_millis(500);
@@ -188,7 +192,13 @@ impl Outbound {
             let counts = self.control.counts(&source.stream).map_err(Failed::Broken)?;
             source.goal.get_or_insert(counts.last);
             source.place = match places.get(&source.stream) {
-                Some(place) => *place,
+                Some(Some(place)) => *place,
+                // Taken as none, it would have every result sent again.
+                Some(None) => {
+                    let what = format!("reading {}", positions::TOPIC);
+                    let detail = format!("the place of {} there is no id", source.stream);
+                    return Err(Failed::Broken(Fault::Kafka { what, detail }));
+                }
                 None if kafka.begin == Begin::Latest => counts.last,
                 None => EntryId::default(),
             };
@@ -334,6 +344,15 @@ impl Outbound {
         for source in &mut self.sources {
             let counts: StreamCounts = self.control.counts(&source.stream)?;
             if counts.last < source.place {
+                if source.place.millis > unix_millis().saturating_add(AHEAD_MS_MAX) {
+                    let what = format!("reading {}", positions::TOPIC);
+                    let detail = format!(
+                        "the place {} of {} lies more than a year ahead of the clock; no result can have \
+                         had it",
+                        source.place, source.stream
+                    );
+                    return Err(Fault::Kafka { what, detail });
+                }
                 tracing::warn!(
                     "redis-to-kafka: {} ends at {}, before the place {}: it was made anew, or Redis has \
                      lost its latest writes; ids of new results come behind the place",

@@ -30,7 +30,7 @@ pub(super) struct Figures {
 }
 
 /// Asks one engine.
-pub(super) struct Client {
+pub(in crate::cli) struct Client {
     agent: Agent,
     url: String,
     /// The same without what may be a secret.
@@ -39,7 +39,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(url: &str, token: Option<Secret>) -> Result<Client, Failure> {
+    pub(in crate::cli) fn new(url: &str, token: Option<Secret>) -> Result<Client, Failure> {
         let url = url.trim_end_matches('/');
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         if !url.starts_with("http://") {
@@ -59,7 +59,7 @@ impl Client {
     }
 
     /// Where it asks, for a person.
-    pub(super) fn shown(&self) -> &str {
+    pub(in crate::cli) fn shown(&self) -> &str {
         &self.shown
     }
 
@@ -88,7 +88,8 @@ impl Client {
         }
     }
 
-    fn get(&self, path: &str) -> Result<(u16, String), String> {
+    /// Status and body of the answer to a path.
+    pub(in crate::cli) fn get(&self, path: &str) -> Result<(u16, String), String> {
         let mut request = self.agent.get(format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {}", token.expose()));

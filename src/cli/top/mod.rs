@@ -1,6 +1,6 @@
 //! `framepress top`: the figures of a running engine in a terminal, or once as plain text.
 
-mod client;
+pub(super) mod client;
 mod screen;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 mod demo;
 mod dlq;
 mod generated;
+mod health;
 mod ingest;
 mod ingest_folders;
 mod inspect;

@@ -233,6 +233,27 @@ fn a_folder_to_which_everybody_may_write_is_not_trusted() {
 }
 
 #[test]
+fn no_ring_is_made_where_a_stranger_could_read_or_replace_it() {
+    let folder = rings_folder();
+    let refused = || {
+        framepress::ring::Ring::create(&ring(folder.path(), "cam", 4))
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+    };
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(refused().contains("everybody may write to it"));
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o2755)).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return crate::support::skip("only the superuser can give a folder to another account");
+    }
+    // Made beforehand by another user of the machine, where everybody may make folders.
+    std::os::unix::fs::chown(folder.path(), Some(12_345), Some(12_345)).unwrap();
+    assert!(refused().contains("belongs to another account (user id 12345)"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
 fn a_ring_may_change_while_it_is_open() {
     let folder = rings_folder();
     let root = folder.path();

@@ -1,5 +1,6 @@
 //! The program itself, as somebody would start it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -8,6 +9,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{LONG, RedisServer, wait_until};
+
+/// The program under test. `FRAMEPRESS_BIN` names another than the one just built: a script that runs one
+/// for another processor.
+fn program() -> OsString {
+    std::env::var_os("FRAMEPRESS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_framepress").into())
+}
 
 /// A running `framepress`; ended, by its process id, with the value.
 pub struct FramepressProcess {
@@ -21,7 +28,7 @@ impl FramepressProcess {
         let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
         let sink = |name: &str| Stdio::from(File::create(folder.path().join(name)).unwrap());
         let (out, err) = (sink("out"), sink("err"));
-        let child = Command::new(env!("CARGO_BIN_EXE_framepress"))
+        let child = Command::new(program())
             .args(arguments)
             .envs(environment.iter().copied())
             .current_dir(folder.path())

@@ -1,0 +1,71 @@
+#!/bin/sh
+# boot.sh PACKAGE: boots systemd in a view of this system whose every change is kept in memory, with
+# processes, a network and control groups of its own, and has it run booted.py with the package.
+#
+# Needs root, the right to mount, control groups of version 2, and systemd. Where one is missing (as in
+# most containers), it says so and starts no unit.
+set -eu
+
+package="$1"
+skipped() {
+    echo "skipped: $*" >&2
+    echo "skipped: the units are NOT run by systemd; only looked at" >&2
+    exit 0
+}
+
+[ "$(id -u)" = 0 ] || skipped "booting needs root"
+[ -x /lib/systemd/systemd ] || skipped "there is no systemd here"
+grep -qw cgroup2 /proc/filesystems || skipped "this kernel has no control groups of version 2"
+unshare --mount --pid --cgroup --uts --ipc --net --fork true 2>/dev/null || skipped "this root may not do so"
+
+view="$(mktemp -d)"
+shared="$(mktemp -d)"
+trap 'rm -rf --one-file-system "$view" "$shared"' EXIT
+cp "$package" "$shared/framepress.deb"
+cp deploy/debian/booted.py "$shared/"
+libs="$(sh tests/kafka/fetch.sh 2>/dev/null || true)"
+cat >"$shared/booted.service" <<END
+[Unit]
+Description=The test of what is installed
+After=basic.target
+SuccessAction=exit
+SuccessActionExitStatus=0
+FailureAction=exit
+FailureActionExitStatus=1
+[Service]
+Type=oneshot
+Environment=KAFKA_LIBS=$libs LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive HOME=/root
+ExecStart=/usr/bin/python3 -u /root/package/booted.py
+StandardOutput=append:/root/package/log
+StandardError=append:/root/package/log
+END
+printf '[Unit]\nRequires=basic.target booted.service\n' >"$shared/booted.target"
+
+code=0
+# A system that hangs is ended; its processes go with it.
+VIEW="$view" SHARED="$shared" timeout -k 5 400 unshare --mount --propagation private --pid --cgroup --uts \
+    --ipc --net --fork --kill-child \
+    sh -eu -c '
+        . deploy/debian/mounts.sh
+        mount -t sysfs sysfs "$VIEW/root/sys" || exit 100
+        mount -t cgroup2 cgroup2 "$VIEW/root/sys/fs/cgroup" 2>/dev/null || {
+            mount -t tmpfs groups "$VIEW/root/sys/fs/cgroup" || exit 100
+            mount -t cgroup2 cgroup2 "$VIEW/root/sys/fs/cgroup" || exit 100
+        }
+        mkdir -p "$VIEW/root/root/package"
+        mount --bind "$SHARED" "$VIEW/root/root/package" || exit 100
+        cp "$SHARED/booted.service" "$SHARED/booted.target" "$VIEW/root/etc/systemd/system/"
+        # Not chroot: within one, the kernel lets no unit have users of its own (PrivateUsers).
+        cd "$VIEW/root"
+        pivot_root . . && umount -l . || exit 100
+        cd /
+        exec env -i container=framepress PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+            /lib/systemd/systemd --unit=booted.target --log-target=journal --show-status=no
+    ' >"$shared/console" 2>&1 </dev/null || code=$?
+cat "$shared/log" 2>/dev/null || true
+case "$code" in
+    0) [ -s "$shared/log" ] || skipped "systemd does not boot here: $(tail -n 1 "$shared/console")" ;;
+    100 | 101) skipped "this root may not mount a view of the system" ;;
+    124 | 137) echo "package: the booted system hangs" >&2; tail "$shared/console" >&2; exit 1 ;;
+    *) [ -s "$shared/log" ] || skipped "systemd does not boot here: $(tail -n 1 "$shared/console")"; exit "$code" ;;
+esac

@@ -1,0 +1,36 @@
+//! `framepress health`: whether an engine on this machine lives, for containers and scripts that have no
+//! other program to ask it with.
+
+use clap::Args;
+
+use super::top::client::Client;
+use super::{Failure, out};
+use crate::base::Fault;
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    framepress health\n  \
+    framepress health --ready --url http://127.0.0.1:8081\n\n\
+    Prints what it was told. Exit codes: 0 alive (or ready), 1 not, or no answer within two seconds.\n\
+    Needs no token. Asks `run`, `ingest` and `bridge` alike, where they serve statistics.")]
+pub(super) struct HealthArgs {
+    /// Where the statistics are served
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// Ask /readyz, whether it is connected and working, instead of /livez
+    #[arg(long)]
+    ready: bool,
+}
+
+pub(super) fn run(args: &HealthArgs) -> Result<(), Failure> {
+    let client = Client::new(&args.url, None)?;
+    let path = if args.ready { "/readyz" } else { "/livez" };
+    match client.get(path).map_err(Fault::Unusable)? {
+        (200, text) => out::line(text.trim_end()),
+        (status, text) => {
+            let why = format!("{}{path}: status {status}: {}", client.shown(), text.trim());
+            Err(Fault::Unusable(why).into())
+        }
+    }
+}
