@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-.PHONY: perf-cameras kafka-kills demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-bytes perf-chaos perf-distance perf-migration pgo setup setup-test soak-cameras clean
+.PHONY: perf-cameras kafka-kills arm64 arm64-test release release-check upgrade-test image-test perf-instructions demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-bytes perf-chaos perf-distance perf-migration pgo setup setup-test soak-cameras clean
 
 demo: setup
 	@$(CARGO) build --release --bin framepress
@@ -80,6 +80,30 @@ deb-test: setup-test
 	@sh deploy/debian/test.sh
 	@sh deploy/install-test.sh
 
+# Program and Debian package for ARM64, crossed from Debian amd64 and tested under qemu. Adds the
+# architecture arm64 to dpkg; says what is skipped where that cannot be.
+arm64: setup-test $(VENV)/.complete
+	@sh tests/arm64/run.sh release
+
+# The same from a build for tests, without a package; on two cores ten to fifteen minutes from nothing.
+arm64-test: setup-test $(VENV)/.complete
+	@PROPTEST_CASES=8 sh tests/arm64/run.sh debug
+
+# Everything of a release into target/dist; `make release-check` makes it twice and compares the bytes.
+release: setup
+	@sh deploy/release.sh
+
+release-check: setup
+	@sh deploy/release.sh check
+
+# Pending frames, dead letters and a configuration of version 0.1.0 in the hands of this one.
+upgrade-test: setup-test $(VENV)/.complete
+	@sh tests/upgrade/run.sh
+
+# The image of deploy/Dockerfile, built and run by buildah and podman, on bases made from Debian's packages.
+image-test: setup
+	@sh deploy/image/test.sh
+
 lint:
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
@@ -133,6 +157,10 @@ pgo: setup
 # The engine's CPU per frame beside that of the unavoidable work alone, in one run.
 perf-floor: setup
 	@$(CARGO) run --release --quiet -p framepress-perf -- floor
+
+# Instructions for the work of one frame on x86-64 and ARM64, counted by qemu.
+perf-instructions: setup
+	@sh perf/instructions.sh
 
 # Bytes, CPU and likeness of every format, quality and effort, beside Pillow.
 perf-bytes: setup perf-build

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The package as others get it: what it holds, run from where it was unpacked, then installed,
-# upgraded and purged in a throw-away view of this system. Changes nothing outside the target folder.
+# upgraded and purged in a throw-away view of this system, and under a systemd of its own. Changes nothing outside the target folder.
 set -eu
 
 package="$(sh deploy/debian/package.sh debug | tail -n 1)"
@@ -20,6 +20,7 @@ for file in \
     usr/lib/systemd/system/framepress.service \
     usr/lib/systemd/system/framepress-ingest.service \
     usr/lib/systemd/system/framepress-bridge@.service \
+    usr/lib/systemd/system/framepress-cameras.service \
     usr/share/doc/framepress/copyright \
     usr/share/doc/framepress/framepress.cdx.json \
     usr/share/doc/framepress/examples/framepress.example.yaml \
@@ -38,3 +39,4 @@ sh deploy/debian/work.sh "$root/files/usr/bin/framepress" "$root/files/etc/frame
 echo "package: unpacked and run: $(basename "$package")"
 
 sh deploy/debian/view.sh "$package"
+sh deploy/debian/boot.sh "$package"

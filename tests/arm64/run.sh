@@ -14,6 +14,14 @@ fail() {
     exit 1
 }
 
+status=0
+sh deploy/arm64/setup.sh || status=$?
+if [ "$status" -eq 3 ]; then
+    echo "skipped: nothing is built and tested for ARM64" >&2
+    exit 0
+fi
+[ "$status" -eq 0 ] || fail "its tools cannot be installed"
+
 case "$profile" in
     release) flags="--release" native="--release" ;;
     debug) flags="" native="" ;;
@@ -22,7 +30,7 @@ esac
 # shellcheck disable=SC2086 # no word or one
 sh deploy/arm64/cargo.sh build --quiet $flags --bin framepress
 # shellcheck disable=SC2086
-cargo build --quiet $native --bin framepress
+"$(command -v cargo || echo "$HOME/.cargo/bin/cargo")" build --quiet $native --bin framepress
 # Tests that start the program start this.
 program="$(cd "$folder" && pwd)/framepress-emulated"
 printf '#!/bin/sh\nexec qemu-aarch64-static "%s" "$@"\n' "$(cd "$folder" && pwd)/framepress" >"$program"
@@ -47,3 +55,5 @@ FRAMEPRESS_BIN="$program" sh deploy/arm64/cargo.sh test --quiet --lib -- \
 FRAMEPRESS_BIN="$program" sh deploy/arm64/cargo.sh test --quiet --test it -- \
     pixels::golden_layouts pixels::parity pixels::layouts pixels::figures ring::whole_way
 tests/python/.venv/bin/python tests/arm64/same.py "$target/$profile/framepress" "$program"
+
+[ "$profile" != release ] || sh deploy/debian/package.sh release arm64

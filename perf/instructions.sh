@@ -1,0 +1,53 @@
+#!/bin/sh
+# instructions.sh: instructions for the work of one 1080p frame, on x86-64 (with AVX2) and on ARM64 (with
+# NEON), both counted by qemu, and whether both give the same bits. The start is left out: the difference of
+# two counts is divided by the difference of their frames.
+#
+# Instructions are no time: processors differ in how many they do at once.
+set -eu
+
+cargo="$(command -v cargo || echo "$HOME/.cargo/bin/cargo")"
+status=0
+sh deploy/arm64/setup.sh || status=$?
+if [ "$status" -eq 3 ]; then
+    echo "skipped: no instructions are counted" >&2
+    exit 0
+fi
+[ "$status" -eq 0 ]
+
+folder="$(mktemp -d)"
+trap 'rm -rf "$folder"' EXIT
+cc -O2 -shared -fPIC -Wall -Wextra -o "$folder/count.so" perf/instructions.c
+built() {
+    "$@" bench --quiet --no-run --bench instructions --message-format json |
+        sed -n 's/.*"executable":"\([^"]*instructions-[^"]*\)".*/\1/p' | tail -n 1
+}
+x86="$(built "$cargo")"
+arm="$(built sh deploy/arm64/cargo.sh)"
+
+# count EMULATOR PROGRAM CASE FRAMES: sets `counted` and `digest`.
+count() {
+    emulator="$1"
+    shift
+    # The best processor that this qemu knows: AVX2, but no AVX-512.
+    digest="$("$emulator" -cpu max -plugin "$folder/count.so,out=$folder/n" "$@")"
+    counted="$(cat "$folder/n")"
+}
+few=2
+many=6
+printf '%-14s %16s %16s %8s  %s\n' case "x86-64, AVX2" "ARM64, NEON" ratio "same bits"
+for case in decode-jpeg encode-jpeg encode-webp analyse scale whole-raw whole-jpeg; do
+    count qemu-x86_64 "$x86" "$case" "$few"
+    start="$counted"
+    count qemu-x86_64 "$x86" "$case" "$many"
+    here=$(((counted - start) / (many - few)))
+    bits="$digest"
+    count qemu-aarch64 "$arm" "$case" "$few"
+    start="$counted"
+    count qemu-aarch64 "$arm" "$case" "$many"
+    there=$(((counted - start) / (many - few)))
+    same=yes
+    [ "$bits" = "$digest" ] || same=NO
+    printf '%-14s %16d %16d %8s  %s\n' "$case" "$here" "$there" \
+        "$(awk "BEGIN { printf \"%.2f\", $there / $here }")" "$same"
+done

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Builds version 0.1.0 as it was first deployed, from this repository's own history, and lets this version
+# take over from it: see upgrade.py. About two minutes for the build, once.
+set -eu
+
+old=4935c2359b464235884b1b5f3caa7334538c69f1
+target="${CARGO_TARGET_DIR:-target}"
+cargo="$(command -v cargo || echo "$HOME/.cargo/bin/cargo")"
+source="$target/upgrade/source"
+
+if ! git cat-file -e "$old^{commit}" 2>/dev/null; then
+    echo "skipped: no upgrade from 0.1.0: its commit is not in this clone (git fetch --unshallow)" >&2
+    exit 0
+fi
+program="$target/upgrade/build/debug/framepress"
+if [ ! -x "$program" ]; then
+    rm -rf "$source"
+    mkdir -p "$source"
+    git archive "$old" | tar -x -C "$source"
+    (
+        build="$(cd "$target/upgrade" && pwd)/build"
+        cd "$source"
+        CARGO_TARGET_DIR="$build" "$cargo" build --quiet --locked --bin framepress
+    )
+fi
+"$cargo" build --quiet --bin framepress
+git show "$old:deploy/framepress.example.yaml" >"$target/upgrade/framepress.yaml"
+tests/python/.venv/bin/python tests/upgrade/upgrade.py "$program" "$target/debug/framepress" "$target/upgrade/framepress.yaml"
