@@ -9,7 +9,7 @@ use redis::cmd;
 
 use super::{frame, pixels, producer, raw, ring, rings_folder};
 use crate::support::{
-    FramepressProcess, INPUT, LONG, RedisServer, RunningEngine, Sample, wait_until,
+    FramepressProcess, INPUT, LONG, RedisServer, RunningEngine, Sample, program, wait_until,
 };
 
 const RGB: usize = 64 * 48 * 3;
@@ -194,7 +194,7 @@ fn a_dead_letter_takes_the_pixels_along_and_can_be_replayed() {
         assert!(letters[0].fields["data"].windows(RGB).any(|part| part == rgb));
 
         let engine = RunningEngine::start(&server, &[("ring.dir", &*dir)]);
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_framepress"))
+        let output = std::process::Command::new(program())
             .args(["dlq", "replay", "--all", "--redis-url", &server.url()])
             .output()
             .unwrap();

@@ -13,7 +13,7 @@ pub use frames::{
     rgb_array,
 };
 pub use held::HeldCommits;
-pub use process::FramepressProcess;
+pub use process::{FramepressProcess, program};
 pub use redis::{RedisServer, free_port, parts};
 pub use results::{DeadLetter, Output};
 

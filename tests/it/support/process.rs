@@ -12,7 +12,7 @@ use super::{LONG, RedisServer, wait_until};
 
 /// The program under test. `FRAMEPRESS_BIN` names another than the one just built: a script that runs one
 /// for another processor.
-fn program() -> OsString {
+pub fn program() -> OsString {
     std::env::var_os("FRAMEPRESS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_framepress").into())
 }
 
