@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 HERE = pathlib.Path("/root/package")
 EXAMPLES = pathlib.Path("/usr/share/doc/framepress/examples")
@@ -32,8 +33,8 @@ EXPOSURE_MAX = 1.5
 def fail(why):
     for unit in ("kafka", "redis-server", "framepress-ingest", "framepress", *BRIDGES):
         if state(unit) != "inactive":
-            journal = run("journalctl", "-u", unit, "-n", "12", "--no-pager", "-o", "cat", check=False)
-            print(f"--- {unit}: {show(unit, 'ActiveState', 'SubState', 'StatusText', 'Result')}\n{journal}")
+            print(f"--- {unit}: {show(unit, 'ActiveState', 'SubState', 'StatusText', 'Result')}")
+            print("\n".join(journal(unit).splitlines()[-12:]))
     print(f"booted: {why}", flush=True)
     sys.exit(1)
 
@@ -46,6 +47,10 @@ def run(*command, check=True, **options):
     if check and done.returncode != 0:
         fail(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}")
     return done.stdout.strip()
+
+
+def journal(unit):
+    return run("journalctl", "-u", unit, "--no-pager", "-o", "cat", check=False)
 
 
 def show(unit, *properties):
@@ -94,7 +99,9 @@ def more_results(than=None, count=10):
 
 
 def install():
-    if os.path.isdir("/var/lib/dpkg") and run("dpkg-query", "-W", "framepress", check=False).startswith("framepress"):
+    if os.path.isdir("/var/lib/dpkg") and run("dpkg-query", "-W", "framepress", check=False).startswith(
+        "framepress"
+    ):
         run("dpkg", "-P", "framepress")
     run("apt-get", "install", "-y", "--no-install-recommends", f"{HERE}/framepress.deb")
     run("systemctl", "daemon-reload")
@@ -102,7 +109,12 @@ def install():
         check(f"{unit} is there", show(unit, "LoadState")["LoadState"] == "loaded")
         check(f"{unit} waits for its owner", state(unit) == "inactive", state(unit))
     for unit in UNITS:
-        said = run("systemd-analyze", "verify", f"/usr/lib/systemd/system/{unit.replace('@kafka-to-redis', '@')}", check=False)
+        said = run(
+            "systemd-analyze",
+            "verify",
+            f"/usr/lib/systemd/system/{unit.replace('@kafka-to-redis', '@')}",
+            check=False,
+        )
         check(f"{unit} is valid", not re.search(r"framepress.*\.service", said), said)
         text = run("systemd-analyze", "security", "--no-pager", unit, check=False)
         exposure = float(re.search(r"exposure level.*?: ([0-9.]+)", text)[1])
@@ -141,11 +153,17 @@ kafka:
   output_topic: processed_frames
 """
     )
-    for name, user in (("framepress", "framepress"), ("framepress-ingest", "camera"), ("framepress-bridge", "bridge")):
+    for name, user in (
+        ("framepress", "framepress"),
+        ("framepress-ingest", "camera"),
+        ("framepress-bridge", "bridge"),
+    ):
         password = "change-me-engine" if user == "framepress" else f"change-me-{user}"
         file = pathlib.Path(f"/etc/framepress/{name}.env")
         file.touch(mode=0o600)
-        file.write_text(f"REDIS_QUEUE__URL=redis://{user}:{password}@127.0.0.1:6379/0\nSTATS__TOKEN=cabinet\n")
+        file.write_text(
+            f"REDIS_QUEUE__URL=redis://{user}:{password}@127.0.0.1:6379/0\nSTATS__TOKEN=cabinet\n"
+        )
 
 
 class Camera(http.server.BaseHTTPRequestHandler):
@@ -171,8 +189,18 @@ class Camera(http.server.BaseHTTPRequestHandler):
 
 def cameras():
     with tempfile.TemporaryDirectory() as folder:
-        run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=640x480:rate=10", "-frames:v", "40",
-            f"{folder}/%03d.jpg")
+        run(
+            "ffmpeg",
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=640x480:rate=10",
+            "-frames:v",
+            "40",
+            f"{folder}/%03d.jpg",
+        )
         Camera.pictures = [file.read_bytes() for file in sorted(pathlib.Path(folder).iterdir())]
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 8090), Camera)
     server.daemon_threads = True
@@ -186,7 +214,10 @@ def pid_of(unit):
 def locked(unit):
     """What the kernel says of the process, not what the unit file asks for."""
     status = pathlib.Path(f"/proc/{pid_of(unit)}/status").read_text()
-    field = lambda name: re.search(rf"^{name}:\s*(.*)$", status, re.M)[1].split()  # noqa: E731
+
+    def field(name):
+        return re.search(rf"^{name}:\s*(.*)$", status, re.M)[1].split()
+
     check(f"{unit} is not root", "0" not in field("Uid"), field("Uid"))
     check(f"{unit} has no capability", int(field("CapEff")[0], 16) == int(field("CapBnd")[0], 16) == 0)
     check(f"{unit} gets no new privileges", field("NoNewPrivs") == ["1"])
@@ -202,22 +233,31 @@ def ready(unit, *words):
     """`systemctl start` of a Type=notify unit returns when the program has said that it is ready."""
     run("systemctl", "start", unit)
     check(f"{unit} is active", state(unit) == "active", state(unit))
-    wait_for(f"the status of {unit}", lambda: all(word in show(unit, "StatusText")["StatusText"] for word in words))
+    wait_for(
+        f"the status of {unit}", lambda: all(word in show(unit, "StatusText")["StatusText"] for word in words)
+    )
     locked(unit)
+
+
+def asked(path):
+    """What the engine's statistics server says."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:8080/{path}", headers={"Authorization": "Bearer cabinet"}
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return answer.read().decode()
 
 
 def frames_flow():
     ready("framepress", "ready")
     ready("framepress-cameras", "ready")
     more_results(0, 40)
-    text = run("curl", "-s", "-H", "Authorization: Bearer cabinet", "http://127.0.0.1:8080/metrics")
-    found = re.search(r"^framepress_ring_frames_total (\d+)", text, re.M)
+    found = re.search(r"^framepress_ring_frames_total (\d+)", asked("metrics"), re.M)
     check("pixels of a camera pass Redis by a ring", found and int(found[1]) > 0, found and found[0])
     for port in ("8080", "8081"):
         said = run("framepress", "health", "--ready", "--url", f"http://127.0.0.1:{port}")
         check(f"health at {port}", said == "ok", said)
-    seen = lambda: run("curl", "-s", "-H", "Authorization: Bearer cabinet", "http://127.0.0.1:8080/api/v1/cameras")  # noqa: E731
-    wait_for("the engine's account to see the states of cameras", lambda: '"live"' in seen())
+    wait_for("the engine's account to see the states of cameras", lambda: '"live"' in asked("api/v1/cameras"))
     owner = {run("stat", "-c", "%U", file) for file in glob.glob("/run/framepress/*")}
     check("the ring belongs to the service", owner == {"framepress"}, owner)
     stranger = run("runuser", "-u", "nobody", "--", "ls", "/run/framepress", check=False)
@@ -264,8 +304,7 @@ def wrong_configuration():
     CONFIG.write_text(good.replace("log:\n", "log:\n  level: debug\n", 1))
     before = pid_of("framepress")
     run("systemctl", "reload", "framepress")
-    reloaded = lambda: "has been read again" in run("journalctl", "-u", "framepress", "--no-pager", "-o", "cat", check=False)  # noqa: E731
-    wait_for("the reload in the journal", reloaded)
+    wait_for("the reload in the journal", lambda: "has been read again" in journal("framepress"))
     check("a reload keeps the process", pid_of("framepress") == before and state("framepress") == "active")
     CONFIG.write_text(good)
     print("booted: crash, hang, wrong configuration and reload, each as the unit promises")
@@ -292,7 +331,16 @@ def kafka_unit(libs):
     file = folder / "server.properties"
     file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
     java = f"/usr/bin/java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp {libs}/*"
-    run(*java.split(), "kafka.tools.StorageTool", "format", "--standalone", "-t", "bm90LWEtc2VjcmV0LWlkMQ", "-c", str(file))
+    run(
+        *java.split(),
+        "kafka.tools.StorageTool",
+        "format",
+        "--standalone",
+        "-t",
+        "bm90LWEtc2VjcmV0LWlkMQ",
+        "-c",
+        str(file),
+    )
     pathlib.Path("/run/systemd/system/kafka.service").write_text(
         f"[Service]\nExecStart={java} kafka.Kafka {file}\nSuccessExitStatus=143\n"
     )
@@ -300,12 +348,20 @@ def kafka_unit(libs):
     run("systemctl", "start", "kafka")
 
     def tool(name, *arguments):
-        command = (*java.split(), f"org.apache.kafka.tools.{name}", "--bootstrap-server", "127.0.0.1:9092", *arguments)
+        command = (
+            *java.split(),
+            f"org.apache.kafka.tools.{name}",
+            "--bootstrap-server",
+            "127.0.0.1:9092",
+            *arguments,
+        )
         return run(*command, check=False)
 
     return (
         lambda topic: tool("GetOffsetShell", "--topic", topic),
-        lambda topic: tool("TopicCommand", "--create", "--if-not-exists", "--partitions", "1", "--topic", topic),
+        lambda topic: tool(
+            "TopicCommand", "--create", "--if-not-exists", "--partitions", "1", "--topic", topic
+        ),
     )
 
 
@@ -319,25 +375,35 @@ def bridges(libs):
         print("booted: SKIPPED: no Kafka here; the bridges were only seen waiting for one")
         return
     offsets, create = kafka_unit(libs)
-    wait_for("Kafka", lambda: all("rror" not in create(topic) for topic in ("camera_frames", "processed_frames")))
+    wait_for(
+        "Kafka", lambda: all("rror" not in create(topic) for topic in ("camera_frames", "processed_frames"))
+    )
     for unit in BRIDGES:
         wait_for(f"{unit} is ready", lambda unit=unit: state(unit) == "active", 120)
         locked(unit)
     # Results reach Kafka; what is in the topic of frames reaches the engine.
-    wait_for("results in Kafka", lambda: re.search(r"processed_frames:0:[1-9]\d", offsets("processed_frames")), 120)
+    wait_for(
+        "results in Kafka", lambda: re.search(r"processed_frames:0:[1-9]\d", offsets("processed_frames")), 120
+    )
     for unit in BRIDGES:
         crash(unit, "a crash", lambda: None)
     last = int(re.search(r"processed_frames:0:(\d+)", offsets("processed_frames"))[1])
     wait_for(
         "more results in Kafka after the crash",
-        lambda: int((re.search(r"processed_frames:0:(\d+)", offsets("processed_frames")) or [0, 0])[1]) > last + 10,
+        lambda: (
+            int((re.search(r"processed_frames:0:(\d+)", offsets("processed_frames")) or [0, 0])[1])
+            > last + 10
+        ),
         120,
     )
     print("booted: both bridges wait for Kafka, carry, and come back after a crash")
 
 
 def main():
-    check("this is a system to be thrown away", pathlib.Path("/run/systemd/system").is_dir() and os.getppid() == 1)
+    check(
+        "this is a system to be thrown away",
+        pathlib.Path("/run/systemd/system").is_dir() and os.getppid() == 1,
+    )
     install()
     configure()
     cameras()
@@ -351,13 +417,31 @@ def main():
     for unit in (*BRIDGES, "framepress-cameras", "framepress"):
         run("systemctl", "stop", unit)
         found = show(unit, "ActiveState", "Result", "ExecMainStatus")
-        check(f"{unit} stops in order", found["ActiveState"] == "inactive" and found["Result"] == "success", found)
-    pending = json.loads(run("redis-cli", "--no-auth-warning", "--user", "admin", "--pass", "change-me-admin", "--json",
-                             "XPENDING", "camera_frames", "stream_processor"))
+        check(
+            f"{unit} stops in order",
+            found["ActiveState"] == "inactive" and found["Result"] == "success",
+            found,
+        )
+    pending = json.loads(
+        run(
+            "redis-cli",
+            "--no-auth-warning",
+            "--user",
+            "admin",
+            "--pass",
+            "change-me-admin",
+            "--json",
+            "XPENDING",
+            "camera_frames",
+            "stream_processor",
+        )
+    )
     check("nothing is left pending", pending[0] == 0, pending)
     left = run("pgrep", "-a", "-f", "framepress (run|ingest|bridge)|ffmpeg", check=False)
     check("no process is left", not left, left)
-    print(f"booted: all stopped in order within {time.monotonic() - began:.0f} s; nothing pending, nothing left")
+    print(
+        f"booted: all stopped in order within {time.monotonic() - began:.0f} s; nothing pending, nothing left"
+    )
 
 
 main()

@@ -58,7 +58,9 @@ def origins(program, addresses):
     text = run("aarch64-linux-gnu-addr2line", "-afiC", "-e", program, input="\n".join(addresses))
     for block in re.split(r"^0x[0-9a-f]+\n", text, flags=re.M)[1:]:
         lines = block.splitlines()
-        yield set(zip((bare(name) for name in lines[::2]), (at.split(":")[0] for at in lines[1::2]), strict=True))
+        yield set(
+            zip((bare(name) for name in lines[::2]), (at.split(":")[0] for at in lines[1::2]), strict=True)
+        )
 
 
 def main():
@@ -68,7 +70,9 @@ def main():
         counts.update(chain)
     missing = []
     for source, function, least in KERNELS:
-        found = sum(count for (name, file), count in counts.items() if name == function and file.endswith(source))
+        found = sum(
+            count for (name, file), count in counts.items() if name == function and file.endswith(source)
+        )
         print(f"{found:6} vector instructions of {function} ({source})")
         if found < least:
             missing.append(function)

@@ -36,11 +36,13 @@ program="$(cd "$folder" && pwd)/framepress-emulated"
 printf '#!/bin/sh\nexec qemu-aarch64-static "%s" "$@"\n' "$(cd "$folder" && pwd)/framepress" >"$program"
 chmod 755 "$program"
 
-found="$("$program" check --redis-url embedded:// | grep -o 'libjpeg-turbo with [A-Z0-9]*, libwebp with [A-Z0-9]*' || true)"
+found="$("$program" check --redis-url embedded:// |
+    grep -o 'libjpeg-turbo with [A-Z0-9]*, libwebp with [A-Z0-9]*' || true)"
 [ "$found" = "libjpeg-turbo with NEON, libwebp with NEON" ] || fail "check says: $found"
 # And it is no mere word: the functions of both libraries are in the program.
 symbols="$(aarch64-linux-gnu-nm "$folder/framepress")"
-for function in jsimd_fdct_islow_neon jsimd_idct_islow_neon jsimd_huff_encode_one_block_neon VP8EncDspInitNEON VP8DspInitNEON; do
+for function in jsimd_fdct_islow_neon jsimd_idct_islow_neon jsimd_huff_encode_one_block_neon \
+    VP8EncDspInitNEON VP8DspInitNEON; do
     echo "$symbols" | grep -qw "$function" || fail "$function is not in the program"
 done
 echo "ARM64: libjpeg-turbo and libwebp run their NEON code"

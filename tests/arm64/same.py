@@ -57,8 +57,9 @@ def frames(pb):
         for layout, share in LAYOUTS.items():
             for number, more in enumerate(({}, {"color_range": "limited", "color_matrix": "bt709"})):
                 data = scene(width, height, number, int(width * height * share))
-                yield f"{layout} {width}x{height} {more}", entry(
-                    pb, f"{layout}-{width}", number, width, height, layout, data, **more
+                yield (
+                    f"{layout} {width}x{height} {more}",
+                    entry(pb, f"{layout}-{width}", number, width, height, layout, data, **more),
                 )
 
 
@@ -91,7 +92,9 @@ def results(program, form, pb, folder):
             program, "ingest", "--redis-url", f"redis://127.0.0.1:{port}/0", "--camera", "video",
             "--source", f"{folder}/video.mp4", "--limit", str(VIDEO_FRAMES), "--fps", "0", "--ring", str(VIDEO_FRAMES + 1),
         ]  # fmt: skip
-        done = subprocess.run(command, env={**os.environ, "RING__DIR": folder}, capture_output=True, text=True)
+        done = subprocess.run(
+            command, env={**os.environ, "RING__DIR": folder}, capture_output=True, text=True
+        )
         check(f"{form}: ingest ends in order", done.returncode == 0, done.stderr)
         names += [f"video {number}" for number in range(VIDEO_FRAMES)]
         wait_for(f"{form}: results", lambda: client.xlen("processed_frames") >= len(names))

@@ -25,4 +25,5 @@ if [ ! -x "$program" ]; then
 fi
 "$cargo" build --quiet --bin framepress
 git show "$old:deploy/framepress.example.yaml" >"$target/upgrade/framepress.yaml"
-tests/python/.venv/bin/python tests/upgrade/upgrade.py "$program" "$target/debug/framepress" "$target/upgrade/framepress.yaml"
+tests/python/.venv/bin/python tests/upgrade/upgrade.py \
+    "$program" "$target/debug/framepress" "$target/upgrade/framepress.yaml"

@@ -94,11 +94,21 @@ def takeover(client, pb, first, second, config, url, prefix):
         wait_for(f"{prefix}: nothing pending", lambda: pending(client) == 0)
         time.sleep(0.5)
         engine.stop()
-    mine = [frame for frame in results(client, pb) if frame.frame_id.startswith(f"{prefix}-") and "warm" not in frame.frame_id]
+    mine = [
+        frame
+        for frame in results(client, pb)
+        if frame.frame_id.startswith(f"{prefix}-") and "warm" not in frame.frame_id
+    ]
     names = [frame.frame_id for frame in mine]
-    check(f"{prefix}: each frame once", sorted(names) == sorted(f"{prefix}-{n}" for n in range(FRAMES)), len(names))
+    check(
+        f"{prefix}: each frame once",
+        sorted(names) == sorted(f"{prefix}-{n}" for n in range(FRAMES)),
+        len(names),
+    )
     for camera in range(CAMERAS):
-        numbers = [int(frame.frame_id.rsplit("-", 1)[1]) for frame in mine if frame.camera_id == f"cam-{camera}"]
+        numbers = [
+            int(frame.frame_id.rsplit("-", 1)[1]) for frame in mine if frame.camera_id == f"cam-{camera}"
+        ]
         check(f"{prefix}: camera {camera} is in order", numbers == sorted(numbers), numbers[:10])
     print(f"{prefix}: {left} entries pending at the kill, {len(names)} results of {FRAMES}")
 
@@ -134,7 +144,11 @@ def main():
     old, new, config = (str(pathlib.Path(name).resolve()) for name in sys.argv[1:4])
     with tempfile.TemporaryDirectory() as folder:
         pb = generated(folder)
-        for settings in ({}, {"REDIS_QUEUE__RETENTION": "delete"}, {"REDIS_QUEUE__DELIVERY": "at_least_once"}):
+        for settings in (
+            {},
+            {"REDIS_QUEUE__RETENTION": "delete"},
+            {"REDIS_QUEUE__DELIVERY": "at_least_once"},
+        ):
             os.environ.update(settings)
             name = "-".join(settings.values()) or "keep"
             with database() as (client, port):
