@@ -34,7 +34,9 @@ export SOURCE_DATE_EPOCH
 # What the compilers would write into the programs of where they were built.
 home="${CARGO_HOME:-$HOME/.cargo}"
 export RUSTFLAGS="--remap-path-prefix=$root=/framepress --remap-path-prefix=$home=/cargo"
-export CFLAGS="-ffile-prefix-map=$root=/framepress -ffile-prefix-map=$home=/cargo" CXXFLAGS="$CFLAGS"
+CFLAGS="-ffile-prefix-map=$root=/framepress -ffile-prefix-map=$home=/cargo"
+CXXFLAGS="$CFLAGS"
+export CFLAGS CXXFLAGS
 # Other flags, another target folder: the usual one would be built anew by turns.
 export CARGO_TARGET_DIR="$root/target/dist-build"
 
