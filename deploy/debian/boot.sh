@@ -34,7 +34,7 @@ FailureAction=exit
 FailureActionExitStatus=1
 [Service]
 Type=oneshot
-Environment=KAFKA_LIBS=$libs LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive HOME=/root
+Environment=KAFKA_LIBS=${libs:+/root/package/libs} LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive HOME=/root
 ExecStart=/usr/bin/python3 -u /root/package/booted.py
 StandardOutput=append:/root/package/log
 StandardError=append:/root/package/log
@@ -43,7 +43,7 @@ printf '[Unit]\nRequires=basic.target booted.service\n' >"$shared/booted.target"
 
 code=0
 # A system that hangs is ended; its processes go with it.
-VIEW="$view" SHARED="$shared" timeout -k 5 400 unshare --mount --propagation private --pid --cgroup --uts \
+VIEW="$view" SHARED="$shared" LIBS="$libs" timeout -k 5 400 unshare --mount --propagation private --pid --cgroup --uts \
     --ipc --net --fork --kill-child \
     sh -eu -c '
         . deploy/debian/mounts.sh
@@ -54,6 +54,11 @@ VIEW="$view" SHARED="$shared" timeout -k 5 400 unshare --mount --propagation pri
         }
         mkdir -p "$VIEW/root/root/package"
         mount --bind "$SHARED" "$VIEW/root/root/package" || exit 100
+        # A system that boots empties its /tmp, where this checkout may be.
+        if [ -n "$LIBS" ]; then
+            mkdir "$VIEW/root/root/package/libs"
+            mount --bind "$LIBS" "$VIEW/root/root/package/libs" || exit 100
+        fi
         cp "$SHARED/booted.service" "$SHARED/booted.target" "$VIEW/root/etc/systemd/system/"
         # Not chroot: within one, the kernel lets no unit have users of its own (PrivateUsers).
         cd "$VIEW/root"
