@@ -85,7 +85,8 @@ deb-test: setup-test
 arm64: setup-test $(VENV)/.complete
 	@sh tests/arm64/run.sh release
 
-# The same from a build for tests, without a package; on two cores ten to fifteen minutes from nothing.
+# The same from a build for tests, without a package; on two cores some ten minutes from nothing.
+# ARM64_WHOLE=1 adds the tests of tests/it that `make arm64` runs.
 arm64-test: setup-test $(VENV)/.complete
 	@PROPTEST_CASES=8 sh tests/arm64/run.sh debug
 
