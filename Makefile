@@ -85,7 +85,7 @@ deb-test: setup-test
 arm64: setup-test $(VENV)/.complete
 	@sh tests/arm64/run.sh release
 
-# The same from a build for tests, without a package; on two cores some ten minutes from nothing.
+# The same from a build for tests, without a package.
 # ARM64_WHOLE=1 adds the tests of tests/it that `make arm64` runs.
 arm64-test: setup-test $(VENV)/.complete
 	@PROPTEST_CASES=8 sh tests/arm64/run.sh debug
@@ -101,7 +101,7 @@ release-check: setup
 upgrade-test: setup-test $(VENV)/.complete
 	@sh tests/upgrade/run.sh
 
-# The image of deploy/Dockerfile, built and run by buildah and podman, on bases made from Debian's packages.
+# The image of deploy/Dockerfile, built by buildah and run by podman.
 image-test: setup
 	@sh deploy/image/test.sh
 

@@ -13,37 +13,22 @@ use std::hint::black_box;
 use framepress::analysis::{
     self, Background, Reduced, luma_stats, mean_value, mean_value_rgb, quality, scalar,
 };
-use framepress::frame::{Planes, View};
+use framepress::frame::Planes;
 use framepress::image::{
     Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target, keeps_its_rows,
     standard_tables,
 };
 
-use support::frames::{Frames, coded};
+use support::frames::{Frames, coded, of};
 use support::turns::{compare, side};
-use support::{BOUNDS, PLANES, bare, target};
+use support::{BOUNDS, bare, target};
 
 fn main() {
     for frames in Frames::all() {
-        let planes = planes(&frames);
+        let planes = frames.planes();
         parts(&frames, &planes);
         whole(&frames, &planes);
     }
-}
-
-/// The planes of every frame.
-fn planes(frames: &Frames) -> Vec<Planes> {
-    let mut decoder = Decoder::new(BOUNDS).unwrap();
-    let planes = |number| {
-        let mut store = Picture::default();
-        let view = decoder.decode(&frames.source(number), PLANES, &mut store).unwrap();
-        let made = view.planes.unwrap();
-        let mut planes = Planes::default();
-        planes.reshape(made.width(), made.height(), false);
-        planes.samples_mut().copy_from_slice(made.samples());
-        planes
-    };
-    (0..frames.len()).map(planes).collect()
 }
 
 fn parts(frames: &Frames, planes: &[Planes]) {
@@ -151,11 +136,6 @@ impl Everything {
         self.encoder.encode(&of(&self.scaled), &small, &mut self.out).unwrap();
         black_box(&self.out);
     }
-}
-
-fn of(planes: &Planes) -> View<'_> {
-    let (width, height) = (planes.width(), planes.height());
-    View { width, height, channels: 3, interleaved: None, planes: Some(planes) }
 }
 
 fn whole(frames: &Frames, planes: &[Planes]) {

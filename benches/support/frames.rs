@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use framepress::camera::{Source as _, Still, Synthetic, SyntheticOptions};
-use framepress::frame::View;
-use framepress::image::{Format, Source};
+use framepress::frame::{Planes, View};
+use framepress::image::{Decoder, Format, Picture, Source};
 
-use super::recording;
+use super::{BOUNDS, PLANES, recording};
 
 /// Sizes measured.
 pub const SIZES: [(usize, usize); 2] = [(640, 480), (1920, 1080)];
@@ -58,6 +58,21 @@ impl Frames {
         Frames { name: format!("synthetic {width}x{height}"), width, height, rgb }
     }
 
+    /// The planes of every frame.
+    pub fn planes(&self) -> Vec<Planes> {
+        let mut decoder = Decoder::new(BOUNDS).unwrap();
+        let mut of = |number| {
+            let mut store = Picture::default();
+            let view = decoder.decode(&self.source(number), PLANES, &mut store).unwrap();
+            let made = view.planes.unwrap();
+            let mut planes = Planes::default();
+            planes.reshape(made.width(), made.height(), false);
+            planes.samples_mut().copy_from_slice(made.samples());
+            planes
+        };
+        (0..self.len()).map(&mut of).collect()
+    }
+
     pub fn len(&self) -> usize {
         self.rgb.len()
     }
@@ -77,6 +92,12 @@ impl Frames {
             bytes: &self.rgb[number],
         }
     }
+}
+
+/// A picture that is planes.
+pub fn of(planes: &Planes) -> View<'_> {
+    let (width, height) = (planes.width(), planes.height());
+    View { width, height, channels: 3, interleaved: None, planes: Some(planes) }
 }
 
 /// A picture that is a file.

@@ -18,7 +18,7 @@ triple=aarch64-unknown-linux-gnu
 # threads. They run with libc6:arm64.
 packages="gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6:arm64 libgcc-s1:arm64 libssl-dev:arm64"
 packages="$packages qemu-user-static qemu-user"
-# rustup's own target serves as well, where somebody has added it.
+# rustup's own target serves as well, where it has been added.
 if ! [ -d "$(rustc --print target-libdir --target "$triple" 2>/dev/null)" ]; then
     packages="$packages rustc-web libstd-rust-web-dev:arm64"
 fi

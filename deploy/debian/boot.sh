@@ -7,11 +7,8 @@
 set -eu
 
 package="$1"
-skipped() {
-    echo "skipped: $*" >&2
-    echo "skipped: the units are NOT run by systemd; only looked at" >&2
-    exit 0
-}
+MISSED="the units are NOT run by systemd; only looked at"
+. deploy/debian/mounts.sh
 
 [ "$(id -u)" = 0 ] || skipped "booting needs root"
 [ -x /lib/systemd/systemd ] || skipped "there is no systemd here"
@@ -43,10 +40,10 @@ printf '[Unit]\nRequires=basic.target booted.service\n' >"$shared/booted.target"
 
 code=0
 # A system that hangs is ended; its processes go with it.
-VIEW="$view" SHARED="$shared" LIBS="$libs" timeout -k 5 400 unshare --mount --propagation private --pid --cgroup --uts \
-    --ipc --net --fork --kill-child \
-    sh -eu -c '
+VIEW="$view" SHARED="$shared" LIBS="$libs" timeout -k 5 400 \
+    unshare --mount --propagation private --pid --cgroup --uts --ipc --net --fork --kill-child sh -eu -c '
         . deploy/debian/mounts.sh
+        mount_view
         mount -t sysfs sysfs "$VIEW/root/sys" || exit 100
         mount -t cgroup2 cgroup2 "$VIEW/root/sys/fs/cgroup" 2>/dev/null || {
             mount -t tmpfs groups "$VIEW/root/sys/fs/cgroup" || exit 100
@@ -68,9 +65,8 @@ VIEW="$view" SHARED="$shared" LIBS="$libs" timeout -k 5 400 unshare --mount --pr
             /lib/systemd/systemd --unit=booted.target --log-target=journal --show-status=no
     ' >"$shared/console" 2>&1 </dev/null || code=$?
 cat "$shared/log" 2>/dev/null || true
-case "$code" in
-    0) [ -s "$shared/log" ] || skipped "systemd does not boot here: $(tail -n 1 "$shared/console")" ;;
-    100 | 101) skipped "this root may not mount a view of the system" ;;
-    124 | 137) echo "package: the booted system hangs" >&2; tail "$shared/console" >&2; exit 1 ;;
-    *) [ -s "$shared/log" ] || skipped "systemd does not boot here: $(tail -n 1 "$shared/console")"; exit "$code" ;;
-esac
+skip_unless_mounted "$code"
+# The test writes a line before anything can fail.
+[ -s "$shared/log" ] || skipped "systemd does not boot here: $(tail -n 1 "$shared/console")"
+[ "$code" != 124 ] && [ "$code" != 137 ] || { echo "package: the booted system hangs" >&2; tail "$shared/console" >&2; }
+exit "$code"

@@ -400,6 +400,7 @@ def bridges(libs):
 
 
 def main():
+    print(f"booted: {run('systemctl', '--version').splitlines()[0]}")
     check(
         "this is a system to be thrown away",
         pathlib.Path("/run/systemd/system").is_dir() and os.getppid() == 1,

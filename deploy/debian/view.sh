@@ -8,34 +8,27 @@
 set -eu
 
 package="$1"
-skipped() {
-    echo "skipped: $*" >&2
-    echo "skipped: the package is NOT installed, upgraded and purged; only unpacked and run" >&2
-    exit 0
-}
+MISSED="the package is NOT installed, upgraded and purged; only unpacked and run"
+. deploy/debian/mounts.sh
 
 [ "$(id -u)" = 0 ] || skipped "installing the package needs root"
 unshare --mount --pid --fork true 2>/dev/null || skipped "this root may not mount anything"
 
 view="$(mktemp -d)"
 trap 'rm -rf --one-file-system "$view"' EXIT
-# 100 and 101 are exit codes that no test uses: what was not possible, and what is not there.
 code=0
 PACKAGE="$package" VIEW="$view" unshare --mount --propagation private --pid --fork --kill-child \
     sh -eu -c '
         . deploy/debian/mounts.sh
+        mount_view
         mount -t tmpfs tmp "$VIEW/root/tmp" || exit 100
         chmod 1777 "$VIEW/root/tmp"
         mkdir "$VIEW/root/tmp/package"
         cp "$PACKAGE" "$VIEW/root/tmp/package/framepress.deb"
-        cp deploy/debian/installed.sh deploy/debian/work.sh "$VIEW/root/tmp/package/"
+        cp deploy/debian/installed.sh deploy/debian/work.sh deploy/debian/redis.sh "$VIEW/root/tmp/package/"
         exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
             DEBIAN_FRONTEND=noninteractive \
             chroot "$VIEW/root" sh /tmp/package/installed.sh
     ' || code=$?
-case "$code" in
-    0) ;;
-    100) skipped "this root may not mount a view of the system" ;;
-    101) skipped "/usr or /var is a file system of its own, which a view does not show" ;;
-    *) exit "$code" ;;
-esac
+skip_unless_mounted "$code"
+exit "$code"

@@ -55,17 +55,10 @@ printf 'FROM scratch\nCOPY . /\n' >"$folder/Dockerfile"
         -t "framepress:$version" -f deploy/Dockerfile . >/dev/null
 }
 
-for attempt in 1 2 3 4 5; do
-    port="$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
-    redis-server --bind 127.0.0.1 --port "$port" --save "" --dir "$folder" >"$folder/redis.log" 2>&1 &
-    redis=$!
-    for wait in $(seq 100); do
-        redis-cli -p "$port" ping >/dev/null 2>&1 && break 2
-        kill -0 "$redis" 2>/dev/null || break
-        sleep 0.1
-    done
-done
-stats="$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
+root="$folder"
+. deploy/debian/redis.sh
+start_redis || fail "no redis-server"
+stats="$(free_port)"
 
 # No service manager runs the health check on its timer here: it is run by hand below.
 # shellcheck disable=SC2086
@@ -73,7 +66,10 @@ podman $storage run --detach --name engine --read-only --cap-drop ALL --security
     --network host --cgroups disabled --ulimit nofile=4096:4096 --ulimit nproc=1024:1024 --no-healthcheck \
     --env "REDIS_QUEUE__URL=redis://127.0.0.1:$port/0" --env "STATS__ADDR=127.0.0.1:$stats" \
     "framepress:$version" >"$folder/started" 2>&1 ||
-    skipped "no container runs here: $(tail -n 1 "$folder/started")"
+    case "$(cat "$folder/started")" in
+        *"not permitted"* | *cgroup*) skipped "no container runs here: $(tail -n 1 "$folder/started")" ;;
+        *) fail "the container does not start: $(tail -n 1 "$folder/started")" ;;
+    esac
 inside() {
     # shellcheck disable=SC2086
     podman $storage exec engine /usr/bin/framepress "$@"
@@ -87,11 +83,7 @@ done
     fail "it is not healthy: $(podman $storage logs engine 2>&1 | tail -n 3)"
 inside ingest --redis-url "redis://127.0.0.1:$port/0" --camera cabinet --source synthetic --limit 5 --fps 0 \
     2>/dev/null || fail "it cannot send frames"
-for wait in $(seq 300); do
-    [ "$(redis-cli -p "$port" xlen processed_frames)" = 5 ] && break
-    sleep 0.1
-done
-[ "$(redis-cli -p "$port" xlen processed_frames)" = 5 ] || fail "no results"
+five_results true || fail "no results"
 # shellcheck disable=SC2086
 pid="$(podman $storage inspect --format '{{.State.Pid}}' engine)"
 grep -q '^Uid:[[:space:]]*10001' "/proc/$pid/status" || fail "it runs as another account than 10001"

@@ -3,7 +3,7 @@
 
 use clap::Args;
 
-use super::top::client::Client;
+use super::client::Client;
 use super::{Failure, out};
 use crate::base::Fault;
 

@@ -6,6 +6,7 @@
 mod bench;
 mod bridge;
 mod check;
+mod client;
 mod demo;
 mod dlq;
 mod generate;

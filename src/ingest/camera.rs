@@ -28,7 +28,7 @@ const FINDINGS_MAX: u32 = 6;
 /// Lines of `ffmpeg` that are logged in so many seconds.
 const LINES_MAX: u32 = 5;
 const LINES_PER: Duration = Duration::from_secs(10);
-/// A step of the clock by more is one that somebody made; decoders put pictures in another order by less.
+/// A larger step back of the times means that the clock was set; a decoder reorders pictures by less.
 const CLOCK_STEP_SECONDS: f64 = 2.0;
 /// Failures after which another source is tried.
 const FALLBACK_AFTER: u32 = 3;

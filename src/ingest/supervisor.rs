@@ -330,6 +330,16 @@ impl Supervisor {
     }
 }
 
+/// Whatever made the caller leave early, no thread is waited for that was not told to end.
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        for camera in self.cameras.values() {
+            camera.stop.drain();
+        }
+        self.stop.drain();
+    }
+}
+
 /// The frame ring that a camera is to have, for frames of any size.
 pub fn ring_of(config: &Config, camera_id: &str, feed: &Feed) -> Option<RingUse> {
     let reuse = match feed.ring_reuse {

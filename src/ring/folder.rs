@@ -1,10 +1,11 @@
-//! Where rings lie, and which machine this is.
+//! Where rings lie, who may write there, and which machine this is.
 
 use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, Stat};
 use twox_hash::XxHash3_64;
 
 use super::layout::is_name;
@@ -56,6 +57,30 @@ pub(super) fn boot_id() -> io::Result<u128> {
     let id = Some(digits).filter(|digits| digits.len() == 32);
     id.and_then(|digits| u128::from_str_radix(&digits, 16).ok())
         .ok_or_else(|| io::Error::other(format!("{BOOT_ID} does not name this boot")))
+}
+
+/// Why pixels are not safe in a folder: an account that is none of ours could read or replace them.
+/// A folder of another account that lets our group write is one that its owner has shared with us.
+pub(super) fn why_no_place(folder: &Stat) -> Option<String> {
+    let mode = Mode::from_raw_mode(folder.st_mode);
+    if is_open_to_all(folder) {
+        return Some("everybody may write to it".into());
+    }
+    let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&folder.st_uid);
+    let is_group = |gid: u32| gid == folder.st_gid;
+    let is_shared = || {
+        mode.contains(Mode::WGRP)
+            && (is_group(rustix::process::getegid().as_raw())
+                || rustix::process::getgroups()
+                    .is_ok_and(|all| all.iter().any(|gid| is_group(gid.as_raw()))))
+    };
+    (!is_ours && !is_shared())
+        .then(|| format!("it belongs to another account (user id {})", folder.st_uid))
+}
+
+/// Whether every account may write to a folder, and so put any file in it under any name.
+pub(super) fn is_open_to_all(folder: &Stat) -> bool {
+    Mode::from_raw_mode(folder.st_mode).contains(Mode::WOTH)
 }
 
 #[cfg(test)]

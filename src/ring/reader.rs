@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::folder::boot_id;
+use super::folder::{boot_id, is_open_to_all};
 use super::layout::{HEADER_BYTES, Header, PAGE, SLOT_HEAD_BYTES, SlotHead};
 use super::reference::Reference;
 use crate::frame::Running;
@@ -151,7 +151,7 @@ impl Rings {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&self.folder, flags, Mode::empty()).map_err(failed)?;
         let of_folder = rustix::fs::fstat(&folder).map_err(failed)?;
-        if Mode::from_raw_mode(of_folder.st_mode).contains(Mode::WOTH) {
+        if is_open_to_all(&of_folder) {
             return Err(gone("everybody may write to its folder".into()));
         }
         let file = open_below(&folder, &format!("{name}.ring")).map_err(failed)?;

@@ -5,11 +5,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 
-use super::folder::boot_id;
+use super::folder::{boot_id, why_no_place};
 use super::layout::{Header, PAGE, SlotHead, is_name};
 use super::reference::Reference;
 use crate::base::Fault;
@@ -155,25 +155,6 @@ impl Ring {
             hash: 0,
         })
     }
-}
-
-/// Why pixels are not safe in a folder: an account that is none of ours could read or replace them.
-/// A folder of another account that lets our group write is one that its owner has shared with us.
-fn why_no_place(folder: &Stat) -> Option<String> {
-    let mode = Mode::from_raw_mode(folder.st_mode);
-    if mode.contains(Mode::WOTH) {
-        return Some("everybody may write to it".into());
-    }
-    let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&folder.st_uid);
-    let is_group = |gid: u32| gid == folder.st_gid;
-    let is_shared = || {
-        mode.contains(Mode::WGRP)
-            && (is_group(rustix::process::getegid().as_raw())
-                || rustix::process::getgroups()
-                    .is_ok_and(|all| all.iter().any(|gid| is_group(gid.as_raw()))))
-    };
-    (!is_ours && !is_shared())
-        .then(|| format!("it belongs to another account (user id {})", folder.st_uid))
 }
 
 /// Gives the file its name. A ring of that name whose producer is gone is replaced.

@@ -50,11 +50,11 @@ echo "ARM64: libjpeg-turbo and libwebp run their NEON code"
 # Line tables and optimised loops are in a release build only.
 [ "$profile" != release ] || python3 tests/arm64/kernels.py "$folder/framepress" || fail "a loop is not vectorised"
 
-# Fewer random cases than usual: emulation takes ten times as long.
+# Fewer random cases than usual, for emulation is slow.
 export PROPTEST_CASES="${PROPTEST_CASES:-32}"
 FRAMEPRESS_BIN="$program" sh deploy/arm64/cargo.sh test --quiet --lib -- \
     image:: analysis:: wire:: redis:: frame:: ring::
-# Another five minutes to compile: not in the short form, whose whole way is that of same.py below.
+# Much to compile: not in the short form, whose whole way is that of same.py below.
 if [ "$profile" = release ] || [ -n "${ARM64_WHOLE:-}" ]; then
     FRAMEPRESS_BIN="$program" sh deploy/arm64/cargo.sh test --quiet --test it -- \
         pixels::golden_layouts pixels::parity pixels::layouts pixels::figures ring::whole_way

@@ -41,7 +41,7 @@ def entry(pb, camera, number, width, height, form, data, **more):
     return {"data": frame.SerializeToString()}
 
 
-def scene(width, height, number, count):
+def scene(number, count):
     """Slopes, an edge that moves and sensor noise, as `count` bytes in rows of samples."""
     random = numpy.random.default_rng(number)
     samples = numpy.linspace(0, 9 + number, count)
@@ -50,17 +50,14 @@ def scene(width, height, number, count):
     return numpy.clip(values, 0, 255).astype(numpy.uint8).tobytes()
 
 
-def frames(pb):
-    for name, _, _, fields in interop.inputs(pb):
-        yield f"input {name}", fields
+def entries(pb):
+    for _, _, _, fields in interop.inputs(pb):
+        yield fields
     for width, height in SIZES:
         for layout, share in LAYOUTS.items():
             for number, more in enumerate(({}, {"color_range": "limited", "color_matrix": "bt709"})):
-                data = scene(width, height, number, int(width * height * share))
-                yield (
-                    f"{layout} {width}x{height} {more}",
-                    entry(pb, f"{layout}-{width}", number, width, height, layout, data, **more),
-                )
+                data = scene(number, int(width * height * share))
+                yield entry(pb, f"{layout}-{width}", number, width, height, layout, data, **more)
 
 
 def bits(pb, fields):
@@ -84,10 +81,7 @@ def results(program, form, pb, folder):
         "REDIS_QUEUE__WEBP_METHOD": "2",
     }
     with database() as (client, port), interop.Engine(port, form, **settings):
-        names = []
-        for name, fields in frames(pb):
-            client.xadd("camera_frames", fields)
-            names.append(name)
+        sent = [client.xadd("camera_frames", fields) for fields in entries(pb)]
         command = [
             program, "ingest", "--redis-url", f"redis://127.0.0.1:{port}/0", "--camera", "video",
             "--source", f"{folder}/video.mp4", "--limit", str(VIDEO_FRAMES), "--fps", "0", "--ring", str(VIDEO_FRAMES + 1),
@@ -96,13 +90,13 @@ def results(program, form, pb, folder):
             command, env={**os.environ, "RING__DIR": folder}, capture_output=True, text=True
         )
         check(f"{form}: ingest ends in order", done.returncode == 0, done.stderr)
-        names += [f"video {number}" for number in range(VIDEO_FRAMES)]
-        wait_for(f"{form}: results", lambda: client.xlen("processed_frames") >= len(names))
+        expected = len(sent) + VIDEO_FRAMES
+        wait_for(f"{form}: results", lambda: client.xlen("processed_frames") >= expected)
         dead = client.xrange("camera_frames:dlq")
         check(f"{form}: nothing is refused", not dead, dead[:1])
         found = [(fields[b"camera_id"], bits(pb, fields)) for _, fields in client.xrange("processed_frames")]
     # Cameras overtake each other; the frames of one do not.
-    check(f"{form}: every frame has a result", len(found) == len(names), f"{len(found)} of {len(names)}")
+    check(f"{form}: every frame has a result", len(found) == expected, f"{len(found)} of {expected}")
     numbers = collections.Counter()
     return {(camera, numbers.update([camera]) or numbers[camera]): one for camera, one in found}
 

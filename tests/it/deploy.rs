@@ -268,7 +268,7 @@ fn the_health_checks_of_the_images_tell_alive_from_dead() {
         };
         wait_until("a healthy engine", LONG, healthy);
         engine.kill();
-        assert!(!healthy(), "nobody answers any more");
+        assert!(!healthy(), "the engine is gone");
     }
 }
 

@@ -267,7 +267,7 @@ fn an_open_transaction_of_another_bridge_hides_no_place() {
     assert_once_and_in_order(&read(broker, &way.output, Isolation::Committed, LONG), 10);
 }
 
-/// Whoever may write to the topic of places could otherwise end the output stream for good.
+/// An account that may write to the topic of places could otherwise end the output stream for good.
 #[test]
 fn a_place_that_no_result_can_have_had_is_refused() {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

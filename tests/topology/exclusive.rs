@@ -67,16 +67,24 @@ fn two_engines_on_a_backlog_keep_the_order_of_every_camera() {
     assert_eq!(out, 0, "results out of order within their camera");
 }
 
-/// Another engine has taken the stream while a frame was in work here, as after a long pause.
-#[test]
-fn what_is_in_hand_when_the_lease_is_lost_is_handed_over_and_stored_once() {
-    const INPUT: &str = "camera_frames";
-    const OUTPUT: &str = "processed_frames";
-    const LEASE: &str = "camera_frames:lease";
+/// The streams where there is one shard only, and its lease.
+const INPUT: &str = "camera_frames";
+const OUTPUT: &str = "processed_frames";
+const LEASE: &str = "camera_frames:lease";
+
+/// A server, and the configuration of an engine that holds its one stream under a lease.
+fn exclusive() -> (Server, Config) {
     let server = Server::start(&[]);
     let url = format!("redis://127.0.0.1:{}", server.port);
     let flags = [("redis_queue.assignment", "exclusive"), ("redis_queue.lease_ms", "1000")];
     let config = config(&url, &flags);
+    (server, config)
+}
+
+/// Another engine has taken the stream while a frame was in work here, as after a long pause.
+#[test]
+fn what_is_in_hand_when_the_lease_is_lost_is_handed_over_and_stored_once() {
+    let (server, config) = exclusive();
     let gate = Arc::new(Mutex::new(()));
     let shut = gate.lock();
     let passed = Arc::clone(&gate);
@@ -117,13 +125,7 @@ fn what_is_in_hand_when_the_lease_is_lost_is_handed_over_and_stored_once() {
 /// Another client may have written anything into the lease: that costs the tenure and nothing else.
 #[test]
 fn a_lease_that_holds_no_numbers_is_taken_anew() {
-    const INPUT: &str = "camera_frames";
-    const OUTPUT: &str = "processed_frames";
-    const LEASE: &str = "camera_frames:lease";
-    let server = Server::start(&[]);
-    let url = format!("redis://127.0.0.1:{}", server.port);
-    let flags = [("redis_queue.assignment", "exclusive"), ("redis_queue.lease_ms", "1000")];
-    let config = config(&url, &flags);
+    let (server, config) = exclusive();
     let engine = RunningEngine::with_hooks(&config, Hooks::default());
     let mut sent = 0;
     let lies: [&[&str]; 5] = [

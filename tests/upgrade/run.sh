@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds version 0.1.0 as it was first deployed, from this repository's own history, and lets this version
-# take over from it: see upgrade.py. About two minutes for the build, once.
+# take over from it: see upgrade.py. The old version is built once.
 set -eu
 
 old=4935c2359b464235884b1b5f3caa7334538c69f1

@@ -70,15 +70,6 @@ fn mode(args: &IngestArgs, config: &Config) -> Mode {
     }
 }
 
-/// Raises the stop signal when it goes.
-struct Drain<'a>(&'a Stop);
-
-impl Drop for Drain<'_> {
-    fn drop(&mut self) {
-        self.0.drain();
-    }
-}
-
 /// Every camera of the configuration.
 pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
     if args.follow || args.repeat || args.start_time.is_some() || args.ring.is_some() {
@@ -102,8 +93,6 @@ pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
     descriptors::raise();
     let (topology, _embedded) = engine::find_server(&config.redis_queue, &stop)?;
     let mut supervisor = Supervisor::start(&config, topology.clone(), mode(args, &config), &stop)?;
-    // Whatever fails from here on: threads that are under way end, and with them the supervisor.
-    let _drain = Drain(&stop);
     let view = supervisor.view().clone();
     let server = IngestServer::start(&config, view.clone(), &stop)?;
     let teller = crate::ingest::Teller::start(&config, topology, view.clone(), &stop)?;

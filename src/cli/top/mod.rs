@@ -1,6 +1,5 @@
 //! `framepress top`: the figures of a running engine in a terminal, or once as plain text.
 
-pub(super) mod client;
 mod screen;
 #[cfg(test)]
 mod tests;
@@ -13,13 +12,13 @@ use crossbeam_channel::{Receiver, bounded};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
+use super::client::{Answer, Client};
 use super::signals::SignalWatch;
 use super::terminal::Stream;
 use super::{Failure, out, terminal};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::config::Secret;
-use client::{Answer, Client};
 use screen::{Screen, Sort};
 
 /// How often keys and fresh figures are looked for.

@@ -11,7 +11,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use serde_json::Value;
 
-use super::client::{Answer, Figures};
+use crate::cli::client::{Answer, Figures};
 use crate::cli::report::bytes;
 use crate::cli::terminal::clip;
 use crate::metrics::clock::{Tick, unix_seconds};

@@ -2,8 +2,8 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use serde_json::json;
 
-use super::client::Figures;
 use super::screen::{Screen, Sort};
+use crate::cli::client::Figures;
 
 fn latency(scale: f64) -> serde_json::Value {
     json!({ "p50": 4.5 * scale, "p90": 7.6 * scale, "p99": 17.2 * scale, "p999": 20.0 * scale,

@@ -7,21 +7,22 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::web::Server;
 use super::{Camera, children_of, sent, wait_for_frames};
 use crate::support::{FramepressProcess, INPUT, RedisServer, free_port, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
 /// `ingest` of a configuration that can be changed.
-struct Box {
-    ingest: FramepressProcess,
+pub(super) struct Box {
+    pub(super) ingest: FramepressProcess,
     file: PathBuf,
     port: u16,
     _folder: tempfile::TempDir,
 }
 
 impl Box {
-    fn start(server: &RedisServer, cameras: &str) -> Box {
+    pub(super) fn start(server: &RedisServer, cameras: &str) -> Box {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cameras.yaml");
         let port = free_port();
@@ -274,4 +275,43 @@ fn check_opens_each_camera_once_and_says_what_would_be_sent() {
     }
     assert_eq!((&opened[0]["severity"], &opened[1]["severity"]), (&"ok".into(), &"error".into()));
     assert_eq!(server.len(INPUT), 0, "nothing was sent");
+}
+
+#[test]
+fn a_right_that_is_lost_is_waited_for_and_said() {
+    let server = RedisServer::start();
+    let camera = Server::plain();
+    let mut boxed = Box::start(&server, &format!("  - {{id: cam, source: '{}'}}\n", camera.url()));
+    wait_for_frames(&server, 5);
+    assert_eq!(boxed.get("/readyz").unwrap().0, 200);
+    for (loses, finds) in [("-xadd", "+xadd"), ("resetkeys", "~*")] {
+        let change = |rule: &str| -> redis::Value {
+            server.ask(redis::cmd("ACL").arg("SETUSER").arg("default").arg(rule))
+        };
+        change(loses);
+        wait_until("it says what is refused", SOON, || {
+            let (status, why) = boxed.get("/readyz").unwrap();
+            status == 503 && why.contains("refused XADD: NOPERM")
+        });
+        assert!(boxed.ingest.is_running(), "{}", boxed.ingest.said());
+        change(finds);
+        let before = sent(&server).len();
+        wait_for_frames(&server, before + 5);
+        wait_until("it is ready again", SOON, || boxed.get("/readyz").unwrap().0 == 200);
+    }
+    boxed.ingest.signal(Signal::TERM);
+    boxed.ingest.ends_with(0);
+}
+
+#[test]
+fn an_address_that_is_taken_ends_it_at_once() {
+    let server = RedisServer::start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cameras.yaml");
+    let cameras = "  - {id: cam, source: 'rtsp://127.0.0.1:9/x'}\n";
+    fs::write(&file, text(&server, address.port(), cameras)).unwrap();
+    let mut ingest = FramepressProcess::start(&["ingest", "--config", file.to_str().unwrap()], &[]);
+    assert!(ingest.ends_with(1).contains(&address.to_string()));
 }

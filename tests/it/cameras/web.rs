@@ -10,8 +10,8 @@ use framepress::image::Format;
 use framepress::metrics::clock::unix_millis;
 use rustix::process::Signal;
 
-use super::{ingest, median, sent, wait_for_frames};
-use crate::support::{FramepressProcess, RedisServer, Sample, free_port, skip, wait_until};
+use super::{Camera, ingest, median, sent, wait_for_frames};
+use crate::support::{Clock, FramepressProcess, RedisServer, Sample, wait_until};
 
 /// How a server writes.
 #[derive(Clone, Copy)]
@@ -36,14 +36,42 @@ const PLAIN: Style = Style {
     interval: Duration::from_millis(33),
 };
 
-/// A server of MJPEG with the time in its pictures; ended with the value.
-struct Server {
+/// A server of HTTP that answers one client after the other; ended with the value.
+pub(super) struct Server {
     port: u16,
     ended: Arc<AtomicBool>,
 }
 
 impl Server {
+    /// One of MJPEG with the time in its pictures.
     fn start(style: Style) -> Server {
+        Server::answering(move |stream, end| serve(stream, style, end))
+    }
+
+    /// One whose pictures pass on as they are.
+    pub(super) fn plain() -> Server {
+        Server::start(PLAIN)
+    }
+
+    /// One that sends `head` and then `again` without end.
+    fn flooding(head: Vec<u8>, again: Vec<u8>) -> Server {
+        Server::answering(move |mut stream, end| {
+            stream.write_all(&head)?;
+            while !end.load(Ordering::Relaxed) {
+                stream.write_all(&again)?;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/x", self.port)
+    }
+
+    fn answering(
+        mut answer: impl FnMut(TcpStream, &AtomicBool) -> std::io::Result<()> + Send + 'static,
+    ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let ended = Arc::new(AtomicBool::new(false));
@@ -60,7 +88,7 @@ impl Server {
                     if end.load(Ordering::Relaxed) {
                         break;
                     }
-                    let _ = stream.map(|stream| serve(stream, style, &end));
+                    let _ = stream.map(|stream| answer(stream, &end));
                 }
                 Ok(())
             },
@@ -184,50 +212,6 @@ fn a_login_is_answered() {
     passes(Style { login: true, ..PLAIN }, "user:pass word@");
 }
 
-/// A server that answers each request with `head` and then `again` without end; ended with the value.
-struct Endless {
-    port: u16,
-    ended: Arc<AtomicBool>,
-}
-
-impl Endless {
-    fn start(head: Vec<u8>, again: Vec<u8>) -> Endless {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let ended = Arc::new(AtomicBool::new(false));
-        let end = Arc::clone(&ended);
-        let identity = framepress::base::threads::Identity {
-            role: framepress::base::threads::Role::Camera,
-            index: 1,
-            core: None,
-        };
-        let flood = move || {
-            for stream in listener.incoming() {
-                if end.load(Ordering::Relaxed) {
-                    break;
-                }
-                let Ok(mut stream) = stream else { continue };
-                let mut going = stream.write_all(&head).is_ok();
-                while going && !end.load(Ordering::Relaxed) {
-                    going = stream.write_all(&again).is_ok();
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }
-            Ok(())
-        };
-        let stop = framepress::base::Stop::default();
-        framepress::base::threads::spawn(identity, &stop, flood).unwrap().abandon();
-        Endless { port, ended }
-    }
-}
-
-impl Drop for Endless {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-    }
-}
-
 #[test]
 fn a_camera_that_never_stops_sending_is_held_to_its_time_and_to_a_stop() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=x\r\n\r\n";
@@ -243,104 +227,42 @@ fn a_camera_that_never_stops_sending_is_held_to_its_time_and_to_a_stop() {
         // Not even an answer.
         (b"HTTP/1.1 200 OK\r\n".to_vec(), b"A: b\r\n".to_vec()),
     ];
-    for (number, (head, again)) in floods.into_iter().enumerate() {
+    for (head, again) in floods {
         let server = RedisServer::start();
-        let camera = Endless::start(head, again);
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("cameras.yaml");
-        let text = format!(
-            "ingest: {{stats: {{addr: null}}}}\n\
-             cameras: [{{id: cam, source: 'http://127.0.0.1:{}/x', open_timeout_ms: 1000, \
-             no_frame_ms: 1000}}]\n",
-            camera.port
+        let camera = Server::flooding(head, again);
+        let cameras = format!(
+            "  - {{id: cam, source: '{}', open_timeout_ms: 1000, no_frame_ms: 1000}}\n",
+            camera.url()
         );
-        std::fs::write(&file, text).unwrap();
-        let url = server.url();
-        let config = file.display().to_string();
-        let mut ingest = FramepressProcess::start(
-            &["ingest", "--config", &config, "--redis-url", &url, "--log-level", "info"],
-            &[],
-        );
-        wait_until("it is given up", super::LONG, || ingest.said().contains("again in"));
-        ingest.signal(Signal::TERM);
-        let began = framepress::metrics::clock::Tick::now();
-        let said = ingest.ends_with(0);
-        assert!(began.elapsed() < Duration::from_secs(5), "{number}: {said}");
+        let mut boxed = super::supervisor::Box::start(&server, &cameras);
+        wait_until("it is given up", super::LONG, || boxed.ingest.said().contains("again in"));
+        boxed.ingest.signal(Signal::TERM);
+        boxed.ingest.ends_with(0);
     }
 }
 
+/// Of pictures that pass on as they are, and of those that a decoder gives its own times.
 #[test]
 fn frames_go_on_when_the_clock_is_set_back() {
-    let folders = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    let mut libraries = folders.map(|it| it.path().join("faketime/libfaketimeMT.so.1"));
-    let Some(library) = libraries.find(|path| path.exists()) else {
-        return skip("faketime is not installed");
-    };
-    let server = RedisServer::start();
-    let camera = Server::start(PLAIN);
-    let folder = tempfile::tempdir().unwrap();
-    let clock = folder.path().join("clock");
-    std::fs::write(&clock, "+5h\n").unwrap();
-    let (url, source) = (server.url(), format!("http://127.0.0.1:{}/x", camera.port));
-    let arguments =
-        ["ingest", "--redis-url", &url, "--camera", "cam", "--source", &source, "--fps", "10"];
-    let ingest = FramepressProcess::start(
-        &arguments,
-        &[
-            ("LD_PRELOAD", library.to_str().unwrap()),
-            ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("DONT_FAKE_MONOTONIC", "1"),
-        ],
-    );
-    wait_for_frames(&server, 5);
-    std::fs::write(&clock, "+0\n").unwrap();
-    let before = sent(&server).len();
-    wait_for_frames(&server, before + 20);
-    let last = sent(&server).pop().unwrap();
-    let apart = last.captured_ms as i64 - last.made_ms() as i64;
-    assert!((-5..2000).contains(&apart), "{apart}: {}", ingest.said());
-}
-
-#[test]
-fn a_right_that_is_lost_is_waited_for_and_said() {
-    let server = RedisServer::start();
-    let camera = Server::start(PLAIN);
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("cameras.yaml");
-    let address = format!("127.0.0.1:{}", free_port());
-    let text = format!(
-        "ingest: {{stats: {{addr: '{address}'}}}}\n\
-         cameras: [{{id: cam, source: 'http://127.0.0.1:{}/x'}}]\n",
-        camera.port
-    );
-    std::fs::write(&file, text).unwrap();
-    let (url, config) = (server.url(), file.display().to_string());
-    let mut ingest =
-        FramepressProcess::start(&["ingest", "--config", &config, "--redis-url", &url], &[]);
-    wait_for_frames(&server, 5);
-    let readyz = || {
-        let request = ureq::get(format!("http://{address}/readyz"));
-        let answer = request.config().http_status_as_error(false).build().call();
-        answer.map_or((0, String::new()), |mut it| {
-            (it.status().as_u16(), it.body_mut().read_to_string().unwrap_or_default())
-        })
-    };
-    assert_eq!(readyz().0, 200);
-    for (loses, finds) in [("-xadd", "+xadd"), ("resetkeys", "~*")] {
-        let _: redis::Value =
-            server.ask(redis::cmd("ACL").arg("SETUSER").arg("default").arg(loses));
-        wait_until("it says what is refused", super::LONG, || {
-            let (status, why) = readyz();
-            status == 503 && why.contains("refused XADD: NOPERM")
-        });
-        assert!(ingest.is_running(), "{}", ingest.said());
-        let _: redis::Value =
-            server.ask(redis::cmd("ACL").arg("SETUSER").arg("default").arg(finds));
+    let Some(clock) = Clock::new() else { return };
+    let web = Server::plain();
+    let rtsp = Camera::start(&[]);
+    for source in [Some(web.url()), rtsp.as_ref().map(Camera::url)].into_iter().flatten() {
+        let server = RedisServer::start();
+        clock.set("+18000");
+        let faked = clock.environment();
+        let environment: Vec<_> =
+            faked.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let url = server.url();
+        let arguments =
+            ["ingest", "--redis-url", &url, "--camera", "cam", "--source", &source, "--fps", "10"];
+        let ingest = FramepressProcess::start(&arguments, &environment);
+        wait_for_frames(&server, 5);
+        clock.set("+0");
         let before = sent(&server).len();
-        wait_for_frames(&server, before + 5);
-        wait_until("it is ready again", super::LONG, || readyz().0 == 200);
+        wait_for_frames(&server, before + 20);
+        let last = sent(&server).pop().unwrap();
+        let apart = last.captured_ms as i64 - last.made_ms() as i64;
+        assert!((-5..2000).contains(&apart), "{source}: {apart}: {}", ingest.said());
     }
-    ingest.signal(Signal::TERM);
-    ingest.ends_with(0);
 }

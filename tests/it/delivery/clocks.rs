@@ -1,58 +1,10 @@
 //! Clocks that are set while frames are on their way.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use framepress::metrics::Counter;
 
-use crate::support::{FramepressProcess, LONG, RedisServer, RunningEngine, skip, wait_until};
-
-/// A clock that a test can set, for a program that is started with [`Clock::environment`]: its
-/// time of day, not its monotonic clock, as an operator or an NTP client sets it.
-struct Clock {
-    library: &'static Path,
-    folder: tempfile::TempDir,
-}
-
-impl Clock {
-    /// `None`, said loudly, where Debian's `faketime` is not installed.
-    fn new() -> Option<Clock> {
-        let places = ["x86_64", "aarch64"]
-            .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"));
-        let Some(library) = places.into_iter().find(|place| Path::new(place).exists()) else {
-            skip("no libfaketime; on Debian: apt-get install faketime");
-            return None;
-        };
-        let library: &Path = Path::new(Box::leak(library.into_boxed_str()));
-        let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
-        let clock = Clock { library, folder };
-        clock.set("+0");
-        Some(clock)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("offset")
-    }
-
-    /// Sets it ahead or back by so many seconds.
-    fn set(&self, offset: &str) {
-        let new = self.folder.path().join("new");
-        std::fs::write(&new, offset).unwrap();
-        std::fs::rename(new, self.file()).unwrap();
-    }
-
-    fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
-            // Debian's redis-server has an allocator that asks for the time before libfaketime is
-            // ready; with the C library in front, that one's is used.
-            ("LD_PRELOAD", format!("{} libc.so.6", self.library.display())),
-            ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
-            ("FAKETIME_NO_CACHE", "1".to_owned()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ]
-    }
-}
+use crate::support::{Clock, FramepressProcess, LONG, RedisServer, RunningEngine, wait_until};
 
 #[test]
 fn fresh_frames_are_not_shed_when_the_engines_clock_is_set() {

@@ -1,16 +1,11 @@
 //! A clock that is wrong by decades.
 
 use super::{Guest, limited};
-use crate::support::{LONG, RedisServer, skip, wait_until};
+use crate::support::{LONG, RedisServer, faketime, wait_until};
 
 #[test]
 fn a_request_ends_no_engine_whatever_the_clock_says() {
-    // The program faketime would stand between this test and the engine.
-    let folders = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    let mut libraries = folders.map(|it| it.path().join("faketime/libfaketimeMT.so.1"));
-    let Some(library) = libraries.find(|path| path.exists()) else {
-        return skip("faketime is not installed");
-    };
+    let Some(library) = faketime() else { return };
     for (offset, year) in [("-70y", "1970"), ("+8000y", "9999"), ("+0", "20")] {
         let server = RedisServer::start();
         let environment = [

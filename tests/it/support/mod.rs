@@ -1,5 +1,6 @@
 //! What every test needs: a Redis of its own, an engine, frames, and a way to wait.
 
+mod clock;
 mod engine;
 mod frames;
 mod held;
@@ -7,6 +8,7 @@ mod process;
 mod redis;
 mod results;
 
+pub use clock::{Clock, faketime};
 pub use engine::RunningEngine;
 pub use frames::{
     Sample, decoded, gray_array, json_array, json_base64, mean_difference, protobuf, protobuf_of,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::Agent;
 
+use super::Failure;
 use crate::base::redact;
-use crate::cli::Failure;
 use crate::config::Secret;
 
 /// Longest wait for one answer.
@@ -30,7 +30,7 @@ pub(super) struct Figures {
 }
 
 /// Asks one engine.
-pub(in crate::cli) struct Client {
+pub(super) struct Client {
     agent: Agent,
     url: String,
     /// The same without what may be a secret.
@@ -39,7 +39,7 @@ pub(in crate::cli) struct Client {
 }
 
 impl Client {
-    pub(in crate::cli) fn new(url: &str, token: Option<Secret>) -> Result<Client, Failure> {
+    pub(super) fn new(url: &str, token: Option<Secret>) -> Result<Client, Failure> {
         let url = url.trim_end_matches('/');
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         if !url.starts_with("http://") {
@@ -59,7 +59,7 @@ impl Client {
     }
 
     /// Where it asks, for a person.
-    pub(in crate::cli) fn shown(&self) -> &str {
+    pub(super) fn shown(&self) -> &str {
         &self.shown
     }
 
@@ -89,7 +89,7 @@ impl Client {
     }
 
     /// Status and body of the answer to a path.
-    pub(in crate::cli) fn get(&self, path: &str) -> Result<(u16, String), String> {
+    pub(super) fn get(&self, path: &str) -> Result<(u16, String), String> {
         let mut request = self.agent.get(format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {}", token.expose()));
