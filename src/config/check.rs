@@ -1,8 +1,8 @@
 //! The rules that need more than one key.
 
 use super::choice::{Count, Delivery, Ordering, Retention};
-use super::model::{Config, RedisQueue};
 use super::reader::Reader;
+use super::table::{Config, RedisQueue};
 use super::url::Scheme;
 use crate::redis::slot_of;
 

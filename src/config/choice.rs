@@ -13,14 +13,21 @@ pub trait Choice: Copy + PartialEq + 'static {
     /// The word written in configuration files.
     fn name(self) -> &'static str;
 
+    /// Other words that files have for it.
+    fn aliases(self) -> &'static [&'static str];
+
     /// The value of a word, in any case; `None` if it is not one of them.
     fn from_name(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|value| value.name().eq_ignore_ascii_case(word))
+        let is_named = |value: &Self| {
+            let mut words = [value.name()].into_iter().chain(value.aliases().iter().copied());
+            words.any(|name| name.eq_ignore_ascii_case(word))
+        };
+        Self::ALL.iter().copied().find(is_named)
     }
 }
 
 macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal $(| $alias:literal)*,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name {
@@ -33,6 +40,12 @@ macro_rules! choice {
             fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
+                }
+            }
+
+            fn aliases(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$variant => &[$($alias),*],)+
                 }
             }
         }
@@ -174,7 +187,7 @@ choice! {
         Tcp = "tcp",
         /// In packets of their own.
         Udp = "udp",
-        /// TCP and UDP by turns, until one brings pictures.
+        /// TCP and UDP alternately, until one of them delivers pictures.
         Auto = "auto",
     }
 }
@@ -182,7 +195,7 @@ choice! {
 choice! {
     /// When a slot of a camera's frame ring is written again.
     RingReuse {
-        /// In turn; a frame that was not read by then is lost, and counted.
+        /// Cyclically. A frame that has not been read by then is lost and counted.
         Freshest = "freshest",
         /// When its frame has ended; until then newer frames are left out.
         Lossless = "lossless",
@@ -207,7 +220,7 @@ choice! {
     /// The format of compressed output images.
     CompressionFormat {
         /// Baseline JPEG, 4:2:0.
-        Jpeg = "jpeg",
+        Jpeg = "jpeg" | "jpg",
         /// Lossless PNG.
         Png = "png",
         /// Lossy WebP.

@@ -3,12 +3,13 @@
 //! Values of the environment and of flags are text and are parsed; values of a file already have a
 //! type, and text is not taken for a number. Every error says what would be valid.
 
-use super::choice::{Choice, Count, Pin, WebpMethod};
+use super::kind::Kind;
 use super::layers::is_harmless;
+use super::near::split;
 use super::secret::shown_key;
+use super::table::Source;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 /// Something wrong with a value or with a part of it.
@@ -70,16 +71,18 @@ impl<'a> Given<'a> {
             })
     }
 
-    /// A number from 0 to 1.
-    pub fn share(self) -> Result<f64, String> {
-        let number = match self.value {
+    /// A number.
+    pub fn number(self) -> Option<f64> {
+        match self.value {
             Value::Number(number) => number.as_f64(),
             Value::String(text) if self.is_text => text.trim().parse().ok(),
             _ => None,
-        };
-        number
-            .filter(|number| (0.0..=1.0).contains(number))
-            .ok_or_else(|| "valid: a number from 0.0 to 1.0".into())
+        }
+    }
+
+    /// The word `auto`.
+    pub fn is_auto(self) -> bool {
+        self.value.as_str().is_some_and(|word| word.trim().eq_ignore_ascii_case("auto"))
     }
 
     /// True or false; where everything is text also 1, 0, yes, no, on, off.
@@ -110,75 +113,6 @@ impl<'a> Given<'a> {
             Value::String(_) => Err("valid: text, not empty, without control characters".into()),
             _ => Err("valid: text; put quotes around it".into()),
         }
-    }
-
-    /// The name of a stream, a group or a consumer.
-    pub fn name(self) -> Result<String, String> {
-        const VALID: &str = "valid: a name, not empty, without spaces or control characters";
-        let text = self.text().map_err(|_| VALID)?;
-        if text.chars().any(char::is_whitespace) { Err(VALID.into()) } else { Ok(text.into()) }
-    }
-
-    /// One word of a [`Choice`].
-    pub fn choice<C: Choice>(self) -> Result<C, String> {
-        let word = self.value.as_str().map(str::trim);
-        word.and_then(C::from_name).ok_or_else(|| {
-            let names: Vec<_> = C::ALL.iter().map(|choice| choice.name()).collect();
-            format!("valid: {}", names.join(", "))
-        })
-    }
-
-    /// `auto` or a number of threads.
-    pub fn count(self, most: u64) -> Result<Count, String> {
-        match self.value.as_str().map(str::trim) {
-            Some(word) if word.eq_ignore_ascii_case("auto") => Ok(Count::Auto),
-            _ => self
-                .whole(&(1..=most))
-                .map(Count::Fixed)
-                .map_err(|_| format!("valid: auto, or a whole number from 1 to {most}")),
-        }
-    }
-
-    /// `auto` or a method of WebP.
-    pub fn webp_method(self) -> Result<WebpMethod, String> {
-        match self.value.as_str().map(str::trim) {
-            Some(word) if word.eq_ignore_ascii_case("auto") => Ok(WebpMethod::Auto),
-            _ => self
-                .whole(&(0..=6))
-                .map(WebpMethod::Fixed)
-                .map_err(|_| "valid: auto, or a whole number from 0 to 6".to_owned()),
-        }
-    }
-
-    /// `auto`, `off` or a list of cores.
-    pub fn pin(self, core_max: u64) -> Parsed<Pin> {
-        match self.value.as_str().map(|word| word.trim().to_ascii_lowercase()).as_deref() {
-            Some("auto") => return Ok(Pin::Auto),
-            Some("off") => return Ok(Pin::Off),
-            _ => {}
-        }
-        let fault =
-            || Problem::from("valid: auto, off, or a list of cores such as [0, 2]".to_string());
-        let list = self.structure().map_err(|_| vec![fault()])?;
-        let items =
-            list.as_array().filter(|items| !items.is_empty()).ok_or_else(|| vec![fault()])?;
-        let mut problems = Vec::new();
-        let mut cores = Vec::with_capacity(items.len());
-        let mut seen = HashSet::new();
-        for (index, value) in items.iter().enumerate() {
-            let core = Given { value, is_text: false }.whole::<usize>(&(0..=core_max));
-            match core.and_then(|core| match seen.insert(core) {
-                true => Ok(core),
-                false => Err("valid: each core once".into()),
-            }) {
-                Ok(core) => cores.push(core),
-                Err(message) => {
-                    let part = Some(value.clone());
-                    problems.push(Problem { at: format!("[{index}]"), part, message });
-                }
-            }
-        }
-        if problems.is_empty() { Ok(Pin::Cores(cores)) } else { Err(problems) }
     }
 
     /// The value with its inner structure: where everything is text, the JSON in it.
@@ -224,9 +158,9 @@ impl<'a> Fields<'a> {
         Some(Fields { at, map, problems })
     }
 
-    /// Where the mapping is, for what stands below it.
-    pub fn at(&self, key: &str) -> String {
-        format!("{}.{key}", self.at)
+    /// The keys of a mapping that has been opened before.
+    pub fn of(map: &'a Map<String, Value>, problems: &'a mut Vec<Problem>) -> Fields<'a> {
+        Fields { at: String::new(), map, problems }
     }
 
     /// The value of `key`, if it is there.
@@ -240,12 +174,22 @@ impl<'a> Fields<'a> {
         key: &str,
         read: impl FnOnce(Given<'a>) -> Result<T, String>,
     ) -> Option<T> {
+        self.parsed(key, |given| read(given).map_err(|message| vec![message.into()]))
+    }
+
+    /// The same for values that have parts.
+    fn parsed<T>(&mut self, key: &str, read: impl FnOnce(Given<'a>) -> Parsed<T>) -> Option<T> {
         let value = self.map.get(key)?;
         match read(Given { value, is_text: false }) {
             Ok(value) => Some(value),
-            Err(message) => {
-                let part = Some(value.clone());
-                self.problems.push(Problem { at: self.at(key), part, message });
+            Err(problems) => {
+                for mut problem in problems {
+                    if problem.at.is_empty() && problem.part.is_none() {
+                        problem.part = Some(value.clone());
+                    }
+                    problem.at = format!("{}.{key}{}", self.at, problem.at);
+                    self.problems.push(problem);
+                }
                 None
             }
         }
@@ -257,21 +201,32 @@ impl<'a> Fields<'a> {
         key: &str,
         read: impl FnOnce(Given<'a>) -> Result<T, String>,
     ) -> Option<T> {
+        self.require(key);
+        self.optional(key, read)
+    }
+
+    /// Reports the absence of `key`.
+    fn require(&mut self, key: &str) {
         if !self.map.contains_key(key) {
             let message = format!("{key} is missing");
             self.problems.push(Problem { at: self.at.clone(), part: None, message });
         }
-        self.optional(key, read)
     }
 
     /// Reports something wrong with `key`.
     pub fn fault(&mut self, key: &str, message: String) {
-        let problem = Problem { at: self.at(key), part: self.map.get(key).cloned(), message };
-        self.problems.push(problem);
+        let at = format!("{}.{key}", self.at);
+        self.problems.push(Problem { at, part: self.map.get(key).cloned(), message });
     }
+}
 
-    /// The list problems go to, for what stands below this mapping.
-    pub fn problems(&mut self) -> &mut Vec<Problem> {
-        self.problems
+/// A mapping has the keys of a section by their short names.
+impl Source for Fields<'_> {
+    fn value<T, K: Kind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T {
+        let (_, name) = split(key);
+        if kind.is_required() {
+            self.require(name);
+        }
+        self.parsed(name, |given| kind.read(given)).unwrap_or(default)
     }
 }

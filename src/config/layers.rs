@@ -6,24 +6,11 @@ use super::fault::{FaultLine, Origin, shown};
 use super::migrate::{InPlace, in_place};
 use super::near;
 use super::secret::{HIDDEN, names_a_secret, shown_key};
+use super::table::{Config, Section};
 use super::{file, legacy};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// The sections of a file.
-pub(super) const SECTIONS: [&str; 10] = [
-    "redis_queue",
-    "engine",
-    "limits",
-    "analysis",
-    "ingest",
-    "cameras",
-    "ring",
-    "kafka",
-    "stats",
-    "log",
-];
 
 /// Flat names of Kafka-era files and the keys they mean.
 pub(super) const FLAT: [(&str, &str); 14] = [
@@ -170,7 +157,7 @@ impl Layers {
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         for (name, value) in variables {
             let capitals = name.to_ascii_uppercase();
-            let is_ours = SECTIONS.iter().any(|section| {
+            let is_ours = Config::NAMES.iter().any(|section| {
                 let rest = capitals.strip_prefix(section.to_ascii_uppercase().as_str());
                 rest.is_some_and(|rest| rest.starts_with("__"))
             });
@@ -210,7 +197,7 @@ impl Layers {
             || map.contains_key("redis_url")
             || old.settings.iter().any(|(_, target, _)| *target == "redis_queue.url");
         let (sections, flat): (Vec<_>, Vec<_>) =
-            map.into_iter().partition(|(key, _)| SECTIONS.contains(&key.as_str()));
+            map.into_iter().partition(|(key, _)| Config::NAMES.contains(&key.as_str()));
         for (key, value) in sections {
             self.flatten(&mut layer, key, value, origin);
         }

@@ -1,9 +1,10 @@
-//! The way in: which layers there are, and what comes out.
+//! The entry point: collects the layers and returns a valid configuration.
 
 use super::fault::{ConfigError, FaultLine, Origin};
+use super::kind::Secrets;
 use super::layers::Layers;
-use super::model::Config;
 use super::reader::Reader;
+use super::table::Config;
 use super::{check, render, valid};
 use std::path::PathBuf;
 
@@ -77,7 +78,7 @@ impl Config {
     /// Holds a configuration made by a program to the same rules as a file.
     pub fn check(&self) -> Result<(), ConfigError> {
         let mut layers = Layers::new();
-        layers.tree(render::tree(self, true), &Origin::Program);
+        layers.tree(render::tree(self, Secrets::Exposed), &Origin::Program);
         finish(layers).map(|_| ())
     }
 }

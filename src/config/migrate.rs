@@ -3,10 +3,11 @@
 
 use super::fault::{ConfigError, FaultLine, Origin, shown};
 use super::file;
-use super::layers::{FLAT, Layers, SECTIONS, WITHOUT_EFFECT};
+use super::layers::{FLAT, Layers, WITHOUT_EFFECT};
 use super::loader;
 use super::render::flow;
 use super::secret::{HIDDEN, names_a_secret, shown_key};
+use super::table::{Config, Kafka, KafkaStats, Section};
 use super::url::RedisUrl;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -102,7 +103,15 @@ pub(super) fn in_place(name: &str) -> InPlace {
     }
 }
 
-/// One value on its way.
+/// Whether section `kafka` has the key `name`, as in `stats.kafka_to_redis`.
+fn is_bridge_key(name: &str) -> bool {
+    match name.strip_prefix("stats.") {
+        Some(name) => KafkaStats::NAMES.contains(&name),
+        None => name != "stats" && Kafka::NAMES.contains(&name),
+    }
+}
+
+/// A value and the old key it came from.
 struct Moved {
     from: String,
     value: Value,
@@ -198,13 +207,13 @@ fn convert(values: Vec<(String, Value)>) -> Migrated {
                         LeftOut(reason) => why = reason,
                     }
                 }
-                None if super::kafka::KEYS.contains(&name) => targets.push(format!("kafka.{name}")),
+                None if is_bridge_key(name) => targets.push(format!("kafka.{name}")),
                 None => why = NOTHING_SIMILAR,
             },
             None if from == WITHOUT_EFFECT => why = "every wait has a limit of its own",
             None => match FLAT.iter().find(|(name, _)| *name == from) {
                 Some((_, target)) => targets.push((*target).to_owned()),
-                None if SECTIONS.contains(&from.split('.').next().unwrap_or_default()) => {
+                None if Config::NAMES.contains(&from.split('.').next().unwrap_or_default()) => {
                     targets.push(from.clone());
                 }
                 None => {}
@@ -269,7 +278,7 @@ fn hide_passwords(kept: &mut BTreeMap<String, Moved>, left_out: &mut Vec<String>
     }
     if let Some(Moved { value: Value::Object(properties), .. }) = kept.get_mut("kafka.properties") {
         properties.retain(|name, _| {
-            let secret = super::kafka::is_secret(name);
+            let secret = super::kind::is_secret_property(name);
             if secret {
                 left_out.push(format!("kafka.properties.{name}: not copied, for it is a secret"));
             }
@@ -339,7 +348,7 @@ fn render(kept: &BTreeMap<String, Moved>, left_out: &[String]) -> String {
         "# Converted by framepress migrate-config. What is not here has its built-in value;\n\
          # framepress check --show-config prints all of them.\n",
     );
-    for section in SECTIONS {
+    for section in Config::NAMES.iter().copied() {
         if section == "cameras" {
             if let Some(moved) = kept.get(section) {
                 let _ = writeln!(text, "\ncameras: {}", flow(&moved.value));

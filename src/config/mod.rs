@@ -6,28 +6,26 @@
 //! at once. A valid configuration is a plain tree of values: nothing here opens a connection,
 //! resolves `auto`, or looks at the machine.
 //!
-//! Reading order: `model` and `builtin` (what there is), `layers`, `file` and `yaml` (as typed), `reader`,
-//! `given` and `valid` (key by key), `check` (rules over several keys), `render` (back to text).
+//! Reading order: `table` (every key, once) and `kind` (how values are read and written), `layers`,
+//! `file` and `yaml` (as typed), `reader`, `given` and `valid` (key by key), `check` (rules over
+//! several keys), `render` (back to text).
 
-mod builtin;
 mod check;
 mod choice;
 mod fault;
-mod feed;
 mod file;
 mod given;
-mod kafka;
+mod kind;
 mod layers;
 mod legacy;
-mod lists;
 mod live;
 mod loader;
 mod migrate;
-mod model;
 mod near;
 mod reader;
 mod render;
 mod secret;
+mod table;
 #[cfg(test)]
 mod tests;
 mod url;
@@ -42,13 +40,13 @@ pub use choice::{
     SaslMechanism, Transport, WebpMethod,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
-pub use kafka::is_secret as is_secret_property;
+pub use kind::{InputArg, RoiBox, is_secret_property};
 pub use live::Changes;
 pub use loader::{Loaded, Loader};
 pub use migrate::{Migrated, migrate};
-pub use model::{
-    Analysis, Camera, Config, Engine, Feed, Ingest, IngestStats, InputArg, Kafka, KafkaStats,
-    Limits, Log, RedisQueue, RoiBox, Stats, Tls,
-};
 pub use secret::{Secret, names_a_secret};
+pub use table::{
+    Analysis, Camera, Config, Engine, Feed, Ingest, IngestStats, Kafka, KafkaStats, Key, Limits,
+    Log, RedisQueue, Ring, Stats, Tls,
+};
 pub use url::{HostPort, RedisUrl, Scheme};

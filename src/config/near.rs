@@ -1,4 +1,4 @@
-//! Which known key somebody probably meant.
+//! The known key that an unknown one probably stands for.
 
 use strsim::damerau_levenshtein;
 

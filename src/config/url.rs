@@ -23,6 +23,11 @@ pub struct HostPort {
 }
 
 impl HostPort {
+    /// A port of this machine's loopback address.
+    pub(super) fn local(port: u16) -> HostPort {
+        HostPort { host: "127.0.0.1".into(), port }
+    }
+
     /// Reads `host:port`; IPv6 addresses stand in brackets, and the port may be left out if there
     /// is a `default_port`. The error says what would be valid.
     pub fn parse(text: &str, default_port: Option<u16>) -> Result<HostPort, String> {
@@ -288,7 +293,7 @@ const SCHEMES: &str = "one of redis://, rediss://, redis+unix://, redis-sentinel
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = redact::url(&self.text);
-        // A user without a password may be a token; with one, the name helps and harms nobody.
+        // A user without a password may be a token. With one, the user name is no secret.
         match (self.username(), self.password()) {
             (Some(user), Some(_)) if self.text.contains(&format!("://{user}:")) => f.write_str(
                 &shown.replacen(&format!("://{HIDDEN}@"), &format!("://{user}:{HIDDEN}@"), 1),

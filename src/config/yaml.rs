@@ -1,6 +1,6 @@
 //! YAML as one tree of values, within bounds.
 //!
-//! `saphyr-parser` turns text into events; the tree is built here, because that is where memory is
+//! `saphyr-parser` parses text into events; the tree is built here, because that is where memory is
 //! taken. An alias stands for a copy of what its anchor holds, so a few hundred bytes of aliases to
 //! aliases can stand for more memory than the machine has. Each copy is counted before it is made.
 //! No message repeats a value of the file: it could be a secret.

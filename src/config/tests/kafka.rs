@@ -185,18 +185,3 @@ fn properties_in_an_environment_file_are_converted_without_their_secrets() {
     let (migrated, _) = converted(".env", "KAFKA__PROPERTIES=hunter2");
     assert!(!migrated.yaml.contains("hunter2"), "{}", migrated.yaml);
 }
-
-#[test]
-fn the_list_of_keys_is_that_of_the_section() {
-    let builtin = Config::builtin().to_json();
-    let section = builtin["kafka"].as_object().unwrap();
-    let mut shown: Vec<String> = section.keys().filter(|key| *key != "stats").cloned().collect();
-    let stats = section["stats"].as_object().unwrap();
-    shown.extend(stats.keys().map(|key| format!("stats.{key}")));
-    // Shown in place of the password where there is one.
-    shown.push("sasl_password_file".into());
-    let mut listed = crate::config::kafka::KEYS.to_vec();
-    listed.sort_unstable();
-    shown.sort_unstable();
-    assert_eq!(listed, shown);
-}

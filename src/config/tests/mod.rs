@@ -10,6 +10,7 @@ mod lists;
 mod live;
 mod rules;
 mod secrets;
+mod table;
 mod topology;
 mod urls;
 

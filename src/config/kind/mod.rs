@@ -1,0 +1,76 @@
+//! Kinds of values: how a key's value is read, written, and what is valid.
+//!
+//! `numbers`, `words` and `text` hold single values; `network` hosts and URLs; `lists` lists of these;
+//! `cameras` the entries of `cameras`; `optional` values that may be null.
+
+mod cameras;
+mod lists;
+mod network;
+mod numbers;
+mod optional;
+mod text;
+mod words;
+
+pub(super) use cameras::{CameraId, Cameras, InputArgs, RoiBoxes};
+pub use cameras::{InputArg, RoiBox};
+pub use lists::is_secret as is_secret_property;
+pub(super) use lists::{Brokers, Cores, Hosts, Properties, SentinelNodes, Shards};
+pub(super) use network::{Address, SecretUrl, ServerName, Url};
+pub(super) use numbers::{Backoff, Effort, Rate, RingSlots, Share, Size, Threads, Whole};
+pub(super) use optional::{guarded, or_null};
+pub(super) use text::{
+    Folder, Name, Password, PathText, Pem, SecretFile, Token, Topic, read_secret_file,
+};
+pub(super) use words::{Truth, Word};
+
+use super::given::{Given, Parsed, Problem};
+use serde_json::Value;
+
+/// The longest ages and time-outs, in milliseconds: a week.
+pub(super) const WEEK_MS: u64 = 7 * DAY_MS;
+/// The longest times of a camera, in milliseconds: a day.
+pub(super) const DAY_MS: u64 = 24 * 3_600 * 1_000;
+/// The longest stream, in entries.
+pub(super) const ENTRIES_MAX: u64 = 1_000_000_000_000;
+
+/// Whether secrets are written as they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// As `***`.
+    Hidden,
+    /// As typed.
+    Exposed,
+}
+
+/// How the value of a key is read and written.
+pub(super) trait Kind<T> {
+    /// The value as typed. The errors say what would be valid.
+    fn read(&self, given: Given<'_>) -> Parsed<T>;
+
+    /// The value as a file has it.
+    fn write(&self, value: &T, secrets: Secrets) -> Value;
+
+    /// What its type is called in the documentation.
+    fn value_type(&self) -> String;
+
+    /// Which values are valid, as in "a whole number from 1 to 10".
+    fn valid(&self) -> String;
+
+    /// Valid values that differ from each other.
+    fn examples(&self) -> Vec<Value>;
+
+    /// Whether the key must be there.
+    fn is_required(&self) -> bool {
+        false
+    }
+
+    /// The fault of a value that is not valid.
+    fn fault(&self) -> Vec<Problem> {
+        vec![format!("valid: {}", self.valid()).into()]
+    }
+}
+
+/// An error text as the only problem of a value.
+fn problem(message: impl Into<String>) -> Vec<Problem> {
+    vec![message.into().into()]
+}
