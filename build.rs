@@ -1,5 +1,5 @@
-//! Compiles the wire contract and the C side of JPEG. protox parses the schema in Rust, so no
-//! `protoc` has to be installed.
+//! Compiles the wire contract and the C code for JPEG. protox parses the schema in Rust, so
+//! `protoc` is not needed.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     jpeg()
 }
 
-/// The C side of JPEG, against the headers of the very libjpeg-turbo that is linked.
+/// Compiles the C code for JPEG against the headers of the libjpeg-turbo that is linked.
 fn jpeg() -> Result<(), Box<dyn Error>> {
     const SOURCES: [&str; 3] = ["src/image/listener.c", "src/image/jpeg.c", "src/image/compress.c"];
     println!("cargo:rerun-if-changed=src/image/listener.h");

@@ -1,8 +1,9 @@
-//! What the analysis costs beside the JPEG encode of the same frame, and what everything costs.
+//! Measures the CPU time of the analysis relative to the JPEG encode of the same frame, and that of
+//! all processing together.
 //!
-//! The JPEG encode is the bare one: `tj3Compress8` from RGB, quality 85, 4:2:0. Goals, at 1080p:
-//! the whole analysis at most 0.35 of it; everything together (planes, quality, scene, density, ML
-//! image, thumbnail, and the JPEG itself) at most twice.
+//! The JPEG encode is the bare library: `tj3Compress8` from RGB, quality 85, 4:2:0. Goals at 1080p:
+//! the whole analysis takes at most 0.35 of it; everything together (planes, quality, scene,
+//! density, ML image, thumbnail, and the JPEG itself) takes at most twice as much.
 #![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -62,7 +63,7 @@ fn parts(frames: &Frames, planes: &[Planes]) {
     );
 }
 
-/// All of the analysis, as the engine does it.
+/// The whole analysis, as in the engine.
 #[derive(Default)]
 struct Analysis {
     reduced: Reduced,
@@ -86,7 +87,7 @@ impl Analysis {
     }
 }
 
-/// Everything the engine can be asked to do with a frame.
+/// All processing that the engine offers.
 struct Everything {
     decoder: Decoder,
     store: Picture,

@@ -1,10 +1,10 @@
-//! Our codecs beside the bare libraries, in the same run: the ratios are the point.
+//! Compares our codecs with the bare libraries in the same run; only the ratios matter.
 //!
-//! `cargo bench --bench codecs -- jpeg` runs the comparisons with `jpeg` in their title. Real frames
-//! come from `../shared/data/frames`, or from the folder `FRAMEPRESS_DATA` names.
+//! `cargo bench --bench codecs -- jpeg` runs the comparisons with `jpeg` in their title. Real
+//! frames come from `../shared/data/frames`, or from the folder named by `FRAMEPRESS_DATA`.
 //!
-//! Goals: our JPEG path, pixels in and no analysis, costs at most 1.05 of the bare library; JPEG in
-//! and JPEG out at most 1/1.2 of decoding to RGB and encoding that.
+//! Goals: our JPEG encode from pixels, without analysis, takes at most 1.05 times as long as the
+//! bare library. JPEG in and JPEG out takes at most 1/1.2 of decoding to RGB and encoding that.
 #![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -21,7 +21,7 @@ use support::frames::{Frames, coded};
 use support::turns::{compare, side};
 use support::{BOUNDS, EITHER, PIXELS, PLANES, bare, target};
 
-/// Measures the sides of one question on some frames and prints them under a title.
+/// Measures the sides of one comparison on some frames and prints them under a title.
 type Comparison = fn(String, &Frames);
 
 fn main() {
@@ -46,7 +46,7 @@ fn main() {
     }
 }
 
-/// Encoding by ourselves into a buffer that is kept.
+/// Encoding by our encoder into a reused buffer.
 fn encoding<'a>(frames: &'a Frames, format: Format) -> impl FnMut(usize) + 'a {
     let (mut encoder, mut out) = (Encoder::new().unwrap(), Vec::new());
     move |number| {
@@ -55,7 +55,7 @@ fn encoding<'a>(frames: &'a Frames, format: Format) -> impl FnMut(usize) + 'a {
     }
 }
 
-/// The same, by way of planes.
+/// The same through planes.
 fn encoding_planes<'a>(frames: &'a Frames, format: Format) -> impl FnMut(usize) + 'a {
     let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
     let (mut encoder, mut out) = (Encoder::new().unwrap(), Vec::new());
@@ -67,7 +67,7 @@ fn encoding_planes<'a>(frames: &'a Frames, format: Format) -> impl FnMut(usize) 
     }
 }
 
-/// Every frame as a file.
+/// Every frame encoded to a file.
 fn files(frames: &Frames, format: Format) -> Vec<Vec<u8>> {
     let mut encoder = Encoder::new().unwrap();
     let file = |number| {
@@ -167,7 +167,7 @@ fn decode(title: String, frames: &Frames) {
     compare(title, frames.len(), sides);
 }
 
-/// Legacy JSON up to the file in it, with the look at its camera that decides about its order.
+/// Opens legacy JSON up to the image file in it, including the look-up of the camera for ordering.
 fn open_json(title: String, frames: &Frames) {
     let coded: Vec<String> = files(frames, Format::Jpeg)
         .iter()
@@ -195,7 +195,7 @@ fn open_json(title: String, frames: &Frames) {
     compare(title, frames.len(), vec![alone, ours]);
 }
 
-/// Our scaler beside `fast_image_resize`, which has the same two filters.
+/// Compares our scaler with `fast_image_resize`, which has the same two filters.
 fn scale(title: String, frames: &Frames) {
     let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
     let view = decoder.decode(&frames.source(0), PLANES, &mut store).unwrap();

@@ -1,9 +1,10 @@
-//! The work of one frame, for an instruction counter: `instructions count CASE FRAMES` does it so many
-//! times in one thread; `instructions digest CASE` prints a digest of all that comes out of four frames.
+//! The work of one frame, for an instruction counter. `instructions count CASE FRAMES` repeats it
+//! FRAMES times in one thread. `instructions digest CASE` prints a digest of all output of four
+//! frames.
 //!
-//! Time says nothing under emulation; the number of instructions does. `make perf-instructions` runs
-//! this on x86-64 and on ARM64, takes two counts of each to be rid of the start, and compares the
-//! digests: both machines must give the same bits.
+//! Under emulation, time is meaningless but the number of instructions is not. `make
+//! perf-instructions` runs this on x86-64 and on ARM64, takes two counts of each to subtract the
+//! start-up, and compares the digests: both machines must produce the same bits.
 #![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -22,7 +23,7 @@ use support::frames::{Frames, coded, of};
 use support::{BOUNDS, PLANES, target};
 
 const SIZE: (usize, usize) = (1920, 1080);
-/// Frames of which a digest is made: all that there are.
+/// Number of frames in a digest: all frames.
 const SHOWN: usize = 4;
 const CASES: [&str; 7] =
     ["decode-jpeg", "encode-jpeg", "encode-webp", "analyse", "scale", "whole-raw", "whole-jpeg"];
@@ -42,13 +43,13 @@ fn main() -> ExitCode {
             work(case, SHOWN, &mut |bytes| digest.write(bytes));
             println!("{:016x}", digest.finish());
         }
-        // As `cargo bench` and `cargo test` run every benchmark.
+        // How `cargo bench` and `cargo test` call every benchmark.
         _ => println!("run by `make perf-instructions`; cases: {}", CASES.join(" ")),
     }
     ExitCode::SUCCESS
 }
 
-/// Does the work of `case` on `count` synthetic frames, and gives what is made of them to `out`.
+/// Does the work of `case` on `count` synthetic frames and passes all output to `out`.
 fn work(case: &str, count: usize, out: &mut dyn FnMut(&[u8])) {
     let frames = Frames::synthetic(SIZE.0, SIZE.1);
     let planes = frames.planes();
@@ -84,7 +85,7 @@ fn work(case: &str, count: usize, out: &mut dyn FnMut(&[u8])) {
     }
 }
 
-/// What makes something of planes.
+/// The processing stages after decoding.
 struct Makers {
     encoder: Encoder,
     scaler: Scaler,
@@ -114,7 +115,7 @@ impl Makers {
         &self.file
     }
 
-    /// The figures of planes, and the background model.
+    /// Quality figures of planes, and the background model.
     fn analyse(&mut self, planes: &Planes, out: &mut dyn FnMut(&[u8])) {
         let (quality, value) = (quality(&luma_stats(planes.luma())), mean_value(planes));
         self.reduced.fill(planes.luma());
@@ -128,7 +129,7 @@ impl Makers {
         out(&value.to_le_bytes());
     }
 
-    /// ML image and thumbnail.
+    /// The ML image and the thumbnail.
     fn scale(&mut self, planes: &Planes, out: &mut dyn FnMut(&[u8])) {
         self.scaler.letterbox(planes, 640, 114, &mut self.scaled);
         out(self.scaled.samples());

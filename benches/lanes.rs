@@ -1,13 +1,13 @@
 //! Handing frames from thread to thread: the lane, the buffer pool, the slots, and rayon's injector
-//! beside a plain bounded channel with worker threads.
+//! compared with a plain bounded channel with worker threads.
 //!
-//! Hand-offs cost CPU in the kernel (sleeping and waking) as well as wall time, so after criterion's
-//! figures the two kinds of workers take turns at the same jobs, and a table shows the CPU time of
-//! the whole process per job, the context switches, and the time from handing a job to sleeping
-//! workers until it begins: what the first frame after a pause waits for.
+//! Hand-offs also cost CPU time in the kernel for sleeping and waking. So after criterion's
+//! figures, both kinds of workers run the same jobs alternately. A table shows per job the CPU time
+//! of the whole process, the context switches, and the time from handing a job to sleeping workers
+//! until it begins, which the first frame after a pause waits for.
 //!
-//! Goal: rayon takes at most 1.05 times the CPU per job of the plain channel, for jobs as long as
-//! coding a frame of 640x480.
+//! Goal: rayon takes at most 1.05 times the CPU time per job of the plain channel, for jobs as long
+//! as encoding a frame of 640x480.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::hint::black_box;
@@ -27,13 +27,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A raw frame of 640x480.
 const FRAME_BYTES: usize = 640 * 480 * 3;
-/// Length of a job in microseconds: nothing, a small JPEG passed through, coding 640x480.
+/// Duration of a job in microseconds: nothing, a small JPEG passed through, encoding 640x480.
 const JOBS_US: [u64; 3] = [0, 50, 600];
 const ROUNDS: usize = 9;
 const JOBS_PER_ROUND: usize = 400;
 const WAKES: usize = 50;
 
-/// Somewhere jobs are run. Both hold at most as many jobs as there are slots.
+/// A pool of workers. Both kinds hold at most as many jobs as there are slots.
 trait Workers {
     fn hand(&self, job: Job);
 }
@@ -41,12 +41,12 @@ trait Workers {
 struct Job {
     work: Duration,
     handed: Instant,
-    /// A place among the jobs in work; given back at the end, with when the job began.
+    /// Receives the delay until the job began; sending it also frees the job's slot.
     done: Sender<Duration>,
 }
 
 impl Job {
-    /// Takes CPU as coding a frame would.
+    /// Uses as much CPU time as encoding a frame.
     fn run(self) {
         let began = Instant::now();
         while began.elapsed() < self.work {
@@ -95,8 +95,7 @@ impl Drop for Channel {
     }
 }
 
-/// Hands `count` jobs over, one every `pause`, as many at a time as there are slots, and waits for
-/// all.
+/// Hands `count` jobs over, one every `pause`, with at most `slots` at a time, and waits for all.
 fn run_jobs(workers: &dyn Workers, count: usize, slots: usize, work: Duration, pause: Duration) {
     let (done, ended) = bounded(slots);
     let mut in_work = 0;
@@ -118,7 +117,7 @@ fn run_jobs(workers: &dyn Workers, count: usize, slots: usize, work: Duration, p
 /// CPU time in microseconds, and context switches.
 type Spent = (f64, f64);
 
-/// Both, of this process so far.
+/// The CPU time and context switches of this process so far.
 fn spent() -> Spent {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let mut switches = 0.0;
@@ -139,7 +138,7 @@ fn per_job(workers: &dyn Workers, slots: usize, work: Duration, pause: Duration)
     ((after.0 - before.0) / jobs, (after.1 - before.1) / jobs)
 }
 
-/// Microseconds until a job begins that finds all workers asleep.
+/// Microseconds until a job begins if all workers were asleep.
 fn wake_us(workers: &dyn Workers) -> f64 {
     let (done, ended) = bounded(1);
     let waits = (0..WAKES).map(|_| {
@@ -163,7 +162,7 @@ fn table(rayon: &Rayon, channel: &Channel, threads: usize, slots: usize) {
         "| job | rayon, us CPU | channel, us CPU | ratio | range | switches: rayon, channel |"
     );
     println!("| --- | ---: | ---: | ---: | --- | --- |");
-    // At full load, and at half of what the workers can do, where they sleep between jobs.
+    // At full load, and at half of the workers' capacity, where they sleep between jobs.
     let loads = JOBS_US.map(|micros| (micros, Duration::ZERO)).into_iter().chain(
         JOBS_US[1..]
             .iter()
@@ -247,7 +246,7 @@ fn main() {
     let channel = Channel::new(threads, slots);
     hand_offs(&mut criterion, &rayon, &channel, slots);
     criterion.final_summary();
-    // `cargo test --benches` only wants to know that everything runs.
+    // `cargo test --benches` only checks that everything runs.
     if !std::env::args().any(|arg| arg == "--test") {
         table(&rayon, &channel, threads, slots);
     }

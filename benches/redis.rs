@@ -1,12 +1,13 @@
-//! Reading and committing against a real redis-server, beside the `redis` crate in the same run.
+//! Reading from and committing to a real redis-server, compared with the `redis` crate in the same
+//! run.
 //!
-//! Wall time includes the server, which does the same work for both sides; what a client can save
-//! is its own CPU time. So after criterion's figures the two sides take turns once more, and a
-//! table shows the CPU time of the client thread and the ratio of the two. Beside it stands the
-//! floor of reading: `read` into one buffer, over and over, of the same bytes, without looking at
-//! them.
+//! Wall time includes the server, which does the same work for both sides; a client can only save
+//! its own CPU time. So after criterion's figures, both sides run alternately, and a table shows
+//! the CPU time of the client thread and the ratio of the two. The table also shows the lower limit
+//! of reading: `read` of the same bytes into one buffer, without looking at them.
 //!
-//! Goal: reading a raw frame of 1920x1080 costs at most a quarter of the typed reply of `redis`.
+//! Goal: reading a raw frame of 1920x1080 takes at most a quarter of the CPU time of the typed
+//! reply of `redis`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::cell::RefCell;
@@ -28,9 +29,9 @@ use redis::streams::StreamReadReply;
 use redis::{Value, cmd};
 use rustix::time::{ClockId, clock_gettime};
 
-/// The program's own allocator, for both sides. It flatters the `redis` crate: with the one of the
-/// C library, which gives large blocks back to the kernel each time, that side is several times
-/// dearer from 1 MB on, and ours, which allocates nothing, is the same.
+/// The program's own allocator, for both sides. It favours the `redis` crate. The allocator of the
+/// C library returns large blocks to the kernel each time; with it, that side costs several times
+/// as much from 1 MB on. Our side allocates nothing and costs the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -38,14 +39,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SIZES: [(&str, usize); 4] =
     [("20 kB", 20_000), ("100 kB", 100_000), ("1 MB", 921_600), ("6 MB", 1920 * 1080 * 3)];
 
-/// Bytes read or written per measured step, in as many entries as fit; at least one.
+/// Bytes read or written per measured step; at least one entry.
 const STEP_BYTES: usize = 8 << 20;
-/// Entries of a step at most, the default batch.
+/// Maximum entries per step; the default batch size.
 const STEP_ENTRIES: usize = 20;
 const ROUNDS: usize = 15;
 const GROUP: &str = "group";
 
-/// CPU time and wall time of something done by this thread.
+/// CPU time and wall time of an action of this thread.
 #[derive(Clone, Copy, Default)]
 struct Cost {
     cpu: Duration,
@@ -69,7 +70,7 @@ struct Bench {
     stop: Stop,
     metrics: Arc<Metrics>,
     pool: Pool,
-    // Declared last: connections go first.
+    // Declared last: the connections are dropped first.
     server: Embedded,
 }
 
@@ -95,7 +96,7 @@ impl Bench {
         command.query(&mut self.theirs.borrow_mut()).unwrap()
     }
 
-    /// Fills stream `in` with `count` frames and makes its group.
+    /// Fills stream `in` with `count` frames and creates its group.
     fn fill(&self, count: usize, bytes: usize) {
         self.run::<Value>(&["FLUSHALL"]);
         self.run::<Value>(&["XGROUP", "CREATE", "in", GROUP, "0", "MKSTREAM"]);
@@ -111,7 +112,7 @@ impl Bench {
         }
     }
 
-    /// Makes the group deliver everything once more.
+    /// Makes the group deliver everything again.
     fn rewind(&self) {
         self.run::<Value>(&["XGROUP", "SETID", "in", GROUP, "0"]);
     }
@@ -126,7 +127,7 @@ impl Bench {
             block: Duration::from_secs(1),
             timeout: Duration::from_secs(30),
             payload_bytes_max: 64 << 20,
-            // The other side of the comparison hashes nothing.
+            // The other side of the comparison does not hash.
             locate_picture: |_, _| None,
         });
         let journal = Journal::new(1, Arc::clone(&self.metrics));
@@ -151,7 +152,7 @@ impl Bench {
         Sinks::new(&topology, &plan, "sink".into(), wait, &self.metrics, &self.stop)
     }
 
-    /// `count` pending entries without a body worth mentioning.
+    /// Creates `count` pending entries with minimal bodies.
     fn pending(&self, count: usize) -> Vec<EntryId> {
         let mut add = redis::pipe();
         for _ in 0..count {
@@ -178,7 +179,7 @@ fn entries_of(bytes: usize) -> usize {
     (STEP_BYTES / bytes).clamp(1, STEP_ENTRIES)
 }
 
-/// One step of reading: every entry of the stream, by our source.
+/// One step of reading: all entries of the stream through [`Source`].
 fn read_ours(bench: &Bench, source: &mut Source, count: usize) -> Cost {
     bench.rewind();
     measured(|| {
@@ -194,7 +195,7 @@ fn read_ours(bench: &Bench, source: &mut Source, count: usize) -> Cost {
     })
 }
 
-/// The same by the `redis` crate, into its own type.
+/// The same through the `redis` crate, into its own type.
 fn read_theirs(bench: &Bench, count: usize) -> Cost {
     bench.rewind();
     let mut connection = bench.theirs.borrow_mut();
@@ -220,7 +221,7 @@ fn read_theirs(bench: &Bench, count: usize) -> Cost {
     })
 }
 
-/// The same bytes, not looked at.
+/// Reads the same bytes without looking at them.
 struct Floor {
     socket: UnixStream,
     buffer: Vec<u8>,
@@ -236,7 +237,7 @@ impl Floor {
             request: format!("XREADGROUP GROUP {GROUP} floor COUNT {count} STREAMS in >\r\n"),
             reply_bytes: 0,
         };
-        // How long a reply is: all there is until nothing more comes.
+        // The length of a reply: all bytes until no more arrive.
         floor.socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         bench.rewind();
         floor.socket.write_all(floor.request.as_bytes()).unwrap();
@@ -259,7 +260,7 @@ impl Floor {
     }
 }
 
-/// One step of committing: as many results as fit a step, in one batch.
+/// One step of committing: a batch of as many results as fit into a step.
 fn commit_ours(bench: &Bench, sinks: &mut Sinks, payload: &[u8]) -> Cost {
     let ids = bench.pending(entries_of(payload.len()));
     let results: Vec<Stored> = ids
@@ -294,7 +295,7 @@ fn commit_ours(bench: &Bench, sinks: &mut Sinks, payload: &[u8]) -> Cost {
     cost
 }
 
-/// The same by the `redis` crate: MULTI, XADD and XACK of each result, EXEC, in one pipeline.
+/// The same through the `redis` crate: MULTI, XADD and XACK for each result, EXEC, in one pipeline.
 fn commit_theirs(bench: &Bench, payload: &[u8]) -> Cost {
     let ids: Vec<String> =
         bench.pending(entries_of(payload.len())).iter().map(EntryId::to_string).collect();
@@ -357,7 +358,8 @@ fn committing(c: &mut Criterion, bench: &Bench) {
     }
 }
 
-/// Takes turns, so that a slow moment of the machine hits all sides; prints medians per frame.
+/// Runs the sides alternately, so that a slow moment of the machine affects all of them. Prints
+/// medians per frame.
 fn turns(
     what: &str,
     frames: usize,
@@ -370,7 +372,7 @@ fn turns(
         let floor = floor.as_mut().map(|floor| micros(floor()));
         [micros(ours()), micros(theirs()), floor.unwrap_or(f64::NAN)]
     };
-    round(); // all warm
+    round(); // warm-up
     let rounds: Vec<[f64; 3]> = (0..ROUNDS).map(|_| round()).collect();
     let spread = |of: fn(&[f64; 3]) -> f64| {
         let mut values: Vec<f64> = rounds.iter().map(of).collect();
@@ -430,7 +432,7 @@ fn main() {
     reading(&mut criterion, &bench);
     committing(&mut criterion, &bench);
     criterion.final_summary();
-    // `cargo test --benches` only wants to know that everything runs.
+    // `cargo test --benches` only checks that everything runs.
     if !std::env::args().any(|arg| arg == "--test") {
         table(&bench);
     }

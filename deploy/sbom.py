@@ -1,9 +1,9 @@
-"""The bill of materials of the program, as CycloneDX 1.5, to standard output.
+"""Prints the bill of materials of the program, as CycloneDX 1.5, to standard output.
 
 Usage: sbom.py CARGO [TARGET]
 
-Lists what is linked into the program for the target, and what builds it, from `cargo metadata`; the
-C libraries that packages bring along stand in the packages. Needs nothing but Python.
+Lists the crates linked into the program for the target, and those that build it, from `cargo metadata`. C
+libraries that crates bundle belong to these crates. Needs nothing but Python.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def licences(package):
 
 
 def checksums():
-    """SHA-256 of each package as the registry has it, from Cargo.lock."""
+    """SHA-256 of each package as published in the registry, from Cargo.lock."""
     with open("Cargo.lock", encoding="utf-8") as lock:
         blocks = lock.read().split("[[package]]")
     found = {}
@@ -50,7 +50,7 @@ def main():
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     root = next(it for it in packages if packages[it]["name"] == ROOT)
 
-    # Linked in: normal dependencies of normal ones. Whatever else is reached takes part in the build.
+    # Linked in: normal dependencies of normal ones. All other reached packages only take part in the build.
     scope, waiting = {}, deque([(root, "required")])
     while waiting:
         package, reach = waiting.popleft()
@@ -94,7 +94,7 @@ def main():
 
     program = packages[root]
     body = {"components": components, "dependencies": dependencies}
-    # The same packages give the same number: a package can be built again bit by bit.
+    # The same packages give the same serial number, so that a package can be rebuilt bit by bit.
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
     json.dump(
         {

@@ -1,8 +1,8 @@
-"""What a camera costs, by size: the stream's bits, the decoder's CPU, the process' CPU, bytes sent.
+"""Cost of a camera, by size: the stream's bits, the decoder's CPU, the process' CPU, bytes sent.
 
-A recording is scaled and coded as H.264 once for each size, and then served as a live MPEG-TS over
-HTTP, without coding it again. `framepress ingest` reads it, as JPEG through Redis and as planes in a
-frame ring; figures are differences of its metrics and of /proc over some seconds.
+The script encodes a recording as H.264 once for each size, and then serves it as a live MPEG-TS over HTTP
+without encoding it again. `framepress ingest` reads it, as JPEG through Redis and as planes in a frame ring.
+Figures are differences of its metrics and of /proc over some seconds.
 
 Usage: python3 perf/cameras.py --video FILE [--bin target/release/framepress] [--seconds 20]
 """
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def coded(video: str, size: str, folder: pathlib.Path) -> pathlib.Path:
-    """The recording in a size, with a key frame each second, as cameras have it."""
+    """The recording in one size, with a key frame each second like a camera."""
     path = folder / f"{size}.ts"
     width, height = size.split("x")
     command = ["ffmpeg", "-v", "error", "-i", video, "-t", "20", "-r", str(FPS), "-an"]
@@ -105,7 +105,7 @@ def sample(port: int, pid: int) -> dict[str, float]:
     return {
         "frames": float(sent[1]) if sent else 0,
         "bytes": metric(text, "framepress_ingest_bytes_total"),
-        # The metric has it when a child has ended.
+        # The metric includes a child only after its end.
         "child": sum(cpu_seconds(child) for child in children_of(pid)),
         "own": cpu_seconds(pid),
     }

@@ -1,9 +1,9 @@
 /*
- * A plugin for qemu's user emulation that counts the instructions of a program and writes the number
- * to the file named by `out=`. Every block adds its length when it is entered.
+ * A plugin for qemu's user emulation that counts the instructions of a program and writes the
+ * number to the file named by `out=`. Every block adds its length when it is entered.
  *
- * Debian ships no header of the plugin interface; what is used of its version 1 is declared here, as
- * docs/devel/tcg-plugins.rst of QEMU 7.2 describes it.
+ * Debian ships no header of the plugin interface. This file declares the parts of version 1 that it
+ * uses, as described in docs/devel/tcg-plugins.rst of QEMU 7.2.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@ void qemu_plugin_register_atexit_cb(
 
 EXPORT int qemu_plugin_version = 1;
 
-/* Exact for a program of one thread. */
+/* Exact for a single-threaded program. */
 static uint64_t instructions;
 static char path[4096];
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# instructions.sh: instructions for the work of one 1080p frame, on x86-64 (with AVX2) and on ARM64 (with
-# NEON), both counted by qemu, and whether both give the same bits. The start is left out: the difference of
-# two counts is divided by the difference of their frames.
+# instructions.sh: instructions per 1080p frame, on x86-64 (with AVX2) and on ARM64 (with NEON), both counted
+# by qemu, and whether both give the same bits. Start-up is excluded: the difference of two counts is divided
+# by the difference of their frames.
 #
-# The bits are those of this processor with the best vector code that it has, and of ARM64 under qemu.
-# Instructions are no time: processors differ in how many they do at once.
+# The bits are those of this processor with its best vector code, and of ARM64 under qemu. Instruction counts
+# are not times: processors differ in how many they execute at once.
 set -eu
 
 cargo="$(command -v cargo || echo "$HOME/.cargo/bin/cargo")"

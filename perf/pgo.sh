@@ -1,9 +1,9 @@
 #!/bin/sh
-# Profile-guided optimisation of `framepress`: builds it instrumented, lets it work, merges what it
-# has seen, builds it again with that knowledge, and measures both builds in turns.
+# Profile-guided optimisation of `framepress`: builds it instrumented, runs a workload, merges the profiles,
+# builds it again with them, and measures both builds alternately.
 #
-# Needs llvm-profdata of the LLVM that rustc was built with; LLVM_PROFDATA names it where it is not
-# found. Exit code 4: it is missing. PGO_ONLY_CHECK=1 stops after looking for it.
+# Needs the llvm-profdata of rustc's LLVM; LLVM_PROFDATA sets its path if it is not found. Exit code 4: it is
+# missing. PGO_ONLY_CHECK=1 stops after the search.
 set -eu
 
 cargo="${CARGO:-cargo}"
@@ -14,7 +14,7 @@ work="$target/pgo"
 host="$("$rustc" -vV | sed -n 's/^host: //p')"
 major="$("$rustc" -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')"
 
-# The format of raw profiles changes from one LLVM to the next: only the same major version fits.
+# The format of raw profiles changes between LLVM versions: only the same major version fits.
 fits() {
     [ -n "$1" ] && [ "$("$1" --version 2>/dev/null | sed -n 's/.*LLVM version \([0-9]*\).*/\1/p')" = "$major" ]
 }
@@ -59,7 +59,7 @@ echo "pgo: building the instrumented program"
 build "-Cprofile-generate=$raw" "$work/instrumented"
 instrumented="$work/instrumented/$host/release/framepress"
 
-# What an engine does all day: every kind of input, small and large, WebP and the extra pictures.
+# A typical workload: every kind of input, small and large, WebP and the extra pictures.
 echo "pgo: letting it work"
 bench() {
     STATS__ADDR=null LLVM_PROFILE_FILE="$raw/%p-%m.profraw" "$instrumented" bench "$@" >/dev/null
@@ -82,7 +82,7 @@ build "-Cprofile-use=$profile" "$work/optimised"
 "$cargo" build --release --quiet --bin framepress
 "$cargo" build --release --quiet -p framepress-perf
 
-echo "pgo: measuring both in turns"
+echo "pgo: measuring both alternately"
 # shellcheck disable=SC2086 # a list of words
 "$target/release/framepress-perf" compare --name pgo --bin "$target/release/framepress" \
     --against "$work/optimised/$host/release/framepress" ${PGO_FLAGS:-}

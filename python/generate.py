@@ -1,9 +1,9 @@
-"""Generates the message classes from proto/processed_frame.proto, for each protobuf supported.
+"""Generates the message classes from proto/processed_frame.proto, for each supported protobuf.
 
-Code of one major version of protobuf is good for that version and the next one. So there are two:
-`v4` for the runtimes 4.21 to 5.x and `v6` for 6.30 to 7.x. Each is written by the protoc of a
-pinned grpcio-tools, and differs from its output as `adapted` says: the messages live in a pool of
-their own, so that a program may import classes generated from another schema as well.
+Code generated for one major version of protobuf works with that version and the next one. So there are
+two: `v4` for the runtimes 4.21 to 5.x and `v6` for 6.30 to 7.x. The protoc of a pinned grpcio-tools
+writes each, and `adapted` changes its output: the messages are in a separate descriptor pool, so that a
+program can also import classes generated from another schema.
 
     python generate.py v4    # in an environment with the grpcio-tools that TOOLS names
 """
@@ -23,7 +23,7 @@ NAMES = ("processed_frame_pb2.py", "processed_frame_pb2.pyi")
 
 
 def generate(schema: pathlib.Path, folder: pathlib.Path) -> dict[str, str]:
-    """What the protoc of this environment makes of the schema: name -> text."""
+    """Runs this environment's protoc on the schema; returns name -> text."""
     from grpc_tools import protoc
 
     arguments = [
@@ -39,9 +39,9 @@ def generate(schema: pathlib.Path, folder: pathlib.Path) -> dict[str, str]:
 
 
 def adapted(text: str) -> str:
-    """The messages leave the process-wide pool, where two schemas of one name collide.
+    """Moves the messages out of the process-wide pool, where two schemas of one name collide.
 
-    Generic types without arguments, which mypy --strict refuses, get them.
+    Adds arguments to bare generic types, which mypy --strict refuses.
     """
     text = text.replace("_descriptor_pool.Default()", "_descriptor_pool.DescriptorPool()")
     return text.replace("_Mapping]", "_Mapping[str, object]]")

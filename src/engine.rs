@@ -1,7 +1,7 @@
-//! Floor 5: the engine, the only place that sees every room.
+//! Floor 5: the engine, which wires all modules together.
 //!
-//! [`Engine::start`] makes every lane, pool and slot, builds every stage, and only then starts
-//! the first thread: whatever can be refused is refused before a frame has been read.
+//! [`Engine::start`] builds every lane, pool, slot and stage before it starts the first thread, so
+//! that every refusal comes before a frame is read.
 
 mod plan;
 mod server;
@@ -15,13 +15,13 @@ use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::base::stop::StopOnPanic;
-use crate::base::threads::{self, Identity, Role, Running, Turn};
+use crate::base::threads::{self, Identity, LoopHook, Role, Running};
 use crate::base::{Fault, Stop, limits};
 use crate::config::Config;
 use crate::frame::{Pool, Slots, waking};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
-use crate::redis::{Control, Embedded, Greeting, Lookout, Seam, Topology};
+use crate::redis::{Control, Embedded, FaultPoint, Greeting, Lookout, Topology};
 use crate::stage::commit::Committer;
 use crate::stage::group::{Groups, Shard};
 use crate::stage::lease::{Keeper, Leases};
@@ -34,64 +34,65 @@ use crate::stage::watch::{DeadLetters, History, Queues, Watcher};
 pub use plan::{Plan, all_streams, camera_settings, input_streams};
 pub use server::find_server;
 
-/// How often threads are looked after while the engine runs.
+/// How often threads are checked while the engine stops.
 const LOOK: Duration = Duration::from_millis(20);
-/// The same while no stop was asked for: a thread that ends by a fault is noticed so late.
+/// How often threads are checked while no stop is requested; the longest delay until a failed
+/// thread is noticed.
 const QUIET_LOOK: Duration = Duration::from_millis(250);
 
-/// Longest single wait for Redis at the start; a stop waits for it.
+/// Longest single wait for Redis at the start; a stop request has to wait for it.
 const PREPARE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Beyond the drain time: for threads to notice that they are to leave at once.
+/// Time, after the drain time, for threads to end when told to end at once.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A running engine.
 #[derive(Debug)]
 pub struct Engine {
     threads: Vec<Running>,
-    /// Kept until the end: the jobs run on it.
+    /// Kept alive because jobs run on it.
     _workers: Arc<ThreadPool>,
     worker_fault: WorkerFault,
     stop: Stop,
     drain_timeout: Duration,
     view: View,
-    /// Kept until the end: what is in hand may have to go to another primary.
+    /// Kept alive because frames in flight may have to go to another primary.
     _lookout: Option<Lookout>,
-    /// Ended after everything that talks to it.
+    /// Dropped after everything that connects to it.
     _embedded: Option<Embedded>,
 }
 
-/// What can be seen of an engine from outside while it runs.
+/// External view of a running engine.
 #[derive(Clone, Debug)]
 pub struct View {
     /// Counters, latencies, conservation, health.
     pub metrics: Arc<Metrics>,
-    /// The cameras seen.
+    /// Cameras seen so far.
     pub cameras: Arc<Cameras>,
-    /// Changed by [`View::reload`] alone.
+    /// Changed only by [`View::reload`].
     live: Live,
-    /// How the queues stand.
+    /// State of the queues.
     pub queues: Arc<Mutex<Queues>>,
     /// The latest dead letters.
     pub dead_letters: Arc<Mutex<DeadLetters>>,
-    /// The engine that holds each shard, by its name in the list of engines; empty where none does, or
-    /// where streams are shared.
+    /// Name of the engine that holds each shard, as in the list of engines. Empty for a shard
+    /// without holder, or if streams are shared.
     pub holders: Arc<Mutex<Vec<String>>>,
-    /// The last minutes.
+    /// Figures of the last minutes.
     pub history: Arc<Mutex<History>>,
-    /// Buffers.
+    /// Pool of payload buffers.
     pub pool: Pool,
-    /// Where Redis is.
+    /// The Redis topology.
     pub topology: Topology,
-    /// What the engine was built from.
+    /// The plan the engine was built from.
     pub plan: Arc<Plan>,
 }
 
 impl View {
-    /// Has the engine go on by the part of `config` that may change while it runs; see
-    /// [`Config::take_live`](crate::config::Config::take_live). The rest of it counts for nothing
-    /// here, whoever calls: analysis goes on or stays away, and the format stays, as the engine was
-    /// built. Each picture is made wholly by the old or wholly by the new.
+    /// Applies the part of `config` that may change at run time; see
+    /// [`Config::take_live`](crate::config::Config::take_live). The rest is ignored: whether
+    /// analysis runs and the output format stay as the engine was built. Each picture is processed
+    /// wholly with the old or wholly with the new settings.
     pub fn reload(&self, config: &Config) {
         self.live.store(Arc::new(self.plan.live(config)));
         self.cameras.reconfigure(plan::all_camera_settings(config));
@@ -104,24 +105,23 @@ impl View {
 pub struct Hooks {
     /// Called with each frame id before the frame is decoded.
     pub probe: Option<Probe>,
-    /// Asked before each operation of a data-plane socket.
-    pub seam: Seam,
-    /// Called by each thread at each turn, by workers at each job.
-    pub turn: Turn,
+    /// Fault-injection point: called before each operation of a data-plane socket.
+    pub fault_point: FaultPoint,
+    /// Called by each thread in each loop iteration, and by workers at each job.
+    pub loop_hook: LoopHook,
 }
 
 impl Engine {
     /// Starts an engine as configured. It runs until `stop` is raised; see [`Engine::wait`].
     ///
-    /// # Errors
-    /// Whatever keeps it from starting: Redis not there (with `retry_on_failure`, only after
-    /// `stop`), codecs that do not fit the processor, threads refused by the system.
+    /// Redis is unreachable (with `retry_on_failure`, only after `stop`), the processor does not
+    /// support the codecs, or the system refuses threads.
     pub fn start(config: &Config, hooks: Hooks, stop: Stop) -> Result<Engine, Fault> {
         crate::image::supported_cpu()?;
-        let turn = hooks.turn.clone();
-        turn.begins(Role::Build);
+        let loop_hook = hooks.loop_hook.clone();
+        loop_hook.call(Role::Build);
         let (topology, embedded) = find_server(&config.redis_queue, &stop)?;
-        let topology = topology.through(hooks.seam.clone());
+        let topology = topology.through(hooks.fault_point.clone());
         let plan = Arc::new(Plan::new(config, &topology, &hooks));
         let metrics = Metrics::new();
         let groups = Arc::new(make_groups(&plan, &metrics, &stop)?);
@@ -144,8 +144,8 @@ impl Engine {
         };
         let worker_fault = WorkerFault::default();
         let workers = build_workers(&plan, &worker_fault, &stop)?;
-        turn.begins(Role::Build);
-        let threads = start_threads(&view, &groups, &workers, &turn, &stop)?;
+        loop_hook.call(Role::Build);
+        let threads = start_threads(&view, &groups, &workers, &loop_hook, &stop)?;
         let of = |count: usize, what: &str| {
             format!("{count} {what}{}", if count == 1 { "" } else { "s" })
         };
@@ -173,7 +173,7 @@ impl Engine {
         })
     }
 
-    /// What can be seen of it.
+    /// The external view of the engine.
     pub fn view(&self) -> &View {
         &self.view
     }
@@ -183,17 +183,16 @@ impl Engine {
         &self.stop
     }
 
-    /// Waits for the end: until the stop signal is raised and what is in hand is drained, or
-    /// until a thread ends by itself. Frames that are not committed within the drain time stay
-    /// pending in Redis.
+    /// Waits until the engine ends: the stop signal is raised and frames in flight are drained, or
+    /// a thread ends by itself. Frames that are not committed within the drain time stay pending in
+    /// Redis.
     ///
-    /// # Errors
-    /// The fault that explains the end best, if it was not asked for.
+    /// If the end was not requested, the fault that explains it best.
     pub fn wait(mut self) -> Result<(), Fault> {
         let mut drain_until = None;
         let mut leave_until = None;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
-            // A thread that ends while nobody asked it to takes the others with it.
+            // A thread that ends without a stop request stops the others.
             if !self.stop.is_draining() && self.threads.iter().any(Running::is_finished) {
                 self.stop.drain();
             }
@@ -220,12 +219,12 @@ impl Engine {
         cause.map_or(Ok(()), Err)
     }
 
-    /// Joins what has ended, gives up what has not, and folds their faults into one.
+    /// Joins the threads that have ended, abandons the others, and returns the most telling fault.
     fn join_threads(&mut self) -> Option<Fault> {
         let mut cause = self.worker_fault.lock().take();
         for thread in self.threads.drain(..) {
             if !thread.is_finished() && !thread.has_panicked() {
-                // In a system call without a limit, such as a name look-up.
+                // The thread is in a system call without a time-out, such as a name look-up.
                 thread.abandon();
             } else if let Err(fault) = thread.join() {
                 cause = Some(match cause {
@@ -237,7 +236,7 @@ impl Engine {
         cause
     }
 
-    /// Jobs that are still running hold the last receipts; none takes long.
+    /// Waits for running jobs, which hold the last receipts; none takes long.
     fn leave_workers(&self) {
         let began = Tick::now();
         while self.view.metrics.ledger.read().in_flight > 0 && began.elapsed() < LEAVE_LIMIT {
@@ -248,12 +247,13 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // For those who do not wait: the threads must not be waited for without being told.
+        // If the caller did not call `wait`, the threads must be told to end before they are
+        // joined.
         self.stop.now();
     }
 }
 
-/// Makes sure that every input stream has its group and that results can be stored, waiting for
+/// Ensures that every input stream has its consumer group and that results can be stored. Waits for
 /// Redis if so configured.
 fn prepare_streams(plan: &Plan, groups: &Groups, stop: &Stop) -> Result<(), Fault> {
     let mut control = Control::new(&plan.topology, plan.timeout.min(PREPARE_LIMIT))?;
@@ -276,7 +276,8 @@ fn prepare_streams(plan: &Plan, groups: &Groups, stop: &Stop) -> Result<(), Faul
     }
 }
 
-/// A server that is too old would only show when an engine has died.
+/// Checks the server's version now; a server that is too old would otherwise fail only after an
+/// engine has died.
 fn prepare_server(control: &mut Control) -> Result<(), Fault> {
     let greeting = Greeting::ask(control)?;
     greeting.require(control.topology())?;
@@ -287,7 +288,8 @@ fn prepare_server(control: &mut Control) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A key of another type would only show when the first result cannot be stored.
+/// Checks the types of the stream keys now; a wrong type would otherwise fail only when the first
+/// result is stored.
 fn prepare_keys(control: &mut Control, streams: &[[String; 3]]) -> Result<(), Fault> {
     let keys: Vec<&str> = streams.iter().flatten().map(String::as_str).collect();
     for (key, kind) in keys.iter().zip(control.kinds(&keys)?) {
@@ -301,7 +303,7 @@ fn prepare_keys(control: &mut Control, streams: &[[String; 3]]) -> Result<(), Fa
     Ok(())
 }
 
-/// What is known of the group of each input stream; nothing yet.
+/// Creates the state of the consumer group of each input stream.
 fn make_groups(plan: &Plan, metrics: &Arc<Metrics>, stop: &Stop) -> Result<Groups, Fault> {
     let shards = plan.streams.iter().enumerate().map(|(shard, streams)| {
         let sources = plan.read.iter().map(|settings| &settings.source);
@@ -324,14 +326,14 @@ fn make_groups(plan: &Plan, metrics: &Arc<Metrics>, stop: &Stop) -> Result<Group
     })
 }
 
-/// Refusals that waiting does not change.
+/// Whether a fault is permanent, so that retrying does not help.
 fn is_final(fault: &Fault) -> bool {
     matches!(fault.redis_code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "WRONGTYPE" | "ERR"))
         || matches!(fault, Fault::Unusable(_))
         || matches!(fault, Fault::Refused { command: "AUTH", .. })
 }
 
-/// The panic of a worker outside any frame, for whoever waits for the engine.
+/// Panic of a worker outside any frame, reported by [`Engine::wait`].
 type WorkerFault = Arc<Mutex<Option<Fault>>>;
 
 fn build_workers(plan: &Plan, fault: &WorkerFault, stop: &Stop) -> Result<Arc<ThreadPool>, Fault> {
@@ -342,7 +344,7 @@ fn build_workers(plan: &Plan, fault: &WorkerFault, stop: &Stop) -> Result<Arc<Th
         .thread_name(|index| threads::name_of(Role::Work, index))
         .start_handler(move |index| threads::pin_current(cores.get(index).copied().flatten()))
         .panic_handler(move |payload| {
-            // Jobs catch their own panics, so this is a fault of the engine itself.
+            // Jobs catch their own panics, so this is a defect of the engine.
             let thread = std::thread::current().name().unwrap_or_default().to_owned();
             let message = threads::panic_message(&*payload);
             fault.lock().get_or_insert(Fault::ThreadPanicked { thread, message });
@@ -353,22 +355,23 @@ fn build_workers(plan: &Plan, fault: &WorkerFault, stop: &Stop) -> Result<Arc<Th
     Ok(Arc::new(pool))
 }
 
-/// The wiring. Every lane and its bound is here.
+/// Creates all lanes with their bounds, connects the stages and starts their threads.
 fn start_threads(
     view: &View,
     groups: &Arc<Groups>,
     workers: &Arc<ThreadPool>,
-    turn: &Turn,
+    loop_hook: &LoopHook,
     stop: &Stop,
 ) -> Result<Vec<Running>, Fault> {
     let plan = &view.plan;
     let metrics = &view.metrics;
 
-    // Frames of each way that are read and not yet dispatched: see `limits::READ_LANE_FRAMES`.
+    // One lane per dispatcher, for frames that are read and not yet dispatched: see
+    // `limits::READ_LANE_FRAMES`.
     let (read_lanes, dispatch_lanes): (Vec<_>, Vec<_>) =
-        (0..plan.routes.ways).map(|_| bounded(limits::READ_LANE_FRAMES)).unzip();
-    // A lane to each committer has room for every slot that leads to it, so that no worker waits to
-    // hand on.
+        (0..plan.routes.pipelines).map(|_| bounded(limits::READ_LANE_FRAMES)).unzip();
+    // The lane to a committer has room for every slot that leads to it, so that workers never block
+    // when they pass a frame on.
     let (mut commit_lanes, mut committer_lanes) = (Vec::new(), Vec::new());
     for lane in 0..plan.committers {
         let (sender, receiver) = waking::<Outgoing>(plan.commit_room(lane))?;
@@ -376,12 +379,12 @@ fn start_threads(
         committer_lanes.push(receiver);
     }
 
-    // Build everything before starting anything.
+    // Build every stage before starting any thread.
     let readers: Vec<Reader> = plan
         .read
         .iter()
         .map(|settings| {
-            let lane = read_lanes[plan.routes.way_of(settings.source.shard)].clone();
+            let lane = read_lanes[plan.routes.pipeline_of(settings.source.shard)].clone();
             let pool = view.pool.clone();
             Reader::new(
                 settings.clone(),
@@ -394,7 +397,7 @@ fn start_threads(
             )
         })
         .collect();
-    drop(read_lanes); // each closes when its last reader ends
+    drop(read_lanes); // a lane closes when its last reader ends
     let with_slots = |lane| (lane, Slots::new(plan.slots, Work::default));
     let parts = DispatcherParts {
         workers: Workers::new(
@@ -408,7 +411,7 @@ fn start_threads(
         pool: view.pool.clone(),
         cameras: Arc::clone(&view.cameras),
         live: Arc::clone(&view.live),
-        ways: dispatch_lanes.into_iter().map(with_slots).collect(),
+        pipelines: dispatch_lanes.into_iter().map(with_slots).collect(),
         lanes: commit_lanes,
     };
     let dispatchers = Dispatcher::all(plan.process.clone(), parts, Arc::clone(metrics), stop);
@@ -441,18 +444,18 @@ fn start_threads(
         _ => None,
     };
 
-    turn.begins(Role::Build);
-    // Start from the end of the line, so that whoever sends has somebody who receives.
+    loop_hook.call(Role::Build);
+    // Start from the end of the pipeline, so that every sender already has its receiver.
     let cores = &plan.cores;
     let mut running = Vec::new();
-    // Dropped before the handles, which wait for their threads.
+    // Dropped before the handles, whose drop joins the threads.
     let _leave = StopOnPanic { stop: stop.clone(), panicked: Arc::default() };
     for (index, committer) in committers.into_iter().enumerate() {
         let core = cores.committers.get(index).copied().flatten();
         running
             .push(threads::spawn(identity(Role::Commit, index, core), stop, || committer.run())?);
     }
-    turn.begins(Role::Build);
+    loop_hook.call(Role::Build);
     for (index, dispatcher) in dispatchers.into_iter().enumerate() {
         let core = cores.dispatchers.get(index).copied().flatten();
         let identity = identity(Role::Dispatch, index, core);
@@ -462,7 +465,7 @@ fn start_threads(
         let core = cores.readers.get(index).copied().flatten();
         running.push(threads::spawn(identity(Role::Read, index, core), stop, || reader.run())?);
     }
-    turn.begins(Role::Build);
+    loop_hook.call(Role::Build);
     running.push(threads::spawn(identity(Role::Watch, 0, None), stop, || watcher.run())?);
     if let Some(keeper) = keeper {
         running.push(threads::spawn(identity(Role::Lease, 0, None), stop, || keeper.run())?);

@@ -2,8 +2,8 @@
 //! `ProcessedFrame` protobuf messages to another Redis stream. It is synchronous from end to end:
 //! threads joined by bounded lanes, no async runtime.
 //!
-//! Most people want the program; see `framepress --help`. A program that embeds the engine begins
-//! with [`create_stream_processor`], and one that only sends frames with [`Producer`]:
+//! Most users want the program; see `framepress --help`. A program that embeds the engine starts
+//! with [`create_stream_processor`]; one that only sends frames starts with [`Producer`]:
 //!
 //! ```
 //! use framepress::camera::Outbound;
@@ -36,18 +36,19 @@
 //!
 //! # The house
 //!
-//! A room uses only floors below its own, never a sibling. In reading order:
+//! The modules ("rooms") are arranged in floors. A room uses only rooms on lower floors, never a
+//! sibling. In reading order:
 //!
 //! | floor | room | what it is |
 //! | --- | --- | --- |
-//! | 0 | [`base`] | errors, the stop signal, the one door for threads, bounds |
+//! | 0 | [`base`] | errors, the stop signal, thread creation, bounds |
 //! | 1 | [`metrics`] | counters, latencies, conservation; the only reader of the clock |
 //! | 2 | [`frame`] | what travels: entries, receipts, buffers, slots, lanes, planes |
 //! | 3 | [`wire`] | the envelope: protobuf and legacy JSON |
-//! | 3 | [`image`] | codecs and scaling; all unsafe code |
+//! | 3 | [`image`] | codecs and scaling; nearly all unsafe code |
 //! | 3 | [`analysis`] | figures and the background model |
 //! | 3 | [`redis`] | data plane, control plane, the commit script |
-//! | 3 | [`ring`] | pixels in shared memory, past Redis |
+//! | 3 | [`ring`] | pixels in shared memory, bypassing Redis |
 //! | 4 | [`stage`] | read, process, commit; housekeeping beside them |
 //! | 4 | [`camera`] | sources of frames, and the producer |
 //! | 4 | [`config`] | configuration as typed and as valid |

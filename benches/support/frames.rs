@@ -1,4 +1,4 @@
-//! Frames to measure with: real ones, if the folder of recordings is there, and synthetic ones.
+//! Frames for measurements: real ones if the folder of recordings exists, and synthetic ones.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use framepress::image::{Decoder, Format, Picture, Source};
 
 use super::{BOUNDS, PLANES, recording};
 
-/// Sizes measured.
+/// The measured sizes.
 pub const SIZES: [(usize, usize); 2] = [(640, 480), (1920, 1080)];
 
-/// Frames of each kind; different ones, as a camera sends them.
+/// Number of different frames of each kind.
 const FRAMES: usize = 4;
 
 /// Some frames of one size.
@@ -41,7 +41,7 @@ impl Frames {
         all
     }
 
-    /// A moving scene, the same at every run.
+    /// A moving scene, the same in every run.
     pub fn synthetic(width: usize, height: usize) -> Frames {
         let options = SyntheticOptions {
             width: width as u32,
@@ -94,13 +94,13 @@ impl Frames {
     }
 }
 
-/// A picture that is planes.
+/// An image given as planes.
 pub fn of(planes: &Planes) -> View<'_> {
     let (width, height) = (planes.width(), planes.height());
     View { width, height, channels: 3, interleaved: None, planes: Some(planes) }
 }
 
-/// A picture that is a file.
+/// An image given as a file.
 pub fn coded(format: Format, bytes: &[u8]) -> Source<'_> {
     Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }

@@ -1,4 +1,5 @@
-//! What the benchmarks of codecs and analysis share: frames, the bare libraries, and fair turns.
+//! Shared by the benchmarks of codecs and analysis: frames, the bare libraries, and alternating
+//! comparisons.
 #![allow(dead_code, reason = "each benchmark uses its own part of it")]
 
 pub mod bare;
@@ -15,10 +16,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub const BOUNDS: Bounds = Bounds { pixels_max: 1 << 25 };
 pub const PLANES: Needs = Needs { planes: true, interleaved: false };
 pub const PIXELS: Needs = Needs { planes: false, interleaved: true };
-/// Whatever costs least.
+/// Whichever costs least.
 pub const EITHER: Needs = Needs { planes: false, interleaved: false };
 
-/// Of every JPEG and WebP here: the default of the configuration.
+/// Quality of every JPEG and WebP here: the default of the configuration.
 pub const QUALITY: u8 = 85;
 
 pub fn target(format: Format) -> Target {

@@ -1,15 +1,15 @@
-//! Frames of a real recording, for benchmarks and for the instruments of `perf`.
+//! Frames of a real recording, for benchmarks and for the tools in `perf`.
 
 use std::path::{Path, PathBuf};
 
 use framepress::frame::View;
 use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
 
-/// Larger pictures are passed over.
+/// Larger images are skipped.
 const BOUNDS: Bounds = Bounds { pixels_max: 1 << 25 };
 
-/// Where they lie: in the folder that `FRAMEPRESS_DATA` names, or in `../shared/data` beside the
-/// project, whose root is `root`.
+/// The folder of the frames: below the folder named by `FRAMEPRESS_DATA`, or below `../shared/data`
+/// beside the project, whose root is `root`.
 pub fn folder(root: &Path) -> PathBuf {
     match std::env::var_os("FRAMEPRESS_DATA") {
         Some(folder) => PathBuf::from(folder),
@@ -18,8 +18,9 @@ pub fn folder(root: &Path) -> PathBuf {
     .join("frames")
 }
 
-/// At most `count` frames from the files `car_*.png` of `folder`, as interleaved RGB, repeated to
-/// fill the size: scaling them would change how hard they are to code. `None` if there are none.
+/// At most `count` frames from the files `car_*.png` of `folder`, as interleaved RGB. The images
+/// are repeated to fill the size, because scaling would change how hard they are to encode. `None`
+/// if there are none.
 pub fn frames(folder: &Path, width: usize, height: usize, count: usize) -> Option<Vec<Vec<u8>>> {
     let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let mut names: Vec<_> = entries

@@ -1,34 +1,34 @@
-//! Comparisons on a machine that does other things as well: the sides take turns frame by frame,
-//! what counts is the CPU time of this thread, and a ratio is the median over pairs of neighbouring
-//! turns on the same frame.
+//! Comparisons on a machine with other load. The sides alternate frame by frame and are measured by
+//! the CPU time of this thread. A ratio is the median over pairs of neighbouring measurements of
+//! the same frame.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How long one comparison goes on, and at least how many turns each side has.
+/// Minimum duration of one comparison in seconds, and minimum number of rounds.
 const SECONDS: u64 = 3;
 const ROUNDS_MIN: usize = 9;
 
-/// One side: its name, and what it does with the frame of that number.
+/// One side: its name, and its work on the frame with the given number.
 pub struct Side<'a>(pub &'static str, pub Box<dyn FnMut(usize) + 'a>);
 
 pub fn side<'a>(name: &'static str, work: impl FnMut(usize) + 'a) -> Side<'a> {
     Side(name, Box::new(work))
 }
 
-/// What the sides of one comparison took, in seconds, round by round.
+/// CPU time of the sides of a comparison in seconds, per round.
 pub struct Outcome {
     title: String,
     names: Vec<&'static str>,
     rounds: Vec<Vec<f64>>,
 }
 
-/// Lets the sides take turns over `frames` frames and prints what they took. The first side is the
-/// one the others are compared with.
+/// Runs the sides alternately over `frames` frames and prints the times. The others are compared
+/// with the first side.
 pub fn compare(title: String, frames: usize, mut sides: Vec<Side<'_>>) -> Outcome {
     for number in 0..frames {
-        sides.iter_mut().for_each(|Side(_, work)| work(number)); // buffers grow, tables load
+        sides.iter_mut().for_each(|Side(_, work)| work(number)); // buffers grow and tables load
     }
     let count = sides.len();
     let mut rounds = Vec::new();
@@ -60,7 +60,7 @@ impl Outcome {
         median(self.rounds.iter().map(|round| round[a] / round[b]).collect())
     }
 
-    /// Says whether `a` costs at most `most` times what `b` does.
+    /// Prints whether `a` costs at most `most` times as much as `b`.
     pub fn goal(&self, a: &str, b: &str, most: f64) {
         let ratio = self.ratio(a, b);
         let verdict = if ratio <= most { "reached" } else { "MISSED" };

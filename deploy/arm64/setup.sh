@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what building and testing for ARM64 takes on Debian amd64: a compiler and a linker that make
-# ARM64 code, the libraries of ARM64 for linking and running, and qemu's user emulation.
+# Installs the requirements for building and testing for ARM64 on Debian amd64: a compiler and a linker for
+# ARM64, its libraries for linking and running, and qemu's user emulation.
 #
-# Adds the architecture arm64 to dpkg. Ends with 3, and says why, where this cannot be had.
+# Adds the architecture arm64 to dpkg. Exits with 3, and says why, if that is impossible.
 set -eu
 
 unavailable() {
@@ -14,11 +14,11 @@ unavailable() {
 sh tests/setup.sh cmake libssl-dev pkg-config python3
 
 triple=aarch64-unknown-linux-gnu
-# Debian's libc6-arm64-cross serves the linker only: programs that run with it hang when they make
-# threads. They run with libc6:arm64.
+# Debian's libc6-arm64-cross is only for the linker: programs that run with it hang when they create threads.
+# They run with libc6:arm64.
 packages="gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6:arm64 libgcc-s1:arm64 libssl-dev:arm64"
 packages="$packages qemu-user-static qemu-user"
-# rustup's own target serves as well, where it has been added.
+# rustup's target works as well, if it is installed.
 if ! [ -d "$(rustc --print target-libdir --target "$triple" 2>/dev/null)" ]; then
     packages="$packages rustc-web libstd-rust-web-dev:arm64"
 fi
@@ -39,7 +39,7 @@ fi
 echo "installing:$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
 $as_root dpkg --add-architecture arm64
-$as_root apt-get update -qq || unavailable "the lists of packages cannot be had"
+$as_root apt-get update -qq || unavailable "the package lists are unavailable"
 # shellcheck disable=SC2086 # a list of words
 $as_root apt-get install -qq --no-install-recommends $missing >/dev/null ||
-    unavailable "not to be had:$missing; \`rustup target add $triple\` is another way to the compiler"
+    unavailable "not available:$missing; \`rustup target add $triple\` also installs the compiler"

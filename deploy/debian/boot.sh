@@ -1,9 +1,9 @@
 #!/bin/sh
-# boot.sh PACKAGE: boots systemd in a view of this system whose every change is kept in memory, with
-# processes, a network and control groups of its own, and has it run booted.py with the package.
+# boot.sh PACKAGE: boots systemd in a view of this system whose changes stay in memory, with separate
+# processes, network and control groups, and runs booted.py with the package in it.
 #
-# Needs root, the right to mount, control groups of version 2, and systemd. Where one is missing (as in
-# most containers), it says so and starts no unit.
+# Needs root, the right to mount, control groups of version 2, and systemd. If one is missing (as in most
+# containers), it says so and starts no unit.
 set -eu
 
 package="$1"
@@ -39,7 +39,7 @@ END
 printf '[Unit]\nRequires=basic.target booted.service\n' >"$shared/booted.target"
 
 code=0
-# A system that hangs is ended; its processes go with it.
+# A system that hangs is killed together with its processes.
 VIEW="$view" SHARED="$shared" LIBS="$libs" timeout -k 5 400 \
     unshare --mount --propagation private --pid --cgroup --uts --ipc --net --fork --kill-child sh -eu -c '
         . deploy/debian/mounts.sh
@@ -51,13 +51,13 @@ VIEW="$view" SHARED="$shared" LIBS="$libs" timeout -k 5 400 \
         }
         mkdir -p "$VIEW/root/root/package"
         mount --bind "$SHARED" "$VIEW/root/root/package" || exit 100
-        # A system that boots empties its /tmp, where this checkout may be.
+        # A booting system empties its /tmp, where this checkout may be.
         if [ -n "$LIBS" ]; then
             mkdir "$VIEW/root/root/package/libs"
             mount --bind "$LIBS" "$VIEW/root/root/package/libs" || exit 100
         fi
         cp "$SHARED/booted.service" "$SHARED/booted.target" "$VIEW/root/etc/systemd/system/"
-        # Not chroot: within one, the kernel lets no unit have users of its own (PrivateUsers).
+        # Not chroot: inside one, the kernel allows no unit its own users (PrivateUsers).
         cd "$VIEW/root"
         pivot_root . . && umount -l . || exit 100
         cd /

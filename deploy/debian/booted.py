@@ -1,9 +1,9 @@
-"""What is installed, under systemd: run by boot.sh as a unit of a throw-away system, never elsewhere.
+"""Tests of the installed package under systemd: boot.sh runs them as a unit of a temporary system, never
+elsewhere.
 
-Installs the package with apt, sets Redis up as deploy/README.md says, starts the engine, the cameras and
-both bridges by their units, and then does to them what happens to services: a crash, a hang, a wrong
-configuration, a reload, a stop. The accounts are those of the example, so what a unit may do is what it
-may do at a site.
+Installs the package with apt, sets Redis up by deploy/README.md, and starts the engine, the cameras and
+both bridges by their units. Then exposes them to a crash, a hang, a wrong configuration, a reload and a
+stop. The accounts are those of the example, so that units have the same rights as at a site.
 """
 
 import glob
@@ -82,7 +82,7 @@ def check(what, condition, detail=""):
 
 
 def redis(*command, user="admin"):
-    # Replies of an account that may not are text that begins with NOPERM; no caller takes those for data.
+    # An account without the right gets text that begins with NOPERM; no caller takes that for data.
     login = ("--user", user, "--pass", f"change-me-{user}")
     return run("redis-cli", "--no-auth-warning", *login, *command)
 
@@ -123,7 +123,7 @@ def install():
 
 
 def configure():
-    """deploy/README.md, "A box with systemd", from the examples that the package brings."""
+    """deploy/README.md, "A box with systemd", with the example files of the package."""
     settings = (EXAMPLES / "redis/redis.conf").read_text()
     pathlib.Path("/etc/redis/redis.conf").write_text(settings + "\ndir /var/lib/redis\n")
     pathlib.Path("/etc/redis/users.acl").write_text((EXAMPLES / "redis/users.acl").read_text())
@@ -167,7 +167,7 @@ kafka:
 
 
 class Camera(http.server.BaseHTTPRequestHandler):
-    """MJPEG as network cameras send it, ten pictures a second until the client has gone."""
+    """MJPEG as network cameras send it, ten pictures a second until the client closes the connection."""
 
     pictures = []
 
@@ -212,7 +212,7 @@ def pid_of(unit):
 
 
 def locked(unit):
-    """What the kernel says of the process, not what the unit file asks for."""
+    """Reads the state from the kernel, not from the unit file."""
     status = pathlib.Path(f"/proc/{pid_of(unit)}/status").read_text()
 
     def field(name):
@@ -230,7 +230,7 @@ def locked(unit):
 
 
 def ready(unit, *words):
-    """`systemctl start` of a Type=notify unit returns when the program has said that it is ready."""
+    """`systemctl start` of a Type=notify unit returns when the program has reported ready."""
     run("systemctl", "start", unit)
     check(f"{unit} is active", state(unit) == "active", state(unit))
     wait_for(
@@ -240,7 +240,7 @@ def ready(unit, *words):
 
 
 def asked(path):
-    """What the engine's statistics server says."""
+    """Answer of the engine's statistics server."""
     request = urllib.request.Request(
         f"http://127.0.0.1:8080/{path}", headers={"Authorization": "Bearer cabinet"}
     )
@@ -274,7 +274,7 @@ def crash(unit, what, then):
 
 
 def hang(unit, then):
-    """A process that stops giving signs of life is ended by the watchdog and started anew."""
+    """The watchdog kills a process without signs of life, and systemd restarts it."""
     folder = pathlib.Path(f"/run/systemd/system/{unit}.service.d")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "quick.conf").write_text("[Service]\nWatchdogSec=4\n")
@@ -311,7 +311,7 @@ def wrong_configuration():
 
 
 def kafka_unit(libs):
-    """One node, broker and controller at once, as a unit of its own."""
+    """One node, broker and controller at once, as a separate unit."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="kafka-"))
     properties = {
         "process.roles": "broker,controller",
@@ -367,7 +367,7 @@ def kafka_unit(libs):
 
 def bridges(libs):
     for unit in BRIDGES:
-        # It waits for a Kafka that is not there, and is neither failed nor killed for that.
+        # The bridge waits for a missing Kafka, and systemd neither fails nor kills it meanwhile.
         run("systemctl", "start", "--no-block", unit)
         wait_for(f"{unit} waits", lambda unit=unit: "Kafka" in show(unit, "StatusText")["StatusText"])
         check(f"{unit} is starting", state(unit) == "activating", state(unit))
@@ -381,7 +381,7 @@ def bridges(libs):
     for unit in BRIDGES:
         wait_for(f"{unit} is ready", lambda unit=unit: state(unit) == "active", 120)
         locked(unit)
-    # Results reach Kafka; what is in the topic of frames reaches the engine.
+    # Results reach Kafka, and frames of the topic reach the engine.
     wait_for(
         "results in Kafka", lambda: re.search(r"processed_frames:0:[1-9]\d", offsets("processed_frames")), 120
     )

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The life of the package on a machine: installed, run, installed again, upgraded, removed, purged.
-# To be run by view.sh alone: it changes the system it sees.
+# The life of the package on a machine: installed, run, installed again, upgraded, removed, purged. Only
+# view.sh may run this, as it changes the system it sees.
 set -eu
 
 here=/tmp/package
@@ -13,13 +13,13 @@ fail() {
 state() {
     dpkg-query -W -f '${db:Status-Status}' framepress 2>/dev/null || true
 }
-# Whatever bears the name, but for what dpkg and others log.
+# All files with this name, except logs of dpkg and others.
 left() {
     find /etc /usr /var -xdev -name '*framepress*' -not -path '/var/log/*' -not -path '/var/cache/*' | sort
 }
 
 [ ! -d /run/systemd/system ] || fail "this is no view but the system itself"
-# Whoever tests it may use it as well; a checkout may lie in one of the folders.
+# The package may be installed on the tester's machine, and the checkout may be in one of the folders.
 [ -z "$(state)" ] || dpkg -P framepress >/dev/null
 before="$(left)"
 
@@ -30,19 +30,19 @@ dpkg --verify framepress || fail "files differ from those in the package"
 [ -s "$unit" ] || unit="${unit#/usr}"
 [ -s "$unit" ] || fail "no systemd unit"
 if command -v systemctl >/dev/null; then
-    # Installed, but up to its owner: nothing is configured yet.
+    # Installed, but not enabled, as nothing is configured yet.
     [ "$(systemctl --root=/ is-enabled framepress.service 2>/dev/null)" = disabled ] \
         || fail "the service is not there, or enabled without being asked"
 fi
 
-# What the unit would start is what is there, and it works.
+# The program that the unit starts exists and works.
 start="$(sed -n 's/^ExecStart=//p' "$unit")"
 [ "$start" = "/usr/bin/framepress run --config $config" ] || fail "the unit starts $start"
 sh "$here/work.sh" /usr/bin/framepress "$config"
 man -w framepress >/dev/null 2>&1 || [ -s /usr/share/man/man1/framepress.1.gz ] || fail "no manual page"
 
-# What its owner has written stays, whether the same package comes again or a later one, with a
-# different configuration.
+# The operator's changes stay when the same package is installed again, and when a later one with a different
+# configuration is.
 echo '# edited by hand' >>"$config"
 cp "$config" "$here/edited"
 kept() {

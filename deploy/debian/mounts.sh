@@ -1,14 +1,14 @@
-# Read by view.sh and boot.sh, before and within namespaces of their own.
+# Sourced by view.sh and boot.sh, before and within their namespaces.
 
-# Says what could not be tried and what was not, $MISSED, and ends.
+# Says what was impossible and what was not tested, $MISSED, and exits.
 skipped() {
     echo "skipped: $*" >&2
     echo "skipped: $MISSED" >&2
     exit 0
 }
 
-# Makes $VIEW/root a view of this system whose every change is kept in memory. Ends with 100 where that may
-# not be mounted, with 101 where it would not show the whole system; no test uses these codes.
+# Makes $VIEW/root a view of this system whose changes stay in memory. Exits with 100 if that may not be
+# mounted, with 101 if it would not show the whole system; no test uses these codes.
 mount_view() {
     mount -t tmpfs -o mode=755 view "$VIEW" || exit 100
     mkdir "$VIEW/changes" "$VIEW/work" "$VIEW/root"
@@ -17,11 +17,11 @@ mount_view() {
     mount -t proc proc "$VIEW/root/proc" || exit 100
     mount --rbind /dev "$VIEW/root/dev" || exit 100
     mount -t tmpfs -o mode=755 run "$VIEW/root/run" || exit 100
-    # Where these have file systems of their own, they are not in the view.
+    # Folders on separate file systems are not in the view.
     [ -s "$VIEW/root/var/lib/dpkg/status" ] && [ -x "$VIEW/root/usr/bin/dpkg" ] || exit 101
 }
 
-# Ends as the codes of mount_view ask for; other codes are the caller's.
+# Handles the exit codes of mount_view; the caller handles other codes.
 skip_unless_mounted() {
     case "$1" in
         100) skipped "this root may not mount a view of the system" ;;

@@ -1,9 +1,9 @@
 #!/bin/sh
 # package.sh release|debug [arm64]: makes the Debian package from a build of the given profile, for this
-# machine or for ARM64. Prints the path of the package last.
+# machine or for ARM64. The last line of its output is the path of the package.
 #
-# The same sources at the same commit make the same bytes: times are those of the commit, and no path of
-# this machine is in the program.
+# The same sources at the same commit make the same bytes: times are those of the commit, and the program
+# contains no path of this machine.
 set -eu
 
 profile="$1"
@@ -24,7 +24,7 @@ esac
 case "$arch" in
     "") run="" folder="$target/$profile" by="$cargo" options="" ;;
     arm64)
-        # Under the emulator it writes its own manual pages, as on a machine of its own.
+        # The program writes its manual pages itself, here under the emulator.
         run="qemu-aarch64-static" folder="$target/arm64/aarch64-unknown-linux-gnu/$profile"
         by="sh deploy/arm64/cargo.sh" options="--target aarch64-unknown-linux-gnu"
         ;;
@@ -33,8 +33,8 @@ esac
 # shellcheck disable=SC2086 # a list of words
 $by build --quiet $flags --bin framepress
 
-# The manifest names the files below the target folder of cargo's default; cargo-deb itself
-# replaces target/release by the folder and the profile in use, but not target/package.
+# The manifest names the files below cargo's default target folder. cargo-deb itself replaces target/release
+# by the folder and the profile in use, but not target/package.
 made="target/package"
 rm -rf "$made"
 mkdir -p "$made/completions"
@@ -43,7 +43,7 @@ $run "$program" man "$made/man"
 $run "$program" completions bash >"$made/completions/framepress.bash"
 $run "$program" completions zsh >"$made/completions/_framepress"
 $run "$program" completions fish >"$made/completions/framepress.fish"
-# Says of which packages the program is made (CycloneDX).
+# Lists the packages that make up the program (CycloneDX).
 python3 deploy/sbom.py "$cargo" >"$made/framepress.cdx.json"
 
 SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}"

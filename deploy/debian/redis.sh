@@ -1,12 +1,12 @@
-# Read by work.sh and the test of the image: a redis-server of their own, with its files in $root.
+# Sourced by work.sh and the test of the image: starts a redis-server with its files in $root.
 
-# Prints a port that is free.
+# Prints a free port.
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# Starts it, and sets `port` and `redis`, its process. Another process may take the port in between: then
-# tries again.
+# Starts the server, and sets `port` and `redis`, its process id. Tries again if another process takes the
+# port in between.
 start_redis() {
     for attempt in 1 2 3 4 5; do
         port="$(free_port)"
@@ -21,7 +21,7 @@ start_redis() {
     return 1
 }
 
-# Waits for five results, as long as the command that is given succeeds.
+# Waits for five results, as long as the given command succeeds.
 five_results() {
     for wait in $(seq 600); do
         [ "$(redis-cli -p "$port" xlen processed_frames)" != 5 ] || return 0

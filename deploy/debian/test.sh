@@ -1,7 +1,7 @@
 #!/bin/sh
-# The package as others get it: what it holds, run from where it was unpacked, then installed, upgraded
-# and purged in a throw-away view of this system, and under a systemd of its own. Changes nothing outside
-# the target folder.
+# Tests the package as users get it: its contents, run where it was unpacked, then installed, upgraded and
+# purged in a temporary view of this system, and under a separate systemd. Changes nothing outside the target
+# folder.
 set -eu
 
 package="$(sh deploy/debian/package.sh debug | tail -n 1)"

@@ -1,10 +1,10 @@
 #!/bin/sh
-# view.sh PACKAGE: runs installed.sh with the package in a view of this system whose every change is
-# kept in memory and forgotten at the end. It has processes of its own, which end with it, and an
-# empty /run, so that no service manager hears of it.
+# view.sh PACKAGE: runs installed.sh with the package in a view of this system whose changes stay in memory
+# and are discarded at the end. The view has its own processes, which end with it, and an empty /run, so that
+# the service manager is not notified.
 #
-# Needs root and the right to mount. Where that is missing (as in most containers), it says so and
-# installs nothing.
+# Needs root and the right to mount. If that is missing (as in most containers), it says so and installs
+# nothing.
 set -eu
 
 package="$1"

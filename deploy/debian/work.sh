@@ -1,6 +1,6 @@
 #!/bin/sh
-# work.sh PROGRAM CONFIG: shows that a program works with a configuration, on a redis-server of its
-# own: five frames in, five results out, an end in order. What is wrong is said on standard error.
+# work.sh PROGRAM CONFIG: checks that a program works with a configuration on a temporary redis-server: five
+# frames in, five results out, a clean end. Errors go to standard error.
 set -eu
 
 program="$1"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# root.sh PROGRAM FOLDER: everything that a container of the program needs, as its root folder: the
-# program, the libraries it is linked to with their licences, certificates, an account, a /tmp.
+# root.sh PROGRAM FOLDER: the root folder of a container of the program: the program, its linked libraries
+# with their licences, certificates, an account, a /tmp.
 set -eu
 
 program="$1"
@@ -11,7 +11,7 @@ install -d -m 755 "$root" "$root/usr/bin" "$root/etc/ssl/certs" "$root/etc/frame
 install -d -m 1777 "$root/tmp"
 install -m 755 "$program" "$root/usr/bin/framepress"
 
-# Every library under the name by which the dynamic linker looks for it; the linker is one of them.
+# Every library under the name that the dynamic linker looks for; the linker itself is one of them.
 ldd "$program" | sed -n 's/^.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) (0x.*/\1/p' | sort -u |
 while read -r library; do
     install -D -m 755 "$library" "$root$library"

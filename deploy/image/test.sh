@@ -1,10 +1,10 @@
 #!/bin/sh
-# test.sh: the engine's image by buildah, from deploy/Dockerfile as it is, and a container of it by podman:
-# read-only, without a capability, under the image's own account.
+# test.sh: builds the engine's image by buildah from the unchanged deploy/Dockerfile, and runs a container of
+# it by podman: read-only, without capabilities, under the image's own account.
 #
-# The base images come from registries. Where there are none, the stage `build` is replaced by the program
-# of the tests with what deploy/image/root.sh puts beside it; `docker build` does the same with a release
-# build. The image with ffmpeg is built where its base can be had.
+# The base images come from registries. Without registries, the stage `build` is replaced by the program of
+# the tests with the files of deploy/image/root.sh; `docker build` does the same with a release build. The
+# image with ffmpeg is built only if its base is available.
 set -eu
 
 skipped() {
@@ -12,7 +12,7 @@ skipped() {
     exit 0
 }
 [ "$(id -u)" = 0 ] || skipped "that needs root here"
-# Where control groups are of both versions, crun starts nothing: in a view of its own there is one only.
+# With control groups of both versions crun fails, so use a namespace that has only one.
 if [ "$(stat -f -c %T /sys/fs/cgroup)" = tmpfs ] && [ -z "${IMAGE_TEST_VIEW:-}" ]; then
     IMAGE_TEST_VIEW=1 exec unshare --mount --propagation private sh -c '
         if mount -t cgroup2 cgroup2 /sys/fs/cgroup; then exec sh "$0"; fi
@@ -25,7 +25,7 @@ version="$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)"
 
 folder="$(mktemp -d)"
 redis=""
-# Images and containers of this run only. Without an overlay file system in containers, vfs is what works.
+# Images and containers of this run only. Without an overlay file system in containers, only vfs works.
 storage="--root $folder/storage --runroot $folder/run --storage-driver vfs"
 finish() {
     # shellcheck disable=SC2086 # a list of words
@@ -49,7 +49,7 @@ printf 'FROM scratch\nCOPY . /\n' >"$folder/Dockerfile"
 {
     buildah $storage bud --isolation chroot --quiet -t localhost/build \
         -f "$folder/Dockerfile" "$folder/build" >/dev/null
-    # The format of Docker: the other one knows no health checks.
+    # Docker's format, as the other one has no health checks.
     buildah $storage bud --isolation chroot --quiet --format docker --pull-never \
         --build-context build=container-image://localhost/build \
         -t "framepress:$version" -f deploy/Dockerfile . >/dev/null
@@ -60,7 +60,7 @@ root="$folder"
 start_redis || fail "no redis-server"
 stats="$(free_port)"
 
-# No service manager runs the health check on its timer here: it is run by hand below.
+# No service manager runs the health check on its timer here, so the script runs it below.
 # shellcheck disable=SC2086
 podman $storage run --detach --name engine --read-only --cap-drop ALL --security-opt no-new-privileges \
     --network host --cgroups disabled --ulimit nofile=4096:4096 --ulimit nproc=1024:1024 --no-healthcheck \

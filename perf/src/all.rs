@@ -14,18 +14,18 @@ pub struct AllArgs {
     /// Minutes of the soak
     #[arg(long, default_value_t = 3.0)]
     pub minutes: f64,
-    /// A minute or two, to see that everything works; the figures mean little
+    /// A minute or two, to check that everything works; the figures are not meaningful
     #[arg(long)]
     pub quick: bool,
 }
 
-/// Runs each part as its own command line would; a goal that is missed does not end the run.
+/// Runs each part like its own command line; a missed goal does not end the run.
 pub fn run(args: &AllArgs, dispatch: impl Fn(Vec<String>) -> Outcome<bool>) -> Outcome<bool> {
     let folder = args.run.folder()?;
     let out = folder.path("").to_string_lossy().trim_end_matches('/').to_owned();
     let bin = args.run.bin.to_string_lossy().into_owned();
     let minutes = if args.quick { 0.2 } else { args.minutes }.to_string();
-    // What each is told beyond its defaults in a quick run.
+    // Extra arguments of each part in a quick run.
     let parts = [
         ("floor", "--rounds 2 --frames 80"),
         ("peers", "--rounds 1 --seconds 1 --size 640x480"),

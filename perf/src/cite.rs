@@ -1,7 +1,7 @@
-//! `cite`: puts the tables of a run into a text, so that no figure is copied by hand.
+//! `cite`: inserts the tables of a run into a text, so that no figure is copied by hand.
 //!
-//! Between `<!-- run: PART -->` and `<!-- /run -->` goes what the run says about that part. Places
-//! whose part the run lacks stay as they are.
+//! The text between `<!-- run: PART -->` and `<!-- /run -->` becomes that part of the run. Sections
+//! whose part the run lacks stay unchanged.
 
 use std::fs;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub fn run(args: &CiteArgs) -> Outcome<bool> {
         let before = fs::read_to_string(path)?;
         let after = fill(&before, |part| {
             let text = fs::read_to_string(args.run.join(format!("{part}.md"))).ok()?;
-            // One level below the heading it stands under; links lead into the run's folder.
+            // One level below the surrounding heading; links lead into the run's folder.
             let text = text.replace("## ", "### ").replace("](", &format!("]({name}/"));
             Some(format!("{}\n\nFrom [{name}]({name}/summary.md).", text.trim_end()))
         })?;

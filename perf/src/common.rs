@@ -1,4 +1,4 @@
-//! What the instruments share: frames, chance from a seed, CPU clocks, spreads.
+//! Shared by all measurements: frames, random numbers from a seed, CPU clocks, spreads.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 
-/// Cameras the frames seem to come from.
+/// Number of cameras that the frames name.
 pub const CAMERAS: usize = 4;
 
 /// Pictures of a synthetic road, sent over and over.
@@ -90,7 +90,7 @@ pub fn producer(address: &Address, stream: &str) -> Outcome<Producer> {
     Ok(Producer::connect(options, &Stop::default())?)
 }
 
-/// Chance from a seed: SplitMix64, <https://prng.di.unimi.it/splitmix64.c> describes it.
+/// Random numbers from a seed: SplitMix64, see <https://prng.di.unimi.it/splitmix64.c>.
 pub struct Chance(u64);
 
 impl Chance {
@@ -98,7 +98,7 @@ impl Chance {
         Chance(seed)
     }
 
-    /// A number below `bound`, which is small.
+    /// A number below `bound`, which must be small.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -108,7 +108,7 @@ impl Chance {
     }
 }
 
-/// A seed from the clock, for runs that were given none.
+/// A seed from the clock, for runs without a given one.
 pub fn seed_of_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_nanos() as u64 % 1_000_000_000
@@ -120,7 +120,7 @@ pub fn thread_cpu() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// CPU time of this process' threads so far, added up by the beginning of their names.
+/// CPU time of this process' threads so far, summed by the beginning of their names.
 pub fn cpu_of_threads<const N: usize>(names: [&str; N]) -> Outcome<[Duration; N]> {
     let mut sums = [Duration::ZERO; N];
     for task in fs::read_dir("/proc/self/task")? {
@@ -135,7 +135,7 @@ pub fn cpu_of_threads<const N: usize>(names: [&str; N]) -> Outcome<[Duration; N]
     Ok(sums)
 }
 
-/// Least, middle and greatest of several rounds.
+/// Minimum, median and maximum of several rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Spread {
     pub min: f64,

@@ -1,4 +1,5 @@
-//! `compare`: two builds of the engine in turns, as for profile-guided optimisation.
+//! `compare`: two builds of the engine alternately, for example with and without profile-guided
+//! optimisation.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -23,10 +24,10 @@ pub struct CompareArgs {
     /// What the other build is, and the part of the run it becomes
     #[arg(long, default_value = "pgo")]
     pub name: String,
-    /// Rounds in which each build has its turn
+    /// Rounds; each measures both builds
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
-    /// Seconds of each turn
+    /// Seconds of each measurement
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
 }

@@ -29,7 +29,7 @@ const PARTS: [&str; 13] = [
     "pgo",
 ];
 
-/// What all measured runs share.
+/// Shared by all measured runs.
 #[derive(Args, Clone)]
 pub struct RunArgs {
     /// The program to measure
@@ -38,13 +38,13 @@ pub struct RunArgs {
     /// Folder of the run [default: perf/runs/<date>-<machine>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// The machine's name in that folder [default: made of its processor]
+    /// The machine's name in that folder [default: from its processor]
     #[arg(long, value_name = "NAME")]
     pub machine: Option<String>,
 }
 
 impl RunArgs {
-    /// The folder, made if need be.
+    /// The folder, created if missing.
     pub fn folder(&self) -> Outcome<Folder> {
         let path = match &self.out {
             Some(path) => path.clone(),
@@ -63,7 +63,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The folder of a run of `bin`, made if need be.
+    /// The folder of a run of `bin`, created if missing.
     pub fn open(path: PathBuf, bin: &Path) -> Outcome<Folder> {
         fs::create_dir_all(&path)?;
         let folder = Folder { path };
@@ -75,7 +75,7 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Writes the raw figures and the text of a part, and the summary anew.
+    /// Writes the raw figures and the text of a part, and updates the summary.
     pub fn part(&self, name: &str, figures: &impl Serialize, text: &str) -> Outcome<()> {
         fs::write(self.path(&format!("{name}.json")), serde_json::to_vec_pretty(figures)?)?;
         fs::write(self.path(&format!("{name}.md")), text)?;
@@ -90,7 +90,7 @@ impl Folder {
         Ok(())
     }
 
-    /// The machine and the programs, as they were when the first part began.
+    /// Writes the machine and the program versions when the first part begins.
     fn write_setup(&self, bin: &Path) -> Outcome<()> {
         let file = self.path("setup.json");
         if file.exists() {
@@ -145,7 +145,7 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// What a program says, or that it is missing.
+/// Output of a program, or a note that it is missing.
 fn said(program: &str, args: &[&str]) -> String {
     match Command::new(program).args(args).output() {
         Ok(output) if output.status.success() => {
@@ -155,7 +155,7 @@ fn said(program: &str, args: &[&str]) -> String {
     }
 }
 
-/// `amd-epyc-2core`: the first words of the processor's name.
+/// For example `amd-epyc-2core`: the first words of the processor's name.
 fn machine_name() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();

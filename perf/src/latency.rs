@@ -1,4 +1,4 @@
-//! `latency`: open loop at shares of the measured maximum, each frame timed from when it should
+//! `latency`: open loop at shares of the measured maximum. Each frame is timed from when it should
 //! have been sent.
 
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use crate::plot;
 const CASES: [(Size, f64); 2] = [(Size::VGA, 25.0), (Size::HD, 50.0)];
 /// The 99th percentile at any measured rate.
 const NEVER_ABOVE_MS: f64 = 100.0;
-/// Frames per second at which each frame meets an idle engine.
+/// Frames per second at which each frame finds an idle engine.
 const IDLE_RATE: f64 = 2.0;
 
 #[derive(Args, Clone)]

@@ -1,8 +1,8 @@
-//! Instruments that show how fast and how dependable Framepress is on this machine.
+//! Measurements of Framepress' speed and reliability on this machine.
 //!
-//! Each subcommand starts a redis-server of its own, on a Unix socket in a temporary folder, and
+//! Each subcommand starts its own redis-server, on a Unix socket in a temporary folder, and
 //! compares only what it has measured in the same run.
-#![allow(clippy::disallowed_methods)] // the house's clock is for the house; this reads its own
+#![allow(clippy::disallowed_methods)] // measurements read the clock directly
 
 mod all;
 mod bytes;
@@ -33,7 +33,7 @@ use clap::{Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What may go wrong here ends the program with its message.
+/// An error ends the program with its message.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Measures Framepress against the floor of its work, and disturbs it to see what is lost
@@ -50,29 +50,29 @@ enum Command {
     All(all::AllArgs),
     /// CPU per frame of the engine against that of the unavoidable work alone
     Floor(floor::FloorArgs),
-    /// Size, CPU and likeness of every format, quality and effort, beside Pillow
+    /// Size, CPU and similarity of every format, quality and effort, compared with Pillow
     Bytes(bytes::BytesArgs),
-    /// Faults of many kinds, by chance, under load: nothing lost, doubled, reordered or miscounted
+    /// Random faults under load: nothing lost, doubled, reordered or miscounted
     Chaos(chaos::ChaosArgs),
     /// Frames per second through a Cluster, by number of shards
     Shards(shards::ShardsArgs),
     /// Latency at shares of the measured maximum, without coordinated omission
     Latency(latency::LatencyArgs),
-    /// The engine beside Python and Node programs that do the same work
+    /// The engine compared with Python and Node programs that do the same work
     Peers(peers::PeersArgs),
     /// Throughput by workers, cameras, frame size and batch size
     Scale(scale::ScaleArgs),
     /// The engine far from its Redis, and behind a narrow link
     Distance(distance::DistanceArgs),
-    /// The whole way of a frame: producer, Redis and engine, through Redis and past it
+    /// Cost of a frame in producer, Redis and engine, with pixels through Redis or in a ring
     Path(path::PathArgs),
     /// Kafka and Python, Framepress, and both with the bridge between them
     Migration(migration::MigrationArgs),
     /// Memory and latency over time
     Soak(soak::SoakArgs),
-    /// The shipped profiles beside the default configuration
+    /// The shipped profiles compared with the default configuration
     Profiles(profiles::ProfilesArgs),
-    /// Two builds of the engine in turns
+    /// Two builds of the engine, measured alternately
     Compare(compare::CompareArgs),
     /// Put the tables of a run into a text such as tuning.md
     Cite(cite::CiteArgs),
@@ -87,7 +87,7 @@ enum Command {
 fn main() -> ExitCode {
     match dispatch(Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(3), // measured, and not as it should be
+        Ok(false) => ExitCode::from(3), // measured, and a goal was missed
         Err(error) => {
             eprintln!("framepress-perf: {error}");
             ExitCode::FAILURE

@@ -1,5 +1,5 @@
-//! `path`: what a frame costs on its whole way, in the producer, in Redis and in the engine, when its
-//! pixels go through Redis and when they lie in a ring, as RGB and as planes.
+//! `path`: CPU cost of a frame in the producer, in Redis and in the engine, with the pixels through
+//! Redis or in a ring, as RGB and as planes.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::folder::RunArgs;
 use crate::load::files::{self, Kind, Size, Studio};
 use crate::load::{Load, Measured, Program, Trial};
 
-/// The four ways: what they are called, how the pixels are laid out, whether they lie in a ring.
+/// The four paths: name, pixel layout, whether the pixels lie in a ring.
 const WAYS: [(&str, Kind, bool); 4] = [
     ("RGB through Redis", Kind::Raw, false),
     ("planes through Redis", Kind::Planes, false),
@@ -25,7 +25,7 @@ const WAYS: [(&str, Kind, bool); 4] = [
 
 const SIZES: [Size; 3] = [Size::VGA, Size::HD, Size { width: 3840, height: 2160 }];
 
-/// Quality of the results, as built in.
+/// Quality of the results; the built-in default.
 const QUALITY: i32 = 85;
 
 /// Encodings of one measurement of the floor.
@@ -38,7 +38,7 @@ pub struct PathArgs {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
-    /// Times that each way is measured, in turns
+    /// Rounds; each measures every path
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
     /// Frame sizes
@@ -122,12 +122,12 @@ fn measure(args: &PathArgs, studio: &Studio, memory: &Path, size: Size) -> Outco
     Ok(Case { size, scene: studio.scene.name(), floor_ms: Spread::of(floor), ways })
 }
 
-/// Producer, Redis and engine together, in milliseconds of CPU a frame.
+/// Producer, Redis and engine together, in milliseconds of CPU per frame.
 fn whole(run: &Measured) -> f64 {
     run.producer_cpu_ms_per_frame + run.redis_cpu_ms_per_frame + run.cpu_ms_per_frame
 }
 
-/// CPU time of libjpeg-turbo for one picture of planes that are what they should be.
+/// CPU time of libjpeg-turbo for one picture of prepared planes.
 fn encoding_ms(frames: &[Vec<u8>], size: Size) -> Outcome<f64> {
     let (width, height) = (size.width as usize, size.height as usize);
     let mut compressor = Compressor::new()?;

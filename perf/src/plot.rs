@@ -26,8 +26,8 @@ pub struct Axes<'a> {
     pub y: &'a str,
 }
 
-/// Latency by share of frames; the shares come ever closer to one, so the x axis is logarithmic in
-/// 1 / (1 - share). The given limit is drawn as a line.
+/// Latency by share of frames. The shares approach one, so the x axis is logarithmic in 1 / (1 -
+/// share). The given limit is drawn as a line.
 pub fn percentiles(path: &Path, title: &str, lines: &[Line], limit: Option<f64>) -> Outcome<()> {
     let lines: Vec<Line> = lines
         .iter()

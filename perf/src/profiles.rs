@@ -1,4 +1,4 @@
-//! `profiles`: the shipped profiles beside the default configuration, in turns.
+//! `profiles`: the shipped profiles compared with the default configuration, alternately.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub struct ProfilesArgs {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 4.0)]
     pub seconds: f64,
-    /// Rounds in which each profile has its turn
+    /// Rounds; each measures every profile
     #[arg(long, default_value_t = 2)]
     pub rounds: usize,
     /// Size of the frames
@@ -37,7 +37,7 @@ pub struct ProfilesArgs {
 struct Row {
     name: String,
     full: Vec<Measured>,
-    /// At half of what the slowest does at most, so that all meet the same load.
+    /// At no more than half of the slowest one's rate, so that all have the same load.
     half: Vec<Measured>,
 }
 

@@ -12,7 +12,7 @@ use crate::load::files::{Kind, Size, Studio};
 use crate::load::{Load, Measured, Program, Trial};
 use crate::plot::{self, Axes};
 
-/// Below this share of what one worker more should bring, the curve bends.
+/// The curve bends if one more worker adds less than this share of its ideal gain.
 const BEND: f64 = 0.8;
 
 #[derive(Args, Clone)]
@@ -22,7 +22,7 @@ pub struct ScaleArgs {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
-    /// Threads that work [default: 1 to twice the cores, in doubling steps]
+    /// Worker threads [default: 1 to twice the cores, in doubling steps]
     #[arg(long, value_delimiter = ',')]
     pub workers: Vec<usize>,
     /// Cameras

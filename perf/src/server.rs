@@ -6,10 +6,10 @@ use redis::FromRedisValue;
 
 use crate::Outcome;
 
-/// A running server, with a connection to it; gone when dropped.
+/// A running server, with a connection to it; dropping the value ends it.
 pub struct Server {
     pub plain: Plain,
-    // Declared last: connections go first.
+    // Declared last, so that connections are dropped first.
     embedded: Embedded,
 }
 
@@ -27,14 +27,14 @@ impl Server {
         self.embedded.address()
     }
 
-    /// The number of its process.
+    /// Its process id.
     pub fn process(&mut self) -> Outcome<u32> {
         let info: String = self.plain.run(&["INFO", "server"])?;
         let id = info.lines().find_map(|line| line.strip_prefix("process_id:"));
         Ok(id.ok_or("the server does not tell its process")?.trim().parse()?)
     }
 
-    /// Where it listens, as the engine's configuration wants it.
+    /// Its URL for the engine's configuration.
     pub fn url(&self) -> String {
         url(self.address())
     }

@@ -1,5 +1,5 @@
-//! `shards`: frames per second through a Cluster of three nodes, by number of shards, and whose
-//! CPU it took.
+//! `shards`: frames per second through a Cluster of three nodes, by number of shards, and the CPU
+//! usage of each process.
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Cameras; enough that every shard has some.
 const CAMERAS: u64 = 32;
 
-/// Clock ticks of /proc/PID/stat in a second, on every Linux of today.
+/// Clock ticks per second in /proc/PID/stat, the same on every current Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Arguments of `shards`.
@@ -38,7 +38,7 @@ pub struct ShardsArgs {
     /// Numbers of shards
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [1, 2, 4])]
     shards: Vec<usize>,
-    /// First of three free ports in a row
+    /// First of three consecutive free ports
     #[arg(long, value_name = "PORT", default_value_t = 27_300)]
     port: u16,
     /// Write the figures to this file, as JSON
@@ -46,7 +46,7 @@ pub struct ShardsArgs {
     report: Option<PathBuf>,
 }
 
-/// What one number of shards has shown.
+/// Figures of one number of shards.
 #[derive(Serialize)]
 struct Row {
     shards: usize,
@@ -58,7 +58,7 @@ struct Row {
     node_cores: Vec<f64>,
 }
 
-/// Three nodes without replicas; ended with the value.
+/// Three nodes without replicas; dropping the value ends them.
 struct Cluster {
     nodes: Vec<Child>,
     ports: Vec<u16>,
@@ -123,10 +123,11 @@ impl Drop for Cluster {
     }
 }
 
-/// CPU time of a process so far; 0 if it cannot be read.
+/// CPU time of a process so far, in seconds; 0 if it cannot be read.
 fn cpu_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in parentheses may hold anything; user and system time are 12th and 13th after it.
+    // The name in parentheses may hold any characters; user and system time are 12th and 13th after
+    // it.
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     let ticks = after.split_whitespace().skip(11).take(2);
     ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
@@ -163,7 +164,7 @@ pub fn run(args: &ShardsArgs) -> Outcome<bool> {
     Ok(true)
 }
 
-/// Fills the streams, then has an engine read them empty.
+/// Fills the streams, then lets an engine empty them.
 fn measure(cluster: &Cluster, shards: usize, frames: u64, pictures: &Pictures) -> Outcome<Row> {
     let (input, output) = match shards {
         1 => ("{road}:in".to_owned(), "{road}:out".to_owned()),

@@ -12,21 +12,21 @@ use crate::load::files::{Kind, Size, Studio};
 use crate::load::{Load, Measured, Program, Sample, Trial};
 use crate::plot::{self, Axes};
 
-/// Most resident memory with the default configuration at 1920x1080, in MiB.
+/// Goal for resident memory with the default configuration at 1920x1080, in MiB.
 const GOAL_MIB: f64 = 200.0;
 /// Growth from the second quarter to the last that still counts as flat, in MiB.
 const FLAT_MIB: f64 = 4.0;
-/// Lines of the allocator's statistics, the last thing the program writes.
+/// Lines of the allocator's statistics, at the end of the program's output.
 const ALLOCATOR_LINES: usize = 40;
 
 #[derive(Args, Clone)]
 pub struct SoakArgs {
     #[command(flatten)]
     pub run: RunArgs,
-    /// How long
+    /// Minutes to run
     #[arg(long, default_value_t = 3.0)]
     pub minutes: f64,
-    /// Frames per second over all cameras [default: half of what this machine does at most]
+    /// Frames per second over all cameras [default: half of this machine's maximum]
     #[arg(long)]
     pub rate: Option<f64>,
     /// Size of the frames
@@ -41,15 +41,15 @@ pub struct SoakArgs {
 struct Figures {
     minutes: f64,
     rate: f64,
-    /// Most memory of the second quarter of the time, and of the last.
+    /// Peak memory of the second quarter of the time, and of the last.
     early_mib: f64,
     late_mib: f64,
     flat: bool,
-    /// Pages mapped per thousand frames in the second half: what the allocator still asks of the
-    /// kernel.
+    /// Page faults per thousand frames in the second half: memory that the allocator still requests
+    /// from the kernel.
     late_faults_per_thousand: f64,
     run: Measured,
-    /// What the allocator says at the end, as the program wrote it.
+    /// The allocator's final statistics, unchanged.
     allocator: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 """What a 1080p frame costs its producer: through redis-py as it is done today, `Producer`, and a ring.
 
-The ways take turns in one run, so that a change of the machine's speed meets all of them. CPU is this
-process's own, user and system; the server's, which runs beside it, is given as well.
+The methods alternate within one run, so that changes of the machine's speed affect all of them equally.
+CPU time is that of this process, user and system; the server's is listed separately.
 
     python bench/sending.py [--frames 120] [--rounds 5] [--json FILE]
 """
@@ -90,7 +90,7 @@ def with_producer(producer: framepress.Producer, server: Server) -> Callable[[An
 
 
 def sending(frames: int, rounds: int) -> dict[str, Any]:
-    # Another picture each time, as from a camera: none stays in the processor's cache.
+    # A different picture each time, as from a camera, so that none stays in the CPU cache.
     images = [np.random.default_rng(n).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for n in range(6)]
     shared = pathlib.Path("/dev/shm")
     folder = tempfile.mkdtemp(prefix="framepress-bench-", dir=shared if shared.is_dir() else None)
@@ -102,12 +102,12 @@ def sending(frames: int, rounds: int) -> dict[str, Any]:
         "ring": framepress.Producer(server.url, ring=ring),
         "ring without checksum": framepress.Producer(server.url, ring=unchecked),
     }
-    ways: dict[str, Callable[[Any, int], None]] = {"redis-py": with_redis_py(server)}
-    ways.update({name: with_producer(one, server) for name, one in producers.items()})
-    samples: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
+    methods: dict[str, Callable[[Any, int], None]] = {"redis-py": with_redis_py(server)}
+    methods.update({name: with_producer(one, server) for name, one in producers.items()})
+    samples: dict[str, list[tuple[float, float, float]]] = {name: [] for name in methods}
     try:
-        for turn in range(rounds + 1):
-            for name, send in ways.items():
+        for sample in range(rounds + 1):
+            for name, send in methods.items():
                 server.client.delete("camera_frames")
                 cpu, wall, server_cpu = time.process_time(), time.perf_counter(), server.cpu()
                 for number in range(frames):
@@ -115,7 +115,7 @@ def sending(frames: int, rounds: int) -> dict[str, Any]:
                 wall = (time.perf_counter() - wall) / frames
                 cpu = (time.process_time() - cpu) / frames
                 server_cpu = (server.cpu() - server_cpu) / frames
-                if turn:  # The first one warms up.
+                if sample:  # The first round warms up.
                     samples[name].append((1000 * cpu, 1000 * wall, 1000 * server_cpu))
     finally:
         for producer in producers.values():
@@ -127,31 +127,31 @@ def sending(frames: int, rounds: int) -> dict[str, Any]:
         name: {key: statistics.median(column) for key, column in zip(names, zip(*found))}
         for name, found in samples.items()
     }
-    for name in ways:
+    for name in methods:
         for key in ("cpu_ms", "wall_ms"):
             result[name][f"times_cheaper_{key[:-3]}"] = result["redis-py"][key] / result[name][key]
     return result
 
 
 def old_program(rounds: int) -> dict[str, float]:
-    """`enqueue_frame_for_processing` of 640x480x3: the list that old programs make, and the array."""
+    """`enqueue_frame_for_processing` of 640x480x3: as a list, like old programs, and as an array."""
     image = np.random.default_rng(1).integers(0, 256, (640, 480, 3), np.uint8)
     as_list = image.tolist()
 
     async def main(url: str, client: redis.Redis) -> dict[str, float]:
         found: dict[str, list[float]] = {"list": [], "array": []}
         async with StreamProcessor({"redis_url": url}) as processor:
-            for turn in range(rounds + 1):
+            for sample in range(rounds + 1):
                 for name, given, count in (("list", as_list, 5), ("array", image, 50)):
                     began = time.perf_counter()
                     for _ in range(count):
                         frame = {"camera_id": "c", "frame_id": "f", "image_array": given}
                         await processor.enqueue_frame_for_processing(frame)
-                    if turn:
+                    if sample:
                         found[name].append(1000 * (time.perf_counter() - began) / count)
                     client.delete("camera_frames")
         result = {f"{name}_wall_ms": statistics.median(times) for name, times in found.items()}
-        # What the program pays to make the list is not in it.
+        # This excludes the program's time to make the list.
         result["times_faster"] = result["list_wall_ms"] / result["array_wall_ms"]
         return result
 

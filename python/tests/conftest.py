@@ -1,4 +1,4 @@
-"""A redis-server and engines of the tests' own, on free ports of the loopback."""
+"""A redis-server and engines for these tests, on free loopback ports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 60.0
 
 
 def wait_for(what: str, condition: Callable[[], Any], limit: float = PATIENCE) -> Any:
-    """Waits for the thing itself, with a generous limit."""
+    """Waits for a condition, with a generous limit."""
     end = time.monotonic() + limit
     while True:
         found = condition()
@@ -60,11 +60,11 @@ def picture(height: int = 120, width: int = 160, seed: int = 1, gray: bool = Fal
 
 
 class Server:
-    """A redis-server that keeps its data from one start to the next."""
+    """A redis-server that keeps its data across restarts."""
 
     def __init__(self, folder: pathlib.Path, *options: str) -> None:
         self.folder = folder
-        # The bus of a Cluster's node is 10,000 above.
+        # The bus port of a Cluster node is 10,000 higher.
         self.port = free_port(55_000)
         self.options = options
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -98,7 +98,7 @@ class Server:
 
 
 class Engine:
-    """`framepress run`, ended in order with the block."""
+    """`framepress run`, ended cleanly at the end of the block."""
 
     def __init__(self, url: str, config: pathlib.Path | None = None, **settings: str) -> None:
         program = os.environ.get("FRAMEPRESS_BIN")
@@ -144,7 +144,7 @@ def redis_server() -> Iterator[Server]:
 
 @pytest.fixture
 def server(redis_server: Server) -> Server:
-    """The server of all tests, empty."""
+    """The shared server, emptied."""
     redis_server.client.flushall()
     return redis_server
 
@@ -159,7 +159,7 @@ def own_server(tmp_path: pathlib.Path) -> Iterator[Server]:
 
 @pytest.fixture
 def ring_folder() -> Iterator[pathlib.Path]:
-    """A folder on a tmpfs, as rings should have it."""
+    """A folder on a tmpfs, as recommended for rings."""
     shared = pathlib.Path("/dev/shm")
     parent = str(shared) if shared.is_dir() and os.access(shared, os.W_OK) else None
     folder = pathlib.Path(tempfile.mkdtemp(prefix="framepress-test-", dir=parent))
@@ -168,7 +168,7 @@ def ring_folder() -> Iterator[pathlib.Path]:
 
 
 def run_python(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A program of its own, with this package to import."""
+    """Runs a program in a new process, with this package on its path."""
     path = os.pathsep.join(p for p in (str(PACKAGE / "src"), os.environ.get("PYTHONPATH")) if p)
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],

@@ -1,7 +1,7 @@
 """The load test of the old system's migration guide: only its import line changes.
 
-It is run by test_compat.py, which replaces the import, the URL and the number of frames, and nothing
-else; it does not run by itself.
+test_compat.py runs it with another import, URL and number of frames, and no other change. It does
+not run by itself.
 """
 
 import asyncio

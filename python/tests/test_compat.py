@@ -1,4 +1,4 @@
-"""Old programs: the names, the keys, the configurations, and programs run as they are."""
+"""Old programs: the names, the keys, the configurations, and unchanged programs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def config_of(server: Server, **more: Any) -> dict[str, Any]:
 
 
 def sent(server: Server, frame: dict[str, Any], **arguments: Any) -> Any:
-    """A frame through the processor, and the message and the fields that it became."""
+    """Sends a frame through the processor; returns the message and the fields of its entry."""
 
     async def main() -> str:
         async with StreamProcessor(config_of(server)) as processor:
@@ -334,12 +334,12 @@ def test_faults_of_a_configuration_are_named(config: Any, reason: str) -> None:
 
 
 def test_the_load_test_runs_with_its_import_changed(server: Server) -> None:
-    """1,000 frames of 640 x 480 as lists, in asyncio, beside an engine."""
+    """1,000 frames of 640 x 480 as lists, in asyncio, with an engine running."""
     program = (HERE / "old_load.py").read_text()
     old = "from its_camera_ai.data.streaming_processor import create_stream_processor"
     assert program.count(old) == 1
     program = program.replace(old, "from framepress.compat import create_stream_processor")
-    # Its server is not on the default port here.
+    # The test server is not on the default port.
     program = program.replace("redis://localhost:6379/0", server.url)
     settings = {
         "REDIS_QUEUE__INPUT_QUEUE": "load_test_frames",
@@ -363,7 +363,7 @@ def test_the_load_test_runs_with_its_import_changed(server: Server) -> None:
 
 
 def test_an_array_is_far_faster_than_a_list(server: Server) -> None:
-    """At least 20 times; a quarter of that is held here, where other tests may run beside it."""
+    """At least 20 times; this test checks a quarter of that, as other tests may run concurrently."""
     rgb = np.random.default_rng(1).integers(0, 256, (640, 480, 3), np.uint8)
     as_list = rgb.tolist()
 
@@ -389,7 +389,7 @@ def test_an_array_is_far_faster_than_a_list(server: Server) -> None:
     assert of_list > 5 * of_array
 
 
-#: A program against redis-py and the generated classes, as the old system's consumers are.
+#: A program with redis-py and generated classes, like the old system's consumers.
 UNCHANGED = """
 import sys
 import redis
@@ -419,7 +419,7 @@ while seen < 3:
 def test_a_program_with_generated_classes_needs_no_change(
     server: Server, tmp_path: pathlib.Path
 ) -> None:
-    """Its schema is an older one, without the fields that were added since."""
+    """Its schema is older, without the latest fields."""
     from grpc_tools import protoc
 
     schema = (ROOT / "proto" / "processed_frame.proto").read_text()

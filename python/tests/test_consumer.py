@@ -147,7 +147,7 @@ def test_a_result_is_acknowledged_when_the_next_is_asked_for(server: Server) -> 
         assert [result.frame_id for result in results] == ["c"]
         assert pending(server) == 0
         assert results.counts.acknowledged == 3
-    # An idle consumer leaves no name behind.
+    # An idle consumer does not stay in the group.
     assert server.client.xinfo_consumers(STREAM, "g") == []
 
 
@@ -162,7 +162,7 @@ def test_a_body_that_raises_leaves_its_result_pending(server: Server) -> None:
     with pytest.raises(ZeroDivisionError), results:
         raise_in_body(results)
     assert pending(server) == 2
-    # What was only fetched is there for others at once, as if never handed out.
+    # A result that was only fetched is available to others at once, as if never delivered.
     with consumer(server, claim_idle_ms=10_000, consumer="two") as results:
         result = next(results)
         assert (result.frame_id, result.deliveries) == ("b", 1)
@@ -317,7 +317,7 @@ def test_a_lost_answer_to_a_read_loses_nothing(server: Server) -> None:
                     proxy.cut_answers = 1
             assert results.counts.reconnects >= 3
         assert sorted(int(name) for name, _ in seen) == list(range(40))
-        # A reply that never arrived is no failed attempt.
+        # A reply that never arrived is not a failed attempt.
         assert {count for _, count in seen} == {1}
     finally:
         proxy.close()
@@ -355,7 +355,7 @@ def test_iteration_survives_the_loss_of_its_group(server: Server, how: str) -> N
         while names[-1] != "e":
             names.append(next(results).frame_id)
         assert results.counts.groups_made_again == 1
-    # Entries that were only in the lost stream are in hand or gone with it; none comes twice.
+    # Entries only in the lost stream are held here or lost with it; none comes twice.
     assert names == ["a", "b", "c", "d", "e"]
     assert pending(server) == 0
 
@@ -384,7 +384,7 @@ with framepress.Consumer(
 
 
 def test_of_two_consumers_one_is_killed(server: Server) -> None:
-    """Nothing is lost, and only what the killed one had in hand comes twice."""
+    """Nothing is lost, and only results that the killed one held come twice."""
     frames = [f"{number}" for number in range(400)]
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE / "src")}
 
@@ -459,7 +459,7 @@ def test_asyncio_reads_the_same(server: Server) -> None:
             async for result in results:
                 if result.frame_id == "e":
                     break
-            # Waiting can be cancelled, and goes on.
+            # A wait can be cancelled, and iteration then continues.
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(results.__anext__(), 0.2)
             put(server, "f")
@@ -473,7 +473,7 @@ def test_asyncio_reads_the_same(server: Server) -> None:
 
 
 def test_a_wait_ends_whenever_it_is_cancelled(server: Server) -> None:
-    """While it sends, reads, or lies between the two."""
+    """The cancellation comes while it sends, while it reads, or in between."""
 
     async def main() -> None:
         async with AsyncConsumer(server.url, group="g", block_ms=1, claim_idle_ms=50) as results:

@@ -1,4 +1,4 @@
-"""What is an image: every layout through the engine and back, and what is refused."""
+"""Images: every layout through the engine and back, and the refused ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 import framepress
 from framepress._picture import LAYOUTS, picture_of
 
-#: Mean absolute difference of the samples; of lossless output only YUV input is rounded.
+#: Mean absolute difference of the samples; in lossless output only YUV input is rounded.
 DIFFERENCE_MAX = 4.0
 SIZES = ((120, 160), (37, 53))
 
@@ -67,7 +67,7 @@ def file_of(rgb: Any, kind: str) -> bytes:
 
 
 def inputs() -> Any:
-    """Name, arguments of `send`, the RGB picture behind it."""
+    """Yields name, arguments of `send` and the original RGB picture."""
     for number, (layout, size) in enumerate(itertools.product(LAYOUTS, SIZES)):
         height, width = size
         if layout == "gray":
@@ -88,7 +88,7 @@ def inputs() -> Any:
     yield "range", (y, u, v), {"layout": "yuvj420p", "color_range": "limited"}, rgb
     gray = picture(64, 96, 51, gray=True)
     yield "gray-hw1", gray[:, :, None], {}, gray
-    # Every memory order: a view with steps, a part of a larger array, columns first, read-only.
+    # Every memory order: a strided view, a part of a larger array, column-major, read-only.
     large = np.repeat(np.repeat(rgb, 2, axis=0), 3, axis=1)
     yield "steps", large[::2, ::3], {"layout": "rgb24"}, rgb
     yield "part", np.pad(rgb, ((3, 5), (7, 2), (0, 0)))[3:-5, 7:-2], {"layout": "rgb24"}, rgb

@@ -47,7 +47,7 @@ def test_no_file_is_too_long() -> None:
 
 
 def test_generated_code_says_what_the_schema_says(tmp_path: pathlib.Path) -> None:
-    """By any protoc: the descriptor inside is the one of proto/processed_frame.proto."""
+    """Compares, for any protoc, the descriptor inside with that of proto/processed_frame.proto."""
     from google.protobuf import descriptor_pb2
     from grpc_tools import protoc
 
@@ -95,7 +95,7 @@ with tempfile.TemporaryDirectory() as made:
         assert kept == text, f"python generate.py {version}"
 
 
-#: A version of each kind of runtime, the lowest and the highest.
+#: For each kind of runtime, the lowest and the highest version.
 RUNTIMES = ["4.21.1", "4.25.9", "5.26.0", "5.29.5", "6.30.0", "6.33.6"]
 
 
@@ -163,7 +163,7 @@ def test_the_sdist_builds_the_same(distributions: pathlib.Path, tmp_path: pathli
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-        # Python 3.12 warns without a filter, Python 3.9 does not know any.
+        # Python 3.12 warns without a filter, Python 3.9 does not support one.
         archive.extractall(tmp_path, **({"filter": "data"} if sys.version_info >= (3, 12) else {}))
     for name in ("pyproject.toml", "README.md", "src/framepress/py.typed", "PKG-INFO"):
         assert name in names
@@ -181,7 +181,7 @@ def test_the_sdist_builds_the_same(distributions: pathlib.Path, tmp_path: pathli
 
 
 def test_it_installs_with_what_it_needs(distributions: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """Without extras: everything imports, and a program of its user passes mypy --strict."""
+    """Without extras: everything imports, and a user's program passes mypy --strict."""
     (wheel,) = distributions.glob("*.whl")
     venv.create(tmp_path / "venv", with_pip=True)
     python = str(tmp_path / "venv" / "bin" / "python")

@@ -1,4 +1,4 @@
-"""Sending: policies when there is no room or no Redis, reconnecting, threads, tasks, shards."""
+"""Sending: policies without room or without Redis, reconnecting, threads, tasks, shards."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ def frames(server: Server, stream: str = "camera_frames") -> list[str]:
     return [fields[b"frame_id"].decode() for _, fields in found]
 
 
-#: The answer to XADD.
+#: The reply to XADD.
 _ENTRY = re.compile(rb"\d-\d+\r\n\Z")
 
 
 class Proxy:
-    """Forwards to a server; `swallow` lets a request through, keeps its answer back and hangs up.
+    """Forwards to a server; `swallow` forwards a request, withholds its reply and closes the
+    connection.
 
-    `cut_answers` does so in the middle of a long answer.
+    `cut_answers` does so in the middle of a long reply.
     """
 
     def __init__(self, port: int) -> None:
@@ -147,7 +148,7 @@ def test_newest_drops_while_redis_is_away(own_server: Server) -> None:
         own_server.start()
         wait_for("it sends again", lambda: producer.send(FRAME, "cam", frame_id="b"))
         counts = producer.counts
-        # The first was on its way when the connection broke, so it is neither sent nor dropped yet.
+        # The first was in flight when the connection broke, so it is neither sent nor dropped yet.
         assert results.count(None) == 50
         total = counts.sent + counts.dropped_newest + counts.held
         assert counts.sent >= 2
@@ -172,7 +173,7 @@ def test_oldest_keeps_the_last_frames_until_redis_is_back(own_server: Server) ->
         assert producer.counts.sent == 5
         assert producer.counts.held == 0
     assert frames(own_server) == ["a", "6", "7", "8", "9"]
-    # Held frames are copies: the caller may have used its array again.
+    # Held frames are copies, as the caller may reuse its array.
     for _, fields in own_server.client.xrange("camera_frames")[1:]:  # type: ignore
         message = ProcessedFrame.FromString(fields[b"data"])
         assert set(message.original_image.compressed_data) == {int(message.frame_id)}
@@ -202,7 +203,7 @@ def test_a_lost_answer_neither_loses_nor_doubles(server: Server, full: str) -> N
                 producer.send(FRAME, "cam", frame_id=f"{number}")
             producer.flush(30)
             counts = producer.counts
-            # The others do not try again for a moment after they lost a connection.
+            # The others pause before they retry after a lost connection.
             assert counts.reconnects == 5 if full == "block" else counts.reconnects >= 1
             assert counts.resent == 0
             assert counts.held == 0
@@ -274,7 +275,7 @@ def test_block_waits_for_room_in_the_stream(server: Server) -> None:
         with pytest.raises(framepress.QueueFull, match="max_waiting is 3"):
             producer.send(FRAME, "cam")
         read: Any = server.client.xreadgroup("stream_processor", "c", {"camera_frames": ">"}, count=1)
-        # Being worked on is still waiting.
+        # A frame in work still counts as waiting.
         with pytest.raises(framepress.QueueFull):
             producer.send(FRAME, "cam")
         server.client.xack("camera_frames", "stream_processor", read[0][1][0][0])
@@ -365,7 +366,7 @@ def test_asyncio_reconnects_and_gives_up(own_server: Server) -> None:
             await asyncio.sleep(0.3)
             await asyncio.get_running_loop().run_in_executor(None, own_server.start)
             await sending
-            # A task that is cancelled leaves a producer that works.
+            # After a task is cancelled the producer still works.
             own_server.stop()
             sending = asyncio.create_task(producer.send(FRAME, "cam", frame_id="cancelled"))
             await asyncio.sleep(0.2)
@@ -377,7 +378,7 @@ def test_asyncio_reconnects_and_gives_up(own_server: Server) -> None:
         own_server.stop()
         async with AsyncProducer(own_server.url, timeout=0.3) as producer:
             began = time.monotonic()
-            # Those that wait behind each other share one time-out.
+            # Queued callers share one timeout.
             results = await asyncio.gather(
                 *(producer.send(FRAME, "cam") for _ in range(20)), return_exceptions=True
             )

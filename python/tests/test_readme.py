@@ -1,4 +1,4 @@
-"""The programs of README.md, run as they stand there."""
+"""The programs of README.md, run unchanged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_there_are_five() -> None:
 
 def test_send_from_opencv_and_read_results(server: Server, tmp_path: pathlib.Path) -> None:
     cv2 = pytest.importorskip("cv2")
-    # A folder of pictures is a video to OpenCV.
+    # OpenCV reads a folder of pictures as a video.
     for number in range(6):
         cv2.imwrite(str(tmp_path / f"{number:03}.png"), picture(seed=number))
     with Engine(server.url):
@@ -63,7 +63,7 @@ def test_asyncio(server: Server) -> None:
 
 
 def rights(*rows: str) -> list[str]:
-    """The commands that the table of rights lists in rows that begin so."""
+    """The commands in those rows of the rights table that begin with one of `rows`."""
     begins = tuple(f"| {row}" for row in rows)
     table = README.partition("## Rights on Redis")[2].replace("\\|", "|").splitlines()
     lines = [line for line in table if line.startswith(begins)]

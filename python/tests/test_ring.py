@@ -1,4 +1,4 @@
-"""The frame ring, read by a reader of its own that knows only the format."""
+"""The frame ring, read by an independent reader that knows only the format."""
 
 from __future__ import annotations
 
@@ -204,13 +204,13 @@ def test_a_frame_that_was_overwritten_is_noticed(server: Server, reader: Reader)
                 reader.read(reference)
         for reference, frame in zip(references[2:], frames[2:]):
             assert reader.read(reference) == frame.tobytes()
-        # Overwritten while it is read.
+        # Overwritten during the read.
         with pytest.raises(Overwritten):
             reader.read(references[2], lambda: producer.send(frames[0], "cam"))
 
 
 def test_a_reader_never_takes_a_torn_frame(server: Server, reader: Reader) -> None:
-    """Without the checksum: the generation alone has to tell."""
+    """Without the checksum, the generation alone must detect it."""
     ring = Ring("r", slots=2, directory=reader.folder, checksum=False)
     stop = threading.Event()
     taken = overwritten = 0
@@ -259,7 +259,7 @@ def test_a_full_disk_is_an_error_at_the_start(
 
 
 def test_more_than_the_file_system_holds_is_refused(server: Server, ring_folder: pathlib.Path) -> None:
-    """The same, by the system itself."""
+    """The same, refused by the system itself."""
     free = os.statvfs(ring_folder)
     slots = free.f_bavail * free.f_frsize // (1 << 30) + 16
     if slots > 65536:
@@ -423,7 +423,7 @@ def test_a_lossless_ring_waits_until_entries_are_deleted(server: Server, reader:
         kept = entries(server)
         for number, (_, fields) in enumerate(kept):
             assert reader.read(fields[b"ring"]) == picture(seed=number).tobytes()
-        # Acknowledged is not enough: only deletion says that the pixels are not needed any more.
+        # Acknowledgement is not enough: only deletion shows that the pixels are not needed any more.
         server.client.xdel("camera_frames", kept[0][0])
         producer.send(picture(seed=4), "cam")
         for number, (_, fields) in enumerate(kept[1:], 1):

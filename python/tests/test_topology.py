@@ -22,7 +22,7 @@ FRAME = picture(24, 32)
 
 
 class Sentinel:
-    """One Sentinel that looks after `primary`; a quorum of one."""
+    """One Sentinel that watches `primary`, with a quorum of one."""
 
     def __init__(self, folder: pathlib.Path, primary: Server) -> None:
         program = shutil.which("redis-sentinel")
@@ -98,7 +98,7 @@ def test_a_failover_stops_neither_producer_nor_consumer(
 
 
 def test_a_replaced_primary_is_left(pair: tuple[Server, Server, Sentinel]) -> None:
-    """It says READONLY from then on."""
+    """From then on it answers READONLY."""
     _, replica, sentinel = pair
     with Producer(sentinel.url, timeout=60) as producer:
         producer.send(FRAME, "cam", frame_id="before")
@@ -123,7 +123,7 @@ def test_a_replaced_primary_is_left(pair: tuple[Server, Server, Sentinel]) -> No
 
 @pytest.fixture
 def cluster(tmp_path: pathlib.Path) -> Iterator[tuple[Server, Server]]:
-    """Two nodes, half of the slots each."""
+    """Two nodes, each with half of the slots."""
     nodes = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -205,14 +205,14 @@ def test_a_slot_may_move_while_frames_flow(cluster: tuple[Server, Server]) -> No
         return found.decode() if isinstance(found, bytes) else str(found)
 
     with Producer(f"redis-cluster://127.0.0.1:{first.port}", timeout=30) as producer:
-        # On its way, and not there yet: ASK.
+        # The key is migrating and not moved yet: ASK.
         target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", name(source))
         source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", name(target))
         for number in range(5):
             producer.send(FRAME, "cam", frame_id=f"{number}")
         for node in (target, source):
             node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name(target))
-        # There: MOVED.
+        # The key has moved: MOVED.
         for number in range(5, 10):
             producer.send(FRAME, "cam", frame_id=f"{number}")
         assert producer.counts.sent == 10

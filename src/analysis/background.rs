@@ -1,49 +1,52 @@
-//! What moves and what stands on the road of one camera.
+//! What moves and what stands still on the road of one camera.
 
 use super::mixture::{self, BACKGROUND_WEIGHT, Block, LANES};
 use super::reduced::{Reduced, Shape};
 use super::region::RegionBox;
 
-/// Memory of the model, in seconds: a level not seen again loses weight by 1/e in this time.
+/// Memory of the model, in seconds: in this time, a level that does not occur loses weight by 1/e.
 const MEMORY_SECONDS: f32 = 200.0;
 
-/// Memory while nearly everything is foreground: the scene changed, or the camera's exposure.
+/// Memory while nearly everything is foreground, because the scene or the camera's exposure has
+/// changed.
 const MEMORY_SECONDS_CHANGED: f32 = 14.0;
 
-/// Share of foreground that counts as a change of scene. A traffic jam stays below: there is always
-/// sky, kerb and verge.
+/// Share of foreground that counts as a change of scene. A traffic jam stays below it, because sky,
+/// kerb and verge stay visible.
 const CHANGED_SHARE: f32 = 0.8;
 
-/// A young model learns quicker: its memory is its age times this, as in MOG2.
+/// A young model learns faster: its memory is its age times this, as in MOG2.
 const MEMORY_PER_AGE: f32 = 2.0;
 
-/// Longest time one frame stands for, in seconds; a camera that was away is not all new.
+/// Longest time that one frame represents, in seconds, so that a camera that was offline does not
+/// relearn everything.
 const STEP_SECONDS_MAX: f64 = 1.0;
 
-/// Taken for the time between frames whose clock stands still or runs backward.
+/// The assumed time between frames if their clock stands still or runs backwards.
 const STEP_SECONDS_NOMINAL: f64 = 0.04;
 
 /// Largest share of its knowledge that the model replaces for one frame.
 const RATE_MAX: f32 = 0.5;
 
-/// Mean absolute change of luma, in 8-bit levels, that counts as full motion (DESIGN.md, "Pixels").
+/// Mean absolute change of luma, in 8-bit levels, that counts as full motion.
 const FULL_MOTION: f32 = 32.0;
 
-/// After a cut to another scene, with at least four fifths of the picture changed, density is back
-/// to normal within this many seconds, or after three further frames of a camera slower than two a second.
+/// After a cut to another scene that changes at least four fifths of the picture, density is back
+/// to normal within this many seconds. A camera with less than two frames a second needs three
+/// further frames.
 ///
 /// A new level is background when it weighs 0.1, that is after 14 s x -ln(0.9) = 1.5 s.
 pub const RECOVERY_SECONDS: f64 = 2.0;
 
 /// How long a stopped vehicle counts as foreground, in seconds, once the camera has been watched
-/// for 100 s; before that a little under a quarter of the time watched.
+/// for 100 s. Before that it is a little under a quarter of the time watched.
 ///
 /// 200 s x -ln(0.9).
 pub const STOPPED_SECONDS: f64 = 21.0;
 
 const _: () = assert!(BACKGROUND_WEIGHT == 0.1);
 
-/// What one frame shows against the past of its camera.
+/// What one frame shows compared with the past of its camera.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Activity {
     /// Share of the picture that is foreground, 0 to 1; 0 for the first frame.
@@ -55,9 +58,9 @@ pub struct Activity {
 
 /// The background model of one camera, at the resolution of [`Reduced`].
 ///
-/// A mixture of three Gaussians per sample (after Stauffer and Grimson, and MOG2), learning by
-/// time, not by frames, so that all frame rates behave alike. A change of picture size starts
-/// again. See [`RECOVERY_SECONDS`] and [`STOPPED_SECONDS`] for how soon it forgets.
+/// A mixture of three Gaussians per sample (after Stauffer and Grimson, and MOG2). It learns by
+/// time, not by frames, so that all frame rates behave alike. A change of picture size restarts it.
+/// See [`RECOVERY_SECONDS`] and [`STOPPED_SECONDS`] for how soon it forgets.
 #[derive(Debug, Default)]
 pub struct Background {
     shape: Shape,
@@ -67,20 +70,20 @@ pub struct Background {
     last_seconds: f64,
     age_seconds: f32,
     density: f32,
-    /// Walks through 0..1 by the golden ratio, which visits it evenly.
+    /// Steps through 0..1 by the golden ratio, which covers it evenly.
     dither: f32,
 }
 
 impl Background {
-    /// A model that has seen nothing; it holds no memory before its first frame.
+    /// A model without any frame; it allocates nothing before its first one.
     pub fn new() -> Self {
         Background::default()
     }
 
     /// Judges a frame and learns from it. `time_seconds` is its capture time on any clock.
     ///
-    /// One frame counts for at most 1 s; time that stands still, runs backward or is no number
-    /// counts as 0.04 s.
+    /// One frame counts for at most 1 s. Time that stands still, runs backwards or is NaN counts as
+    /// 0.04 s.
     pub fn update(&mut self, frame: &Reduced, time_seconds: f64) -> Activity {
         if frame.samples().is_empty() {
             return Activity::default();
@@ -104,8 +107,8 @@ impl Background {
 
     /// Share of foreground within `region` at the last update, 0 to 1.
     ///
-    /// The region is in pixels of a picture of `picture_width x picture_height`, and is clipped to
-    /// it; samples that it covers in part count in part. Nothing left, or no update yet: 0.
+    /// The region is in pixels of a picture of `picture_width x picture_height` and is clipped to
+    /// it. Samples covered in part count in part. 0 if nothing remains or before the first update.
     pub fn region_density(
         &self,
         region: &RegionBox,
@@ -119,7 +122,7 @@ impl Background {
         if self.foreground.is_empty() {
             return 0.0;
         }
-        // From pixels of the region's picture to samples, fractions kept.
+        // From picture pixels to samples, keeping fractions.
         let across = self.shape.width as f64 / (picture_width * self.shape.factor) as f64;
         let down = self.shape.height as f64 / (picture_height * self.shape.factor) as f64;
         let (left, right) = (left as f64 * across, right as f64 * across);
@@ -137,11 +140,11 @@ impl Background {
         if covered > 0.0 { (filled / covered) as f32 } else { 0.0 }
     }
 
-    /// Seconds this frame stands for.
+    /// Seconds that this frame represents.
     fn step(&mut self, time_seconds: f64) -> f32 {
         let step = time_seconds - self.last_seconds;
         self.last_seconds = time_seconds;
-        // A comparison that is false for NaN.
+        // This comparison is false for NaN.
         let step = if step > 0.0 { step } else { STEP_SECONDS_NOMINAL };
         step.min(STEP_SECONDS_MAX) as f32
     }

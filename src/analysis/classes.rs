@@ -1,4 +1,4 @@
-//! Words for figures. The names are part of the wire contract and never change.
+//! Class names for figures. They are part of the wire contract and never change.
 
 /// How well lit a picture is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,14 +35,14 @@ pub fn lighting(mean_value: f64) -> Lighting {
     }
 }
 
-/// What the sky seems to do, judged by brightness and contrast alone.
+/// The weather, judged only by brightness and contrast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Weather {
     /// Standard deviation below 30 and mean below 100.
     Foggy,
-    /// Else, mean below 80.
+    /// Otherwise, mean below 80.
     Overcast,
-    /// Else, standard deviation above 60.
+    /// Otherwise, standard deviation above 60.
     Clear,
     /// Everything else.
     PartlyCloudy,
@@ -60,7 +60,8 @@ impl Weather {
     }
 }
 
-/// Weather from mean and standard deviation of luma, in 8-bit levels; the first rule that fits.
+/// Weather from mean and standard deviation of luma, in 8-bit levels. The first rule that fits
+/// applies.
 pub fn weather(mean_luma: f64, std_luma: f64) -> Weather {
     if std_luma < 30.0 && mean_luma < 100.0 {
         Weather::Foggy
@@ -82,7 +83,7 @@ pub enum Congestion {
     Medium,
     /// 0.1 or more.
     Low,
-    /// Less.
+    /// Less than 0.1.
     FreeFlow,
 }
 

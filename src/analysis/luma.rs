@@ -1,13 +1,15 @@
 //! Sharpness, brightness, contrast and noise of the luma plane in one pass.
 //!
-//! The loops are shaped for the compiler's vectoriser, which `multiversion` runs once for the
-//! baseline (SSE2 or NEON), once for AVX2 and once for AVX-512, chosen at run time. First the
-//! filters, in 16-bit lanes without any reduction; then the sums of squares over the results, still
-//! in the first-level cache. Fused, the 32-bit sums would halve the lanes of the filters too.
+//! The loops are written for the compiler's vectoriser. `multiversion` compiles them for the
+//! baseline (SSE2 or NEON), for AVX2 and for AVX-512, and chooses at run time. The filters run
+//! first, in 16-bit lanes without any reduction. Then the results are squared and summed, still in
+//! the first-level cache. In a fused loop, the 32-bit sums would halve the lanes of the filters
+//! too.
 //!
-//! AVX-512 means that of Ice Lake and Zen 4 (VBMI2): earlier processors lower their clock for it.
-//! Beside AVX2 it takes 0.71 of the time here, 0.59 in the background model and 0.61 in
-//! `value::paired_sum`; where it gains nothing, as in `value::largest_sum`, there is no such variant.
+//! AVX-512 means that of Ice Lake and Zen 4 (VBMI2), because earlier processors lower their clock
+//! for it. Compared with AVX2 it takes 0.71 of the time here, 0.59 in the background model and 0.61
+//! in `value::paired_sum`. Where it gains nothing, as in `value::largest_sum`, there is no such
+//! variant.
 
 use multiversion::multiversion;
 
@@ -22,7 +24,7 @@ const _: () = assert!(STRIP as u64 * 1020 * 1020 <= i32::MAX as u64);
 /// Raw figures of one luma plane, in units of 8-bit levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LumaStats {
-    /// Pixels looked at.
+    /// Number of pixels.
     pub pixels: u64,
     /// Mean level, 0 to 255.
     pub mean_luma: f64,
@@ -35,7 +37,7 @@ pub struct LumaStats {
     pub high_pass_std: f64,
 }
 
-/// Integer sums over a plane; what the two implementations must agree on.
+/// Integer sums over a plane, on which the two implementations must agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
     pub pixels: u64,
@@ -48,7 +50,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Adds everything about column `x` but the sum of the Laplacian, which has a shortcut.
+    /// Adds everything about column `x` except the sum of the Laplacian, which has a shortcut.
     pub fn add_pixel(&mut self, rows: [&[u8]; 3], x: usize) {
         let level = u64::from(rows[1][x]);
         let (laplacian, high_pass) = scalar::responses(rows, x);
@@ -71,16 +73,16 @@ impl Sums {
     }
 }
 
-/// `E[v²] - E[v]²`, the subtraction done exactly.
+/// `E[v²] - E[v]²`, with an exact subtraction.
 fn variance(count: u64, sum: i64, squared: u64) -> f64 {
     let count = i128::from(count.max(1));
     let sum = i128::from(sum);
     (count * i128::from(squared) - sum * sum) as f64 / (count * count) as f64
 }
 
-/// The figures of a luma plane, any size; the border is mirrored without repeating the edge.
+/// The figures of a luma plane of any size. The border is mirrored without repeating the edge.
 ///
-/// An axis of a single sample is its own neighbour. A plane without pixels gives zeros.
+/// A single sample on an axis is its own neighbour. A plane without pixels gives zeros.
 pub fn luma_stats(luma: Plane<'_>) -> LumaStats {
     if luma.width < 3 {
         return scalar::luma_stats(luma);
@@ -90,9 +92,9 @@ pub fn luma_stats(luma: Plane<'_>) -> LumaStats {
     sums.stats()
 }
 
-/// The Laplacian summed over the plane, from its outermost two rows and columns alone: inside,
-/// every sample is counted once by each of four neighbours and four times off by itself, and only
-/// the mirrored border breaks the balance.
+/// The sum of the Laplacian over the plane, computed only from its outermost two rows and columns.
+/// Inside, every sample is added once by each of four neighbours and subtracted four times by
+/// itself; only the mirrored border breaks the balance.
 fn laplacian_sum(luma: &Plane<'_>) -> i64 {
     let (width, height) = (luma.width, luma.height);
     let mut sum = 0i64;
@@ -110,13 +112,13 @@ fn laplacian_sum(luma: &Plane<'_>) -> i64 {
     sum
 }
 
-/// Every sum but that of the Laplacian. `luma` is at least three columns wide.
+/// Every sum except that of the Laplacian. `luma` is at least three columns wide.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi2", "x86_64+avx2"))]
 pub(super) fn sums(luma: Plane<'_>) -> Sums {
     sums_here(luma)
 }
 
-/// The same, compiled for whatever its caller is compiled for.
+/// The same, compiled for the instruction set of its caller.
 #[inline(always)]
 pub(super) fn sums_here(luma: Plane<'_>) -> Sums {
     let mut sums = Sums::default();
@@ -143,7 +145,7 @@ struct Strip {
     high_pass: [i16; STRIP],
 }
 
-/// Adds the inner columns of three row pieces; the outermost two are neighbours only.
+/// Adds the inner columns of three row pieces; the outermost two columns serve only as neighbours.
 #[inline(always)]
 fn add_strip(sums: &mut Sums, strip: &mut Strip, [above, row, below]: [&[u8]; 3]) {
     let len = row.len() - 2;

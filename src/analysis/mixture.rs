@@ -1,15 +1,16 @@
-//! The background model of a run of samples: a small mixture of Gaussians for each.
+//! The background model of a run of samples: a small mixture of Gaussians for each sample.
 //!
 //! After Stauffer and Grimson (1999) and Zivkovic (2004), the ancestor of OpenCV's MOG2, reduced to
 //! three modes. A level belongs to the heaviest mode within [`REACH`] variances; that mode moves
-//! towards it and gains weight, the others lose. A level that fits none replaces the lightest mode.
-//! It is foreground unless its mode carries more than [`BACKGROUND_WEIGHT`]. So whatever stands
-//! still becomes background in time, and what was background before is remembered for a while.
+//! towards it and gains weight, the others lose weight. A level that fits no mode replaces the
+//! lightest one. A level is foreground unless its mode weighs more than [`BACKGROUND_WEIGHT`]. So
+//! an object that stands still becomes background in time, and the earlier background is remembered
+//! for a while.
 //!
-//! State is 16-bit: 18 bytes per sample, 260 kB for a camera. Slow learning moves it by less than
-//! one unit a frame, so rounding is dithered: the threshold changes from frame to frame, and on
+//! State is 16-bit: 18 bytes per sample, 260 kB for a camera. Slow learning changes it by less than
+//! one unit per frame, so rounding is dithered: the threshold changes from frame to frame, and on
 //! average nothing is lost. A block is one struct of arrays, so that the compiler sees that nothing
-//! overlaps and turns the whole step into vector code.
+//! overlaps and compiles the whole step into vector code.
 
 use multiversion::multiversion;
 
@@ -25,7 +26,7 @@ const REACH: f32 = 12.0;
 /// Weight above which a mode is background.
 pub(super) const BACKGROUND_WEIGHT: f32 = 0.1;
 
-/// Variance of a new mode, and its bounds, in squared 8-bit levels; MOG2's defaults.
+/// Variance of a new mode, and its bounds, in squared 8-bit levels; the defaults of MOG2.
 const VARIANCE_NEW: f32 = 15.0;
 const VARIANCE_MIN: f32 = 4.0;
 const VARIANCE_MAX: f32 = 75.0;
@@ -45,7 +46,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Knows the levels of a first picture (in 1/256) and nothing else.
+    /// A block that knows only the levels of a first picture (in 1/256).
     pub fn knowing(levels: &[u16; LANES]) -> Self {
         let mut weight = [[0; LANES]; MODES];
         weight[0] = [WEIGHT_UNITS as u16; LANES];
@@ -59,7 +60,7 @@ impl Block {
 
 /// Judges `levels` (in 1/256) against `block` and learns from them; `foreground` becomes 1 or 0.
 ///
-/// `rate` is the share of what is known that one frame replaces, above 0 and at most 0.5; `dither`
+/// `rate` is the share of its knowledge that one frame replaces, above 0 and at most 0.5; `dither`
 /// shifts the rounding threshold, 0 to 1.
 #[inline(always)]
 fn learn_block(
@@ -92,7 +93,7 @@ fn learn_block(
         let known = heaviest > 0.0;
         foreground[i] = u8::from(heaviest <= BACKGROUND_WEIGHT);
 
-        // At most one mode is taken: the first that fits best, or else the first of the lightest.
+        // At most one mode is chosen: the first best fit, otherwise the first of the lightest.
         let mut free = true;
         let mut total = 0.0;
         for k in 0..MODES {
@@ -120,18 +121,18 @@ fn learn_block(
     }
 }
 
-/// Rounds into 16 bits a value of at least -0.5.
+/// Rounds a value of at least -0.5 to 16 bits.
 ///
-/// Added to 1.5 x 2^23, a value is rounded to a whole number by the addition itself and is then
-/// found in the lowest bits. The cast `as i32` also minds what does not fit, one lane at a time, and
-/// cost more than the rest of the model.
+/// Adding 1.5 x 2^23 rounds a value to a whole number, which is then in the lowest bits. The cast
+/// `as i32` also handles values out of range, one lane at a time, and cost more than the rest of
+/// the model.
 #[inline(always)]
 fn stored(value: f32) -> u16 {
     const WHOLE_NUMBERS: f32 = 12_582_912.0;
     (smaller(value, 65535.0) + WHOLE_NUMBERS).to_bits() as u16
 }
 
-// Plain comparisons: `f32::min` and `max` also order NaN, which costs instructions.
+// Plain comparisons: `f32::min` and `max` also handle NaN, which costs instructions.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
@@ -142,8 +143,8 @@ fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
-/// Judges and learns a whole picture; all three slices run block by block, and `levels` may end
-/// within the last block. Returns how many samples are foreground.
+/// Judges and learns a whole picture. All three slices run block by block, and `levels` may end
+/// within the last block. Returns the number of foreground samples.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi2", "x86_64+avx2"))]
 pub(super) fn learn(
     blocks: &mut [Block],
@@ -155,7 +156,7 @@ pub(super) fn learn(
     learn_here(blocks, levels, foreground, rate, dither)
 }
 
-/// The same, compiled for whatever its caller is compiled for.
+/// The same, compiled for the instruction set of its caller.
 #[inline(always)]
 pub(super) fn learn_here(
     blocks: &mut [Block],

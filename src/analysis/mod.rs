@@ -1,13 +1,13 @@
-//! Floor 3: figures computed from planes; plain functions over slices.
+//! Floor 3: figures computed from planes, as plain functions over slices.
 //!
-//! Nothing here reads a clock, logs, or knows of streams and cameras: the stage above hands in
-//! planes and a time, and gets numbers. Two groups:
-//! - of one picture alone: [`luma_stats`], [`quality`], [`mean_value`], [`lighting`], [`weather`],
+//! Nothing here reads a clock, logs, or knows streams and cameras: the stage above passes planes
+//! and a time, and gets numbers. There are two groups:
+//! - of a single picture: [`luma_stats`], [`quality`], [`mean_value`], [`lighting`], [`weather`],
 //!   [`region_luma`];
-//! - against the past of one camera: [`Reduced`] and [`Background`], giving density and motion.
+//! - against the past of one camera: [`Reduced`] and [`Background`], which give density and motion.
 //!
-//! Sums are integers from end to end, so every instruction set gives the same bits. Once the shape
-//! of the picture is known, nothing here allocates. A picture without pixels is all zeros.
+//! All sums are integers, so every instruction set gives the same bits. Once the shape of the
+//! picture is known, nothing here allocates. A picture without pixels gives zeros.
 
 mod background;
 mod classes;

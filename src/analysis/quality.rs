@@ -2,14 +2,14 @@
 
 use super::luma::LumaStats;
 
-/// The five figures of the `QualityMetrics` message, each 0 to 1, the higher the better.
+/// The five figures of the `QualityMetrics` message, each 0 to 1; higher is better.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Quality {
     /// 0.3 blur + 0.25 brightness + 0.25 contrast + 0.2 noise.
     pub quality_score: f32,
     /// Sharpness: `min(1, laplacian variance / 1000)`.
     pub blur_score: f32,
-    /// 1 for a mean luma of 30 to 220, below and above less by 1 per 100 levels.
+    /// 1 for a mean luma of 30 to 220; below and above, lower by 1 per 100 levels.
     pub brightness_score: f32,
     /// `min(1, standard deviation of luma / 80)`.
     pub contrast_score: f32,
@@ -17,7 +17,7 @@ pub struct Quality {
     pub noise_level: f32,
 }
 
-/// Scores from raw figures, by the formulas of the Python system (DESIGN.md, "Pixels").
+/// Scores from raw figures, by the formulas of the Python system.
 ///
 /// A picture without pixels scores 0 throughout.
 pub fn quality(stats: &LumaStats) -> Quality {

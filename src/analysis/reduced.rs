@@ -1,5 +1,5 @@
-//! The picture as the background model sees it: box averages of luma, small and nearly free of
-//! sensor noise.
+//! The picture for the background model: box averages of luma, small and nearly free of sensor
+//! noise.
 
 use crate::frame::Plane;
 
@@ -10,8 +10,8 @@ const LONG_SIDE: usize = 160;
 /// Reusable low-resolution luma: averages over boxes of `factor x factor` pixels, in 1/256 level.
 ///
 /// The factor is the smallest that brings the long side to 160 samples or less. Boxes at the right
-/// and lower edge may be cut off; they average what is there. Storage is reused while the picture
-/// does not grow.
+/// and lower edge may be cut off and then average the remaining pixels. Storage is reused while the
+/// picture does not grow.
 #[derive(Debug, Default)]
 pub struct Reduced {
     samples: Vec<u16>,
@@ -20,13 +20,13 @@ pub struct Reduced {
     shape: Shape,
 }
 
-/// What makes two reduced pictures comparable sample by sample.
+/// Two reduced pictures of the same shape are comparable sample by sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
     /// Size of the full picture, in pixels.
     pub width: usize,
     pub height: usize,
-    /// Pixels along a box.
+    /// Side of a box, in pixels.
     pub factor: usize,
 }
 
@@ -52,7 +52,7 @@ impl Reduced {
         Reduced::default()
     }
 
-    /// Takes the box averages of `luma`.
+    /// Computes the box averages of `luma`.
     pub fn fill(&mut self, luma: Plane<'_>) {
         self.shape = Shape::of(luma.width, luma.height);
         let columns = self.shape.columns();
@@ -93,7 +93,8 @@ impl Reduced {
 
 /// Adds the columns of each box to its sum.
 fn add_boxes(columns: &[u16], factor: usize, sums: &mut [u32]) {
-    // Those of 640, 1280, 1920 and 3840 pixels across: known widths make vector code.
+    // The factors of pictures 640, 1280, 1920 and 3840 pixels wide. A constant width compiles to
+    // vector code.
     match factor {
         4 => add_boxes_of::<4>(columns, sums),
         8 => add_boxes_of::<8>(columns, sums),
@@ -118,7 +119,7 @@ fn add_narrow<'a>(boxes: impl Iterator<Item = &'a [u16]>, sums: &mut [u32]) {
     }
 }
 
-/// Turns box sums into averages in 1/256 level; the last box of a row may be narrower.
+/// Converts box sums into averages in 1/256 level; the last box of a row may be narrower.
 fn average(sums: &[u32], samples: &mut [u16], width: usize, factor: usize, rows: usize) {
     let whole = 256.0 / (factor * rows) as f64;
     let narrow = width - (samples.len() - 1) * factor;

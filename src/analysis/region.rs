@@ -1,4 +1,4 @@
-//! A box of the picture that somebody cares about.
+//! A box of the picture with separate figures.
 
 use crate::frame::Plane;
 
@@ -16,8 +16,8 @@ pub struct RegionBox {
 }
 
 impl RegionBox {
-    /// Left, top, right and bottom of what lies inside the picture, if anything does; right and
-    /// bottom are one past the last pixel.
+    /// Left, top, right and bottom of the part inside the picture; `None` if there is none. Right
+    /// and bottom are one past the last pixel.
     pub(super) fn clip(&self, width: usize, height: usize) -> Option<[usize; 4]> {
         let (left, right) = clip_axis(self.x, self.width, width)?;
         let (top, bottom) = clip_axis(self.y, self.height, height)?;
@@ -32,7 +32,7 @@ fn clip_axis(start: i32, len: i32, limit: usize) -> Option<(usize, usize)> {
     (from < to).then_some((from as usize, to as usize))
 }
 
-/// Mean luma of what `region` covers of the picture, 0 to 255; 0 if it covers nothing.
+/// Mean luma of the part of the picture that `region` covers, 0 to 255; 0 if it covers nothing.
 pub fn region_luma(luma: Plane<'_>, region: &RegionBox) -> f32 {
     let Some([left, top, right, bottom]) = region.clip(luma.width, luma.height) else {
         return 0.0;

@@ -1,11 +1,11 @@
-//! The plain twin of [`luma_stats`](super::luma_stats): one pixel at a time, written as the
-//! definition reads. It is what the vector code is tested against, and serves pictures too narrow
-//! for that code.
+//! The plain twin of [`luma_stats`](super::luma_stats): one pixel at a time, written like the
+//! definition. The vector code is tested against it, and pictures too narrow for the vector code
+//! use it.
 
 use super::luma::{LumaStats, Sums};
 use crate::frame::Plane;
 
-/// The index that stands for `at` on an axis of `len` samples: beyond an end it is mirrored without
+/// The index that replaces `at` on an axis of `len` samples. Beyond an end it is mirrored without
 /// repeating the end sample, and an axis of one sample has only that one.
 ///
 /// This is OpenCV's `BORDER_REFLECT_101` for a distance of one.

@@ -1,4 +1,4 @@
-//! Claims about the figures, room-wide: against OpenCV, against the plain twin, and over time.
+//! Tests of all figures: against OpenCV, against the plain twin, and over time.
 
 mod dispatch;
 mod footage;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::frame::{Plane, Planes};
 
-/// The shared data folder, if this machine has it; says so if not.
+/// The shared data folder, if this machine has it; prints a note if not.
 fn data_folder(test: &str) -> Option<PathBuf> {
     let folder = match std::env::var_os("FRAMEPRESS_DATA") {
         Some(folder) => PathBuf::from(folder),

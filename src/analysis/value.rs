@@ -1,10 +1,10 @@
-//! The mean of max(R, G, B), the V of HSV, which lighting is judged by.
+//! The mean of max(R, G, B), the V of HSV, from which lighting is judged.
 
 use multiversion::multiversion;
 
 use crate::frame::{Plane, Planes};
 
-/// Rows looked at are thinned out as long as this many remain.
+/// Rows are skipped as long as at least this many remain.
 const ROWS_ENOUGH: usize = 256;
 
 /// Columns handled at a time; a 32-bit sum of levels cannot overflow within them.
@@ -12,10 +12,10 @@ const STRIP: usize = 1024;
 
 /// Mean of max(R, G, B) over the picture, 0 to 255, from planes, at chroma resolution.
 ///
-/// max(R, G, B) is luma plus an offset that depends on chroma alone, as BT.601 full range has it:
-/// the largest of 1.402 Cr, 1.772 Cb and -0.344 Cb - 0.714 Cr, then clamped. Tall pictures are
-/// sampled by rows. Colour noise finer than two pixels is not in 4:2:0 planes and so not in the
-/// result; where the RGB picture is at hand, [`mean_value_rgb`] has it. Gray: the mean of luma.
+/// max(R, G, B) is luma plus an offset that depends only on chroma in BT.601 full range: the
+/// largest of 1.402 Cr, 1.772 Cb and -0.344 Cb - 0.714 Cr, then clamped. Tall pictures are sampled
+/// by rows. 4:2:0 planes do not contain colour noise finer than two pixels, so the result does not
+/// either; if the RGB picture is available, [`mean_value_rgb`] includes it. Gray: the mean of luma.
 pub fn mean_value(planes: &Planes) -> f64 {
     let luma = planes.luma();
     let Some([cb, cr]) = planes.chroma() else {
@@ -72,7 +72,7 @@ pub(super) fn paired_sum(upper: &[u8], lower: &[u8], cb: &[u8], cr: &[u8]) -> u6
     paired_sum_here(upper, lower, cb, cr)
 }
 
-/// The same, compiled for whatever its caller is compiled for.
+/// The same, compiled for the instruction set of its caller.
 #[inline(always)]
 pub(super) fn paired_sum_here(upper: &[u8], lower: &[u8], cb: &[u8], cr: &[u8]) -> u64 {
     let mut values = [0u16; STRIP];
@@ -104,7 +104,7 @@ fn block_values(upper: &[u8], lower: &[u8], cb: &[u8], cr: &[u8], values: &mut [
         let level = |pair: [u8; 2]| i16::from(pair[0]) + i16::from(pair[1]);
         let luma = (level(upper[x]) + level(lower[x]) + 2) >> 2;
         let (cb, cr) = (i16::from(cb[x]) - 128, i16::from(cr[x]) - 128);
-        // In 1/128 of a level: 1.402, 1.772, 0.344 and 0.714, the products within 16 bits.
+        // In 1/128 of a level: 1.402, 1.772, 0.344 and 0.714. The products fit into 16 bits.
         let (red, blue, green) = (179 * cr, 227 * cb, -44 * cb - 91 * cr);
         let offset = (red.max(green).max(blue) + 64) >> 7;
         values[x] = (luma + offset).clamp(0, 255) as u16;
@@ -116,7 +116,7 @@ pub(super) fn largest_sum(row: &[u8]) -> u64 {
     largest_sum_here(row)
 }
 
-/// The same, compiled for whatever its caller is compiled for.
+/// The same, compiled for the instruction set of its caller.
 #[inline(always)]
 pub(super) fn largest_sum_here(row: &[u8]) -> u64 {
     let (pixels, _) = row.as_chunks::<3>();

@@ -1,4 +1,4 @@
-//! Programs that this process starts, and that do not outlive it.
+//! Child processes that do not outlive this process.
 #![allow(unsafe_code)]
 
 use std::os::unix::process::CommandExt;
@@ -6,9 +6,9 @@ use std::process::{Child, Command};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// Lets the program lead a process group of its own, so that Ctrl-C at the terminal reaches this
-/// process alone, and has the kernel end it when the thread that starts it ends: after a SIGKILL,
-/// nothing else would. The thread must live as long as the program is wanted.
+/// Puts the program into its own process group, so that Ctrl-C at the terminal reaches only this
+/// process. Also has the kernel kill the program when the thread that starts it ends, because
+/// nothing else would after a SIGKILL. The thread must live as long as the program is needed.
 pub fn bind(command: &mut Command) -> &mut Command {
     command.process_group(0);
     #[cfg(target_os = "linux")]
@@ -31,12 +31,12 @@ pub fn bind(command: &mut Command) -> &mut Command {
 
 /// Ends the program and everything it has started, and reaps it.
 pub fn end(child: &mut Child) {
-    // A child that was reaped has no id any more that could be sent a signal by mistake.
+    // A reaped child has no id; a signal could hit another process.
     if !matches!(child.try_wait(), Ok(None)) {
         return;
     }
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // The group is there from the moment of the fork; without it the program alone is ended.
+        // The group exists from the fork on. Without it, only the program is ended.
         if kill_process_group(pid, Signal::KILL).is_err() {
             let _ = kill_process(pid, Signal::KILL);
         }

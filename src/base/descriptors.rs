@@ -2,12 +2,12 @@
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Most that are asked for: more than any engine has open, and few enough that a child which closes
-/// them one by one does not notice.
+/// Most descriptors requested: more than any engine opens, and few enough that a child which closes
+/// them one by one loses no noticeable time.
 const ASKED_MAX: u64 = 65_536;
 
-/// Raises the limit of this process as far as the system lets it, and says what it is now. A shell
-/// and a service manager set a low limit that a process may raise by itself up to a high one.
+/// Raises the limit of this process as far as the system allows, and returns the new limit. Shells
+/// and service managers set a low limit that a process may raise up to a higher one.
 pub fn raise() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(ASKED_MAX).min(ASKED_MAX);
@@ -20,7 +20,7 @@ pub fn raise() -> u64 {
     limit_now()
 }
 
-/// The limit in force.
+/// The current limit.
 pub fn limit_now() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(ASKED_MAX)
 }

@@ -1,8 +1,8 @@
-//! Two kinds of failure, kept apart all the way up.
+//! Two kinds of failure, kept apart everywhere.
 //!
-//! A [`Reject`] concerns one frame: the frame goes to the dead letters and the engine goes on. A
-//! [`Fault`] concerns the world around the engine: a lost connection, a full disk, a thread that
-//! died. Neither is ever converted into the other.
+//! A [`Reject`] concerns one frame: the frame becomes a dead letter and the engine goes on. A
+//! [`Fault`] concerns the environment of the engine: a lost connection, a full disk, a thread that
+//! panicked. Neither is ever converted into the other.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,7 +23,7 @@ pub enum Reason {
     MaxDeliveries,
     /// Processing the frame panicked.
     Panic,
-    /// The frame ring that the entry names is not there.
+    /// The frame ring named in the entry does not exist.
     RingGone,
 }
 
@@ -53,7 +53,7 @@ impl Reason {
     }
 }
 
-/// A step on a frame's way, for errors, dead letters and latency figures.
+/// A step in the processing of a frame, for errors, dead letters and latency figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Taking the entry from the input stream.
@@ -94,15 +94,15 @@ impl Stage {
     }
 }
 
-/// One frame refused, with everything its dead letter needs to say.
+/// The refusal of one frame, with everything its dead letter needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} at {}: {detail}", reason.code(), stage.name())]
 pub struct Reject {
     /// The stable code.
     pub reason: Reason,
-    /// Where it was noticed.
+    /// The stage that detected it.
     pub stage: Stage,
-    /// What exactly was wrong, for a person.
+    /// Exactly what was wrong, for a person.
     pub detail: Cow<'static, str>,
 }
 
@@ -122,7 +122,7 @@ impl Reject {
         Reject::new(Reason::UnsupportedImage, Stage::Decode, detail)
     }
 
-    /// Something above a configured limit, noticed before anything was allocated for it.
+    /// Something above a configured limit, detected before memory was allocated for it.
     pub fn too_large(detail: impl Into<Cow<'static, str>>) -> Self {
         Reject::new(Reason::TooLarge, Stage::Decode, detail)
     }
@@ -133,7 +133,7 @@ impl Reject {
     }
 }
 
-/// Something outside a single frame went wrong.
+/// A failure outside a single frame.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The connection to a Redis server could not be made or was lost. Worth another try.
@@ -141,7 +141,7 @@ pub enum Fault {
     Connection {
         /// Address without credentials.
         endpoint: String,
-        /// What the operating system or the protocol said.
+        /// The message of the operating system or the protocol.
         detail: String,
     },
     /// Redis answered a command with an error.
@@ -151,15 +151,15 @@ pub enum Fault {
         endpoint: String,
         /// The command concerned.
         command: &'static str,
-        /// The server's words, beginning with its error code.
+        /// The server's message, beginning with its error code.
         message: String,
     },
-    /// A Kafka broker, or the way to it, did not do what was asked.
+    /// A Kafka broker, or the connection to it, failed.
     #[error("Kafka: {what}: {detail}")]
     Kafka {
         /// What was being done.
         what: String,
-        /// What the broker or its client library said.
+        /// The message of the broker or its client library.
         detail: String,
     },
     /// An operating-system call failed.
@@ -170,7 +170,7 @@ pub enum Fault {
         /// The cause.
         source: io::Error,
     },
-    /// A precondition does not hold; the text says what to mend.
+    /// A precondition does not hold; the text says what to fix.
     #[error("{0}")]
     Unusable(String),
     /// A thread of the engine panicked.
@@ -181,7 +181,7 @@ pub enum Fault {
         /// The panic message.
         message: String,
     },
-    /// The neighbour on a lane is gone. Never the root cause: somebody else has that.
+    /// The neighbour on a lane is gone. Never the root cause; another thread has that.
     #[error("the {0} stage is gone")]
     NeighbourGone(&'static str),
 }
@@ -205,7 +205,7 @@ impl Fault {
         }
     }
 
-    /// How much this explains when several threads end with a fault at once: the highest wins, so
+    /// How much this explains if several threads end with a fault at once. The highest wins, so
     /// that "my neighbour hung up" never hides the cause.
     fn rank(&self) -> u8 {
         match self {
@@ -216,16 +216,16 @@ impl Fault {
         }
     }
 
-    /// Of two faults of one engine, the one that explains more.
+    /// The one of two faults of an engine that explains more.
     #[must_use]
     pub fn more_telling(self, other: Fault) -> Fault {
         if other.rank() > self.rank() { other } else { self }
     }
 }
 
-/// The code an error answer of Redis begins with. Before Redis 7, errors inside a script come
-/// wrapped: `ERR Error running script (call to f_0a): @user_script:1: -READONLY You can't ...`, with
-/// the dash or without; then it is the inner one.
+/// The code at the beginning of an error answer of Redis. Before Redis 7, an error inside a script
+/// is wrapped, with or without the dash, and the inner code is returned:
+/// `ERR Error running script (call to f_0a): @user_script:1: -READONLY You can't ...`.
 pub fn error_code(message: &str) -> &str {
     let first_word = |text: &'_ str| text.split(' ').next().map_or(0, str::len);
     let script = message.strip_prefix("ERR Error running script ").unwrap_or_default();

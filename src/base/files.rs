@@ -1,7 +1,8 @@
-//! Files that the program writes for a person: whole or not at all, and never through a link.
+//! Files that the program writes for a person. They are written whole or not at all, and never
+//! through a link.
 //!
-//! In a folder that others can write to, a link of the expected name would lead elsewhere, to a file
-//! that only this user may write.
+//! In a folder that others can write to, a link with the expected name could lead to a file that
+//! only this user may write.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -17,9 +18,9 @@ const NAMES_MAX: u32 = 1_000;
 /// Mode of a new file before the umask.
 const MODE: u32 = 0o666;
 
-/// Puts `bytes` in place of the file at `path`, or makes it. At every moment there is the old file or
-/// the new one, also if the disk is full or a limit of the file size is reached. Of a link, the link
-/// is replaced. A pipe or a device is written to as it is.
+/// Replaces or creates the file at `path`. At every moment the old or the new file is there, even
+/// if the disk is full or a file-size limit is reached. If `path` is a link, the link itself is
+/// replaced. A pipe or a device is written to directly.
 ///
 /// # Errors
 /// Those of the file system.
@@ -37,8 +38,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether [`replace`] would work, found out without a trace. Of a pipe or a device it is not known:
-/// trying would change something.
+/// Checks whether [`replace`] would work, without leaving a trace. A pipe or a device always
+/// passes, because trying would write to it.
 ///
 /// # Errors
 /// Those of the file system.
@@ -46,11 +47,11 @@ pub fn can_be_replaced(path: &Path) -> io::Result<()> {
     if is_stream(path) { Ok(()) } else { beside(path).map(drop) }
 }
 
-/// Writes a file of the name `stem` and `extension` that was not there before, with a number behind
-/// `stem` if the name is taken. A file of the same contents is found, not written again.
+/// Writes a new file named `stem` and `extension`, with a number after `stem` if the name is taken.
+/// If a file with the same contents exists, returns that one.
 ///
 /// # Errors
-/// Those of the file system. What was written so far is removed.
+/// Those of the file system. A partly written file is removed.
 pub fn add(folder: &Path, stem: &str, extension: &str, bytes: &[u8]) -> io::Result<PathBuf> {
     for number in 0..NAMES_MAX {
         let name = match number {
@@ -58,7 +59,7 @@ pub fn add(folder: &Path, stem: &str, extension: &str, bytes: &[u8]) -> io::Resu
             _ => format!("{stem}-{number}.{extension}"),
         };
         let path = folder.join(name);
-        // Makes a file, or fails; a link of that name is not followed.
+        // Creates a file or fails; a link of this name is not followed.
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(mut file) => {
                 if let Err(error) = file.write_all(bytes) {
@@ -78,9 +79,9 @@ pub fn add(folder: &Path, stem: &str, extension: &str, bytes: &[u8]) -> io::Resu
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many files of that name"))
 }
 
-/// Whether a path leads to a pipe or a device: then what is written there is not kept.
+/// Whether a path leads to a pipe or a device, which does not keep what is written.
 fn is_stream(path: &Path) -> bool {
-    // /dev/stdout and the pipes of a shell are links to whatever the shell has opened.
+    // /dev/stdout and the pipes of a shell are links to what the shell has opened.
     let is_own = path.starts_with("/dev") || path.starts_with("/proc");
     match fs::symlink_metadata(path) {
         Ok(about) if about.is_symlink() => is_own && fs::metadata(path).is_ok(),
@@ -89,7 +90,7 @@ fn is_stream(path: &Path) -> bool {
     }
 }
 
-/// A new file in the folder of `path`, removed unless it takes the place of `path`.
+/// A new file in the folder of `path`. It is removed unless it replaces `path`.
 fn beside(path: &Path) -> io::Result<NamedTempFile> {
     if fs::symlink_metadata(path).is_ok_and(|about| about.is_dir()) {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
@@ -101,7 +102,7 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
         .tempfile_in(folder.unwrap_or(Path::new(".")))
 }
 
-/// Whether a file, no link, holds just these bytes.
+/// Whether `path` is a regular file, not a link, with exactly these bytes.
 fn holds(path: &Path, bytes: &[u8]) -> bool {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else {

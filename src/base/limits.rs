@@ -1,13 +1,13 @@
-//! Every bound that is not configurable, with its reason beside it. Sums that depend on the
-//! configuration are written out in `engine`.
+//! Every limit that is not configurable, with its reason. Sums that depend on the configuration are
+//! in `engine`.
 
 use std::time::Duration;
 
-/// Frames between the reader and the dispatcher. Two per worker would do for throughput; a few
-/// more keep the workers fed while the reader waits for a large body to arrive.
+/// Frames between the reader and the dispatcher. Two per worker suffice for throughput; a few more
+/// keep the workers busy while the reader waits for a large body.
 pub const READ_LANE_FRAMES: usize = 8;
 
-/// Frames being worked on or waiting for their commit, per worker. One in work, one waiting, and
+/// Frames being worked on or waiting for their commit, per worker: one in work, one waiting, and
 /// two more so that a batch can form while the committer waits for Redis.
 pub const SLOTS_PER_WORKER: usize = 4;
 
@@ -17,74 +17,75 @@ pub const SLOTS_MIN: usize = 8;
 /// Most results in one pipelined commit. More would only delay the first reply of the batch.
 pub const COMMIT_BATCH_FRAMES: usize = 64;
 
-/// Most payload bytes in one pipelined commit; bounds the time for which Redis is kept busy by
-/// one client (about 20 ms at 1 GB/s on both sides).
+/// Most payload bytes in one pipelined commit. It bounds how long one client keeps Redis busy
+/// (about 20 ms at 1 GB/s on both sides).
 pub const COMMIT_BATCH_BYTES: usize = 16 << 20;
 
-/// Most frames of one entry, a `ProcessedFrameBatch`: their results are stored by one call of a script,
-/// for which the server answers no one else.
+/// Most frames of one entry, a `ProcessedFrameBatch`. One script call stores all their results, and
+/// the server answers no other client meanwhile.
 pub const BATCH_FRAMES_MAX: usize = 256;
 
-/// Most times one command is sent on by nodes of a Cluster.
+/// Most times one command is redirected by nodes of a Cluster.
 pub const HOPS_MAX: usize = 5;
 
-/// Most frames whose commit is under way at a time: what one committer sends again after a lost
-/// connection, and for each of which the script may have to look for an earlier result.
+/// Most frames in flight to be committed. One committer sends them all again after a lost
+/// connection, and the script may have to look for an earlier result of each.
 pub const COMMIT_WINDOW_FRAMES: usize = 1024;
 
-/// Most requests for new entries that a reader has under way at a time. While a stream is idle, Redis
-/// lets them wait one after the other, each for `block_time_ms`.
+/// Most outstanding requests of a reader for new entries. While a stream is idle, Redis lets them
+/// wait one after the other, each for `block_time_ms`.
 pub const READ_WINDOW_REQUESTS: usize = 64;
 
-/// Most entries that a reader has asked for at a time and not received.
+/// Most entries that a reader has requested and not received.
 pub const READ_WINDOW_FRAMES: usize = 1024;
 
-/// Most frames that a producer has in hand: sent and not confirmed, or to be sent again. At 200 ms
-/// that is 1,280 frames a second.
+/// Most frames in a producer's hands: sent and not confirmed, or to be sent again. With a round
+/// trip of 200 ms that is 1,280 frames a second.
 pub const PRODUCER_FRAMES_MAX: usize = 256;
 
-/// Most bytes of them: raw frames of 1920x1080 at 100 a second and 200 ms.
+/// Most bytes of these frames: raw frames of 1920x1080 at 100 a second and 200 ms.
 pub const PRODUCER_BYTES_MAX: usize = 128 << 20;
 
-/// Longest camera or frame id, in bytes. Ids are kept per camera and per slot; real ones are far
+/// Longest camera or frame id, in bytes. Ids are stored per camera and per slot; real ones are far
 /// shorter.
 pub const ID_BYTES_MAX: usize = 256;
 
-/// Most elements one reply array may declare where the whole reply is kept in memory.
+/// Most elements one reply array may declare if the whole reply is kept in memory.
 pub const RESP_ARRAY_MAX: usize = 1 << 20;
 
-/// Most bytes one bulk string may declare there: `proto-max-bulk-len` of a server as it comes.
+/// Most bytes one bulk string may declare in such a reply: the default `proto-max-bulk-len` of a
+/// server.
 pub const RESP_BULK_BYTES_MAX: u64 = 512 << 20;
 
-/// Most fields and values of an entry: what Redis takes as the number of arguments of one command.
+/// Most fields and values of an entry: the most arguments that Redis accepts for one command.
 pub const ENTRY_ARRAY_MAX: usize = i32::MAX as usize;
 
-/// Longest value of an entry: the highest `proto-max-bulk-len` that a server can be given.
+/// Longest value of an entry: the highest `proto-max-bulk-len` that can be configured.
 pub const ENTRY_BULK_BYTES_MAX: u64 = i64::MAX as u64;
 
-/// Most bytes asked for at a time, unless one entry alone is larger. Redis queues a whole reply
-/// before it sends the first byte, and cuts off a client whose queue exceeds
+/// Most bytes requested at a time, unless one entry alone is larger. Redis queues a whole reply
+/// before it sends the first byte, and disconnects a client whose queue exceeds
 /// `client-output-buffer-limit`.
 pub const REPLY_BYTES_MAX: u64 = 16 << 20;
 
 /// How long a connection to a node of a Cluster may be unused before it is closed. Longer than the
-/// pauses between the rounds of housekeeping.
+/// period of housekeeping.
 pub const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 
-/// Most entries asked for in one read; the configuration's upper limit for `batch_size`.
+/// Most entries requested in one read; the upper limit of `batch_size` in the configuration.
 pub const BATCH_SIZE_MAX: usize = 10_000;
 
-/// How often a waiting socket looks at the stop signal and its deadline.
+/// How often a waiting socket checks the stop signal and its deadline.
 pub const SOCKET_TICK: Duration = Duration::from_millis(50);
 
-/// The same where the stop signal ends the wait by itself: how often the thread shows that it lives.
+/// The same if the stop signal itself ends the wait: how often the thread shows that it is alive.
 pub const QUIET_TICK: Duration = Duration::from_secs(1);
 
-/// How long a full lane or empty pool is waited for before the stop signal is looked at again.
+/// Longest wait for a full lane or an empty pool before the stop signal is checked again.
 pub const LANE_TICK: Duration = Duration::from_millis(50);
 
-/// How often a dispatcher looks whether the jobs before a suspect frame have ended: less than the
-/// shortest job takes.
+/// How often a dispatcher checks whether the jobs before a suspect frame have ended. Shorter than
+/// the shortest job.
 pub const JOB_TICK: Duration = Duration::from_micros(200);
 
 /// First and longest pause between attempts to reach Redis.
@@ -92,44 +93,44 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// See [`BACKOFF_FIRST`].
 pub const BACKOFF_LONGEST: Duration = Duration::from_secs(2);
 
-/// The longest pause where another server takes over from one that is gone: looking for it costs
+/// Longest pause if a failover to another server is possible. Looking for the new server costs
 /// little, and frames wait.
 pub const BACKOFF_LONGEST_FAILOVER: Duration = Duration::from_millis(250);
 
-/// How long replicas are waited for; longer than replication takes while it works at all.
+/// Longest wait for replicas; longer than replication takes while it works.
 pub const REPLICAS_LIMIT: Duration = Duration::from_secs(1);
 
-/// Reply time allowed beyond `BLOCK`: a blocked read that is later than this has lost its server.
+/// Reply time allowed beyond `BLOCK`. A blocked read that takes longer has lost its server.
 pub const BLOCK_MARGIN: Duration = Duration::from_secs(2);
 
-/// Longest wait for a connection to be accepted. The system asks again after one and after three
-/// seconds; a host that has not answered then is tried anew, or another one in its place.
+/// Longest wait for a connection to be accepted. The system retries after one and after three
+/// seconds. A host that has not answered by then is tried again, or another host is tried.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(4);
 
-/// How often the host at the other end is asked whether it is there while nothing is sent; whole
-/// seconds, for the system counts no others.
+/// How often TCP keepalive probes the other host while nothing is sent, in whole seconds as the
+/// system requires.
 pub const HOST_ASKED_EVERY: Duration = Duration::from_secs(2);
 
-/// Silence after which the host at the other end counts as gone, while nothing is on its way there.
+/// Silence after which the other host counts as gone, while nothing is in flight to it.
 pub const HOST_SILENCE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often the host is asked in vain before it is given up: the first question follows a pause,
-/// and each has its time for an answer.
+/// Number of unanswered probes after which the host counts as gone. The first probe follows a
+/// pause, and each has its own time for an answer.
 pub const HOST_ASKED_TIMES: u32 =
     (HOST_SILENCE_LIMIT.as_secs() / HOST_ASKED_EVERY.as_secs() - 1) as u32;
 
-/// How often Sentinels are asked where the primary is, by a thread that does nothing else: a small
-/// part of the time that they themselves take to agree on another one.
+/// How often a dedicated thread asks the Sentinels for the primary. This is a small part of the
+/// time in which they agree on another one.
 pub const LOOKOUT_PERIOD: Duration = Duration::from_millis(250);
 
-/// How often stale entries of other consumers are looked for, at most.
+/// Shortest time between searches for stale entries of other consumers.
 pub const CLAIM_PERIOD: Duration = Duration::from_secs(3);
 
-/// Entries that a former process left pending, of which an engine knows before it reads them. More
+/// Most entries left pending by a former process that an engine knows before it reads them. More
 /// than an engine has in hand.
 pub const LEFT_MAX: usize = 100_000;
 
-/// Pending entries looked at in one step, own ones and stale ones.
+/// Pending entries fetched in one step, own and stale ones.
 pub const PENDING_PAGE: usize = 16;
 
 const _: () = assert!(COMMIT_BATCH_FRAMES >= SLOTS_PER_WORKER, "one worker's results fit a batch");

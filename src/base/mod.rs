@@ -1,7 +1,8 @@
-//! Floor 0: what every other room stands on.
+//! Floor 0: the base of all other modules.
 //!
-//! Errors, the stop signal, the one door for threads, the one for text from outside, and the bounds.
-//! Nothing here knows what a frame is, and nothing here reads the clock except to sleep.
+//! Errors, the stop signal, the only place that starts threads, the only place that makes outside
+//! text safe to show, and the limits. Nothing here knows what a frame is or reads the clock, except
+//! to sleep.
 
 pub mod children;
 pub mod descriptors;

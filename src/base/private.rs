@@ -1,9 +1,9 @@
-//! Folders that only this user can enter, for sockets: none is left behind for good.
+//! Folders that only this user can enter, for sockets. None is left behind permanently.
 //!
-//! The mode of a folder is given when it is made, so the umask does not matter. As long as a folder
-//! is in use, its process holds a lock on it, which the kernel gives up when the process ends,
-//! however that happens. A folder that can be locked therefore belongs to no process any more, and
-//! the next process that makes one removes it.
+//! The mode of a folder is given when it is created, so the umask does not matter. While a folder
+//! is in use, its process holds a lock on it. The kernel releases the lock when the process ends,
+//! even after a crash. So a folder that can be locked belongs to no running process, and the next
+//! process that creates a folder removes it.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -17,23 +17,23 @@ use tempfile::TempDir;
 /// Mode of a private folder.
 const MODE: u32 = 0o700;
 
-/// How often a folder is made anew because another process took it for one left behind.
+/// How often creation is tried again because another process removed the folder as left behind.
 const ATTEMPTS_MAX: u32 = 16;
 
 /// The folders of this process.
 static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A private folder; removed with the value.
+/// A private folder; removed when the value is dropped.
 #[derive(Debug)]
 pub struct PrivateFolder {
-    // Removed before the lock is given up.
+    // Dropped first, so that the folder is removed before the lock is released.
     folder: TempDir,
     _lock: File,
 }
 
 impl PrivateFolder {
-    /// Makes a folder in `parent` whose name begins with `prefix`, and first removes those that
-    /// processes of this user left there. A prefix must be used for private folders only.
+    /// Creates a folder in `parent` whose name begins with `prefix`. First removes those that
+    /// processes of this user left there. The prefix must be used for private folders only.
     ///
     /// # Errors
     /// Those of the file system.
@@ -47,7 +47,7 @@ impl PrivateFolder {
             let lock = match lock(folder.path()) {
                 Ok(Some(lock)) => lock,
                 Ok(None) => continue,
-                // A file system without locks: no process removes what it cannot lock.
+                // A file system without locks: no process removes a folder that it cannot lock.
                 Err(_) => File::open(folder.path())?,
             };
             MADE.lock().push(folder.path().to_path_buf());
@@ -56,7 +56,7 @@ impl PrivateFolder {
         Err(io::Error::other("another process removes each folder that is made"))
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -68,14 +68,14 @@ impl Drop for PrivateFolder {
     }
 }
 
-/// Removes the folders of this process. For an end without destructors.
+/// Removes the folders of this process. For an exit without destructors.
 pub fn remove_all() {
     for path in MADE.lock().drain(..) {
         let _ = fs::remove_dir_all(path);
     }
 }
 
-/// The folder, open and locked, if it is private, still there, and in use by no other process.
+/// Opens and locks the folder, if it is private, still exists, and is used by no other process.
 fn lock(path: &Path) -> io::Result<Option<File>> {
     let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
     let folder = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -98,14 +98,14 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     Ok(is_there.then_some(folder))
 }
 
-/// Removes what processes of this user left when they were killed.
+/// Removes the folders that processes of this user left when they were killed.
 fn remove_left(parent: &Path, prefix: &str) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if !entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
             continue;
         }
         if let Ok(Some(_lock)) = lock(&entry.path()) {
-            // A folder that cannot be removed costs nothing but its place.
+            // A folder that cannot be removed only takes space.
             let _ = fs::remove_dir_all(entry.path());
         }
     }

@@ -1,10 +1,9 @@
-//! Secrets in text, and how the text is shown without them.
+//! Removes secrets from text before it is shown.
 //!
-//! Redaction of text that could not be parsed is deliberately suspicious: it shows only what looks
-//! like a host, a short port and a path, because a password can stand almost anywhere in a URL
-//! that was mistyped.
+//! Redaction of text that cannot be parsed is deliberately strict: it shows only what looks like a
+//! host, a short port and a path, because a password can be almost anywhere in a mistyped URL.
 
-/// What stands in place of a secret.
+/// Replaces a secret.
 pub const HIDDEN: &str = "***";
 
 /// A URL, well formed or not, without anything that could be a password.
@@ -25,8 +24,8 @@ pub fn text(text: &str) -> String {
     if text.contains("://") || text.contains('@') { url(text) } else { text.into() }
 }
 
-/// A path. One that holds an `@` behind a colon may be a mistyped URL with a password, and cameras
-/// take `/user=NAME_password=TEXT` for a path.
+/// A path. If it contains an `@` after a colon, it may be a mistyped URL with a password. Some
+/// cameras use paths such as `/user=NAME_password=TEXT`.
 pub fn path(path: &str) -> String {
     match path.rsplit_once('@') {
         Some((before, _)) if before.contains(':') => url(path),
@@ -37,7 +36,7 @@ pub fn path(path: &str) -> String {
     }
 }
 
-/// Where the part of a path begins that gives a value to the name of a secret.
+/// The start of the part of a path that assigns a value to the name of a secret.
 fn secret_of_path(path: &str) -> Option<usize> {
     const NAMES: [&str; 6] = ["pass", "pwd", "pas", "user", "token", "auth"];
     let lower = path.to_ascii_lowercase();
@@ -48,8 +47,8 @@ fn secret_of_path(path: &str) -> Option<usize> {
     Some(lower[..named].rfind(['/', '?']).map_or(0, |start| start + 1))
 }
 
-/// What a program said about `secret`, a URL or a path as it was typed: without it, and without any
-/// other URL.
+/// The output of a program about `secret`, a URL or a path as it was typed. The secret and the
+/// passwords of all other URLs are removed.
 pub fn said(said: &str, secret: &str) -> String {
     let ends = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | ',' | ';' | '(' | ')');
     let shown = text(secret);
@@ -61,7 +60,7 @@ pub fn said(said: &str, secret: &str) -> String {
     let words = said.split_inclusive(ends).map(|word| {
         let body = word.trim_end_matches(ends);
         let end = &word[body.len()..];
-        // What stands behind the URL, as the colon of a message, is no part of it.
+        // Punctuation after the URL, such as the colon of a message, is not part of it.
         let plain = body.trim_end_matches([':', '.']);
         match plain.contains("://") && !plain.contains(HIDDEN) {
             true => format!("{}{}{end}", url(plain), &body[plain.len()..]),
@@ -77,7 +76,7 @@ fn is_scheme(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '+' || c == '-')
 }
 
-/// `host[:port][,host[:port]...][/path]` as it is; anything else hidden.
+/// `host[:port][,host[:port]...][/path]` unchanged; anything else hidden.
 fn redact_address(text: &str) -> String {
     let (text, query) = match text.split_once('?') {
         Some((text, query)) => (text, Some(query)),
@@ -111,7 +110,7 @@ fn is_plain_host(text: &str) -> bool {
         && port.chars().all(|c| c.is_ascii_digit())
 }
 
-/// Of a query only the values known to be harmless are kept.
+/// A query with only the values known to be harmless.
 fn redact_query(query: &str) -> String {
     let parts = query.split('&').map(|part| match part.split_once('=') {
         Some((name @ ("db" | "user"), value))

@@ -1,11 +1,11 @@
-//! The stop signal: handed in, never global.
+//! The stop signal: passed to each user, never global.
 //!
-//! Three levels, and it only ever rises: running, draining (stop taking frames, finish those in
-//! hand), and now (leave everything; what is not committed stays pending in Redis).
+//! It has three levels and only ever rises: running, draining (take no more frames, finish those in
+//! hand), and now (a stop at once; what is not committed stays pending in Redis).
 //!
-//! A waiting thread has no need to look at it again and again: for sleepers there is a condition variable,
-//! for those who wait at a channel a channel that closes, for those who wait at a socket a descriptor
-//! that becomes readable.
+//! A waiting thread does not need to poll it. A sleeping thread waits on a condition variable, a
+//! thread waiting on a channel selects a channel that closes, and a thread waiting on a socket
+//! polls a descriptor that becomes readable.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,16 +34,16 @@ pub struct Stop {
 struct Shared {
     level: Mutex<Level>,
     changed: Condvar,
-    /// Made for the first who waits at a descriptor; `None` if the system had none left.
+    /// Made when a thread first waits on a descriptor; `None` if the system had none left.
     bell: OnceLock<Option<OwnedFd>>,
-    /// Dropped when everybody is to leave.
+    /// Dropped at a stop at once.
     staying: Mutex<Option<Sender<Infallible>>>,
     leaving: Receiver<Infallible>,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        // With room for one: a thread that waits at a channel without room takes memory each time.
+        // Room for one: each wait on a channel without room allocates memory.
         let (staying, leaving) = bounded(1);
         let shared = Shared {
             level: Mutex::new(Level::Running),
@@ -62,7 +62,7 @@ impl Stop {
         self.raise(Level::Draining);
     }
 
-    /// Asks everybody to leave at once.
+    /// Asks all threads to stop at once.
     pub fn now(&self) {
         self.raise(Level::Now);
     }
@@ -72,18 +72,18 @@ impl Stop {
         *self.shared.level.lock() >= Level::Draining
     }
 
-    /// Whether everything is to be left as it is.
+    /// Whether all threads are to stop at once.
     pub fn is_now(&self) -> bool {
         *self.shared.level.lock() == Level::Now
     }
 
-    /// Sleeps for `duration`, or until draining begins. Says whether it has begun.
+    /// Sleeps for `duration`, or until draining begins. Returns whether it has begun.
     pub fn sleep(&self, duration: Duration) -> bool {
         self.wait(duration, Level::Draining)
     }
 
-    /// Sleeps for `duration`, or until everybody is to leave. Says whether that is so. For those
-    /// whose work goes on while draining.
+    /// Sleeps for `duration`, or until a stop at once. Returns whether that has come. For threads
+    /// that go on working while draining.
     pub fn sleep_unless_now(&self, duration: Duration) -> bool {
         self.wait(duration, Level::Now)
     }
@@ -98,17 +98,17 @@ impl Stop {
         *current >= level
     }
 
-    /// A channel that nothing ever comes from, and that closes when everybody is to leave.
+    /// A channel that never delivers anything and closes at a stop at once.
     pub fn leaving(&self) -> &Receiver<Infallible> {
         &self.shared.leaving
     }
 
-    /// A descriptor that is readable from the beginning of draining on. `None` if the system has no
-    /// descriptor left: then the caller has to look now and then.
+    /// A descriptor that is readable once draining begins. `None` if the system has no descriptor
+    /// left; the caller must then check the signal now and then.
     pub fn bell(&self) -> Option<BorrowedFd<'_>> {
         let make = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
         let bell = self.shared.bell.get_or_init(make).as_ref()?;
-        // A thread that raised the signal before the bell was there has not rung it.
+        // A thread that raised the signal before the descriptor existed has not made it readable.
         if self.is_draining() {
             ring(bell);
         }
@@ -131,16 +131,16 @@ impl Stop {
 }
 
 fn ring(bell: &OwnedFd) {
-    // It fails only if the counter is full: then the descriptor is readable already.
+    // A write fails only if the counter is full, and then the descriptor is readable already.
     let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
 }
 
-/// Raises the signal when a thread unwinds, so that its neighbours leave instead of waiting.
+/// Raises the signal when a thread unwinds, so that its neighbours stop instead of waiting.
 #[derive(Debug)]
 pub struct StopOnPanic {
-    /// What is raised.
+    /// The signal to raise.
     pub stop: Stop,
-    /// The mark by which a panic is known before the thread has ended. Set first.
+    /// Marks a panic before the thread has ended. Set before the signal is raised.
     pub panicked: Arc<AtomicBool>,
 }
 

@@ -1,16 +1,18 @@
-//! Text from outside, as it may be shown: the one door to terminals, logs and HTTP answers.
+//! Text from outside, made safe to show. All such text in terminals, logs and HTTP answers goes
+//! through here.
 //!
-//! A name or a message of a camera, a server or a file may hold characters that steer a terminal,
-//! turn the direction of writing, or cannot be seen. Such a character never leaves the program as
-//! it came. What reads the text decides the form: a person sees `?`, a JSON parser gets the same
-//! text back through `\u` escapes, and a label of a metric stays distinct from every other one.
+//! A name or a message from a camera, a server or a file may hold characters that control a
+//! terminal, reverse the writing direction, or are invisible. Such a character never leaves the
+//! program unchanged. The form depends on the reader of the text: a person sees `?`, a JSON parser
+//! gets the same text through `\u` escapes, and a metric label stays distinct from every other
+//! label.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character steers what shows it, or is invisible there: control characters (C0, C1 and
-/// DEL), line and paragraph separators, and the format characters of Unicode: marks of direction,
-/// joiners and spaces without width, fillers, annotations, variation selectors of plane 14, tags.
+/// Whether a character controls its display or is invisible: control characters (C0, C1 and DEL),
+/// line and paragraph separators, and the format characters of Unicode. These are direction marks,
+/// zero-width joiners and spaces, fillers, annotations, variation selectors of plane 14, and tags.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -42,8 +44,8 @@ pub fn line(text: &str) -> String {
     text.chars().map(|c| if is_unsafe(c) { '?' } else { c }).collect()
 }
 
-/// Text of several lines for a person. Only for what the program has put together: a line feed in a
-/// part from outside would begin a line of its own, so such a part goes through [`line()`] first.
+/// Text of several lines for a person. Only for text that the program has composed: a line feed in
+/// a part from outside would begin a new line, so such a part must go through [`line()`] first.
 pub fn lines(text: &str) -> String {
     text.chars().map(|c| if is_unsafe(c) && c != '\n' { '?' } else { c }).collect()
 }
@@ -69,8 +71,8 @@ pub fn coloured(text: &str) -> String {
     out + &lines(rest)
 }
 
-/// JSON with `\u` escapes in place of unsafe characters. These stand in strings only, in which JSON
-/// has no line feed, so what a parser reads is the same.
+/// JSON with `\u` escapes in place of unsafe characters. Unsafe characters occur only in strings,
+/// where JSON has no line feed, so a parser reads the same value.
 pub fn json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(|c| is_unsafe(c) && c != '\n') {
         return json.into();
@@ -89,9 +91,9 @@ pub fn json(json: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// The value of a label of a metric, distinct from all others: `\u{..}` in place of each unsafe
-/// character. If there is one, or something that looks like such an escape, backslashes are doubled.
-/// Line feeds have an escape of their own in the format of metrics.
+/// The value of a metric label, distinct from all others: `\u{..}` in place of each unsafe
+/// character. If there is one, or something that looks like such an escape, backslashes are
+/// doubled. Line feeds are left to the metrics format, which escapes them.
 pub fn label(text: &str) -> Cow<'_, str> {
     let is_unsafe = |c: char| is_unsafe(c) && c != '\n';
     if !text.chars().any(is_unsafe) && !text.contains("\\u{") {

@@ -1,5 +1,5 @@
-//! The one door for threads: each has a role, a number and a word on its core, and none outlives
-//! its handle unnoticed.
+//! The only place that starts threads. Each thread has a role, a number and a choice of core, and
+//! its handle reports its end.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use super::{Fault, Stop, stop::StopOnPanic};
 
-/// What a thread does. The name shown by `top -H` is made of it.
+/// What a thread does. The name shown by `top -H` is derived from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Reads an input stream.
@@ -26,7 +26,7 @@ pub enum Role {
     Stats,
     /// Keeps the leases of streams.
     Lease,
-    /// Watches queues, does the housekeeping, looks out for another primary.
+    /// Watches the queues, does the housekeeping, and checks for another primary.
     Watch,
     /// Produces frames.
     Camera,
@@ -36,11 +36,11 @@ pub enum Role {
     Bridge,
     /// Waits for signals.
     Signal,
-    /// Builds the engine; not a thread of its own, but whoever starts it.
+    /// Builds the engine. This is not a separate thread but the one that starts the engine.
     Build,
-    /// Tells the service manager how the engine stands.
+    /// Reports the engine's state to the service manager.
     Notify,
-    /// Keeps the log: summaries, repetitions, and a configuration read again.
+    /// Maintains the log (summaries, repeated lines) and reloads the configuration.
     Keep,
 }
 
@@ -70,39 +70,39 @@ pub fn name_of(role: Role, index: usize) -> String {
     format!("fp-{}-{index}", role.name())
 }
 
-/// Who a thread is. There is no default on purpose.
+/// The identity of a thread. It deliberately has no default.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// What it does.
     pub role: Role,
-    /// Its number among those of the same role.
+    /// Its number among the threads of its role.
     pub index: usize,
-    /// The core it stays on; `None` leaves it to the scheduler.
+    /// The core it is pinned to; `None` leaves it to the scheduler.
     pub core: Option<usize>,
 }
 
-/// Called by a thread of the engine at each turn of its loop, and by the builder at each step, with
-/// what it does: for tests of what its panic does to the others. The default does nothing.
+/// The loop hook, called with its role by a thread of the engine at each loop iteration and by the
+/// builder at each step. Tests use it to panic in one thread. The default does nothing.
 #[derive(Clone, Default)]
-pub struct Turn(Option<Arc<dyn Fn(Role) + Send + Sync>>);
+pub struct LoopHook(Option<Arc<dyn Fn(Role) + Send + Sync>>);
 
-impl Turn {
+impl LoopHook {
     /// Calls `body`.
-    pub fn new(body: impl Fn(Role) + Send + Sync + 'static) -> Turn {
-        Turn(Some(Arc::new(body)))
+    pub fn new(body: impl Fn(Role) + Send + Sync + 'static) -> LoopHook {
+        LoopHook(Some(Arc::new(body)))
     }
 
-    /// A thread of that role begins a turn.
-    pub fn begins(&self, role: Role) {
+    /// Calls the hook at the beginning of a loop iteration of `role`.
+    pub fn call(&self, role: Role) {
         if let Some(body) = &self.0 {
             body(role);
         }
     }
 }
 
-impl fmt::Debug for Turn {
+impl fmt::Debug for LoopHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Turn(called)" } else { "Turn" })
+        f.write_str(if self.0.is_some() { "LoopHook(called)" } else { "LoopHook" })
     }
 }
 
@@ -116,7 +116,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits for the end and says how it ended.
+    /// Waits for the thread to end and returns its result.
     ///
     /// # Errors
     /// The thread's own fault, or [`Fault::ThreadPanicked`] with the panic message.
@@ -124,8 +124,8 @@ impl Running {
         self.join_once()
     }
 
-    /// Gives the thread up: it is neither waited for nor heard of again. For an end that must not
-    /// hang on a system call without limit.
+    /// Detaches the thread: its end is neither awaited nor reported. For an exit that must not hang
+    /// on a system call without a time limit.
     pub fn abandon(mut self) {
         self.handle = None;
     }
@@ -160,8 +160,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts a thread. If it cannot be started, or its body panics, `stop` is raised to "now" so that
-/// nobody waits for it, nor for the threads started before it.
+/// Starts a thread. If it cannot be started, or its body panics, `stop` is raised to "now", so that
+/// no thread waits for it or for the threads started before it.
 ///
 /// # Errors
 /// [`Fault::Io`] when the operating system refuses another thread.
@@ -173,7 +173,7 @@ pub fn spawn(
     let name = name_of(identity.role, identity.index);
     let panicked = Arc::new(AtomicBool::new(false));
     let guard = StopOnPanic { stop: stop.clone(), panicked: Arc::clone(&panicked) };
-    #[allow(clippy::disallowed_methods)] // this is the door
+    #[allow(clippy::disallowed_methods)] // the one permitted call
     let handle = thread::Builder::new()
         .name(name.clone())
         .spawn(move || {
@@ -188,8 +188,8 @@ pub fn spawn(
     Ok(Running { name, handle: Some(handle), panicked })
 }
 
-/// Keeps the calling thread on `core`, if one is named. A refusal is only worth a warning: the
-/// engine is slower without, not wrong.
+/// Pins the calling thread to `core`, if one is given. A refusal only logs a warning, because
+/// pinning affects only speed.
 pub fn pin_current(core: Option<usize>) {
     #[cfg(target_os = "linux")]
     if let Some(core) = core {
@@ -203,10 +203,10 @@ pub fn pin_current(core: Option<usize>) {
     let _ = core;
 }
 
-/// Lets the calling thread, and those it starts from now on, step back behind all others: for work
-/// that frames must not wait for. Where the system refuses, nothing is lost but that.
+/// Lowers the priority of the calling thread and of the threads it starts afterwards. For work that
+/// frames must not wait for. A refusal has no other effect.
 pub fn step_back() {
-    #[cfg(target_os = "linux")] // elsewhere it would be the whole process
+    #[cfg(target_os = "linux")] // elsewhere it would affect the whole process
     if let Err(errno) = rustix::process::setpriority_process(None, 10) {
         tracing::debug!("cannot lower the priority of a thread: {errno}");
     }
@@ -221,7 +221,7 @@ pub fn allowed_cores() -> Vec<usize> {
     (0..parallelism()).collect()
 }
 
-/// How many threads can really run at once: affinity and cgroup quota considered.
+/// How many threads can actually run at once, given affinity and cgroup quota.
 pub fn parallelism() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
@@ -230,8 +230,8 @@ thread_local! {
     static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs what may panic on outside input, for which its library has no error; `None` if it did. Nothing is
-/// said about the panic.
+/// Runs work that may panic on outside input because its library has no error for it. Returns
+/// `None` if it panicked. The panic is not logged.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     IS_CAUGHT.set(true);
     let end = catch_unwind(AssertUnwindSafe(work)).ok();
@@ -239,7 +239,7 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     end
 }
 
-/// Whether a panic of this thread is expected now.
+/// Whether a panic of the calling thread is expected.
 pub fn is_caught() -> bool {
     IS_CAUGHT.get()
 }

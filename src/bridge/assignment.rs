@@ -1,8 +1,9 @@
-//! Which partitions this bridge reads, and from where.
+//! Decides which partitions this bridge reads, and from which offset.
 //!
-//! Kafka's group says which; the places in Redis say from where. The library asks for an assignment
-//! within a call, in which nothing may be waited for: so the wish is noted, and granted by the thread of
-//! the bridge as soon as Redis has said the places. Until then the library fetches nothing.
+//! Kafka's consumer group assigns the partitions; the places in Redis give the offsets. The library
+//! announces an assignment in a callback that must not wait. So the callback only notes the wish,
+//! and the bridge's thread grants it once Redis has returned the places. Until then the library
+//! fetches nothing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -18,49 +19,49 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::client::Words;
 
-/// What Kafka's group wants of this bridge.
+/// What Kafka's consumer group wants this bridge to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// To read these partitions, and no others.
+    /// Read these partitions and no others.
     Read(Vec<i32>),
-    /// To read none.
+    /// Read none.
     Leave,
 }
 
 /// The context of the consumer that reads frames.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    /// What the library said.
+    /// Messages of the library.
     pub words: Words,
     wish: Mutex<Option<Wish>>,
     ends: Mutex<BTreeMap<i32, i64>>,
-    /// Places on their way to Kafka.
+    /// Number of commits of places to Kafka that are not answered yet.
     asked: AtomicUsize,
     is_untold: AtomicBool,
 }
 
 impl Group {
-    /// The newest wish that has not been taken.
+    /// Takes the newest wish, if it has not been taken.
     pub fn take_wish(&self) -> Option<Wish> {
         self.wish.lock().take()
     }
 
-    /// Places are on their way to Kafka.
+    /// Counts a commit of places sent to Kafka.
     pub fn is_asked(&self) {
         self.asked.fetch_add(1, Relaxed);
     }
 
-    /// Whether places are on their way to Kafka.
+    /// Whether a commit of places to Kafka is not answered yet.
     pub fn is_being_told(&self) -> bool {
         self.asked.load(Relaxed) > 0
     }
 
-    /// Whether Kafka has not taken some since this was asked last.
+    /// Whether Kafka refused places since the last call.
     pub fn take_untold(&self) -> bool {
         self.is_untold.swap(false, Relaxed)
     }
 
-    /// The offset behind the last message of each partition, as last heard.
+    /// For each partition, the last reported offset after its last message.
     pub fn ends(&self) -> BTreeMap<i32, i64> {
         self.ends.lock().clone()
     }
@@ -110,7 +111,7 @@ impl ConsumerContext for Group {
                 Wish::Read(list.elements().iter().map(|element| element.partition()).collect())
             }
             _ => {
-                // The group waits for it.
+                // The group waits until the partitions are released.
                 if let Err(error) = consumer.unassign() {
                     tracing::debug!("leaving partitions: {error}");
                 }

@@ -1,4 +1,4 @@
-//! librdkafka as the bridge uses it: its configuration, and what it says.
+//! librdkafka for the bridge: its configuration and its messages.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -16,14 +16,14 @@ use crate::base::{Fault, text, threads};
 use crate::config::{Choice, Kafka, KafkaProtocol, is_secret_property};
 use crate::metrics::clock::Tick;
 
-/// Longest wait for one answer of a broker.
+/// Maximum wait for one answer of a broker.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Most messages, in KiB, that the library holds for a partition, and for all of them: what has been
-/// fetched waits here while Redis is busy.
+/// Maximum size of fetched messages, in KiB, that the library holds for a partition and for all
+/// partitions while Redis is busy.
 const FETCHED_KIB_MAX: &str = "32768";
 
-/// What every client of the bridge has in common.
+/// The settings that all clients of the bridge share.
 pub(super) fn configuration(kafka: &Kafka) -> ClientConfig {
     let brokers: Vec<String> = kafka.bootstrap_servers.iter().map(ToString::to_string).collect();
     let mut client = ClientConfig::new();
@@ -61,7 +61,7 @@ pub(super) fn configuration(kafka: &Kafka) -> ClientConfig {
     client
 }
 
-/// The same for one that reads.
+/// The settings of a consumer.
 pub(super) fn consumer(kafka: &Kafka, group: &str) -> ClientConfig {
     let mut client = configuration(kafka);
     client
@@ -69,9 +69,11 @@ pub(super) fn consumer(kafka: &Kafka, group: &str) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")
-        // A place that is gone is a loss to be counted, not to be passed over.
+        // If the offset does not exist, messages were lost: report an error so that they are
+        // counted.
         .set("auto.offset.reset", "error")
-        // Of requests. The library wants it below `fetch.max.bytes`; larger messages come all the same.
+        // Limits requests. The library requires less than `fetch.max.bytes`; larger messages still
+        // arrive.
         .set("message.max.bytes", "1000000")
         .set("partition.assignment.strategy", "range,roundrobin")
         .set("isolation.level", "read_committed");
@@ -91,7 +93,7 @@ pub(super) fn consumer(kafka: &Kafka, group: &str) -> ClientConfig {
     client
 }
 
-/// The partitions of a topic; none if there is no such topic, or if the account may not see it.
+/// The partitions of a topic; none if the topic does not exist or the account may not see it.
 pub(super) fn partitions<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -110,7 +112,7 @@ pub(super) fn partitions<C: ConsumerContext>(
     Ok(found.partitions().iter().map(MetadataPartition::id).collect())
 }
 
-/// The partitions of a topic that has to be there.
+/// The partitions of a topic that must exist.
 pub(super) fn topic<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -123,19 +125,19 @@ pub(super) fn topic<C: ConsumerContext>(
     Ok(found)
 }
 
-/// The headers of a message, at most so many. The library panics on a name that is not UTF-8; that header
-/// is left out.
+/// The first `most` headers of a message. Headers whose name is not UTF-8 are left out, because the
+/// library panics on them.
 pub(super) fn headers(message: &impl Message, most: usize) -> Vec<Header<'_, &[u8]>> {
     let Some(headers) = message.headers() else { return Vec::new() };
     let header = |index| threads::caught(|| headers.try_get(index)).flatten();
     (0..headers.count().min(most)).filter_map(header).collect()
 }
 
-/// The end of what the library does by itself in a thread of its own; `None` if it takes longer than a
-/// broker may.
+/// Polls a future of the library, whose own thread does the work, until it completes. `None` if it
+/// takes longer than a broker may.
 pub(super) fn within_limit<F: Future>(work: F) -> Option<F::Output> {
     let (mut work, began) = (pin!(work), Tick::now());
-    // There are few of these, at a start.
+    // Polling is acceptable: this happens a few times at a start.
     let mut context = Context::from_waker(Waker::noop());
     while began.elapsed() < ANSWER_LIMIT + ANSWER_LIMIT / 10 {
         if let Poll::Ready(end) = work.as_mut().poll(&mut context) {
@@ -146,7 +148,7 @@ pub(super) fn within_limit<F: Future>(work: F) -> Option<F::Output> {
     None
 }
 
-/// Why a client could not be made. A value may be a secret, and so is never said.
+/// Why a client could not be created. A value may be a secret and is never shown.
 pub(super) fn unusable(error: KafkaError) -> Fault {
     match error {
         KafkaError::ClientConfig(_, said, name, value) => {
@@ -160,7 +162,7 @@ pub(super) fn unusable(error: KafkaError) -> Fault {
     }
 }
 
-/// An error of the library as a fault of ours.
+/// Converts an error of the library to a fault.
 pub(super) fn fault(what: impl Into<String>, error: &KafkaError) -> Fault {
     let detail = match (error, error.rdkafka_error_code()) {
         (KafkaError::Transaction(error), _) => error.string(),
@@ -170,26 +172,26 @@ pub(super) fn fault(what: impl Into<String>, error: &KafkaError) -> Fault {
     Fault::Kafka { what: what.into(), detail: text::line(&detail) }
 }
 
-/// What the library says, into our log; and why it cannot reach a broker.
+/// Forwards the library's messages to the log, and remembers why no broker can be reached.
 #[derive(Debug, Default)]
 pub(super) struct Words {
     last: Mutex<Option<String>>,
-    /// How the last connection failed.
+    /// The reason of the last failed connection.
     failure: Mutex<Option<String>>,
 }
 
 impl Words {
-    /// Why no broker can be reached, as long as that is so.
+    /// Why no broker can be reached; `None` while one can.
     pub fn last(&self) -> Option<String> {
         self.last.lock().clone()
     }
 
-    /// A broker answers.
+    /// Records that a broker answers.
     pub fn are_answered(&self) {
         self.last.lock().take();
     }
 
-    /// A fault, with why no broker can be reached.
+    /// Adds the reason why no broker can be reached to a fault.
     pub fn explain(&self, fault: Fault) -> Fault {
         match (fault, self.last()) {
             (Fault::Kafka { what, detail }, Some(last)) if detail != last => {
@@ -199,8 +201,8 @@ impl Words {
         }
     }
 
-    /// The fault of a call, with why no broker can be reached. An error that a broker gave shows that one
-    /// can: its code is positive, those of the library are negative.
+    /// The fault of a call, with the reason why no broker can be reached. Error codes from a broker
+    /// are positive and show that one can be reached; the library's own codes are negative.
     pub fn fault(&self, what: impl Into<String>, error: &KafkaError) -> Fault {
         if error.rdkafka_error_code().is_some_and(|code| code as i32 > 0) {
             self.are_answered();
@@ -209,11 +211,11 @@ impl Words {
     }
 
     pub fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // The library says where in its source it is; a person has no use for that.
+        // Drop the position in the library's source, which is of no use to an operator.
         let message = message.split_once("]: ").map_or(message, |(_, message)| message);
         let message = text::line(message);
         if facility == "FAIL" {
-            // A broker hangs up at once on a client that speaks another protocol.
+            // A broker hangs up at once on a client with another security protocol.
             let hint = match message.contains("in state APIVERSION_QUERY") {
                 true => "; is kafka.security_protocol right?",
                 false => "",
@@ -244,7 +246,7 @@ impl Words {
             )
         );
         if is_away {
-            // That all are away says less than why one is.
+            // The failure of one connection says more than the fact that all brokers are down.
             let is_bare = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
             let why = if is_bare { self.failure.lock().clone() } else { None };
             *self.last.lock() = Some(why.unwrap_or(reason));
@@ -252,10 +254,10 @@ impl Words {
     }
 }
 
-/// The context of clients that only ask.
+/// Context of clients that only query.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
-    /// What the library said.
+    /// Messages of the library.
     pub words: Words,
 }
 
@@ -271,7 +273,7 @@ impl ClientContext for Asking {
 
 impl ConsumerContext for Asking {}
 
-/// A client that only asks, in the name of a group.
+/// A client that only queries, in the name of a group.
 pub(super) fn asking(kafka: &Kafka, group: &str) -> Result<BaseConsumer<Asking>, Fault> {
     consumer(kafka, group).create_with_context(Asking::default()).map_err(unusable)
 }

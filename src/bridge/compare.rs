@@ -1,4 +1,4 @@
-//! Results of the old processor and of the engine for the same frames, side by side.
+//! Compares results of the old processor and of the engine for the same frames.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,120 +19,121 @@ use crate::metrics::clock::{Tick, unix_millis};
 use crate::redis::Control;
 use crate::wire::proto::ProcessedFrame;
 
-/// Most frames that are kept.
+/// Maximum number of frames kept.
 const FRAMES_MAX: usize = 1_000_000;
 
-/// How long the second result of a frame is waited for. A frame that was first seen within this time
-/// before the end is not missing on the other side.
+/// How long to wait for the second result of a frame. A frame first seen within this time before
+/// the end does not count as missing on the other side.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How far back both sides are read, so that a frame is not missing whose other result came before the
-/// beginning.
+/// How far back both sides are read, so that a frame does not count as missing because its other
+/// result came before the beginning.
 const HISTORY: Duration = Duration::from_secs(30);
 
-/// How long each side is read before the other one.
-const TURN: Duration = Duration::from_millis(50);
+/// How long one side is read before the other.
+const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Most frames that are named of each kind.
+/// Maximum number of frames named per kind of difference.
 const NAMED_MAX: usize = 20;
 
-/// What both systems say of a frame.
+/// What one system says about a frame.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Seen {
     camera: String,
     figures: [Option<f64>; 2],
     labels: [Option<String>; 4],
-    /// From the frame's timestamp to its result, in milliseconds.
+    /// From the frame's timestamp to the storing of its result, in milliseconds.
     latency_ms: f64,
     bytes: usize,
-    /// From the beginning of the comparison, in milliseconds; negative before it.
+    /// Time of the result relative to the beginning of the comparison, in milliseconds; negative
+    /// before it.
     at_ms: f64,
 }
 
-/// The figures that both have.
+/// The figures that both systems report.
 const FIGURES: [&str; 2] = ["quality_score", "vehicle_density"];
 
-/// The labels that both have.
+/// The labels that both systems report.
 const LABELS: [&str; 4] =
     ["congestion_level", "weather_conditions", "lighting_conditions", "validation_passed"];
 
 /// One side of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Side {
-    /// Results seen.
+    /// Number of results.
     pub results: u64,
-    /// Results of a frame that had one already.
+    /// Results of a frame that already had one.
     pub doubled: u64,
     /// Results that could not be read.
     pub unreadable: u64,
-    /// Frames of the time of the comparison of which only the other side has a result.
+    /// Frames within the comparison for which only the other side has a result.
     pub missing: u64,
-    /// The first ones of them.
+    /// Ids of the first of them.
     pub missing_frames: Vec<String>,
-    /// From a frame's timestamp to its result being stored, in milliseconds.
+    /// Median time from a frame's timestamp to the storing of its result, in milliseconds.
     pub latency_ms_p50: f64,
-    /// The same for the slowest of a hundred.
+    /// The 99th percentile of the same.
     pub latency_ms_p99: f64,
-    /// Bytes of a result, in the mean.
+    /// Mean size of a result in bytes.
     pub bytes_mean: f64,
 }
 
-/// How far a figure or a label agrees.
+/// How well both sides agree on a figure or label.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Agreement {
     /// Its name.
     pub name: &'static str,
-    /// Frames for which both sides say it.
+    /// Number of frames for which both sides report it.
     pub frames: u64,
-    /// Of them the share that is equal; for figures, within 0.01.
+    /// Share of these frames on which both are equal; for figures within 0.01.
     pub equal: f64,
-    /// The mean of new minus old; 0 for labels.
+    /// Mean of new minus old; 0 for labels.
     pub difference_mean: f64,
-    /// The largest difference; 0 for labels.
+    /// Largest absolute difference; 0 for labels.
     pub difference_max: f64,
 }
 
-/// A frame on which both differ.
+/// A frame on which the two sides differ.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
     /// Its id.
     pub frame_id: String,
     /// Its camera.
     pub camera_id: String,
-    /// What differs.
+    /// The figure or label that differs.
     pub name: &'static str,
-    /// What the old processor says.
+    /// The value of the old processor.
     pub old: String,
-    /// What the engine says.
+    /// The value of the engine.
     pub new: String,
 }
 
-/// What a comparison has found.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Comparison {
-    /// For how long both sides were read, in seconds.
+    /// How long both sides were read, in seconds.
     pub seconds: f64,
     /// Frames with a result on both sides.
     pub both: u64,
-    /// Results that came more than a second after the other side's.
+    /// For each side, results that came more than a second after the other side's.
     pub late: [u64; 2],
     /// The old processor.
     pub old: Side,
     /// The engine.
     pub new: Side,
-    /// Figure by figure.
+    /// Agreement per figure and label.
     pub agreement: Vec<Agreement>,
-    /// Frames on which both differ, the largest differences of figures first.
+    /// Frames on which the sides differ; the largest differences of figures first.
     pub differences: Vec<Difference>,
     /// Whether there were more frames than could be kept.
     pub is_cut: bool,
 }
 
-/// Reads both sides for a time and says what differs. Results that the bridge itself has brought to Kafka
+/// Reads both sides for a time and compares them. Results that the bridge itself brought to Kafka
 /// are left out.
 ///
 /// # Errors
-/// [`Fault`] of the side that cannot be read.
+/// The [`Fault`] of the side that cannot be read.
 pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison, Fault> {
     has_brokers(&setup.config)?;
     let kafka = &setup.config.kafka;
@@ -163,8 +164,8 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
     let mut tables = [Table::default(), Table::default()];
     while began.elapsed() < time + GRACE && !stop.is_draining() {
         let [old, new] = &mut tables;
-        let turn = Tick::now();
-        while let Some(left) = TURN.checked_sub(turn.elapsed()) {
+        let started = Tick::now();
+        while let Some(left) = INTERVAL.checked_sub(started.elapsed()) {
             match consumer.poll(left) {
                 Some(Ok(message)) => {
                     let headers = client::headers(&message, 16);
@@ -183,7 +184,7 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
             }
         }
         for (stream, place) in &mut places {
-            let turn = Tick::now();
+            let started = Tick::now();
             loop {
                 let records = control.after(stream, *place, 64, Duration::from_millis(1))?;
                 let is_all = records.len() < 64;
@@ -193,7 +194,7 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
                     let stored_ms = id.millis as f64;
                     new.add(of_new(data), stored_ms, at_ms(stored_ms));
                 }
-                if is_all || turn.elapsed() > TURN {
+                if is_all || started.elapsed() > INTERVAL {
                     break;
                 }
             }
@@ -203,7 +204,7 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
     Ok(judged(tables, seconds, (seconds - GRACE.as_secs_f64()).max(0.0) * 1e3))
 }
 
-/// The results of one side.
+/// Results of one side.
 #[derive(Debug, Default)]
 struct Table {
     frames: HashMap<String, Seen>,
@@ -230,7 +231,7 @@ impl Table {
     }
 }
 
-/// A result of the old processor.
+/// Reads a result of the old processor.
 fn of_old(payload: &[u8]) -> Option<(String, f64, Seen)> {
     let value: Value = serde_json::from_slice(payload).ok()?;
     let text = |name: &str| match &value[name] {
@@ -248,7 +249,7 @@ fn of_old(payload: &[u8]) -> Option<(String, f64, Seen)> {
     Some((text("frame_id")?, value["timestamp"].as_f64().unwrap_or(f64::NAN), seen))
 }
 
-/// A result of the engine.
+/// Reads a result of the engine.
 fn of_new(data: &[u8]) -> Option<(String, f64, Seen)> {
     let frame = ProcessedFrame::decode(data).ok()?;
     let quality = frame.quality_metrics.map(|it| f64::from(it.quality_score));
@@ -269,10 +270,10 @@ fn of_new(data: &[u8]) -> Option<(String, f64, Seen)> {
     Some((frame.frame_id, frame.timestamp, seen))
 }
 
-/// Figures within this are equal: the old processor rounds.
+/// Figures that differ by at most this are equal, because the old processor rounds.
 const CLOSE: f64 = 0.01;
 
-/// Results this much later than the other side's are late, in milliseconds.
+/// A result that comes this much later than the other side's counts as late, in milliseconds.
 const LATE_MS: f64 = 1e3;
 
 fn judged([old, new]: [Table; 2], seconds: f64, counted_ms: f64) -> Comparison {
@@ -330,7 +331,7 @@ fn judged([old, new]: [Table; 2], seconds: f64, counted_ms: f64) -> Comparison {
     comparison
 }
 
-/// One side, of which the other one has frames that it has not.
+/// Summarises one side; frames that only `other` has count as missing.
 fn side(this: &Table, other: &Table, counted_ms: f64) -> Side {
     let mut latencies: Vec<f64> =
         this.frames.values().map(|it| it.latency_ms).filter(|ms| ms.is_finite()).collect();

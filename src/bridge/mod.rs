@@ -1,11 +1,13 @@
-//! Floor 5: messages between Kafka and Redis, for systems that move from the one to the other.
+//! Floor 5: moves messages between Kafka and Redis, for systems that migrate from one to the other.
 //!
-//! Each direction is one thread and hands each message over exactly once, by a place that is stored
-//! together with the messages: into Redis by one script that compares the place first, into Kafka by
-//! one transaction. So a second bridge, a restart or a lost answer neither loses nor doubles any.
+//! Each direction is one thread. It hands each message over exactly once, because the place in the
+//! source is stored together with the messages: in Redis by one script that first compares the
+//! place, in Kafka by one transaction. So a second bridge, a restart or a lost answer neither loses
+//! nor duplicates messages.
 //!
-//! Reading order: `status` (how a direction stands), `client` (librdkafka), `inbound` with `assignment`
-//! (Kafka to Redis), `outbound` with `result` and `positions` (Redis to Kafka), `compare`.
+//! Reading order: `status` (the state of a direction), `client` (librdkafka), `inbound` with
+//! `assignment` (Kafka to Redis), `outbound` with `result` and `positions` (Redis to Kafka),
+//! `compare`.
 
 mod assignment;
 mod client;
@@ -33,31 +35,31 @@ pub use compare::{Agreement, Comparison, Difference, Side, compare};
 pub use status::{Direction, SERIES, Series, Status};
 pub use trial::{Found, TopicFacts, try_out};
 
-/// Most messages and bytes of one step, while which Redis answers no other client, or of one transaction.
-/// One message more may be larger.
+/// Maximum messages and bytes of one script call or transaction. During the script Redis answers no
+/// other client. The last message may exceed the bytes.
 const BATCH_MESSAGES: usize = 256;
 const BATCH_BYTES: usize = 8 << 20;
 
-/// The pause after a failure.
+/// Pause after a failure.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// How often the depth of the streams is looked at while they are far from full.
+/// How often the depth of the streams is checked while they are far from full.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What a direction works with.
+/// The inputs of a direction.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The configuration.
     pub config: Config,
-    /// Where Redis is.
+    /// The Redis servers.
     pub topology: Topology,
     /// Input, output and dead-letter stream of every shard.
     pub streams: Vec<[String; 3]>,
-    /// Whether it ends when everything has been moved that was there when it began.
+    /// Whether to end once everything that existed at the start has been moved.
     pub until_caught_up: bool,
 }
 
-/// A direction at work.
+/// A running direction.
 #[derive(Debug)]
 pub struct Bridge {
     status: Arc<Status>,
@@ -68,8 +70,8 @@ impl Bridge {
     /// Starts a direction.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] for a configuration that no bridge can work with; [`Fault::Io`] when no
-    /// thread can be started.
+    /// [`Fault::Unusable`] for an unusable configuration; [`Fault::Io`] if no thread can be
+    /// started.
     pub fn start(direction: Direction, setup: Setup, stop: &Stop) -> Result<Bridge, Fault> {
         has_brokers(&setup.config)?;
         let status = Arc::new(Status::new(direction));
@@ -87,7 +89,7 @@ impl Bridge {
         Ok(Bridge { status, thread })
     }
 
-    /// How it stands, now and later.
+    /// The live state of the direction.
     pub fn status(&self) -> &Arc<Status> {
         &self.status
     }
@@ -97,21 +99,21 @@ impl Bridge {
         self.thread.is_finished()
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     ///
     /// # Errors
-    /// What it ended with.
+    /// The fault that ended it.
     pub fn wait(self) -> Result<(), Fault> {
         self.thread.join()
     }
 }
 
-/// Whether no further try can mend it.
+/// Whether retrying cannot help.
 fn is_final(fault: &Fault) -> bool {
     matches!(fault, Fault::Unusable(_) | Fault::Io { .. })
 }
 
-/// The fields behind the original ones of a message that the other side does not take.
+/// The fields added to a message that the other side does not take.
 fn dead_letter(
     id: &str,
     queue: &str,
@@ -123,7 +125,7 @@ fn dead_letter(
     DEAD_LETTER_FIELDS.into_iter().zip(values)
 }
 
-/// Whether there is a Kafka at all.
+/// Fails if no Kafka is configured.
 fn has_brokers(config: &Config) -> Result<(), Fault> {
     match config.kafka.bootstrap_servers.is_empty() {
         true => Err(Fault::Unusable(

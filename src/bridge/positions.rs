@@ -1,5 +1,5 @@
-//! The topic in which `redis-to-kafka` keeps its places: the last entry of each stream that is in Kafka.
-//! A place is written in the transaction of the messages before it.
+//! The topic in which `redis-to-kafka` keeps its places: for each stream, the last entry that is in
+//! Kafka. A place is written in the same transaction as the messages before it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,11 +18,10 @@ use crate::config::Kafka;
 use crate::frame::EntryId;
 use crate::metrics::clock::Tick;
 
-/// Its name.
+/// Name of the topic.
 pub(super) const TOPIC: &str = "framepress_bridge_positions";
 
-/// Makes the topic. It is compacted, and in small segments, so that little is to be read
-/// at a start.
+/// Creates the topic. It is compacted in small segments, so that a start has little to read.
 pub(super) fn create(kafka: &Kafka) -> Result<(), Fault> {
     let admin: AdminClient<Asking> = client::configuration(kafka)
         .create_with_context(Asking::default())
@@ -48,11 +47,11 @@ pub(super) fn create(kafka: &Kafka) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The longest that a transaction of another bridge may be open, which hides what is behind it.
+/// Maximum time that a transaction of another bridge may stay open; it hides the records after it.
 const OPEN_LIMIT: Duration = Duration::from_secs(70);
 
-/// The place of each stream, by its name, as committed, or `None` for a record that is no place; `None` for
-/// all if there is no such topic.
+/// The committed place of each stream by name; `None` for a record that is not a place. `None`
+/// instead of a map if there is no such topic.
 pub(super) fn read(
     kafka: &Kafka,
     status: &Status,
@@ -65,7 +64,8 @@ pub(super) fn read(
     if waited.is_empty() {
         return Ok(None);
     }
-    // All that there is now has to be decided before it can be read.
+    // Wait until the transactions of all present records are decided; only then can the records be
+    // read.
     let mut undecided = client::consumer(kafka, &kafka.bridge_group);
     let undecided: BaseConsumer<Asking> = undecided
         .set("isolation.level", "read_uncommitted")

@@ -1,4 +1,5 @@
-//! Results as messages: the fields of the old processor in JSON, or the `ProcessedFrame` as it is.
+//! Converts results to messages: the fields of the old processor as JSON, or the unchanged
+//! `ProcessedFrame`.
 
 use prost::Message;
 use serde::Serialize;
@@ -7,7 +8,7 @@ use crate::config::{Kafka, ResultFormat, ResultImage};
 use crate::redis::Record;
 use crate::wire::proto::{ImageData, ProcessedFrame};
 
-/// A result on its way.
+/// A message to send.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Outgoing {
     /// The camera: messages of one camera go to one partition.
@@ -19,13 +20,13 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Bytes that it takes in Kafka, nearly.
+    /// Approximate size in Kafka, in bytes.
     pub fn len(&self) -> usize {
         self.key.len() + self.value.len()
     }
 }
 
-/// What the old processor wrote, in its order, and the picture where it is wanted.
+/// The fields of the old processor in its order, and the image if requested.
 #[derive(Debug, Serialize)]
 struct OldResult<'a> {
     frame_id: &'a str,
@@ -51,10 +52,10 @@ struct OldImage<'a> {
     compression_format: &'a str,
 }
 
-/// The message of an entry of the output stream.
+/// Converts an entry of the output stream to a message.
 ///
 /// # Errors
-/// Why it is no result.
+/// The reason why the entry is not a result.
 pub(super) fn message((_, fields): &Record, kafka: &Kafka) -> Result<Outgoing, String> {
     let data = fields.get("data").ok_or("the entry has no field data")?;
     let side = |name: &str| fields.get(name).cloned().filter(|value| !value.is_empty());

@@ -1,4 +1,4 @@
-//! How a direction of the bridge stands.
+//! The state of a direction of the bridge.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,15 +8,15 @@ use parking_lot::Mutex;
 use crate::base::text;
 use crate::metrics::clock::Tick;
 
-/// The longest time without a sign of life that any wait of a direction may take.
+/// No wait of a direction may take longer than this without a sign of life.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 
-/// Which way messages go.
+/// The direction in which messages are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Frames.
+    /// Frames, from Kafka to Redis.
     KafkaToRedis,
-    /// Results.
+    /// Results, from Redis to Kafka.
     RedisToKafka,
 }
 
@@ -30,7 +30,7 @@ impl Direction {
     }
 }
 
-/// A series of the metrics.
+/// A time series of the metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Series {
     /// Its name.
@@ -55,10 +55,10 @@ pub const SERIES: [Series; 7] = [
     Series { name: "framepress_bridge_paused", kind: "gauge", help: "1 while it waits for room at the other side.", value: |it| Some(it.is_paused().into()) },
 ];
 
-/// What a direction has done, and what it waits for.
+/// The counters and the state of a direction.
 #[derive(Debug)]
 pub struct Status {
-    /// Which one.
+    /// The direction.
     pub direction: Direction,
     messages: AtomicU64,
     bytes: AtomicU64,
@@ -94,42 +94,42 @@ impl Status {
         self.messages.load(Relaxed)
     }
 
-    /// Bytes of their values.
+    /// Total bytes of the messages' values.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
 
-    /// Messages that the other side could not take; they are in the dead letters.
+    /// Messages that the other side refused; they are in the dead letters.
     pub fn refused(&self) -> u64 {
         self.refused.load(Relaxed)
     }
 
-    /// Times that another bridge had moved the place, or has taken over.
+    /// How often another bridge had moved the place or taken over.
     pub fn fenced(&self) -> u64 {
         self.fenced.load(Relaxed)
     }
 
-    /// Messages that were gone before they could be read.
+    /// Messages that were deleted before they could be read.
     pub fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
     }
 
-    /// Messages that wait at the source; `None` if it is not known.
+    /// Messages that wait at the source; `None` if unknown.
     pub fn lag(&self) -> Option<u64> {
         u64::try_from(self.lag.load(Relaxed)).ok()
     }
 
-    /// Whether it waits for room at the other side.
+    /// Whether it waits for room on the other side.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Relaxed)
     }
 
-    /// What keeps it from working, if anything does.
+    /// What keeps it from working, if anything.
     pub fn problem(&self) -> Option<String> {
         self.problem.lock().clone()
     }
 
-    /// Why it is not ready.
+    /// The reason why it is not ready; `None` if it is.
     pub fn unready(&self) -> Option<String> {
         match self.problem() {
             None if !self.begun.load(Relaxed) => Some("starting".into()),
@@ -137,7 +137,7 @@ impl Status {
         }
     }
 
-    /// How it hangs, if it does.
+    /// A description of the hang, if it hangs.
     pub fn hangs(&self) -> Option<String> {
         let silence = self.life.lock().elapsed();
         (silence > SILENCE_MAX).then(|| format!("no sign of life for {} s", silence.as_secs()))
@@ -184,16 +184,16 @@ impl Status {
 
     pub(super) fn set_paused(&self, paused: bool, why: &str) {
         if self.paused.swap(paused, Relaxed) != paused {
-            let way = self.direction.name();
+            let direction = self.direction.name();
             if paused {
-                tracing::warn!("{way}: paused: {}", text::line(why));
+                tracing::warn!("{direction}: paused: {}", text::line(why));
             } else {
-                tracing::info!("{way}: goes on");
+                tracing::info!("{direction}: goes on");
             }
         }
     }
 
-    /// Something keeps it from working. The log has it once, until it is something else.
+    /// Records what keeps it from working. Logged once per problem.
     pub(super) fn suffers(&self, why: impl std::fmt::Display) {
         let why = text::line(&why.to_string());
         let mut problem = self.problem.lock();
@@ -203,7 +203,7 @@ impl Status {
         }
     }
 
-    /// It works.
+    /// Records that it works.
     pub(super) fn is_well(&self) {
         self.begun.store(true, Relaxed);
         if self.problem.lock().take().is_some() {

@@ -1,5 +1,5 @@
-//! What `check --for bridge` asks the brokers. Nothing is changed there, and no bridge at work is
-//! disturbed.
+//! What `check --for bridge` asks the brokers. It changes nothing there and does not disturb a
+//! running bridge.
 
 use std::time::Duration;
 
@@ -12,52 +12,52 @@ use super::{Setup, has_brokers, positions, result};
 use crate::base::Fault;
 use crate::redis::Control;
 
-/// Results looked at for their size.
+/// Number of recent results looked at for their size.
 const RESULTS: usize = 20;
 
-/// How Kafka stands.
+/// The state of Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Brokers.
+    /// Number of brokers.
     pub brokers: usize,
     /// The topic of frames.
     pub input: TopicFacts,
     /// The topic of results.
     pub output: TopicFacts,
-    /// The topic of places; there is none before the first start.
+    /// The topic of places; it does not exist before the first start.
     pub positions: TopicFacts,
-    /// Why the bridge's group may not be used.
+    /// The reason why the bridge's group may not be used, if so.
     pub group: Option<String>,
-    /// Bytes of the largest of the last results, as a message.
+    /// Size in bytes of the largest recent result as a message.
     pub result_bytes_max: Option<usize>,
 }
 
-/// How a topic stands.
+/// The state of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicFacts {
     /// Its name.
     pub name: String,
-    /// Its partitions; 0: there is no such topic, or it may not be seen.
+    /// Number of partitions; 0 if the topic does not exist or may not be seen.
     pub partitions: usize,
-    /// What the brokers say against it.
+    /// The brokers' refusal, if any.
     pub refusal: Option<String>,
-    /// Its `max.message.bytes`, if it may be seen.
+    /// Its `max.message.bytes`, if visible to the account.
     pub message_bytes_max: Option<usize>,
-    /// Its `cleanup.policy`, if it may be seen.
+    /// Its `cleanup.policy`, if visible to the account.
     pub cleanup_policy: Option<String>,
 }
 
-/// Asks the brokers about all that a bridge needs.
+/// Asks the brokers about everything that a bridge needs.
 ///
 /// # Errors
 /// [`Fault::Kafka`] if no broker can be reached; [`Fault::Unusable`] for a configuration that the
-/// library does not take.
+/// library rejects.
 pub fn try_out(setup: &Setup) -> Result<Found, Fault> {
     has_brokers(&setup.config)?;
     let kafka = &setup.config.kafka;
     let asking = client::asking(kafka, &kafka.bridge_group)?;
     let all = asking.fetch_metadata(None, ANSWER_LIMIT).map_err(|error| {
-        // The library says why when it is polled, and not at once.
+        // The library reports the reason only when polled, and with a delay.
         for _ in 0..20 {
             let _ = asking.poll(Duration::from_millis(50));
             if asking.context().words.last().is_some() {
@@ -107,7 +107,7 @@ pub fn try_out(setup: &Setup) -> Result<Found, Fault> {
     })
 }
 
-/// The size of the largest of the last results as a message; `None` if there are none to be seen.
+/// Size of the largest recent result as a message; `None` if there is none.
 fn largest_result(setup: &Setup) -> Option<usize> {
     let mut control = Control::new(setup.topology.clone(), ANSWER_LIMIT).ok()?;
     let streams = setup.streams.iter().map(|[_, output, _]| output);

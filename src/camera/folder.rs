@@ -1,4 +1,4 @@
-//! A folder of images, one frame per file, the files as they are.
+//! A folder of images: one frame per file, files unchanged.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -11,15 +11,15 @@ use std::time::Duration;
 use super::{Coding, Source, Still};
 use crate::base::{Fault, Stop};
 
-/// Endings of image files, in small letters.
+/// Extensions of image files, in lower case.
 const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
-/// No image file is read beyond this.
+/// Maximum size of an image file, in bytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// How long a file must keep its size before it is taken for whole.
+/// How long a file must keep its size before it counts as complete.
 const SETTLES: Duration = Duration::from_millis(200);
 
-/// The images of a folder, in the order in which a person would count them.
+/// The images of a folder in natural order.
 #[derive(Debug)]
 pub struct Folder {
     files: Vec<PathBuf>,
@@ -32,20 +32,19 @@ pub struct Folder {
 #[derive(Debug)]
 struct Followed {
     folder: PathBuf,
-    /// Names that have been yielded, and files that were still growing, with their size.
+    /// Names already yielded, and sizes of files that may still grow.
     seen: HashSet<OsString>,
     growing: HashMap<OsString, u64>,
     stop: Stop,
 }
 
 impl Folder {
-    /// Opens a folder: its JPEG, PNG and WebP files, told by their names; `frame2` comes before
-    /// `frame10`. Other files, those whose names begin with a dot, and the folders within are passed
-    /// over. A file that cannot be read has its reason in [`Still::unread`]. With `loop_` the first file
-    /// follows the last.
+    /// Opens a folder of JPEG, PNG and WebP files, recognised by extension, in natural order:
+    /// `frame2` comes before `frame10`. Other files, names that begin with a dot, and subfolders
+    /// are skipped. A file that cannot be read has its reason in [`Still::unread`]. With `loop_`,
+    /// the first file follows the last.
     ///
-    /// # Errors
-    /// [`Fault::Io`] if the folder cannot be listed, [`Fault::Unusable`] if no image is in it.
+    /// [`Fault::Io`] if the folder cannot be listed; [`Fault::Unusable`] if it holds no image.
     pub fn open(path: impl AsRef<Path>, loop_: bool) -> Result<Folder, Fault> {
         let path = path.as_ref();
         let failed = |error| Fault::io(format!("listing folder {}", path.display()), error);
@@ -66,8 +65,8 @@ impl Folder {
         Ok(Folder { files, next: 0, loop_, followed: None })
     }
 
-    /// The same, and at the end it waits for further files; an empty folder will do. A file is taken
-    /// when its size has not changed for a moment, so that a half-written one is not. Ends when
+    /// As [`Folder::open`], but waits for further files; the folder may be empty. A file is taken
+    /// once its size stays the same for 200 ms, so that half-written files are skipped. Ends when
     /// `stop` is raised.
     ///
     /// # Errors
@@ -96,7 +95,7 @@ impl Source for Folder {
         self.next += 1;
         still.name.clear();
         still.name.push_str(&path.file_name().unwrap_or_default().to_string_lossy());
-        // One file that cannot be read is no reason to leave the others out.
+        // An unreadable file must not stop the others.
         still.unread = read(path, &mut still.bytes).err();
         (still.width, still.height, still.channels) = (0, 0, 0);
         (still.coding, still.vehicle_share) = (Coding::File, None);
@@ -113,7 +112,7 @@ impl Source for Folder {
 }
 
 impl Followed {
-    /// New files, in order; none once the stop signal is raised.
+    /// Waits for new files, in natural order; none once the stop signal is raised.
     fn wait(&mut self) -> Result<Vec<PathBuf>, Fault> {
         loop {
             let mut found = Vec::new();
@@ -157,7 +156,7 @@ fn read(path: &Path, into: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-/// Files whose names begin with a dot are not meant to be seen: macOS writes one beside each image.
+/// Hidden files are skipped: macOS writes one beside each image.
 fn is_image(path: &Path) -> bool {
     if name(path).starts_with(b".") {
         return false;
@@ -170,7 +169,7 @@ fn name(path: &Path) -> &[u8] {
     path.file_name().map_or(&[], |name| name.as_encoded_bytes())
 }
 
-/// Compares names with runs of digits taken as numbers, of whatever length.
+/// Compares names, with runs of digits compared as numbers of any length.
 fn natural(left: &[u8], right: &[u8]) -> Ordering {
     let (mut a, mut b) = (left, right);
     while let (Some(&x), Some(&y)) = (a.first(), b.first()) {
@@ -185,11 +184,11 @@ fn natural(left: &[u8], right: &[u8]) -> Ordering {
             return order;
         }
     }
-    // Equal as far as the shorter goes; the whole names decide between `01` and `1`.
+    // The shorter name is a prefix; `01` and `1` are ordered by the whole names.
     a.len().cmp(&b.len()).then_with(|| left.cmp(right))
 }
 
-/// Takes the digits at the beginning of `text`, and gives them without leading zeros.
+/// Removes the digits at the beginning of `text` and returns them without leading zeros.
 fn take_number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
     let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);

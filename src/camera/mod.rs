@@ -1,8 +1,8 @@
-//! Floor 4: where frames come from.
+//! Floor 4: sources of frames.
 //!
-//! A [`Source`] fills a [`Still`] again and again: a synthetic road, a video through the `ffmpeg`
+//! A [`Source`] repeatedly fills a [`Still`]: a synthetic road, a video through the `ffmpeg`
 //! program, a folder of images, or raw pixels on standard input. No source reads the clock or waits
-//! for a frame to be due: [`Pace`] says when that is, and the caller does the waiting.
+//! until a frame is due. [`Pace`] computes when a frame is due, and the caller waits.
 
 mod folder;
 mod open;
@@ -28,10 +28,10 @@ pub use video::Video;
 use crate::base::Fault;
 use crate::image::RawLayout;
 
-/// The longest side of a picture any source yields.
+/// Longest side of a picture from any source, in pixels.
 pub(crate) const SIDE_MAX: u32 = 16384;
 
-/// How the bytes of a [`Still`] are to be read.
+/// Format of the bytes of a [`Still`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coding {
     /// Interleaved RGB, `width * height * 3` bytes.
@@ -39,13 +39,14 @@ pub enum Coding {
     Rgb,
     /// Gray, `width * height` bytes.
     Gray,
-    /// Planes of luma and chroma without padding, chroma halved both ways; [`Still::layout`] says more.
+    /// Planes of luma and chroma without padding, chroma halved in both directions; see
+    /// [`Still::layout`].
     Planes,
-    /// A JPEG, PNG or WebP file as it was found; its size in pixels is not known here.
+    /// An unchanged JPEG, PNG or WebP file; its size in pixels is not known here.
     File,
 }
 
-/// What one source yields: a picture in storage that is used again for the next.
+/// One picture from a source, in storage that is reused for the next.
 #[derive(Clone, Debug, Default)]
 pub struct Still {
     /// Pixels in a row; 0 for [`Coding::File`].
@@ -54,37 +55,36 @@ pub struct Still {
     pub height: u32,
     /// 3 for colour, 1 for gray; 0 for [`Coding::File`].
     pub channels: u32,
-    /// What the bytes are.
+    /// Format of the bytes.
     pub coding: Coding,
-    /// How [`Coding::Planes`] lie.
+    /// Layout of [`Coding::Planes`].
     pub layout: RawLayout,
     /// The pixels without padding, or the file.
     pub bytes: Vec<u8>,
-    /// The name of the file it was read from; empty if the source has no files.
+    /// Name of the file it was read from; empty if the source has no files.
     pub name: String,
-    /// Why there is no picture in this place; the source goes on with the next.
+    /// Why this picture could not be read; the source continues with the next.
     pub unread: Option<String>,
-    /// Where in the source it lies, in seconds from its beginning, if the source has times.
+    /// Position in the source, in seconds from its beginning, if the source has times.
     pub place: Option<f64>,
-    /// The true share of vehicle pixels, `0.0..=1.0`, if the source knows it.
+    /// True share of vehicle pixels, `0.0..=1.0`, if the source knows it.
     pub vehicle_share: Option<f32>,
 }
 
-/// Something that yields frames.
+/// A source of frames.
 pub trait Source: Send {
-    /// Replaces `still` with the next frame. `false` is the end, and `still` is then meaningless.
+    /// Replaces `still` with the next frame. `false` means the end; `still` is then meaningless.
     ///
-    /// # Errors
-    /// What kept the source from going on. Nothing more comes after an error.
+    /// The reason why the source cannot continue. No frame follows an error.
     fn next(&mut self, still: &mut Still) -> Result<bool, Fault>;
 
     /// Frames per second as recorded or simulated, if known.
     fn fps(&self) -> Option<f64>;
 
-    /// How many frames there will be, if known; for progress, not for counting on.
+    /// Expected number of frames, if known; for progress display only, because it may be wrong.
     fn frames(&self) -> Option<u64>;
 
-    /// What the source has lost so far, for a person; `None` for nothing.
+    /// Description of the losses so far, for the user; `None` if there are none.
     fn losses(&mut self) -> Option<String> {
         None
     }

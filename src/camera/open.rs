@@ -1,4 +1,4 @@
-//! From the `SRC` of the command line to a source.
+//! Opens the source named by `SRC` on the command line.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -7,33 +7,33 @@ use super::video::Pixels;
 use super::{Folder, RawInput, Source, Synthetic, SyntheticOptions, Video};
 use crate::base::{Fault, Stop};
 
-/// What may be said about a source besides where it is.
+/// Options of a source besides its location.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
-    /// Size of the frames: must be given for raw input, scales a video, and is 640x480 for the
-    /// synthetic camera if not given. Image files keep theirs.
+    /// Size of the frames in pixels. Required for raw input, scales a video, 640x480 by default for
+    /// the synthetic camera. Image files keep their size.
     pub size: Option<(u32, u32)>,
-    /// Rate of the synthetic camera, 15 if not given. Others have their own, see [`Source::fps`].
+    /// Frames per second of the synthetic camera; 15 by default. Other sources have their own rate,
+    /// see [`Source::fps`].
     pub fps: Option<f64>,
     /// Seed of the synthetic camera.
     pub seed: u64,
     /// Number of the synthetic camera.
     pub camera: u32,
-    /// Whether a file or folder begins anew at its end.
+    /// Whether a file or folder starts again at its end.
     pub loop_: bool,
-    /// Whether a folder is watched for new files at its end.
+    /// Whether a folder is watched for new files.
     pub follow: bool,
-    /// Whether a video yields planes of luma and chroma in place of RGB.
+    /// Whether a video yields planes of luma and chroma instead of RGB.
     pub planes: bool,
     /// Ends every wait for frames.
     pub stop: Stop,
 }
 
-/// Opens `synthetic`, `-` (raw RGB on standard input), a folder of images, or else a video file or
-/// URL.
+/// Opens `synthetic`, `-` (raw RGB on standard input), a folder of images, or otherwise a video
+/// file or URL.
 ///
-/// # Errors
-/// What the source concerned says; [`Fault::Unusable`] if raw input has no size.
+/// The error of the source; [`Fault::Unusable`] if raw input has no size.
 pub fn open(spec: impl AsRef<OsStr>, options: &OpenOptions) -> Result<Box<dyn Source>, Fault> {
     let &OpenOptions { size, loop_, .. } = options;
     let spec = spec.as_ref();

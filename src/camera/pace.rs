@@ -1,38 +1,37 @@
-//! When a frame is due. Pure arithmetic: the caller has the clock and does the waiting.
+//! Computes when frames are due. Pure arithmetic: the caller reads the clock and waits.
 
 use std::time::Duration;
 
-/// An even pace of so many frames a second, without drift however long it runs.
+/// A constant frame rate without drift.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
     fps: f64,
 }
 
 impl Pace {
-    /// A pace, unless `fps` is not a positive number.
+    /// A pace of `fps` frames per second; `None` unless `fps` is finite and positive.
     pub fn new(fps: f64) -> Option<Self> {
         (fps.is_finite() && fps > 0.0).then_some(Pace { fps })
     }
 
-    /// When frame `number` is due, counted from when frame 0 was; at most some centuries.
+    /// When frame `number` is due, relative to frame 0; saturates at [`Duration::MAX`].
     pub fn due(&self, number: u64) -> Duration {
         Duration::try_from_secs_f64(number as f64 / self.fps).unwrap_or(Duration::MAX)
     }
 
-    /// How long to wait for frame `number` when this much time has gone by; zero if it is late.
+    /// How long to wait for frame `number` if `elapsed` has passed; zero if it is late.
     pub fn wait(&self, number: u64, elapsed: Duration) -> Duration {
         self.due(number).saturating_sub(elapsed)
     }
 
-    /// How late frame `number` is when this much time has gone by; zero if it is not yet due.
+    /// How late frame `number` is if `elapsed` has passed; zero if it is not yet due.
     pub fn late(&self, number: u64, elapsed: Duration) -> Duration {
         elapsed.saturating_sub(self.due(number))
     }
 
-    /// The last frame due when this much time has gone by, for a live source that skips what it
-    /// missed.
+    /// The last frame due if `elapsed` has passed, for a live source that skips missed frames.
     pub fn frame_at(&self, elapsed: Duration) -> u64 {
-        // Rounding must not put a frame just before the moment at which it is due.
+        // Rounding must not make a frame appear not yet due at its due time.
         (elapsed.as_secs_f64() * self.fps + 1e-6).floor() as u64
     }
 }

@@ -14,91 +14,93 @@ use crate::redis::{Lookout, Pipeline, PipelineOptions, Sendings, Ticket, Topolog
 use crate::wire::Composer;
 use crate::wire::proto::ProcessingStage;
 
-/// Most bytes of unused buffers: as many as may be in hand.
+/// Maximum bytes of unused buffers: as many as may be in flight.
 const POOL_BYTES: usize = limits::PRODUCER_BYTES_MAX;
 
-/// Longest wait for an answer before the stop signal is looked at again.
+/// Longest wait for an answer before the stop signal is checked again.
 const TICK: Duration = limits::SOCKET_TICK;
 
-/// First and longest pause before a slot of the ring is looked for again.
+/// First and longest pause before the ring is checked again for a free slot.
 const RING_TICK: Duration = Duration::from_millis(1);
 const RING_TICK_MAX: Duration = Duration::from_millis(16);
 
-/// Where and how a [`Producer`] sends.
+/// Settings of a [`Producer`].
 #[derive(Clone, Debug)]
 pub struct ProducerOptions {
-    /// Where Redis is.
+    /// The Redis server or servers.
     pub topology: Topology,
-    /// The streams of all shards; a camera always sends to the same one.
+    /// Streams of all shards; a camera always sends to the same one.
     pub streams: Vec<String>,
-    /// Approximate length limit of each stream; 0 for none.
+    /// Approximate maximum length of each stream, in entries; 0 for no limit.
     pub length_max: u64,
-    /// Replicas that are to have a frame before it counts as sent, as far as they confirm it within
-    /// a second; 0 does not wait.
+    /// Number of replicas that must confirm a frame before it counts as sent. Confirmation is
+    /// awaited for at most a second; 0 does not wait.
     pub wait_replicas: u32,
     /// Longest wait for Redis.
     pub timeout: Duration,
-    /// Whether to wait for a server that is away; otherwise its loss is an error.
+    /// Whether to wait for an unreachable server; if not, a lost connection is an error.
     pub retry: bool,
-    /// What [`Producer::enqueue`] does with a frame for which the window, or the ring, has no room.
+    /// What [`Producer::enqueue`] does if the window or the ring has no room for a frame.
     pub full: Full,
-    /// A frame ring for the pixels of all cameras, on the machine of the engine; `None` sends them
-    /// through Redis, but for cameras that have a ring of their own.
+    /// A frame ring for the pixels of all cameras, on the engine's machine. `None` sends pixels
+    /// through Redis, except for cameras with their own ring.
     pub ring: Option<RingUse>,
 }
 
-/// What happens to a frame when as many are under way as the window holds.
+/// What happens to a frame if the window is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Full {
     /// The caller waits for room.
     #[default]
     Block,
-    /// The frame is dropped and counted. The caller waits for a connection that is being made, and
-    /// for a frame being sent as long as its bytes move.
+    /// The frame is dropped and counted. The caller still waits while a connection is being made,
+    /// and for a frame being sent as long as its bytes move.
     Drop,
 }
 
-/// What a [`Producer`] has done so far.
+/// Counters of a [`Producer`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProducerCounts {
-    /// Frames handed over, dropped ones included.
+    /// Frames handed over, including dropped ones.
     pub handed_over: u64,
-    /// Frames dropped because the window was full; see [`Full::Drop`], and at a stop.
+    /// Frames dropped because the window or the ring was full; see [`Full::Drop`]. At a stop,
+    /// frames are also dropped under [`Full::Block`].
     pub dropped: u64,
-    /// Frames whose pixels were left in the ring; those that do not fit into a slot go through Redis.
+    /// Frames whose pixels were written to the ring; larger frames go through Redis.
     pub in_ring: u64,
-    /// What has become of the others; the rest is in hand.
+    /// Results of the frames sent; those without a result are in flight.
     pub sendings: Sendings,
 }
 
 /// One frame to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Outbound<'a> {
-    /// Its name; unique per camera.
+    /// Frame id; unique per camera.
     pub frame_id: &'a str,
-    /// The camera.
+    /// Camera id.
     pub camera_id: &'a str,
     /// Capture time in seconds since the Unix epoch.
     pub timestamp: f64,
-    /// The picture; for coded pictures the size may be 0 if it is not known.
+    /// The picture; the size of a coded picture may be 0 if it is not known.
     pub picture: Picture<'a>,
-    /// Quality the picture was coded with; 0 if not known.
+    /// Quality with which the picture was encoded; 0 if not known.
     pub quality: i32,
 }
 
 /// A connection that sends frames.
 ///
-/// Several frames are under way at a time: as many as the measured rate and round trip ask for, at
-/// least 2, at most 256 frames and 128 MiB. [`Producer::enqueue`] returns when a frame is on its way,
-/// [`Producer::replies`] says what has become of it; [`Producer::send`] waits for its own frame. All
-/// work is done in the calls: between them no answer is taken, and nothing is sent again.
+/// Several frames are in flight at a time. Their number follows the measured rate and round-trip
+/// time, at least 2, at most 256 frames and 128 MiB. [`Producer::enqueue`] returns once a frame is
+/// queued; [`Producer::replies`] returns the results. [`Producer::send`] waits for its own frame.
+/// All work is done in these calls: between calls no answer is read and nothing is sent again.
 ///
 /// The frames of a camera keep their order:
 /// - After a lost connection, everything unanswered is sent again in order. A frame may then be in
-///   the stream twice; the first ones of all frames are in order.
+///   the stream twice; the first copies of all frames are in order.
 /// - After a refusal that may pass (`OOM`, a failover, a redirection in a Cluster), nothing is sent
-///   until all answers under way have come; then what was refused is sent again in order. A frame
-///   that was refused while a later one of its camera was added fails with its refusal.
+///   until all pending answers have arrived. Then the refused frames are sent again in order. If a
+///   frame was refused and a later one of its camera was added, the refused frame fails with its
+///   refusal.
 #[derive(Debug)]
 pub struct Producer {
     streams: usize,
@@ -114,12 +116,11 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Connects.
+    /// Connects to the server.
     ///
-    /// # Errors
-    /// [`Fault::Connection`] or [`Fault::Refused`] when the server does not let us in, unless
-    /// `retry` is set and it is merely away; [`Fault::Io`] when no thread can be started. For a ring,
-    /// as [`Ring::create`](crate::ring::Ring::create).
+    /// [`Fault::Connection`] or [`Fault::Refused`] if the server cannot be reached or rejects the
+    /// login; with `retry`, an unreachable server is not an error. [`Fault::Io`] if no thread can
+    /// be started. For a ring, as [`Ring::create`](crate::ring::Ring::create).
     pub fn connect(options: ProducerOptions, stop: &Stop) -> Result<Producer, Fault> {
         let ProducerOptions {
             topology,
@@ -149,7 +150,7 @@ impl Producer {
             bytes_max: limits::PRODUCER_BYTES_MAX,
         };
         let mut pipeline = Pipeline::new(options, &metrics, stop);
-        // What is sent first should not have to wait for a connection, nor be the first to fail.
+        // Connect now, so that the first frame neither waits for the connection nor fails for it.
         pipeline.connect()?;
         Ok(Producer {
             streams: number,
@@ -165,8 +166,8 @@ impl Producer {
         })
     }
 
-    /// Sends one frame and returns its entry. After a lost connection it is sent again, so a frame
-    /// may be in the stream twice.
+    /// Sends one frame and returns the id of its entry. After a lost connection the frame is sent
+    /// again, so it may be in the stream twice.
     ///
     /// # Errors
     /// The server's refusal; with `retry` off, also a lost connection.
@@ -181,18 +182,17 @@ impl Producer {
             if let Some(reply) = self.pipeline.reply_of(ticket) {
                 return reply;
             }
-            self.pipeline.turn(TICK);
+            self.pipeline.step(TICK);
         }
     }
 
-    /// Sends one frame and does not wait for the answer, which [`Producer::replies`] hands out.
-    /// `None`: the window is full, and the frame was dropped, because the options say so or a stop
-    /// was asked for.
+    /// Queues one frame without waiting for the answer, which [`Producer::replies`] returns.
+    /// `None`: the window or the ring is full and the frame was dropped, because the options say so
+    /// or a stop was requested.
     ///
-    /// # Errors
-    /// As [`Producer::send`], if the frame cannot even be sent; it then has no reply.
+    /// As [`Producer::send`], if the frame cannot be queued; it then has no reply.
     pub fn enqueue(&mut self, frame: &Outbound<'_>) -> Result<Option<Ticket>, Fault> {
-        // Before the frame is copied; the fields beside the picture are few.
+        // Checked before the frame is copied; the fields besides the picture are small.
         if !self.makes_room(self.bytes_for(frame)) {
             return Ok(None);
         }
@@ -205,7 +205,8 @@ impl Producer {
         self.unless_failed(ticket)
     }
 
-    /// The same for an entry whose `data` is ready, such as legacy JSON, with the fields beside it.
+    /// As [`Producer::enqueue`], for an entry whose `data` is already encoded, such as legacy JSON,
+    /// with the other fields of the entry.
     ///
     /// # Errors
     /// As [`Producer::enqueue`].
@@ -225,34 +226,33 @@ impl Producer {
         self.unless_failed(ticket)
     }
 
-    /// Takes the answers that are here, without waiting, and hands out the replies of frames that
-    /// were enqueued. The oldest of more than 16,384 replies that were not taken are forgotten, and
-    /// counted in [`Sendings::replies_forgotten`].
+    /// Reads the available answers without waiting, and returns the replies of queued frames. At
+    /// most 16,384 replies are kept. The oldest beyond that are forgotten and counted in
+    /// [`Sendings::replies_forgotten`].
     pub fn replies(&mut self) -> impl Iterator<Item = (Ticket, Result<EntryId, Fault>)> + '_ {
-        self.pipeline.turn(Duration::ZERO);
+        self.pipeline.step(Duration::ZERO);
         std::iter::from_fn(|| self.pipeline.reply())
     }
 
-    /// Takes the answers that are here and all replies up to the first fault. Frames that were
-    /// superseded are no fault here; [`Sendings::superseded`] counts them.
+    /// Reads the available answers and consumes all replies up to the first fault. Superseded
+    /// frames are not faults here; [`Sendings::superseded`] counts them.
     ///
-    /// # Errors
-    /// That fault.
+    /// The first fault among the replies.
     pub fn settle(&mut self) -> Result<(), Fault> {
-        self.pipeline.turn(Duration::ZERO);
+        self.pipeline.step(Duration::ZERO);
         self.pipeline.settle()
     }
 
-    /// Waits until every frame has its reply, and goes on trying even when a stop was asked for. Says
-    /// how many have none when `limit` is over; these are still in hand. An attempt to connect may
-    /// exceed the limit by its own.
+    /// Waits until every frame has its reply, and continues even after a stop was requested.
+    /// Returns the number of frames without a reply after `limit`; they stay in flight. A
+    /// connection attempt may exceed the limit by its own time-out.
     pub fn flush(&mut self, limit: Duration) -> usize {
         self.pipeline.flush(limit)
     }
 
-    /// From now on the pixels of a camera are left in this ring as far as they fit; files are not. It is
-    /// made unless the camera has such a ring, with as much room or more; another one that it had is given up, and
-    /// frames in it that were not read are lost.
+    /// From now on, writes the pixels of a camera to this ring if they fit; files are sent in
+    /// entries. An existing ring is kept if it matches and has at least as much room. Otherwise it
+    /// is released and a new one is created. Unread frames in a released ring are lost.
     ///
     /// # Errors
     /// As [`Ring::create`](crate::ring::Ring::create); the camera then has no ring.
@@ -260,47 +260,48 @@ impl Producer {
         self.rings.set(camera_id, usage)
     }
 
-    /// Whether the picture of this frame would be left in a ring.
+    /// Whether the picture of this frame would be written to a ring.
     pub fn has_ring_for(&self, frame: &Outbound<'_>) -> bool {
         self.rings.takes(frame.camera_id, &frame.picture)
     }
 
-    /// Gives up the rings of cameras that `is_kept` does not name. Their files stay for frames that
-    /// have not been read.
+    /// Releases the rings of cameras for which `is_kept` is false. Their files stay for frames that
+    /// are not yet read.
     pub fn retain_rings(&mut self, is_kept: impl FnMut(&str) -> bool) {
         self.rings.retain(is_kept);
     }
 
-    /// Limits each stream approximately to so many entries from now on; 0 for no limit.
+    /// Sets the approximate maximum length of each stream, in entries; 0 for no limit.
     pub fn limit_length(&mut self, entries: u64) {
         self.pipeline.limit_length(entries);
     }
 
-    /// Frames that have no reply yet.
+    /// Number of frames without a reply.
     pub fn in_hand(&self) -> usize {
         self.pipeline.in_hand()
     }
 
-    /// What was done so far.
+    /// The counters so far.
     pub fn counts(&self) -> ProducerCounts {
         ProducerCounts { sendings: self.pipeline.sendings(), ..self.counts }
     }
 
-    /// Frames that fewer replicas than asked for have confirmed in time; see
+    /// Number of frames that were not confirmed in time by the requested number of replicas; see
     /// [`ProducerOptions::wait_replicas`].
     pub fn replica_acks_missing(&self) -> u64 {
         self.metrics.get(Counter::ReplicaAcksMissing)
     }
 
-    /// Leaves the pixels of a frame in a ring, if the camera has one and they fit. Waits for a slot
-    /// unless it `may_drop` the frame; `None` without one, or once a stop was asked for.
+    /// Writes the pixels of a frame to a ring, if the camera has one and they fit. Waits for a free
+    /// slot unless `may_drop` is set. `None` if no slot is free and `may_drop` is set or a stop was
+    /// requested.
     fn place(&mut self, frame: &Outbound<'_>, may_drop: bool) -> Result<Option<Place>, Fault> {
         let mut pause = RING_TICK;
         loop {
             match self.rings.leave(frame.camera_id, &frame.picture, &mut self.pipeline)? {
                 Place::None if may_drop || self.stop.is_draining() => return Ok(None),
                 Place::None => {
-                    self.pipeline.turn(Duration::ZERO);
+                    self.pipeline.step(Duration::ZERO);
                     self.stop.sleep(pause);
                     pause = (2 * pause).min(RING_TICK_MAX);
                 }
@@ -312,7 +313,7 @@ impl Producer {
         }
     }
 
-    /// Bytes of the picture that the window has to hold: none of those that fit into a ring.
+    /// Bytes of the picture that count against the window: 0 if they go to a ring.
     fn bytes_for(&self, frame: &Outbound<'_>) -> usize {
         if self.has_ring_for(frame) { 0 } else { frame.picture.bytes.len() }
     }
@@ -331,24 +332,24 @@ impl Producer {
         ticket
     }
 
-    /// Makes room for so many bytes, or drops a frame.
+    /// Makes room for `bytes`. Returns false if the frame is dropped instead.
     fn makes_room(&mut self, bytes: usize) -> bool {
-        self.pipeline.turn(Duration::ZERO);
+        self.pipeline.step(Duration::ZERO);
         while !self.pipeline.has_room(bytes) {
             if self.full == Full::Drop || self.stop.is_draining() {
                 self.counts.handed_over += 1;
                 self.counts.dropped += 1;
                 return false;
             }
-            self.pipeline.turn(TICK);
+            self.pipeline.step(TICK);
         }
         true
     }
 
     fn wait_for_room(&mut self, bytes: usize) {
-        self.pipeline.turn(Duration::ZERO);
+        self.pipeline.step(Duration::ZERO);
         while !self.pipeline.has_room(bytes) {
-            self.pipeline.turn(TICK);
+            self.pipeline.step(TICK);
         }
     }
 
@@ -359,9 +360,9 @@ impl Producer {
     }
 
     fn unless_failed(&mut self, ticket: Ticket) -> Result<Option<Ticket>, Fault> {
-        // The rest of a frame should not wait for the next one, which may be long in coming.
+        // Finish sending this frame now, because the next call may come much later.
         while self.full == Full::Block && self.pipeline.is_half_sent() && !self.stop.is_draining() {
-            self.pipeline.turn(TICK);
+            self.pipeline.step(TICK);
         }
         self.pipeline.failure_of(ticket).map_or(Ok(Some(ticket)), Err)
     }
@@ -391,12 +392,12 @@ impl Producer {
     }
 }
 
-/// The bytes of a frame's picture that its entry carries.
+/// The bytes of the picture that the entry carries.
 fn bytes_in_entry<'a>(frame: &Outbound<'a>, place: &Place) -> &'a [u8] {
     if matches!(place, Place::Slot(_)) { &[] } else { frame.picture.bytes }
 }
 
-/// The fields beside the data.
+/// The fields of an entry besides `data`.
 fn beside<'a>(frame: &Outbound<'a>, stamp: &'a str) -> [(&'static str, &'a [u8]); 3] {
     [
         ("frame_id", frame.frame_id.as_bytes()),
@@ -405,7 +406,7 @@ fn beside<'a>(frame: &Outbound<'a>, stamp: &'a str) -> [(&'static str, &'a [u8])
     ]
 }
 
-/// Which of `shards` streams a camera sends to: XXH3-64 of its id, modulo their number.
+/// Index of the stream that a camera sends to: XXH3-64 of its id, modulo `shards`.
 pub fn shard_of(camera_id: &str, shards: usize) -> usize {
     let hash = XxHash3_64::oneshot(camera_id.as_bytes());
     usize::try_from(hash % shards.max(1) as u64).unwrap_or(0)

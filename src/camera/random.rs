@@ -1,13 +1,13 @@
-//! Reproducible chance: a small generator and a smooth noise, the same on every machine.
+//! Reproducible randomness: a small generator and a smooth noise, identical on every machine.
 //!
-//! Only for scenery. The generator is SplitMix64 (Steele, Lea and Flood, 2014).
+//! For scenery only. The generator is SplitMix64 (Steele, Lea and Flood, 2014).
 
-/// A stream of pseudo-random numbers that depends on its seed alone.
+/// A stream of pseudo-random numbers that depends only on its seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// A stream of its own for each pair of seed and purpose.
+    /// A separate stream for each pair of seed and purpose.
     pub(crate) fn new(seed: u64, purpose: u64) -> Self {
         let mut random = Random(seed ^ purpose.wrapping_mul(0xD1B5_4A32_D192_ED03));
         random.bits();
@@ -58,12 +58,12 @@ pub(crate) fn smooth(x: f32, y: f32, seed: u32) -> f32 {
     mix(upper, lower, down)
 }
 
-/// `from` at 0, `to` at 1, straight between.
+/// Linear interpolation: `from` at 0, `to` at 1.
 pub(crate) fn mix(from: f32, to: f32, share: f32) -> f32 {
     from + (to - from) * share
 }
 
-/// 0 up to `low`, 1 from `high`, without a corner between.
+/// Smooth step: 0 up to `low`, 1 from `high`.
 pub(crate) fn step(low: f32, high: f32, value: f32) -> f32 {
     ease(((value - low) / (high - low)).clamp(0.0, 1.0))
 }

@@ -1,4 +1,4 @@
-//! Raw RGB frames, one after the other without anything between, as from a pipe.
+//! Raw RGB frames without separators, for example from a pipe.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,7 +8,7 @@ use super::readiness::readable;
 use super::{Coding, SIDE_MAX, Source, Still};
 use crate::base::{Fault, Stop};
 
-/// Frames of one size from a reader.
+/// Reads frames of one size from a reader.
 pub struct RawInput {
     reader: Box<dyn Read + Send>,
     width: u32,
@@ -37,8 +37,8 @@ impl RawInput {
         Ok(RawInput { reader, width, height, read: 0, ended: false, stop: Stop::default() })
     }
 
-    /// Reads frames from standard input; once `stop` is raised, that is the end, even if nothing
-    /// arrives any more.
+    /// Reads frames from standard input. The input ends when `stop` is raised, even while no bytes
+    /// arrive.
     ///
     /// # Errors
     /// As [`RawInput::new`], and [`Fault::Io`] if there is no standard input.
@@ -97,7 +97,7 @@ impl Source for RawInput {
     }
 }
 
-/// A reader whose end comes when the stop signal is raised.
+/// A reader that ends when the stop signal is raised.
 struct Patient {
     input: File,
     stop: Stop,
@@ -115,7 +115,7 @@ impl Read for Patient {
 mod tests {
     use super::*;
 
-    /// Gives one byte at a time, as a slow pipe may.
+    /// Returns one byte at a time, like a slow pipe.
     struct Trickle(Vec<u8>);
 
     impl Read for Trickle {

@@ -1,4 +1,4 @@
-//! Waiting for bytes without ever being deaf to the stop signal.
+//! Waits for bytes, but never without checking the stop signal.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -8,24 +8,24 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
 
-/// Longest time between two looks at the stop signal.
+/// Longest time between two checks of the stop signal.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Which of two descriptors can be read, or have ended; both `false` once the stop signal is raised
-/// or the time is over.
+/// Which of two descriptors are readable or at their end. Both are `false` once the stop signal is
+/// raised or the time is over.
 pub(super) struct Ready {
     pub(super) first: bool,
     pub(super) second: bool,
 }
 
-/// Whether a descriptor can be read, or has ended, now.
+/// Whether a descriptor is readable or at its end now.
 pub(super) fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
     let mut watched = [PollFd::new(&descriptor, PollFlags::IN)];
     poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// Waits until a descriptor can be read without blocking, until the stop signal is raised, or until
-/// `until`.
+/// Waits until a descriptor is readable without blocking, the stop signal is raised, or `until` has
+/// passed.
 pub(super) fn readable(
     first: BorrowedFd<'_>,
     second: Option<BorrowedFd<'_>>,

@@ -1,4 +1,4 @@
-//! The frame rings of a producer, and which slot of each is written next.
+//! The frame rings of a producer, and the choice of the slot to write next.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -12,38 +12,38 @@ use crate::metrics::clock::Tick;
 use crate::redis::{Control, Pipeline, Ticket, Topology};
 use crate::ring::{Ring, RingOptions};
 
-/// Slots looked at in one round trip.
+/// Slots checked in one round trip.
 const LOOK: usize = 64;
 
-/// Time between two looks at least.
+/// Minimum time between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(4);
 
-/// How long the answer to a look may take.
+/// Time limit of one check.
 const INQUIRY_LIMIT: Duration = Duration::from_secs(1);
 
-/// When a slot is written again.
+/// When a slot is reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reuse {
-    /// In turn, whatever became of the frame in it. A frame that was not read by then is lost, and the
-    /// engine counts it: what is read is fresh.
+    /// Slots are reused cyclically, even if their frames were not read. An unread frame is then
+    /// lost, and the engine counts it. Frames that are read are fresh.
     #[default]
     Freshest,
-    /// When the entry of its frame is gone from the stream, as with `retention: delete`. Until then the
-    /// producer waits, or drops frames.
+    /// A slot is reused once the entry of its frame is deleted from the stream, as with `retention:
+    /// delete`. Until then the producer waits or drops frames.
     Lossless,
 }
 
-/// A frame ring, and how it is used.
+/// A frame ring and its reuse policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingUse {
-    /// The ring, which is made.
+    /// The ring to create.
     pub ring: RingOptions,
-    /// When its slots are written again.
+    /// When its slots are reused.
     pub reuse: Reuse,
 }
 
 impl RingUse {
-    /// The same with room for frames of so many bytes.
+    /// The same, with room for frames of up to `frame_bytes_max` bytes.
     #[must_use]
     pub fn with_room(&self, frame_bytes_max: u64) -> RingUse {
         let ring = RingOptions { frame_bytes_max, ..self.ring.clone() };
@@ -51,18 +51,18 @@ impl RingUse {
     }
 }
 
-/// Where the pixels of a frame are.
+/// Location of the pixels of a frame.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// With the entry: there is no ring, or they do not fit.
+    /// In the entry: there is no ring, or the pixels do not fit.
     Entry,
     /// In a slot of a ring.
     Slot(Left),
-    /// Nowhere yet: every slot holds a frame that has not ended.
+    /// Not stored: every slot holds a frame that is still in use.
     None,
 }
 
-/// Pixels left in a slot.
+/// Pixels that were written to a slot.
 #[derive(Debug)]
 pub(super) struct Left {
     slot: u32,
@@ -70,7 +70,7 @@ pub(super) struct Left {
     pub(super) reference: String,
 }
 
-/// The rings of a producer: those of single cameras, and one for all others.
+/// The rings of a producer: one per camera with its own ring, and one for all other cameras.
 #[derive(Debug)]
 pub(super) struct Rings {
     shared: Option<RingSlots>,
@@ -79,12 +79,12 @@ pub(super) struct Rings {
     topology: Topology,
     timeout: Duration,
     retry: bool,
-    /// Asks which entries are gone, for the sake of lossless rings.
+    /// Checks which entries are deleted; used by lossless rings.
     control: Option<Control>,
 }
 
 impl Rings {
-    /// No ring yet.
+    /// Starts without rings.
     pub(super) fn new(
         topology: &Topology,
         streams: &[String],
@@ -102,13 +102,14 @@ impl Rings {
         }
     }
 
-    /// Makes the ring of all cameras that have none of their own.
+    /// Creates the ring shared by all cameras without their own ring.
     pub(super) fn share(&mut self, usage: &RingUse) -> Result<(), Fault> {
         self.shared = Some(self.make(usage)?);
         Ok(())
     }
 
-    /// Makes the ring of a camera, unless it has one that will do. Otherwise that one is given up first.
+    /// Creates the ring of a camera, unless it already has a suitable one. An unsuitable ring is
+    /// released first.
     pub(super) fn set(&mut self, camera_id: &str, usage: &RingUse) -> Result<(), Fault> {
         if self.own.get(camera_id).is_some_and(|slots| slots.will_do(usage)) {
             return Ok(());
@@ -121,19 +122,19 @@ impl Rings {
 
     fn make(&mut self, usage: &RingUse) -> Result<RingSlots, Fault> {
         if usage.reuse == Reuse::Lossless && self.control.is_none() {
-            // All cameras wait for its answers.
+            // Every camera waits while this connection waits, so its time-out is short.
             let timeout = self.timeout.min(INQUIRY_LIMIT);
             self.control = Some(Control::new(&self.topology, timeout)?);
         }
         RingSlots::new(usage)
     }
 
-    /// Gives up the rings of cameras that `is_kept` does not name; their files stay.
+    /// Releases the rings of cameras for which `is_kept` is false; their files stay.
     pub(super) fn retain(&mut self, mut is_kept: impl FnMut(&str) -> bool) {
         self.own.retain(|camera_id, _| is_kept(camera_id));
     }
 
-    /// Whether a picture of a camera would be left in a slot.
+    /// Whether a picture of a camera would be written to a slot.
     pub(super) fn takes(&self, camera_id: &str, picture: &Picture<'_>) -> bool {
         match (self.own.get(camera_id), &self.shared) {
             (Some(own), _) => own.is_for(picture, true),
@@ -142,7 +143,8 @@ impl Rings {
         }
     }
 
-    /// Leaves a picture of a camera in a slot. The pipeline tells which entries have ended.
+    /// Writes a picture of a camera to a slot. `pipeline` reports which sent entries have been
+    /// answered.
     pub(super) fn leave(
         &mut self,
         camera_id: &str,
@@ -167,7 +169,7 @@ impl Rings {
         slots.leave(picture.bytes)
     }
 
-    /// The entry of a slot is on its way.
+    /// Records that the entry of a slot was sent.
     pub(super) fn sent(&mut self, camera_id: &str, ticket: Ticket, left: &Left, stream: usize) {
         let slots = self.own.get_mut(camera_id).or(self.shared.as_mut());
         if let Some(slots) = slots.filter(|slots| slots.usage.reuse == Reuse::Lossless) {
@@ -180,21 +182,21 @@ impl Rings {
 #[derive(Debug)]
 struct RingSlots {
     ring: Ring,
-    /// What was asked for.
+    /// The requested options.
     usage: RingUse,
     next: u32,
     free: Vec<u32>,
-    /// Slots whose entries are on their way, the oldest first, and their streams.
+    /// Slots whose entries are sent and not yet answered, oldest first, with their streams.
     sent: VecDeque<(Ticket, u32, usize)>,
-    /// Slots whose entries are in a stream, the oldest first.
+    /// Slots whose entries are in a stream, oldest first.
     stored: VecDeque<(EntryId, u32, usize)>,
-    /// The stream that is looked at next, and when one was.
+    /// The stream to check next, and the time of the last check.
     looked_at: usize,
     looked: Option<Tick>,
 }
 
 impl RingSlots {
-    /// Makes the ring.
+    /// Creates the ring.
     fn new(usage: &RingUse) -> Result<RingSlots, Fault> {
         let ring = Ring::create(&usage.ring)?;
         let slots = ring.header().slots;
@@ -210,14 +212,15 @@ impl RingSlots {
         })
     }
 
-    /// Whether it is what is asked for now, or has more room for each frame.
+    /// Whether the ring matches `usage`, or differs only by having more room for each frame.
     fn will_do(&self, usage: &RingUse) -> bool {
         let frame_bytes_max = usage.ring.frame_bytes_max;
         frame_bytes_max <= self.ring.header().room
             && *usage == self.usage.with_room(frame_bytes_max)
     }
 
-    /// Whether a picture belongs into a slot. Files of one camera differ in size: only its pixels do.
+    /// Whether a picture goes into a slot. In a camera's own ring only pixels do, because its files
+    /// differ in size.
     fn is_for(&self, picture: &Picture<'_>, is_own: bool) -> bool {
         let fits = picture.bytes.len() as u64 <= self.ring.header().room;
         fits && (!is_own || picture.format == Format::Raw)
@@ -242,7 +245,7 @@ impl RingSlots {
         Ok(Place::Slot(Left { slot, reference: written?.to_string() }))
     }
 
-    /// Takes note of how an entry has ended, if it is of this ring.
+    /// Records the result of an entry, if the entry belongs to this ring.
     fn note(&mut self, ticket: Ticket, id: Option<EntryId>) {
         let Some(at) = self.sent.iter().position(|(sent, ..)| *sent == ticket) else { return };
         let Some((_, slot, stream)) = self.sent.remove(at) else { return };
@@ -252,7 +255,8 @@ impl RingSlots {
         }
     }
 
-    /// Frees slots whose entries are gone. The streams are looked at in turn.
+    /// Frees slots whose entries are deleted. Each call checks one stream, the next one that has
+    /// stored slots.
     fn look(
         &mut self,
         control: &mut Control,
@@ -260,8 +264,8 @@ impl RingSlots {
         retry: bool,
     ) -> Result<(), Fault> {
         let is_due = self.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
-        let turns = (0..streams.len()).map(|turn| (self.looked_at + turn) % streams.len());
-        let stream = turns.filter(|_| is_due).find(|at| self.stored.iter().any(|it| it.2 == *at));
+        let order = (0..streams.len()).map(|step| (self.looked_at + step) % streams.len());
+        let stream = order.filter(|_| is_due).find(|at| self.stored.iter().any(|it| it.2 == *at));
         let Some(stream) = stream else { return Ok(()) };
         (self.looked, self.looked_at) = (Some(Tick::now()), stream + 1);
         let name = &streams[stream];
@@ -280,7 +284,7 @@ impl RingSlots {
         let answers: Result<Vec<Value>, Fault> = answers.and_then(|all| all.into_iter().collect());
         let answers = match answers {
             Ok(answers) => answers,
-            // A right that the account lacks does not come by waiting.
+            // Retrying does not help if the account lacks the permission.
             Err(fault) if retry && fault.redis_code() != Some("NOPERM") => {
                 tracing::debug!("which slots of the ring are free: {fault}");
                 return Ok(());

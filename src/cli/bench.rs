@@ -1,5 +1,5 @@
-//! `framepress bench`: a measured run against a Redis, open loop at a rate or closed loop at the
-//! maximum.
+//! `framepress bench`: a measured run against Redis, open loop at a given rate or closed loop at
+//! the maximum rate.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -20,10 +20,10 @@ use crate::metrics::clock::{Tick, unix_millis};
 use crate::metrics::{Metrics, Timer};
 use crate::redis::Control;
 
-/// How often a line is printed on a pipe.
+/// How often a progress line is printed if the output is not a terminal.
 const LINE: Duration = Duration::from_secs(5);
 
-/// Longest run, whatever was asked for.
+/// Maximum duration of a run.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Arguments of `bench`.
@@ -46,7 +46,7 @@ pub(super) struct BenchArgs {
     /// Frames per second over all cameras, or max
     #[arg(long, value_name = "F", default_value = "max")]
     rate: Rate,
-    /// How frames travel in the input stream
+    /// Encoding of the frames in the input stream
     #[arg(long, value_enum, default_value_t = Input::Raw)]
     input: Input,
     /// How many cameras
@@ -57,7 +57,7 @@ pub(super) struct BenchArgs {
     report: Option<PathBuf>,
 }
 
-/// Frames per second; `None` is as many as it takes.
+/// Frames per second; `None` for as many as possible.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rate(Option<f64>);
 
@@ -128,7 +128,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ends the engine and removes the run's streams, which matters on a server that goes on.
+/// Ends the engine and removes the run's streams, because the server may live on.
 fn leave(engine: Engine, view: &View, timeout: Duration) -> Result<(), Fault> {
     let removed = Control::new(&view.topology, timeout).and_then(|mut control| {
         view.plan.streams.iter().flatten().try_for_each(|key| control.remove(key))
@@ -136,7 +136,7 @@ fn leave(engine: Engine, view: &View, timeout: Duration) -> Result<(), Fault> {
     engine.wait().and(removed)
 }
 
-/// As configured, but with a private server unless one is named, and with streams of its own.
+/// The configuration, but with a private server unless one is named, and with separate streams.
 fn configuration(args: &BenchArgs) -> Result<Config, Failure> {
     let run_id = unix_millis();
     let mut loader = args.common.quiet(args.common.loader());
@@ -151,7 +151,7 @@ fn configuration(args: &BenchArgs) -> Result<Config, Failure> {
         .flag("redis_queue.shard_subset", "null")
         .flag("redis_queue.assignment", "shared")
         .flag("redis_queue.retention", "delete")
-        // A run is over when Redis goes away.
+        // A run ends if Redis is lost.
         .flag("redis_queue.retry_on_failure", "false");
     Ok(args.common.load(loader)?.config)
 }

@@ -1,4 +1,4 @@
-//! `framepress bridge`: between the Kafka of the system before and Redis.
+//! `framepress bridge`: moves messages between the Kafka of the previous system and Redis.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use super::{Common, Failure};
     what its topics are called; docs/migration.md goes through a whole migration.")]
 pub(super) struct BridgeArgs {
     #[command(subcommand)]
-    way: Way,
+    task: Task,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum Way {
+enum Task {
     /// Frames: messages of kafka.input_topic become entries of the input stream
     #[command(after_help = "Examples:\n  \
         framepress bridge kafka-to-redis --config framepress.yaml\n  \
@@ -35,7 +35,7 @@ enum Way {
         Each entry becomes one message, exactly once: the message and the place behind it are one\n\
         transaction. Consumers see that with isolation.level=read_committed.")]
     RedisToKafka(ResultArgs),
-    /// Results of both systems for the same frames, side by side
+    /// Compare the results of both systems for the same frames
     #[command(after_help = "Examples:\n  \
         framepress bridge compare --config framepress.yaml --seconds 60\n  \
         framepress bridge compare --config framepress.yaml --json")]
@@ -46,10 +46,10 @@ enum Way {
 struct CarryArgs {
     #[command(flatten)]
     common: Common,
-    /// End with exit code 0 when everything has been moved that was there at the start
+    /// End with exit code 0 once everything that existed at the start has been moved
     #[arg(long)]
     until_caught_up: bool,
-    /// Where the statistics are served; `null` for nowhere
+    /// Address of the statistics server; `null` for none
     #[arg(long, value_name = "ADDR")]
     stats_addr: Option<String>,
 }
@@ -58,10 +58,11 @@ struct CarryArgs {
 struct ResultArgs {
     #[command(flatten)]
     carry: CarryArgs,
-    /// json, with the fields of the old processor, or protobuf [default: kafka.format]
+    /// Format of results: json, with the fields of the old processor, or protobuf [default:
+    /// kafka.format]
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Of JSON: none, or base64 for the picture in it [default: kafka.image]
+    /// Picture in JSON results: none or base64 [default: kafka.image]
     #[arg(long, value_name = "HOW")]
     image: Option<String>,
 }
@@ -70,10 +71,10 @@ struct ResultArgs {
 struct CompareArgs {
     #[command(flatten)]
     common: Common,
-    /// For how long both are read
+    /// How many seconds to read both
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
-    /// One JSON object instead of a table
+    /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -86,12 +87,12 @@ pub(super) fn run(_args: &BridgeArgs) -> Result<(), Failure> {
 #[cfg(feature = "kafka")]
 pub(super) fn run(args: &BridgeArgs) -> Result<(), Failure> {
     use crate::bridge::Direction;
-    match &args.way {
-        Way::KafkaToRedis(carry) => {
+    match &args.task {
+        Task::KafkaToRedis(carry) => {
             let loader = with_addr(carry, "kafka.stats.kafka_to_redis");
             work::carry(carry, loader, Direction::KafkaToRedis)
         }
-        Way::RedisToKafka(args) => {
+        Task::RedisToKafka(args) => {
             let mut loader = with_addr(&args.carry, "kafka.stats.redis_to_kafka");
             for (key, value) in [("kafka.format", &args.format), ("kafka.image", &args.image)] {
                 if let Some(value) = value {
@@ -100,7 +101,7 @@ pub(super) fn run(args: &BridgeArgs) -> Result<(), Failure> {
             }
             work::carry(&args.carry, loader, Direction::RedisToKafka)
         }
-        Way::Compare(args) => work::compare(args),
+        Task::Compare(args) => work::compare(args),
     }
 }
 
@@ -128,10 +129,10 @@ mod work {
     use crate::http::BridgeServer;
     use crate::metrics::clock::Tick;
 
-    /// How often it is looked after.
+    /// How often the bridge's state is checked.
     const LOOK: Duration = Duration::from_millis(200);
 
-    /// Carries messages until a stop.
+    /// Moves messages until a stop.
     pub(super) fn carry(
         args: &CarryArgs,
         loader: Loader,
@@ -194,7 +195,7 @@ mod work {
         out::line(table(&found))
     }
 
-    /// A comparison for a person.
+    /// A comparison as text.
     fn table(found: &Comparison) -> String {
         let mut text = String::new();
         let Comparison { old, new, both, late, .. } = found;

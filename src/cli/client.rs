@@ -1,4 +1,4 @@
-//! Asks a running engine for its figures.
+//! Asks a running engine for its statistics.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use super::Failure;
 use crate::base::redact;
 use crate::config::Secret;
 
-/// Longest wait for one answer.
+/// Maximum wait for one answer.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Largest answer, in bytes: thousands of cameras.
+/// Maximum size of an answer in bytes; enough for thousands of cameras.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
-/// What an engine said, or why it said nothing.
+/// The statistics, or the reason why there are none.
 pub(super) type Answer = Result<Figures, String>;
 
-/// One look at an engine.
+/// One snapshot of an engine.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {
-    /// Why it is not ready, if it is not.
+    /// Why it is not ready; `None` if it is.
     pub(super) unready: Option<String>,
     /// `/api/v1/system/metrics`.
     pub(super) metrics: Value,
@@ -29,11 +29,11 @@ pub(super) struct Figures {
     pub(super) cameras: Vec<Value>,
 }
 
-/// Asks one engine.
+/// A client of one engine's statistics server.
 pub(super) struct Client {
     agent: Agent,
     url: String,
-    /// The same without what may be a secret.
+    /// The URL without secrets, for display.
     shown: String,
     token: Option<Secret>,
 }
@@ -58,7 +58,7 @@ impl Client {
         Ok(Client { agent, url, shown, token })
     }
 
-    /// Where it asks, for a person.
+    /// The URL for display.
     pub(super) fn shown(&self) -> &str {
         &self.shown
     }
@@ -88,7 +88,7 @@ impl Client {
         }
     }
 
-    /// Status and body of the answer to a path.
+    /// Status and body of the response to a path.
     pub(super) fn get(&self, path: &str) -> Result<(u16, String), String> {
         let mut request = self.agent.get(format!("{}{path}", self.url));
         if let Some(token) = &self.token {

@@ -1,4 +1,4 @@
-//! `framepress demo`: the whole system on one machine, and a report of it.
+//! `framepress demo`: the whole system on one machine, and a report about the run.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,18 +25,18 @@ use crate::metrics::Timer;
 use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
 use crate::redis::Control;
 
-/// How often the progress line is renewed on a terminal, and a line is printed on a pipe.
+/// How often the progress line is updated on a terminal; on a pipe, a line is printed every
+/// [`TICKS_PER_LINE`] ticks.
 const TICK: Duration = Duration::from_millis(100);
 const TICKS_PER_LINE: u64 = 50;
 
-/// Most bytes of frames that wait in Redis: cameras that find more there skip a frame, as real
-/// ones do.
+/// Maximum bytes of frames waiting in Redis. Above it, the cameras skip frames, like real ones.
 const BACKLOG_BYTES_MAX: u64 = 256 << 20;
 
-/// After the cameras have stopped: longest wait for the last results.
+/// Maximum wait for the last results after the cameras have stopped.
 const LAST_RESULTS_LIMIT: Duration = Duration::from_secs(10);
 
-/// Longest wait for the server to confirm the last frames of a camera.
+/// Maximum wait for the server to confirm the last frames of a camera.
 const LAST_FRAMES_LIMIT: Duration = Duration::from_secs(5);
 
 /// Arguments of `demo`.
@@ -47,7 +47,7 @@ const LAST_FRAMES_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct DemoArgs {
     #[command(flatten)]
     common: Common,
-    /// How long the cameras film
+    /// How many seconds the cameras film
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
     /// How many cameras
@@ -62,12 +62,12 @@ pub(super) struct DemoArgs {
     /// Write the report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Seed of the cameras' road
+    /// Seed of the synthetic road
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 }
 
-/// What the cameras have done so far.
+/// Counts of frames sent and skipped by the cameras.
 #[derive(Debug, Default)]
 struct Filmed {
     sent: AtomicU64,
@@ -81,7 +81,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     args.report.as_deref().map(report::can_be_written).transpose()?;
     let config = configuration(args)?;
     let stop = Stop::default();
-    // The first signal ends the filming; everything after that is the usual end.
+    // The first signal ends the filming; the shutdown then proceeds as usual.
     let enough = Stop::default();
     let signals = SignalWatch::start(&enough)?;
     let _reporter = logging::Reporter::start()?;
@@ -133,7 +133,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ends the engine and removes the demo's streams, which matters on a server that goes on.
+/// Ends the engine and removes the demo's streams, because the server may live on.
 fn engine_end(engine: Engine, view: &View) -> Result<(), Fault> {
     let timeout = Duration::from_secs(2);
     for key in view.plan.streams.iter().flatten() {
@@ -142,14 +142,14 @@ fn engine_end(engine: Engine, view: &View) -> Result<(), Fault> {
     engine.wait()
 }
 
-/// The cameras at work.
+/// The running cameras.
 struct Filming {
     stop: Stop,
     cameras: Vec<Running>,
 }
 
 impl Filming {
-    /// Stops all of them.
+    /// Stops all cameras.
     fn end(mut self) -> Result<(), Fault> {
         self.stop.drain();
         let ends: Vec<_> = self.cameras.drain(..).map(Running::join).collect();
@@ -159,13 +159,13 @@ impl Filming {
 
 impl Drop for Filming {
     fn drop(&mut self) {
-        // Before their threads are joined.
+        // Drain before the threads are joined.
         self.stop.drain();
     }
 }
 
-/// As configured, but with a private server unless one is named, and without keeping what has
-/// been processed: the demo leaves nothing behind.
+/// The configuration, but with a private server unless one is named, and without keeping processed
+/// frames: the demo leaves nothing behind.
 fn configuration(args: &DemoArgs) -> Result<Config, Failure> {
     let mut loader = args.common.quiet(args.common.loader());
     let named = args.common.redis_url.is_some() || std::env::var_os("REDIS_QUEUE__URL").is_some();
@@ -174,9 +174,9 @@ fn configuration(args: &DemoArgs) -> Result<Config, Failure> {
     }
     loader = loader
         .flag("redis_queue.retention", "delete")
-        // Somebody is watching: better to say what is wrong than to wait for it to go away.
+        // A user is watching: fail at once instead of retrying.
         .flag("redis_queue.retry_on_failure", "false");
-    // Streams of its own on a server that others use as well.
+    // Separate streams, because other clients may use the server.
     let run_id = unix_millis();
     loader = loader
         .flag("redis_queue.input_queue", format!("framepress_demo:{run_id}:in"))
@@ -184,7 +184,7 @@ fn configuration(args: &DemoArgs) -> Result<Config, Failure> {
     Ok(args.common.load(loader)?.config)
 }
 
-/// The configured address; where that is taken, any free port, for this is only a demo.
+/// The configured address; if it is in use, any free port will do for a demo.
 fn listen(config: &Config) -> Result<Option<Listener>, Fault> {
     let Some(addr) = &config.stats.addr else { return Ok(None) };
     descriptors::raise();
@@ -194,7 +194,7 @@ fn listen(config: &Config) -> Result<Option<Listener>, Fault> {
     Ok(Some(listener.with_hosts(&config.stats.hosts).leaving(connections)))
 }
 
-/// Painting a scene takes up to a second; nobody films until all are ready.
+/// Painting a scene takes up to a second. Filming starts when all scenes are ready.
 fn paint_scenes(args: &DemoArgs, enough: &Stop) -> Result<Vec<Synthetic>, Fault> {
     let Size { width, height } = args.size;
     let (fps, seed) = (args.fps, args.seed);
@@ -236,7 +236,7 @@ fn start_cameras(
     Ok(filming)
 }
 
-#[allow(clippy::too_many_arguments)] // one call, one thread's whole world
+#[allow(clippy::too_many_arguments)] // the whole state of one thread
 fn film(
     scene: &mut Synthetic,
     producer: &mut Producer,
@@ -281,14 +281,14 @@ fn film(
             quality: 0,
         })?;
         if ticket.is_none() {
-            break; // the end came while the window was full
+            break; // a stop was requested while the window was full
         }
         filmed.sent.fetch_add(1, Ordering::Relaxed);
         producer.settle()?;
     }
     let unconfirmed = producer.flush(LAST_FRAMES_LIMIT);
     producer.settle()?;
-    // A result of theirs is not waited for.
+    // Do not wait for the results of unconfirmed frames.
     filmed.sent.fetch_sub(unconfirmed as u64, Ordering::Relaxed);
     match unconfirmed {
         0 => Ok(()),
@@ -298,7 +298,7 @@ fn film(
     }
 }
 
-/// Shows how it goes until the time is over or somebody has had enough.
+/// Shows the progress until the time is over or a signal arrives.
 fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &Stop, began: Tick) {
     let whole = Duration::from_secs(args.seconds);
     let bar = ProgressBar::new(args.seconds * 10);
@@ -325,7 +325,8 @@ fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &St
             bar.set_message(line);
         } else if ticks % TICKS_PER_LINE == 0 {
             let shown = out::line(format!("{:5.1} s  {line}", began.elapsed().as_secs_f64()));
-            // Nobody watches any more, and nothing is to be written at the end.
+            // The output was closed, and no report is to be written: there is no reason to
+            // continue.
             if shown.is_err() && args.report.is_none() {
                 break;
             }

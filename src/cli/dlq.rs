@@ -1,4 +1,4 @@
-//! `framepress dlq`: frames that were refused, why, and putting them back.
+//! `framepress dlq`: lists, shows, replays and purges refused frames.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -32,30 +32,30 @@ pub(super) struct DlqArgs {
 
 #[derive(Debug, Subcommand)]
 enum DlqCommand {
-    /// The latest dead letters, one line each
+    /// List the latest dead letters, one per line
     #[command(after_help = "Example:\n  framepress dlq list --count 100")]
     List {
         #[command(flatten)]
         common: Common,
-        /// How many
+        /// How many to list
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
         count: u64,
     },
-    /// One dead letter with all its fields, and what its reason means
+    /// Show one dead letter with all its fields, and what its reason means
     #[command(after_help = "Example:\n  framepress dlq show 1700000000000-0 --save broken.jpg")]
     Show {
         #[command(flatten)]
         common: Common,
         /// Entry id of the dead letter
         id: String,
-        /// Save the picture, or else the `data` as it came, to this file
+        /// Save the picture to this file, or the unchanged `data` if it holds none
         #[arg(long, value_name = "FILE")]
         save: Option<PathBuf>,
     },
     /// Put dead letters back into the stream they came from
     ///
-    /// Each comes back with all its original fields, and is a dead letter no more, in one step on
-    /// the server.
+    /// Each returns with all its original fields and is removed from the dead letters, in one step
+    /// on the server.
     #[command(after_help = "Examples:\n  \
         framepress dlq replay 1700000000000-0 1700000000001-0\n  \
         framepress dlq replay --all")]
@@ -74,19 +74,19 @@ enum DlqCommand {
         common: Common,
         #[command(flatten)]
         which: Which,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// Which dead letters.
+/// The selected dead letters.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Which {
     /// Entry ids of dead letters
     ids: Vec<String>,
-    /// All that are there now
+    /// All dead letters present at the start
     #[arg(long)]
     all: bool,
 }
@@ -153,7 +153,7 @@ fn list(control: &mut Control, queues: &[Queue], count: usize) -> Result<(), Fai
     let mut any = false;
     for queue in queues {
         let total = control.length(&queue.dead_letters)?;
-        // The frames stay on the server; what is kept here is what will be shown.
+        // The frames stay on the server; only the lines to be shown are kept here.
         let mut rows: Vec<String> = Vec::new();
         let mut before = None;
         while rows.len() < count {
@@ -219,7 +219,7 @@ fn show(
     if let Some(path) = save {
         let data = record.1.get("data").map(Vec::as_slice).unwrap_or_default();
         let mut scratch = Scratch::default();
-        // The picture is what one wants to look at; if it cannot be got out, all of it is.
+        // Save the image, or the whole entry if no image can be extracted.
         let picture = wire::open(data, pixels_max, &mut scratch)
             .ok()
             .map(|envelope| envelope.image.bytes)
@@ -232,7 +232,7 @@ fn show(
     Ok(())
 }
 
-/// Seconds since the Unix epoch, with the time of day where they are any.
+/// Seconds since the Unix epoch, followed by the UTC time if valid.
 fn with_utc(seconds: &str) -> String {
     match seconds.parse().ok().and_then(utc) {
         Some(time) => format!("{seconds} ({time})"),
@@ -240,7 +240,7 @@ fn with_utc(seconds: &str) -> String {
     }
 }
 
-/// A time as the log writes it, to the second; `None` outside the years 1970 to 9999.
+/// A time in the format of the log, to the second; `None` outside the years 1970 to 9999.
 fn utc(seconds: f64) -> Option<String> {
     const LAST_SECOND: u64 = 253_402_300_799; // of the year 9999
     let since = Duration::try_from_secs_f64(seconds).ok()?;
@@ -248,7 +248,7 @@ fn utc(seconds: f64) -> Option<String> {
     is_told.then(|| humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string())
 }
 
-/// What a reason means and what can be done.
+/// What a reason code means and what to do about it.
 fn meaning(code: &str) -> &'static str {
     match Reason::ALL.into_iter().find(|reason| reason.code() == code) {
         Some(Reason::Undecodable) => {
@@ -286,10 +286,10 @@ fn meaning(code: &str) -> &'static str {
     }
 }
 
-/// Dead letters treated in one round trip. After a refusal the rest of them are still tried.
+/// Dead letters handled in one round trip. After a refusal the rest of them are still tried.
 const TOGETHER: usize = 32;
 
-/// Treats some dead letters; whether there was each.
+/// Replays or purges dead letters. Returns for each whether it existed.
 type Treat<'a> =
     dyn Fn(&mut Control, &Queue, &[EntryId]) -> Result<Vec<Result<bool, Fault>>, Fault> + 'a;
 
@@ -339,7 +339,7 @@ fn total(control: &mut Control, queues: &[Queue]) -> Result<u64, Fault> {
     queues.iter().map(|queue| control.length(&queue.dead_letters)).sum()
 }
 
-/// Asks whoever sits at the terminal.
+/// Asks the user for confirmation.
 fn confirmed(control: &mut Control, queues: &[Queue], which: &Which) -> Result<bool, Failure> {
     let count = if which.all { total(control, queues)? } else { which.ids.len() as u64 };
     if count == 0 {
@@ -357,8 +357,8 @@ fn confirmed(control: &mut Control, queues: &[Queue], which: &Which) -> Result<b
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Those that are there at the beginning: a replayed frame that is refused again comes later. How
-/// many were treated, and how many hold nothing to be treated.
+/// Handles the dead letters that exist at the beginning; a replayed frame that is refused again
+/// comes after those. Returns how many were handled, and how many were empty and kept.
 fn all(
     control: &mut Control,
     queue: &Queue,

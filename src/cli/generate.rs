@@ -1,5 +1,5 @@
-//! `framepress completions` and `framepress man`: generated from the command line itself, so they
-//! never say anything else.
+//! `framepress completions` and `framepress man`, generated from the definition of the command
+//! line, so that they cannot differ from it.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::base::{Fault, files};
     framepress completions zsh > ~/.zfunc/_framepress\n  \
     framepress completions fish > ~/.config/fish/completions/framepress.fish")]
 pub(super) struct CompletionsArgs {
-    /// For which shell
+    /// Shell to generate completions for
     #[arg(value_enum)]
     shell: Shell,
 }
@@ -62,7 +62,7 @@ fn write_pages(folder: &Path) -> std::io::Result<()> {
     write_page(&command, folder)
 }
 
-/// The page of a command and those of its subcommands.
+/// Writes the page of a command and those of its subcommands.
 fn write_page(command: &clap::Command, folder: &Path) -> std::io::Result<()> {
     for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
         write_page(inner, folder)?;
@@ -77,7 +77,7 @@ fn write_page(command: &clap::Command, folder: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Every command, with its full name.
+    /// Every command with its full name.
     fn commands(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
         let mut all = vec![(name.to_owned(), command.clone())];
         for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {

@@ -1,5 +1,5 @@
-//! `framepress health`: whether an engine on this machine lives, for containers and scripts that have no
-//! other program to ask it with.
+//! `framepress health`: checks whether an engine on this machine is alive, for containers and
+//! scripts without an HTTP client.
 
 use clap::Args;
 
@@ -15,10 +15,10 @@ use crate::base::Fault;
     Prints what it was told. Exit codes: 0 alive (or ready), 1 not, or no answer within two seconds.\n\
     Needs no token. Asks `run`, `ingest` and `bridge` alike, where they serve statistics.")]
 pub(super) struct HealthArgs {
-    /// Where the statistics are served
+    /// URL of the statistics server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// Ask /readyz, whether it is connected and working, instead of /livez
+    /// Ask /readyz (connected and working) instead of /livez
     #[arg(long)]
     ready: bool,
 }

@@ -1,5 +1,5 @@
-//! What goes on beside the engine of `run`: the configuration read again at a SIGHUP, summaries,
-//! and the report of faults that repeat.
+//! Background work of `run`: configuration reloads at SIGHUP, summaries, and reports of repeated
+//! faults.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::base::{Fault, Stop};
 use crate::config::{Changes, Config, Loader};
 use crate::engine::View;
 
-/// How often it looks whether something is due.
+/// Interval of checking for due work.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Ends with the value.
+/// A thread for this work; ends when the value is dropped.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    /// Closed by dropping.
+    /// Dropped to end the thread.
     end: Option<Sender<()>>,
     thread: Option<Running>,
 }
 
 impl Keeper {
-    /// Reads the configuration again through `loader` whenever `reload` says so.
+    /// Starts the thread. It loads the configuration through `loader` on each `reload`.
     pub(super) fn start(
         view: View,
         config: Config,
@@ -75,7 +75,8 @@ fn keep(
     }
 }
 
-/// Takes on what can be taken on and names what cannot. A wrong configuration changes nothing.
+/// Applies the changes that need no restart, and logs the others. A wrong configuration changes
+/// nothing.
 fn read_again(view: &View, config: &mut Config, loader: Loader) {
     let loaded = match loader.load() {
         Ok(loaded) => loaded,
@@ -90,7 +91,8 @@ fn read_again(view: &View, config: &mut Config, loader: Loader) {
     };
     let changes = config.take_live(&loaded.config);
     view.reload(config);
-    // Said at the level that shows more, the old or the new: somebody waits for the answer.
+    // Logged at the more verbose of the old and the new level, because the operator waits for the
+    // result.
     let shown_before = tracing::enabled!(tracing::Level::INFO);
     if shown_before {
         answer(&loaded.notes, &changes);

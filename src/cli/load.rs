@@ -1,8 +1,8 @@
-//! A measured load on an engine of this process: a thread that feeds frames, open or closed loop,
-//! and the calling thread, which reads the results. Shared by `bench` and `tune`.
+//! A measured load on an engine in this process. One thread feeds frames, open or closed loop; the
+//! calling thread reads the results. Used by `bench` and `tune`.
 //!
-//! In an open loop a frame's latency counts from when it should have been sent, so that waiting in
-//! front of a slow system is part of it.
+//! In an open loop, a frame's latency counts from the time it should have been sent, so that it
+//! includes the wait in front of a slow system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,37 +25,37 @@ use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Distribution, Metrics, Timer};
 use crate::redis::Control;
 
-/// Different frames, sent over and over: enough to be larger than any cache.
+/// Number of different frames, sent repeatedly; together they exceed any cache.
 const FRAMES: usize = 8;
-/// Every so many frames of the road one is taken, so that vehicles move.
+/// One of this many frames of the synthetic road is used, so that vehicles move visibly.
 const STRIDE: usize = 5;
-/// Quality of JPEG frames, as cameras send them.
+/// JPEG quality of the frames, as usual for cameras.
 const CAMERA_QUALITY: u8 = 90;
-/// Bytes of frames that wait or are in work in a closed loop, and bounds for their number.
+/// In a closed loop: maximum bytes of unfinished frames, and bounds for the number of frames.
 const BACKLOG_BYTES: u64 = 256 << 20;
 const BACKLOG: (u64, u64) = (16, 48);
-/// How often a closed loop looks whether there is room.
+/// How often a closed loop checks for room.
 const LOOK: Duration = Duration::from_millis(1);
-/// How long one read of results waits for them.
+/// How long one read of results waits.
 const BLOCK: Duration = Duration::from_millis(50);
-/// Without any result for this long, a load ends incomplete.
+/// A load without any result for this long ends incomplete.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Longest wait for the server to confirm the last frames.
+/// Maximum wait for the server to confirm the last frames.
 const LAST_FRAMES_LIMIT: Duration = Duration::from_secs(10);
 
-/// How frames travel in the input stream.
+/// Encoding of the frames in the input stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Input {
     /// Raw RGB in a `ProcessedFrame`
     Raw,
     /// JPEG in a `ProcessedFrame`
     Jpeg,
-    /// JPEG in base64 in legacy JSON
+    /// Base64 JPEG in legacy JSON
     Json,
 }
 
-/// Frames of a synthetic road, ready to be sent.
+/// Frames of a synthetic road, encoded for sending.
 #[derive(Clone, Debug)]
 pub(super) struct Frames {
     size: Size,
@@ -64,8 +64,8 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Paints the road and codes its frames, which takes seconds for large ones. Ends with a fault
-    /// when `stop` is raised.
+    /// Paints and encodes the frames, which takes seconds for large ones. Fails if `stop` is
+    /// raised.
     pub(super) fn render(size: Size, input: Input, stop: &Stop) -> Result<Frames, Fault> {
         let Size { width, height } = size;
         let mut road = Synthetic::new(SyntheticOptions { width, height, ..Default::default() })?;
@@ -110,26 +110,26 @@ fn coded(encoder: &mut Encoder, still: &Still) -> Result<Vec<u8>, Fault> {
     Ok(file)
 }
 
-/// What is asked of the engine.
+/// The parameters of a load.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
     pub(super) frames: Frames,
     pub(super) cameras: u32,
-    /// Frames per second; `None` for as many as it takes.
+    /// Frames per second; `None` for as many as possible.
     pub(super) rate: Option<f64>,
-    /// Ends after so many frames.
+    /// The load ends after this many frames.
     pub(super) count: u64,
-    /// No frame is sent after so long.
+    /// No frame is sent after this time.
     pub(super) limit: Duration,
-    /// Frames due within this time from the beginning are not timed.
+    /// Frames due within this time after the beginning are not timed.
     pub(super) warm: Duration,
     /// Whether to wait for the results of all frames, or to end with the last frame sent.
     pub(super) wait_for_rest: bool,
 }
 
-/// What came of it.
+/// The result of a load.
 pub(super) struct Driven {
-    /// From when each frame should have been sent to when its result was read.
+    /// Time from when each frame should have been sent until its result was read.
     pub(super) latency: Distribution,
     /// Frames sent.
     pub(super) sent: u64,
@@ -137,15 +137,15 @@ pub(super) struct Driven {
     pub(super) received: u64,
 }
 
-/// How far a load is, once for every read of results.
+/// Progress of a load, reported once per read of results.
 pub(super) struct Progress {
     pub(super) sent: u64,
     pub(super) received: u64,
 }
 
 impl Load {
-    /// Feeds the engine and reads its results until all are there, `stop` is raised, or nothing
-    /// comes any more.
+    /// Feeds the engine and reads its results until all have arrived, `stop` is raised, or no more
+    /// arrive.
     pub(super) fn drive(
         &self,
         view: &View,
@@ -162,7 +162,8 @@ impl Load {
         let timed_from = unix_seconds() + self.warm.as_secs_f64();
         let mut heard_at = Tick::now();
         loop {
-            // Asked before reading: what was done until then is in what is read after.
+            // Must be read before the results, so that the results include everything finished
+            // until then.
             let ended = feeding.has_ended();
             let sent = feeding.sent();
             let account = view.metrics.ledger.read();
@@ -193,7 +194,7 @@ impl Load {
     }
 }
 
-/// The feeder at work; stopped and joined with the value.
+/// The running feeder thread; stopped and joined on drop.
 struct Feeding {
     stop: Stop,
     state: Arc<State>,
@@ -242,7 +243,7 @@ impl Feeding {
 
 impl Drop for Feeding {
     fn drop(&mut self) {
-        // Before its thread is joined.
+        // Drain before the thread is joined.
         self.stop.drain();
     }
 }
@@ -264,7 +265,8 @@ fn feed(
     }
 }
 
-/// Feeds until everything is sent, the time is over or a stop is asked for; the frames sent.
+/// Feeds until everything is sent, the time is over or a stop is requested. Returns the number of
+/// frames sent.
 fn feed_until(
     feeder: &mut Feeder,
     load: &Load,
@@ -327,7 +329,7 @@ impl Feeder {
         Ok(Feeder { producer: Producer::connect(options, stop)?, text: Vec::new() })
     }
 
-    /// Sends a frame; says whether it was taken. After a stop a full window takes none.
+    /// Sends a frame. Returns whether it was accepted; after a stop, a full window accepts none.
     fn send(
         &mut self,
         frames: &Frames,

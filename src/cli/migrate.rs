@@ -1,4 +1,4 @@
-//! `framepress migrate-config`: a Kafka-era configuration, converted.
+//! `framepress migrate-config`: converts a configuration of the Kafka version.
 
 use std::path::PathBuf;
 

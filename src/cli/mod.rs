@@ -41,7 +41,7 @@ use crate::base::Fault;
 use crate::config::{ConfigError, Loaded, Loader, LogLevel};
 use signals::SignalWatch;
 
-/// Camera frames from a Redis stream in, analysed and compressed protobuf out.
+/// Reads camera frames from a Redis stream and writes analysed, compressed protobuf results.
 #[derive(Debug, Parser)]
 #[command(name = "framepress", version, max_term_width = 100, propagate_version = true)]
 #[command(after_help = "Examples:\n  \
@@ -60,48 +60,49 @@ enum Command {
     Run(run::RunArgs),
     /// Show the whole system on this machine: cameras, Redis, engine, report
     Demo(demo::DemoArgs),
-    /// Put frames into the input stream
+    /// Send frames to the input stream
     Ingest(ingest::IngestArgs),
-    /// Measure: frames through Redis, engine and back, as fast as they go or at a rate
+    /// Measure the path of frames through Redis and the engine, at a rate or at the maximum
     Bench(bench::BenchArgs),
-    /// Measure what serves this machine best and write it as a configuration
+    /// Find the best settings for this machine by measurement and write a configuration
     Tune(tune::TuneArgs),
-    /// Read processed frames as a person would
+    /// Show processed frames in readable form
     Inspect(inspect::InspectArgs),
     /// List, show, replay or purge dead letters
     Dlq(dlq::DlqArgs),
-    /// Check configuration, Redis and this machine, and say what to mend
+    /// Check configuration, Redis and this machine, and say what to fix
     Check(check::CheckArgs),
-    /// Show the figures of a running engine, live
+    /// Show live statistics of a running engine
     Top(top::TopArgs),
-    /// Say whether an engine on this machine lives, or is ready
+    /// Check whether an engine on this machine is alive or ready
     Health(health::HealthArgs),
-    /// Carry frames from Kafka to Redis, or results from Redis to Kafka, each exactly once
+    /// Move frames from Kafka to Redis, or results from Redis to Kafka, each exactly once
     Bridge(bridge::BridgeArgs),
     /// Convert a configuration of the Kafka version
     MigrateConfig(migrate::MigrateArgs),
-    /// Write the completions of a shell to standard output
+    /// Write shell completions to standard output
     Completions(generate::CompletionsArgs),
     /// Write the manual pages
     Man(generate::ManArgs),
 }
 
-/// What every subcommand understands.
+/// The options that all subcommands share.
 #[derive(Clone, Debug, Args)]
 struct Common {
     /// Configuration file, YAML or JSON
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where Redis is: redis://, rediss://, redis+unix://, redis-sentinel://, redis-cluster:// or embedded://
+    /// URL of Redis: redis://, rediss://, redis+unix://, redis-sentinel://, redis-cluster:// or
+    /// embedded://
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
-    /// error, warn, info, debug or trace
+    /// Log level: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
 }
 
 impl Common {
-    /// The layers every subcommand shares; more flags may be laid on top.
+    /// The configuration layers that all subcommands share; more flags may be added.
     fn loader(&self) -> Loader {
         let mut loader = Loader::new().file(self.config.clone()).process_environment();
         if let Some(url) = &self.redis_url {
@@ -113,7 +114,7 @@ impl Common {
         loader
     }
 
-    /// Loads the configuration and starts logging as it says.
+    /// Loads the configuration and starts logging accordingly.
     fn load(&self, loader: Loader) -> Result<Loaded, Failure> {
         let loaded = loader.load()?;
         logging::start(&loaded.config.log);
@@ -123,15 +124,15 @@ impl Common {
         Ok(loaded)
     }
 
-    /// For commands whose own output matters more than the log: only warnings, unless a level was
-    /// asked for.
+    /// Logs only warnings unless a level was requested, for commands whose own output matters more
+    /// than the log.
     fn quiet(&self, loader: Loader) -> Loader {
         let asked = self.log_level.is_some() || std::env::var_os("LOG__LEVEL").is_some();
         if asked { loader } else { loader.flag("log.level", LogLevel::Warn.to_string()) }
     }
 }
 
-/// Why a subcommand did not do what it was asked.
+/// Why a subcommand failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("the configuration is wrong\n{0}")]
@@ -140,10 +141,10 @@ enum Failure {
     Usage(String),
     #[error("{0}")]
     Fault(#[from] Fault),
-    /// Nobody reads our output any more; not worth a word.
+    /// The reader of standard output is gone; ends silently.
     #[error("the reader of the output has gone")]
     ReaderGone,
-    /// What the reader of the command line says: wrong usage, explained in full.
+    /// Wrong usage, explained by the command-line parser.
     #[error("{0}")]
     Typed(String),
 }
@@ -157,7 +158,7 @@ impl Failure {
         }
     }
 
-    /// What is said about it, if anything.
+    /// The message to show, if any.
     fn text(&self) -> Option<String> {
         match self {
             Failure::ReaderGone => None,
@@ -169,7 +170,7 @@ impl Failure {
     }
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the subcommand.
 pub fn main() -> ExitCode {
     panics::show_cleanly();
     signals::survive_file_limits();
@@ -192,7 +193,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
-    // The others watch by themselves, for they have something to finish.
+    // The other commands install their own watch, because they have work to finish.
     let _signals = match &command {
         Command::Dlq(_)
         | Command::Check(_)

@@ -1,9 +1,9 @@
-//! What systemd is told about `run`: when it is ready, that it stops, how it stands, and, for its
-//! watchdog, that it makes progress.
+//! Notifies systemd about `run`, `ingest` and `bridge`: readiness, stopping, status, and watchdog
+//! signals while there is progress.
 //!
-//! Waiting within limits is progress: for frames, for a server that is away, for room in the output
-//! stream. An engine of which no thread has given a sign of life for longer than any single wait
-//! may take hangs; then the watchdog is no longer answered, and systemd starts the engine anew.
+//! Bounded waits count as progress: for frames, for a server that is away, for room in the output
+//! stream. If no thread of the engine has given a sign of life for longer than any single wait may
+//! take, the engine hangs. Then the watchdog signals stop, and systemd restarts the engine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::http::silence_max;
 use crate::ingest::{self, State};
 use crate::metrics::clock::Tick;
 
-/// How often systemd is told how the engine stands, at most; oftener for a shorter watchdog.
+/// Interval of status messages; shorter if the watchdog requires it.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// How often readiness is looked at before the engine is ready for the first time.
+/// Interval of checking readiness before the engine is ready for the first time.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Tells systemd until dropped; only where systemd has asked for it.
+/// Notifies systemd until dropped, if systemd has requested it.
 #[derive(Debug)]
 pub(super) struct Notifier {
     view: Arc<Mutex<Option<Watched>>>,
@@ -35,10 +35,10 @@ pub(super) struct Notifier {
 }
 
 impl Notifier {
-    /// Begins, before there is an engine: waiting for Redis may take long.
+    /// Starts before the engine, because waiting for Redis may take long.
     ///
     /// # Errors
-    /// [`Fault::Io`] when the operating system refuses another thread.
+    /// [`Fault::Io`] if the operating system refuses another thread.
     pub(super) fn start(stop: &Stop) -> Result<Notifier, Fault> {
         let (view, ended) = (Arc::new(Mutex::new(None)), Stop::default());
         let mut thread = None;
@@ -49,7 +49,7 @@ impl Notifier {
                 stop: stop.clone(),
                 ended: ended.clone(),
                 watchdog: watchdog.is_some(),
-                // Thrice within the time, so that one message may be late.
+                // Three times per watchdog period, so that one message may be late.
                 period: watchdog.map_or(PERIOD, |limit| PERIOD.min(limit / 3)),
                 ready: false,
                 stopping: false,
@@ -64,18 +64,18 @@ impl Notifier {
         Ok(Notifier { view, ended, thread })
     }
 
-    /// From now on there is an engine to tell about.
+    /// Reports on this engine from this call on.
     pub(super) fn watch(&self, view: &View) {
         *self.view.lock() = Some(Watched::Engine(view.clone()));
     }
 
-    /// From now on there is a bridge to tell about.
+    /// Reports on this bridge from this call on.
     #[cfg(feature = "kafka")]
     pub(super) fn watch_bridge(&self, status: &Arc<bridge::Status>) {
         *self.view.lock() = Some(Watched::Bridge(Arc::clone(status)));
     }
 
-    /// From now on there are cameras to tell about.
+    /// Reports on these cameras from this call on.
     pub(super) fn watch_ingest(&self, view: &ingest::View) {
         *self.view.lock() = Some(Watched::Ingest(view.clone()));
     }
@@ -83,13 +83,13 @@ impl Notifier {
 
 impl Drop for Notifier {
     fn drop(&mut self) {
-        // Before the thread is joined.
+        // End the loop before the thread is joined.
         self.ended.drain();
         drop(self.thread.take());
     }
 }
 
-/// What is told about.
+/// The subject of the notifications.
 #[derive(Clone, Debug)]
 enum Watched {
     Engine(View),
@@ -99,7 +99,7 @@ enum Watched {
 }
 
 impl Watched {
-    /// How it hangs, if it does.
+    /// A description of the hang, if it hangs.
     fn hangs(&self) -> Option<String> {
         match self {
             Watched::Engine(view) => {
@@ -113,7 +113,7 @@ impl Watched {
         }
     }
 
-    /// Why it is not ready. Cameras that are away are alerts: `ingest` is ready when it reads.
+    /// The reason why it is not ready. Lost cameras are alerts: `ingest` is ready once it reads.
     fn unready(&self) -> Option<String> {
         match self {
             Watched::Engine(view) => view.metrics.health.unready(),
@@ -145,7 +145,7 @@ struct Teller {
     period: Duration,
     ready: bool,
     stopping: bool,
-    /// What was told last, and when.
+    /// The last status sent, and when.
     told: Option<(String, Tick)>,
 }
 
@@ -154,7 +154,7 @@ impl Teller {
         loop {
             self.tell();
             let pause = if self.ready { self.period } else { LOOK.min(self.period) };
-            // A stop is told at once; while draining only the end is waited for.
+            // A stop is reported at once; afterwards only the end is awaited.
             let waited = if self.stopping { &self.ended } else { &self.stop };
             waited.sleep(pause);
             if self.ended.is_draining() {
@@ -199,7 +199,7 @@ impl Teller {
             states.push(NotifyState::Watchdog);
         }
         states.push(NotifyState::Status(&status));
-        // A manager that does not listen is no fault of ours, and of no frame.
+        // If systemd does not listen, the engine continues.
         if let Err(error) = sd_notify::notify(&states) {
             tracing::debug!("systemd cannot be told: {error}");
         }
@@ -223,14 +223,14 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::base::threads::Turn;
+    use crate::base::threads::LoopHook;
     use crate::config::Loader;
     use crate::engine::{Engine, Hooks};
 
-    /// Set in the process that plays the engine.
+    /// Environment variable set in the process that runs the engine.
     const PLAY: &str = "FRAMEPRESS_TEST_HANGING_ENGINE";
 
-    /// An engine whose reader hangs after some turns, as `run` would start it.
+    /// An engine whose reader hangs after some loop iterations, started as in `run`.
     fn hanging_engine() {
         let config = Loader::new()
             .flag("redis_queue.url", "embedded://")
@@ -242,22 +242,22 @@ mod tests {
         let stop = Stop::default();
         let notifier = Notifier::start(&stop).unwrap();
         let turns = std::sync::atomic::AtomicU32::new(0);
-        let turn = Turn::new(move |role| {
-            let turn = turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            if role == Role::Read && turn > 20 {
+        let loop_hook = LoopHook::new(move |role| {
+            let n = turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if role == Role::Read && n > 20 {
                 loop {
                     std::thread::park();
                 }
             }
         });
-        let engine = Engine::start(&config, Hooks { turn, ..Hooks::default() }, stop).unwrap();
+        let engine = Engine::start(&config, Hooks { loop_hook, ..Hooks::default() }, stop).unwrap();
         notifier.watch(engine.view());
         std::io::stdin().read_line(&mut String::new()).unwrap(); // until the test is done
         engine.stop().now();
         let _ = engine.wait();
     }
 
-    /// The engine lives in a process of its own, for the socket is named by the environment.
+    /// The engine runs in a separate process, because the environment names the socket.
     #[test]
     fn the_watchdog_is_answered_until_the_engine_hangs() {
         if std::env::var_os(PLAY).is_some() {

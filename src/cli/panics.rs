@@ -1,11 +1,11 @@
-//! What is said about a panic. Its message may hold text from outside.
+//! The message of a panic, which may contain foreign text.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 
 use super::{out, progress};
 use crate::base::threads::{self, panic_message};
 
-/// From now on a panic is shown like any other message.
+/// Shows panics like any other message from this call on.
 pub(super) fn show_cleanly() {
     std::panic::set_hook(Box::new(|panic| {
         if threads::is_caught() {

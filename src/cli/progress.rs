@@ -1,4 +1,4 @@
-//! What long work shows: a bar or a spinner on a terminal, and nothing but lines on a pipe.
+//! Progress of long work: a bar or a spinner on a terminal, plain lines on a pipe.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use parking_lot::Mutex;
 use crate::base::threads::{self, Identity, Role};
 use crate::base::{Stop, text};
 
-/// A wait shorter than this is not worth a word.
+/// A shorter wait is not reported.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// How often a spinner turns.
+/// Interval of the spinner's animation.
 const TURN: Duration = Duration::from_millis(100);
 
-/// What is drawn now, if anything is: lines of the log go above it.
+/// The bar drawn at present, if any; log lines go above it.
 static DRAWN: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
-/// A bar on standard error of `total` things called `things`; hidden where there is no terminal.
+/// A bar on standard error for `total` items named `things`; hidden if there is no terminal.
 pub(super) fn bar(total: Option<u64>, things: &str) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (
@@ -29,9 +29,9 @@ pub(super) fn bar(total: Option<u64>, things: &str) -> ProgressBar {
     styled(bar, &template)
 }
 
-/// A bar with looks of its own.
+/// A bar with the given template.
 pub(super) fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
-    // The templates are constant; a fault in one would only cost the bar its looks.
+    // The templates are constant; a wrong one would only lose the style.
     let bar = match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
@@ -40,7 +40,7 @@ pub(super) fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     bar
 }
 
-/// Writes to standard error what would else be written into the bar.
+/// Runs `write`, which writes to standard error, without disturbing the bar.
 pub(super) fn above<T>(write: impl FnOnce() -> T) -> T {
     let drawn = DRAWN.lock().as_ref().and_then(WeakProgressBar::upgrade);
     match drawn {
@@ -49,7 +49,7 @@ pub(super) fn above<T>(write: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Does what may take long, and says after a while what is being waited for.
+/// Runs work that may take long, and after a while shows what it waits for.
 pub(super) fn waiting<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let spinner = styled(
         ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),

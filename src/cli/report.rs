@@ -1,4 +1,4 @@
-//! The report of a measured run: for people, and as JSON for `--report`.
+//! The report of a measured run, as text and as JSON for `--report`.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::http::{compression_ratio, latency_json};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Conservation, Counter, Distribution, Timer};
 
-/// Threads that belong to the engine proper, by the beginning of their names.
+/// Prefixes of the names of the engine's own threads.
 const ENGINE_THREADS: [&str; 4] = ["fp-read", "fp-dispatch", "fp-work", "fp-commit"];
 
-/// What a run has shown.
+/// The measurements of a run.
 #[derive(Debug)]
 pub(super) struct Report {
     account: Conservation,
@@ -31,8 +31,8 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Takes the figures of an engine that is still running; `began` is when the first frame was
-    /// sent.
+    /// Collects the measurements from an engine that is still running; `began` is the time at which
+    /// the first frame was sent.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn take(view: &View, config: &Config, began: Tick) -> Report {
         let metrics = &*view.metrics;
@@ -51,7 +51,7 @@ impl Report {
         }
     }
 
-    /// With latencies that a consumer has measured in place of the engine's own.
+    /// The report with latencies measured by a consumer instead of the engine.
     pub(super) fn timed(self, latency: &Distribution) -> Report {
         Report { latency: latency_json(latency), ..self }
     }
@@ -61,7 +61,7 @@ impl Report {
         self.account.out as f64 / self.seconds.max(1e-9)
     }
 
-    /// What the results take, against JSON with base64 of the same raw frames.
+    /// Size of the results relative to JSON with base64 of the same raw frames.
     #[allow(clippy::cast_precision_loss)]
     fn share_of_json(&self) -> f64 {
         self.bytes_out as f64 / self.json_base64_bytes.max(1) as f64
@@ -98,12 +98,12 @@ impl Report {
             .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source).into())
     }
 
-    /// Whether every frame that came in went out.
+    /// Whether every frame read was also stored.
     pub(super) fn is_complete(&self) -> bool {
         self.account.balanced && self.account.read == self.account.out && self.account.read > 0
     }
 
-    /// The report for a person.
+    /// The report as text.
     pub(super) fn to_text(&self) -> String {
         let account = &self.account;
         let of = |name: &str| self.latency[name].as_f64().unwrap_or(0.0);
@@ -156,19 +156,20 @@ impl Report {
     }
 }
 
-/// Whether a file can be written: to be known before a long run, not after it. What is there stays.
+/// Checks that a file can be written, before a long run instead of after it. An existing file is
+/// not changed.
 pub(super) fn can_be_written(path: &Path) -> Result<(), Failure> {
     files::can_be_replaced(path)
         .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source).into())
 }
 
-/// A number of bytes for a person.
+/// A number of bytes in readable form.
 #[allow(clippy::cast_precision_loss)]
 pub(super) fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
 }
 
-/// CPU time of the engine's threads so far. Linux only; 0 elsewhere.
+/// CPU time of the engine's threads so far, in milliseconds. Linux only; 0 elsewhere.
 #[allow(clippy::cast_precision_loss)]
 pub(super) fn engine_cpu_ms() -> f64 {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
@@ -183,14 +184,14 @@ pub(super) fn engine_cpu_ms() -> f64 {
     nanos as f64 / 1e6
 }
 
-/// Most memory this process has had resident. Linux only; 0 elsewhere.
+/// Peak resident memory of this process in bytes. Linux only; 0 elsewhere.
 fn rss_bytes_max() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
-/// The machine in a few words.
+/// A short description of the machine.
 pub(super) fn machine() -> Value {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
@@ -238,7 +239,7 @@ mod tests {
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let mut reader = Command::new("cat").arg(&pipe).stdout(Stdio::piped()).spawn().unwrap();
         assert!(can_be_written(&pipe).is_ok());
-        // For reading too: that does not wait for a reader, should this one be gone.
+        // Opened for reading too, so that opening does not wait for a reader.
         let mut writer = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
         writer.write_all(b"report").unwrap();
         let mut read = [0; 6];

@@ -1,4 +1,4 @@
-//! `framepress run`: the engine, until stopped.
+//! `framepress run`: runs the engine until stopped.
 
 use clap::Args;
 
@@ -24,7 +24,7 @@ use crate::http::{Listener, Serving};
 pub(super) struct RunArgs {
     #[command(flatten)]
     common: Common,
-    /// Where the statistics are served, as in 127.0.0.1:8080; `null` for nowhere
+    /// Address of the statistics server, as in 127.0.0.1:8080; `null` for none
     #[arg(long, value_name = "ADDR")]
     stats_addr: Option<String>,
 }
@@ -32,13 +32,13 @@ pub(super) struct RunArgs {
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = args.common.load(loader(args))?.config;
     let stop = Stop::default();
-    // One place: several wishes to read the configuration again are one.
+    // Capacity 1, so that several pending reload requests count as one.
     let (hang_up, reload) = crossbeam_channel::bounded(1);
     let _signals = SignalWatch::with_reload(&stop, hang_up)?;
     let notifier = Notifier::start(&stop)?;
 
-    // The port is taken before the first frame is read, so that a second engine by mistake does
-    // not get that far; and it is served, for waiting for Redis may take long.
+    // The port is bound before the first frame is read, so that a second engine started by mistake
+    // fails early. The server also starts here, because waiting for Redis may take long.
     descriptors::raise();
     let listener = config.stats.addr.as_ref().map(Listener::bind).transpose()?;
     let server = match listener {
@@ -52,7 +52,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     };
     let engine = match Engine::start(&config, Hooks::default(), stop.clone()) {
         Ok(engine) => engine,
-        // Stopped while waiting for Redis: as asked for, not a failure.
+        // A stop while waiting for Redis is not a failure.
         Err(fault) if stop.is_draining() => {
             tracing::info!("stopped before it could start: {fault}");
             return Ok(());
@@ -70,7 +70,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     drop(keeper);
     let served = server.map_or(Ok(()), Serving::end);
     let account = view.metrics.ledger.read();
-    // Where streams are shared, none is ever handed over.
+    // Frames are handed over only if streams are exclusive.
     let handed_over = match account.handed_over {
         0 => String::new(),
         count => format!(", {count} handed over"),
@@ -89,7 +89,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     Ok(end.and(served)?)
 }
 
-/// The layers of the configuration, now and whenever it is read again.
+/// The configuration layers, at the start and at each reload.
 fn loader(args: &RunArgs) -> Loader {
     let loader = args.common.loader();
     match &args.stats_addr {

@@ -14,15 +14,16 @@ use crate::metrics::clock::Tick;
 /// Exit code after a second signal.
 const STOPPED_AT_ONCE: i32 = 130;
 
-/// Signals that follow the first within this time belong to the same request. `timeout` of coreutils
-/// sends two, one to its child and one to the whole process group; a terminal and a service manager
-/// may both send one. A person who wants to leave at once waits longer before asking again.
+/// Signals that follow the first within this time belong to the same request. `timeout` of
+/// coreutils sends two, one to its child and one to the whole process group. A terminal and a
+/// service manager may both send one. A user who wants to leave at once waits longer before the
+/// second signal.
 const SAME_REQUEST: Duration = Duration::from_millis(250);
 
-/// An end that takes longer is worth a word where the log is silent about it.
+/// If the shutdown takes longer and the log does not show it, standard error does.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// How often it is looked meanwhile whether the end has come.
+/// How often to check whether the shutdown is complete.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Watches for signals until dropped.
@@ -37,14 +38,14 @@ impl SignalWatch {
         SignalWatch::watch(stop, &[SIGINT, SIGTERM], None)
     }
 
-    /// The same, and each SIGHUP goes to `reload`; one that finds another still there is that one.
+    /// The same; each SIGHUP also goes to `reload`. Several pending ones count as one.
     pub(super) fn with_reload(stop: &Stop, reload: Sender<()>) -> Result<SignalWatch, Fault> {
         SignalWatch::watch(stop, &[SIGINT, SIGTERM, SIGHUP], Some(reload))
     }
 
-    /// For commands that have nothing to finish: the first signal ends the process as it would
-    /// without a watch, but nothing is left behind, and the first process of a container, which the
-    /// system does not end by signals, ends as well.
+    /// For commands without work to finish. The first signal ends the process as it would without a
+    /// watch, but temporary files are removed. It also ends a process with id 1 in a container,
+    /// which the kernel protects from signals.
     pub(super) fn at_once() -> Result<SignalWatch, Fault> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
             .map_err(|source| Fault::io("cannot watch for signals", source))?;
@@ -53,7 +54,7 @@ impl SignalWatch {
         let thread = threads::spawn(identity, &Stop::default(), move || {
             if let Some(signal) = signals.forever().next() {
                 private::remove_all();
-                // The parent process sees the signal, as without a watch.
+                // The parent process sees the death by signal, as without a watch.
                 if !rustix::process::getpid().is_init() {
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
@@ -92,7 +93,7 @@ impl Drop for SignalWatch {
     }
 }
 
-/// Waits for the first signal and raises the stop; says whether it has come.
+/// Waits for the first signal and raises the stop. Returns whether a signal arrived.
 fn first(signals: &mut Signals, raised: &Stop, reload: Option<&Sender<()>>) -> bool {
     for signal in signals.forever() {
         if signal == SIGHUP {
@@ -111,8 +112,8 @@ fn first(signals: &mut Signals, raised: &Stop, reload: Option<&Sender<()>>) -> b
     false
 }
 
-/// Leaves at the second signal. Where the log is silent about the first, and the end takes long,
-/// standard error says so.
+/// Exits at the second signal. If the log does not show the first signal and the shutdown takes
+/// long, standard error does.
 fn second(signals: &mut Signals, ended: &Handle) {
     let began = Tick::now();
     while began.elapsed() < SAME_REQUEST && !ended.is_closed() {
@@ -136,9 +137,9 @@ fn second(signals: &mut Signals, ended: &Handle) {
     }
 }
 
-/// From now on a write beyond the limit of the file size fails, instead of ending the process.
+/// Makes a write beyond the file size limit fail instead of ending the process.
 pub(super) fn survive_file_limits() {
-    // A handler, and not an ignored signal: children would inherit that.
+    // A handler rather than SIG_IGN, which child processes would inherit.
     let reached = std::sync::Arc::default();
     let _ = signal_hook::flag::register(SIGXFSZ, reached);
 }

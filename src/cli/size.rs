@@ -1,4 +1,4 @@
-//! Sizes as people write them: `640x480`.
+//! Parses sizes such as `640x480`.
 
 use std::str::FromStr;
 

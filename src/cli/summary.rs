@@ -1,5 +1,4 @@
-//! The line that sums up, now and again, how it goes: what an operator who opens the log at night
-//! reads first.
+//! The periodic summary line in the log.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use crate::engine::View;
 use crate::metrics::clock::Tick;
 use crate::metrics::{Conservation, Counter, Distribution, Timer};
 
-/// What stood at the last summary.
+/// The counters at the last summary.
 #[derive(Debug)]
 pub(super) struct Summary {
     at: Tick,
@@ -17,7 +16,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Begins to count.
+    /// Starts counting.
     pub(super) fn start(view: &View) -> Summary {
         Summary {
             at: Tick::now(),
@@ -27,9 +26,9 @@ impl Summary {
         }
     }
 
-    /// Writes the line if `every_seconds` have passed since the last one; 0 for never.
+    /// Logs the line if `every_seconds` have passed since the last one; 0 for never.
     pub(super) fn tick(&mut self, view: &View, every_seconds: u64) {
-        // The looks are a second apart, never quite.
+        // Ticks are only approximately a second apart.
         let due = Duration::from_secs(every_seconds).saturating_sub(Duration::from_millis(50));
         if every_seconds > 0 && self.at.elapsed() >= due {
             self.write(view);
@@ -41,7 +40,7 @@ impl Summary {
         let seconds = self.at.since(before.at).as_secs_f64();
         let latency = self.latency.since(&before.latency);
         let (now, then) = (&self.account, &before.account);
-        #[allow(clippy::cast_precision_loss)] // frames of a minute
+        #[allow(clippy::cast_precision_loss)] // the frames of a minute
         let rate = |now: u64, then: u64| tenths((now - then) as f64 / seconds.max(1e-3));
         let queues = *view.queues.lock();
         let statuses = view.cameras.statuses();

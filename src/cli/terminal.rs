@@ -1,10 +1,10 @@
-//! What may be shown on a terminal, and how.
+//! Terminal detection, colours, width and clipping.
 
 use std::io::IsTerminal;
 
 use crate::base::text;
 
-/// A stream that text goes to.
+/// An output stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
     Output,
@@ -35,7 +35,7 @@ fn decide(is_terminal: bool, no_color: Option<&str>, force: Option<&str>) -> boo
     is_terminal || force.is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// Width of the terminal on standard output; `None` where there is none.
+/// Width of the terminal on standard output; `None` if it is not a terminal.
 pub(super) fn width() -> Option<usize> {
     if !is_at(Stream::Output) {
         return None;
@@ -44,7 +44,7 @@ pub(super) fn width() -> Option<usize> {
     Some(usize::from(columns)).filter(|width| *width > 0)
 }
 
-/// At most `width` characters of `text`; the last says that there were more.
+/// At most `width` characters of `text`; a cut is marked by an ellipsis.
 pub(super) fn clip(text: &str, width: usize) -> String {
     let text = text::line(text);
     if text.chars().count() <= width {

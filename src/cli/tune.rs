@@ -1,8 +1,8 @@
-//! `framepress tune`: measures this machine and writes the configuration that serves it best.
+//! `framepress tune`: measures this machine and writes the best configuration for it.
 //!
-//! One knob after the other: the setting so far and the candidate take turns, several times, and
-//! the candidate wins only if it is better every time and by more than the noise of the other
-//! side. So a busy machine leaves the defaults as they are rather than being led by chance.
+//! Tries one knob after the other. The present setting and the candidate are measured alternately,
+//! several times. The candidate wins only if it is better every time and by more than the noise of
+//! the present setting. So on a busy machine the defaults stay, instead of changing by chance.
 
 mod file;
 mod knobs;
@@ -35,19 +35,19 @@ use trial::{Bounds, Comparison, Trials, Verdict};
 pub(super) struct TuneArgs {
     #[command(flatten)]
     common: Common,
-    /// How long it may take
+    /// Maximum duration in seconds
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u64).range(5..=86_400))]
     seconds: u64,
-    /// What matters most
+    /// What to optimise
     #[arg(long, value_enum, default_value_t = Goal::Throughput)]
     goal: Goal,
-    /// Write the configuration to this file; without it, to standard output
+    /// Write the configuration to this file [default: standard output]
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Size of the frames
     #[arg(long, value_name = "WxH", default_value = "640x480")]
     size: Size,
-    /// How frames travel in the input stream
+    /// Encoding of the frames in the input stream
     #[arg(long, value_enum, default_value_t = Input::Raw)]
     input: Input,
     /// How many cameras
@@ -55,10 +55,10 @@ pub(super) struct TuneArgs {
     cameras: u32,
 }
 
-/// What a configuration is judged by.
+/// The figure that configurations are compared by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Goal {
-    /// The 99th percentile of latency at half of the maximum
+    /// 99th percentile of the latency at half the maximum rate
     Latency,
     /// Frames per second
     Throughput,
@@ -102,7 +102,7 @@ pub(super) fn run(args: &TuneArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The server measured with.
+/// The server used for measuring.
 struct Server {
     url: RedisUrl,
     _embedded: Option<Embedded>,
@@ -126,11 +126,11 @@ impl Server {
     }
 }
 
-/// The search.
+/// The state of the search.
 struct Tuning {
     trials: Trials,
     shown: Shown,
-    /// As the user has it.
+    /// The user's configuration.
     asked: Config,
     measured_with: RedisUrl,
     run_id: u64,
@@ -173,7 +173,7 @@ impl Tuning {
         Ok(best)
     }
 
-    /// The same, with streams of its own on the server measured with.
+    /// The same configuration with separate streams on the server used for measuring.
     fn measurable(&self, config: &Config) -> Config {
         let mut config = config.clone();
         let queue = &mut config.redis_queue;
@@ -191,7 +191,8 @@ impl Tuning {
     }
 }
 
-/// A line that moves on a terminal, lines on a pipe. Standard output is for the configuration.
+/// Shows the progress: a changing line on a terminal, plain lines on a pipe. Standard output is
+/// reserved for the configuration.
 struct Shown {
     bar: ProgressBar,
 }

@@ -1,4 +1,4 @@
-//! The command line as it was typed: explained when it is wrong, without the secrets in it.
+//! Explains a wrong command line, and hides the secrets in it.
 
 use std::ffi::OsString;
 
@@ -8,20 +8,20 @@ use super::{Failure, out};
 use crate::base::redact;
 use crate::config::names_a_secret;
 
-/// Shows help, or says what is wrong.
+/// Shows help or explains what is wrong.
 pub(super) fn explain(error: &Error) -> Failure {
     if error.use_stderr() {
         return Failure::Typed(error.to_string());
     }
-    // Help and versions repeat nothing that was typed, so they keep their colours.
+    // Help and versions repeat nothing of the input, so they may keep their colours.
     match error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout())) {
         Ok(()) => Failure::ReaderGone,
         Err(source) => out::failed(source),
     }
 }
 
-/// A message of any origin without what was typed and may be a secret: URLs with passwords, and
-/// values of arguments whose names sound like secrets.
+/// Hides typed secrets in a message: URLs with passwords, and values of arguments whose names
+/// suggest a secret.
 pub(super) fn hide_secrets(message: &str, typed: &[OsString]) -> String {
     let mut hidden: Vec<(String, String)> = Vec::new();
     let mut is_value_of_secret = false;
@@ -38,15 +38,15 @@ pub(super) fn hide_secrets(message: &str, typed: &[OsString]) -> String {
                 hidden.push((part.to_owned(), shown));
             }
         }
-        // The values of flags that exist are names of files.
+        // The value of an existing `-file` flag is a file name, not a secret.
         is_value_of_secret = is_flag && names_a_secret(&argument) && !argument.ends_with("-file");
     }
-    // The longest first: a secret may be part of another.
+    // Longest first, because a secret may be part of another.
     hidden.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
     let mut message = message.to_owned();
     for (secret, shown) in hidden {
         message = message.replace(&secret, &shown);
-        // Messages with a value in quotes have its quotes and backslashes escaped.
+        // In quoted values, quotes and backslashes are escaped.
         let quoted = format!("{secret:?}");
         message = message.replace(&quoted[1..quoted.len() - 1], &shown);
     }

@@ -1,4 +1,4 @@
-//! From a valid configuration to the small settings of each stage, with every `auto` decided.
+//! Derives the settings of each stage from a valid configuration and resolves every `auto`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,63 +28,63 @@ use crate::wire;
 /// Everything an engine is built from.
 #[derive(Debug)]
 pub struct Plan {
-    /// Where Redis is.
+    /// The Redis topology.
     pub topology: Topology,
     /// Input, output and dead-letter stream of each shard that this engine reads.
     pub streams: Vec<[String; 3]>,
     /// The consumer group.
     pub group: String,
-    /// One per reader.
+    /// Settings of each reader.
     pub read: Vec<ReadSettings>,
-    /// For the dispatcher and its jobs.
+    /// Settings of dispatchers and their jobs.
     pub process: ProcessSettings,
-    /// For every committer.
+    /// Settings of every committer.
     pub commit: CommitSettings,
-    /// For the watcher.
+    /// Settings of the watcher.
     pub watch: WatchSettings,
-    /// For the keeper, and who asks for leases, where streams are exclusive.
+    /// Settings of the lease keeper and terms of the leases, if streams are exclusive.
     pub lease: Option<(KeeperSettings, LeaseTerms)>,
-    /// Threads that process.
+    /// Number of worker threads.
     pub workers: usize,
-    /// Threads that commit.
+    /// Number of committer threads.
     pub committers: usize,
-    /// How frames get to them.
+    /// Routes of frames from shards to committers.
     pub routes: Routes,
-    /// Of each way, frames between its dispatcher and the end of their commit.
+    /// Per dispatcher: maximum frames between dispatch and the end of their commit.
     pub slots: usize,
-    /// Most bytes in work.
+    /// Maximum bytes in flight.
     pub inflight_bytes_max: usize,
-    /// Most connections this process may open.
+    /// Maximum connections this process may open.
     pub connections_max: usize,
-    /// Longest drain.
+    /// Maximum drain time.
     pub drain_timeout: Duration,
     /// Longest wait for Redis.
     pub timeout: Duration,
-    /// Whether to go on without Redis until it is back.
+    /// Whether to wait for Redis while it is unreachable.
     pub retry: bool,
-    /// Longest output stream.
+    /// Maximum length of an output stream, in entries.
     pub queue_length_max: u64,
-    /// Which thread stays on which core.
+    /// Pinning of threads to cores.
     pub cores: Cores,
     /// Whether output pictures are compressed.
     pub compression: bool,
 }
 
-/// The core of each thread; `None` leaves it to the scheduler.
+/// Core of each thread; `None` leaves the choice to the scheduler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cores {
-    /// By reader.
+    /// Per reader.
     pub readers: Vec<Option<usize>>,
-    /// By dispatcher.
+    /// Per dispatcher.
     pub dispatchers: Vec<Option<usize>>,
-    /// By worker.
+    /// Per worker.
     pub workers: Vec<Option<usize>>,
-    /// By committer.
+    /// Per committer.
     pub committers: Vec<Option<usize>>,
 }
 
 impl Plan {
-    /// Decides everything the configuration leaves open.
+    /// Resolves everything the configuration leaves open.
     pub fn new(config: &Config, topology: &Topology, hooks: &Hooks) -> Plan {
         let queue = &config.redis_queue;
         let mut streams = streams(&queue.input_queue, &queue.output_queue, queue.shards);
@@ -93,12 +93,13 @@ impl Plan {
         }
         let timeout = Duration::from_secs(queue.timeout);
         let workers = config.engine.workers.or(threads::parallelism());
-        // Every stream needs a reader, and no more than one where order counts: the rules of the
-        // configuration allow a larger number only then.
+        // Every stream needs a reader, and exactly one if order matters. The configuration rules
+        // allow more readers only if it does not.
         let readers = config.engine.readers.or(streams.len()).max(streams.len());
-        // Shards of a Cluster are kept apart: a node that is silent holds up its own only.
-        let ways = if topology.is_cluster() { streams.len() } else { 1 };
-        let committers = committers(config, workers, readers, ways);
+        // Each shard of a Cluster has its own dispatcher, so that a silent node delays only its own
+        // shards.
+        let pipelines = if topology.is_cluster() { streams.len() } else { 1 };
+        let committers = committers(config, workers, readers, pipelines);
         let slots = (workers * limits::SLOTS_PER_WORKER).max(limits::SLOTS_MIN);
         let claim_idle = Duration::from_millis(queue.claim_idle_ms);
         let consumer = queue.consumer_name.clone().unwrap_or_else(host_name);
@@ -124,7 +125,7 @@ impl Plan {
                 claim_idle,
                 ring_folder: config.ring.folder(),
                 retry: queue.retry_on_failure,
-                turn: hooks.turn.clone(),
+                loop_hook: hooks.loop_hook.clone(),
             })
             .collect();
         let commit_plan = Arc::new(redis::Plan {
@@ -154,11 +155,11 @@ impl Plan {
             plan: commit_plan,
             timeout,
             window_frames_min: slots,
-            // What is read ahead needs the rest.
+            // The other half is for frames that are read ahead.
             window_bytes_max: config.engine.max_inflight_bytes / 2,
             dead_letters: queue.dead_letter_queue,
             retry: queue.retry_on_failure,
-            turn: hooks.turn.clone(),
+            loop_hook: hooks.loop_hook.clone(),
         };
         let watch = WatchSettings {
             topology: topology.clone(),
@@ -170,7 +171,7 @@ impl Plan {
             claim_idle,
             is_exclusive: queue.is_exclusive(),
             feeds: Arc::new(Feeds::new(status_key(&queue.input_queue), with_source(config))),
-            turn: hooks.turn.clone(),
+            loop_hook: hooks.loop_hook.clone(),
         };
         let lease = queue.is_exclusive().then(|| leases(config, topology, &consumer, hooks));
         Plan {
@@ -184,7 +185,7 @@ impl Plan {
             lease,
             workers,
             committers,
-            routes: Routes { ways, lanes: committers },
+            routes: Routes { pipelines, lanes: committers },
             slots,
             inflight_bytes_max: config.engine.max_inflight_bytes,
             connections_max: queue.pool_size,
@@ -196,20 +197,20 @@ impl Plan {
                 &config.engine.pin,
                 &threads::allowed_cores(),
                 threads::parallelism(),
-                [readers, ways, workers, committers],
+                [readers, pipelines, workers, committers],
             ),
             compression: queue.enable_compression,
         }
     }
 
-    /// Frames that the lane to a committer has room for: every slot that leads to it.
+    /// Capacity of the lane to a committer, in frames: every slot that leads to it.
     pub fn commit_room(&self, lane: usize) -> usize {
-        self.slots * self.routes.ways_into(lane)
+        self.slots * self.routes.pipelines_into(lane)
     }
 
-    /// What an engine of this plan takes on from another configuration. Whatever decides about a
-    /// frame's way stays as planned: without the gate that was built for it, analysis would judge
-    /// frames of a camera in any order.
+    /// The settings that a running engine of this plan adopts from another configuration. Settings
+    /// that decide a frame's route stay as planned: without the gate built for it, analysis would
+    /// judge the frames of a camera in any order.
     pub(super) fn live(&self, config: &Config) -> LiveSettings {
         let planned = &self.process.live;
         let mut live = live_settings(config);
@@ -230,7 +231,7 @@ fn process(config: &Config, hooks: &Hooks) -> ProcessSettings {
         cameras_max: config.engine.max_concurrent_streams,
         cameras: all_camera_settings(config),
         probe: hooks.probe.clone(),
-        turn: hooks.turn.clone(),
+        loop_hook: hooks.loop_hook.clone(),
     }
 }
 
@@ -240,12 +241,12 @@ pub(super) fn with_source(config: &Config) -> Vec<String> {
     cameras.map(|camera| camera.id.clone()).collect()
 }
 
-/// What a configuration says about single cameras, by their names.
+/// Settings of single cameras, by id.
 pub(super) fn all_camera_settings(config: &Config) -> HashMap<String, CameraSettings> {
     config.cameras.iter().map(camera_settings).collect()
 }
 
-/// How frames are judged, if they are.
+/// Settings of the analysis.
 fn analysis_settings(config: &Config) -> AnalysisSettings {
     let analysis = &config.analysis;
     AnalysisSettings {
@@ -255,7 +256,7 @@ fn analysis_settings(config: &Config) -> AnalysisSettings {
     }
 }
 
-/// The part of a configuration that may change, as an engine begins with it.
+/// The settings that may change at run time, as in `config`.
 fn live_settings(config: &Config) -> LiveSettings {
     let queue = &config.redis_queue;
     let format = match (queue.enable_compression, queue.compression_format) {
@@ -302,7 +303,7 @@ fn live_settings(config: &Config) -> LiveSettings {
     }
 }
 
-/// What the processing stage needs of a camera's configuration, under the camera's name.
+/// The camera's id, and the settings that the processing stage needs.
 pub fn camera_settings(camera: &crate::config::Camera) -> (String, CameraSettings) {
     let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     let regions = camera.roi_boxes.iter().map(|roi| {
@@ -319,8 +320,9 @@ pub fn camera_settings(camera: &crate::config::Camera) -> (String, CameraSetting
     (camera.id.clone(), CameraSettings { regions: regions.collect(), quality_threshold })
 }
 
-/// Keys of leases lie in the slot of their shard, those of the list of engines in that of the first. A
-/// consumer group other than the built-in one has keys of its own.
+/// Settings of the lease keeper and terms of the leases. The key of a lease is in the hash slot of
+/// its shard, and the keys of the list of engines in that of the first shard. Every consumer group
+/// other than the built-in one has separate keys.
 fn leases(
     config: &Config,
     topology: &Topology,
@@ -336,7 +338,7 @@ fn leases(
         keys: inputs.iter().map(|input| redis::lease_key(input, group)).collect(),
         own: queue.shard_subset.clone().unwrap_or_else(|| (0..queue.shards).collect()),
         retry: queue.retry_on_failure,
-        turn: hooks.turn.clone(),
+        loop_hook: hooks.loop_hook.clone(),
     };
     let terms = LeaseTerms {
         group: queue.consumer_group.clone(),
@@ -346,25 +348,25 @@ fn leases(
     (settings, terms)
 }
 
-/// The consumer name of a reader. The first reader of a shard has the shard's number.
+/// Consumer name of a reader. The first reader of a shard has the shard's number.
 fn consumer_of(name: &str, reader: usize) -> String {
     format!("{name}-{reader}")
 }
 
-/// The input streams of a configuration, in the order of their shards, whichever this engine
-/// reads: where producers send.
+/// Input streams of all shards in a configuration, in order: where producers send, whether or not
+/// this engine reads them.
 pub fn input_streams(config: &Config) -> Vec<String> {
     all_streams(config).into_iter().map(|[input, ..]| input).collect()
 }
 
-/// Input, output and dead-letter stream of every shard of a configuration.
+/// Input, output and dead-letter streams of all shards in a configuration.
 pub fn all_streams(config: &Config) -> Vec<[String; 3]> {
     let queue = &config.redis_queue;
     streams(&queue.input_queue, &queue.output_queue, queue.shards)
 }
 
-/// The names of all streams. With one shard they are as configured; with more, each carries its
-/// number as a hash tag, so that all streams of a shard lie in one cluster slot.
+/// Names of all streams. With one shard they are as configured. With more, each carries its number
+/// as a hash tag, so that all streams of a shard are in one hash slot.
 fn streams(input: &str, output: &str, shards: usize) -> Vec<[String; 3]> {
     if shards == 1 {
         return vec![[input.to_owned(), output.to_owned(), format!("{input}:dlq")]];
@@ -378,8 +380,8 @@ fn streams(input: &str, output: &str, shards: usize) -> Vec<[String; 3]> {
         .collect()
 }
 
-/// Spreads threads over cores. With fewer cores than threads, or a quota for fewer, none is pinned:
-/// it would wait for whatever else is on its core while another one is idle.
+/// Assigns threads to cores. With `auto` and fewer cores than threads, or a CPU quota below that,
+/// no thread is pinned: it would wait for other work on its core while another core is idle.
 fn cores(pin: &Pin, allowed: &[usize], at_once: usize, counts: [usize; 4]) -> Cores {
     let [readers, dispatchers, workers, committers] = counts;
     let list = match pin {
@@ -397,24 +399,26 @@ fn cores(pin: &Pin, allowed: &[usize], at_once: usize, counts: [usize; 4]) -> Co
     }
 }
 
-/// One committer keeps up with several workers, for it waits most of its time; but each way has one
-/// of its own, whatever else is configured, as far as connections reach.
-fn committers(config: &Config, workers: usize, readers: usize, ways: usize) -> usize {
+/// Number of committers. One committer serves several workers, because it mostly waits. Each
+/// dispatcher has at least one committer of its own, whatever is configured, as far as the
+/// connections suffice.
+fn committers(config: &Config, workers: usize, readers: usize, pipelines: usize) -> usize {
     let wanted = config.engine.committers.or(workers.div_ceil(8));
     let beside = connections_beside(&config.redis_queue);
     let room = config.redis_queue.pool_size.saturating_sub(readers + beside);
-    let committers = wanted.max(ways.min(room));
-    if committers < ways {
+    let committers = wanted.max(pipelines.min(room));
+    if committers < pipelines {
         tracing::warn!(
-            "{ways} shards share {committers} committers, so a silent node may hold up shards of \
+            "{pipelines} shards share {committers} committers, so a silent node may hold up shards of \
              others; set redis_queue.pool_size to {}",
-            readers + ways + beside
+            readers + pipelines + beside
         );
     }
     committers
 }
 
-/// The name of this machine: a stable consumer name, so that a restart finds its own entries.
+/// The name of this machine: a stable consumer name, so that a restarted engine finds its own
+/// pending entries.
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "framepress".to_owned() } else { name }

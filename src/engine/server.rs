@@ -1,4 +1,4 @@
-//! From the configuration to the servers: addresses, credentials, encryption.
+//! Derives the servers from the configuration: addresses, credentials, encryption.
 
 use std::time::Duration;
 
@@ -6,8 +6,7 @@ use crate::base::{Fault, Stop};
 use crate::config::{HostPort, RedisQueue, RedisUrl, Scheme};
 use crate::redis::{Address, Embedded, Login, Tls, TlsOptions, Topology};
 
-/// Where Redis is; for `embedded://` a server that is started here. Nothing else is connected to
-/// yet.
+/// The Redis topology; for `embedded://` a server that is started here. Opens no other connection.
 ///
 /// # Errors
 /// [`Fault::Unusable`] if a file for TLS cannot be used, or if no server can be started.
@@ -56,7 +55,7 @@ pub fn find_server(queue: &RedisQueue, stop: &Stop) -> Result<(Topology, Option<
     Ok((topology, None))
 }
 
-/// Whether Sentinels say where the primary is.
+/// Whether Sentinels name the primary.
 fn is_watched(queue: &RedisQueue) -> bool {
     queue.url.scheme() == Scheme::Sentinel || !queue.sentinel_nodes.is_empty()
 }
@@ -69,8 +68,8 @@ fn login(url: &RedisUrl) -> Login {
     }
 }
 
-/// `rediss://` is always encrypted. The schemes of Sentinels and Clusters have no such letter:
-/// there it is whether anything is said about TLS.
+/// `rediss://` is always encrypted. The schemes of Sentinels and Clusters have no encrypted
+/// variant: they use TLS if any TLS option is set.
 fn tls(queue: &RedisQueue) -> Result<Option<Tls>, Fault> {
     let files = &queue.tls;
     let said = files.ca.is_some() || files.cert.is_some() || files.server_name.is_some();

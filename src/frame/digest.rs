@@ -1,9 +1,9 @@
-//! The hash of a picture, taken while its bytes arrive.
+//! The hash of a picture, computed while its bytes arrive.
 //!
-//! XXH3 reads faster than memory does, so what it costs is where the bytes are: a raw picture has
-//! left the caches by the time a worker opens it. The reader has each piece of it in its hands.
-//! Where in `data` the picture will be is read off the first bytes; a worker uses the digest only if
-//! the picture turns out to be exactly those.
+//! XXH3 is faster than memory, so its cost depends on where the bytes are. A raw picture has left
+//! the caches by the time a worker opens it, so the reader hashes each piece while it is in the
+//! cache. The position of the picture within `data` is derived from the first bytes. A worker uses
+//! the digest only if the picture is exactly those bytes.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -12,13 +12,13 @@ use std::ops::Range;
 use twox_hash::XxHash3_64;
 use twox_hash::xxhash3_64::{RawHasher, SecretBuffer};
 
-/// Within how many bytes from the beginning of `data` the picture must begin.
+/// The picture must begin within this many bytes of the beginning of `data`.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
 type Secret = &'static [u8; twox_hash::xxhash3_64::DEFAULT_SECRET_LENGTH];
 
-/// Finds the picture in a `data` of which the first bytes are here: `locate(head, len)` gives its
-/// place among all `len` bytes. An answer that turns out wrong does no harm.
+/// Finds the picture from the first bytes of `data`: `locate(head, len)` returns its range among
+/// all `len` bytes. A wrong answer does no harm.
 pub type Locate = fn(&[u8], usize) -> Option<Range<usize>>;
 
 /// XXH3, 64 bits, seed 0.
@@ -61,18 +61,18 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// The hash, if `part` is the very part of `whole` that it was made of.
+    /// The hash, if `part` is exactly the part of `whole` that was hashed.
     pub fn of_part(&self, whole: &[u8], part: &[u8]) -> Option<u64> {
         let same = whole.get(self.part.clone()).is_some_and(|made_of| std::ptr::eq(made_of, part));
         same.then_some(self.hash)
     }
 }
 
-/// A digest in the making.
+/// A digest in progress.
 pub struct Digester {
     locate: Locate,
     len: usize,
-    /// Where the picture is, and how far it is hashed.
+    /// The range of the picture, and how far it is hashed.
     part: Option<Range<usize>>,
     hashed: usize,
     hasher: Running,
@@ -85,13 +85,13 @@ impl fmt::Debug for Digester {
 }
 
 impl Digester {
-    /// For `len` bytes that are about to arrive.
+    /// A digester for `len` bytes that are about to arrive.
     pub fn new(len: usize, locate: Locate) -> Digester {
         Digester { locate, len, part: None, hashed: 0, hasher: Running::default() }
     }
 
-    /// Takes note of what has arrived, always all of it from the beginning; says whether the rest
-    /// is wanted piece by piece.
+    /// Takes everything that has arrived since the beginning. Returns whether further pieces are
+    /// needed.
     pub fn arrived(&mut self, so_far: &[u8]) -> bool {
         if self.part.is_none() && self.hashed < HEAD_BYTES_MAX {
             let head = &so_far[..so_far.len().min(HEAD_BYTES_MAX)];
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The first byte says where the picture begins.
+    /// Locates the picture at the offset given by the first byte.
     fn behind_the_first(head: &[u8], len: usize) -> Option<Range<usize>> {
         let start = usize::from(*head.first()?);
         (start <= len).then_some(start..len)

@@ -1,4 +1,4 @@
-//! A stream entry as it was read: its id, its `data`, and the fields beside it.
+//! A stream entry as it was read: its id, its `data`, and its other fields.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::base::Reject;
 pub struct EntryId {
     /// Milliseconds since the Unix epoch.
     pub millis: u64,
-    /// Counts entries of the same millisecond.
+    /// Number of the entry within its millisecond.
     pub sequence: u64,
 }
 
@@ -35,7 +35,7 @@ impl EntryId {
         }
     }
 
-    /// The id right before this one; 0-0 stays.
+    /// The id just below this one; 0-0 stays.
     #[must_use]
     pub fn before(self) -> EntryId {
         match (self.sequence.checked_sub(1), self.millis.checked_sub(1)) {
@@ -54,7 +54,7 @@ impl fmt::Display for EntryId {
 
 type Span = Range<u32>;
 
-/// What an entry holds. The value of `data` has a buffer of its own; everything else shares one.
+/// The contents of an entry. The value of `data` has a separate buffer; all other fields share one.
 #[derive(Debug)]
 pub struct Entry {
     data: Option<Lease>,
@@ -64,33 +64,33 @@ pub struct Entry {
     fields: SmallVec<[(Span, Span); 8]>,
     /// Length of a `data` that was too long to be read, in bytes.
     pub oversized: Option<u64>,
-    /// What became of the pixels, if they lie in a frame ring.
+    /// The outcome for the pixels, if they lie in a frame ring.
     pub ring: Option<RingPixels>,
 }
 
 /// The pixels of a frame that lie in a frame ring.
 #[derive(Debug)]
 pub enum RingPixels {
-    /// They are here.
+    /// They have been copied.
     Here {
         /// A copy.
         pixels: Lease,
         /// Their XXH3-64.
         hash: u64,
     },
-    /// Their slot holds another frame by now.
+    /// Their slot in the ring already holds another frame.
     Overwritten,
-    /// They cannot be read, for that reason.
+    /// They cannot be read; the reject says why.
     Refused(Reject),
 }
 
 impl Entry {
-    /// The frame itself, if the entry has the field and it was within the limits.
+    /// The value of `data`, if the entry has it and it was within the limits.
     pub fn data(&self) -> Option<&[u8]> {
         self.data.as_deref()
     }
 
-    /// Bytes of `data` on the wire, kept or not.
+    /// Bytes of `data` as received, kept or not.
     pub fn len(&self) -> u64 {
         self.oversized.unwrap_or_else(|| self.data().map_or(0, |data| data.len() as u64))
     }
@@ -100,8 +100,8 @@ impl Entry {
         self.len() == 0
     }
 
-    /// XXH3 of a part of [`data`](Entry::data), or of any other bytes: at once, if it was taken
-    /// when they arrived.
+    /// XXH3 of a part of [`data`](Entry::data), or of any other bytes. Costs nothing if it was
+    /// computed when they arrived.
     pub fn hash_of(&self, bytes: &[u8]) -> u64 {
         if let Some(RingPixels::Here { pixels, hash }) = &self.ring
             && std::ptr::eq(&raw const pixels[..], bytes)
@@ -121,7 +121,7 @@ impl Entry {
         }
     }
 
-    /// The value of a field beside `data`; the first one of that name.
+    /// The value of another field than `data`; the first one with this name.
     pub fn side(&self, name: &[u8]) -> Option<&[u8]> {
         self.fields.iter().find(|(key, _)| self.at(key) == name).map(|(_, value)| self.at(value))
     }
@@ -137,14 +137,14 @@ impl Entry {
     }
 }
 
-/// Puts an entry together field by field.
+/// Builds an entry field by field.
 #[derive(Debug)]
 pub struct EntryBuilder {
     entry: Entry,
 }
 
 impl EntryBuilder {
-    /// An entry without fields; `side` is where fields beside `data` are kept.
+    /// An entry without fields; `side` holds all fields but `data`.
     pub fn new(side: Lease) -> Self {
         EntryBuilder {
             entry: Entry {
@@ -164,7 +164,7 @@ impl EntryBuilder {
         self.entry.data.is_some() || self.entry.oversized.is_some()
     }
 
-    /// Sets the frame itself, with the digest of its picture, if one was made of these bytes.
+    /// Sets `data`, with the digest of its picture if one was made of these bytes.
     pub fn set_data(&mut self, data: Lease, digest: Option<Digest>) {
         self.entry.data = Some(data);
         self.entry.digest = digest;
@@ -180,7 +180,7 @@ impl EntryBuilder {
         self.entry.side.len() - self.entry.side_len >= name.len().saturating_add(value_len)
     }
 
-    /// Goes on in another side buffer, if it is larger than the present one.
+    /// Continues in another side buffer, if it is larger than the current one.
     pub fn move_side(&mut self, mut side: Lease) {
         let used = self.entry.side_len;
         if side.len() > self.entry.side.len() {
@@ -189,8 +189,8 @@ impl EntryBuilder {
         }
     }
 
-    /// Room for a field beside `data`, to be filled by the caller; `None` when it does not fit
-    /// into the side buffer any more.
+    /// Room for a field other than `data`, to be filled by the caller; `None` if it does not fit
+    /// into the side buffer.
     pub fn side_room(&mut self, name: &[u8], value_len: usize) -> Option<&mut [u8]> {
         let start = self.entry.side_len;
         let middle = start.checked_add(name.len())?;
@@ -237,7 +237,7 @@ mod tests {
         let mut digester = Digester::new(300, |_, len| Some(10..len));
         digester.arrived(&data);
         let digest = digester.finish();
-        // Nobody would: so that it can be told where a hash comes from.
+        // Changed only to tell the digest from a hash computed later.
         data.fill(2);
         let mut builder = EntryBuilder::new(pool.lease_now(64));
         builder.set_data(data, digest);

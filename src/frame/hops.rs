@@ -1,4 +1,4 @@
-//! A type per hop; each consumes the one before.
+//! One type for each hop of a frame; each consumes the one before.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -13,11 +13,11 @@ use crate::base::{Reject, Stage};
 pub struct RawFrame {
     /// The obligation to answer for it.
     pub receipt: Receipt,
-    /// What was read; `None` when it had been trimmed from the stream.
+    /// The entry; `None` if it had been trimmed from the stream.
     pub entry: Option<Entry>,
-    /// Which input stream it came from.
+    /// The index of its input stream.
     pub shard: usize,
-    /// Whether it was too old to be read: of the `data` there are then the first bytes only.
+    /// Whether it was too old to be read. Only the first bytes of `data` are present then.
     pub is_stale: bool,
 }
 
@@ -26,15 +26,15 @@ pub struct RawFrame {
 pub struct Finished {
     /// The obligation to answer for it.
     pub receipt: Receipt,
-    /// Which input stream it came from.
+    /// The index of its input stream.
     pub shard: usize,
-    /// The same for all frames of a camera whose order is kept; `None` where it is not.
+    /// The same for all frames of a camera whose order is kept; `None` without order.
     pub camera: Option<u64>,
-    /// What to do about it.
+    /// How the committer is to end it.
     pub verdict: Verdict,
 }
 
-/// A finished frame in the lane to its committer, which has room for every slot `S`: the slot is
+/// A finished frame in the lane to its committer. The lane has room for every slot `S`; the slot is
 /// held until the committer has taken the frame on.
 #[derive(Debug)]
 pub struct Handed<S> {
@@ -47,7 +47,7 @@ pub struct Handed<S> {
 /// What the committer is to do.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Store the results, in their order, and acknowledge: one, or those of a batch.
+    /// Store the results in order, and acknowledge. A batch has several results.
     Store(Results),
     /// Store a dead letter and acknowledge.
     DeadLetter(Refused),
@@ -61,13 +61,13 @@ impl From<Reject> for Verdict {
     }
 }
 
-/// What a dead letter is made of.
+/// The contents of a dead letter.
 #[derive(Debug)]
 pub struct Refused {
-    /// Why.
+    /// The reason.
     pub reject: Reject,
-    /// The `ProcessedFrame` with its pixels, where these lie in a frame ring: it takes the place of
-    /// `data` and of the reference, so that the dead letter can be replayed later.
+    /// The `ProcessedFrame` with its pixels, if these lie in a frame ring. It replaces `data` and
+    /// the reference, so that the dead letter can be replayed later.
     pub whole: Option<Lease>,
 }
 
@@ -78,9 +78,9 @@ pub enum Discard {
     Shed(Stage),
     /// Below the quality threshold, and configured to be dropped.
     BelowThreshold,
-    /// Its body is gone from the stream.
+    /// Its body was trimmed from the stream.
     LostToTrim,
-    /// Its slot in a frame ring holds another frame by now.
+    /// Its slot in a frame ring already holds another frame.
     Overwritten,
     /// This process has ended it before.
     Repeated,
@@ -112,7 +112,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Bytes of buffer that the labels of such texts need at most.
+    /// Most bytes that labels of these texts need.
     pub fn room(frame_id: &str, camera_id: &str, traceparent: &str) -> usize {
         // A timestamp prints in at most 330 bytes (the largest double), an entry id in 41.
         frame_id.len() + camera_id.len() + traceparent.len() + 330 + 41
@@ -161,7 +161,7 @@ struct Cursor {
 impl Cursor {
     fn put(&mut self, text: std::fmt::Arguments<'_>) -> Span {
         let start = self.at;
-        // Running out of room only shortens a label; `room` sees to it that it does not happen.
+        // Too little room would only shorten a label, and `Labels::room` prevents that.
         let _ = self.write_fmt(text);
         u32::try_from(start).unwrap_or(u32::MAX)..u32::try_from(self.at).unwrap_or(u32::MAX)
     }

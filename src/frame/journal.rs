@@ -2,21 +2,21 @@
 //!
 //! Invariants:
 //! 1. A receipt exists for exactly the entries counted as in flight, and for repeated ones, which
-//!    are counted nowhere.
+//!    are not counted.
 //! 2. Only the committer closes a receipt, after Redis has confirmed. A receipt that is dropped
 //!    instead counts as abandoned; its entry stays pending in Redis and is delivered again.
-//! 3. An entry is in flight at most once per process: the journal refuses it a second time, so
-//!    reading the pending list after a reconnect cannot double work that is still going on.
-//! 4. The journal remembers what this process has ended lately: a copy from the pending list that
-//!    was made before our acknowledgement arrived there is not processed again. One that was asked
-//!    for only afterwards is: then Redis itself has gone back in time, as after a restart from a
-//!    snapshot.
+//! 3. An entry is in flight at most once per process: the journal refuses it a second time. So
+//!    reading the pending list after a reconnect cannot duplicate work in progress.
+//! 4. The journal remembers which entries this process has ended recently. A copy from the pending
+//!    list that was requested before an entry ended is not processed again. A copy that was
+//!    requested afterwards is processed: Redis itself has lost the acknowledgement, for example by
+//!    a restart from a snapshot.
 //! 5. When the group is lost, the journal alone says what is in work. [`Journal::begin_recovery`]
-//!    takes that list and makes every open connection void in one step, so no entry can be given to
-//!    this process by the old group and be missing from the list.
-//! 6. Every entry after [`Recovery::start`] that this process was given is in flight, has ended, or
-//!    will be delivered again. An entry that has ended is then a repeated one: it is acknowledged
-//!    and not processed.
+//!    takes that list and invalidates every open connection in one step. So the old group cannot
+//!    give this process an entry that is missing from the list.
+//! 6. Every entry after [`Recovery::start`] that was given to this process is in flight, has ended,
+//!    or will be delivered again. If it has ended, it is repeated: it is acknowledged and not
+//!    processed.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -28,11 +28,12 @@ use super::{EntryId, Origin, Receipt};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, Outcome};
 
-/// Entries remembered after their end. More than can end while the oldest one in flight waits, for
-/// that many slots no engine has, and than one reader ends while another one reconnects.
+/// Entries remembered after their end. This is more than can end while the oldest one in flight
+/// waits, because no engine has so many slots, and more than one reader ends while another
+/// reconnects.
 const REMEMBERED: usize = 4096;
 
-/// The entries of one stream that are in this process, or were a moment ago.
+/// The entries of one stream that are in this process or were recently.
 #[derive(Debug)]
 pub struct Journal {
     book: Mutex<Book>,
@@ -46,64 +47,63 @@ struct Book {
     /// The epoch of the lease of the stream; 0 without one.
     tenure: u64,
     in_flight: HashMap<EntryId, InFlight>,
-    /// Ended with Redis' confirmation, in the order of their ends.
+    /// Ended with Redis' confirmation, in the order in which they ended.
     ended: VecDeque<EntryId>,
     ended_at: HashMap<EntryId, Tick>,
-    /// The last entry that the group has given to this process.
+    /// The last entry that the group has delivered.
     reached: EntryId,
-    /// By reader, an entry before all new ones that the group may have given it and it has not
-    /// opened yet.
+    /// By reader, an entry before all new ones that the group may have delivered to it and it has
+    /// not opened yet.
     asked_after: Vec<EntryId>,
-    /// By reader, what is in its pending list and still to be opened, as far as that is known.
+    /// By reader, the entries in its pending list that it has not opened yet, as far as known.
     left: Vec<HashSet<EntryId>>,
-    /// Entries up to this one are delivered once more because the group was restored before them.
+    /// Entries up to this one are delivered again because the group was restored before them.
     repeated_up_to: EntryId,
 }
 
 #[derive(Debug)]
 struct InFlight {
-    /// Read, or renewed.
+    /// When it was read or last renewed.
     since: Tick,
-    /// The group was lost, and the entry was no longer in the stream.
+    /// The group was lost, and the entry was not in the stream when it was restored.
     is_gone: bool,
 }
 
-/// The state of the journal under which a connection was opened, and when an answer was asked for.
+/// The state of the journal when a connection was opened, and when an answer was requested.
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
     /// [`Journal::epoch`] when the connection was opened.
     pub epoch: u64,
-    /// The epoch of the lease under which it reads; 0 where streams are shared.
+    /// The epoch of the lease under which it reads; 0 if streams are shared.
     pub tenure: u64,
-    /// When the request was sent, or before.
+    /// When the request was sent, or an earlier time.
     pub asked_at: Tick,
 }
 
-/// What the journal says to an entry that was read.
+/// The journal's answer for an entry that was read.
 #[derive(Debug)]
 pub enum Opened {
-    /// It is in flight from now on.
+    /// It is in flight.
     Taken(Receipt),
-    /// This process has it already, or this is a late copy of an entry that has ended.
+    /// It is in this process already, or this is a late copy of an entry that has ended.
     Known,
-    /// The group or the lease was lost after the connection was opened: the answer is void.
+    /// The answer is void: the group or the lease was lost after the connection was opened.
     Void,
 }
 
-/// What a restored group has to know.
+/// What is needed to restore a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// The group goes on after this entry: every later one will be delivered.
+    /// The group goes on after this entry and will deliver every later one.
     pub start: EntryId,
-    /// The entries in flight, and those that are still to be read from a pending list; the oldest
-    /// first.
+    /// The entries in flight, and those still to be read from a pending list, the oldest first.
     pub held: Vec<EntryId>,
     /// The entries after `start` that this process has ended, as far as it remembers them.
     pub ended: Vec<EntryId>,
 }
 
 impl Journal {
-    /// An empty journal for so many readers of the stream.
+    /// An empty journal for a stream with this many readers.
     pub fn new(readers: usize, metrics: Arc<Metrics>) -> Arc<Journal> {
         let book = Book {
             epoch: 0,
@@ -129,16 +129,17 @@ impl Journal {
         self.book.lock().epoch
     }
 
-    /// The last entry that the group has given out, as far as this process knows.
+    /// The last entry that the group has delivered, as far as this process knows.
     pub fn reached(&self) -> EntryId {
         self.book.lock().reached
     }
 
-    /// Begins where the group stands, at the start or after a recovery: it will deliver everything
+    /// Sets the position of the group, at the start or after a recovery: it will deliver everything
     /// after `last_delivered`.
     pub fn begin(&self, last_delivered: EntryId) {
         let mut book = self.book.lock();
-        // A stream that was made anew begins with lower ids; nothing of it is a repetition.
+        // A stream that was created again begins with lower ids, and none of its entries is
+        // repeated.
         if last_delivered < book.asked_after.iter().copied().min().unwrap_or_default() {
             book.repeated_up_to = EntryId::default();
             book.left.iter_mut().for_each(HashSet::clear);
@@ -147,7 +148,7 @@ impl Journal {
         book.asked_after.fill(last_delivered);
     }
 
-    /// Notes that these are in the pending list of `reader` and still to be opened.
+    /// Notes that these entries are in the pending list of `reader` and not opened yet.
     pub fn leave(&self, reader: usize, ids: impl IntoIterator<Item = EntryId>) {
         let mut book = self.book.lock();
         let Book { left, in_flight, .. } = &mut *book;
@@ -156,7 +157,7 @@ impl Journal {
         }
     }
 
-    /// Notes that the group of `epoch` has given out everything up to `id`, to whichever engine.
+    /// Notes that the group of `epoch` has delivered everything up to `id`, to any engine.
     pub fn reach(&self, epoch: u64, id: EntryId) {
         let mut book = self.book.lock();
         if book.epoch == epoch {
@@ -174,9 +175,9 @@ impl Journal {
         }
     }
 
-    /// Notes that `reader` is about to ask for new entries and has opened all that it was given
-    /// before; or, with `opened`, that it has opened everything up to that one, while other requests
-    /// of its are unanswered. A connection of another epoch says nothing any more.
+    /// Notes that `reader` is about to ask for new entries. Without `opened`, it has opened all
+    /// that it was given before. With `opened`, it has opened everything up to that entry and has
+    /// other requests outstanding. A connection of another epoch is ignored.
     pub fn ask(&self, epoch: u64, reader: usize, opened: Option<EntryId>) {
         let mut book = self.book.lock();
         if book.epoch != epoch {
@@ -204,8 +205,8 @@ impl Journal {
             return Opened::Known;
         }
         let is_repeated = ended_at.is_some() && id <= book.repeated_up_to;
-        // One from a pending list as well: if it ends and the group is lost before anything new is
-        // read, the restored group delivers it once more.
+        // This includes entries from a pending list: if such an entry ends and the group is lost
+        // before anything new is read, the restored group delivers it again.
         book.reached = book.reached.max(id);
         book.left.iter_mut().for_each(|left| {
             left.remove(&id);
@@ -219,8 +220,8 @@ impl Journal {
         Opened::Taken(Receipt::new(id, origin, read_at, session.tenure, Arc::clone(self)))
     }
 
-    /// The group was lost: every connection opened so far is void, and the caller restores the
-    /// group with what this returns.
+    /// Notes that the group was lost: invalidates every open connection, and returns what the
+    /// caller needs to restore the group.
     pub fn begin_recovery(&self) -> Recovery {
         let mut book = self.book.lock();
         book.epoch += 1;
@@ -235,8 +236,8 @@ impl Journal {
     }
 
     /// Begins to read under a lease. `is_known` says that no other engine has held the stream since
-    /// this one did; otherwise nothing is known of what has ended, or was given to any reader.
-    /// Nothing may be in flight.
+    /// this one did. Otherwise everything remembered about ended and delivered entries is dropped.
+    /// No entry may be in flight.
     pub fn begin_tenure(&self, tenure: u64, is_known: bool) {
         let mut book = self.book.lock();
         book.tenure = tenure;
@@ -248,7 +249,7 @@ impl Journal {
         }
     }
 
-    /// The lease of that epoch is lost: what was read and not opened is void.
+    /// Notes that the lease of this epoch is lost: entries that were read and not opened are void.
     pub fn end_tenure(&self, tenure: u64) {
         let mut book = self.book.lock();
         if book.tenure == tenure {
@@ -256,12 +257,12 @@ impl Journal {
         }
     }
 
-    /// The group is the one that was known: what it delivers again has not ended there.
+    /// Notes that the group was not lost, so what it delivers again has not ended there.
     pub fn nothing_is_repeated(&self) {
         self.book.lock().repeated_up_to = EntryId::default();
     }
 
-    /// An entry up to which every entry has ended.
+    /// An entry up to which all entries have ended.
     pub fn ended_up_to(&self) -> EntryId {
         let book = self.book.lock();
         let opened = book.asked_after.iter().copied().min().unwrap_or_default();
@@ -269,7 +270,7 @@ impl Journal {
         open.map_or(opened, |oldest| oldest.before().min(opened))
     }
 
-    /// These entries were in no stream any more when their group was restored.
+    /// Notes that these entries were not in the stream when their group was restored.
     pub fn set_gone(&self, ids: &[EntryId]) {
         let mut book = self.book.lock();
         for id in ids {
@@ -279,14 +280,15 @@ impl Journal {
         }
     }
 
-    /// The entries that have been here for longer than `age`.
+    /// The entries that have been in this process for longer than `age` since they were read or
+    /// renewed.
     pub fn renewable(&self, age: Duration) -> Vec<EntryId> {
         let book = self.book.lock();
         let old = book.in_flight.iter().filter(|(_, entry)| entry.since.elapsed() > age);
         old.map(|(id, _)| *id).collect()
     }
 
-    /// The server counts these as delivered just now: their clocks start again.
+    /// Notes that the server counts these as just delivered: their times start again.
     pub fn renewed(&self, ids: &[EntryId]) {
         let mut book = self.book.lock();
         for id in ids {
@@ -306,22 +308,22 @@ impl Journal {
         self.book.lock().in_flight.len()
     }
 
-    /// Whether this process holds nothing of the stream.
+    /// Whether no entry of the stream is in this process.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the group was lost and the entry with it.
+    /// Whether the entry was lost with its group.
     pub(super) fn is_gone(&self, id: EntryId) -> bool {
         self.book.lock().in_flight.get(&id).is_some_and(|entry| entry.is_gone)
     }
 
-    /// An entry is no longer in this process.
+    /// Removes an entry from this process.
     pub(super) fn end(&self, id: EntryId, origin: Origin, outcome: Outcome) {
         let mut book = self.book.lock();
         book.in_flight.remove(&id);
         match outcome {
-            // Its connection was lost while it was read, and one of the readers will find it again.
+            // Its connection was lost while it was read, so one of the readers will read it again.
             Outcome::Abandoned | Outcome::HandedOver => book.left.iter_mut().for_each(|left| {
                 left.insert(id);
             }),
@@ -425,7 +427,7 @@ mod tests {
     fn a_group_is_restored_before_everything_that_a_reader_may_have_in_hand() {
         let journal = Journal::new(2, Metrics::new());
         journal.begin(ID);
-        journal.ask(journal.epoch(), 0, None); // its answer is still to be read
+        journal.ask(journal.epoch(), 0, None); // its answer is not read yet
         take(&journal, LATER, Origin::New).close(Outcome::Out);
         journal.ask(journal.epoch(), 1, None);
         assert_eq!(journal.begin_recovery().start, ID);

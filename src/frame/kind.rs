@@ -1,6 +1,6 @@
-//! What some bytes are, by their first ones, so that a refusal can say what came.
+//! The kind of a file, found from its first bytes, so that a refusal can name it.
 
-/// How many bytes are looked at.
+/// How many bytes are examined.
 const HEAD: usize = 512;
 
 /// A kind of file.
@@ -12,9 +12,9 @@ pub enum FileKind {
     Png,
     /// WebP.
     Webp,
-    /// gzip, whatever is in it.
+    /// gzip, whatever it contains.
     Gzip,
-    /// A kind that is refused, by the name people know it by.
+    /// A kind that is refused, by its usual name.
     Other(&'static str),
 }
 
@@ -59,7 +59,7 @@ impl FileKind {
     }
 }
 
-/// Pages and drawings, which begin with a bracket behind white space.
+/// Web pages and drawings: markup after optional white space, or an HTTP answer.
 fn markup(bytes: &[u8]) -> Option<FileKind> {
     let head = bytes[..bytes.len().min(HEAD)].trim_ascii_start();
     let begins = |with: &str| {

@@ -1,7 +1,7 @@
-//! Lanes: bounded crossbeam channels, sent to and received from with the stop signal in view.
+//! Lanes: bounded crossbeam channels whose waits end when the engine stops at once.
 //!
-//! An orderly end needs no signal: the sender is dropped, the receiver takes what is left and
-//! sees the lane closed. Only "leave at once" cuts a wait short.
+//! An orderly end needs no signal: the sender is dropped, the receiver takes the remaining items
+//! and sees the lane closed.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, select};
 
@@ -10,7 +10,7 @@ use crate::base::{Fault, Stop, limits};
 /// Sends into a lane, waiting while it is full. `to` names the receiver in the fault.
 ///
 /// # Errors
-/// [`Fault::NeighbourGone`] when the receiver is gone or everybody is to leave; the item is
+/// [`Fault::NeighbourGone`] if the receiver is gone or the engine stops at once; the item is
 /// dropped.
 pub fn send<T>(lane: &Sender<T>, mut item: T, stop: &Stop, to: &'static str) -> Result<(), Fault> {
     loop {
@@ -22,10 +22,10 @@ pub fn send<T>(lane: &Sender<T>, mut item: T, stop: &Stop, to: &'static str) -> 
     }
 }
 
-/// Receives from a lane, waiting while it is empty; `None` when it is closed and empty, or when
-/// everybody is to leave.
+/// Receives from a lane, waiting while it is empty. `None` if it is closed and empty, or if the
+/// engine stops at once.
 pub fn recv<T>(lane: &Receiver<T>, stop: &Stop) -> Option<T> {
-    // Waiting at two channels costs more, and pays only where the lane stays empty.
+    // Selecting over two channels costs more, so do it only if the lane stays empty.
     match lane.recv_timeout(limits::LANE_TICK) {
         Ok(item) => return Some(item),
         Err(RecvTimeoutError::Timeout) if !stop.is_now() => {}

@@ -1,8 +1,8 @@
-//! Floor 2: what travels, and what it travels in.
+//! Floor 2: frames between the stages, and their carriers.
 //!
 //! A frame is a [`RawFrame`] from the reader to the workers and a [`Finished`] frame from the
-//! workers to the committer. Both carry the [`Receipt`] of their stream entry. Bytes live in
-//! leases of one [`Pool`] and go home when dropped; nothing else ever moves backward.
+//! workers to the committer. Both carry the [`Receipt`] of their stream entry. Bytes live in leases
+//! of one [`Pool`] and return to it when dropped; nothing else flows backwards.
 
 mod digest;
 mod entry;

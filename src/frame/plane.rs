@@ -1,4 +1,4 @@
-//! Pixels at rest: borrowed planes, owned planes, and the view a decoded picture gives.
+//! Pixel storage: borrowed planes, owned planes, and the view of a decoded picture.
 //!
 //! Inside the engine a picture is three planes (Y, Cb, Cr, 4:2:0, full range, BT.601) or one
 //! (gray). The chroma planes have `ceil(width / 2) x ceil(height / 2)` samples.
@@ -10,7 +10,7 @@ use multiversion::multiversion;
 /// A borrowed plane of 8-bit samples.
 #[derive(Clone, Copy, Debug)]
 pub struct Plane<'a> {
-    /// `stride * (height - 1) + width` samples at least, row by row from the top.
+    /// At least `stride * (height - 1) + width` samples, row by row from the top.
     pub samples: &'a [u8],
     /// Samples in a row.
     pub width: usize,
@@ -32,7 +32,7 @@ impl<'a> Plane<'a> {
     /// Most rows that [`Plane::sum_columns`] sums: more could overflow 16 bits.
     pub const SUMMED_ROWS_MAX: usize = u16::MAX as usize / 255;
 
-    /// Sums `rows` column by column into `sums`, which has one place for each column.
+    /// Sums `rows` column by column into `sums`, which has one element for each column.
     ///
     /// # Panics
     /// If there are more than [`Plane::SUMMED_ROWS_MAX`] rows, or some are not in the plane.
@@ -47,7 +47,7 @@ fn sum_columns(plane: Plane<'_>, rows: Range<usize>, sums: &mut [u16]) {
     sum_columns_here(plane, rows, sums);
 }
 
-/// The same, compiled for whatever its caller is compiled for.
+/// The same, compiled for the instruction set of its caller.
 #[inline(always)]
 fn sum_columns_here(plane: Plane<'_>, rows: Range<usize>, sums: &mut [u16]) {
     sums.fill(0);
@@ -77,8 +77,8 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// Takes the shape of a picture of `width x height` pixels. Samples keep whatever they held;
-    /// storage grows only when no earlier picture was as large.
+    /// Takes the shape of a picture of `width x height` pixels. Samples keep their old values;
+    /// storage grows only if no earlier picture was as large.
     pub fn reshape(&mut self, width: usize, height: usize, gray: bool) {
         (self.width, self.height, self.gray) = (width, height, gray);
         let needed = self.luma_len() + 2 * self.chroma_len();
@@ -147,13 +147,13 @@ impl Planes {
         &self.samples[..self.luma_len() + 2 * self.chroma_len()]
     }
 
-    /// The same, to be written.
+    /// The same, mutable.
     pub fn samples_mut(&mut self) -> &mut [u8] {
         let len = self.luma_len() + 2 * self.chroma_len();
         &mut self.samples[..len]
     }
 
-    /// The three planes at once, to be written; the chroma slices are empty for a gray picture.
+    /// The three planes at once, mutable; the chroma slices are empty for a gray picture.
     pub fn split_mut(&mut self) -> [&mut [u8]; 3] {
         let (luma_len, chroma_len) = (self.luma_len(), self.chroma_len());
         let (luma, rest) = self.samples[..luma_len + 2 * chroma_len].split_at_mut(luma_len);
@@ -162,7 +162,7 @@ impl Planes {
     }
 }
 
-/// A decoded picture, in whichever forms have been made of it; at least one is there.
+/// A decoded picture in one or both forms.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// Pixels in a row.

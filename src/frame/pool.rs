@@ -1,10 +1,10 @@
-//! The buffer pool: bytes are leased and go home on drop.
+//! The buffer pool: buffers are leased and return to the pool on drop.
 //!
 //! Invariants:
-//! 1. Leased bytes stay within the budget, except for [`Pool::lease_now`], whose callers are
-//!    bounded by the slots they hold, and for small buffers, of which each frame has at most two.
-//! 2. A buffer's size is its class; lengths are rounded up by at most a quarter, so buffers of
-//!    slightly different frames are interchangeable and nothing is allocated once every class in
+//! 1. Leased bytes stay within the budget, with two exceptions: [`Pool::lease_now`], whose callers
+//!    are bounded by the slots they hold, and small buffers, of which each frame has at most two.
+//! 2. A buffer's size is its class. Lengths are rounded up by at most a quarter, so buffers of
+//!    slightly different frames are interchangeable, and nothing is allocated once every class in
 //!    use has been seen.
 //! 3. Leased and idle bytes together stay within the budget as long as leased bytes alone do.
 
@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::base::{Stop, limits};
 use crate::metrics::clock::Tick;
 
-/// Smallest buffer: side fields and labels of a frame.
+/// Smallest buffer, for side fields and labels of a frame.
 const SMALLEST: usize = 1 << 10;
 
 /// Four classes per doubling.
@@ -35,7 +35,7 @@ struct Free {
     idle_bytes: usize,
     leased_bytes: usize,
     leased_count: usize,
-    /// Of those, buffers above [`Pool::SMALL`].
+    /// Leased buffers above [`Pool::SMALL`].
     leased_large: usize,
     blocked: Duration,
 }
@@ -62,14 +62,14 @@ pub struct Usage {
     pub idle_bytes: usize,
     /// Buffers in use.
     pub leased_count: usize,
-    /// Time for which anybody waited for others to come home.
+    /// Time for which callers waited for buffers to be returned.
     pub blocked: Duration,
 }
 
 impl Pool {
-    /// Buffers up to this size hold the fields beside a frame. A reader that waits for a large buffer
-    /// may hold a small one, and the other way round. So a small buffer is never waited for, and no
-    /// caller waits while small ones alone are out.
+    /// Buffers up to this size hold the fields beside a frame. A reader that waits for a large
+    /// buffer may hold a small one, and a holder of a large buffer may ask for a small one. So a
+    /// request for a small buffer never waits, and no caller waits if only small ones are leased.
     pub const SMALL: usize = 32 << 10;
 
     /// A pool that hands out at most `budget` bytes at a time.
@@ -87,9 +87,9 @@ impl Pool {
         }
     }
 
-    /// Leases `len` bytes; `None` once the engine is told to leave at once. For a large buffer, the
-    /// caller waits until the budget has room. A request above the whole budget is served when no
-    /// other large buffer is out. The caller must hold no large buffer itself.
+    /// Leases `len` bytes; `None` once the engine stops at once. For a large buffer, the caller
+    /// waits until the budget has room. A request above the whole budget is served when no other
+    /// large buffer is leased. The caller must not hold a large buffer itself.
     pub fn lease(&self, len: usize, stop: &Stop) -> Option<Lease> {
         let (class, size) = class_of(len);
         let mut free = self.shared.free.lock();
@@ -107,7 +107,7 @@ impl Pool {
         Some(self.take(&mut free, class, size, len))
     }
 
-    /// Leases `len` bytes at once, above the budget if need be. For holders of a slot, who must
+    /// Leases `len` bytes at once, above the budget if necessary. For holders of a slot, which must
     /// not wait and are few.
     pub fn lease_now(&self, len: usize) -> Lease {
         let (class, size) = class_of(len);
@@ -115,7 +115,7 @@ impl Pool {
         self.take(&mut free, class, size, len)
     }
 
-    /// What the pool holds now.
+    /// The current usage of the pool.
     pub fn usage(&self) -> Usage {
         let free = self.shared.free.lock();
         Usage {
@@ -170,7 +170,7 @@ fn class_of(len: usize) -> (usize, usize) {
     (class.min(CLASSES - 1), base + quarter * step)
 }
 
-/// Bytes on loan. Their content is whatever the last holder left.
+/// A leased buffer. Its contents are those of the last holder.
 #[derive(Debug)]
 pub struct Lease {
     storage: Box<[u8]>,
@@ -179,7 +179,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Gives up all but the first `len` bytes.
+    /// Shortens the buffer to its first `len` bytes.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
@@ -207,7 +207,7 @@ impl Drop for Lease {
         free.leased_bytes -= size;
         free.leased_count -= 1;
         free.leased_large -= usize::from(size > Pool::SMALL);
-        // Above the budget, or of a size no class has: not kept.
+        // A buffer is not kept above the budget or if its size is no class's.
         if free.leased_bytes + free.idle_bytes + size <= self.home.budget {
             let (class, rounded) = class_of(size);
             if rounded == size {

@@ -1,6 +1,6 @@
-//! The receipt: the obligation to answer for one entry. Only the committer closes it, after Redis has
-//! confirmed. A receipt that is dropped instead counts as abandoned; its entry stays pending in Redis
-//! and is delivered again. What a process holds is in its [`Journal`](super::Journal).
+//! The receipt: the obligation to answer for one entry. Only the committer closes it, after Redis
+//! has confirmed. A receipt that is dropped instead counts as abandoned; its entry stays pending in
+//! Redis and is delivered again. The [`Journal`](super::Journal) lists the entries of this process.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use crate::metrics::clock::{Tick, unix_seconds};
 pub enum Origin {
     /// Delivered for the first time.
     New,
-    /// From this consumer's own pending list, or taken over from another consumer.
+    /// From this consumer's pending entries list, or claimed from another consumer.
     Again {
-        /// Attempts at it, the one that begins now included.
+        /// Attempts at it, including the one that begins.
         deliveries: u32,
         /// Whether the server's delivery count includes this attempt.
         is_counted: bool,
     },
-    /// This process has ended it, and a restored group has delivered it once more.
+    /// This process has ended it, and a restored group has delivered it again.
     Repeated,
 }
 
 impl Origin {
-    /// Attempts so far, this one included.
+    /// Attempts so far, including this one.
     pub fn deliveries(self) -> u32 {
         match self {
             Origin::New | Origin::Repeated => 1,
@@ -34,8 +34,8 @@ impl Origin {
     }
 }
 
-/// The obligation to answer for one entry. Neither `Clone` nor to be dropped: see the head of
-/// this file.
+/// The obligation to answer for one entry. It is not `Clone` and must not be dropped; see the head
+/// of this file.
 #[derive(Debug)]
 #[must_use = "a receipt that is dropped leaves its entry pending"]
 pub struct Receipt {
@@ -49,7 +49,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// For an entry that the journal has just taken in.
+    /// The receipt of an entry that the journal has just added.
     pub(super) fn new(
         id: EntryId,
         origin: Origin,
@@ -61,12 +61,12 @@ impl Receipt {
         Receipt { id, origin, read_at, read_unix_seconds, tenure, journal, closed: false }
     }
 
-    /// The entry concerned.
+    /// The id of the entry.
     pub fn id(&self) -> EntryId {
         self.id
     }
 
-    /// How it came here.
+    /// How the entry came to this process.
     pub fn origin(&self) -> Origin {
         self.origin
     }
@@ -81,17 +81,17 @@ impl Receipt {
         self.read_unix_seconds
     }
 
-    /// The epoch of the lease under which it was read; 0 where streams are shared.
+    /// The epoch of the lease under which it was read; 0 if streams are shared.
     pub fn tenure(&self) -> u64 {
         self.tenure
     }
 
-    /// Whether the group was lost and the entry with it.
+    /// Whether the entry was lost with its group.
     pub fn is_gone(&self) -> bool {
         self.journal.is_gone(self.id)
     }
 
-    /// Ends the obligation. To be called by the committer alone, once Redis has confirmed.
+    /// Ends the obligation. Only the committer calls it, once Redis has confirmed.
     pub fn close(mut self, outcome: Outcome) {
         self.closed = true;
         self.journal.end(self.id, self.origin, outcome);

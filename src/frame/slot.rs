@@ -1,7 +1,7 @@
-//! Slots: the number of frames between the dispatcher and the end of their commit.
+//! Slots: they bound the number of frames between the dispatcher and the end of their commit.
 //!
-//! A slot carries reusable storage for the frame that holds it. Because a lane toward the
-//! committer has room for every slot, a worker that holds one never waits to hand its frame on.
+//! A slot carries reusable storage for the frame that holds it. A lane towards the committer has
+//! room for every slot, so a worker that holds one never waits to hand its frame on.
 
 use std::ops::{Deref, DerefMut};
 
@@ -18,7 +18,7 @@ pub struct Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// `count` slots, each with its own storage.
+    /// `count` slots, each with separate storage.
     pub fn new(count: usize, mut storage: impl FnMut() -> T) -> Slots<T> {
         let (home, idle) = bounded(count);
         for _ in 0..count {
@@ -38,7 +38,7 @@ impl<T> Slots<T> {
         self.count - self.idle.len().min(self.count)
     }
 
-    /// Waits for a slot; `None` once everybody is to leave.
+    /// Waits for a slot; `None` once the engine stops at once.
     pub fn acquire(&self, stop: &Stop) -> Option<Slot<T>> {
         loop {
             match self.idle.recv_timeout(limits::LANE_TICK) {
@@ -53,7 +53,7 @@ impl<T> Slots<T> {
     }
 }
 
-/// The right to be in work, with storage to do it in; goes home when dropped.
+/// The right of a frame to be in work, with storage for the work. Dropping it gives both back.
 #[derive(Debug)]
 pub struct Slot<T> {
     storage: Option<Box<T>>,
@@ -79,7 +79,7 @@ impl<T> DerefMut for Slot<T> {
 impl<T> Drop for Slot<T> {
     fn drop(&mut self) {
         if let Some(storage) = self.storage.take() {
-            // There is a place for every slot; if the engine is gone, so may the storage be.
+            // The channel has room for every slot. If the engine is gone, the storage may be freed.
             let _ = self.home.try_send(storage);
         }
     }

@@ -1,5 +1,5 @@
-//! A lane whose receiver can wait for a socket at the same time: the sender wakes it through an
-//! eventfd, but only while it waits, so that a busy receiver costs the sender nothing.
+//! A lane whose receiver can wait for a socket at the same time. The sender wakes it through an
+//! eventfd, but only while it waits, so a busy receiver costs the sender nothing.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -27,14 +27,15 @@ impl Waker {
         Ok(Waker { event, is_waiting: AtomicBool::new(false) })
     }
 
-    /// Ends the wait of the receiver, if it waits.
+    /// Wakes the receiver, if it waits.
     fn wake(&self) {
         // Pairs with the fence in `begins_to_wait`: either the receiver sees the item, or the
         // sender sees that the receiver waits.
         fence(Ordering::SeqCst);
         if self.is_waiting.load(Ordering::Relaxed) && self.is_waiting.swap(false, Ordering::AcqRel)
         {
-            // It fails only if the counter is full: then the descriptor is readable already.
+            // A write fails only if the counter is full, and then the descriptor is readable
+            // already.
             let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
         }
     }
@@ -46,7 +47,7 @@ impl Waker {
 
     fn ends_to_wait(&self) {
         if !self.is_waiting.swap(false, Ordering::AcqRel) {
-            // It was woken: the next wait is not to end because of this one.
+            // The receiver was woken. Clear the event, so that it does not end the next wait.
             let _ = rustix::io::read(&self.event, &mut [0_u8; 8]);
         }
     }
@@ -72,7 +73,7 @@ impl<T> WakingSender<T> {
 
 impl<T> Drop for WakingSender<T> {
     fn drop(&mut self) {
-        // The receiver may be waiting for the end.
+        // The receiver may be waiting for the lane to close.
         self.waker.wake();
     }
 }
@@ -84,19 +85,19 @@ pub struct WakingReceiver<T> {
     waker: Arc<Waker>,
 }
 
-/// What a lane holds at this moment.
+/// The state of a lane.
 #[derive(Debug)]
 pub enum Next<T> {
-    /// This.
+    /// The next item.
     Item(T),
     /// Nothing yet.
     Empty,
-    /// Nothing, and nothing will come.
+    /// No item, and none will come.
     Closed,
 }
 
 impl<T> WakingReceiver<T> {
-    /// Takes what is there.
+    /// Takes the next item, if there is one.
     pub fn next(&self) -> Next<T> {
         match self.lane.try_recv() {
             Ok(item) => Next::Item(item),
@@ -110,8 +111,8 @@ impl<T> WakingReceiver<T> {
         lane::recv(&self.lane, stop)
     }
 
-    /// Calls `wait` with a descriptor that becomes readable when an item is sent. If there is one
-    /// already, `wait` is not called.
+    /// Calls `wait` with a descriptor that becomes readable when an item is sent. If an item is
+    /// present already, `wait` is not called.
     pub fn beside<R>(&self, wait: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
         self.waker.begins_to_wait();
         let end = self.lane.is_empty().then(|| wait(self.waker.event.as_fd()));
@@ -120,7 +121,7 @@ impl<T> WakingReceiver<T> {
     }
 }
 
-/// A lane of that capacity.
+/// A lane with this capacity.
 ///
 /// # Errors
 /// [`Fault::Io`] if the system has no descriptor left.
@@ -159,7 +160,7 @@ mod tests {
                 }
                 assert!(sender.try_send(7));
             });
-            // An item that is there before the wait begins is no reason to wait.
+            // If the item is sent before the wait begins, `beside` returns `None`.
             assert_ne!(receiver.beside(|event| is_woken(event, LONG)), Some(false));
         });
         assert!(matches!(receiver.next(), Next::Item(7)));

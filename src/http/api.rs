@@ -1,4 +1,4 @@
-//! The figures as JSON; names and units are those of the dashboards that read them.
+//! The figures as JSON, with the names and units that existing dashboards expect.
 
 use serde_json::{Value, json};
 
@@ -110,7 +110,7 @@ pub(super) fn shards_held(view: &View) -> u64 {
     holders.iter().filter(|holder| Some(holder.as_str()) == own).count() as u64
 }
 
-/// How shards are assigned, and where each has its holder.
+/// How shards are assigned, and the engine that holds each.
 fn shards_json(view: &View) -> Value {
     let Some((_, terms)) = &view.plan.lease else {
         return json!({ "assignment": "shared" });
@@ -128,7 +128,8 @@ fn shards_json(view: &View) -> Value {
     })
 }
 
-/// Connections to Redis. The one that watches the queues is not among the counted.
+/// Open connections to Redis. The watcher's connection is not counted by the counters and is added
+/// here.
 pub(super) fn connections_open(metrics: &Metrics) -> u64 {
     let closed = metrics.get(Counter::ConnectionsClosed);
     metrics.get(Counter::ConnectionsOpened).saturating_sub(closed) + 1
@@ -141,7 +142,7 @@ pub(super) fn unready(view: &View) -> Option<String> {
     why.or_else(|| (!is_balanced).then(|| "frames are unaccounted for".to_owned()))
 }
 
-/// What an operator should know of an engine that is ready all the same.
+/// Remarks for the operator about an engine that is ready.
 pub(super) fn remarks(view: &View) -> Vec<String> {
     let metrics = &view.metrics;
     let mut remarks = Vec::new();
@@ -197,7 +198,7 @@ pub(super) fn cameras_json(view: &View) -> Value {
     json!({ "cameras": cameras })
 }
 
-/// A configured camera of which no frame has come.
+/// A configured camera without frames so far.
 fn unseen(id: &str, told: Value) -> Value {
     json!({
         "camera_id": id,
@@ -243,7 +244,7 @@ pub fn latency_json(distribution: &Distribution) -> Value {
     })
 }
 
-/// The last ten seconds: latency, and the mean of a frame in each stage, in milliseconds.
+/// The last ten seconds: latency, and the mean time per frame in each stage, in milliseconds.
 fn recent_json(recent: &Recent) -> Value {
     let stages = Stage::ALL.into_iter().zip(recent.stages);
     let stages: serde_json::Map<String, Value> =
@@ -256,7 +257,7 @@ fn recent_json(recent: &Recent) -> Value {
     })
 }
 
-/// Most entries of the streams of all shards together, where each may have `per_stream`.
+/// Maximum entries of the streams of all shards together, if each may have `per_stream`.
 pub(super) fn over_shards(plan: &Plan, per_stream: u64) -> u64 {
     per_stream.saturating_mul(plan.streams.len() as u64)
 }

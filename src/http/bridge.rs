@@ -1,4 +1,4 @@
-//! The statistics server of `bridge`: how a direction stands.
+//! The statistics server of `bridge`: the state of one direction.
 
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
@@ -12,18 +12,17 @@ use crate::base::{Fault, Stop};
 use crate::bridge::{Direction, SERIES, Series, Status};
 use crate::config::Config;
 
-/// A running statistics server of `bridge`; ended on drop.
+/// A running statistics server of `bridge`; dropping it ends it.
 #[derive(Debug)]
 pub struct BridgeServer {
     _serving: Option<Serving>,
 }
 
 impl BridgeServer {
-    /// Serves at the address of the direction in `kafka.stats`, with the token and the host names of
-    /// `stats`.
+    /// Serves at the address of the direction in `kafka.stats`, with the token and the host names
+    /// of `stats`.
     ///
-    /// # Errors
-    /// [`Fault::Io`] if the address cannot be had.
+    /// [`Fault::Io`] if the address is not available.
     pub fn start(
         config: &Config,
         status: &Arc<Status>,

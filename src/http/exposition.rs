@@ -1,7 +1,7 @@
-//! `/metrics`: the figures as Prometheus reads them.
+//! `/metrics`: the figures in Prometheus' format.
 //!
-//! Everything is collected when somebody asks. Counters and histograms come from what only grows
-//! while the engine lives, so no scrape ever shows less than the one before.
+//! Figures are collected on each scrape. Counters and histograms come from values that never
+//! decrease while the engine lives, so neither do scraped values.
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric};
 use prometheus::proto::{MetricFamily, MetricType};
@@ -17,11 +17,11 @@ use crate::stage::process::CameraStatus;
 
 use super::api;
 
-/// The text format.
+/// Content type of the text format.
 pub(super) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// Upper bounds of the latency buckets, in seconds: close together around what frames take, and
-/// with one at the limit that matters, 100 ms.
+/// Upper bounds of the latency buckets, in seconds: dense around typical frame latencies, and with
+/// one at the limit of 100 ms.
 const BUCKETS: [f64; 18] = [
     0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25,
     0.5, 1.0, 5.0, 30.0,
@@ -43,7 +43,7 @@ pub(super) fn page(view: &View) -> Result<String> {
     page.encode()
 }
 
-/// The families, in the order of [`Series::ALL`] whatever the order in which they are filled.
+/// Metric families, in the order of [`Series::ALL`] regardless of the order of filling.
 #[derive(Default)]
 struct Page {
     metrics: Vec<(Series, Metric)>,
@@ -125,7 +125,7 @@ fn engine(view: &View, page: &mut Page) {
     let about = [("version", env!("CARGO_PKG_VERSION")), ("pixels", pixels)];
     page.number(Series::BuildInfo, &about, 1.0);
     let uptime = metrics.started().elapsed().as_secs_f64();
-    // To the millisecond, so that two scrapes agree.
+    // Rounded to the millisecond, so that two scrapes agree.
     let started = ((unix_seconds() - uptime) * 1000.0).round() / 1000.0;
     page.number(Series::StartTime, &[], started);
     page.number(Series::Ready, &[], f64::from(u8::from(api::unready(view).is_none())));
@@ -206,7 +206,7 @@ fn lanes(view: &View, page: &mut Page) {
     let plan = &view.plan;
     let commit_room = (0..plan.committers).map(|lane| plan.commit_room(lane)).sum();
     let lanes = [
-        ("read", Level::ReadLane, limits::READ_LANE_FRAMES * plan.routes.ways),
+        ("read", Level::ReadLane, limits::READ_LANE_FRAMES * plan.routes.pipelines),
         ("commit", Level::CommitLanes, commit_room),
     ];
     for (lane, level, room) in lanes {
@@ -322,7 +322,7 @@ fn cameras(view: &View, page: &mut Page) {
         page.number(Series::CameraQuality, &[("camera", id)], camera.quality_score.into());
         page.number(Series::CameraDensity, &[("camera", id)], camera.vehicle_density.into());
     }
-    // A family of their own: a camera may be called anything, "other" included.
+    // A separate family, because a camera may have any name, even "other".
     let others = view.cameras.others();
     let counts = [others.processed, others.rejected, others.dropped];
     for (outcome, count) in CAMERA_OUTCOMES.into_iter().zip(counts) {

@@ -1,15 +1,16 @@
-//! The gate in front of the HTTP library: what strangers can make it do is decided here.
+//! The gate in front of the HTTP library limits what untrusted clients can make it do.
 //!
-//! tiny_http starts a thread for every connection, lets a head be as long and as slow as its
-//! client likes, queues pipelined requests without end, and reads the rest of a body nobody wants.
-//! So it only ever sees what one thread has let through: complete heads of bounded size, one per
-//! connection and without a body, over a socket no stranger can reach. That thread blocks on no
-//! client. The number of connections and the bytes held for them are bounded, the number also by
-//! the descriptors that the rest of the process does not need. When all places are taken, the
-//! connection that has been idle for longest makes room: a thousand idle connections keep no
-//! browser out. The server behind answers one request after the other, so the gate takes what it
-//! says at once, even if a client does not read it: when the room for that is used up, the
-//! connection that holds most of it is closed.
+//! tiny_http starts a thread for every connection, accepts heads of any length and duration, queues
+//! pipelined requests without limit, and reads the rest of an unwanted body. So it only receives
+//! requests that the gate's thread has let through: complete heads of bounded size, one per
+//! connection, without a body, over a socket that other users cannot reach.
+//!
+//! The gate's thread blocks on no client. It bounds the number of connections, also by the file
+//! descriptors that the rest of the process does not need, and the bytes held for them. If all
+//! places are taken, the connection that has been idle for longest is closed, so that idle
+//! connections do not keep browsers out. The server behind the gate answers one request after the
+//! other, so the gate reads its output at once, even if a client reads slowly. If the buffers are
+//! full, the connection that holds most is closed.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -24,46 +25,44 @@ use super::visit::{Next, Visit};
 use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
 
-/// How often the deadlines of visits are looked at.
+/// How often the deadlines of visits are checked.
 const TICK: Duration = Duration::from_millis(100);
-/// The same where there are none, unless the end cannot be waited for.
+/// The same without visits, if the stop signal can be polled.
 const IDLE_TICK: Duration = Duration::from_secs(10);
 
-/// Most connections at a time. Each has a thread in the library only while it is being answered.
+/// Maximum connections at a time. Each has a thread in the library only while it is being answered.
 pub(super) const VISITS_MAX: usize = 64;
 
-/// Descriptors of a connection while it is answered: the client's, and both ends of the socket to
-/// the server behind the gate.
+/// File descriptors of a connection while it is answered: the client's, and both ends of the socket
+/// to the server behind the gate.
 const DESCRIPTORS_EACH: u64 = 3;
 
-/// Most connections at a time where the process may have `limit` descriptors and needs `kept` of
-/// them for other things. One at least: an engine that cannot be asked is of no use.
+/// Maximum connections at a time if the process may have `limit` file descriptors and needs `kept`
+/// of them for other purposes. At least one, so that the engine can always be queried.
 pub(super) fn visits_max(limit: u64, kept: u64) -> usize {
-    // One more for a connection that is accepted before another one makes room.
+    // One more for a connection that is accepted before another one is closed for it.
     let left = limit.saturating_sub(kept).saturating_sub(1) / DESCRIPTORS_EACH;
     usize::try_from(left).unwrap_or(VISITS_MAX).clamp(1, VISITS_MAX)
 }
 
-/// Most bytes of answers held for slow clients, all together, and so of any one answer to
-/// a client that is slower than the server.
+/// Maximum bytes of answers held for slow clients in total, and so for any single slow client.
 const HELD_BYTES_MAX: usize = 16 << 20;
 
 /// The gate, ready to run.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// Non-blocking.
+    /// Must be non-blocking.
     pub(super) listener: TcpListener,
-    /// The way to the server behind it.
+    /// The socket of the server behind the gate.
     pub(super) server: Inner,
-    /// Most connections at a time; see [`visits_max`].
+    /// Maximum connections at a time; see [`visits_max`].
     pub(super) visits_max: usize,
 }
 
 impl Gate {
-    /// Lets requests through until `end`.
+    /// Passes requests on until `end`.
     ///
-    /// # Errors
-    /// [`Fault::Io`] if the system no longer says what there is to do.
+    /// [`Fault::Io`] if polling fails.
     pub(super) fn run(self, end: &Stop) -> Result<(), Fault> {
         let mut visits: Vec<Visit> = Vec::with_capacity(VISITS_MAX);
         while !end.is_draining() {
@@ -77,20 +76,20 @@ impl Gate {
                     let stepped = if is_ready { visit.step(&self.server) } else { Next::Wait };
                     stepped == Next::Wait && visit.look_at_clock(now) == Next::Wait
                 }));
-                // A panic costs that connection only; the hook has reported it.
+                // A panic affects only that connection; the panic hook has reported it.
                 stepped.unwrap_or(false)
             });
             make_room(&mut visits);
             if has_guests && !self.admit(&mut visits) {
-                // Out of descriptors or memory: it passes, and until then there is no hurry.
+                // Out of file descriptors or memory: wait before the next attempt.
                 end.sleep(TICK);
             }
         }
         Ok(())
     }
 
-    /// Waits until there is something to do: whether somebody is at the door, and for each visit
-    /// whether it can go on.
+    /// Waits for events. Returns whether a connection is pending, and for each visit whether it is
+    /// ready.
     fn wait(&self, visits: &[Visit], end: &Stop) -> rustix::io::Result<(bool, Vec<bool>)> {
         let bell = end.bell();
         let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
@@ -114,7 +113,7 @@ impl Gate {
         Ok((!fds[0].revents().is_empty(), ready))
     }
 
-    /// Lets in who is at the door; says whether the system allowed it.
+    /// Accepts pending connections; returns false if the system refuses.
     fn admit(&self, visits: &mut Vec<Visit>) -> bool {
         for _ in 0..VISITS_MAX {
             let client = match self.listener.accept() {
@@ -132,20 +131,20 @@ impl Gate {
                 let leaver = visits.iter().position(Visit::is_idle).unwrap_or(0);
                 visits.remove(leaver);
             }
-            // One whose socket cannot be set up is gone already.
+            // If its socket cannot be set up, the client has already disconnected.
             visits.extend(Visit::new(client));
         }
         true
     }
 }
 
-/// Closes the connections that hold the most bytes until the others are within bounds.
+/// Closes the connections that hold the most bytes until the total is within its limit.
 fn make_room(visits: &mut Vec<Visit>) {
     let mut held: usize = visits.iter().map(Visit::held).sum();
     while held > HELD_BYTES_MAX {
         let most = visits.iter().enumerate().max_by_key(|(_, visit)| visit.held());
         let Some((index, _)) = most else { return };
-        // In order, for the first is the one that came first.
+        // Keep the order, because the oldest connection is first.
         held -= visits.remove(index).held();
         tracing::debug!("closed a connection to the stats server that did not take its answer");
     }
@@ -160,7 +159,7 @@ mod tests {
     use super::*;
 
     const SLOW: usize = 24;
-    /// More than the sockets on its way hold.
+    /// More than the socket buffers hold.
     const BIG: usize = 6 << 20;
 
     fn ask(addr: SocketAddr, path: &str) -> TcpStream {
@@ -172,7 +171,7 @@ mod tests {
 
     fn len_of_answer(mut client: TcpStream) -> usize {
         let mut answer = Vec::new();
-        let _ = client.read_to_end(&mut answer); // a reset shows in the length
+        let _ = client.read_to_end(&mut answer); // a reset shows as a short answer
         answer.len()
     }
 
@@ -186,7 +185,7 @@ mod tests {
         }
     }
 
-    /// Behind the gate one answer follows the other, as in the real server.
+    /// The server behind the gate answers sequentially, as the real one does.
     #[test]
     fn clients_that_do_not_read_hold_nobody_up() {
         let folder = tempfile::tempdir().unwrap();
@@ -208,7 +207,7 @@ mod tests {
                     let _ = request.respond(answer);
                 }
             });
-            // However this ends, the threads do.
+            // Ends the threads however the test ends.
             struct End<'a>(&'a Stop);
             impl Drop for End<'_> {
                 fn drop(&mut self) {
@@ -219,7 +218,8 @@ mod tests {
 
             let slow: Vec<_> = (0..SLOW).map(|_| ask(addr, "/big")).collect();
             assert!(len_of_answer(ask(addr, "/livez")) > 2, "it is answered");
-            // Not because their time was up: those there was room for still get their answers.
+            // No deadline has passed: slow clients for which there was room get their whole
+            // answers.
             let whole = slow.into_iter().map(len_of_answer).filter(|len| *len > BIG).count();
             assert!(whole > 0 && whole < SLOW, "{whole} answers were whole");
         });

@@ -1,11 +1,10 @@
-//! The head of a request, as it may go on to the library behind the gate.
+//! Rewrites the head of a request for the library behind the gate.
 //!
-//! What reads a head leniently reads it in its own way: a header that is folded or indented, a line
-//! that ends in a bare line feed. So nothing of it is passed on as it came. A head that is not
-//! beyond doubt is refused; of the others, the request line and the few headers that are needed are
-//! written anew.
+//! Lenient parsers disagree on malformed heads, such as folded or indented headers and lines that
+//! end in a bare line feed. So nothing is passed on unchanged. A malformed head is refused; of the
+//! others, the request line and the few headers that are needed are rewritten.
 
-/// The headers that anything here looks at, and whether they may be given more than once.
+/// The headers that the server uses, and whether they may be repeated.
 const WANTED: [(&str, bool); 6] = [
     ("Host", false),
     ("Authorization", false),
@@ -15,8 +14,8 @@ const WANTED: [(&str, bool); 6] = [
     ("Sec-Fetch-Mode", false),
 ];
 
-/// The request as the only one of its connection, and without a body; `None` if `head`, which ends
-/// with its empty line, is not beyond doubt by RFC 9112, sections 3 and 5.
+/// The request, rewritten as the only one of its connection and without a body. `head` ends with
+/// its empty line. `None` if `head` violates RFC 9112, sections 3 and 5.
 pub(super) fn rewritten(head: &[u8]) -> Option<Vec<u8>> {
     let head = std::str::from_utf8(head.strip_suffix(b"\r\n\r\n")?).ok()?;
     let mut lines = head.split("\r\n");
@@ -41,7 +40,7 @@ pub(super) fn rewritten(head: &[u8]) -> Option<Vec<u8>> {
     Some(request.into_bytes())
 }
 
-/// Method, target and version, between single spaces. A later minor version is spoken to as 1.1.
+/// Method, target and version, separated by single spaces. A later minor version is treated as 1.1.
 fn request_line(line: &str) -> Option<String> {
     let mut parts = line.split(' ');
     let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);

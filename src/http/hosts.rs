@@ -1,17 +1,17 @@
-//! Which names the server answers to, and which pages may ask it.
+//! Checks the host name of a request, and the page that makes it.
 //!
-//! A page of a hostile site, open in the browser of an operator, reaches whatever the browser does,
-//! the loopback address included. It gets to see the answers if its own name resolves to that
-//! address for a while (DNS rebinding). Then the browser still sends the name of the site as `Host`,
-//! which is neither an address nor a name of this server.
+//! A hostile page in an operator's browser can reach every address that the browser can, including
+//! loopback. It can read the answers if its own name temporarily resolves to that address (DNS
+//! rebinding). The browser then still sends the name of the hostile site as `Host`, which is
+//! neither an address nor a name of this server.
 
 use std::net::IpAddr;
 
-/// Names by which the server may be asked, beside addresses and `localhost`.
+/// Host names that the server answers to, besides addresses and `localhost`.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts(Vec<String>);
 
-/// The parts of a request that say whom it asks and for which page.
+/// The parts of a request that name its server and the page that makes it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Asking<'a> {
     pub(super) target: &'a str,
@@ -21,12 +21,12 @@ pub(super) struct Asking<'a> {
     pub(super) fetch_mode: Option<&'a str>,
 }
 
-/// Why a request is not answered.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It asks another server.
+    /// It is for another server.
     Host,
-    /// It is made for a page of another server.
+    /// A page of another server makes it.
     Page,
 }
 
@@ -35,9 +35,9 @@ impl Hosts {
         Hosts(names.iter().map(|name| plain(name)).collect())
     }
 
-    /// Browsers always send `Host`; of a client that sends none there is nothing to fear here.
+    /// Checks a request. Browsers always send `Host`, so a request without it is harmless.
     pub(super) fn refuses(&self, asking: &Asking<'_>) -> Option<Refusal> {
-        // The absolute form, as proxies send it, names the server as well, and counts more.
+        // The absolute form, as sent by proxies, also names the server and takes precedence.
         let named = asking.target.split_once("://").map(|(_, rest)| {
             let end = rest.find(['/', '?', '#']);
             &rest[..end.unwrap_or(rest.len())]
@@ -49,13 +49,14 @@ impl Hosts {
         let is_own_page = |origin: &str| {
             let authority = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
             authority.is_some_and(|authority| {
-                // A proxy may have put another name in place of the one that the page has.
+                // A proxy may have replaced the host name that the page has.
                 let is_configured = name_of(authority).is_some_and(|name| self.0.contains(&name));
                 asking.host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
                     || is_configured
             })
         };
-        // A link on another page may lead here; what that page fetches by itself may not.
+        // A link on another page may lead here; requests by scripts or elements of that page are
+        // refused.
         let is_fetched = asking.fetch_mode.is_some_and(|mode| mode != "navigate");
         let is_foreign = matches!(asking.fetch_site, Some("cross-site" | "same-site"));
         if !asking.origin.is_none_or(is_own_page) || (is_fetched && is_foreign) {
@@ -92,7 +93,7 @@ fn name_of(authority: &str) -> Option<String> {
     (is_port && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| plain(name))
 }
 
-/// In lower case and without the dot at the end of a full name.
+/// Lower case, without the final dot of a fully qualified name.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }

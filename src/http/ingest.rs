@@ -1,4 +1,4 @@
-//! The statistics server of `ingest`: how each camera stands, and what it sees.
+//! The statistics server of `ingest`: state and picture of each camera.
 
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::ingest::{AGE_BOUNDS, Outcome, State, Status, View};
 use crate::metrics::clock::unix_seconds;
 
-/// A running statistics server of `ingest`; ended on drop.
+/// A running statistics server of `ingest`; dropping it ends it.
 #[derive(Debug)]
 pub struct IngestServer {
     _serving: Option<Serving>,
@@ -22,8 +22,7 @@ pub struct IngestServer {
 impl IngestServer {
     /// Serves at `ingest.stats.addr`, with the token and the host names of `stats`.
     ///
-    /// # Errors
-    /// [`Fault::Io`] if the address cannot be had.
+    /// [`Fault::Io`] if the address is not available.
     pub fn start(config: &Config, view: View, stop: &Stop) -> Result<IngestServer, Fault> {
         let Some(addr) = &config.ingest.stats.addr else {
             return Ok(IngestServer { _serving: None });

@@ -1,8 +1,8 @@
 //! The socket between the gate and tiny_http, which carries bearer tokens.
 //!
-//! It has a name in the file system only for a moment, in a folder that no other user can enter.
-//! Afterwards the gate reaches it through a descriptor of its own, so no other process can put a
-//! socket of its own in its place, and nothing is left behind however this process ends.
+//! It has a name in the file system only for a moment, in a folder that other users cannot enter.
+//! Afterwards the gate reaches it through a file descriptor, so no other process can replace it,
+//! and nothing is left behind however this process ends.
 
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,34 +13,34 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::base::private::PrivateFolder;
 
-/// How the name of the folder begins.
+/// Prefix of the folder's name.
 const FOLDER_PREFIX: &str = "framepress-http-";
 
-/// The way to the socket.
+/// Path to the socket.
 #[derive(Debug)]
 pub(super) struct Inner {
     path: PathBuf,
-    /// What the path names.
+    /// Keeps the target of `path` open.
     _socket: Option<OwnedFd>,
-    /// Only where the system cannot reach a socket through a descriptor.
+    /// Kept only if the system cannot reach a socket through a descriptor.
     _folder: Option<PrivateFolder>,
 }
 
 impl Inner {
-    /// Makes the socket.
+    /// Creates the socket.
     pub(super) fn bind() -> Result<(Inner, UnixListener)> {
-        // Where the file system is read-only, or its path too long for a socket, memory will do.
+        // If the temporary folder is read-only or its path too long for a socket, use `/dev/shm`.
         bind_in(&std::env::temp_dir())
             .or_else(|error| bind_in(Path::new("/dev/shm")).map_err(|_| error))
     }
 
-    /// A socket by its path.
+    /// A socket at a path.
     #[cfg(test)]
     pub(super) fn at(path: PathBuf) -> Inner {
         Inner { path, _socket: None, _folder: None }
     }
 
-    /// A connection, if it is one to this process.
+    /// Connects, and checks that the peer is this process.
     pub(super) fn connect(&self) -> Result<UnixStream> {
         let stream = UnixStream::connect(&self.path)?;
         #[cfg(target_os = "linux")]
@@ -59,13 +59,13 @@ fn bind_in(parent: &Path) -> Result<(Inner, UnixListener)> {
     Ok((by_descriptor(&path).unwrap_or(named), listener))
 }
 
-/// The same socket through a descriptor; `None` where that does not lead to it.
+/// The same socket through a descriptor; `None` if that does not work.
 fn by_descriptor(path: &Path) -> Option<Inner> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = rustix::fs::open(path, flags, Mode::empty()).ok()?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", socket.as_raw_fd()));
     let inner = Inner { path, _socket: Some(socket), _folder: None };
-    // The listener takes this connection for a client that leaves without a word.
+    // The listener sees this connection as a client that sends nothing.
     inner.connect().is_ok().then_some(inner)
 }
 

@@ -1,9 +1,8 @@
-//! Floor 6: the statistics server: figures, the dashboard, pictures. It only reads.
+//! Floor 6: the statistics server: figures, the dashboard, pictures. It is read-only.
 //!
-//! Three parts, one behind the other: the gate, which no client can hold up or fill; tiny_http,
-//! which understands requests; and the routes, which answer them. All of it steps back behind the
-//! threads that work on frames, leaves them the descriptors they need, and takes them along in no
-//! panic of its own.
+//! A request passes three parts: the gate, which no client can block or fill; tiny_http, which
+//! parses requests; and the routes, which answer them. The server's threads run at lower priority
+//! than the pipeline, leave it the file descriptors it needs, and do not end it if they panic.
 
 mod api;
 #[cfg(feature = "kafka")]
@@ -39,10 +38,10 @@ use inner::Inner;
 pub use routes::silence_max;
 use routes::{Answer, EngineSite, Routes, Site};
 
-/// How often the server looks at the stop signal; the thread that raises it unblocks the server as well.
+/// How often the server checks the stop signal; ending the server also unblocks it.
 const TICK: Duration = Duration::from_secs(10);
 
-/// A bound address, not served yet: so that a port that is taken is noticed before the engine
+/// A bound address that is not served yet, so that an occupied port is noticed before the engine
 /// starts.
 #[derive(Debug)]
 pub struct Listener {
@@ -52,21 +51,19 @@ pub struct Listener {
     kept: u64,
 }
 
-/// Descriptors that are left to the rest of the process unless [`Listener::leaving`] says otherwise:
-/// the connections of an engine as it is built in, and what stands beside them.
+/// File descriptors reserved for the rest of the process unless [`Listener::leaving`] sets another
+/// number: the connections of an engine with default settings, and [`KEPT_BESIDE`].
 const KEPT: u64 = 20 + KEPT_BESIDE;
 
-/// Descriptors that a process needs beside its connections to Redis: standard streams, signals,
-/// both listeners, the service manager, a configuration or certificates being read again, names
-/// being looked up, and the connections that an old and a new server have for a moment at a
-/// failover.
+/// File descriptors that a process needs besides its connections to Redis: standard streams,
+/// signals, both listeners, the service manager, files being reloaded, name look-ups, and the
+/// overlapping connections to an old and a new server during a failover.
 const KEPT_BESIDE: u64 = 24;
 
 impl Listener {
     /// Binds the address.
     ///
-    /// # Errors
-    /// [`Fault::Io`] that names the address.
+    /// [`Fault::Io`], which names the address.
     pub fn bind(addr: &HostPort) -> Result<Listener, Fault> {
         let failed =
             |source| Fault::io(format!("the stats server cannot listen on {addr}"), source);
@@ -76,19 +73,19 @@ impl Listener {
         Ok(Listener { tcp, addr, hosts: Vec::new(), kept: KEPT })
     }
 
-    /// Answers browsers that ask by one of these names as well, beside addresses and `localhost`.
+    /// Also accepts these host names in requests, besides addresses and `localhost`.
     #[must_use]
     pub fn with_hosts(self, hosts: &[String]) -> Listener {
         Listener { hosts: hosts.to_vec(), ..self }
     }
 
-    /// Never takes the descriptors that an engine with so many connections to Redis needs.
+    /// Reserves the file descriptors of an engine with `connections` connections to Redis.
     #[must_use]
     pub fn leaving(self, connections: usize) -> Listener {
         Listener { kept: KEPT_BESIDE.saturating_add(connections as u64), ..self }
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -103,8 +100,8 @@ impl Listener {
         Ok(serving)
     }
 
-    /// Serves before there is an engine, for it may have to wait for Redis: alive, and not ready.
-    /// [`Serving::show`] brings the engine.
+    /// Serves before the engine exists, because the engine may have to wait for Redis. Until
+    /// [`Serving::show`] provides the engine, the server reports alive and not ready.
     ///
     /// # Errors
     /// [`Fault::Io`] if the server cannot be set up.
@@ -136,16 +133,16 @@ impl Listener {
             );
         }
         let failed = |source| Fault::io("the stats server cannot make its socket", source);
-        let (way, inner) = Inner::bind().map_err(failed)?;
+        let (door, inner) = Inner::bind().map_err(failed)?;
         let server = Server::from_listener(inner, None)
             .map_err(|error| Fault::Unusable(format!("stats server: {error}")))?;
         let server = Arc::new(server);
         let ended = Stop::default();
         let identity = |index| Identity { role: Role::Stats, index, core: None };
-        let gate = Gate { listener: self.tcp, server: way, visits_max };
+        let gate = Gate { listener: self.tcp, server: door, visits_max };
         let routes = Routes::new(site, token, Hosts::new(&self.hosts));
         // A panic ends these threads, and with them the statistics, but not the engine: they raise
-        // a signal of their own.
+        // a separate stop signal.
         let (spare, end) = (Stop::default(), ended.clone());
         let requests = Arc::clone(&server);
         let answers = threads::spawn(identity(1), &spare, move || {
@@ -157,7 +154,7 @@ impl Listener {
             threads::step_back();
             gate.run(&end)
         });
-        // It is not joined by an error: the answers would go on until the process ends.
+        // Stop the answering thread on an error; it would otherwise run until the process ends.
         let gate = gate.inspect_err(|_| {
             ended.drain();
             server.unblock();
@@ -167,7 +164,7 @@ impl Listener {
     }
 }
 
-/// A running server; ended on drop.
+/// A running server; dropping it ends it.
 pub struct Serving {
     view: Arc<OnceLock<View>>,
     ended: Stop,
@@ -176,15 +173,14 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// From now on there is an engine to show; it remains the one that is shown.
+    /// Provides the engine to show. Later calls have no effect.
     pub fn show(&self, view: View) {
         let _ = self.view.set(view);
     }
 
     /// Ends the server.
     ///
-    /// # Errors
-    /// What it ended with, if it had ended by itself.
+    /// The error with which the server ended by itself.
     pub fn end(mut self) -> Result<(), Fault> {
         self.leave();
         let ends: Vec<_> = self.threads.drain(..).map(Running::join).collect();
@@ -207,12 +203,12 @@ impl std::fmt::Debug for Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // Before the threads are joined.
+        // Tell the threads to end before they are joined.
         self.leave();
     }
 }
 
-/// Answers requests until `end`, after which the server is to be unblocked.
+/// Answers requests until `end`. The caller must then unblock the server.
 fn answer_all(
     server: &Server,
     answer: impl Fn(&Request) -> Answer,
@@ -228,15 +224,15 @@ fn answer_all(
     Ok(())
 }
 
-/// Answers one request. A panic costs that answer only.
+/// Answers one request. A panic affects only that answer.
 fn respond(request: Request, answer: impl Fn(&Request) -> Answer) {
-    // The request must outlive a panic: dropped by one, it answers by itself, and a second panic in
-    // there would end the process.
+    // The request must outlive a panic. Dropping it sends an answer, and a second panic there would
+    // abort the process.
     let answer = catch_unwind(AssertUnwindSafe(|| answer(&request))).unwrap_or_else(|payload| {
         report(&*payload);
         Answer::error(500, "a defect of the program; its log says more")
     });
-    // A client that has gone away is no fault of ours.
+    // A client that disconnected is not an error.
     let sent = catch_unwind(AssertUnwindSafe(|| drop(request.respond(answer.into_response()))));
     if let Err(payload) = sent {
         report(&*payload);
@@ -258,11 +254,11 @@ mod tests {
 
     #[test]
     fn a_panic_costs_that_answer_only() {
-        let (way, inner) = Inner::bind().unwrap();
+        let (door, inner) = Inner::bind().unwrap();
         let server = Server::from_listener(inner, None).unwrap();
         let end = Stop::default();
         let ask = |path: &str| {
-            let mut client = way.connect().unwrap();
+            let mut client = door.connect().unwrap();
             let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
             client.write_all(request.as_bytes()).unwrap();
             let mut answer = String::new();

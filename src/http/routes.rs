@@ -1,4 +1,4 @@
-//! Which question gets which answer. All of it is reading: there is nothing but GET and HEAD.
+//! Routes of the server. All are read-only: only GET and HEAD are answered.
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -16,30 +16,30 @@ use crate::config::Secret;
 use crate::engine::{Plan, View};
 use crate::metrics::clock;
 
-/// Without a sign of life from any part for this long beyond the time-out for Redis, the engine
-/// does not count as alive. A part may be silent for one attempt to connect.
+/// The engine counts as dead if a part gives no sign of life for the Redis time-out plus this
+/// margin. A part may be silent for one connection attempt.
 const SILENCE_MARGIN: Duration = Duration::from_secs(10);
 
-/// How long an engine that is well may give no sign of life.
+/// How long a healthy engine may give no sign of life.
 pub fn silence_max(plan: &Plan) -> Duration {
     plan.timeout + SILENCE_MARGIN
 }
 
-/// Why there is nothing to show before there is an engine.
+/// Reason shown before the engine exists.
 const STARTING: &str = "starting: waiting for Redis";
 
-/// The error for a `Host` that is not this server's.
+/// Error for a `Host` that is not a name of this server.
 const STRANGE_HOST: &str = "only addresses, localhost and the names in stats.hosts are answered";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 
-/// The dashboard may load nothing but its own two files, and show pictures it has fetched itself.
+/// The dashboard may load only its own two files, and show pictures that it fetched itself.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
-/// Sent with everything.
+/// Headers of every answer.
 const SECURITY: [(&str, &str); 6] = [
     ("Content-Security-Policy", POLICY),
     ("Cache-Control", "no-store"),
@@ -49,7 +49,7 @@ const SECURITY: [(&str, &str); 6] = [
     ("Cross-Origin-Resource-Policy", "same-origin"),
 ];
 
-/// What a client gets.
+/// An answer to a client.
 #[derive(Debug)]
 pub(super) struct Answer {
     status: u16,
@@ -75,7 +75,7 @@ impl Answer {
         Answer { status, ..Answer::json(&json!({ "error": why })) }
     }
 
-    /// Lines for a person.
+    /// A plain-text answer.
     pub(super) fn lines(status: u16, lines: impl IntoIterator<Item = String>) -> Answer {
         let lines: String = lines.into_iter().map(|line| text::line(&line) + "\n").collect();
         Answer::new(status, TEXT, lines)
@@ -87,7 +87,7 @@ impl Answer {
     }
 
     pub(super) fn into_response(self) -> Response<Cursor<Bytes>> {
-        // The library would take the date from a clock that it does not expect to be wrong.
+        // The library would use the system clock, without the checks of this one.
         let date = httpdate::fmt_http_date(clock::calendar_time());
         let own = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
         let headers = SECURITY
@@ -102,19 +102,19 @@ impl Answer {
     }
 }
 
-/// What there is to be asked.
+/// The routes of a site, with its access rules.
 pub(super) struct Routes {
     site: Box<dyn Site>,
     token: Option<Secret>,
     hosts: Hosts,
 }
 
-/// What a server shows.
+/// The contents of a server.
 pub(super) trait Site: Send {
-    /// What holds no figures, and needs no token.
+    /// Answers that contain no figures and need no token.
     fn open(&self, segments: &[&str]) -> Option<Answer>;
 
-    /// Everything else.
+    /// All other answers.
     fn guarded(&self, request: &Request, segments: &[&str]) -> Answer;
 }
 
@@ -164,15 +164,15 @@ impl Routes {
     }
 }
 
-/// The engine.
+/// The site of the engine.
 #[derive(Debug)]
 pub(super) struct EngineSite {
-    /// Set as soon as there is an engine.
+    /// Set once the engine exists.
     pub(super) view: Arc<OnceLock<View>>,
 }
 
 impl Site for EngineSite {
-    // A browser has to get the page that asks for the token.
+    // The page that asks for the token must itself be open.
     fn open(&self, segments: &[&str]) -> Option<Answer> {
         match *segments {
             ["livez"] => Some(self.livez()),
@@ -240,7 +240,7 @@ impl EngineSite {
 fn picture(view: &View, request: &Request, id: &str) -> Answer {
     match view.cameras.photo(id) {
         None => Answer::error(404, "no such camera has been seen"),
-        // For a page that asks again anyway, it is no error.
+        // A page that polls does not want an error.
         Some(None) if request.url().ends_with("?missing=204") => {
             Answer::new(204, JSON, Bytes::new())
         }
@@ -271,10 +271,10 @@ fn header<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
     found.map(|header| header.value.as_str())
 }
 
-/// The parts of a path, each decoded by itself, so that an encoded slash stays part of a name.
-/// Nothing here is a file: dots mean nothing.
+/// The segments of a path, decoded individually, so that an encoded slash stays part of a name.
+/// Nothing here is a file, so dots have no meaning.
 fn segments_of(url: &str) -> Option<Vec<Cow<'_, str>>> {
-    // The absolute form, as proxies send it, names the server as well.
+    // The absolute form, as sent by proxies, also names the server.
     let path = match url.strip_prefix("http://") {
         Some(rest) => &rest[rest.find('/').unwrap_or(rest.len())..],
         None => url,

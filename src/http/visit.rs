@@ -1,4 +1,4 @@
-//! One connection at the gate: a head within limits, its answer, and the end.
+//! One connection at the gate: bounded head, answer, orderly close.
 
 use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{Shutdown, TcpStream};
@@ -15,28 +15,28 @@ use crate::metrics::clock::Tick;
 /// Longest request line and headers, in bytes. Those of a browser take under 2 KiB.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
-/// Time for the whole head to arrive, however slowly it trickles.
+/// Time limit for the whole head to arrive.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
 
-/// Time for the whole answer to be taken.
+/// Time limit for the client to read the whole answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
-/// After the answer: time and bytes for the client to finish what it was sending. A socket closed
-/// over unread bytes is reset, and the client may lose the answer.
+/// Time and bytes, after the answer, for the client to finish sending. Closing a socket with unread
+/// bytes resets it, and the client may lose the answer.
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 << 10;
 
-/// Most bytes of an answer taken from the server at one turn: between turns it is passed on, so that
-/// only what the client is too slow for piles up.
+/// Maximum bytes of an answer read from the server in one step. They are passed on between steps,
+/// so that only bytes that the client is too slow for accumulate.
 const TURN_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The request is on its way.
+    /// Receiving the request.
     Head,
-    /// The answer is.
+    /// Sending the answer.
     Answer,
-    /// All is said.
+    /// Waiting for the client to close.
     Linger,
 }
 
@@ -47,17 +47,17 @@ pub(super) struct Visit {
     phase: Phase,
     deadline: Tick,
     head: Vec<u8>,
-    /// To the server behind the gate, until it has said everything.
+    /// Connection to the server behind the gate, until its answer is complete.
     inner: Option<UnixStream>,
-    /// Whether it has said anything.
+    /// Whether the server has sent anything.
     heard: bool,
-    /// The answer so far, of which `sent` bytes are with the client.
+    /// The buffered answer, of which `sent` bytes are written to the client.
     answer: Vec<u8>,
     sent: usize,
     lingered: usize,
 }
 
-/// Whether a visit goes on.
+/// Whether a visit continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Wait,
@@ -81,22 +81,23 @@ impl Visit {
         })
     }
 
-    /// Whether its place may be given to somebody else: it asks for nothing yet, or has its answer.
+    /// Whether its place may be given to another client: its request is incomplete, or its answer
+    /// is sent.
     pub(super) fn is_idle(&self) -> bool {
         self.phase != Phase::Answer
     }
 
-    /// Bytes of the answer that are held here.
+    /// Bytes of the answer held in memory.
     pub(super) fn held(&self) -> usize {
         self.answer.len()
     }
 
-    /// What it waits for: of the client, and of the server behind the gate.
+    /// Events it waits for, from the client and from the server behind the gate.
     pub(super) fn waits_for(&self) -> [Option<(BorrowedFd<'_>, PollFlags)>; 2] {
         let of_client = match self.phase {
             Phase::Head | Phase::Linger => Some(PollFlags::IN),
             Phase::Answer if self.sent < self.answer.len() => Some(PollFlags::OUT),
-            // Not even whether it has gone: that would wake us again and again.
+            // A disconnected client is not polled for either: it would wake the gate continuously.
             Phase::Answer => None,
         };
         [
@@ -105,7 +106,8 @@ impl Visit {
         ]
     }
 
-    /// Goes on without waiting. Afterwards it may hold more by [`TURN_BYTES_MAX`], and a chunk.
+    /// Continues without blocking. One call adds at most [`TURN_BYTES_MAX`] and a chunk to the held
+    /// bytes.
     pub(super) fn step(&mut self, server: &Inner) -> Next {
         let stepped = match self.phase {
             Phase::Head => self.take_head(server),
@@ -116,11 +118,11 @@ impl Visit {
             (Ok(Next::Wait), Phase::Answer) => self.pass_on(),
             (stepped, _) => stepped,
         };
-        // A client that has gone away is no fault of ours.
+        // A client that disconnected is not an error.
         stepped.unwrap_or(Next::Gone)
     }
 
-    /// Called at every turn: ends what takes too long.
+    /// Enforces the deadline; called in every iteration of the gate's loop.
     pub(super) fn look_at_clock(&mut self, now: Tick) -> Next {
         if now < self.deadline {
             return Next::Wait;
@@ -140,7 +142,7 @@ impl Visit {
                 Ok(count) => count,
                 Err(error) => return waits(error),
             };
-            // The end of the head may lie across two chunks.
+            // The end of the head may span two chunks.
             let searched = self.head.len().saturating_sub(3);
             self.head.extend_from_slice(&chunk[..count]);
             let end = memchr::memmem::find(&self.head[searched..], b"\r\n\r\n");
@@ -156,14 +158,14 @@ impl Visit {
         }
     }
 
-    /// Puts the request to the server. It has no body: nothing here takes one.
+    /// Sends the request to the server, without a body.
     fn ask(&mut self, server: &Inner) {
         let Some(request) = head::rewritten(&self.head) else {
             return self.refuse("400 Bad Request");
         };
         self.head = Vec::new();
         let asked = server.connect().and_then(|mut inner| {
-            // It fits the socket's buffer, so this does not wait.
+            // The request fits the socket's buffer, so this does not block.
             inner.write_all(&request)?;
             inner.shutdown(Shutdown::Write)?;
             inner.set_nonblocking(true)?;
@@ -182,7 +184,7 @@ impl Visit {
         }
     }
 
-    /// Answers without asking.
+    /// Answers with an error, without asking the server.
     fn refuse(&mut self, status: &str) {
         self.phase = Phase::Answer;
         self.deadline = Tick::now().after(LINGER_LIMIT);
@@ -201,7 +203,7 @@ impl Visit {
                 Ok(0) => return Ok(Next::Gone),
                 Ok(count) => self.sent += count,
                 Err(error) => {
-                    // What is sent need not be held; not each time, for the rest has to move.
+                    // Discard the sent bytes, but not every time, because the rest has to be moved.
                     if self.sent > self.answer.len() / 2 {
                         self.answer.drain(..self.sent);
                         self.sent = 0;
@@ -221,7 +223,7 @@ impl Visit {
         Ok(Next::Wait)
     }
 
-    /// Takes what the server has said.
+    /// Reads the server's answer.
     fn hear(&mut self) {
         let mut chunk = [0; 16 << 10];
         let enough = self.answer.len() + TURN_BYTES_MAX;
@@ -266,7 +268,7 @@ fn waits(error: std::io::Error) -> Result<Next> {
     }
 }
 
-/// Tells the client, behind the status line, that the connection will not be used again.
+/// Inserts `Connection: close` after the status line.
 fn say_close(answer: &mut Vec<u8>) {
     if let Some(end) = memchr::memmem::find(answer, b"\r\n") {
         answer.splice(end + 2..end + 2, *b"Connection: close\r\n");

@@ -1,10 +1,10 @@
-//! A letterboxed JPEG made of the coded rows of the picture it shows.
+//! Makes a letterboxed JPEG from the coded rows of a picture.
 //!
-//! A picture that fills its square from side to side without being scaled has the same blocks in
-//! both files, and coding them is most of the work. With a restart marker after every row of
-//! blocks a row stands by itself: it begins at a byte, and its first blocks are not predicted from
-//! those before (ITU-T T.81, F.1.1.5.1 and E.1.4). So the rows are copied; gray ones, coded once,
-//! go above and below.
+//! A picture that fills its square from side to side without scaling has the same blocks in both
+//! files, and encoding them is most of the work. With a restart marker after every row of blocks,
+//! each row is independent: it begins at a byte, and its first blocks are not predicted from the
+//! previous row (ITU-T T.81, F.1.1.5.1 and E.1.4). So the rows are copied. Gray rows, encoded once,
+//! are added above and below.
 
 use std::ops::RangeInclusive;
 
@@ -16,13 +16,14 @@ use super::turbo::{Complaint, Layout};
 use crate::frame::View;
 use turbojpeg::Subsamp;
 
-/// Codes of the restart markers, which follow one another in turns.
+/// Codes of the restart markers, which cycle in this order.
 const RESTARTS: RangeInclusive<u8> = 0xd0..=0xd7;
 
-/// The end of a file.
+/// The end marker of a file.
 const END: [u8; 2] = [0xff, 0xd9];
 
-/// Whether the picture of `view` in its square of `size` is made of whole rows of its own blocks.
+/// Whether the letterboxed picture of `view` in a square of `size` pixels consists of whole rows of
+/// blocks of `view`.
 pub fn keeps_its_rows(view: &View<'_>, size: usize) -> bool {
     let place = Placement::fit(view.width, view.height, size);
     let unscaled = (view.width, place.width, place.height) == (size, size, view.height);
@@ -30,16 +31,16 @@ pub fn keeps_its_rows(view: &View<'_>, size: usize) -> bool {
     unscaled && [size, place.y, place.height].into_iter().all(|rows| rows.is_multiple_of(unit))
 }
 
-/// Samples from one row of blocks to the next: two rows of luma blocks for each of chroma.
+/// Height of a row of units, in pixels: two rows of luma blocks for each row of chroma blocks.
 fn row_height(gray: bool) -> usize {
     if gray { 8 } else { 16 }
 }
 
-/// Makes letterboxed files; keeps the bars it made last, of colour pictures and of gray ones.
+/// Makes letterboxed files. Caches the last bars, for colour and for gray pictures.
 #[derive(Default)]
 pub(super) struct Boxer {
     kept: [GrayRow; 2],
-    /// A row with the tables of the picture.
+    /// A row of a bar, coded with the tables of the picture.
     row: Vec<u8>,
 }
 
@@ -50,22 +51,22 @@ struct GrayRow {
     coded: Vec<u8>,
 }
 
-/// What is around a picture.
+/// Parameters of the bars around a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bars {
     /// Side of the square, in pixels.
     pub size: usize,
-    /// Their gray.
+    /// Gray level of the bars.
     pub padding: u8,
-    /// Whether the picture is gray itself.
+    /// Whether the picture is gray.
     pub gray: bool,
     /// The quality of its file.
     pub quality: u8,
 }
 
 impl Boxer {
-    /// Puts the rows of `file`, a JPEG of `height` pixels with restart markers and the given Huffman
-    /// tables, between bars.
+    /// Puts the rows of `file` between bars. `file` is a JPEG of `height` pixels with restart
+    /// markers and the given Huffman tables.
     pub fn put_between(
         &mut self,
         bars: Bars,
@@ -133,11 +134,11 @@ fn gray_row(bars: Bars, compressor: &mut Compressor) -> Result<Vec<u8>, Complain
         .ok_or_else(|| Complaint::ours("a coded bar is not made of rows"))
 }
 
-/// A baseline file of one scan, taken apart.
+/// The parts of a baseline file of one scan.
 struct Parts<'a> {
-    /// All up to the scan's own header.
+    /// Everything before the coded data, including the scan header.
     head: &'a [u8],
-    /// Where in it the height of the picture stands, in two bytes.
+    /// Offset of the picture's height within `head`; two bytes.
     height_at: usize,
     /// The coded blocks.
     rows: &'a [u8],
@@ -151,7 +152,7 @@ impl Parts<'_> {
             let (marker, body) = next_marker(rest)?;
             let (_, after) = segment(body)?;
             match marker {
-                // Behind the length and the precision.
+                // After the length and the precision.
                 0xc0 => height_at = Some(file.len() - body.len() + 3),
                 0xda => {
                     let (head, rows) = file.split_at(file.len() - after.len());

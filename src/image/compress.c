@@ -1,16 +1,16 @@
 /*
- * Writes JPEG through libjpeg-turbo's libjpeg API, because the TurboJPEG API has no door for Huffman
- * tables.
+ * Writes JPEG through libjpeg-turbo's libjpeg API, because the TurboJPEG API does not accept
+ * Huffman tables.
  *
- * One object is used for picture after picture. It keeps the tables of the last one, so all four are
- * set for every picture, not yet sent. libjpeg-turbo does not look whether a symbol has a code: the
- * caller gives tables with a code for every symbol that can occur.
+ * One object encodes many pictures and keeps the tables of the last one. Therefore every picture
+ * sets all four tables and marks them as not yet sent. libjpeg-turbo does not check whether a
+ * symbol has a code: the caller's tables must have a code for every symbol that can occur.
  *
- * The file goes into the caller's buffer. One that is too small ends the attempt; nothing here makes it
- * larger.
+ * The file is written to the caller's buffer. If the buffer is too small, the attempt ends; this
+ * code never enlarges the buffer.
  *
- * No long jump crosses a frame of Rust: each function that Rust calls sets its own target first. Rust
- * is called by nothing here. The caller checks the sizes of all pixels.
+ * No longjmp crosses a Rust stack frame: each function that Rust calls sets its own jump target
+ * first, and nothing here calls Rust. The caller checks the sizes of all pixel buffers.
  */
 #include "listener.h"
 
@@ -20,7 +20,7 @@
 
 #define TABLES 4
 
-/* The same structs in compress.rs. */
+/* Keep in step with the structs in compress.rs. */
 struct fp_table {
   unsigned char counts[16]; /* codes of 1 to 16 bits */
   const unsigned char *values;
@@ -30,7 +30,7 @@ struct fp_table {
 struct fp_coding {
   int quality;
   int restart_rows;
-  int two_passes; /* tables made for this picture; those below are not used */
+  int two_passes; /* optimise the tables for this picture; those below are not used */
   /* Luma DC, luma AC, chroma DC, chroma AC. */
   struct fp_table tables[TABLES];
 };
@@ -38,7 +38,7 @@ struct fp_coding {
 struct fp_output {
   unsigned char *start;
   size_t room;
-  size_t len; /* set when the picture is complete */
+  size_t len; /* set once the picture is complete */
 };
 
 struct fp_encoder {
@@ -95,7 +95,7 @@ void fp_encoder_free(struct fp_encoder *encoder)
   free(encoder);
 }
 
-/* The error in words; valid until the next picture. */
+/* The error message; valid until the next picture. */
 const char *fp_encoder_text(const struct fp_encoder *encoder)
 {
   return encoder->listener.text;
@@ -113,7 +113,7 @@ static void set_table(j_compress_ptr object, JHUFF_TBL **place, const struct fp_
   (*place)->sent_table = FALSE;
 }
 
-/* Sets everything up to the first row. */
+/* Configures the encoder and writes the header. */
 static void begin(struct fp_encoder *encoder, const struct fp_coding *coding, unsigned width,
                   unsigned height, int components, int is_raw, struct fp_output *output)
 {
@@ -162,7 +162,7 @@ static void listen_anew(struct fp_encoder *encoder)
   encoder->is_full = 0;
 }
 
-/* Codes interleaved pixels without padding: RGB if there are 3 components, gray if there is 1. */
+/* Encodes interleaved pixels without padding: RGB if there are 3 components, gray if there is 1. */
 int fp_encoder_pixels(struct fp_encoder *encoder, const struct fp_coding *coding,
                       const unsigned char *pixels, unsigned width, unsigned height, int components,
                       struct fp_output *output)
@@ -188,7 +188,7 @@ int fp_encoder_pixels(struct fp_encoder *encoder, const struct fp_coding *coding
   return end(encoder, output);
 }
 
-/* A row of a plane that ends before its last block: its last sample is repeated. */
+/* Pads a row to whole blocks by repeating its last sample. */
 static JSAMPROW whole_row(const unsigned char *row, unsigned width, JSAMPROW spare, unsigned wide)
 {
   if (width == wide)
@@ -199,8 +199,8 @@ static JSAMPROW whole_row(const unsigned char *row, unsigned width, JSAMPROW spa
 }
 
 /*
- * Codes planes of 4:2:0 or gray: component i has widths[i] x heights[i] samples at planes[i], without
- * padding. Missing samples at the right and the lower edge repeat the last ones.
+ * Encodes 4:2:0 or gray planes: component i has widths[i] x heights[i] samples at planes[i],
+ * without padding. The last column and the last row are repeated to fill the blocks.
  */
 int fp_encoder_planes(struct fp_encoder *encoder, const struct fp_coding *coding,
                       const unsigned char *const planes[], const unsigned widths[],

@@ -1,8 +1,8 @@
-//! A safe face for `compress.c`, the encoder of JPEG files.
+//! Safe wrapper around `compress.c`, the encoder of JPEG files.
 //!
-//! One libjpeg object serves one worker for picture after picture. libjpeg-turbo works on the C heap;
-//! nothing here allocates on Rust's, except when a file outgrows the caller's buffer: then the buffer is
-//! made larger and the picture coded again.
+//! Each worker reuses one libjpeg object for all its pictures. libjpeg-turbo allocates on the C
+//! heap. This module allocates on Rust's heap only if a file outgrows the caller's buffer: it then
+//! enlarges the buffer and encodes the picture again.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
@@ -13,7 +13,7 @@ use turbojpeg::Subsamp;
 use super::huffman::{Table, Tables};
 use super::turbo::{Complaint, Layout};
 
-/// The struct in C, opaque here.
+/// Opaque handle of the C struct.
 #[repr(C)]
 struct Raw {
     _private: [u8; 0],
@@ -74,13 +74,13 @@ unsafe extern "C" {
 /// The Huffman tables of a JPEG.
 #[derive(Clone, Copy, Debug)]
 pub enum Codes<'a> {
-    /// These, in one pass.
+    /// The given tables, in one pass.
     Tables(&'a Tables),
-    /// The best ones for the picture, in two passes.
+    /// Tables optimised for this picture, in two passes.
     TwoPasses,
 }
 
-/// How to code a JPEG.
+/// Settings for encoding a JPEG.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Coding<'a> {
     /// 1 to 100.
@@ -112,14 +112,14 @@ impl Coding<'_> {
     }
 }
 
-/// The first guess of a file's size: bytes, and pixels for each further byte.
+/// First estimate of a file's size: a number of bytes, plus one byte for every so many pixels.
 const FIRST_ROOM: (usize, usize) = (4096, 4);
 
-/// Codes JPEG files one after the other. One for each worker.
+/// Encodes JPEG files one after the other. Each worker has its own.
 pub(super) struct Compressor(NonNull<Raw>);
 
-// SAFETY: the struct has no ties to the thread that made it; it is never used by two at once because
-// every method takes `&mut self`.
+// SAFETY: the struct is not tied to the thread that made it. Every method takes `&mut self`, so two
+// threads never use it at once.
 unsafe impl Send for Compressor {}
 
 impl Drop for Compressor {
@@ -137,7 +137,8 @@ impl Compressor {
         Ok(Compressor(raw))
     }
 
-    /// Interleaved RGB or gray to a 4:2:0 or gray JPEG, which `out` holds alone afterwards.
+    /// Encodes interleaved RGB or gray as a 4:2:0 or gray JPEG. Afterwards `out` holds only that
+    /// file.
     pub fn compress(
         &mut self,
         pixels: &[u8],
@@ -154,8 +155,8 @@ impl Compressor {
         let size = (side(width)?, side(height)?);
         let coding = coding.raw();
         self.write((width, height), out, |raw, output| {
-            // SAFETY: `raw` is live; the pixels were counted; the tables of `coding` outlive the call;
-            // the C code writes no further than `output` says.
+            // SAFETY: `raw` is live; the length of `pixels` was checked; the tables of `coding`
+            // outlive the call; the C code writes only within `output`.
             unsafe {
                 fp_encoder_pixels(
                     raw,
@@ -170,7 +171,8 @@ impl Compressor {
         })
     }
 
-    /// Planes of 4:2:0 or gray to a JPEG of the same subsampling, which `out` holds alone afterwards.
+    /// Encodes 4:2:0 or gray planes as a JPEG of the same subsampling. Afterwards `out` holds only
+    /// that file.
     pub fn compress_planar(
         &mut self,
         samples: &[u8],
@@ -193,9 +195,9 @@ impl Compressor {
         let planes = [y.as_ptr(), cb.as_ptr(), cr.as_ptr()];
         let coding = coding.raw();
         self.write((layout.width, layout.height), out, |raw, output| {
-            // SAFETY: `raw` is live; each plane has its width times its height of samples, as `layout`
-            // counts them, without padding; the tables of `coding` outlive the call; the C code writes
-            // no further than `output` says.
+            // SAFETY: `raw` is live; each plane has width times height samples without padding, as
+            // `layout` computes them; the tables of `coding` outlive the call; the C code writes
+            // only within `output`.
             unsafe {
                 fp_encoder_planes(
                     raw,
@@ -212,7 +214,8 @@ impl Compressor {
         })
     }
 
-    /// Runs `step` with all the room that `out` has, and again with more as long as that is too little.
+    /// Runs `step` with the whole capacity of `out`, and repeats it with a larger capacity while
+    /// the file does not fit.
     fn write(
         &mut self,
         (width, height): (usize, usize),
@@ -252,8 +255,8 @@ fn side(value: usize) -> Result<c_uint, Complaint> {
     }
 }
 
-/// What no file exceeds: each coefficient has a code of up to 16 bits and a value of up to 11, a byte of
-/// ones takes two bytes.
+/// Upper bound of a file's size in bytes. Each coefficient has a code of at most 16 bits and a
+/// value of at most 11, and byte stuffing can double each byte.
 fn most_bytes(width: usize, height: usize) -> usize {
     let samples = width.next_multiple_of(16) * height.next_multiple_of(16) * 3 / 2;
     (1 << 16) + samples * 7

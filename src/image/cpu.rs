@@ -1,15 +1,14 @@
-//! Whether the codecs, as they were compiled, run on this processor.
+//! Checks that this processor can run the codecs as compiled.
 
 use crate::base::error::Fault;
 
-/// Whether this processor can run the codecs as they were compiled.
+/// Checks that this processor can run the codecs as compiled.
 ///
-/// Without the feature `native-webp` it always can: libjpeg-turbo chooses its SIMD code at run
-/// time and libwebp is built for the baseline.
+/// Without the feature `native-webp` the check always succeeds: libjpeg-turbo chooses its SIMD code
+/// at run time and libwebp is built for the baseline.
 ///
-/// # Errors
-/// [`Fault::Unusable`] that names the missing instruction sets: libwebp compiled with
-/// `native-webp` would die of an illegal instruction.
+/// [`Fault::Unusable`], which names the missing instruction sets. libwebp compiled with
+/// `native-webp` would otherwise crash with an illegal instruction.
 pub fn supported_cpu() -> Result<(), Fault> {
     all_there(&required())
 }

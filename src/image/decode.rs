@@ -1,18 +1,19 @@
-//! Files and raw pixels to views.
+//! Decodes files and raw pixels to views.
 
 use super::exif;
 use super::format::{Bounds, Format, Header, Source};
 use super::jpeg::{Colours, Decompressor, Outcome};
 use super::layout::{Extent, PixelLayout};
+use super::orient::{Orientation, orient_pixels, orient_planes};
 use super::probe::{jpeg_header, probe};
 use super::samples::{gather, is_direct, own_layout, stretch, widen_chroma, widen_luma};
 use super::turbo::{Complaint, Separator};
-use super::turn::{Orientation, turn_pixels, turn_planes};
 use super::{markers, png, webp, yuv};
 use crate::base::error::{Fault, Reject};
 use crate::frame::{Planes, View};
 
-/// The forms the caller will use. A view may hold more than was asked for, and holds one at least.
+/// The forms that the caller needs. A view may hold more than was requested, and holds at least
+/// one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Full-range 4:2:0 planes, or one plane of gray.
@@ -21,26 +22,26 @@ pub struct Needs {
     pub interleaved: bool,
 }
 
-/// How pictures are treated that are not as they should be.
+/// Handling of damaged and rotated pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Treatment {
-    /// Whether what can be saved of a damaged file is taken for the picture.
+    /// Whether a damaged file is decoded as far as possible. If not, it is refused.
     pub accept_damaged: bool,
-    /// Whether a picture with an EXIF orientation is turned upright.
+    /// Whether the EXIF orientation is applied.
     pub turn_upright: bool,
 }
 
 impl Default for Treatment {
-    /// Damaged files are refused, pictures turned.
+    /// Damaged files are refused; the EXIF orientation is applied.
     fn default() -> Self {
         Treatment { accept_damaged: false, turn_upright: true }
     }
 }
 
-/// What a decoder found out about a picture beside its pixels.
+/// What the decoder found in a picture besides its pixels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What is wrong with it, if pixels are missing that had to be made up.
+    /// Description of the damage, if missing pixels were made up.
     pub damage: Option<String>,
     /// The EXIF orientation in the file, applied or not.
     pub orientation: Orientation,
@@ -48,14 +49,14 @@ pub struct Findings {
     pub is_clean_jpeg: bool,
 }
 
-/// Where decoded pixels live; keep it from frame to frame, its memory is reused.
+/// Storage for decoded pixels. Keep it from frame to frame to reuse its memory.
 #[derive(Debug, Default)]
 pub struct Picture {
     interleaved: Vec<u8>,
     planes: Planes,
 }
 
-/// Decodes pictures of every [`Format`]. One for each worker.
+/// Decodes pictures of every [`Format`]. Each worker has its own.
 ///
 /// In steady state, JPEG, WebP and raw pictures allocate nothing on Rust's heap; libjpeg-turbo and
 /// libwebp use the C heap for their tables. PNG pictures allocate inside the `png` crate.
@@ -68,13 +69,13 @@ pub struct Decoder {
     scratch: Vec<u8>,
 }
 
-/// Which forms of a picture the store holds.
+/// The forms of a picture that were made.
 #[derive(Clone, Copy)]
 struct Made {
     channels: usize,
     interleaved: bool,
     planes: bool,
-    /// The interleaved form is the source itself.
+    /// Whether the interleaved form is the source itself.
     is_borrowed: bool,
 }
 
@@ -103,7 +104,7 @@ impl Decoder {
         })
     }
 
-    /// Sets how pictures are treated from now on.
+    /// Sets the treatment of the following pictures.
     pub fn treat(&mut self, treatment: Treatment) {
         self.treatment = treatment;
     }
@@ -113,18 +114,20 @@ impl Decoder {
         &self.findings
     }
 
-    /// Decodes one picture into `store` and shows it, turned upright if the [`Treatment`] says so. The
-    /// interleaved form of a raw picture is `source` itself where its layout allows.
+    /// Decodes one picture into `store` and returns a view of it, made upright if the [`Treatment`]
+    /// says so. The interleaved form of a raw picture borrows `source` if the layout allows it.
     ///
-    /// JPEG: planes are the file's own, chroma brought to 4:2:0 where it is not; where both forms are
-    /// needed the planes are made of RGB, so that RGB does not depend on what else is needed. Files that
-    /// lost samples are refused or, if the treatment says so, accepted. Files with more than 100 scans
-    /// are refused. PNG: 8 bits, alpha ignored. WebP: alpha ignored; always colour. Conversions are
-    /// full-range BT.601.
+    /// - JPEG: planes are the file's own, with chroma converted to 4:2:0. If both forms are needed,
+    ///   the planes are made from RGB, so that RGB does not depend on whether planes are needed.
+    ///   Files that lost samples are refused or, if the treatment says so, accepted. Files with
+    ///   more than 100 scans are refused.
+    /// - PNG: 8 bits, alpha ignored.
+    /// - WebP: alpha ignored; always colour.
     ///
-    /// # Errors
+    /// Conversions are full-range BT.601.
+    ///
     /// As [`probe`]; `undecodable` for damaged or truncated files; `unsupported_image` if planes
-    /// are needed of a picture with more than 65500 pixels a side.
+    /// are needed and the picture has more than 65500 pixels a side.
     pub fn decode<'a>(
         &mut self,
         source: &Source<'a>,
@@ -147,7 +150,7 @@ impl Decoder {
         };
         let mut turned = size;
         if self.turns() {
-            turned = self.turn(size, needs, &mut made, store)?;
+            turned = self.orient(size, needs, &mut made, store)?;
         }
         let (width, height) = turned;
         let store: &'a Picture = store;
@@ -167,13 +170,13 @@ impl Decoder {
         })
     }
 
-    /// Whether the picture in work has to be turned.
+    /// Whether the current picture must be rotated or mirrored.
     fn turns(&self) -> bool {
         self.treatment.turn_upright && !self.findings.orientation.is_upright()
     }
 
-    /// What is needed of the picture as it is stored, if it is turned afterwards: planes whose chroma
-    /// would not fit any more are made of the turned RGB.
+    /// The forms to decode before rotation. If rotated chroma would not cover the same pixels,
+    /// planes are made later from the rotated RGB.
     fn stored(&self, size: (usize, usize), needs: Needs) -> Needs {
         if self.turns() && !self.findings.orientation.keeps_chroma(size) {
             return Needs { planes: false, interleaved: true };
@@ -181,8 +184,8 @@ impl Decoder {
         needs
     }
 
-    /// Turns every form that was made, and makes what is missing. Gives the new size.
-    fn turn(
+    /// Rotates every form that was made, and makes the missing ones. Returns the new size.
+    fn orient(
         &mut self,
         size: (usize, usize),
         needs: Needs,
@@ -192,11 +195,11 @@ impl Decoder {
         let orientation = self.findings.orientation;
         let turned = orientation.size(size);
         if made.planes {
-            turn_planes(&mut store.planes, orientation, &mut self.scratch);
+            orient_planes(&mut store.planes, orientation, &mut self.scratch);
         }
         if made.interleaved && made.channels == 3 {
             let rgb = stretch(&mut store.interleaved, 3 * size.0 * size.1);
-            turn_pixels(rgb, size, orientation, &mut self.scratch);
+            orient_pixels(rgb, size, orientation, &mut self.scratch);
             if needs.planes && !made.planes {
                 *made = self.complete(turned, needs, store)?;
             }
@@ -216,7 +219,7 @@ impl Decoder {
         Ok(made)
     }
 
-    /// Takes note of damage, or refuses the picture for it.
+    /// Records damage, or refuses the picture if the treatment says so.
     fn admit(&mut self, damage: Option<String>) -> Result<(), Reject> {
         match damage {
             Some(damage) if !self.treatment.accept_damaged => Err(Reject::undecodable(damage)),
@@ -286,7 +289,7 @@ impl Decoder {
         } else {
             stretch(&mut store.interleaved, 3 * width * height)
         };
-        // What a damaged file leaves out must not be of an earlier picture.
+        // Pixels that a damaged file lacks must not show an earlier picture.
         if self.treatment.accept_damaged {
             pixels.fill(0);
         }
@@ -334,7 +337,7 @@ impl Decoder {
         self.complete((width, height), needs, store)
     }
 
-    /// Makes planes of the interleaved RGB in `store`, if they are needed.
+    /// Makes planes from the interleaved RGB in `store`, if they are needed.
     fn complete(
         &mut self,
         (width, height): (usize, usize),
@@ -405,7 +408,7 @@ impl Decoder {
     }
 }
 
-/// One row of a packed layout to RGB.
+/// Converts one row of a packed layout to RGB.
 fn unpack(layout: PixelLayout, row: &[u8], out: &mut [u8]) {
     let (size, [red, green, blue]) = match layout {
         PixelLayout::Bgr24 => (3, [2, 1, 0]),
@@ -418,7 +421,7 @@ fn unpack(layout: PixelLayout, row: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Interleaved RGB to 4:2:0 planes.
+/// Converts interleaved RGB to 4:2:0 planes.
 fn to_planes(
     converter: &mut Separator,
     scratch: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! Views to files.
+//! Encodes views as files.
 
 use super::boxed::{Bars, Boxer, keeps_its_rows};
 use super::compress::{Codes, Coding, Compressor};
@@ -12,7 +12,7 @@ use super::{png, webp};
 use crate::base::error::{Fault, Reject};
 use crate::frame::{Planes, View};
 
-/// What to make of a picture.
+/// Output format and its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The format to write.
@@ -23,7 +23,7 @@ pub struct Target {
     pub webp_method: u8,
 }
 
-/// Encodes pictures into every [`Format`]. One for each worker.
+/// Encodes pictures in every [`Format`]. Each worker has its own.
 ///
 /// In steady state, JPEG, WebP and raw output allocate nothing on Rust's heap as long as the
 /// caller's buffer is large enough; libjpeg-turbo and libwebp use the C heap for their tables. PNG
@@ -32,7 +32,7 @@ pub struct Encoder {
     compressor: Compressor,
     converter: Unpacker,
     boxer: Boxer,
-    /// Planes in the shape or range a library wants them.
+    /// Planes padded or converted for a library.
     shaped: Vec<u8>,
     interleaved: Vec<u8>,
     png_level: PngLevel,
@@ -55,26 +55,26 @@ impl Encoder {
         })
     }
 
-    /// How hard PNG files are compressed from now on; fast at first.
+    /// Sets the compression level of the following PNG files. The initial level is fast.
     pub fn set_png_level(&mut self, level: PngLevel) {
         self.png_level = level;
     }
 
-    /// How hard PNG files are compressed now.
+    /// The current compression level of PNG files.
     pub fn png_level(&self) -> PngLevel {
         self.png_level
     }
 
-    /// Encodes `view` into `out`, which is cleared first and holds exactly the file afterwards.
+    /// Encodes `view` into `out`. `out` is cleared first and afterwards holds exactly the file.
     ///
     /// JPEG (4:2:0 or gray, baseline) and WebP are made from the planes if the view has them, else
-    /// from the interleaved form; PNG and raw the other way round. WebP has no gray: a gray view
-    /// becomes a colourless one. Planes are full-range BT.601, WebP's are limited-range: they are
-    /// mapped. A JPEG has the standard Huffman tables.
+    /// from the interleaved form. PNG and raw prefer the interleaved form. WebP has no gray: a gray
+    /// view becomes a colour file without colour. Planes are full-range BT.601; they are converted
+    /// to limited range for WebP. A JPEG has the standard Huffman tables.
     ///
-    /// # Errors
-    /// `encode_failed` if the view contradicts itself, if a side is above 65500 pixels (JPEG, and
-    /// every conversion from planes to RGB) or 16383 (WebP), or if the library refuses.
+    /// `encode_failed` if the view contradicts itself or if the library refuses it. Also if a side
+    /// is above 65500 pixels (JPEG, and every conversion from planes to RGB) or 16383 pixels
+    /// (WebP).
     pub fn encode(
         &mut self,
         view: &View<'_>,
@@ -84,7 +84,7 @@ impl Encoder {
         self.encode_with(view, target, Codes::Tables(&STANDARD), out)
     }
 
-    /// The same, a JPEG with the given Huffman tables.
+    /// As [`Encoder::encode`], but a JPEG has the given Huffman tables.
     ///
     /// # Errors
     /// As [`Encoder::encode`].
@@ -127,10 +127,12 @@ impl Encoder {
         }
     }
 
-    /// Encodes `view` into `out` and, letterboxed in a square of `size` pixels with bars of the gray
-    /// `padding`, into `boxed`, both as JPEG with the given Huffman tables; only for views that [`keep their
-    /// rows`](super::keeps_its_rows). The files have restart markers; their pictures are those of
-    /// [`Encoder::encode`] and of [`Scaler::letterbox`](super::Scaler::letterbox), to the bit.
+    /// Encodes `view` twice as JPEG with the given Huffman tables: as it is into `out`, and
+    /// letterboxed into `boxed`. The letterbox is a square of `size` pixels with bars of the gray
+    /// `padding`. Works only for views that [`keep their rows`](super::keeps_its_rows).
+    ///
+    /// The files have restart markers. Their pictures are bit-identical to those of
+    /// [`Encoder::encode`] and of [`Scaler::letterbox`](super::Scaler::letterbox).
     ///
     /// # Errors
     /// As [`Encoder::encode`].
@@ -208,7 +210,7 @@ fn refused(complaint: Complaint) -> Reject {
     Reject::encode_failed(complaint.text)
 }
 
-/// A view must not lie: everything below relies on the sizes of what it holds.
+/// Checks that the sizes within a view agree; all code below relies on them.
 fn check(view: &View<'_>) -> Result<(), Reject> {
     let &View { width, height, channels, interleaved, planes } = view;
     let bytes = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels));
@@ -223,7 +225,7 @@ fn check(view: &View<'_>) -> Result<(), Reject> {
     if sound { Ok(()) } else { Err(Reject::encode_failed("the view contradicts itself")) }
 }
 
-/// Limited-range Y, U, V of the planes, or of an interleaved gray picture.
+/// Converts the planes, or an interleaved gray picture, to limited-range Y, U, V.
 fn narrowed<'a>(
     (width, height): (usize, usize),
     planes: Option<&Planes>,
@@ -242,7 +244,7 @@ fn narrowed<'a>(
     out
 }
 
-/// The interleaved form of a view, made from the planes if need be.
+/// The interleaved form of a view, converted from the planes if it has none.
 fn interleaved<'a>(
     view: &View<'a>,
     converter: &mut Unpacker,

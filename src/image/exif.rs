@@ -1,24 +1,24 @@
-//! The orientation in EXIF data, read and written.
+//! Reads and writes the EXIF orientation.
 //!
-//! Format: JEITA CP-3451 (EXIF 2.3), a TIFF structure with one tag of interest, 0x0112. JPEG has it in
-//! APP1 behind `Exif\0\0`, PNG in the chunk `eXIf`, WebP in the chunk `EXIF`.
+//! Format: JEITA CP-3451 (EXIF 2.3), a TIFF structure of which only tag 0x0112 is used. JPEG stores
+//! it in APP1 after `Exif\0\0`, PNG in the chunk `eXIf`, WebP in the chunk `EXIF`.
 
-use super::turn::Orientation;
+use super::orient::Orientation;
 
-/// What stands in front of the TIFF structure in JPEG, and in some WebP files.
+/// Prefix of the TIFF structure in JPEG, and in some WebP files.
 const LEAD: &[u8] = b"Exif\0\0";
 /// The tag of the orientation.
 const ORIENTATION: u16 = 0x0112;
-/// Entries of the first directory that are looked at.
+/// Maximum number of entries read from the first directory.
 const ENTRIES_MAX: u16 = 512;
 
-/// The orientation in the body of an APP1 segment; `None` if it is another kind of APP1, or says
-/// nothing of it.
+/// The orientation in the body of an APP1 segment; `None` for another kind of APP1 or if the tag is
+/// missing.
 pub(super) fn of_segment(body: &[u8]) -> Option<Orientation> {
     of_tiff(body.strip_prefix(LEAD)?)
 }
 
-/// The orientation of a PNG file. The walk ends at the first chunk that is cut off.
+/// The orientation of a PNG file. The search ends at the first truncated chunk.
 pub(super) fn of_png(bytes: &[u8]) -> Orientation {
     let mut rest = bytes.get(8..).unwrap_or_default();
     while let Some((head, after)) = rest.split_first_chunk::<8>() {
@@ -33,7 +33,7 @@ pub(super) fn of_png(bytes: &[u8]) -> Orientation {
     Orientation::default()
 }
 
-/// The orientation of a WebP file, which has EXIF data only behind a `VP8X` chunk.
+/// The orientation of a WebP file. Only files that begin with a `VP8X` chunk have EXIF data.
 pub(super) fn of_webp(bytes: &[u8]) -> Orientation {
     let mut rest = bytes.get(12..).unwrap_or_default();
     if !rest.starts_with(b"VP8X") {
@@ -51,14 +51,14 @@ pub(super) fn of_webp(bytes: &[u8]) -> Orientation {
     Orientation::default()
 }
 
-/// A TIFF structure with the orientation alone.
+/// A TIFF structure that holds only the orientation.
 pub(super) fn tiff(orientation: Orientation) -> [u8; 26] {
     let mut tiff = *b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0";
     tiff[19] = orientation.number();
     tiff
 }
 
-/// The body of an APP1 segment with the orientation alone.
+/// The body of an APP1 segment that holds only the orientation.
 pub(super) fn segment(orientation: Orientation) -> [u8; 32] {
     let mut body = [0; 32];
     body[..LEAD.len()].copy_from_slice(LEAD);
@@ -82,7 +82,7 @@ fn of_tiff(tiff: &[u8]) -> Option<Orientation> {
     for index in 0..usize::from(entries) {
         let entry = first.checked_add(2 + 12 * index)?;
         if word(entry)? == ORIENTATION {
-            // SHORT, stored in the first two bytes of the value; some writers use LONG.
+            // The type is SHORT, stored in the first two bytes of the value. Some writers use LONG.
             let value = match (word(entry + 2)?, is_big) {
                 (4, true) => word(entry + 10)?,
                 _ => word(entry + 8)?,

@@ -1,18 +1,18 @@
-//! The words this room and its callers share: formats, sources, bounds, headers.
+//! Types that this module shares with its callers: formats, sources, bounds, headers.
 
 use super::layout::{Extent, PixelLayout, RawLayout};
 use super::markers;
 use crate::base::error::Reject;
 use crate::frame::FileKind;
 
-/// How a picture is coded. The names are part of the wire contract.
+/// File format of a picture. The names are part of the wire contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// JPEG, ITU-T T.81.
     Jpeg,
     /// PNG, lossless.
     Png,
-    /// WebP; written with loss, read either way.
+    /// WebP; written with loss, read with or without loss.
     Webp,
     /// Interleaved RGB or gray, 8 bits, no padding.
     Raw,
@@ -40,7 +40,7 @@ impl Format {
         }
     }
 
-    /// The format of a name, in any case; `jpg` is taken for `jpeg`.
+    /// The format of a name, ignoring case; `jpg` means `jpeg`.
     pub fn from_name(name: &str) -> Option<Format> {
         let by_name = |format: &Format| {
             name.eq_ignore_ascii_case(format.name())
@@ -59,7 +59,7 @@ impl Format {
         }
     }
 
-    /// The same, also of a JPEG with the head of a multipart part in front of it.
+    /// As [`Format::sniff`], but also recognises a JPEG preceded by the head of a multipart part.
     pub fn find(bytes: &[u8]) -> Option<Format> {
         let behind_lead = || {
             let is_unknown = FileKind::of(bytes)
@@ -73,29 +73,29 @@ impl Format {
 /// A picture as it came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// What `bytes` are coded as.
+    /// Format of `bytes`.
     pub format: Format,
-    /// Claimed pixels in a row. This and the two below define a [`Format::Raw`] picture; for the
-    /// other formats they are ignored.
+    /// Claimed pixels in a row. Width, height and channels define a [`Format::Raw`] picture and are
+    /// ignored for the other formats.
     pub width: u32,
     /// Claimed rows.
     pub height: u32,
-    /// Claimed channels: 3 for RGB, 1 for gray. Ignored where `layout` says how pixels lie.
+    /// Claimed channels: 3 for RGB, 1 for gray. Ignored if `layout` names a pixel layout.
     pub channels: u32,
-    /// How the bytes of a [`Format::Raw`] picture lie.
+    /// Memory layout of a [`Format::Raw`] picture.
     pub layout: RawLayout,
     /// The file, or the pixels.
     pub bytes: &'a [u8],
 }
 
 impl<'a> Source<'a> {
-    /// A file, which says everything itself.
+    /// A file that describes its own size and channels.
     pub fn file(format: Format, bytes: &'a [u8]) -> Source<'a> {
         let layout = RawLayout::default();
         Source { format, width: 0, height: 0, channels: 0, layout, bytes }
     }
 
-    /// Whether the bytes are as many as the claimed size of a raw picture takes.
+    /// Whether the number of bytes matches the claimed size of a raw picture.
     pub fn fits(&self) -> bool {
         let size = (self.width as usize, self.height as usize);
         let channels = self.layout.pixels.map_or(self.channels, PixelLayout::channels);
@@ -106,14 +106,14 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What a decoder may be asked to do.
+/// Limits of a decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The most pixels (width x height) of a picture.
+    /// Maximum number of pixels (width x height) of a picture.
     pub pixels_max: u64,
 }
 
-/// What can be known of a picture without decoding it.
+/// Properties of a picture that are known without decoding it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The format.

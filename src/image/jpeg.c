@@ -1,12 +1,12 @@
 /*
  * Reads JPEG through libjpeg-turbo's libjpeg API.
  *
- * The TurboJPEG API keeps the first warning only, so a harmless one hides a loss behind it. Here an
- * error manager hears every warning with its code. Every picture has a libjpeg object of its own,
- * destroyed after it, so no table outlives its file.
+ * The TurboJPEG API keeps only the first warning, so a harmless warning can hide a loss. The error
+ * manager here sees every warning with its code. Every picture has its own libjpeg object, which is
+ * destroyed afterwards, so no table outlives its file.
  *
- * No long jump crosses a frame of Rust: each function that Rust calls sets its own target first.
- * Rust is called by nothing here. The caller checks the sizes of all buffers.
+ * No longjmp crosses a Rust stack frame: each function that Rust calls sets its own jump target
+ * first, and nothing here calls Rust. The caller checks the sizes of all buffers.
  */
 #include "listener.h"
 
@@ -17,12 +17,13 @@
 #define ROWS_MAX (MAX_SAMP_FACTOR * DCTSIZE)
 
 /*
- * Largest luma plane of a picture whose blocks are decoded into its planes. Each block touches eight rows, so a plane that is not in
- * the cache is filled faster by copying rows that are: 1080p by a fifth, where there is little to decode.
+ * Largest luma plane, in samples, that is decoded directly. Each block touches eight rows, so a
+ * plane that is not in the cache is filled faster by copying rows that are. For 1080p with little
+ * to decode, copying is a fifth faster.
  */
 #define DIRECT_SAMPLES_MAX (1u << 19)
 
-/* What the caller learns; the same struct in jpeg.rs. */
+/* Result for the caller; keep in step with the struct in jpeg.rs. */
 struct fp_header {
   unsigned width;
   unsigned height;
@@ -34,7 +35,7 @@ struct fp_header {
 struct fp_outcome {
   unsigned warnings;
   unsigned losses;
-  size_t consumed; /* bytes read when the last row had been decoded, or when it failed */
+  size_t consumed; /* bytes read when the last row was decoded, or when decoding failed */
   unsigned scans;
 };
 
@@ -45,7 +46,7 @@ struct fp_decoder {
   struct jpeg_source_mgr source;
   const JOCTET *bytes;
   size_t len;
-  /* Up to where libjpeg had read in earnest when it first asked for more than there is. */
+  /* Where real input ended when libjpeg first asked for more. */
   const JOCTET *cut_at;
   unsigned scans_max;
   int open;
@@ -57,7 +58,7 @@ static void note_loss(struct listener *listener, const char *text)
     snprintf(listener->text, sizeof(listener->text), "%s", text);
 }
 
-/* The source: one slice, then an end marker, as libjpeg's own. */
+/* The source: one slice, then an end marker, as libjpeg's own source does. */
 
 static void source_nothing(j_decompress_ptr object)
 {
@@ -126,13 +127,13 @@ void fp_decoder_free(struct fp_decoder *decoder)
   free(decoder);
 }
 
-/* The first loss, or the error; empty if there was neither. Valid until the next open. */
+/* The first loss, or the error; empty if there is neither. Valid until the next open. */
 const char *fp_decoder_text(const struct fp_decoder *decoder)
 {
   return decoder->listener.text;
 }
 
-/* Reads the header. `bytes` must stay until the decoder is closed. */
+/* Reads the header. `bytes` must stay valid until the decoder is closed. */
 int fp_decoder_open(struct fp_decoder *decoder, const unsigned char *bytes, size_t len,
                     struct fp_header *header)
 {
@@ -179,8 +180,9 @@ static size_t consumed(const struct fp_decoder *decoder)
 }
 
 /*
- * What libjpeg does not warn of. A file that ends early may lack whole scans: of a component, or the
- * refinement of some coefficients. An arithmetic decoder goes on with zeros in silence.
+ * Detects losses that libjpeg does not warn of. A truncated file may lack whole scans: those of a
+ * component, or the refinement of some coefficients. The arithmetic decoder silently continues with
+ * zeros.
  */
 static void judge_end(struct fp_decoder *decoder)
 {
@@ -207,7 +209,7 @@ static void judge_end(struct fp_decoder *decoder)
   }
 }
 
-/* Reads to the end marker. An error there comes after the last sample, so it spoils nothing. */
+/* Reads to the end marker. An error here comes after the last sample and costs nothing. */
 static void finish(struct fp_decoder *decoder, struct fp_outcome *outcome)
 {
   outcome->consumed = consumed(decoder);
@@ -232,7 +234,7 @@ static int give_up(struct fp_decoder *decoder, struct fp_outcome *outcome)
   return FAILED;
 }
 
-/* Whether rows of a component are decoded right into its plane. */
+/* Whether rows of a component are decoded directly into its plane. */
 static int is_direct(const jpeg_component_info *about, const unsigned widths[],
                      const unsigned heights[])
 {
@@ -241,8 +243,8 @@ static int is_direct(const jpeg_component_info *about, const unsigned widths[],
 }
 
 /*
- * Decodes to planes in the file's own subsampling, one after the other, without padding: component i
- * has widths[i] x heights[i] samples at planes[i]. They are at most what the blocks give.
+ * Decodes to planes in the file's own subsampling, without padding: component i has widths[i] x
+ * heights[i] samples at planes[i]. A plane must not be larger than its blocks.
  */
 int fp_decoder_planes(struct fp_decoder *decoder, unsigned char *const planes[],
                       const unsigned widths[], const unsigned heights[], unsigned count,
@@ -270,7 +272,7 @@ int fp_decoder_planes(struct fp_decoder *decoder, unsigned char *const planes[],
 
     if (widths[component] > wide || heights[component] > high)
       ERREXIT(object, JERR_BAD_DCTSIZE);
-    /* Rows that are not decoded into the plane go here: all of them, or the padding below the last. */
+    /* Rows not decoded directly into the plane: all rows, or the padding below the last. */
     spare[component] = (*object->mem->alloc_sarray)(
       (j_common_ptr)object, JPOOL_IMAGE, wide,
       is_direct(about, widths, heights)
@@ -316,7 +318,7 @@ int fp_decoder_planes(struct fp_decoder *decoder, unsigned char *const planes[],
   return DONE;
 }
 
-/* Decodes to interleaved RGB, chroma interpolated; `pixels` has 3 x width x height bytes. */
+/* Decodes to interleaved RGB with interpolated chroma; `pixels` has 3 x width x height bytes. */
 int fp_decoder_pixels(struct fp_decoder *decoder, unsigned char *pixels,
                       struct fp_outcome *outcome)
 {

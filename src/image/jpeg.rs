@@ -1,12 +1,12 @@
-//! A safe face for `jpeg.c`, the decoder of JPEG files.
+//! Safe wrapper around `jpeg.c`, the decoder of JPEG files.
 //!
-//! It is built on libjpeg-turbo's libjpeg API, because that tells of every warning with its code. The
-//! TurboJPEG API keeps the first one only. A warning that tells of nothing missing is counted; one that
-//! means lost samples makes the picture a damaged one. Each picture has a libjpeg object of its own, so
-//! no table of one file is there for the next.
+//! It uses libjpeg-turbo's libjpeg API, which reports every warning with its code; the TurboJPEG
+//! API keeps only the first. A harmless warning is counted. A warning that means lost samples marks
+//! the picture as damaged. Each picture has its own libjpeg object, so that no table of one file
+//! leaks into the next.
 //!
-//! libjpeg-turbo works on the C heap; nothing here allocates on Rust's unless there is an error to tell
-//! of.
+//! libjpeg-turbo allocates on the C heap. This module allocates on Rust's heap only to report an
+//! error.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
@@ -17,11 +17,11 @@ use turbojpeg_sys as _;
 
 use super::turbo::{Complaint, Layout};
 
-/// Progressive files with more scans than this are refused: cameras and editors write about ten,
-/// and every further scan is another pass over the whole picture.
+/// Progressive files with more scans are refused. Cameras and editors write about ten, and every
+/// further scan is another pass over the whole picture.
 const SCANS_MAX: c_uint = 100;
 
-/// The struct in C, opaque here.
+/// Opaque handle of the C struct.
 #[repr(C)]
 struct Raw {
     _private: [u8; 0],
@@ -74,30 +74,30 @@ const JCS_GRAYSCALE: c_uint = 1;
 const JCS_RGB: c_uint = 2;
 const JCS_YCBCR: c_uint = 3;
 
-/// The colours a JPEG is stored in, as libjpeg-turbo determines them.
+/// Colour space of a JPEG as determined by libjpeg-turbo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colours {
     YCbCr,
     Rgb,
     Gray,
-    /// Four channels, or none of the above.
+    /// Four channels, or an unknown colour space.
     Other,
 }
 
-/// What became of a picture that was decoded to its end.
+/// Result of a picture that was decoded to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// The first loss in libjpeg-turbo's words, if samples were lost.
+    /// The first loss as libjpeg-turbo describes it, if samples were lost.
     pub loss: Option<String>,
-    /// Whether there was any warning, harmless ones included.
+    /// Whether there was no warning at all, not even a harmless one.
     pub is_clean: bool,
 }
 
-/// Decodes JPEG files one after the other. One for each worker.
+/// Decodes JPEG files one after the other. Each worker has its own.
 pub(super) struct Decompressor(NonNull<Raw>);
 
-// SAFETY: the struct has no ties to the thread that made it; it is never used by two at once because
-// every method takes `&mut self`.
+// SAFETY: the struct is not tied to the thread that made it. Every method takes `&mut self`, so two
+// threads never use it at once.
 unsafe impl Send for Decompressor {}
 
 impl Drop for Decompressor {
@@ -118,7 +118,8 @@ impl Decompressor {
     /// Reads the header.
     pub fn open<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Opened<'a>, Complaint> {
         let mut header = RawHeader::default();
-        // SAFETY: pointer and length of one slice, which outlives `Opened`, whose drop closes the file.
+        // SAFETY: pointer and length are of one slice, which outlives `Opened`; dropping `Opened`
+        // closes the file.
         let code =
             unsafe { fp_decoder_open(self.0.as_ptr(), bytes.as_ptr(), bytes.len(), &mut header) };
         if code != 0 {
@@ -152,8 +153,8 @@ impl Decompressor {
     }
 }
 
-/// A JPEG whose header has been read. It holds on to the very bytes it was read from, so that the
-/// sizes checked are the sizes decoded.
+/// A JPEG whose header has been read. It keeps a reference to the bytes it was read from, so that
+/// the sizes checked are the sizes decoded.
 pub(super) struct Opened<'a> {
     decompressor: &'a mut Decompressor,
     bytes: &'a [u8],
@@ -169,8 +170,8 @@ impl Drop for Opened<'_> {
 }
 
 impl Opened<'_> {
-    /// Decodes to planes in the file's own subsampling. The caller has made sure that every chroma
-    /// component has one block per unit.
+    /// Decodes to planes in the file's own subsampling. The caller must have checked that every
+    /// chroma component has one block per unit.
     pub fn planar(mut self, out: &mut [u8]) -> Result<Outcome, Complaint> {
         let layout = self.layout;
         if layout.subsampling == Subsamp::Unknown || out.len() != layout.len() {
@@ -205,20 +206,21 @@ impl Opened<'_> {
         })
     }
 
-    /// Decodes to interleaved RGB, chroma interpolated.
+    /// Decodes to interleaved RGB with interpolated chroma.
     pub fn rgb(mut self, out: &mut [u8]) -> Result<Outcome, Complaint> {
         if out.len() != 3 * self.layout.width * self.layout.height {
             return Err(Complaint::ours("interleaved buffer and picture size do not agree"));
         }
         self.decode(|raw, outcome| {
-            // SAFETY: `raw` has an open file of the size that `open` told, and `out` has its pixels.
+            // SAFETY: `raw` has an open file of the size that `open` returned, and `out` has room
+            // for its pixels.
             unsafe { fp_decoder_pixels(raw, out.as_mut_ptr(), outcome) }
         })
     }
 
-    /// Runs `step`; once more without what follows the last scan, if that is what stopped it. A file of
-    /// several scans is read to its end marker before the first sample is decoded, so without that
-    /// marker whatever stands in its place is read as well.
+    /// Runs `step`. If data after the last scan made it fail, runs it once more without that data.
+    /// A file of several scans is read to its end marker before the first sample is decoded.
+    /// Without an end marker, the bytes in its place are read as well.
     fn decode(
         &mut self,
         mut step: impl FnMut(*mut Raw, &mut RawOutcome) -> c_int,

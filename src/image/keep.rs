@@ -1,30 +1,32 @@
-//! A JPEG that is handed on as it was coded: its picture alone, in a form that every decoder reads.
+//! Copies a JPEG without coding it again: only its picture, in a form that every decoder reads.
 //!
-//! Copied are the tables, the frame and the scans. Of application data only a colour profile stays: what
-//! a phone or a camera writes of its owner and its place does not leave with the picture. A file without
-//! Huffman tables (as in Motion JPEG) gets the standard ones, which it means. Nothing behind the end
-//! marker is copied. Format: ITU-T T.81, annex B; JFIF 1.02.
+//! The tables, the frame and the scans are copied. Of application data only the colour profile is
+//! kept, so that what a phone or camera records about its owner and location is removed. A file
+//! without Huffman tables (as in Motion JPEG) implies the standard ones; they are added. Data after
+//! the end marker is not copied. Format: ITU-T T.81, annex B; JFIF 1.02.
 
 use super::exif;
 use super::huffman::STANDARD;
 use super::markers::{from_start, segment};
-use super::turn::Orientation;
+use super::orient::Orientation;
 
-/// What was copied.
+/// Properties of the copied file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Gray, or chroma halved both ways, as the engine codes it; another subsampling takes more room.
+    /// Whether the picture is gray or 4:2:0, as the engine encodes it; other subsamplings take more
+    /// space.
     pub is_own_sampling: bool,
     /// Whether there is a colour profile.
     pub has_profile: bool,
 }
 
-/// One bit for each Huffman table, by class and identifier.
+/// Set of Huffman tables: one bit for each class and identifier.
 type TableSet = u8;
 
-/// Copies the picture of `file` into `out`, which is cleared first, with an EXIF orientation where it is
-/// not upright. `None` if some decoders would not read it: other processes than baseline and progressive
-/// Huffman, other colours than gray and YCbCr, stray bytes, a missing end.
+/// Copies the picture of `file` into `out`, which is cleared first. If the picture is not upright,
+/// an EXIF orientation is written. `None` if some decoders would not read the file: another process
+/// than baseline or progressive Huffman, other colours than gray and YCbCr, stray bytes, or a
+/// missing end.
 pub fn keep_jpeg(file: &[u8], orientation: Orientation, out: &mut Vec<u8>) -> Option<Kept> {
     out.clear();
     let mut rest = from_start(file)?.get(2..)?;
@@ -97,9 +99,9 @@ pub fn keep_jpeg(file: &[u8], orientation: Orientation, out: &mut Vec<u8>) -> Op
 struct Frame {
     is_baseline: bool,
     is_gray: bool,
-    /// Of the first component.
+    /// Sampling factors of the first component.
     sampling: u8,
-    /// Component identifiers that mean RGB where nothing else is said.
+    /// Whether the component identifiers mean RGB in a file without JFIF or Adobe segment.
     says_rgb: bool,
 }
 
@@ -122,7 +124,7 @@ impl Frame {
     }
 }
 
-/// What has been seen of a file.
+/// State while reading a file.
 #[derive(Default)]
 struct Walk {
     frame: Option<Frame>,
@@ -142,7 +144,8 @@ impl Walk {
         }
     }
 
-    /// A JFIF head: without it, some decoders guess colours by the component identifiers.
+    /// A JFIF head. Without it, some decoders guess the colour space from the component
+    /// identifiers.
     fn jfif_segment(&self) -> [u8; 18] {
         let mut head = *b"\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0";
         if let Some(density) = self.jfif {
@@ -151,7 +154,7 @@ impl Walk {
         head
     }
 
-    /// Whether every decoder takes the picture for the same gray or YCbCr.
+    /// Whether every decoder interprets the picture as the same gray or YCbCr.
     fn is_plain(&self, frame: Frame) -> bool {
         let is_ycc = frame.is_gray
             || match self.adobe {
@@ -163,8 +166,8 @@ impl Walk {
     }
 }
 
-/// The marker that begins right here, fill bytes before it skipped. Behind them, a zero is none: decoders
-/// take it for coded data or for the end of it, each as it likes.
+/// The marker at the start of `rest`, after optional fill bytes. A zero after fill bytes is not a
+/// marker: some decoders treat it as coded data, others as the end of it.
 fn marker_here(rest: &[u8]) -> Option<(u8, &[u8])> {
     let fill = rest.iter().take_while(|&&byte| byte == 0xff).count();
     let (&marker, after) = rest.get(fill..)?.split_first()?;
@@ -224,14 +227,14 @@ fn tables_used(frame: Frame, head: &[u8]) -> Option<TableSet> {
     Some(used)
 }
 
-/// Length of the coded data up to the next marker that is no restart marker.
+/// Length of the coded data up to the next marker that is not a restart marker.
 fn scan_len(rest: &[u8]) -> Option<usize> {
     memchr::memchr_iter(0xff, rest)
         .find(|at| !matches!(rest.get(at + 1), Some(0 | 0xd0..=0xd7)))
         .filter(|at| at + 1 < rest.len())
 }
 
-/// Adds standard tables; `None` if one of them has no standard.
+/// Appends the missing standard tables; `None` if there is no standard table for an identifier.
 fn add_tables(missing: TableSet, out: &mut Vec<u8>) -> Option<()> {
     let mut left = missing;
     STANDARD.write(

@@ -1,10 +1,10 @@
-//! How the bytes of a raw picture lie, by FFmpeg's names.
+//! Memory layouts of raw pictures, with FFmpeg's names.
 //!
-//! Packed layouts become interleaved RGB, planar ones the engine's own planes: 4:2:0, full range,
-//! BT.601. So YUV stays YUV on its way to a JPEG. Only lossless output makes RGB of it, straight from
-//! the samples that came.
+//! Packed RGB layouts become interleaved RGB. YUV layouts become the engine's planes: 4:2:0, full
+//! range, BT.601. So YUV input is not converted to RGB for a JPEG. Lossless output converts the
+//! original samples directly to RGB.
 
-/// Where the samples of a pixel lie.
+/// Order of the samples in a raw picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PixelLayout {
     /// R, G, B.
@@ -15,48 +15,50 @@ pub enum PixelLayout {
     Rgba,
     /// B, G, R and a byte that is ignored.
     Bgra,
-    /// Luma alone.
+    /// Only luma.
     Gray,
-    /// Three planes, chroma halved both ways; limited range unless said otherwise.
+    /// Three planes, chroma halved in both directions; limited range by default.
     Yuv420p,
-    /// The same, full range unless said otherwise.
+    /// As [`PixelLayout::Yuv420p`]; full range by default.
     Yuvj420p,
-    /// A plane of luma, then one of Cb and Cr in turns, halved both ways.
+    /// A plane of luma, then one of alternating Cb and Cr, halved in both directions; limited range
+    /// by default.
     Nv12,
-    /// Y, Cb, Y, Cr for two pixels.
+    /// Y, Cb, Y, Cr for two pixels; limited range by default.
     Yuyv422,
 }
 
-/// The span of luma and chroma.
+/// Range of luma and chroma values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Range {
-    /// 16 to 235 (chroma 240), as video has it.
+    /// 16 to 235 (chroma 16 to 240), as in video.
     Limited,
-    /// 0 to 255, as JPEG has it.
+    /// 0 to 255, as in JPEG.
     Full,
 }
 
-/// How luma and chroma are made of red, green and blue.
+/// Conversion matrix between luma, chroma and RGB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Matrix {
-    /// ITU-R BT.601, as JPEG has it.
+    /// ITU-R BT.601, as in JPEG.
     #[default]
     Bt601,
     /// ITU-R BT.709.
     Bt709,
 }
 
-/// The layout of a raw picture. The default is interleaved RGB or gray by its channels, no padding.
+/// The layout of a raw picture. The default is RGB or gray, depending on the channels, without
+/// padding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RawLayout {
-    /// Where samples lie; `None` for `raw`, which is [`PixelLayout::Rgb24`] with 3 channels and
+    /// Pixel layout; `None` for `raw`, which is [`PixelLayout::Rgb24`] with 3 channels and
     /// [`PixelLayout::Gray`] with 1.
     pub pixels: Option<PixelLayout>,
     /// Bytes from one row of the first plane to the next; 0 for no padding.
     pub row_stride: u32,
-    /// `None` for what the layout says by itself.
+    /// Range; `None` for the default of the layout.
     pub range: Option<Range>,
-    /// Of YUV layouts.
+    /// Matrix of YUV layouts.
     pub matrix: Matrix,
 }
 
@@ -89,7 +91,7 @@ impl PixelLayout {
         }
     }
 
-    /// The layout of a name, in any case.
+    /// The layout of a name, ignoring case.
     pub fn from_name(name: &str) -> Option<PixelLayout> {
         PixelLayout::ALL.into_iter().find(|layout| layout.name().eq_ignore_ascii_case(name))
     }
@@ -148,13 +150,13 @@ impl Matrix {
     }
 }
 
-/// Where the rows of one plane lie.
+/// Position of the rows of one plane.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlaneAt {
     pub start: usize,
     /// Bytes from row to row.
     pub stride: usize,
-    /// Bytes of a row that matter.
+    /// Bytes of a row without padding.
     pub used: usize,
     pub rows: usize,
 }
@@ -171,19 +173,20 @@ impl PlaneAt {
     }
 }
 
-/// Where everything in a raw picture lies, its size checked against the number of bytes.
+/// Position of every plane in a raw picture, checked against the number of bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extent {
     pub pixels: PixelLayout,
     pub range: Range,
     pub matrix: Matrix,
-    /// Luma, Cb, Cr; the second has both in NV12; the first has everything in packed layouts.
+    /// Luma, Cb, Cr. In NV12 the second plane holds both Cb and Cr. In packed layouts the first
+    /// plane holds everything.
     pub planes: [Option<PlaneAt>; 3],
 }
 
 impl Extent {
-    /// Lays out a picture of `width x height`. Padding behind the last row may be missing. The error is
-    /// a text for a person.
+    /// Lays out a picture of `width x height`. Padding after the last row may be missing. The error
+    /// is a message for the user.
     pub fn new(
         layout: &RawLayout,
         channels: u32,
@@ -223,7 +226,7 @@ impl Extent {
             }
             PixelLayout::Nv12 => {
                 let used = 2 * half_width;
-                // The stride of luma; one byte more where that would cut the last Cr off.
+                // The stride of luma, enlarged by a byte if it would cut off the last Cr.
                 let stride = if layout.row_stride == 0 { used } else { stride.max(used) };
                 planes[1] = Some(PlaneAt { start: luma_len, stride, used, rows: half_height });
             }

@@ -11,7 +11,7 @@ static void fail(j_common_ptr object)
   longjmp(listener->failed, 1);
 }
 
-/* Whether a warning tells of nothing that is missing in the picture. */
+/* Whether a warning does not mean lost samples. */
 static int is_harmless(int code)
 {
   switch (code) {
@@ -20,7 +20,7 @@ static int is_harmless(int code)
   case JWRN_EXTRANEOUS_DATA:
   case JWRN_JFIF_MAJOR:
   case JWRN_NOT_SEQUENTIAL:
-  case JWRN_JPEG_EOF: /* judged when the picture is complete */
+  case JWRN_JPEG_EOF: /* decided by judge_end() once the picture is complete */
     return 1;
   default:
     return 0;

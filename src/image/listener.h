@@ -1,6 +1,6 @@
 /*
- * What the two halves of JPEG share: an error manager that hears every warning with its code, and
- * leaves by a long jump after an error.
+ * Error manager shared by the JPEG encoder and decoder. It receives every warning with its code and
+ * leaves by longjmp after an error.
  */
 #ifndef FRAMEPRESS_LISTENER_H
 #define FRAMEPRESS_LISTENER_H
@@ -14,20 +14,20 @@
 /* FULL: the caller's buffer is too small. */
 enum { DONE = 0, FAILED = 1, FULL = 2 };
 
-/* The error manager of one object, for compression and decompression alike. */
+/* The error manager of one libjpeg object. */
 struct listener {
   struct jpeg_error_mgr base;
   jmp_buf failed;
-  /* Warnings, and those of them that mean lost samples. */
+  /* Number of warnings, and how many of them mean lost samples. */
   unsigned warnings;
   unsigned losses;
-  /* The file ended before its end marker. */
+  /* Whether the file ended before its end marker. */
   int cut;
-  /* The first loss in words, or the error. */
+  /* Message of the first loss or of the error. */
   char text[JMSG_LENGTH_MAX];
 };
 
-/* Makes a listener ready; the result goes into the object of libjpeg. */
+/* Resets a listener. The result is the `err` member of a libjpeg object. */
 struct jpeg_error_mgr *fp_listen(struct listener *listener);
 
 #endif

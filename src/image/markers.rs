@@ -1,15 +1,15 @@
-//! What a JPEG file says before its first scan, read without libjpeg-turbo.
+//! Reads a JPEG header up to the first scan, without libjpeg-turbo.
 //!
-//! Limits must be decided before anything is allocated or handed to C, and the quality of a file
-//! is in its quantisation tables, which the library does not give out. Format: ITU-T T.81, annex B.
+//! Limits must be checked before anything is allocated or passed to C. The quality of a file is in
+//! its quantisation tables, which the library does not expose. Format: ITU-T T.81, annex B.
 
 use super::exif;
-use super::turn::Orientation;
+use super::orient::Orientation;
 
-/// Components whose tables are looked at: those of a colour picture.
+/// Components whose tables are read: those of a colour picture.
 pub(super) const COMPONENTS: usize = 3;
 
-/// The decisive facts of a JPEG header.
+/// Contents of a JPEG header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub width: u16,
@@ -20,11 +20,11 @@ pub(super) struct Frame {
     pub components: u8,
     /// Low four bits of the start-of-frame marker: 0 baseline, 2 progressive, 3 lossless ...
     pub process: u8,
-    /// Whether the chroma components have one block per unit, as all usual files do.
+    /// Whether the chroma components have one block per unit, as in all common files.
     pub usual_sampling: bool,
     /// The quantisation table of each component, in zigzag order.
     pub quantisation: [Option<[u16; 64]>; COMPONENTS],
-    /// How the picture has to be turned, by the file's EXIF data.
+    /// EXIF orientation.
     pub orientation: Orientation,
 }
 
@@ -35,11 +35,11 @@ impl Frame {
     }
 }
 
-/// Bytes in front of a file that are skipped at most: the head of a part of a multipart stream.
+/// Maximum bytes skipped before the start marker: the head of a part of a multipart stream.
 const LEAD_MAX: usize = 4 << 10;
 
-/// The file from its start marker on. Some cameras write the start marker twice, and some producers
-/// leave the head of a multipart part in front of it.
+/// The file from its start marker on. Some cameras write the start marker twice. Some producers
+/// leave the head of a multipart part before it.
 pub(super) fn from_start(bytes: &[u8]) -> Option<&[u8]> {
     const START: [u8; 2] = [0xff, 0xd8];
     let mut rest = bytes;
@@ -53,9 +53,9 @@ pub(super) fn from_start(bytes: &[u8]) -> Option<&[u8]> {
     Some(rest)
 }
 
-/// Reads all segments up to the first scan of a file that begins with its start marker.
+/// Reads all segments up to the first scan. The file must begin with its start marker.
 ///
-/// The error is a text for a person.
+/// The error is a message for the user.
 pub(super) fn read(bytes: &[u8]) -> Result<Frame, &'static str> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
         return Err("not a JPEG file: no start marker");
@@ -90,7 +90,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Frame, &'static str> {
     Ok(frame)
 }
 
-/// The next marker code and what follows it. Bytes in front of it are skipped.
+/// The next marker code and the bytes after it. Bytes before the marker are skipped.
 pub(super) fn next_marker(mut bytes: &[u8]) -> Option<(u8, &[u8])> {
     loop {
         let start = memchr::memchr(0xff, bytes)?;
@@ -103,7 +103,7 @@ pub(super) fn next_marker(mut bytes: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// Splits off a segment; its length counts its own two bytes.
+/// Splits off a segment; its length includes its own two bytes.
 pub(super) fn segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<2>()?;
     let len = usize::from(u16::from_be_bytes(*len)).checked_sub(2)?;

@@ -1,11 +1,11 @@
-//! Floor 3: codecs and scaling. All unsafe code of the crate lives here.
+//! Floor 3: codecs and scaling. Nearly all unsafe code of the crate lives here.
 //!
-//! A [`Decoder`] turns what a camera sent into a [`View`](crate::frame::View) with the forms the
-//! caller needs, an [`Encoder`] turns a view into a file, a [`Scaler`] makes the small pictures.
-//! Each keeps its scratch memory from frame to frame and belongs to one worker.
+//! A [`Decoder`] converts a camera's picture to a [`View`](crate::frame::View) with the forms that
+//! the caller needs. An [`Encoder`] converts a view to a file. A [`Scaler`] makes the small
+//! pictures. Each keeps its scratch memory from frame to frame and belongs to one worker.
 //!
-//! A picture with an EXIF orientation is turned unless the [`Treatment`] says otherwise. Colour profiles
-//! are not read, alpha is ignored.
+//! A picture with an EXIF orientation is made upright unless the [`Treatment`] says otherwise.
+//! Colour profiles are not applied; alpha is ignored.
 
 mod boxed;
 mod compress;
@@ -19,6 +19,7 @@ mod jpeg;
 mod keep;
 mod layout;
 mod markers;
+mod orient;
 mod png;
 mod probe;
 mod quality;
@@ -26,7 +27,6 @@ mod samples;
 mod scale;
 mod tag;
 mod turbo;
-mod turn;
 mod webp;
 mod yuv;
 
@@ -45,9 +45,9 @@ pub use huffman::{
 };
 pub use keep::{Kept, keep_jpeg};
 pub use layout::{Matrix, PixelLayout, Range, RawLayout};
+pub use orient::Orientation;
 pub use png::PngLevel;
 pub use probe::probe;
 pub use quality::jpeg_quality;
 pub use scale::{Placement, Scaler};
 pub use tag::tag;
-pub use turn::Orientation;

@@ -1,8 +1,8 @@
 //! PNG, through the `png` crate.
 //!
-//! The crate allocates for each picture; PNG is for those who need lossless, not for speed. Alpha
-//! is ignored: the colours stored under it are taken as they are. Sixteen-bit samples lose their
-//! low byte. Of an animation, the default picture is taken.
+//! The crate allocates for each picture: use PNG for lossless output, not for speed. Alpha is
+//! dropped and the colours stored under it are kept. Sixteen-bit samples lose their low byte. An
+//! animation gives its default picture.
 
 use std::io::Cursor;
 
@@ -12,7 +12,7 @@ use super::samples::stretch;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// What a PNG header says.
+/// Contents of a PNG header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub width: u32,
@@ -21,7 +21,7 @@ pub(super) struct Head {
     pub channels: u32,
 }
 
-/// Reads the first chunk (PNG specification, 11.2.1); the error is a text for a person.
+/// Reads the first chunk (PNG specification, 11.2.1). The error is a message for the user.
 pub(super) fn head(bytes: &[u8]) -> Result<Head, &'static str> {
     let rest = bytes.strip_prefix(SIGNATURE).ok_or("not a PNG file: no signature")?;
     let rest = rest.strip_prefix(b"\0\0\0\x0dIHDR").ok_or("PNG without a header chunk")?;
@@ -38,8 +38,9 @@ pub(super) fn head(bytes: &[u8]) -> Result<Head, &'static str> {
     Ok(Head { width, height, channels })
 }
 
-/// Decodes to 8-bit gray or RGB, exactly `out`; `scratch` serves files with alpha. The whole file
-/// is read to its end, so that a cut one is noticed. The error is a text for a person.
+/// Decodes to 8-bit gray or RGB, which must fill `out` exactly. `scratch` is used for files with
+/// alpha. The file is read to its end, so that truncation is detected. The error is a message for
+/// the user.
 pub(super) fn decode(
     bytes: &[u8],
     head: Head,
@@ -87,19 +88,19 @@ pub enum PngLevel {
     /// Fast and large.
     #[default]
     Fast,
-    /// What most programs do.
+    /// The level that most programs use.
     Balanced,
     /// Slow and small.
     High,
 }
 
 impl PngLevel {
-    /// As effort from 0 to 2.
+    /// The level as an effort from 0 to 2.
     pub fn effort(self) -> u8 {
         self as u8
     }
 
-    /// By effort from 0 to 2.
+    /// The level for an effort from 0 to 2; larger values give [`PngLevel::High`].
     pub fn of_effort(effort: u8) -> PngLevel {
         match effort {
             0 => PngLevel::Fast,
@@ -109,7 +110,8 @@ impl PngLevel {
     }
 }
 
-/// Encodes interleaved RGB or gray into the empty `out`. The error is a text for a person.
+/// Encodes interleaved RGB or gray into `out`, which must be empty. The error is a message for the
+/// user.
 pub(super) fn encode(
     pixels: &[u8],
     (width, height): (usize, usize),

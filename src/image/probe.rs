@@ -1,4 +1,4 @@
-//! What can be said about a picture before it is decoded, and whether it will be.
+//! Reads a picture's header and decides whether the picture can be decoded.
 
 use super::format::{Bounds, Format, Header, Source};
 use super::layout::{Extent, PixelLayout};
@@ -8,8 +8,8 @@ use crate::base::error::Reject;
 /// The largest width or height that libjpeg-turbo handles, for files and for conversions.
 pub(super) const JPEG_SIDE_MAX: usize = 65_500;
 
-/// Reads the header alone and checks it: the format's own limits, then `bounds`. Nothing is
-/// allocated for the picture.
+/// Reads only the header and checks it against the format's own limits, then against `bounds`.
+/// Allocates nothing for the picture.
 ///
 /// # Errors
 /// `undecodable` if the bytes are not of the claimed format; `unsupported_image` for CMYK,
@@ -48,7 +48,8 @@ pub fn probe(source: &Source<'_>, bounds: &Bounds) -> Result<Header, Reject> {
     }
 }
 
-/// The header of a JPEG that is handled, in both forms, behind the file from its start marker on.
+/// Checks that a JPEG can be decoded. Returns the file from its start marker on, and its header in
+/// both forms.
 pub(super) fn jpeg_header(bytes: &[u8]) -> Result<(&[u8], markers::Frame, Header), Reject> {
     let bytes = markers::from_start(bytes).unwrap_or(bytes);
     let frame = markers::read(bytes).map_err(Reject::undecodable)?;

@@ -1,4 +1,4 @@
-//! The quality a JPEG was written with, judged by its quantisation tables.
+//! Estimates the quality setting of a JPEG from its quantisation tables.
 
 use super::markers;
 
@@ -26,15 +26,15 @@ pub(super) const CHROMINANCE: [u16; 64] = [
     99, 99, 99, 99, 99, 99, 99, 99,
 ];
 
-/// Estimates the quality setting of libjpeg, 1 to 100, that a JPEG was written with: exact for
-/// files written by libjpeg and its kin, a close guess for others.
+/// The libjpeg quality setting, 1 to 100, that a JPEG was written with: exact for files written by
+/// libjpeg and its derivatives, a close estimate for others.
 ///
-/// Each component's quantisation table is compared with the standard one at every setting (T.81,
-/// annex K, luminance for the first component and chrominance for the others), and the nearest
-/// setting taken; of the components, the finest counts. So a file with coarse luma and fine chroma
-/// is judged by its chroma. The scaling is libjpeg's `jpeg_quality_scaling`: `5000 / q` per cent
-/// below 50, `200 - 2 q` per cent from there on, entries limited to 1..255. Chroma subsampling plays
-/// no part.
+/// Each component's quantisation table is compared with the standard one at every setting, and the
+/// nearest setting is taken. The standard tables are T.81, annex K: luminance for the first
+/// component, chrominance for the others. The component with the highest quality decides, so a file
+/// with coarse luma and fine chroma is judged by its chroma. The scaling is libjpeg's
+/// `jpeg_quality_scaling`: `5000 / q` per cent below 50, `200 - 2 q` per cent from 50 on, entries
+/// limited to 1..255. Chroma subsampling is ignored.
 ///
 /// `None` if the bytes are not a JPEG, or a table is missing.
 pub fn jpeg_quality(bytes: &[u8]) -> Option<u8> {
@@ -104,7 +104,7 @@ mod tests {
         turbojpeg::compress(image, quality, subsampling).unwrap().to_vec()
     }
 
-    /// Overwrites table `id` of a file, from its diagonal `from` on.
+    /// Overwrites entries of table `id` of a file from zigzag index `from` on.
     fn with_table(mut file: Vec<u8>, id: u8, from: usize, value: u8) -> Vec<u8> {
         let head = [0xff, 0xdb, 0, 67, id];
         let at = file.windows(5).position(|window| window == head).unwrap() + 5;
@@ -135,14 +135,14 @@ mod tests {
     #[test]
     fn tables_of_nobodys_making_are_judged_by_the_nearest() {
         let between = |file: &[u8]| jpeg_quality(file).unwrap();
-        // All alike: finer in the high frequencies, coarser in the low ones.
+        // Flat tables: finer in the high frequencies, coarser in the low ones.
         let flat = |value| {
             let file = with_table(file(90, turbojpeg::Subsamp::Sub2x2), 0, 0, value);
             between(&with_table(file, 1, 0, value))
         };
         assert_eq!((flat(1), flat(255)), (100, 1));
         assert!(flat(10) > flat(20) && flat(20) > flat(60), "{} {}", flat(10), flat(60));
-        // A few entries off hardly matter.
+        // A few different entries hardly matter.
         let tuned = with_table(file(75, turbojpeg::Subsamp::Sub2x2), 0, 60, 40);
         assert!(between(&tuned).abs_diff(75) <= 2, "{}", between(&tuned));
     }

@@ -1,16 +1,18 @@
-//! Plain arithmetic on planes: chroma resampling, padding of odd sizes, and the two ranges.
+//! Arithmetic on planes: chroma resampling, padding of odd sizes, and conversion between full and
+//! limited range.
 //!
-//! Written as simple loops over slices so that the compiler vectorises them.
+//! The loops over slices are kept simple, so that the compiler vectorises them.
 
 use turbojpeg::Subsamp;
 
 use super::turbo::Layout;
 use crate::frame::Planes;
 
-/// Makes `buffer` at least `len` long and gives exactly `len` of it, with undefined contents.
+/// Grows `buffer` to at least `len` bytes if needed and returns exactly `len` of them, with
+/// unspecified contents.
 pub(super) fn stretch(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
     if buffer.len() < len {
-        // Fresh zeroed memory is not resident until it is written, unlike that of `resize`.
+        // Fresh zeroed memory is not resident until it is written; memory from `resize` is.
         *buffer = vec![0; len];
     }
     &mut buffer[..len]
@@ -22,14 +24,14 @@ pub(super) fn own_layout(width: usize, height: usize, gray: bool) -> Layout {
     Layout { width, height, subsampling }
 }
 
-/// Whether libjpeg-turbo can work directly on `Planes::samples` of this shape: always, except for
-/// colour of odd width or height, where it wants luma padded to an even size.
+/// Whether libjpeg-turbo can work directly on `Planes::samples` of this shape. It cannot for colour
+/// of odd width or height, because it expects luma padded to an even size.
 pub(super) fn is_direct(layout: Layout) -> bool {
     layout.subsampling == Subsamp::Gray
         || layout.subsampling == Subsamp::Sub2x2 && layout.luma() == (layout.width, layout.height)
 }
 
-/// Copies planes into libjpeg-turbo's padded layout; the padding repeats the last column and row.
+/// Copies planes into libjpeg-turbo's padded layout. The padding repeats the last column and row.
 pub(super) fn pad(planes: &Planes, padded: &mut Vec<u8>) {
     let layout = own_layout(planes.width(), planes.height(), planes.is_gray());
     let (wide, high) = layout.luma();
@@ -45,8 +47,8 @@ pub(super) fn pad(planes: &Planes, padded: &mut Vec<u8>) {
     chroma_out.copy_from_slice(&planes.samples()[luma_len..]);
 }
 
-/// Takes planes of any subsampling into `planes`, which become 4:2:0: chroma is averaged where the
-/// file has more of it and repeated where it has less.
+/// Converts planes of any subsampling to 4:2:0 in `planes`. Chroma is averaged if the file has more
+/// of it, and repeated if the file has less.
 pub(super) fn gather(samples: &[u8], layout: Layout, planes: &mut Planes) {
     planes.reshape(layout.width, layout.height, false);
     let (wide, high) = layout.luma();
@@ -71,7 +73,7 @@ pub(super) fn gather(samples: &[u8], layout: Layout, planes: &mut Planes) {
     }
 }
 
-/// One row of 4:2:0 chroma from the two rows it covers.
+/// Makes one row of 4:2:0 chroma from the two rows that it covers.
 fn across_rows(upper: &[u8], lower: &[u8], across: usize, out: &mut [u8]) {
     let mean = |a: u8, b: u8| (u16::from(a) + u16::from(b)).div_ceil(2) as u8;
     match across {
@@ -99,27 +101,27 @@ fn across_rows(upper: &[u8], lower: &[u8], across: usize, out: &mut [u8]) {
     }
 }
 
-/// Full-range luma (0..255) to the 16..235 of BT.601 video, rounded.
+/// Converts full-range luma (0..255) to the 16..235 of BT.601 video, rounded.
 pub(super) fn narrow_luma(full: &[u8], out: &mut [u8]) {
     for (out, &value) in out.iter_mut().zip(full) {
         *out = by_255(u16::from(value) * 219 + 16 * 255);
     }
 }
 
-/// Full-range chroma to the 16..240 of BT.601 video, rounded; 128 stays 128.
+/// Converts full-range chroma to the 16..240 of BT.601 video, rounded; 128 stays 128.
 pub(super) fn narrow_chroma(full: &[u8], out: &mut [u8]) {
     for (out, &value) in out.iter_mut().zip(full) {
         *out = by_255(u16::from(value) * 224 + 128 * 31);
     }
 }
 
-/// `value / 255`, rounded; exact for everything up to 65 152.
+/// `value / 255`, rounded; exact for values up to 65 152.
 fn by_255(value: u16) -> u8 {
     let value = value + 128;
     ((value + (value >> 8)) >> 8) as u8
 }
 
-/// Luma of 16..235 to full range, in place; values outside are clipped.
+/// Converts luma of 16..235 to full range in place; values outside are clipped.
 pub(super) fn widen_luma(samples: &mut [u8]) {
     for value in samples {
         let above = u32::from(value.saturating_sub(16).min(219));
@@ -127,7 +129,7 @@ pub(super) fn widen_luma(samples: &mut [u8]) {
     }
 }
 
-/// Chroma of 16..240 to full range, in place; values outside are clipped.
+/// Converts chroma of 16..240 to full range in place; values outside are clipped.
 pub(super) fn widen_chroma(samples: &mut [u8]) {
     for value in samples {
         let wide = ((i32::from(*value) - 128) * 74_606 + 32_768) >> 16;

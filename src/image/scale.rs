@@ -1,14 +1,15 @@
 //! The two small pictures: the ML image (letterboxed) and the thumbnail (area averaged).
 //!
-//! Both work on planes, so that a JPEG in and a JPEG out never become RGB in between. The tables
-//! are kept, so nothing is allocated for a frame. What runs over whole rows is vectorised, and
-//! chosen at run time as in the analysis.
+//! Both are made from planes, so that JPEG to JPEG never converts to RGB. The scratch tables are
+//! reused, so nothing is allocated for a frame. The loops over whole rows are vectorised; the
+//! instruction set is chosen at run time, as in the analysis.
 
 use multiversion::multiversion;
 
 use crate::frame::{Plane, Planes};
 
-/// Where a letterboxed picture lies in its square, in pixels; always even, for the chroma planes.
+/// Position of a letterboxed picture in its square, in pixels. All values are even, for the chroma
+/// planes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// First column.
@@ -22,8 +23,8 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// The largest picture of the same shape in a square of `size`, centred. Sizes are rounded to
-    /// the nearest even number, offsets down to one.
+    /// The largest picture of the same aspect ratio in a square of `size` pixels, centred. Sizes
+    /// are rounded to the nearest even number, offsets down to an even number.
     pub(super) fn fit(width: usize, height: usize, size: usize) -> Self {
         let longest = width.max(height).max(1) as f64;
         let most = (size & !1).max(1);
@@ -45,7 +46,8 @@ struct Tap {
 }
 
 impl Tap {
-    /// Sample `index` of `to` among `from`, centres aligned (as OpenCV's `INTER_LINEAR`).
+    /// The source position of sample `index` when `from` samples are scaled to `to`, with centres
+    /// aligned (as OpenCV's `INTER_LINEAR`).
     fn new(index: usize, from: usize, to: usize) -> Self {
         let centre = (index as f64 + 0.5) * from as f64 / to as f64 - 0.5;
         let centre = centre.clamp(0.0, (from - 1) as f64);
@@ -58,7 +60,7 @@ impl Tap {
     }
 }
 
-/// Makes small pictures. One for each worker.
+/// Makes small pictures. Each worker has its own.
 #[derive(Debug, Default)]
 pub struct Scaler {
     taps: Vec<Tap>,
@@ -74,9 +76,9 @@ impl Scaler {
         Self::default()
     }
 
-    /// Fits `source` into a square of `size x size` pixels, aspect kept, centred, bilinear without
-    /// antialiasing (as OpenCV's `INTER_LINEAR`); the rest is filled with the gray `padding`.
-    /// Gives the place of the picture in the square, for mapping detections back.
+    /// Fits `source` into a square of `size x size` pixels: aspect ratio kept, centred, bilinear
+    /// without antialiasing (as OpenCV's `INTER_LINEAR`). The rest is filled with the gray
+    /// `padding`. Returns the position of the picture in the square, for mapping detections back.
     ///
     /// # Panics
     /// If `size` is 0 or `source` is empty.
@@ -108,11 +110,11 @@ impl Scaler {
         place
     }
 
-    /// Vertically into one line, then along it.
+    /// Interpolates vertically into one line, then horizontally.
     fn bilinear(&mut self, source: Plane<'_>, out: &mut [u8], stride: usize, place: Placement) {
         self.taps.clear();
         self.taps.extend((0..place.width).map(|x| Tap::new(x, source.width, place.width)));
-        // One more sample, so that the second of a pair is always there.
+        // One extra sample, so that each tap has a second sample.
         self.line.resize(source.width + 1, 0);
         for y in 0..place.height {
             let (line, end) = self.line.split_at_mut(source.width);
@@ -139,9 +141,9 @@ impl Scaler {
         }
     }
 
-    /// Scales `source` to exactly `size x size` pixels, aspect not kept; each sample is the mean of
-    /// the area it covers (as OpenCV's `INTER_AREA` when scaling down; when scaling up, samples
-    /// are repeated).
+    /// Scales `source` to exactly `size x size` pixels; the aspect ratio is not kept. Each sample
+    /// is the mean of the area it covers (as OpenCV's `INTER_AREA` when scaling down; when scaling
+    /// up, samples are repeated).
     ///
     /// # Panics
     /// If `size` is 0 or `source` is empty.
@@ -157,8 +159,8 @@ impl Scaler {
         }
     }
 
-    /// Exact in integers: positions are counted in `1 / size` of a source sample, so that the
-    /// shares of one output sample add up to `width * height`.
+    /// Averages areas exactly in integers: positions are counted in `1 / size` of a source sample,
+    /// so that the shares of one output sample add up to `width * height`.
     fn area(&mut self, source: Plane<'_>, out: &mut [u8], size: usize) {
         let (width, height) = (source.width, source.height);
         let mean = Mean::new(width * height, size);
@@ -189,7 +191,7 @@ impl Scaler {
     }
 }
 
-/// Divides the sum of an area.
+/// Divides the weighted sum of an area to give its mean.
 #[derive(Clone, Copy, Debug)]
 struct Mean {
     size: u64,
@@ -204,8 +206,8 @@ impl Mean {
         Mean { size, total, reciprocal: u64::MAX / total }
     }
 
-    /// Multiplies with 2^64 / total rounded up: exact up to 2^28 pixels, above that a sample may
-    /// come out one level too high.
+    /// Multiplies by 2^64 / total, rounded up. Exact up to 2^28 pixels; above that, a sample may be
+    /// one level too high.
     #[inline(always)]
     fn of(self, sum: u64) -> u8 {
         let sum = u128::from(sum + self.total / 2);
@@ -213,9 +215,9 @@ impl Mean {
     }
 }
 
-/// Scales a row to a whole fraction of its length, as the sizes of most cameras want it: the pairs
-/// of samples then lie evenly, and all have the same weight. Says whether the fraction is one that
-/// has its own loop.
+/// Scales a row to a whole fraction of its length, the usual case for camera resolutions: all taps
+/// are then evenly spaced and have the same weight. Returns false if there is no specialised loop
+/// for the fraction.
 #[multiversion(targets("x86_64+avx2"))]
 fn try_shrink(line: &[u8], out: &mut [u8]) -> bool {
     match whole_fraction(line.len(), out.len()) {
@@ -229,7 +231,7 @@ fn try_shrink(line: &[u8], out: &mut [u8]) -> bool {
     true
 }
 
-/// The sample in the middle of every `N`, or the mean of the two.
+/// Takes the middle sample of every `N`, or the mean of the two middle ones.
 #[inline(always)]
 fn middles<const N: usize>(line: &[u8], out: &mut [u8]) {
     for (out, part) in out.iter_mut().zip(line.chunks_exact(N)) {
@@ -238,8 +240,8 @@ fn middles<const N: usize>(line: &[u8], out: &mut [u8]) {
     }
 }
 
-/// The means along a row, where each covers a whole number of samples. Says whether that number is
-/// one that has its own loop.
+/// Averages along a row if each output covers a whole number of samples. Returns false if there is
+/// no specialised loop for that number.
 #[multiversion(targets("x86_64+avx2"))]
 fn try_means(sums: &[u32], mean: Mean, out: &mut [u8]) -> bool {
     match whole_fraction(sums.len(), out.len()) {
@@ -262,12 +264,12 @@ fn means<const N: usize>(sums: &[u32], mean: Mean, out: &mut [u8]) {
     }
 }
 
-/// How often `short` goes into `long`; 0 if there is a remainder.
+/// `long / short`; 0 if there is a remainder.
 fn whole_fraction(long: usize, short: usize) -> usize {
     if long.is_multiple_of(short) { long / short } else { 0 }
 }
 
-/// Fills what lies around the picture in its square.
+/// Fills the square outside the picture.
 fn bars(out: &mut [u8], stride: usize, place: Placement, level: u8) {
     for (y, row) in out.chunks_exact_mut(stride).enumerate() {
         if (place.y..place.y + place.height).contains(&y) {
@@ -287,7 +289,7 @@ fn mix_rows(upper: &[u8], lower: &[u8], tap: Tap, out: &mut [u8]) {
     }
 }
 
-/// The first and the last row under an output row, by their shares.
+/// Weights the first and the last row under an output row by their shares.
 #[multiversion(targets("x86_64+avx2"))]
 fn weigh_ends(first: &[u8], last: &[u8], span: &Span, sums: &mut [u32]) {
     let (first_share, last_share) = (span.first_share, span.last_share);
@@ -296,7 +298,7 @@ fn weigh_ends(first: &[u8], last: &[u8], span: &Span, sums: &mut [u32]) {
     }
 }
 
-/// Adds `columns`, each `times` over.
+/// Adds `columns` multiplied by `times` to `sums`.
 #[multiversion(targets("x86_64+avx2"))]
 fn add_scaled(columns: &[u16], times: u32, sums: &mut [u32]) {
     for (sum, &column) in sums.iter_mut().zip(columns) {
@@ -304,8 +306,8 @@ fn add_scaled(columns: &[u16], times: u32, sums: &mut [u32]) {
     }
 }
 
-/// The source samples under one output sample; all between the first and the last are covered
-/// wholly, with a share of `to`.
+/// The source samples under one output sample. All samples between the first and the last are
+/// covered wholly, with a share of `to`.
 #[derive(Debug)]
 struct Span {
     first: usize,

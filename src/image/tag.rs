@@ -1,19 +1,19 @@
-//! An EXIF orientation, put into files that were coded without one.
+//! Inserts an EXIF orientation into files that were encoded without one.
 
 use super::exif;
 use super::format::Format;
-use super::turn::Orientation;
+use super::orient::Orientation;
 
-/// Bytes in front of the first place where a JPEG of libjpeg-turbo may have application data: the start
-/// marker and JFIF's own.
+/// Offset, in bytes, where application data is inserted into a JPEG of libjpeg-turbo: after the
+/// start marker and the JFIF segment.
 const JPEG_HEAD: usize = 20;
-/// The signature and the header chunk of a PNG.
+/// Bytes of the signature and the header chunk of a PNG.
 const PNG_HEAD: usize = 33;
-/// The head of a RIFF file.
+/// Bytes of the head of a RIFF file.
 const RIFF_HEAD: usize = 12;
 
-/// Tags a file that an [`Encoder`](super::Encoder) wrote, of a picture of `size` pixels. Raw pixels have
-/// no place for it, and upright pictures need none.
+/// Inserts an orientation into a file written by an [`Encoder`](super::Encoder), of a picture of
+/// `size` pixels. Raw pixels have no place for it. Upright pictures are left unchanged.
 pub fn tag(file: &mut Vec<u8>, format: Format, size: (usize, usize), orientation: Orientation) {
     if orientation.is_upright() {
         return;
@@ -39,7 +39,7 @@ pub fn tag(file: &mut Vec<u8>, format: Format, size: (usize, usize), orientation
     }
 }
 
-/// Makes an extended WebP file (VP8X) of a simple one.
+/// Converts a simple WebP file to an extended one (VP8X).
 fn webp(file: &mut Vec<u8>, (width, height): (usize, usize), orientation: Orientation) {
     const HAS_EXIF: u8 = 8;
     let side = |side: usize| (side.saturating_sub(1) as u32).to_le_bytes();

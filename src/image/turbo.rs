@@ -1,21 +1,21 @@
-//! A safe face for the parts of libjpeg-turbo that the `turbojpeg` crate leaves out.
+//! Safe wrapper around the parts of libjpeg-turbo that the `turbojpeg` crate leaves out.
 //!
-//! The crate converts neither RGB to planes nor planes to RGB. Each call checks its slices against
-//! libjpeg-turbo's own size functions first. What a complaint means for a frame is decided by the
-//! callers. Files are decoded in `jpeg.rs` and coded in `compress.rs`.
+//! The crate converts neither RGB to planes nor planes to RGB. Each call first checks its slices
+//! against libjpeg-turbo's own size functions. Callers decide what a complaint means for a frame.
+//! Files are decoded in `jpeg.rs` and encoded in `compress.rs`.
 //!
-//! libjpeg-turbo keeps its own short-lived row tables on the C heap; nothing here allocates on
-//! Rust's unless there is an error to tell of.
+//! libjpeg-turbo allocates its row tables on the C heap. This module allocates on Rust's heap only
+//! to report an error.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int};
 
 use turbojpeg::{Subsamp, raw};
 
-/// What libjpeg-turbo said.
+/// An error from libjpeg-turbo, or from a check before it is called.
 #[derive(Debug)]
 pub(super) struct Complaint {
-    /// Its words.
+    /// The message.
     pub text: String,
 }
 
@@ -25,9 +25,9 @@ impl Complaint {
     }
 }
 
-/// Where the samples of a planar picture lie: Y, Cb, Cr one after the other, no row padding, luma
-/// padded to a multiple of the chroma subsampling. For 4:2:0 of even size and for gray that is
-/// exactly what `Planes::samples` gives.
+/// Layout of a planar picture: Y, Cb, Cr one after the other, no row padding, luma padded to a
+/// multiple of the chroma subsampling. For gray and for 4:2:0 of even size this is exactly
+/// `Planes::samples`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub width: usize,
@@ -57,7 +57,7 @@ impl Layout {
         luma.0 * luma.1 + 2 * chroma.0 * chroma.1
     }
 
-    /// The dimensions as C wants them, once it is certain that `available` samples are enough.
+    /// The dimensions as C integers, after checking that `available` samples are enough.
     fn checked(&self, available: usize) -> Result<(c_int, c_int), Complaint> {
         let (width, height) = dimensions(self.width, self.height)?;
         // SAFETY: a pure function of its arguments.
@@ -77,7 +77,8 @@ fn dimensions(width: usize, height: usize) -> Result<(c_int, c_int), Complaint> 
     }
 }
 
-/// Checks that `available` bytes hold an interleaved picture, and gives the size as C wants it.
+/// Checks that `available` bytes hold an interleaved picture, and returns its size and pixel format
+/// as C integers.
 fn packed(
     width: usize,
     height: usize,
@@ -96,8 +97,8 @@ fn packed(
 /// An owned libjpeg-turbo instance.
 struct Handle(raw::tjhandle);
 
-// SAFETY: an instance has no ties to the thread that made it; it is never used by two at once
-// because every method takes `&mut self`.
+// SAFETY: an instance is not tied to the thread that made it. Every method takes `&mut self`, so
+// two threads never use it at once.
 unsafe impl Send for Handle {}
 
 impl Handle {
@@ -116,12 +117,12 @@ impl Handle {
         self.verdict(code)
     }
 
-    /// Turns a return code into words.
+    /// Converts a return code to an error.
     fn verdict(&mut self, code: c_int) -> Result<(), Complaint> {
         if code == 0 {
             return Ok(());
         }
-        // SAFETY: the handle is live; the text is a C string that stays until the next call.
+        // SAFETY: the handle is live; the text is a C string that stays valid until the next call.
         let text = unsafe { CStr::from_ptr(raw::tj3GetErrorStr(self.0)) };
         Err(Complaint { text: text.to_string_lossy().into_owned() })
     }
@@ -134,7 +135,7 @@ impl Drop for Handle {
     }
 }
 
-/// One libjpeg-turbo instance that makes planes of RGB.
+/// A libjpeg-turbo instance that converts RGB to planes.
 pub(super) struct Separator(Handle);
 
 impl Separator {
@@ -142,7 +143,7 @@ impl Separator {
         Handle::new(raw::TJINIT_TJINIT_COMPRESS).map(Separator)
     }
 
-    /// Interleaved RGB to planes: full range BT.601, chroma averaged over 2x2.
+    /// Converts interleaved RGB to planes: full-range BT.601, chroma averaged over 2x2.
     pub fn make_planar(
         &mut self,
         pixels: &[u8],
@@ -169,7 +170,7 @@ impl Separator {
     }
 }
 
-/// One libjpeg-turbo instance that makes RGB of planes.
+/// A libjpeg-turbo instance that converts planes to RGB.
 pub(super) struct Unpacker(Handle);
 
 impl Unpacker {
@@ -177,7 +178,7 @@ impl Unpacker {
         Handle::new(raw::TJINIT_TJINIT_DECOMPRESS).map(Unpacker)
     }
 
-    /// Planes to interleaved RGB, chroma repeated rather than interpolated.
+    /// Converts planes to interleaved RGB; chroma is repeated, not interpolated.
     pub fn make_packed(
         &mut self,
         samples: &[u8],

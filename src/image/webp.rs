@@ -1,9 +1,9 @@
-//! A safe face for libwebp.
+//! Safe wrapper around libwebp.
 //!
-//! Every call checks its slices first. libwebp works on its own C heap and frees it before it
-//! returns; nothing here allocates on Rust's except when the output outgrows its buffer.
+//! Every call checks its slices first. libwebp allocates on the C heap and frees that memory before
+//! it returns. This module allocates on Rust's heap only if the output outgrows its buffer.
 //!
-//! Deliberately absent: animations, alpha, and gray files, which WebP does not have.
+//! Animations and alpha are deliberately not supported. WebP has no gray files.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
@@ -14,19 +14,20 @@ use libwebp_sys as raw;
 /// The largest width or height of a WebP picture.
 pub(super) const SIDE_MAX: usize = raw::WEBP_MAX_DIMENSION as usize;
 
-/// What a WebP header says.
+/// Contents of a WebP header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Features {
     pub width: u32,
     pub height: u32,
     pub animated: bool,
-    /// Stored as planes (VP8) rather than as exact RGB (VP8L).
+    /// Stored as planes (VP8); otherwise as exact RGB (VP8L).
     pub lossy: bool,
-    /// As long as the RIFF header claims; the decoder itself forgives some files that are shorter.
+    /// Whether the file has the length that the RIFF header states; the decoder accepts some
+    /// shorter files.
     pub is_whole: bool,
 }
 
-/// Reads the header; the error is a text for a person.
+/// Reads the header. The error is a message for the user.
 pub(super) fn features(bytes: &[u8]) -> Result<Features, &'static str> {
     let claimed = match bytes {
         [b'R', b'I', b'F', b'F', a, b, c, d, b'W', b'E', b'B', b'P', ..] => {
@@ -72,8 +73,8 @@ pub(super) fn decode_rgb(bytes: &[u8], width: usize, out: &mut [u8]) -> bool {
     !end.is_null()
 }
 
-/// Decodes what there is of a damaged or cut file to interleaved RGB, the rest black. False if there
-/// is not a single row.
+/// Decodes the readable part of a damaged or truncated file to interleaved RGB and leaves the rest
+/// black. False if not a single row is readable.
 #[must_use]
 pub(super) fn decode_some_rgb(bytes: &[u8], width: usize, out: &mut [u8]) -> bool {
     let Ok(stride) = c_int::try_from(3 * width) else { return false };
@@ -135,17 +136,17 @@ pub(super) enum Pixels<'a> {
     Planes(&'a [u8]),
 }
 
-/// Owns the picture structure, so that every way out frees what libwebp hung onto it.
+/// Owns the picture structure, so that libwebp's allocations are freed on every return path.
 struct Picture(raw::WebPPicture);
 
 impl Drop for Picture {
     fn drop(&mut self) {
-        // SAFETY: the structure was initialised; the library frees only memory of its own.
+        // SAFETY: the structure was initialised; the library frees only its own memory.
         unsafe { raw::WebPPictureFree(&mut self.0) }
     }
 }
 
-/// Encodes with loss, appending to `out`. The error is a text for a person.
+/// Encodes with loss and appends to `out`. The error is a message for the user.
 ///
 /// `quality` is 1 to 100, `method` 0 (fast) to 6 (small).
 pub(super) fn encode(
@@ -181,7 +182,7 @@ pub(super) fn encode(
             if samples.len() < luma + 2 * chroma {
                 return Err("planar buffer and picture size do not agree");
             }
-            // The encoder only reads them; the pointers are mutable for other uses of the
+            // The encoder only reads the planes; the pointers are mutable for other uses of the
             // structure.
             inner.y = samples.as_ptr().cast_mut();
             inner.u = samples[luma..].as_ptr().cast_mut();
@@ -209,7 +210,7 @@ pub(super) fn encode(
     Ok(())
 }
 
-/// The writer that libwebp calls with each piece of output.
+/// Called by libwebp with each piece of output.
 unsafe extern "C" fn append(
     data: *const u8,
     len: usize,

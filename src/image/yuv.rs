@@ -1,8 +1,8 @@
-//! Raw luma and chroma: to the engine's planes, and to RGB for lossless output.
+//! Converts raw luma and chroma to the engine's planes, and to RGB for lossless output.
 //!
-//! Coefficients: ITU-R BT.601-7 and BT.709-6. One conversion does range and matrix at once, in 16.16
-//! fixed point, so nothing is rounded twice. Each chroma sample counts for the pixels it covers, as in
-//! FFmpeg's unscaled conversion.
+//! Coefficients: ITU-R BT.601-7 and BT.709-6. Range and matrix are converted in one step, in 16.16
+//! fixed point, so that nothing is rounded twice. Each chroma sample applies to all pixels it
+//! covers, as in FFmpeg's unscaled conversion.
 
 use super::layout::{Extent, Matrix, PixelLayout, PlaneAt, Range};
 use super::samples::{widen_chroma, widen_luma};
@@ -11,7 +11,7 @@ use crate::frame::Planes;
 const ONE: f64 = 65_536.0;
 const HALF: i32 = 1 << 15;
 
-/// Into planes of 4:2:0, full range, BT.601.
+/// Converts to 4:2:0 planes, full range, BT.601.
 pub(super) fn to_planes(
     bytes: &[u8],
     extent: &Extent,
@@ -41,7 +41,7 @@ pub(super) fn to_planes(
     }
 }
 
-/// The samples as they are, chroma of 4:2:2 averaged over two rows.
+/// Copies the samples unchanged; chroma of 4:2:2 is averaged over two rows.
 fn copy(
     bytes: &[u8],
     extent: &Extent,
@@ -88,7 +88,7 @@ fn copy(
     }
 }
 
-/// The rows of a plane without their padding.
+/// Copies the rows of a plane without their padding.
 pub(super) fn copy_rows(bytes: &[u8], at: PlaneAt, out: &mut [u8]) {
     for (y, row_out) in out.chunks_exact_mut(at.used).enumerate() {
         row_out.copy_from_slice(at.row(bytes, y));
@@ -107,7 +107,7 @@ fn rounded(value: i32) -> u8 {
     ((value + HALF) >> 16).clamp(0, 255) as u8
 }
 
-/// How far luma and chroma reach: offset and scale of luma, scale of chroma.
+/// Offset and scale of luma, and scale of chroma.
 fn reach(range: Range) -> (i32, f64, f64) {
     match range {
         Range::Full => (0, 1.0, 1.0),
@@ -115,7 +115,7 @@ fn reach(range: Range) -> (i32, f64, f64) {
     }
 }
 
-/// From BT.709 to full-range BT.601.
+/// Conversion from BT.709 to full-range BT.601.
 struct Change {
     offset: i32,
     luma: i32,
@@ -137,7 +137,7 @@ impl Change {
         }
     }
 
-    /// One or two rows of luma, and the row of chroma that belongs to them.
+    /// Converts one or two rows of luma and the row of chroma that belongs to them.
     fn rows(&self, luma: &mut [u8], width: usize, cb: &mut [u8], cr: &mut [u8]) {
         for row in luma.chunks_exact_mut(width) {
             for (pixels, (&cb, &cr)) in row.chunks_mut(2).zip(cb.iter().zip(cr.iter())) {
@@ -159,7 +159,7 @@ fn apply([of_cb, of_cr]: [i32; 2], cb: u8, cr: u8) -> i32 {
     (i32::from(cb) - 128) * of_cb + (i32::from(cr) - 128) * of_cr
 }
 
-/// From luma and chroma to red, green and blue.
+/// Conversion from luma and chroma to red, green and blue.
 struct Colours {
     offset: i32,
     luma: i32,
@@ -205,7 +205,7 @@ impl Colours {
     }
 }
 
-/// Into interleaved RGB.
+/// Converts to interleaved RGB.
 pub(super) fn to_rgb(bytes: &[u8], extent: &Extent, width: usize, out: &mut [u8]) {
     let colours = Colours::of(extent.range, extent.matrix);
     let [Some(first), second, third] = extent.planes else { return };

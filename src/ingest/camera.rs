@@ -1,8 +1,9 @@
-//! One camera: opened, read, begun again, by one thread.
+//! Reads one camera in one thread, and opens it again after a loss.
 //!
 //! 1. Nothing here waits for Redis: a picture goes into the slot of its camera.
-//! 2. Every wait has an end: each picture has a deadline, and so has each pause.
-//! 3. A link that has ended leaves nothing behind: its child is ended and reaped before the next.
+//! 2. Every wait is bounded: each picture and each pause has a deadline.
+//! 3. A link that ended leaves nothing behind: its child is ended and reaped before the next link
+//!    starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use twox_hash::XxHash3_64;
 
 use super::coder::{Coder, Form};
-use super::link::{Ffmpeg, Finding, Link, Loss, Turn, is_worth, live};
+use super::link::{Ffmpeg, Finding, Link, LinkEnd, Loss, is_worth, live};
 use super::pause::Pauses;
 use super::slot::{Shot, Slot};
 use super::source::{Place, Spec};
@@ -23,19 +24,19 @@ use crate::config::{Config, Feed, FeedFormat, Hwaccel, Transport};
 use crate::image::{Format, Source};
 use crate::metrics::clock::{Tick, unix_seconds};
 
-/// How often a link may be made anew at once because of what it has found out.
+/// Maximum immediate reconnections because of findings.
 const FINDINGS_MAX: u32 = 6;
-/// Lines of `ffmpeg` that are logged in so many seconds.
+/// Maximum lines of `ffmpeg` logged per period, and the period.
 const LINES_MAX: u32 = 5;
 const LINES_PER: Duration = Duration::from_secs(10);
-/// A larger step back of the times means that the clock was set; a decoder reorders pictures by less.
+/// If capture times step back by more, the clock was set; a decoder reorders pictures by less.
 const CLOCK_STEP_SECONDS: f64 = 2.0;
-/// Failures after which another source is tried.
+/// Number of failures after which the other source is tried.
 const FALLBACK_AFTER: u32 = 3;
-/// How often the picture for pages is replaced.
+/// How often the picture shown on pages is replaced.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 
-/// What is known about a source, beyond what was said about it.
+/// Findings about a source, beyond its configuration.
 #[derive(Clone, Debug, Default)]
 struct Known {
     mjpeg: Option<bool>,
@@ -47,18 +48,18 @@ struct Known {
     codec: Option<String>,
 }
 
-/// A camera being read.
+/// The reader of one camera.
 pub(super) struct Reader {
     pub(super) spec: Spec,
     pub(super) slot: Arc<Slot>,
     pub(super) status: Arc<Status>,
     pub(super) stop: Stop,
-    /// The first loss ends it.
+    /// Whether the first loss ends the reader.
     pub(super) once: bool,
     pub(super) coder: Coder,
 }
 
-/// What stays from picture to picture.
+/// State from picture to picture.
 struct Course {
     began: Tick,
     last: Option<Tick>,
@@ -73,10 +74,10 @@ struct Course {
     cpu: f64,
 }
 
-/// How a camera's pictures are to be coded.
+/// The coder for a camera's pictures.
 pub(super) fn coder(config: &Config, feed: &Feed) -> Result<Coder, Fault> {
     let form = match feed.format {
-        // A ring has room for what a decoder makes.
+        // A ring takes uncompressed pixels.
         FeedFormat::Auto if feed.ring > 0 => Form::AsFound,
         FeedFormat::Auto | FeedFormat::Copy => Form::FoundOrJpeg,
         FeedFormat::Jpeg => Form::Coded(Format::Jpeg),
@@ -89,7 +90,7 @@ pub(super) fn coder(config: &Config, feed: &Feed) -> Result<Coder, Fault> {
 }
 
 impl Reader {
-    /// Reads until the stop signal, or the first loss with `once`.
+    /// Reads until the stop signal or, with `once`, the first loss.
     pub(super) fn run(mut self) -> Result<(), Fault> {
         let mut pauses = Pauses::new(self.spec.feed.backoff_ms, &self.spec.id);
         let mut places = [Known::default(), Known::default()];
@@ -135,21 +136,21 @@ impl Reader {
         Ok(())
     }
 
-    /// Links until one is lost.
+    /// Opens links until one is lost.
     fn session(&mut self, other: bool, known: &mut Known) -> Result<(), Loss> {
         let place = self.spec.place(other).map_err(|text| Loss::new("config", text))?;
         self.status.opens(&place.location.shown());
         let mut findings = 0;
         loop {
-            let turn = match self.open(&place, known) {
+            let end = match self.open(&place, known) {
                 Ok(mut link) => self.watch(&mut link, known),
-                Err(turn) => turn,
+                Err(end) => end,
             };
             if self.stop.is_draining() {
                 return Ok(());
             }
-            match turn {
-                Turn::Lost(loss) if loss.reason == "transport" && !known.udp => {
+            match end {
+                LinkEnd::Lost(loss) if loss.reason == "transport" && !known.udp => {
                     if self.spec.feed.transport == Transport::Udp {
                         return Err(loss);
                     }
@@ -157,13 +158,13 @@ impl Reader {
                     tracing::warn!(camera, "it has no TCP; read by UDP");
                     known.udp = true;
                 }
-                Turn::Lost(loss) => {
+                LinkEnd::Lost(loss) => {
                     if self.spec.feed.transport == Transport::Auto && loss.reason != "auth" {
                         known.udp = !known.udp;
                     }
                     return Err(loss);
                 }
-                Turn::Found(finding) => {
+                LinkEnd::Found(finding) => {
                     if self.spec.feed.format == FeedFormat::Copy && finding == Finding::NotMjpeg {
                         let text = "it sends no JPEG files; valid: another format than copy";
                         return Err(Loss::new("config", text));
@@ -195,7 +196,7 @@ impl Reader {
         }
     }
 
-    fn open(&self, place: &Place, known: &Known) -> Result<Link, Turn> {
+    fn open(&self, place: &Place, known: &Known) -> Result<Link, LinkEnd> {
         let feed = &self.spec.feed;
         let location = &place.location;
         let may_copy = feed.size.is_none()
@@ -206,7 +207,7 @@ impl Reader {
             let web = Web::open(url, &location.shown(), until, &self.stop)?;
             return Ok(Link::Web(Box::new(web)));
         }
-        // What a web server sends is mostly JPEG; a camera of RTSP mostly not.
+        // An RTSP camera rarely sends JPEG, so copying is tried only if it is configured or found.
         let copies = known.mjpeg.unwrap_or(feed.format == FeedFormat::Copy);
         let pixels = match feed.format {
             FeedFormat::Raw | FeedFormat::Png => Pixels::Rgb,
@@ -230,8 +231,8 @@ impl Reader {
         Ok(Link::Ffmpeg(Box::new(link)))
     }
 
-    /// Takes pictures until the link ends.
-    fn watch(&mut self, link: &mut Link, known: &mut Known) -> Turn {
+    /// Reads pictures until the link ends.
+    fn watch(&mut self, link: &mut Link, known: &mut Known) -> LinkEnd {
         let now = Tick::now();
         let mut course = Course {
             began: now,
@@ -249,7 +250,7 @@ impl Reader {
         let mut still = Still::default();
         let _ = self.slot.take_refusal();
         let (open, further) = (self.spec.feed.open_timeout_ms, self.spec.feed.no_frame_ms);
-        let turn = loop {
+        let end = loop {
             let until = match course.last {
                 None => course.began.after(Duration::from_millis(open)),
                 Some(last) => last.after(Duration::from_millis(further)),
@@ -265,15 +266,15 @@ impl Reader {
                     {
                         known.codec = Some(codec.to_owned());
                     }
-                    if let Err(turn) = self.frame(link, &mut still, captured, &mut course) {
-                        break turn;
+                    if let Err(end) = self.frame(link, &mut still, captured, &mut course) {
+                        break end;
                     }
                 }
-                Err(Turn::Lost(loss)) if loss.reason == "timeout" && course.last.is_some() => {
+                Err(LinkEnd::Lost(loss)) if loss.reason == "timeout" && course.last.is_some() => {
                     let text = format!("no picture for {further} ms");
                     break Loss::new("stalled", text).into();
                 }
-                Err(turn) => break turn,
+                Err(end) => break end,
             }
             if self.stop.is_draining() {
                 break Loss::new("ended", "stopped").into();
@@ -283,11 +284,11 @@ impl Reader {
         let asked = self.spec.feed.hwaccel.is_some() && !known.no_hardware;
         if asked
             && course.last.is_none()
-            && matches!(&turn, Turn::Lost(loss) if loss.reason == "ended")
+            && matches!(&end, LinkEnd::Lost(loss) if loss.reason == "ended")
         {
-            return Turn::Found(Finding::NoHardware);
+            return LinkEnd::Found(Finding::NoHardware);
         }
-        turn
+        end
     }
 
     fn frame(
@@ -296,7 +297,7 @@ impl Reader {
         still: &mut Still,
         captured: f64,
         course: &mut Course,
-    ) -> Result<(), Turn> {
+    ) -> Result<(), LinkEnd> {
         if still.bytes.is_empty() {
             self.status.count(Outcome::DecodeError, 1);
             return Ok(());
@@ -312,7 +313,7 @@ impl Reader {
         }
         course.last = Some(now);
         if captured > unix_seconds() + CLOCK_STEP_SECONDS {
-            // A decoder keeps its times rising, and would go on from the old ones.
+            // A decoder keeps its times ascending and would continue from the old ones.
             let text = "the clock of this machine was set back";
             return Err(Loss::new("ended", text).into());
         }
@@ -321,13 +322,14 @@ impl Reader {
             tracing::warn!(camera, "the clock of this machine was set back by {by:.0} s");
             (course.captured, course.cell) = (0.0, None);
         }
-        // Pictures of a camera stay in order, also where a decoder has put them in another one.
+        // Capture times of a camera must ascend, even if a decoder reorders pictures.
         let captured = captured.max(course.captured + 1e-6);
         course.captured = captured;
         self.status.arrived(captured, (still.width, still.height), link.codec());
         self.same(still, now, course)?;
         if let Some(fps) = self.spec.feed.fps {
-            // Each cell of an even grid gets one picture, however the camera's rate changes.
+            // Each cell of a regular time grid gets one picture, so changes of the camera's rate do
+            // not matter.
             let cell = (captured * fps).floor() as i64;
             if course.cell == Some(cell) {
                 self.status.count(Outcome::SampledOut, 1);
@@ -347,14 +349,16 @@ impl Reader {
             }
         }
         let Some(why) = self.slot.take_refusal() else { return Ok(()) };
-        // It would be refused as well, and told when this camera has begun again.
+        // The waiting frame would be refused as well, and reported after this camera has started
+        // again.
         if self.slot.take().is_some() {
             self.status.count(Outcome::Superseded, 1);
         }
         Err(Loss::new("ring", why).into())
     }
 
-    /// The picture as it is to be sent, in a buffer of its own; shows it to a person now and then.
+    /// Encodes the picture to send in a separate buffer, and updates the picture for pages now and
+    /// then.
     fn shot(
         &mut self,
         still: &mut Still,
@@ -385,8 +389,8 @@ impl Reader {
         Ok(Shot { bytes, format, layout, width, height, channels, quality, captured, arrived })
     }
 
-    /// A picture that never changes is a frozen camera.
-    fn same(&self, still: &Still, now: Tick, course: &mut Course) -> Result<(), Turn> {
+    /// Detects a frozen camera, whose picture never changes.
+    fn same(&self, still: &Still, now: Tick, course: &mut Course) -> Result<(), LinkEnd> {
         let limit = self.spec.feed.same_frame_ms;
         if limit == 0 {
             return Ok(());
@@ -401,7 +405,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Lines of `ffmpeg` for the log, a few at a time.
+    /// Logs lines of `ffmpeg`, at a limited rate.
     fn report(&self, link: &mut Link, course: &mut Course) {
         let camera = self.spec.id.as_str();
         if course.lines_since.elapsed() >= LINES_PER {
@@ -423,7 +427,7 @@ impl Reader {
         }
     }
 
-    /// Adds the CPU time that the child has used since it was asked last.
+    /// Adds the CPU time that the child has used since the last call.
     fn cpu(&self, link: &mut Link, course: &mut Course) {
         let Some(used) = link.child().and_then(super::pause::cpu_seconds) else { return };
         self.status.add_cpu((used - course.cpu).max(0.0));

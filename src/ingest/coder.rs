@@ -1,29 +1,29 @@
-//! Brings pictures into the form in which they are sent.
+//! Converts pictures to the form in which they are sent.
 
 use crate::base::{Fault, Reject};
 use crate::camera::{Coding, Still};
 use crate::config::Config;
 use crate::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, RawLayout, Source, Target};
 
-/// The form of pictures.
+/// Form in which pictures are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Files as they are, and pixels as they are.
+    /// Files and pixels unchanged.
     AsFound,
-    /// Files as they are, and pixels as JPEG.
+    /// Files unchanged, pixels as JPEG.
     FoundOrJpeg,
-    /// A format.
+    /// A given format.
     Coded(Format),
 }
 
-/// A picture that is ready to be sent.
+/// A picture ready to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready<'a> {
     /// The picture.
     pub picture: Source<'a>,
-    /// Its quality; 0 where that is not known.
+    /// Its quality; 0 if not known.
     pub quality: i32,
-    /// Whether its bytes are those that were found.
+    /// Whether its bytes are those from the source.
     pub is_found: bool,
 }
 
@@ -39,10 +39,9 @@ pub struct Coder {
 }
 
 impl Coder {
-    /// A coder with the quality and the bounds of the configuration.
+    /// A coder with the quality and the limits of the configuration.
     ///
-    /// # Errors
-    /// [`Fault::Unusable`] when the process is out of memory.
+    /// [`Fault::Unusable`] if the process is out of memory.
     pub fn new(config: &Config, form: Form) -> Result<Coder, Fault> {
         Ok(Coder {
             form,
@@ -55,10 +54,10 @@ impl Coder {
         })
     }
 
-    /// The picture as it is sent.
+    /// Converts a picture to the form in which it is sent.
     ///
     /// # Errors
-    /// What decoder or encoder say about it.
+    /// The error of the decoder or encoder.
     pub fn code<'a>(&'a mut self, still: &'a Still) -> Result<Ready<'a>, Reject> {
         let found = found(still)?;
         let Source { format, layout, .. } = found;
@@ -73,10 +72,10 @@ impl Coder {
         self.encode(still, &found, wanted)
     }
 
-    /// The picture as JPEG, for a person.
+    /// Encodes a picture as JPEG for display.
     ///
     /// # Errors
-    /// What decoder or encoder say about it.
+    /// The error of the decoder or encoder.
     pub fn preview<'a>(&'a mut self, still: &'a Still) -> Result<Ready<'a>, Reject> {
         self.encode(still, &found(still)?, Format::Jpeg)
     }
@@ -107,7 +106,7 @@ impl Coder {
     }
 }
 
-/// What a source has yielded.
+/// The picture of a still.
 fn found(still: &Still) -> Result<Source<'_>, Reject> {
     let (format, layout) = match still.coding {
         Coding::Rgb | Coding::Gray => (Format::Raw, RawLayout::default()),

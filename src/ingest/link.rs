@@ -1,4 +1,4 @@
-//! What brings the pictures of one camera: an `ffmpeg`, or a connection of our own for MJPEG.
+//! Connection to one camera: an `ffmpeg` child, or a built-in client for MJPEG.
 
 use std::io;
 
@@ -12,16 +12,16 @@ use crate::camera::{Coding, Still};
 use crate::image::RawLayout;
 use crate::metrics::clock::{Tick, unix_seconds};
 
-/// How far a capture time may lie behind the clock: beyond, it is not one.
+/// Maximum plausible age of a capture time; an older one is ignored.
 const AGE_MAX_SECONDS: f64 = 60.0;
 
-/// Why a link has ended.
+/// Why a link ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
-    /// A stable word: `refused`, `auth`, `timeout`, `stalled`, `ended`, `same_frame`, `config`,
-    /// `changed`.
+    /// A stable identifier: `auth`, `changed`, `config`, `ended`, `ring`, `same_frame`, `stalled`,
+    /// `timeout`, `transport` or `unreachable`.
     pub(super) reason: &'static str,
-    /// For a person, without secrets.
+    /// Message for the user, without secrets.
     pub(super) text: String,
 }
 
@@ -31,35 +31,35 @@ impl Loss {
     }
 }
 
-/// What a link has found out about its camera that asks for another link.
+/// A finding about the camera that requires a different link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// It sends JPEG files, which can be passed on.
+    /// The camera sends JPEG files, which can be passed on.
     Mjpeg,
-    /// It sends something else.
+    /// The camera sends another format.
     NotMjpeg,
-    /// Its pictures come as two fields.
+    /// The pictures are interlaced.
     Interlaced,
-    /// Its pictures have another size than before.
+    /// The size of the pictures changed.
     Resized,
-    /// The hardware does not decode.
+    /// The hardware decoder failed.
     NoHardware,
-    /// The colours of its pictures are none that entries can name.
+    /// Entries cannot name the colour matrix of the pictures.
     OtherColours,
-    /// The address brings no JPEG files over HTTP, but perhaps a stream for `ffmpeg`.
+    /// The address does not deliver JPEG files over HTTP, but perhaps a stream for `ffmpeg`.
     NotWeb,
 }
 
-/// How a link ends, or goes on in another way.
+/// How a link ends: lost, or replaced because of a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum LinkEnd {
     Lost(Loss),
     Found(Finding),
 }
 
-impl From<Loss> for Turn {
-    fn from(loss: Loss) -> Turn {
-        Turn::Lost(loss)
+impl From<Loss> for LinkEnd {
+    fn from(loss: Loss) -> LinkEnd {
+        LinkEnd::Lost(loss)
     }
 }
 
@@ -74,9 +74,9 @@ pub(super) struct Ffmpeg {
     frames: Nut<Piped>,
     location: Location,
     reading: Reading,
-    /// How the pictures lie, once one has come.
+    /// Layout of the pictures, known after the first one.
     layout: Option<RawLayout>,
-    /// Size and form of what comes from the decoder.
+    /// Size and pixel format of the decoder's output.
     input: Option<(u32, u32, String)>,
     codec: Option<String>,
     damages: u64,
@@ -85,7 +85,7 @@ pub(super) struct Ffmpeg {
 }
 
 impl Link {
-    /// The codec that the camera sends, as far as it is known.
+    /// The camera's codec, if known.
     pub(super) fn codec(&self) -> Option<&str> {
         match self {
             Link::Ffmpeg(link) => link.codec.as_deref(),
@@ -101,7 +101,7 @@ impl Link {
         }
     }
 
-    /// Pictures that could not be decoded since this was asked last.
+    /// Number of damaged pictures since the last call.
     pub(super) fn take_damages(&mut self) -> u64 {
         match self {
             Link::Ffmpeg(link) => {
@@ -115,7 +115,7 @@ impl Link {
         }
     }
 
-    /// A line that was said and not taken yet, without secrets.
+    /// The next waiting line of `ffmpeg`, without secrets.
     pub(super) fn take_line(&mut self) -> Option<Line> {
         match self {
             Link::Ffmpeg(link) => {
@@ -127,8 +127,8 @@ impl Link {
         }
     }
 
-    /// Waits for the next picture until `until`; its capture time.
-    pub(super) fn next(&mut self, still: &mut Still, until: Tick) -> Result<f64, Turn> {
+    /// Waits for the next picture until `until`; returns its capture time.
+    pub(super) fn next(&mut self, still: &mut Still, until: Tick) -> Result<f64, LinkEnd> {
         match self {
             Link::Ffmpeg(link) => link.next(still, until),
             Link::Web(web) => web.next(still, until),
@@ -160,7 +160,7 @@ impl Ffmpeg {
         })
     }
 
-    fn next(&mut self, still: &mut Still, until: Tick) -> Result<f64, Turn> {
+    fn next(&mut self, still: &mut Still, until: Tick) -> Result<f64, LinkEnd> {
         self.frames.input().wait_until(Some(until));
         let read = self.frames.next(&mut still.bytes);
         self.look_at_words()?;
@@ -178,14 +178,14 @@ impl Ffmpeg {
         Ok(capture_time(time))
     }
 
-    /// Says what the bytes are, and whether they are what was announced.
-    fn shape(&mut self, still: &mut Still) -> Result<(), Turn> {
+    /// Sets size and format of the bytes, and checks them against the stream header.
+    fn shape(&mut self, still: &mut Still) -> Result<(), LinkEnd> {
         let header = self.frames.header();
         (still.width, still.height, still.channels) = (header.width, header.height, 3);
         let expected = match self.reading.pixels {
             Pixels::Copy => {
                 if header.fourcc != *b"MJPG" {
-                    return Err(Turn::Found(Finding::NotMjpeg));
+                    return Err(LinkEnd::Found(Finding::NotMjpeg));
                 }
                 still.coding = Coding::File;
                 return match mjpeg::mend(&mut still.bytes) {
@@ -209,17 +209,18 @@ impl Ffmpeg {
             }
         };
         if still.bytes.len() != expected {
-            return Err(Turn::Found(Finding::Resized));
+            return Err(LinkEnd::Found(Finding::Resized));
         }
         if self.layout.is_none() {
             self.layout = layout(&mut self.frames, self.reading.pixels);
         }
-        still.layout = self.layout.ok_or(Turn::Found(Finding::OtherColours))?;
+        still.layout = self.layout.ok_or(LinkEnd::Found(Finding::OtherColours))?;
         Ok(())
     }
 
-    /// What `ffmpeg` says about input and filters decides how the camera is read.
-    fn look_at_words(&mut self) -> Result<(), Turn> {
+    /// Evaluates what `ffmpeg` reports about input and filters, which decides how the camera is
+    /// read.
+    fn look_at_words(&mut self) -> Result<(), LinkEnd> {
         let mut found = None;
         let words = self.frames.input().words();
         for line in words.notes() {
@@ -257,25 +258,25 @@ impl Ffmpeg {
         match found {
             Some(Finding::Mjpeg) if self.reading.pixels == Pixels::Copy => Ok(()),
             Some(Finding::Interlaced) if live.is_some_and(|live| live.interlaced) => Ok(()),
-            Some(finding) => Err(Turn::Found(finding)),
+            Some(finding) => Err(LinkEnd::Found(finding)),
             None if self.hardware_failed && live.is_some_and(|live| live.hwaccel.is_some()) => {
-                Err(Turn::Found(Finding::NoHardware))
+                Err(LinkEnd::Found(Finding::NoHardware))
             }
             None => Ok(()),
         }
     }
 
-    fn ended(&mut self) -> Turn {
+    fn ended(&mut self) -> LinkEnd {
         let child = self.frames.input();
         let status = child.finish();
-        // Warnings explain nothing if it ended in an orderly way.
+        // After an orderly end, warnings are no explanation.
         let said = match &status {
             Ok(status) if status.success() => child.words().error(),
             _ => child.words().explanation(),
         };
         let said = said.map(str::to_owned);
-        if let Err(turn) = self.look_at_words() {
-            return turn;
+        if let Err(end) = self.look_at_words() {
+            return end;
         }
         let said = said.map(|said| self.location.redact(&said));
         let text = match (said, status) {
@@ -287,7 +288,7 @@ impl Ffmpeg {
         Loss::new(reason_of(&text), text).into()
     }
 
-    fn timed_out(&mut self) -> Turn {
+    fn timed_out(&mut self) -> LinkEnd {
         let said = self.frames.input().words().explanation().map(str::to_owned);
         let said =
             said.map(|said| format!("; {}", self.location.redact(&said))).unwrap_or_default();
@@ -295,7 +296,7 @@ impl Ffmpeg {
     }
 }
 
-/// The reason in an explanation.
+/// The reason that an explanation implies.
 fn reason_of(text: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&["401", "403", "Unauthorized", "Forbidden", "authorization failed"]) {
@@ -316,18 +317,18 @@ fn input_form(line: &str) -> Option<(u32, u32, String)> {
     Some((side("w:")?, side("h:")?, of("pixfmt:")?.to_owned()))
 }
 
-/// The arrival of the bytes, as far as it is believable.
+/// The arrival time of the bytes, if it is plausible; else the current time.
 fn capture_time(time: f64) -> f64 {
     let now = unix_seconds();
     if (now - AGE_MAX_SECONDS..=now).contains(&time) { time } else { now }
 }
 
-/// How `ffmpeg` is to read a live camera.
+/// Settings with which `ffmpeg` reads a live camera.
 pub(super) fn live(threads: u32, keyframes: bool, interlaced: bool) -> Live {
     Live { threads, keyframes, interlaced, hwaccel: None, options: Vec::new() }
 }
 
-/// Whether a line is worth a word in the log.
+/// Whether a line is worth logging.
 pub(super) fn is_worth(line: &Line) -> bool {
     const NOISE: [&str; 5] = [
         "deprecated pixel format",

@@ -1,36 +1,37 @@
-//! JPEG files out of a stream of bytes, whatever stands between them.
+//! Extracts JPEG files from a byte stream, whatever is between them.
 //!
-//! Cameras write boundaries in many ways, or none. The files themselves say where they begin and
-//! end: marker segments have lengths, and entropy-coded data hold no other marker than restarts.
+//! Cameras write boundaries in many forms, or none. The files themselves show where they begin and
+//! end: marker segments have lengths, and entropy-coded data contain no markers other than restart
+//! markers.
 
 use memchr::memchr;
 
 use crate::image::standard_tables;
 
-/// A larger picture is given up.
+/// A larger picture is discarded, in bytes.
 const FILE_BYTES_MAX: usize = 64 << 20;
 
-/// What a file says about itself.
+/// Properties of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct About {
     pub(super) width: u32,
     pub(super) height: u32,
-    /// Where the scan begins, if no Huffman table stands before it.
+    /// Offset of the scan, if no Huffman table precedes it.
     tables_missing_at: Option<usize>,
 }
 
-/// Cuts files out of what is fed to it.
+/// Extracts files from the bytes fed to it.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
     bytes: Vec<u8>,
     walk: Walk,
-    /// Bytes that were in no file.
+    /// Bytes outside of files.
     skipped: usize,
-    /// Pictures that were broken off by the next one, or grew too large.
+    /// Pictures that were interrupted by the next one, malformed or too large.
     broken: u64,
 }
 
-/// How far the file at the beginning has been looked at.
+/// Parser state of the file at the start of the buffer.
 #[derive(Debug, Default)]
 struct Walk {
     at: usize,
@@ -40,17 +41,17 @@ struct Walk {
 }
 
 impl Splitter {
-    /// Takes bytes.
+    /// Adds bytes.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Pictures that did not come whole.
+    /// Number of incomplete pictures.
     pub(super) fn broken(&self) -> u64 {
         self.broken
     }
 
-    /// Replaces `file` with the next whole file, if there is one.
+    /// Replaces `file` with the next complete file, if there is one.
     pub(super) fn next(&mut self, file: &mut Vec<u8>) -> Option<About> {
         loop {
             if self.walk.at == 0 {
@@ -93,7 +94,7 @@ impl Splitter {
         self.walk = Walk::default();
     }
 
-    /// Leaves out what stands before `FF D8 FF`.
+    /// Skips the bytes before `FF D8 FF`.
     fn find_begin(&mut self) -> Option<()> {
         let found = memchr::memmem::find(&self.bytes, &[0xFF, 0xD8, 0xFF]);
         let keep = self.bytes.len().saturating_sub(2);
@@ -166,7 +167,7 @@ enum Step {
     End(usize),
 }
 
-/// What one file says about itself, if it is whole; Huffman tables that are missing are put in.
+/// Checks that one file is complete, inserts missing Huffman tables and returns its properties.
 pub(super) fn mend(file: &mut Vec<u8>) -> Option<About> {
     let mut splitter = Splitter { bytes: std::mem::take(file), ..Splitter::default() };
     splitter.next(file)
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn a_picture_that_is_broken_off_is_counted_and_the_next_one_found() {
         let mut splitter = Splitter::default();
-        // In its scan.
+        // Cut within the scan.
         splitter.feed(&file(true)[..32]);
         splitter.feed(&file(true));
         let mut out = Vec::new();

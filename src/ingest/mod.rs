@@ -1,12 +1,13 @@
-//! Floor 5: live cameras into the input stream: opened, kept alive, sampled, sent.
+//! Floor 5: reads live cameras, keeps them connected, samples their pictures and sends them to the
+//! input stream.
 //!
-//! A camera has a thread that reads it, a child (`ffmpeg`) or a connection, and a slot for its newest
-//! picture. One sender takes from all slots. So a slow Redis costs old pictures and never delays new
-//! ones, and a camera that hangs costs no other one anything.
+//! Each camera has a thread that reads it, a child (`ffmpeg`) or a connection, and a slot for its
+//! newest picture. One sender takes pictures from all slots. So a slow Redis costs old pictures and
+//! never delays new ones, and a camera that hangs does not affect the others.
 //!
-//! Reading order: `source` (where a camera is), `link` with `web` and `mjpeg` (what brings its
-//! pictures), `camera` with `pause` (when it is begun again), `coder`, `slot`, `sender`, `supervisor`
-//! (all of them), `status` (how they stand).
+//! Reading order: `source` (location of a camera), `link` with `web` and `mjpeg` (connection to a
+//! camera), `camera` with `pause` (reader thread and restarts), `coder`, `slot`, `sender`,
+//! `supervisor` (all cameras), `status` (state of each camera).
 
 mod camera;
 mod coder;

@@ -1,4 +1,4 @@
-//! How long a camera is left alone, and when it is looked for meanwhile.
+//! Pauses before a camera is opened again, and checks during a pause whether it is reachable.
 
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -8,9 +8,9 @@ use twox_hash::XxHash3_64;
 use crate::base::Stop;
 use crate::metrics::clock::{Tick, unix_nanos};
 
-/// A camera that has worked for so long begins with the first pause again.
+/// A camera that has worked for this long starts again with the first pause.
 const WORKED: Duration = Duration::from_secs(10);
-/// How often it is looked whether a camera that was not reachable is back: a connection and no login.
+/// How often to check whether an unreachable camera is back, by a TCP connection without login.
 const LOOK_EVERY: Duration = Duration::from_millis(1000);
 /// Longest wait for that connection.
 const LOOK_LIMIT: Duration = Duration::from_millis(500);
@@ -37,22 +37,23 @@ impl Pauses {
         (self.seed >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// The camera had brought pictures for so long before it was lost.
+    /// Notes how long the camera delivered pictures before it was lost.
     pub(super) fn worked_for(&mut self, time: Duration) {
         if time >= WORKED {
             self.next = self.first;
         }
     }
 
-    /// The next pause, half to all of its bound; the longest one so that no account is locked.
+    /// The next pause, at random between half and all of its bound. With `longest` the bound is the
+    /// longest one, so that repeated logins do not lock an account.
     pub(super) fn next(&mut self, longest: bool) -> Duration {
         let bound = if longest { self.longest } else { self.next };
         self.next = (self.next * 2).min(self.longest);
         bound.mul_f64(0.5 + self.random() / 2.0)
     }
 
-    /// Waits, and looks meanwhile for a camera at `authority` that was not reachable: it returns in
-    /// time, whatever the pause. Says whether it has come back.
+    /// Waits for `pause`. Meanwhile checks whether the camera at `authority` is reachable, so that
+    /// its return ends even a long pause. Returns whether the camera is back.
     pub(super) fn wait(
         &mut self,
         pause: Duration,
@@ -78,7 +79,7 @@ impl Pauses {
     }
 }
 
-/// Waits that go on after a spurious wake-up.
+/// Waiting that continues after a spurious wake-up.
 trait SleepUntil {
     fn sleep_until(&self, until: Tick) -> bool;
 }
@@ -97,7 +98,7 @@ impl SleepUntil for Stop {
     }
 }
 
-/// CPU time of a process so far, in seconds.
+/// CPU time used by a process, in seconds.
 pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;

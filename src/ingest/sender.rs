@@ -1,4 +1,4 @@
-//! Sends the newest frame of each camera; the only part that waits for Redis.
+//! Sends the newest frame of each camera. Only this part waits for Redis.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,32 +15,33 @@ use crate::camera::{Outbound, Producer, ProducerOptions, RingUse, Ticket};
 use crate::image::{Format, Source};
 use crate::metrics::clock::{Tick, unix_millis};
 
-/// Longest wait for a frame before answers are taken again.
+/// Longest wait for a frame before answers are read again.
 const TICK: Duration = Duration::from_millis(5);
-/// The same while nothing is under way.
+/// The same while no frame is in flight.
 const IDLE: Duration = Duration::from_millis(50);
-/// Frames of one camera under way while Redis answers in time, and otherwise.
+/// Maximum frames of one camera in flight while Redis answers in time, and while it answers late.
 const UNDER_WAY_MAX: usize = 16;
 const UNDER_WAY_LATE: usize = 2;
-/// An answer that takes longer is late: frames of that age should not pile up.
+/// An answer that takes longer is late; frames of that age should not accumulate.
 const LATE: Duration = Duration::from_millis(250);
 
-/// How long the ring of a camera that is gone is kept: one that is begun again goes on with it.
+/// How long the ring of a removed camera is kept; a camera that is restarted meanwhile continues to
+/// use it.
 const RING_GRACE: Duration = Duration::from_secs(30);
 
-/// What one camera gives to the sender.
+/// What the sender uses of one camera.
 #[derive(Debug)]
 pub struct Lane {
     /// Its waiting frame.
     pub slot: Arc<Slot>,
     /// Its counts.
     pub status: Arc<Status>,
-    /// The frame ring for its pixels; the sender makes it as large as they need.
+    /// The frame ring for its pixels; the sender sizes it for the frames.
     pub ring: Option<RingUse>,
 }
 
 impl Lane {
-    /// Sees to it that the camera's ring has room for this frame.
+    /// Ensures that the camera's ring has room for this frame.
     fn set_ring(&self, producer: &mut Producer, shot: &Shot) -> Result<(), Fault> {
         let Some(usage) = self.ring.as_ref().filter(|_| shot.format == Format::Raw) else {
             return Ok(());
@@ -48,7 +49,7 @@ impl Lane {
         producer.set_ring(&self.status.id, &usage.with_room(shot.bytes.len() as u64))
     }
 
-    /// Gives a frame up, and tells the reader why.
+    /// Drops a frame and tells the reader why.
     fn refuse(&self, shot: Shot, fault: &Fault) {
         self.status.count(Outcome::Superseded, 1);
         self.slot.give_back(shot.bytes);
@@ -56,35 +57,35 @@ impl Lane {
     }
 }
 
-/// The lanes of all cameras; changed while the sender works.
+/// The lanes of all cameras; the supervisor changes them while the sender runs.
 pub type Lanes = Arc<Mutex<Vec<Arc<Lane>>>>;
 
-/// What limits the sender.
+/// Limits of the sender.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Entries of a stream; 0 for no limit.
+    /// Maximum entries of a stream; 0 for no limit.
     pub entries: u64,
-    /// Bytes of a stream.
+    /// Maximum bytes of a stream.
     pub bytes: Arc<AtomicU64>,
-    /// Frames to send altogether.
+    /// Total number of frames to send; `None` for no limit.
     pub frames: Option<u64>,
-    /// How long the last frames may take.
+    /// Time limit for the last frames after a stop.
     pub drain: Duration,
 }
 
-/// Why Redis takes no frames, while it answers and refuses them; seen by pages and probes.
+/// Why Redis refuses frames although it answers; shown by pages and probes.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals(Arc<Mutex<Option<String>>>);
 
 impl Refusals {
-    /// What the server says, if the last frame was refused.
+    /// The server's message, if the last frame was refused.
     pub fn last(&self) -> Option<String> {
         self.0.lock().clone()
     }
 
-    /// A frame that was refused. The cameras go on: rights, memory and types of keys are mended on the
-    /// server, and no start of this process anew would mend them. A run that is to send so many frames
-    /// ends with what it could not send.
+    /// Handles a refused frame. Cameras continue to be read: permissions, memory and key types are
+    /// fixed on the server, and restarting this process does not help. A run with a fixed number of
+    /// frames fails instead.
     fn survive(&self, fault: Fault, limits: &Limits) -> Result<(), Fault> {
         if limits.frames.is_some() || !matches!(fault, Fault::Refused { .. }) {
             return Err(fault);
@@ -101,7 +102,7 @@ impl Refusals {
     }
 }
 
-/// A frame on its way.
+/// A frame in flight.
 struct UnderWay {
     lane: Arc<Lane>,
     bytes: u64,
@@ -109,26 +110,28 @@ struct UnderWay {
     sent: Tick,
 }
 
-/// The mean size of entries, of which a limit in bytes makes one in entries.
+/// Mean size of entries, which converts a limit in bytes to one in entries.
 #[derive(Debug, Default)]
 pub struct Mean(f64);
 
 impl Mean {
-    /// Takes the size of a picture into account.
+    /// Adds the size of a picture.
     pub fn add(&mut self, bytes: usize) {
         let bytes = bytes as f64 + 256.0;
-        // A larger frame counts at once, smaller ones by and by: the bound is one in bytes.
+        // Follow a larger frame at once and smaller ones gradually, so that the limit in bytes
+        // holds.
         self.0 = if bytes > self.0 { bytes } else { self.0 * 0.98 + bytes * 0.02 };
     }
 
-    /// How many entries fit; at least one, at most `entries_max` unless that is 0.
+    /// The number of entries that fit: at least one, and at most `entries_max` unless that is 0.
     pub fn entries(&self, bytes_max: u64, entries_max: u64) -> u64 {
         let by_bytes = ((bytes_max as f64 / self.0.max(1.0)) as u64).max(1);
         if entries_max == 0 { by_bytes } else { by_bytes.min(entries_max) }
     }
 }
 
-/// Sends until `stop`, then brings the frames under way home. Says how many frames Redis has.
+/// Sends until `stop`, then waits for the frames in flight. Counts the frames stored by Redis in
+/// `confirmed`.
 pub fn run(
     options: ProducerOptions,
     lanes: &Lanes,
@@ -186,7 +189,7 @@ pub fn run(
             producer
                 .limit_length(mean.entries(limits.bytes.load(Ordering::Relaxed), limits.entries));
             let sent = match producer.enqueue(&frame) {
-                // What is wrong with a ring is no matter of the other cameras.
+                // A defective ring must not affect the other cameras.
                 Err(fault) if in_ring => {
                     lane.refuse(shot, &fault);
                     continue;
@@ -230,7 +233,7 @@ pub fn run(
     }
 }
 
-/// Takes over the lanes of the supervisor; says whether they are others than before.
+/// Copies the lanes of the supervisor; returns whether they changed.
 fn renew(all: &mut Vec<Arc<Lane>>, lanes: &Lanes) -> bool {
     let now = lanes.lock();
     let is_same = all.len() == now.len() && all.iter().zip(&*now).all(|(a, b)| Arc::ptr_eq(a, b));

@@ -1,4 +1,4 @@
-//! One waiting frame for each camera: the newest one.
+//! Holds one waiting frame per camera: the newest one.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
@@ -6,14 +6,14 @@ use parking_lot::Mutex;
 use crate::image::{Format, RawLayout};
 use crate::metrics::clock::Tick;
 
-/// A picture that waits to be sent.
+/// A picture waiting to be sent.
 #[derive(Clone, Debug)]
 pub struct Shot {
     /// The picture.
     pub bytes: Vec<u8>,
     /// Its format.
     pub format: Format,
-    /// How raw bytes lie.
+    /// Layout of raw bytes.
     pub layout: RawLayout,
     /// Pixels in a row.
     pub width: u32,
@@ -21,11 +21,11 @@ pub struct Shot {
     pub height: u32,
     /// 3 for colour, 1 for gray.
     pub channels: u32,
-    /// The quality it was coded with; 0 if it is not known.
+    /// Quality with which it was encoded; 0 if not known.
     pub quality: i32,
     /// Capture time in seconds since the Unix epoch.
     pub captured: f64,
-    /// When it arrived, on this machine's clock.
+    /// Arrival time on the monotonic clock.
     pub arrived: Tick,
 }
 
@@ -38,35 +38,35 @@ pub struct Slot {
     wake: Sender<()>,
 }
 
-/// The sender's end of the bell of all slots.
+/// Creates the wake-up channel shared by all slots.
 pub fn bell() -> (Sender<()>, Receiver<()>) {
-    // One ring says that there is something; more say no more.
+    // One pending wake-up suffices; further ones add nothing.
     bounded(1)
 }
 
 impl Slot {
-    /// An empty slot that rings `wake`.
+    /// An empty slot that notifies `wake`.
     pub fn new(wake: Sender<()>) -> Slot {
         let (waiting, spare, refusal) = Default::default();
         Slot { waiting, spare, refusal, wake }
     }
 
-    /// Tells the reader why frames of this camera cannot be sent.
+    /// Stores the reason why frames of this camera cannot be sent, for its reader.
     pub fn refuse(&self, why: String) {
         *self.refusal.lock() = Some(why);
     }
 
-    /// What the sender has told.
+    /// Takes the reason stored by the sender.
     pub fn take_refusal(&self) -> Option<String> {
         self.refusal.lock().take()
     }
 
-    /// An empty buffer to fill, perhaps used before.
+    /// An empty buffer to fill, reused if possible.
     pub fn buffer(&self) -> Vec<u8> {
         std::mem::take(&mut *self.spare.lock())
     }
 
-    /// Puts in a frame; says whether another one has been replaced.
+    /// Stores a frame; returns whether it replaced another one.
     pub fn put(&self, shot: Shot) -> bool {
         let before = self.waiting.lock().replace(shot);
         let _ = self.wake.try_send(());
@@ -77,8 +77,8 @@ impl Slot {
         replaced
     }
 
-    /// Puts back a frame that could not be sent, unless a newer one has come; says whether it was
-    /// given up for that.
+    /// Puts back a frame that could not be sent, unless a newer one is waiting. Returns whether the
+    /// frame was dropped.
     pub fn put_back(&self, shot: Shot) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.is_none() {
@@ -90,12 +90,12 @@ impl Slot {
         true
     }
 
-    /// Takes the frame that waits.
+    /// Takes the waiting frame.
     pub fn take(&self) -> Option<Shot> {
         self.waiting.lock().take()
     }
 
-    /// The buffer of a frame that was sent, to be used again.
+    /// Returns the buffer of a sent frame for reuse.
     pub fn give_back(&self, mut bytes: Vec<u8>) {
         bytes.clear();
         *self.spare.lock() = bytes;

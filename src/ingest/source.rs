@@ -1,4 +1,4 @@
-//! Where a camera is, as the configuration says it: URLs, files that hold them, accounts.
+//! Location of a camera from the configuration: URLs, files that hold URLs, accounts.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,15 +11,15 @@ use crate::base::text;
 use crate::camera::video::Location;
 use crate::config::{Camera, Feed, InputArg, Secret, Transport};
 
-/// A longer file holds no source.
+/// Maximum bytes read from a source or credentials file.
 const FILE_BYTES_MAX: u64 = 8 << 10;
 
-/// What is to be read, and how.
+/// A camera to read, and how to read it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// The camera.
+    /// Camera id.
     pub id: String,
-    /// How it is read.
+    /// Settings for reading it.
     pub feed: Feed,
     pub(super) source: Option<Secret>,
     pub(super) source_file: Option<PathBuf>,
@@ -28,14 +28,14 @@ pub struct Spec {
     pub(super) input_args: Vec<InputArg>,
 }
 
-/// A place that can be opened.
+/// A location that can be opened.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) location: Location,
 }
 
 impl Spec {
-    /// What a camera of the configuration says.
+    /// The spec of a configured camera.
     pub fn of(camera: &Camera) -> Spec {
         Spec {
             id: camera.id.clone(),
@@ -48,13 +48,13 @@ impl Spec {
         }
     }
 
-    /// A camera that is at `source`.
+    /// A camera at the URL `source`.
     pub fn at(id: &str, source: &str, feed: Feed) -> Spec {
         let camera = Camera { source: Some(Secret::new(source)), feed, ..Camera::named(id) };
         Spec::of(&camera)
     }
 
-    /// The same with what a camera of the configuration says besides.
+    /// The same, with credentials, fallback and input arguments of a configured camera.
     #[must_use]
     pub fn like(self, camera: &Camera) -> Spec {
         let (credentials_file, fallback) =
@@ -62,15 +62,14 @@ impl Spec {
         Spec { credentials_file, fallback, input_args: camera.input_args.clone(), ..self }
     }
 
-    /// Whether it can be opened at all, as far as that can be told without doing so.
+    /// Checks the spec without opening the camera.
     ///
-    /// # Errors
-    /// Why not, without secrets.
+    /// What is wrong, without secrets.
     pub fn check(&self) -> Result<(), String> {
         self.place(false).map(|_| ())
     }
 
-    /// Reads what is in files, and puts the parts together; `other` for the fallback.
+    /// Reads the files and assembles the location; `other` selects the fallback.
     pub(super) fn place(&self, other: bool) -> Result<Place, String> {
         let typed = match (other, &self.fallback, &self.source, &self.source_file) {
             (true, Some(fallback), ..) => fallback.expose().to_owned(),
@@ -100,7 +99,7 @@ impl Place {
         authority(&Url::parse(self.location.secret_url()?).ok()?)
     }
 
-    /// Options of the demuxer.
+    /// Demuxer options.
     pub(super) fn options(&self, feed: &Feed, udp: bool) -> Vec<(String, String)> {
         let mut options: Vec<(&str, String)> = Vec::new();
         let longest = feed.open_timeout_ms.max(feed.no_frame_ms) * 1000;
@@ -125,7 +124,8 @@ pub(super) fn authority(url: &Url) -> Option<(String, u16)> {
     Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), port))
 }
 
-/// The only line of a small file. One that holds a secret is for its owner alone.
+/// Reads the only line of a small file. A file that holds a secret must be accessible only to its
+/// owner.
 fn read_line(path: &Path, is_secret: bool) -> Result<String, String> {
     let shown = path.display();
     let failed = |error: std::io::Error| format!("{shown} cannot be read: {error}");

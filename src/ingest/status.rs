@@ -1,4 +1,4 @@
-//! How each camera stands: for metrics, pages, and the hash in Redis.
+//! State of each camera, for metrics, pages, and the hash in Redis.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,20 +10,20 @@ use serde_json::{Value, json};
 
 use crate::metrics::clock::{Tick, unix_seconds};
 
-/// What a camera is doing.
+/// State of a camera.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// It is configured and left out.
+    /// Configured but not read.
     Disabled,
-    /// It is being opened.
+    /// Being opened.
     Connecting,
-    /// Its pictures come.
+    /// Delivering pictures.
     Live,
-    /// Its pictures no longer come.
+    /// Pictures have stopped or no longer change.
     Stalled,
-    /// It is left alone for a while after a failure.
+    /// Waiting after a failure.
     Backoff,
-    /// It has refused the account.
+    /// The camera rejected the account.
     AuthFailed,
 }
 
@@ -51,16 +51,16 @@ impl State {
     }
 }
 
-/// What becomes of a frame.
+/// Outcome of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is in the stream.
+    /// Stored in the stream.
     Sent,
-    /// The camera sends more than it is to send.
+    /// Skipped to keep the configured frame rate.
     SampledOut,
-    /// A newer one came before Redis took it.
+    /// Dropped: a newer frame replaced it, or Redis or the ring refused it.
     Superseded,
-    /// It could not be decoded.
+    /// Could not be decoded.
     DecodeError,
 }
 
@@ -80,7 +80,7 @@ impl Outcome {
     }
 }
 
-/// Every series of `ingest`.
+/// Names of all metric series of `ingest`.
 pub const SERIES: [&str; 8] = [
     "framepress_ingest_camera_state",
     "framepress_ingest_frames_total",
@@ -95,14 +95,14 @@ pub const SERIES: [&str; 8] = [
 /// Upper bounds of the histogram of ages, in seconds.
 pub const AGE_BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// How one camera stands. Shared between its reader, the sender, and those that show it.
+/// State of one camera, shared between its reader, the sender and the servers that show it.
 #[derive(Debug)]
 pub struct Status {
-    /// The camera.
+    /// Camera id.
     pub id: String,
     outcomes: [AtomicU64; 4],
     bytes: AtomicU64,
-    /// Frames sent by age from arrival to Redis; the last one is beyond every bound.
+    /// Frames sent, by age from arrival to Redis; the last count is above every bound.
     ages: [AtomicU64; AGE_BOUNDS.len() + 1],
     age_micros: AtomicU64,
     more: Mutex<More>,
@@ -117,7 +117,7 @@ struct More {
     error: Option<String>,
     restarts: BTreeMap<&'static str, u64>,
     last_frame: Option<f64>,
-    /// Arrivals of the last frames, to tell the rate.
+    /// Arrivals of the last frames, for the rate.
     recent: std::collections::VecDeque<f64>,
     size: (u32, u32),
     codec: Option<String>,
@@ -125,20 +125,20 @@ struct More {
     hwaccel_fallbacks: u64,
     child_cpu: f64,
     picture: Option<std::sync::Arc<[u8]>>,
-    /// Whether one is kept for each second, rather than for those only in which a page shows it.
+    /// Whether a picture is kept every second, not only while a page shows it.
     is_kept: bool,
-    /// When a page asked for the picture last.
+    /// When a page last asked for the picture.
     watched: Option<Tick>,
 }
 
-/// How long a page that has asked for a picture is expected to ask for the next one.
+/// How long after its last request a page still counts as showing the picture.
 const WATCHED_FOR: Duration = Duration::from_secs(10);
 
-/// Arrivals that the rate is told from.
+/// Number of arrivals from which the rate is computed.
 const RECENT: usize = 32;
 
 impl Status {
-    /// A camera that has not been opened yet, whose thread waits for so long at most.
+    /// A camera that is not opened yet; `wait_max` is the longest wait of its thread.
     pub fn new(id: &str, state: State, wait_max: Duration) -> Status {
         Status {
             id: id.into(),
@@ -167,7 +167,7 @@ impl Status {
         }
     }
 
-    /// A sign of life of the camera's thread.
+    /// Records a sign of life of the camera's thread.
     pub(super) fn touch(&self) {
         *self.touched.lock() = Tick::now();
     }
@@ -177,7 +177,7 @@ impl Status {
         self.wait_max
     }
 
-    /// Time since the last sign of life; zero for what has no thread.
+    /// Time since the last sign of life; zero for a disabled camera, which has no thread.
     pub(super) fn silence(&self) -> Duration {
         match self.state().0 {
             State::Disabled => Duration::ZERO,
@@ -185,7 +185,7 @@ impl Status {
         }
     }
 
-    /// Changes the state; says whether it was another one.
+    /// Sets the state; returns whether it changed.
     pub(super) fn enter(&self, state: State) -> bool {
         let mut more = self.more.lock();
         let changed = more.state != state;
@@ -244,13 +244,13 @@ impl Status {
         (more.picture, more.is_kept) = (Some(jpeg.into()), is_kept);
     }
 
-    /// Whether a page shows the pictures.
+    /// Whether a page currently shows the pictures.
     pub(super) fn is_watched(&self) -> bool {
         self.more.lock().watched.is_some_and(|at| at.elapsed() < WATCHED_FOR)
     }
 
-    /// A picture of the last second as JPEG. Of a camera that sends another form none is made before
-    /// a page asks for one, so that the first answer is `None`.
+    /// The newest picture as JPEG, about a second old at most. If a camera sends another format,
+    /// pictures are made only while a page asks, so the first answer is `None`.
     pub fn picture(&self) -> Option<std::sync::Arc<[u8]>> {
         let mut more = self.more.lock();
         let was_watched = more.watched.is_some_and(|at| at.elapsed() < WATCHED_FOR);
@@ -261,13 +261,13 @@ impl Status {
         more.picture.clone()
     }
 
-    /// The state, and since when it is so.
+    /// The state, and when it began, in seconds since the Unix epoch.
     pub fn state(&self) -> (State, f64) {
         let more = self.more.lock();
         (more.state, more.since)
     }
 
-    /// Frames of an outcome.
+    /// Number of frames with an outcome.
     pub fn frames(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize].load(Ordering::Relaxed)
     }
@@ -277,7 +277,7 @@ impl Status {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// When a picture arrived last, in seconds since the Unix epoch.
+    /// Time of the last picture, in seconds since the Unix epoch.
     pub fn last_frame(&self) -> Option<f64> {
         self.more.lock().last_frame
     }
@@ -287,17 +287,17 @@ impl Status {
         self.more.lock().restarts.clone()
     }
 
-    /// Seconds of CPU that the camera's children have used.
+    /// CPU time of the camera's children, in seconds.
     pub fn child_cpu(&self) -> f64 {
         self.more.lock().child_cpu
     }
 
-    /// Times that hardware did not decode, and software did.
+    /// Number of fallbacks from hardware to software decoding.
     pub fn hwaccel_fallbacks(&self) -> u64 {
         self.more.lock().hwaccel_fallbacks
     }
 
-    /// The histogram of ages: the count below each bound, then the count and sum of all.
+    /// The histogram of ages: cumulative counts by bound, the total count, and the sum in seconds.
     pub fn ages(&self) -> (Vec<u64>, u64, f64) {
         let mut sum = 0;
         let below = self.ages.iter().map(|count| {
@@ -308,7 +308,7 @@ impl Status {
         (below, sum, self.age_micros.load(Ordering::Relaxed) as f64 / 1e6)
     }
 
-    /// Everything for pages, as JSON.
+    /// The whole state as JSON, for pages.
     pub fn json(&self) -> Value {
         let more = self.more.lock().clone();
         let fps = match (more.recent.front(), more.recent.back()) {

@@ -1,4 +1,4 @@
-//! All cameras of a configuration: begun, changed, ended; one sender for all.
+//! Starts, changes and ends all cameras of a configuration, with one sender for all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,27 +21,27 @@ use crate::metrics::clock::Tick;
 use crate::redis::Topology;
 use crate::ring::{self, RingOptions};
 
-/// Time between the starts of two cameras, so that not all of them are opened at once.
+/// Time between the starts of two cameras, so that they are not all opened at once.
 const STAGGER: Duration = Duration::from_millis(25);
 
-/// A camera's thread gives a sign of life before each wait. Beyond the longest of these, and this
-/// time for the rest, it hangs.
+/// A camera's thread gives a sign of life before each wait. If it is silent for its longest wait
+/// plus this time, it hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// How cameras are run.
+/// Settings of a supervisor.
 #[derive(Clone, Debug)]
 pub struct Mode {
-    /// The input streams of all shards.
+    /// Input streams of all shards.
     pub streams: Vec<String>,
-    /// A loss ends everything with an error.
+    /// Whether the loss of a camera ends the run with an error.
     pub once: bool,
-    /// Frames to send.
+    /// Total number of frames to send; `None` for no limit.
     pub frames: Option<u64>,
-    /// Entries of a stream; 0 for no limit.
+    /// Maximum entries of a stream; 0 for no limit.
     pub entries_max: u64,
 }
 
-/// One camera at work.
+/// A running camera.
 struct Camera {
     spec: Spec,
     lane: Arc<Lane>,
@@ -49,7 +49,7 @@ struct Camera {
     thread: Option<Running>,
 }
 
-/// What can be seen of all cameras.
+/// Read access to the state of all cameras.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     statuses: Arc<Mutex<BTreeMap<String, Arc<Status>>>>,
@@ -57,17 +57,18 @@ pub struct View {
 }
 
 impl View {
-    /// Every configured camera, by its id.
+    /// Every configured camera, ordered by id.
     pub fn cameras(&self) -> Vec<Arc<Status>> {
         self.statuses.lock().values().cloned().collect()
     }
 
-    /// One camera.
+    /// The camera with this id.
     pub fn camera(&self, id: &str) -> Option<Arc<Status>> {
         self.statuses.lock().get(id).cloned()
     }
 
-    /// Why it is not ready: Redis refuses frames, or no camera is live that is to be.
+    /// Why ingest is not ready: Redis refuses frames, or no enabled camera is live. `None` if it is
+    /// ready.
     pub fn unready(&self) -> Option<String> {
         if let Some(refusal) = self.refusals.last() {
             return Some(refusal);
@@ -75,11 +76,11 @@ impl View {
         let cameras = self.cameras();
         let wanted = cameras.iter().filter(|camera| camera.state().0 != State::Disabled).count();
         let live = cameras.iter().filter(|camera| camera.state().0 == State::Live).count();
-        // One camera that is away is an alert and no reason to stop sending work here.
+        // A single lost camera calls for an alert, not for taking this process out of service.
         (wanted > 0 && live == 0).then(|| format!("none of {wanted} cameras is live"))
     }
 
-    /// The camera whose thread has given no sign of life for longer than any wait of it may take.
+    /// A message naming a camera whose thread hangs, if there is one.
     pub fn hangs(&self) -> Option<String> {
         let hung = self
             .cameras()
@@ -88,7 +89,7 @@ impl View {
         Some(format!("camera {}: no sign of life for {} s", hung.id, hung.silence().as_secs()))
     }
 
-    /// Frames sent and arrived so far.
+    /// Total number of frames with an outcome.
     pub fn progress(&self) -> u64 {
         let cameras = self.cameras();
         cameras.iter().map(|it| Outcome::ALL.iter().map(|&out| it.frames(out)).sum::<u64>()).sum()
@@ -111,7 +112,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the sender, and no camera yet.
+    /// Starts the sender, without cameras.
     ///
     /// # Errors
     /// [`Fault::Io`] when no thread can be started.
@@ -161,13 +162,13 @@ impl Supervisor {
         let identity = Identity { role: Role::Send, index: 0, core: None };
         threads::spawn(identity, &self.stop, move || {
             let end = sender::run(options, &lanes, &bell, &limits, (&confirmed, &refusals), &stop);
-            // Without a sender there is nothing to read cameras for.
+            // Without the sender, reading cameras is pointless.
             stop.drain();
             end
         })
     }
 
-    /// What can be seen of the cameras.
+    /// The state of the cameras.
     pub fn view(&self) -> &View {
         &self.view
     }
@@ -177,8 +178,8 @@ impl Supervisor {
         self.confirmed.load(Ordering::Relaxed)
     }
 
-    /// Begins, changes and ends cameras so that these are read, and those of `disabled` are shown.
-    /// What has not changed goes on undisturbed.
+    /// Starts, restarts and ends cameras so that exactly `specs` are read; those of `disabled` are
+    /// shown as disabled. Unchanged cameras continue undisturbed.
     ///
     /// # Errors
     /// [`Fault::Io`] when no thread can be started.
@@ -202,7 +203,7 @@ impl Supervisor {
             }
             ending.push(camera);
         }
-        // Joined only when all of them have been told.
+        // Join only after all of them were told to end.
         for camera in ending {
             self.end(camera);
         }
@@ -232,7 +233,7 @@ impl Supervisor {
         Ok(changed)
     }
 
-    /// The configuration for cameras that are begun from now on.
+    /// Sets the configuration for cameras started later.
     pub fn adopt(&mut self, config: &Config) {
         self.config = config.clone();
     }
@@ -254,7 +255,7 @@ impl Supervisor {
         let (all, id) = (self.stop.clone(), spec.id.clone());
         let identity = Identity { role: Role::Camera, index: self.started % 1000, core: None };
         self.started += 1;
-        // A panic costs this camera, and not the others: its own signal is raised.
+        // A panic ends only this camera: it raises the camera's own signal.
         let thread = threads::spawn(identity, &stop, move || {
             let end = reader.run();
             if once {
@@ -267,7 +268,7 @@ impl Supervisor {
         Ok(Camera { spec, lane, stop, thread: Some(thread) })
     }
 
-    /// Ends a camera; its thread ends and reaps the child.
+    /// Ends a camera; its thread ends the child and reaps it.
     fn end(&mut self, mut camera: Camera) {
         camera.stop.drain();
         self.lanes.lock().retain(|lane| !Arc::ptr_eq(lane, &camera.lane));
@@ -276,7 +277,7 @@ impl Supervisor {
         }
     }
 
-    /// Begins cameras again whose threads have ended by a defect.
+    /// Restarts cameras whose threads ended by a defect.
     ///
     /// # Errors
     /// [`Fault::Io`] when no thread can be started.
@@ -299,11 +300,10 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Ends the cameras, then the sender, which brings its last frames home.
+    /// Ends the cameras, then the sender after its last frames are confirmed. Also returns the
+    /// number of frames that Redis confirmed.
     ///
-    /// # Errors
-    /// The loss of a camera that was to be read once, or what the sender ended with. Beside it is
-    /// the number of frames that Redis has confirmed.
+    /// The loss of a camera in a run with `once`, or the error of the sender.
     pub fn finish(mut self) -> (Result<(), Fault>, u64) {
         for camera in self.cameras.values() {
             camera.stop.drain();
@@ -318,7 +318,7 @@ impl Supervisor {
         (lost.and(sent), self.confirmed())
     }
 
-    /// Waits until the stop signal, a reload, or `limit`; says whether there is a reload.
+    /// Waits for the stop signal, a reload, or `limit`; returns whether a reload was requested.
     pub fn wait(&self, reload: &Receiver<()>, limit: Duration) -> bool {
         let until = Tick::now().after(limit);
         while !self.stop.is_draining() && !until.remaining().is_zero() {
@@ -330,7 +330,7 @@ impl Supervisor {
     }
 }
 
-/// Whatever made the caller leave early, no thread is waited for that was not told to end.
+/// If the caller returns early, the threads must be told to end before they are joined.
 impl Drop for Supervisor {
     fn drop(&mut self) {
         for camera in self.cameras.values() {
@@ -340,7 +340,7 @@ impl Drop for Supervisor {
     }
 }
 
-/// The frame ring that a camera is to have, for frames of any size.
+/// The configured frame ring of a camera, without a frame size.
 pub fn ring_of(config: &Config, camera_id: &str, feed: &Feed) -> Option<RingUse> {
     let reuse = match feed.ring_reuse {
         RingReuse::Freshest => Reuse::Freshest,
@@ -355,13 +355,13 @@ pub fn ring_of(config: &Config, camera_id: &str, feed: &Feed) -> Option<RingUse>
     (feed.ring > 0).then_some(RingUse { ring, reuse })
 }
 
-/// What a new configuration has changed.
+/// Changes made by a new configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// Cameras that are new.
+    /// New cameras.
     pub added: Vec<String>,
-    /// Cameras that are read no more.
+    /// Removed cameras.
     pub removed: Vec<String>,
-    /// Cameras that are read in another way.
+    /// Cameras with changed settings.
     pub restarted: Vec<String>,
 }

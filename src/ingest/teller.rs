@@ -1,4 +1,4 @@
-//! Tells Redis how the cameras stand, so that the engine can show them.
+//! Publishes the states of the cameras to Redis, so that the engine can show them.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::config::Config;
 use crate::metrics::clock::unix_seconds;
 use crate::redis::{Control, Topology, status_key};
 
-/// How often Redis is told.
+/// How often states are published.
 const PERIOD: Duration = Duration::from_secs(2);
-/// What is not told again for so long is gone.
+/// Lifetime of a published state, in seconds.
 const LIFE_SECONDS: u64 = 15;
 
-/// Tells until it is ended.
+/// Publishes states until it is ended.
 #[derive(Debug)]
 pub struct Teller {
     ended: Stop,
@@ -24,10 +24,9 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// Begins.
+    /// Starts the thread.
     ///
-    /// # Errors
-    /// [`Fault::Io`] when no thread can be started.
+    /// [`Fault::Io`] if no thread can be started.
     pub fn start(
         config: &Config,
         topology: Topology,
@@ -47,7 +46,8 @@ impl Teller {
                 if control.is_none() {
                     control = Control::new(topology.clone(), timeout).ok();
                 }
-                // Without rights for it, or without a server, only the engine's page is poorer.
+                // Without permission or server, the engine's page lacks the camera states; nothing
+                // else changes.
                 if let Some(control) = &mut control
                     && let Err(fault) = tell(control, &key, &view, &mut told)
                 {
@@ -62,7 +62,7 @@ impl Teller {
         Ok(Teller { ended, thread: Some(thread) })
     }
 
-    /// Ends it; the cameras are no longer told of.
+    /// Ends the thread and deletes the published states.
     pub fn end(mut self) {
         self.ended.drain();
         drop(self.thread.take());

@@ -1,4 +1,4 @@
-//! A camera opened once: what it sends, and what would be sent of it.
+//! Opens a camera once and reports what it sends, and what would be sent to Redis.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -15,44 +15,42 @@ use crate::config::Config;
 use crate::image::Format;
 use crate::metrics::clock::{Tick, calendar_time, unix_seconds};
 
-/// How long pictures are counted.
+/// How long to count pictures.
 const WATCHED: Duration = Duration::from_secs(3);
-/// How long an answer to a question about the camera's clock may take.
+/// Time limit for asking the camera's clock.
 const CLOCK_LIMIT: Duration = Duration::from_secs(2);
 
-/// What a camera was found to send.
+/// Result of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The codec, as far as it is known.
+    /// The codec, if known.
     pub codec: Option<String>,
-    /// Width and height of its pictures.
+    /// Width and height of its pictures, in pixels.
     pub size: (u32, u32),
-    /// Pictures a second that came.
+    /// Received pictures per second.
     pub fps: f64,
     /// Time to the first picture.
     pub opened_after: Duration,
-    /// From the arrival of a picture until it was ready to be sent, at the median.
+    /// Median time from the arrival of a picture until it is ready to be sent.
     pub delay: Duration,
-    /// By how much the camera's clock is ahead of this machine's, in seconds, where it tells; to the
-    /// second.
+    /// How far the camera's clock is ahead of this machine's, in whole seconds, if the camera
+    /// reports it.
     pub clock_ahead: Option<i64>,
-    /// Times that hardware was asked for and did not decode.
+    /// Number of times that the requested hardware decoder failed.
     pub hwaccel_fallbacks: u64,
-    /// Frames a second that would be sent.
+    /// Frames per second that would be sent.
     pub sent_fps: f64,
-    /// The form they would have.
+    /// Format in which they would be sent.
     pub form: String,
-    /// Bytes a second they would take.
+    /// Bytes per second that would be sent.
     pub bytes_per_second: f64,
-    /// Bytes of the camera's frame ring, if they would be left in one.
+    /// Size of the camera's frame ring in bytes, if frames would be written to one.
     pub ring_bytes: Option<u64>,
 }
 
-/// Opens the camera and watches it for some seconds.
+/// Opens the camera and counts its pictures for three seconds.
 ///
-/// # Errors
-/// [`Fault::Unusable`] with what is wrong, without secrets; [`Fault::Io`] when no thread can be
-/// started.
+/// [`Fault::Unusable`] with the reason, without secrets; [`Fault::Io`] if no thread can be started.
 pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault> {
     let feed = &spec.feed;
     let limit = Duration::from_millis(feed.open_timeout_ms);
@@ -85,7 +83,7 @@ pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault
             if opened.is_none() {
                 opened = Some(Tick::now());
                 before = arrivals();
-                continue; // the first one may have waited in the decoder
+                continue; // the first picture may have waited in the decoder
             }
             count += 1;
             bytes += shot.bytes.len() as u64;
@@ -125,7 +123,7 @@ pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault
     })
 }
 
-/// What the camera says in `Date`, by one question that needs no login.
+/// Asks for the camera's clock in the `Date` header, by a request that needs no login.
 fn clock_ahead(spec: &Spec) -> Option<i64> {
     let authority = spec.place(false).ok()?.authority()?;
     let address = authority.to_socket_addrs().ok()?.next()?;

@@ -1,4 +1,4 @@
-//! MJPEG over HTTP: one request, and JPEG files until the camera goes away.
+//! MJPEG over HTTP: one request, then JPEG files until the camera disconnects.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -8,18 +8,18 @@ use md5::{Digest, Md5};
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
-use super::link::{Finding, Loss, Turn};
+use super::link::{Finding, LinkEnd, Loss};
 use super::mjpeg::Splitter;
 use super::source::authority;
 use crate::base::Stop;
 use crate::camera::{Coding, Still};
 use crate::metrics::clock::{Tick, unix_nanos, unix_seconds};
 
-/// The longest head of an answer.
+/// Longest head of a response, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// How often the stop signal is looked at.
+/// How often the stop signal is checked.
 const TICK: Duration = Duration::from_millis(100);
-/// How often a camera is asked: it may want a login, and name another address.
+/// Maximum number of requests: a camera may ask for a login and redirect.
 const QUESTIONS_MAX: usize = 6;
 
 /// An open stream of JPEG files.
@@ -36,9 +36,9 @@ pub(super) struct Web {
 }
 
 impl Web {
-    /// Asks for the stream.
-    pub(super) fn open(url: &str, shown: &str, until: Tick, stop: &Stop) -> Result<Web, Turn> {
-        let unknown = || Turn::Found(Finding::NotWeb);
+    /// Requests the stream.
+    pub(super) fn open(url: &str, shown: &str, until: Tick, stop: &Stop) -> Result<Web, LinkEnd> {
+        let unknown = || LinkEnd::Found(Finding::NotWeb);
         let mut url = Url::parse(url).map_err(|_| unknown())?;
         let mut authorization = None;
         for _ in 0..QUESTIONS_MAX {
@@ -63,7 +63,7 @@ impl Web {
                 301 | 302 | 303 | 307 | 308 => {
                     let to = head.location.as_deref().and_then(|to| url.join(to).ok());
                     let mut next = to.filter(|to| to.scheme() == "http").ok_or_else(unknown)?;
-                    // Another server gets no password that was not meant for it.
+                    // Another server must not receive this camera's password.
                     if !has_account(&next) && authority(&next) == authority(&url) {
                         let _ = next.set_username(url.username());
                         let _ = next.set_password(url.password());
@@ -96,7 +96,7 @@ impl Web {
         new
     }
 
-    pub(super) fn next(&mut self, still: &mut Still, until: Tick) -> Result<f64, Turn> {
+    pub(super) fn next(&mut self, still: &mut Still, until: Tick) -> Result<f64, LinkEnd> {
         loop {
             if let Some(about) = self.splitter.next(&mut still.bytes) {
                 (still.width, still.height, still.channels) = (about.width, about.height, 3);
@@ -117,8 +117,8 @@ impl Web {
         }
     }
 
-    /// Bytes of the body. The capture time of a picture is the arrival of its first ones.
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Turn> {
+    /// Takes bytes of the body. The capture time of a picture is the arrival of its first bytes.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), LinkEnd> {
         if !self.fed && !bytes.is_empty() {
             (self.began, self.fed) = (unix_seconds(), true);
         }
@@ -139,9 +139,10 @@ impl Web {
     }
 }
 
-fn connect(url: &Url, shown: &str, until: Tick, stop: &Stop) -> Result<TcpStream, Turn> {
-    let failed =
-        |error: io::Error| -> Turn { Loss::new("unreachable", format!("{shown}: {error}")).into() };
+fn connect(url: &Url, shown: &str, until: Tick, stop: &Stop) -> Result<TcpStream, LinkEnd> {
+    let failed = |error: io::Error| -> LinkEnd {
+        Loss::new("unreachable", format!("{shown}: {error}")).into()
+    };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
     let place = authority(url).unwrap_or_default();
     for target in place.to_socket_addrs().map_err(failed)? {
@@ -161,15 +162,15 @@ fn connect(url: &Url, shown: &str, until: Tick, stop: &Stop) -> Result<TcpStream
     Err(failed(last))
 }
 
-/// One read; 0 is the end, or the stop signal. A camera that never stops sending is held to its time as
-/// one that sends nothing is.
+/// Reads once; 0 means the end, or the stop signal. The deadline also applies to a camera that
+/// sends without pause.
 fn read(
     stream: &mut TcpStream,
     bytes: &mut [u8],
     shown: &str,
     until: Tick,
     stop: &Stop,
-) -> Result<usize, Turn> {
+) -> Result<usize, LinkEnd> {
     loop {
         if stop.is_draining() {
             return Ok(0);
@@ -189,7 +190,7 @@ fn read(
     }
 }
 
-/// What matters of an answer.
+/// The relevant parts of a response.
 #[derive(Debug, Default)]
 struct Head {
     status: u16,
@@ -216,7 +217,7 @@ fn ask(
     shown: &str,
     until: Tick,
     stop: &Stop,
-) -> Result<Head, Turn> {
+) -> Result<Head, LinkEnd> {
     let (target, place) = (target(url), &url[Position::BeforeHost..Position::AfterPort]);
     let authorization =
         authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
@@ -224,7 +225,7 @@ fn ask(
         "GET {target} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: framepress\r\n\
          Accept: */*\r\n{authorization}Connection: close\r\n\r\n"
     );
-    let lost = |text: String| -> Turn { Loss::new("ended", format!("{shown}: {text}")).into() };
+    let lost = |text: String| -> LinkEnd { Loss::new("ended", format!("{shown}: {text}")).into() };
     stream.write_all(request.as_bytes()).map_err(|error| lost(error.to_string()))?;
     let mut bytes = Vec::new();
     loop {
@@ -241,7 +242,7 @@ fn ask(
                             head.chunked = value.to_ascii_lowercase().contains("chunked");
                         }
                         "location" => head.location = Some(value),
-                        // A camera may offer both; the digest is the better one.
+                        // If a camera offers both schemes, prefer digest.
                         "www-authenticate"
                             if head.challenge.is_none()
                                 || value.to_ascii_lowercase().starts_with("digest") =>
@@ -267,7 +268,7 @@ fn ask(
     }
 }
 
-/// The value of `Authorization` that a challenge asks for (RFC 7617, RFC 7616 with MD5).
+/// Value of `Authorization` that answers a challenge (RFC 7617, RFC 7616 with MD5).
 fn answer(challenge: &str, url: &Url) -> Option<String> {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let (user, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
@@ -323,12 +324,12 @@ fn has_account(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// What a server is asked for.
+/// The request target.
 fn target(url: &Url) -> &str {
     &url[Position::BeforePath..Position::AfterQuery]
 }
 
-/// Takes the sizes out of a chunked body.
+/// Decoder of a chunked body.
 #[derive(Debug, Default)]
 struct Chunks {
     left: u64,
@@ -336,7 +337,7 @@ struct Chunks {
 }
 
 impl Chunks {
-    /// Hands on the data in `bytes`; `false` is the end of the body, or no chunk.
+    /// Passes the data in `bytes` on; `false` means the end of the body, or a malformed chunk.
     fn take(&mut self, mut bytes: &[u8], mut hand_on: impl FnMut(&[u8])) -> bool {
         while let Some(&first) = bytes.first() {
             if self.left > 0 {
@@ -358,7 +359,7 @@ impl Chunks {
             let size = text.split(';').next().unwrap_or_default().trim().to_owned();
             self.line.clear();
             if size.is_empty() {
-                continue; // the line end behind a chunk
+                continue; // line end after a chunk
             }
             match u64::from_str_radix(&size, 16) {
                 Ok(0) | Err(_) => return false,
@@ -395,7 +396,7 @@ mod tests {
         (camera, place)
     }
 
-    /// Gives `answers` in turn, one for each connection; what was asked.
+    /// Sends `answers` one after the other, one per connection; returns the requests.
     fn serve(camera: &TcpListener, answers: &[&str]) -> Vec<String> {
         let mut asked = Vec::new();
         for answer in answers {
@@ -415,7 +416,7 @@ mod tests {
         format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\n\r\n")
     }
 
-    fn open(url: &str) -> Result<Web, Turn> {
+    fn open(url: &str) -> Result<Web, LinkEnd> {
         Web::open(url, "a camera", Tick::now().after(Duration::from_secs(10)), &Stop::default())
     }
 
@@ -423,13 +424,13 @@ mod tests {
     fn another_server_gets_no_password() {
         let ((this, place), (other, elsewhere)) = (camera(), camera());
         let moved = moved(&format!("http://{elsewhere}/x"));
-        // At once, and after a login.
+        // Redirects at once, and after a login.
         for answers in [&[&moved[..]][..], &[LOGIN, &moved[..]]] {
             let asked = thread::scope(|scope| {
                 scope.spawn(|| serve(&this, answers));
                 let asked = scope.spawn(|| serve(&other, &[LOGIN]));
                 let lost = open(&format!("http://admin:secret@{place}/")).unwrap_err();
-                assert!(matches!(&lost, Turn::Lost(loss) if loss.reason == "auth"), "{lost:?}");
+                assert!(matches!(&lost, LinkEnd::Lost(loss) if loss.reason == "auth"), "{lost:?}");
                 asked.join().unwrap().concat()
             });
             assert!(!asked.contains("Authorization"), "{asked}");

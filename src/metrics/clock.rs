@@ -1,4 +1,4 @@
-//! The clock. No other file reads it, so what a frame's times mean is decided here: durations
+//! The clock. No other file reads it, so the meaning of a frame's times is decided here: durations
 //! come from the monotonic clock, times of day are seconds since the Unix epoch.
 #![allow(clippy::disallowed_methods)]
 
@@ -31,7 +31,7 @@ impl Tick {
         self.0.saturating_duration_since(earlier.0)
     }
 
-    /// The moment `duration` earlier; the clock's beginning if there is none.
+    /// The moment `duration` earlier; this moment itself if the clock cannot represent it.
     #[must_use]
     pub fn before(self, duration: Duration) -> Tick {
         Tick(self.0.checked_sub(duration).unwrap_or(self.0))
@@ -54,13 +54,13 @@ pub fn unix_millis() -> u64 {
     u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds since the Unix epoch: unlike any other moment of this machine.
+/// Nanoseconds since the Unix epoch, precise enough to tell moments apart.
 pub fn unix_nanos() -> u128 {
     unix_time().as_nanos()
 }
 
-/// This moment as a date from 1970 to 9999, whatever the clock says: outside of these years a date
-/// has no form in many protocols.
+/// The current time as a date from 1970 to 9999, clamped. Many protocols cannot represent a date
+/// outside these years.
 pub fn calendar_time() -> SystemTime {
     const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
     UNIX_EPOCH + unix_time().min(LAST_SECOND)
@@ -76,36 +76,35 @@ fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The clock of a Redis server: the server's time at one moment of our monotonic clock, and how
-/// exactly it is known. Steps of this machine's own clock do not change it.
+/// The clock of a Redis server: the server's time at one moment of the local monotonic clock, and
+/// its accuracy. Changes of the local system clock have no effect.
 ///
-/// A sample says that at some moment within its round trip the server's clock stood at a time; the
-/// middle of the trip is wrong by at most half of it (Cristian, "Probabilistic clock
-/// synchronization", 1989).
+/// A sample gives the server's time at some moment within its round trip. The middle of the round
+/// trip is wrong by at most half of it (Cristian, "Probabilistic clock synchronization", 1989).
 #[derive(Debug, Default)]
 pub struct RemoteClock {
     known: Mutex<Option<Known>>,
 }
 
-/// A sample that was taken on.
+/// An accepted sample.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     at: Tick,
     /// The server's clock at that moment.
     server: Duration,
-    /// By how much that may be wrong.
+    /// Largest error of `server`.
     error: Duration,
 }
 
-/// How fast two good clocks drift apart, at most: 100 microseconds a second.
+/// Largest drift between two good clocks: 100 microseconds a second.
 const DRIFT_PER_SECOND: Duration = Duration::from_micros(100);
 
-/// What the server's clock may be off before an id counts as ahead of it. Redis reads its clock
-/// once for many commands, and two servers of a failover need not agree to the millisecond.
+/// Tolerance before an id counts as ahead of the server's clock. Redis reads its clock once for
+/// many commands, and two servers of a failover may differ by milliseconds.
 const AHEAD_MIN: Duration = Duration::from_millis(1000);
 
 impl Known {
-    /// By how much the server's clock may be off from what is computed now.
+    /// Largest error of the server's clock as computed for this moment.
     fn error(&self) -> Duration {
         let drift = self.at.elapsed().as_secs_f64() * DRIFT_PER_SECOND.as_secs_f64();
         self.error + Duration::from_secs_f64(drift)
@@ -117,9 +116,9 @@ impl Known {
 }
 
 impl RemoteClock {
-    /// Takes note of `server`, the time that the server named in an answer to a question which was
-    /// sent at `asked` and answered just now. A sample with a long round trip says little: it
-    /// counts only if it is more exact than what is known, or proves that the clock was set.
+    /// Adds a sample: `server` is the time in an answer that has just arrived to a request sent at
+    /// `asked`. A sample with a long round trip is inaccurate. It counts only if it is more
+    /// accurate than what is known, or proves that the clock was set.
     pub fn sample(&self, server: Duration, asked: Tick) {
         let at = Tick::now();
         let half = at.since(asked) / 2;
@@ -134,16 +133,16 @@ impl RemoteClock {
         }
     }
 
-    /// Time since an entry was added, by its id; zero if the id is ahead of the clock, or if the
-    /// clock has not been read yet.
+    /// Time since an entry was added, by its id. Zero if the id is ahead of the clock or the clock
+    /// has not been read yet.
     pub fn age_of(&self, entry_millis: u64) -> Duration {
         let known = *self.known.lock();
         let entry = Duration::from_millis(entry_millis);
         known.map_or(Duration::ZERO, |known| known.now().saturating_sub(entry))
     }
 
-    /// By how much an id is ahead of the clock, if that is more than clocks may differ: after the
-    /// server's clock was set back, Redis goes on counting at the last id.
+    /// By how much an id is ahead of the clock, if that exceeds the tolerance. After the server's
+    /// clock is set back, Redis continues from the last id.
     pub fn ahead(&self, entry_millis: u64) -> Option<Duration> {
         let known = (*self.known.lock())?;
         let ahead = Duration::from_millis(entry_millis).saturating_sub(known.now());

@@ -1,4 +1,4 @@
-//! Whether the engine can do its work now: what `/livez` and `/readyz` say.
+//! Whether the engine can do its work: the source of `/livez` and `/readyz`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,22 +17,22 @@ pub enum Part {
     Committer(usize),
 }
 
-/// The state of all parts. A part that has not spoken yet is not ready.
+/// The state of all parts. A part that has not reported yet is not ready.
 #[derive(Debug, Default)]
 pub struct Health {
     parts: Mutex<BTreeMap<Part, Result<(), String>>>,
-    /// Micros since `born` of the last proof that a reader goes round.
+    /// Microseconds from `born` to the last sign of life of a part.
     beat_micros: AtomicU64,
     born: Mutex<Option<Tick>>,
 }
 
 impl Health {
-    /// A part exists and is not ready yet.
+    /// Registers a part that is not ready yet.
     pub fn expect(&self, part: Part) {
         self.parts.lock().insert(part, Err("starting".into()));
     }
 
-    /// A part works. Cheap enough to be said at every turn.
+    /// Notes that a part works. Cheap enough to be called at every loop iteration.
     pub fn works(&self, part: Part) {
         self.beat();
         if let Some(state @ Err(_)) = self.parts.lock().get_mut(&part) {
@@ -40,7 +40,7 @@ impl Health {
         }
     }
 
-    /// A part cannot work, and why.
+    /// Notes that a part cannot work, and why.
     pub fn fails(&self, part: Part, why: impl Into<String>) {
         self.beat(); // trying again is progress too
         self.parts.lock().insert(part, Err(why.into()));
@@ -69,7 +69,7 @@ impl Health {
         })
     }
 
-    /// A part goes round, even if it is only waiting.
+    /// Notes that a part's loop runs, even if it is only waiting.
     pub fn beat(&self) {
         let born = *self.born.lock().get_or_insert_with(Tick::now);
         let micros = u64::try_from(born.elapsed().as_micros()).unwrap_or(u64::MAX);

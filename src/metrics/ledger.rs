@@ -1,11 +1,12 @@
-//! Conservation: every frame read is somewhere.
+//! Conservation: every frame that was read is accounted for.
 //!
-//! `read = out + rejected + dead_lettered + shed + lost + handed_over + in_flight`, at every moment.
-//! Both sides change under one lock, so a reader never sees a frame counted twice or not at all.
+//! `read = out + rejected + dead_lettered + shed + lost + handed_over + in_flight` holds at every
+//! moment. Both sides change under one lock, so a reader never sees a frame counted twice or not at
+//! all.
 
 use parking_lot::Mutex;
 
-/// Where one frame ended.
+/// How one frame ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Its result is in the output stream.
@@ -19,22 +20,23 @@ pub enum Outcome {
     Shed,
     /// Its body was trimmed from the stream before it was read; acknowledged.
     LostToTrim,
-    /// Its slot in a frame ring was written again before it was read; acknowledged.
+    /// Its slot in a frame ring was overwritten before it was read; acknowledged.
     Overwritten,
-    /// Another engine had already acknowledged it: the result there counts, ours was discarded.
+    /// Another engine had already acknowledged it. Its result counts, and the one of this engine
+    /// was discarded.
     Superseded,
-    /// The consumer group was lost, and the entry was no longer in the stream to be made pending
-    /// again.
+    /// The consumer group was lost, and the entry was not in the stream when the group was
+    /// restored.
     LostWithGroup,
-    /// In hand when the lease of its stream was lost: still pending in Redis, for the next holder; or
-    /// stored, if the answer of Redis was lost with the lease.
+    /// In hand when the lease of its stream was lost. It is still pending in Redis for the next
+    /// holder, or it was stored and Redis' answer was lost with the lease.
     HandedOver,
-    /// Given up by this process without acknowledgement: still pending in Redis, to be delivered
-    /// again.
+    /// Given up by this process without acknowledgement. It is still pending in Redis and will be
+    /// delivered again.
     Abandoned,
 }
 
-/// The sum at one moment.
+/// The account at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Conservation {
     /// Entries taken from the input stream.
@@ -47,11 +49,11 @@ pub struct Conservation {
     pub dead_lettered: u64,
     /// Dropped for age.
     pub shed: u64,
-    /// All of the following five.
+    /// The sum of the next five.
     pub lost: u64,
     /// Bodies trimmed away before they were read.
     pub lost_to_trim: u64,
-    /// Pixels written over in their frame ring before they were read.
+    /// Pixels overwritten in their frame ring before they were read.
     pub overwritten: u64,
     /// Finished first by another engine.
     pub superseded: u64,
@@ -59,11 +61,11 @@ pub struct Conservation {
     pub lost_with_group: u64,
     /// Left pending in Redis by this process.
     pub abandoned: u64,
-    /// In hand when the lease of their stream was lost; the next holder has them.
+    /// In hand when the lease of their stream was lost; left to the next holder.
     pub handed_over: u64,
     /// In this process now.
     pub in_flight: u64,
-    /// Whether the sum holds.
+    /// Whether the equation holds.
     pub balanced: bool,
 }
 
@@ -74,14 +76,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A frame has been read.
+    /// Counts a frame that has been read.
     pub fn open(&self) {
         let mut account = self.account.lock();
         account.read += 1;
         account.in_flight += 1;
     }
 
-    /// A frame that was read has ended.
+    /// Counts the end of a frame that was read.
     pub fn close(&self, outcome: Outcome) {
         let mut account = self.account.lock();
         account.in_flight = account.in_flight.saturating_sub(1);
@@ -99,7 +101,7 @@ impl Ledger {
         }
     }
 
-    /// The account now.
+    /// The current account.
     pub fn read(&self) -> Conservation {
         let mut account = *self.account.lock();
         account.lost = account.lost_to_trim

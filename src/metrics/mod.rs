@@ -1,8 +1,8 @@
 //! Floor 1: figures, and the only reader of the clock.
 //!
-//! A [`Metrics`] is shared by every thread of an engine. Counters are atomics; the conservation
-//! ledger is one lock, so that its sum can be read consistently at any moment; latencies go to
-//! HDR histograms, one set per thread, merged when somebody looks.
+//! A [`Metrics`] is shared by every thread of an engine. Counters are atomics. The conservation
+//! ledger is behind one lock, so that its sum can be read consistently at any moment. Latencies go
+//! to HDR histograms, one set for each thread, merged on reading.
 
 pub mod clock;
 mod health;
@@ -33,7 +33,7 @@ use crate::base::Reason;
 /// Everything counted and timed in one engine.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Where every frame read went.
+    /// The account of every frame read.
     pub ledger: Ledger,
     counters: [AtomicU64; Counter::ALL.len()],
     gauges: [AtomicI64; Gauge::COUNT],
@@ -42,16 +42,16 @@ pub struct Metrics {
     started: Tick,
     /// Whether the engine can work, and if not, why.
     pub health: Health,
-    /// The clock that entry ids are made by.
+    /// The clock that entry ids are made from.
     pub redis_clock: clock::RemoteClock,
-    /// The distances to the servers.
+    /// The round trips to the servers.
     pub round_trips: RoundTrips,
-    /// How much is under way to them and back.
+    /// The windows: what is in flight to the servers and back.
     pub windows: Windows,
 }
 
 impl Metrics {
-    /// Fresh figures, all zero, counting from now.
+    /// New metrics, all zero, counting from this moment.
     pub fn new() -> Arc<Metrics> {
         Arc::new(Metrics {
             ledger: Ledger::default(),
@@ -92,7 +92,7 @@ impl Metrics {
         self.gauges[gauge as usize].store(level.into(), Ordering::Relaxed);
     }
 
-    /// Reads a gauge. Who lowers it may be a moment ahead of who raises it: that reads as 0.
+    /// Reads a gauge. A decrement can be observed before its increment, so it is clamped at 0.
     pub fn level(&self, gauge: Gauge) -> u64 {
         u64::try_from(self.gauges[gauge as usize].load(Ordering::Relaxed)).unwrap_or(0)
     }
@@ -114,7 +114,7 @@ impl Metrics {
             .map(|reason| (reason, self.dead_letters[reason as usize].load(Ordering::Relaxed)))
     }
 
-    /// A recorder for the calling thread; make one per thread and keep it.
+    /// A recorder for the calling thread. Create one for each thread and keep it.
     pub fn recorder(&self) -> Recorder {
         self.recorders.add()
     }

@@ -1,4 +1,4 @@
-//! What is counted and timed, each with its stable name.
+//! Counters, gauges and timers, each with its stable name.
 
 use crate::base::Stage;
 
@@ -23,7 +23,7 @@ macro_rules! counters {
 counters! {
     /// Payload bytes read from the input stream.
     BytesIn = "bytes_in",
-    /// Results stored: of a batch each frame's, of any other entry one.
+    /// Results stored: one for each frame of a batch, and one for any other entry.
     Results = "results",
     /// Payload bytes written to the output stream.
     BytesOut = "bytes_out",
@@ -31,17 +31,17 @@ counters! {
     ImageBytesOut = "image_bytes_out",
     /// Bytes the pixels of those pictures take uncompressed.
     RawPixelBytes = "raw_pixel_bytes",
-    /// What the frames read would take as JSON with base64 of raw pixels.
+    /// Bytes of the frames read as JSON with base64 of raw pixels.
     JsonBase64Bytes = "json_base64_bytes",
     /// Connections to Redis made again after a loss.
     Reconnects = "reconnects",
-    /// Connections to Redis open now are this minus `ConnectionsClosed`.
+    /// The number of open connections to Redis is this minus `ConnectionsClosed`.
     ConnectionsOpened = "connections_opened",
     /// See `ConnectionsOpened`.
     ConnectionsClosed = "connections_closed",
-    /// Errors met by any thread, whether or not they were overcome.
+    /// Errors in any thread, including those that were overcome.
     Errors = "errors",
-    /// Commits that an earlier attempt had done, whose answer was lost with its connection.
+    /// Commits done by an earlier attempt whose answer was lost with its connection.
     CommitRepeatsFenced = "commit_repeats_fenced",
     /// Stale entries taken over from other consumers.
     Claimed = "claimed",
@@ -55,7 +55,7 @@ counters! {
     LeasesTaken = "leases_taken",
     /// Leases renewed.
     LeasesRenewed = "leases_renewed",
-    /// Leases given back after what was in hand had been committed.
+    /// Leases given back after everything in hand had been committed.
     LeasesGivenBack = "leases_given_back",
     /// Leases that ended otherwise.
     LeasesLost = "leases_lost",
@@ -63,21 +63,21 @@ counters! {
     ShedAtRead = "shed_at_read",
     /// Frames shed just before encoding.
     ShedAtEncode = "shed_at_encode",
-    /// Entries whose id is ahead of the server's clock: their age cannot be told.
+    /// Entries whose id is ahead of the server's clock, so that their age is unknown.
     IdsAheadOfClock = "ids_ahead_of_clock",
-    /// Input entries that were to be deleted after their acknowledgement, which the server refused.
+    /// Acknowledged input entries that the server refused to delete.
     DeletesRefused = "deletes_refused",
     /// Pauses because Redis was out of memory.
     OutOfMemoryWaits = "out_of_memory_waits",
     /// Pauses because the output stream was full.
     OutputFullWaits = "output_full_waits",
-    /// Batches that fewer replicas than asked for have confirmed in time.
+    /// Batches confirmed in time by fewer replicas than requested.
     ReplicaAcksMissing = "replica_acks_missing",
     /// Pictures passed through without being coded again.
     PassedThrough = "passed_through",
-    /// Damaged pictures of which a result was made.
+    /// Damaged pictures for which a result was stored.
     DamagedAccepted = "damaged_accepted",
-    /// Capture times that could not be understood; the time of the entry stands in for them.
+    /// Capture times that could not be parsed; the time of the entry replaces them.
     TimesNotUnderstood = "times_not_understood",
     /// Frames whose pixels were copied from a frame ring.
     RingFrames = "ring_frames",
@@ -116,15 +116,15 @@ impl Gauge {
 /// A duration that is recorded per frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// One step of the frame's way.
+    /// One stage of the frame.
     Stage(Stage),
-    /// From reading to the result being ready.
+    /// From reading until the result is ready.
     Processing,
     /// Building the protobuf message.
     Serialization,
-    /// From the entry being added by the producer to its result being stored, by Redis' clock.
+    /// From the producer adding the entry to its result being stored, by Redis' clock.
     EndToEnd,
-    /// A question to Redis that is answered at once, and its answer.
+    /// A request to Redis that is answered at once, and its answer.
     RoundTrip,
     /// From the end of another engine's lease to the first result of this one.
     Takeover,

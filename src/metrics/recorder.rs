@@ -1,5 +1,5 @@
-//! Latency recorders: one set of HDR histograms per thread behind a lock that nobody else wants
-//! except a reader of the statistics, merged on reading.
+//! Latency recorders: one set of HDR histograms for each thread, merged on reading. Only a reader
+//! of the statistics contends for a set's lock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::Timer;
 
-/// Longest duration told apart, in microseconds: ten minutes. Longer ones count as this.
+/// Longest duration recorded, in microseconds: ten minutes. Longer ones count as this.
 const LONGEST_US: u64 = 600_000_000;
 
 /// Two significant digits: 1 % resolution at about 20 kB a histogram.
@@ -23,7 +23,7 @@ fn histogram() -> Histogram<u64> {
         .expect("constant bounds are valid")
 }
 
-/// Records durations on behalf of one thread.
+/// Records durations of one thread.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     set: Arc<Mutex<Set>>,
@@ -53,21 +53,21 @@ impl Recorders {
     pub(super) fn distribution(&self, timer: Timer) -> Distribution {
         let mut merged = histogram();
         for set in self.sets.lock().iter() {
-            // Same bounds everywhere, so adding cannot fail.
+            // The bounds are the same everywhere, so adding cannot fail.
             let _ = merged.add(&set.lock()[timer.index()]);
         }
         Distribution { merged }
     }
 }
 
-/// A distribution of durations. Every figure is in milliseconds, and 0 when nothing was recorded.
+/// A distribution of durations. Every figure is in milliseconds, and 0 if nothing was recorded.
 #[derive(Clone, Debug)]
 pub struct Distribution {
     merged: Histogram<u64>,
 }
 
 impl Distribution {
-    /// The duration that the share `quantile` (0 to 1) of all records did not exceed.
+    /// The duration that a share of `quantile` (0 to 1) of all records did not exceed.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         if self.merged.is_empty() { 0.0 } else { to_ms(self.merged.value_at_quantile(quantile)) }
     }
@@ -87,7 +87,7 @@ impl Distribution {
         if self.merged.is_empty() { 0.0 } else { self.merged.mean() / 1000.0 }
     }
 
-    /// The sum, in seconds, as exact as the recorder's resolution of 1 %; it never falls.
+    /// The sum, in seconds, with the recorder's resolution of 1 %; it never falls.
     #[allow(clippy::cast_precision_loss)] // far below 2^53
     pub fn sum_seconds(&self) -> f64 {
         let middle = |value: u64| self.merged.median_equivalent(value) as f64;
@@ -97,8 +97,8 @@ impl Distribution {
         micros / 1e6
     }
 
-    /// For each of `bounds`, ascending and in seconds: how many did not exceed it. What the
-    /// recorder cannot tell from a longer duration, within 1 %, counts as the longer one.
+    /// For each of `bounds`, ascending and in seconds: how many durations did not exceed it.
+    /// Durations are rounded up within the recorder's resolution of 1 %.
     pub fn cumulative(&self, bounds: &[f64]) -> Vec<u64> {
         let mut counts = vec![0; bounds.len()];
         for recorded in self.merged.iter_recorded() {
@@ -114,16 +114,16 @@ impl Distribution {
         counts
     }
 
-    /// What has been recorded since `earlier`, which was taken of the same timer.
+    /// The durations recorded since `earlier`, which is of the same timer.
     #[must_use]
     pub fn since(&self, earlier: &Distribution) -> Distribution {
         let mut merged = self.merged.clone();
-        // Counts only grow and bounds are the same, so subtracting cannot fail.
+        // Counts only grow and the bounds are the same, so subtracting cannot fail.
         let _ = merged.subtract(&earlier.merged);
         Distribution { merged }
     }
 
-    /// How many were recorded.
+    /// Number of durations recorded.
     pub fn count(&self) -> u64 {
         self.merged.len()
     }

@@ -1,9 +1,9 @@
-//! The time series a monitoring system sees, each with its name, kind and meaning.
+//! The time series for a monitoring system, each with its name, kind and meaning.
 //!
 //! Base units: seconds, bytes, ratios from 0 to 1. Counters end in `_total`. Labels have few
-//! values, all of them known beforehand but `camera`, which is capped.
+//! values, all known in advance except `camera`, which is capped.
 
-/// How a series behaves.
+/// The kind of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows while the process lives.
@@ -21,7 +21,7 @@ macro_rules! series {
         pub enum Series { $(#[doc = $help] $variant),+ }
 
         impl Series {
-            /// Every series, in the order they are shown.
+            /// Every series, in display order.
             pub const ALL: [Series; [$($name),+].len()] = [$(Series::$variant),+];
 
             /// The full name.
@@ -29,12 +29,12 @@ macro_rules! series {
                 match self { $(Series::$variant => concat!("framepress_", $name)),+ }
             }
 
-            /// What it means, in one sentence.
+            /// Its meaning, in one sentence.
             pub const fn help(self) -> &'static str {
                 match self { $(Series::$variant => $help),+ }
             }
 
-            /// How it behaves.
+            /// Its kind.
             pub const fn kind(self) -> Kind {
                 match self { $(Series::$variant => Kind::$kind),+ }
             }

@@ -1,6 +1,5 @@
-//! Round trips to servers: how long a question and its answer are under way when the server
-//! answers at once. Windows are sized by the shortest of the last moments, for a longer one has
-//! waited somewhere.
+//! Round trips to servers: the time from a request to its answer if the server answers at once.
+//! Windows are sized by the shortest recent round trip, because a longer one includes waiting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,14 +9,14 @@ use parking_lot::Mutex;
 
 use super::clock::Tick;
 
-/// For how long the shortest round trip counts: at least this, at most twice as long. A route that
-/// has become longer is believed after that.
+/// How long the shortest round trip counts: at least this, at most twice as long. A longer route is
+/// accepted after that.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// Servers remembered; the one that was asked for the longest time ago is forgotten first.
+/// Most servers remembered; the one used least recently is forgotten first.
 const SERVERS_MAX: usize = 64;
 
-/// No round trip is known.
+/// Marks an unknown round trip.
 const UNKNOWN: u64 = u64::MAX;
 
 /// The round trip to one server.
@@ -27,7 +26,7 @@ pub struct RoundTrip {
     epochs: Mutex<Epochs>,
 }
 
-/// The shortest round trip of this stretch of time and of the one before, in microseconds.
+/// The shortest round trips of the current and the previous period, in microseconds.
 #[derive(Debug)]
 struct Epochs {
     began: Tick,
@@ -43,7 +42,7 @@ impl Default for RoundTrip {
 }
 
 impl RoundTrip {
-    /// Takes note of a question that was answered after this time.
+    /// Adds a request that was answered after `time`.
     pub fn sample(&self, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(UNKNOWN);
         let mut epochs = self.epochs.lock();
@@ -56,7 +55,7 @@ impl RoundTrip {
         self.shortest_us.store(shortest, Ordering::Relaxed);
     }
 
-    /// The shortest of the last moments; `None` before the first answer.
+    /// The shortest recent round trip; `None` before the first answer.
     pub fn shortest(&self) -> Option<Duration> {
         let us = self.shortest_us.load(Ordering::Relaxed);
         (us != UNKNOWN).then(|| Duration::from_micros(us))
@@ -66,12 +65,12 @@ impl RoundTrip {
 /// The round trips to all servers spoken to.
 #[derive(Debug, Default)]
 pub struct RoundTrips {
-    /// By address; the last one asked for comes last.
+    /// By address; the most recently used one comes last.
     servers: Mutex<Vec<(String, Arc<RoundTrip>)>>,
 }
 
 impl RoundTrips {
-    /// The one to this server, to be kept and used again.
+    /// The round trip to this server, to be kept and used again.
     pub fn of(&self, server: &str) -> Arc<RoundTrip> {
         let mut servers = self.servers.lock();
         let known = servers.iter().position(|(name, _)| name == server);
@@ -87,7 +86,7 @@ impl RoundTrips {
         round_trip
     }
 
-    /// The shortest round trip to the server that is farthest away.
+    /// The round trip to the farthest server.
     pub fn longest(&self) -> Option<Duration> {
         self.servers.lock().iter().filter_map(|(_, round_trip)| round_trip.shortest()).max()
     }

@@ -1,11 +1,11 @@
-//! How full the windows are: items under way to servers and back, and how many may be.
+//! The windows: items in flight to servers and back, and their limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::Metrics;
 
-/// What a window is for.
+/// The purpose of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowStage {
     /// Requests for new entries that are not answered yet.
@@ -40,7 +40,7 @@ struct Sum {
 }
 
 impl Windows {
-    /// Items under way, and the most that may be, of all windows of a stage together.
+    /// Items in flight, and their limit, over all windows of a stage.
     pub fn read(&self, stage: WindowStage) -> (u64, u64) {
         let sum = &self.sums[stage as usize];
         let of = |value: &AtomicI64| u64::try_from(value.load(Ordering::Relaxed)).unwrap_or(0);
@@ -48,7 +48,7 @@ impl Windows {
     }
 }
 
-/// The part of one window in the sums; it goes with its owner.
+/// The share of one window in the sums; removed when it is dropped.
 #[derive(Debug)]
 pub struct WindowGauge {
     metrics: Arc<Metrics>,
@@ -57,12 +57,12 @@ pub struct WindowGauge {
 }
 
 impl WindowGauge {
-    /// Shows nothing yet.
+    /// A gauge that shows nothing yet.
     pub fn new(metrics: &Arc<Metrics>, stage: WindowStage) -> WindowGauge {
         WindowGauge { metrics: Arc::clone(metrics), stage, shown: (0, 0) }
     }
 
-    /// Shows how many items are under way and how many may be.
+    /// Sets the items in flight and their limit.
     pub fn set(&mut self, items: usize, limit: usize) {
         let of = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let new = (of(items), of(limit));

@@ -1,4 +1,4 @@
-//! Where a Redis server is, and who we are there.
+//! The address of a Redis server and the credentials to log in with.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
-use super::{Seam, Tls};
+use super::{FaultPoint, Tls};
 use crate::base::Fault;
 
 /// Address and credentials of one server; cheap to clone. `Display` and `Debug` show the address
@@ -17,9 +17,9 @@ pub struct Address {
     place: Arc<Place>,
     login: Arc<Login>,
     tls: Option<Tls>,
-    seam: Seam,
-    /// Of a primary that Sentinels have named: whether they name another one by now. Shared by all
-    /// who were given this address.
+    fault_point: FaultPoint,
+    /// Set for a primary that the Sentinels named; true once they name another server. All clones
+    /// of this address share it.
     replaced: Option<Arc<AtomicBool>>,
     asking: bool,
 }
@@ -31,7 +31,7 @@ pub(super) enum Place {
     Unix(PathBuf),
 }
 
-/// Who we are: `Debug` is deliberately absent.
+/// Credentials. `Debug` is deliberately absent.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Login {
     /// The user; `None` for the default one.
@@ -59,7 +59,7 @@ impl Address {
             place: Arc::new(place),
             login: Arc::default(),
             tls: None,
-            seam: Seam::default(),
+            fault_point: FaultPoint::default(),
             replaced: None,
             asking: false,
         }
@@ -68,8 +68,8 @@ impl Address {
     /// Reads a `redis://` or `redis+unix://` URL.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] for URLs that are no address of a single plain server. The text never
-    /// holds the URL itself, which may hold a password.
+    /// [`Fault::Unusable`] for a URL that is not the address of a single server without TLS. The
+    /// error text never contains the URL, because the URL may contain a password.
     pub fn parse(url: &str) -> Result<Address, Fault> {
         let scheme = url.split("://").next().unwrap_or_default();
         let unusable = |detail: &dyn fmt::Display| {
@@ -89,22 +89,22 @@ impl Address {
         }))
     }
 
-    /// The same server, where we are `login`.
+    /// The same server with the given credentials.
     #[must_use]
     pub fn with_login(self, login: Login) -> Address {
         Address { login: Arc::new(login), ..self }
     }
 
-    /// The same server, encrypted if `tls` says how.
+    /// The same server, encrypted if `tls` is given.
     #[must_use]
     pub fn with_tls(self, tls: Option<Tls>) -> Address {
         Address { tls, ..self }
     }
 
-    /// The same server, with `seam` between us and it.
+    /// The same server, reached through a fault-injection point.
     #[must_use]
-    pub fn through(self, seam: Seam) -> Address {
-        Address { seam, ..self }
+    pub fn through(self, fault_point: FaultPoint) -> Address {
+        Address { fault_point, ..self }
     }
 
     /// Another server of the same deployment: same credentials, same encryption.
@@ -114,32 +114,33 @@ impl Address {
         Address { place: Arc::new(place), asking: false, ..self.clone() }
     }
 
-    /// The same server, which is left again if it is not a primary, or as soon as it is said to have
-    /// been replaced.
+    /// The same server, but a connection to it is closed if the server is not a primary or as soon
+    /// as [`Address::set_replaced`] is called.
     #[must_use]
     pub(super) fn primary_only(self) -> Address {
         Address { replaced: Some(Arc::default()), ..self }
     }
 
-    /// Tells all who were given this address that another server is the primary now.
+    /// Tells all clones of this address that another server has become the primary.
     pub(super) fn set_replaced(&self) {
         if let Some(replaced) = &self.replaced {
             replaced.store(true, Ordering::Release);
         }
     }
 
-    /// Whether another server is known to be the primary now.
+    /// Whether another server is known to have become the primary.
     pub(super) fn is_replaced(&self) -> bool {
         self.replaced.as_ref().is_some_and(|replaced| replaced.load(Ordering::Acquire))
     }
 
-    /// The same server, which is told with each command that another node has sent us.
+    /// The same server, but each command is preceded by ASKING, because another node redirected us
+    /// here.
     #[must_use]
     pub(super) fn asking(self) -> Address {
         Address { asking: true, ..self }
     }
 
-    /// Whether both are the same server, spoken to in the same way.
+    /// Whether both are the same server and agree on ASKING.
     pub fn is_same(&self, other: &Address) -> bool {
         self.asking == other.asking && self.is_at(other)
     }
@@ -149,8 +150,8 @@ impl Address {
         Arc::ptr_eq(&self.place, &other.place) || self.place == other.place
     }
 
-    pub(super) fn seam(&self) -> &Seam {
-        &self.seam
+    pub(super) fn fault_point(&self) -> &FaultPoint {
+        &self.fault_point
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -173,7 +174,7 @@ impl Address {
         self.asking
     }
 
-    /// The host, if it is reached over TCP.
+    /// The host; `None` for a Unix socket.
     pub(super) fn host(&self) -> Option<&str> {
         match &*self.place {
             Place::Tcp { host, .. } => Some(host),

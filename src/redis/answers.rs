@@ -1,4 +1,4 @@
-//! The parts of an answer, one function each, with the connection's own faults.
+//! Reads the parts of a reply, one function each; errors become the connection's faults.
 
 use smallvec::SmallVec;
 
@@ -12,10 +12,10 @@ use crate::metrics::Counter;
 pub(super) type SmallText = SmallVec<[u8; 64]>;
 
 impl Connection {
-    /// The header of an array; `None` for no value.
+    /// Reads the header of an array: its length, or `None` for nil.
     ///
     /// # Errors
-    /// [`Fault::Refused`] if it is an error answer to `command`.
+    /// [`Fault::Refused`] if the server answered `command` with an error.
     pub(super) fn array(&mut self, command: &'static str) -> Result<Option<usize>, Fault> {
         match self.reader.header(&mut self.socket) {
             Ok(Header::Array(count)) => Ok(Some(count)),
@@ -29,7 +29,7 @@ impl Connection {
         }
     }
 
-    /// The header of a bulk string: its length.
+    /// Reads the header of a bulk string: its length in bytes.
     pub(super) fn bulk(&mut self) -> Result<u64, Fault> {
         match self.reader.header(&mut self.socket) {
             Ok(Header::Bulk(len)) => Ok(len),
@@ -46,7 +46,7 @@ impl Connection {
         }
     }
 
-    /// A whole short bulk string.
+    /// Reads a whole short bulk string.
     pub(super) fn small_text(&mut self) -> Result<SmallText, Fault> {
         let len = self.bulk()?;
         match self.reader.bulk_small(&mut self.socket, len) {
@@ -55,7 +55,7 @@ impl Connection {
         }
     }
 
-    /// Passes over the bytes of a bulk string whose length has been read.
+    /// Skips the bytes of a bulk string whose length has been read.
     pub(super) fn pass_over(&mut self, len: u64) -> Result<(), Fault> {
         let passed = self.reader.bulk_discard(&mut self.socket, len);
         passed.map_err(|trouble| self.fault(trouble))
@@ -67,7 +67,7 @@ impl Connection {
         read.map_err(|trouble| self.fault(trouble))
     }
 
-    /// The same, and makes the digest of the picture in it.
+    /// The same, and computes the digest of the image in it.
     pub(super) fn read_with_digest(
         &mut self,
         target: &mut [u8],
@@ -80,14 +80,14 @@ impl Connection {
         Ok(digester.finish())
     }
 
-    /// Passes over one whole value, whatever it is.
+    /// Skips one whole value of any type.
     pub(super) fn skip_answer(&mut self) -> Result<(), Fault> {
         let skipped = self.reader.skip_value(&mut self.socket);
         skipped.map(|_| ()).map_err(|trouble| self.fault(trouble))
     }
 
-    /// The answer of WAIT, which was to wait for `wanted` replicas; fewer are counted, for the
-    /// write is done and cannot be taken back.
+    /// Reads the answer to WAIT for `wanted` replicas. Fewer replicas are only counted: the write
+    /// is done and cannot be undone.
     pub(super) fn receive_acks(&mut self, wanted: u32) -> Result<(), Fault> {
         if self.integer()? < i64::from(wanted) {
             self.count(Counter::ReplicaAcksMissing);

@@ -1,16 +1,16 @@
--- Makes entries of a pending list the caller's to process, and starts their idle time again.
+-- Assigns pending entries to the calling consumer and resets their idle time.
 --
--- KEYS[1] the stream; behind it what fence.lua wants
--- ARGV[1] the group, ARGV[2] the consumer that gets them
--- ARGV[3] least idle time in milliseconds of entries of any consumer, `own` for entries that are this
--- consumer's already, `all`, or `handed` for entries that their last holder has only handed over
+-- KEYS[1] the stream; then the keys of fence.lua
+-- ARGV[1] the group, ARGV[2] the consumer that receives the entries
+-- ARGV[3] minimum idle time in milliseconds for entries of any consumer; or `own` for entries that
+-- are already this consumer's; or `all`; or `handed` for entries that their last holder handed over
 -- ARGV[4...] the entries
 --
--- An entry that was ended, renewed or taken over meanwhile is left out. Taking an entry over from
--- another consumer counts as a delivery: that may have died of it. Finding one's own does not count,
--- nor does an entry whose holder is alive.
+-- An entry that was ended, renewed or taken over in the meantime is left out. Taking an entry over
+-- from another consumer counts as a delivery, because the entry may have crashed that consumer.
+-- Claiming an own entry does not count, nor does claiming a handed-over one.
 --
--- Returns the id of each entry, its deliveries, and 1 if it was this consumer's already.
+-- Returns for each entry its id, its deliveries, and 1 if it was already this consumer's.
 local stream, group, consumer, idle = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 
 local found = {}

@@ -1,10 +1,10 @@
-//! Finding the node of a Cluster that has a slot.
+//! Finds the Cluster node that owns a slot.
 //!
 //! Specification: <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>.
-//! The whole map is read at the first question, and again for slots of a node that has been met in
-//! trouble; MOVED corrects one slot. ASK corrects nothing: it sends one attempt elsewhere while a
-//! slot is on its way. Whoever asks for a slot of another node neither reads the map nor waits for
-//! those who do: a silent node is the matter of its own slots.
+//! The whole slot map is read at the first question, and again for slots of a node marked as
+//! suspect. MOVED corrects one slot. ASK corrects nothing: while a slot is migrating, it redirects
+//! one attempt. A question about a healthy node's slot neither reads the map nor waits for a
+//! reader, so a silent node delays only its own slots.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use super::connection::Connection;
 use super::slot::{SLOTS, slot_of};
 use crate::base::{Fault, Stop, error_code};
 
-/// Longest time one node is waited for.
+/// Longest wait for one node.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// No node of the map.
+/// Owner index of a slot without an owner.
 const NOBODY: u16 = u16::MAX;
 
 pub(super) struct Cluster {
@@ -28,23 +28,22 @@ pub(super) struct Cluster {
     timeout: Duration,
     stop: Stop,
     map: Mutex<Map>,
-    /// Held while the map is read, which takes time; never while somebody only looks at it.
+    /// Held while the map is read from the network. A plain look-up does not take it.
     reading: Mutex<()>,
 }
 
 struct Map {
-    /// The primaries; only the last question's, so there are never more than a Cluster has, and
-    /// one for each slot that has moved since.
+    /// The primaries of the last reading, plus at most one per slot that has moved since.
     nodes: Vec<Node>,
-    /// By slot, the place of its owner in `nodes`.
+    /// For each slot, the index of its owner in `nodes`.
     owners: Box<[u16]>,
-    /// How often it has been read.
+    /// How often the map has been read.
     edition: u64,
 }
 
 struct Node {
     address: Address,
-    /// Met in trouble since the map was read: it may have lost its slots.
+    /// A connection to it failed since the map was read: it may have lost its slots.
     is_suspect: bool,
 }
 
@@ -77,12 +76,12 @@ impl Cluster {
                 _ => map.edition,
             }
         };
-        let turn = self.reading.lock();
-        // Those who waited for their turn take what was read meanwhile.
+        let guard = self.reading.lock();
+        // If another thread read the map while this one waited for the lock, use that map.
         if self.map.lock().edition == seen {
             self.refresh()?;
         }
-        drop(turn);
+        drop(guard);
         let map = self.map.lock();
         map.owner(slot).map(|node| node.address.clone()).ok_or_else(|| {
             let detail = format!("no node has slot {slot} (key {key}); see CLUSTER INFO");
@@ -90,8 +89,8 @@ impl Cluster {
         })
     }
 
-    /// What is known of the slots of `at` may be wrong: the map is read again before the next
-    /// answer that concerns one of them.
+    /// Marks the node `at` as suspect: the map is read again before the next answer about one of
+    /// its slots.
     pub(super) fn forget(&self, at: &Address) {
         let mut map = self.map.lock();
         for node in map.nodes.iter_mut().filter(|node| node.address.is_at(at)) {
@@ -99,16 +98,17 @@ impl Cluster {
         }
     }
 
-    /// `MOVED slot host:port` or `ASK slot host:port`, said by the node `at`.
+    /// Handles `MOVED slot host:port` or `ASK slot host:port` from the node `at`. Returns the
+    /// address for one attempt after ASK; records the new owner after MOVED.
     pub(super) fn redirected(&self, at: &Address, message: &str) -> Option<Address> {
         let mut words = message.split_ascii_whitespace().skip_while(|word| {
-            // Before Redis 7 an error inside a script comes wrapped.
+            // Before Redis 7 an error inside a script comes with text in front.
             !matches!(word.trim_start_matches('-'), "MOVED" | "ASK")
         });
         words.next()?;
         let slot: u16 = words.next()?.parse().ok().filter(|slot| *slot < SLOTS)?;
         let (host, port) = words.next()?.rsplit_once(':')?;
-        // No host: the same as that of the node that says so.
+        // An empty host means the host of the answering node.
         let host = if host.is_empty() { at.host()? } else { host };
         let node = self.seeds.first()?.elsewhere(host, port.parse().ok()?);
         if error_code(message) == "ASK" {
@@ -124,8 +124,8 @@ impl Cluster {
         None
     }
 
-    /// Reads the map from the first node that answers: of those known, then of the seeds, and those
-    /// in trouble last.
+    /// Reads the map from the first node that answers: healthy known nodes first, then seeds, then
+    /// suspects.
     fn refresh(&self) -> Result<(), Fault> {
         let (known, suspects): (Vec<_>, Vec<_>) = {
             let map = self.map.lock();
@@ -184,7 +184,7 @@ impl Cluster {
     }
 }
 
-/// First and last slot of a range, and its primary: the first server named after them.
+/// First and last slot of a range, and its primary, which is the first server listed after them.
 fn owner_of(range: &[Value], asked: &Address) -> Option<(u16, u16, Address)> {
     let [first, last, Value::Array(primary), ..] = range else { return None };
     let number = |value: &Value| u16::from_redis_value_ref(value).ok();

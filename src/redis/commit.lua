@@ -1,31 +1,32 @@
 -- Ends one entry: stores its result (or its dead letter) and acknowledges it, or does nothing.
 --
--- KEYS[1] input stream, KEYS[2] stream to store in; behind them what fence.lua wants
+-- KEYS[1] input stream, KEYS[2] stream to store in; then the keys of fence.lua
 -- ARGV[1] consumer group, ARGV[2] entry id
--- ARGV[3] what to do: store, dead or drop
+-- ARGV[3] action: store, dead or drop
 -- ARGV[4] approximate length limit of KEYS[2], 0 for none
--- ARGV[5] what becomes of the input entry: keep, xdel or xackdel
--- ARGV[6] entry that must have been ended before this one, 0 for none
--- ARGV[7] 1 if an entry that is not pending must not be stored: the fence
--- ARGV[8] the consumer by which this group is known, empty if it is not known; see group.lua
--- ARGV[9] 0, or an id of KEYS[2] after which an earlier attempt without an answer may have stored
--- ARGV[10] 1 if the group was restored since that attempt
--- ARGV[11] length of KEYS[2] at which no result is stored in it any more, 0 for none
--- ARGV[12] how many results there are: more than one of an entry that held several frames
--- ARGV[13...] fields and values: all of them, result after result, each with as many (store), or
---   those added to the original ones (dead), of which one named data takes the place of data and ring
+-- ARGV[5] retention of the input entry: keep, xdel or xackdel
+-- ARGV[6] id of the entry that must have been ended before this one, 0 for none
+-- ARGV[7] 1 if an entry that is not pending must not be stored (the fence)
+-- ARGV[8] the identity consumer of the group (see group.lua), empty if unknown
+-- ARGV[9] id in KEYS[2] after which an earlier, unanswered attempt may have stored, 0 for none
+-- ARGV[10] 1 if the group was recovered since that attempt
+-- ARGV[11] length of KEYS[2] from which on no result is stored (backpressure), 0 for none
+-- ARGV[12] number of results: more than one for an entry with several frames
+-- ARGV[13...] fields and values. For store: those of all results, one result after the other, the
+-- same number of fields each. For dead: those added to the original ones; a field named data
+-- replaces the original data and ring.
 --
--- Returns a code and the id of what was stored last (empty if nothing was):
+-- Returns a code and the id of the last entry stored (empty if nothing was stored):
 --   0 ended by another engine or by an operator; nothing was done
 --   1 done
 --   2 done by the earlier attempt
 --   3 done, but the server refused to delete the input entry
 --
--- Everything that can be refused is found out before something is stored, and the acknowledgement
--- comes last. So a refusal (out of memory, a key of the wrong type, a right taken away) leaves the
--- entry pending and nothing stored. PROBES says whether the acknowledgement can be tried out first:
--- it is a write, and Redis does not look at its memory any more once a script has written. From
--- Redis 7.0 on it looks before the script begins, at a script that says that it is one (#!lua).
+-- Everything that can be refused is checked before anything is stored, and the acknowledgement
+-- comes last. A refusal (out of memory, a key of the wrong type, a missing right) therefore leaves
+-- the entry pending and nothing stored. PROBES says whether the acknowledgement may be tried out
+-- first. The trial is a write, and Redis skips its memory check after the first write of a script.
+-- From Redis 7.0 on, a script with a #!lua header is checked before it begins.
 local input, target = KEYS[1], KEYS[2]
 local group, id, action, limit, retention = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local after, fence, identity, since, restored = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
@@ -36,18 +37,18 @@ local FIELDS = 13
 -- Fields and values of one result.
 local WIDTH = (#ARGV - FIELDS + 1) / math.max(results, 1)
 
--- No entry has this id.
+-- An id that no entry has.
 local NONE = '0-0'
 
--- Results looked at for an earlier attempt, the newest first: for each of its own, but so few that
--- other clients do not wait long.
+-- Number of stored results to compare with, newest first. Bounded so that other clients do not wait
+-- long.
 local LOOK_BACK = math.min(256 * results, 4096)
 
 local function is_pending(entry)
   return #redis.call('XPENDING', input, group, entry, entry, 1) > 0
 end
 
--- An account without the right to ask takes the group for its own.
+-- If the account lacks the right to ask, the group is assumed to be the known one.
 local function is_known_group()
   local consumers = redis.pcall('XINFO', 'CONSUMERS', input, group)
   if identity == '' or consumers.err then
@@ -61,7 +62,7 @@ local function is_known_group()
   return false
 end
 
--- Whether a stored entry ends with the very fields of result number `index`.
+-- Whether a stored entry ends with exactly the fields of result number `index`.
 local function is_result(parts, index)
   local last = FIELDS - 1 + index * WIDTH
   for back = 0, WIDTH - 1 do
@@ -72,10 +73,10 @@ local function is_result(parts, index)
   return true
 end
 
--- Whether the earlier attempt has stored: an entry that ends with the very fields of a result, the
--- time of processing among them. All results of an entry are stored in one step, so any of them
--- shows that all were; a consumer may have deleted the others. An account that may not look takes
--- it for not stored.
+-- Whether the earlier attempt stored its results: an entry in KEYS[2] ends with exactly the fields
+-- of one of them, including the time of processing. All results are stored in one step, so one is
+-- proof for all; a consumer may have deleted the others. If the account lacks the right to look,
+-- the answer is no.
 local function is_stored()
   local to = '+'
   for _ = 1, LOOK_BACK do
@@ -101,9 +102,8 @@ local function acknowledge(entry)
   end
 end
 
--- Acknowledges the entry and deletes it if it is to be deleted; says whether it was not. The entry
--- has ended, whatever becomes of its body: a refusal to delete it must not make it look as if it had
--- not.
+-- Acknowledges the entry and deletes it if requested. Returns whether the deletion was refused. The
+-- refusal must not fail the script, because the entry has ended.
 local function finish()
   acknowledge(id)
   if retention ~= 'xdel' then
@@ -125,8 +125,8 @@ if not pending and fence == '1' then
   return { 0, '' }
 end
 
--- Commits of a batch follow each other without waiting. If one was refused, those of the same
--- camera behind it must not overtake it.
+-- Commits of a batch are sent without waiting for each other. If one was refused, later ones of the
+-- same camera must not overtake it.
 if after ~= '0' and is_pending(after) then
   return redis.error_reply('ORDER the frame before this one is still pending')
 end
@@ -134,13 +134,13 @@ end
 if action == 'store' and full_at ~= '0' then
   local length = redis.call('XLEN', target)
   local room = tonumber(full_at) - length
-  -- What is more than the stream may hold fits an empty one.
+  -- If an entry has more results than the stream may hold, it is stored once the stream is empty.
   if room <= 0 or (room < results and length > 0) then
     return redis.error_reply('FULL ' .. length)
   end
 end
 
--- Whether this account may acknowledge shows here, before anything is stored.
+-- If the account may not acknowledge, this fails before anything is stored.
 if PROBES then
   acknowledge(NONE)
 end
@@ -152,15 +152,15 @@ local function add(first, last)
   end
   command[#command + 1] = '*'
   if action == 'dead' then
-    -- The server copies the original fields itself: they need not travel back, and an entry that
-    -- was too large to be read is kept whole as well.
+    -- The server copies the original fields itself. They need not travel back, and an entry that
+    -- was too large to be read is kept whole.
     local original = redis.call('XRANGE', input, id, id)[1]
     local parts = original and original[2] or {}
-    -- Lua passes at most 8,000 arguments. Of an entry with more, the first fields are kept: a dead
-    -- letter that is cut off is better than an entry that cannot be ended.
+    -- Lua passes at most 8,000 arguments. If the entry has more, only its first fields are kept: a
+    -- truncated dead letter is better than an entry that cannot be ended.
     local is_whole = ARGV[first] == 'data'
     for index = 1, math.min(#parts, 7900), 2 do
-      -- The frame with its pixels takes the place of the reference to them.
+      -- The frame with its pixels replaces the reference to them.
       if not (is_whole and (parts[index] == 'data' or parts[index] == 'ring')) then
         command[#command + 1], command[#command + 2] = parts[index], parts[index + 1]
       end

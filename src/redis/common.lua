@@ -1,6 +1,7 @@
--- What several scripts need; it is put in front of them.
+-- Functions that several scripts need; prepended to those scripts.
 
--- Whether an entry id comes before another one. Numbers of 64 bits do not fit into those of Lua.
+-- Whether an entry id comes before another one. Compares text, because Lua numbers cannot hold 64
+-- bits.
 local function is_less(one, other)
   local function is_shorter(a, b)
     return #a < #b or (#a == #b and a < b)
@@ -13,7 +14,7 @@ local function is_less(one, other)
   return is_shorter(one_sequence, other_sequence)
 end
 
--- Fields of an answer that names its values.
+-- Converts a flat list of names and values into a table.
 local function fields_of(answer)
   local found = {}
   for index = 1, #answer, 2 do

@@ -1,9 +1,8 @@
-//! One data-plane connection: a socket on which nothing is waited for without limit.
+//! One data-plane connection: a socket with a limit on every wait.
 //!
-//! The socket wakes up every [`limits::SOCKET_TICK`] to look at its deadline, at the stop signal, and
-//! at whether the Sentinels have named another primary meanwhile. After any failure the connection
-//! is dropped, never used again: a late reply could otherwise be taken for the answer to a later
-//! question.
+//! The socket wakes up every [`limits::SOCKET_TICK`] to check its deadline, the stop signal, and
+//! whether the Sentinels have named another primary. After any failure the connection is dropped
+//! and never reused: a late reply could otherwise be taken for the answer to a later command.
 
 mod handshake;
 
@@ -17,17 +16,17 @@ use super::open::Connected;
 use super::request::Request;
 use super::resp::{Header, Reader, Trouble};
 use super::transport::{Readable, Transport, is_pause};
-use super::{Address, Operation, Seam};
+use super::{Address, FaultPoint, Operation};
 use crate::base::{Fault, Stop, limits};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics, RoundTrip};
 
-/// What a server says before it closes a connection of which it has read nothing: `maxclients` is
-/// reached, or its protected mode admits only clients of its own host. The words arrive in place of
-/// the answer to the first command.
+/// Errors with which a server closes a connection before reading from it: `maxclients` is reached,
+/// or protected mode admits only clients on its own host. The text arrives in place of the answer
+/// to the first command.
 const CLOSING: [&str; 2] = ["ERR max number of clients", "DENIED "];
 
-/// The transport, with its patience.
+/// The transport with its time-out.
 #[derive(Debug)]
 pub(super) struct Socket {
     transport: Transport,
@@ -35,17 +34,17 @@ pub(super) struct Socket {
     /// Longest pause between two bytes.
     timeout: Duration,
     progress: Tick,
-    seam: Seam,
-    /// Who may have been replaced meanwhile.
+    fault_point: FaultPoint,
+    /// Says whether the server has been replaced as primary.
     address: Address,
 }
 
 /// How waiting for a reply ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
-    /// Its first bytes are here.
+    /// The first bytes of the reply have arrived.
     Ready,
-    /// Not yet, but the descriptor beside the socket is readable.
+    /// No reply yet, but the descriptor watched beside the socket is readable.
     Beside,
     /// No reply yet, and the engine has begun to drain.
     Draining,
@@ -55,15 +54,15 @@ pub enum Waited {
 
 impl Socket {
     fn open(address: &Address, timeout: Duration, stop: &Stop) -> io::Result<Socket> {
-        let seam = address.seam().clone();
-        seam.pass(Operation::Connect)?;
+        let fault_point = address.fault_point().clone();
+        fault_point.pass(Operation::Connect)?;
         let transport =
             Transport::open(address, timeout, || stop.is_now() || address.is_replaced())?;
         let (stop, address) = (stop.clone(), address.clone());
-        Ok(Socket { transport, stop, timeout, progress: Tick::now(), seam, address })
+        Ok(Socket { transport, stop, timeout, progress: Tick::now(), fault_point, address })
     }
 
-    /// Leaves a server that others have taken the place of: it may never answer.
+    /// Fails if another server has replaced this one as primary: this one may never answer.
     fn confirm_tenure(&self) -> io::Result<()> {
         match self.address.is_replaced() {
             true => Err(io::Error::other("it has been replaced as the primary")),
@@ -71,13 +70,13 @@ impl Socket {
         }
     }
 
-    /// Repeats `attempt` until it moves, its time is over, or everybody is to leave.
+    /// Repeats `attempt` until it makes progress, times out, or the stop signal comes.
     fn patiently<T>(
         &mut self,
         operation: Operation,
         mut attempt: impl FnMut(&mut Transport) -> io::Result<T>,
     ) -> io::Result<T> {
-        self.seam.pass(operation)?;
+        self.fault_point.pass(operation)?;
         self.progress = Tick::now();
         loop {
             match attempt(&mut self.transport) {
@@ -104,7 +103,7 @@ impl Socket {
         operation: Operation,
         attempt: impl FnOnce(&mut Transport) -> io::Result<T>,
     ) -> io::Result<Option<T>> {
-        self.seam.pass(operation)?;
+        self.fault_point.pass(operation)?;
         match attempt(&mut self.transport) {
             Err(error) if is_pause(&error) => {
                 if self.stop.is_now() {
@@ -122,8 +121,8 @@ impl Read for Socket {
         self.patiently(Operation::Read, |transport| transport.read(target))
     }
 
-    /// For the bodies of bulk strings: asks for all of it at once, which takes fewer wake-ups and
-    /// calls. The socket's own time-out, a tick, still ends each wait.
+    /// Reads the body of a bulk string. Asks for all of it at once, which takes fewer wake-ups and
+    /// system calls. The socket's own time-out of one tick still ends each wait.
     fn read_exact(&mut self, target: &mut [u8]) -> io::Result<()> {
         let mut filled = 0;
         while filled < target.len() {
@@ -155,16 +154,16 @@ impl Write for Socket {
     }
 }
 
-/// A connection that has said who it is.
+/// An authenticated connection.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) socket: Socket,
     pub(super) reader: Reader,
     address: Address,
     endpoint: String,
-    /// Whether the server has ever answered.
+    /// Whether the server has answered at least once.
     pub(super) answered: bool,
-    /// Where it is counted, if it is.
+    /// Where events are counted, if anywhere.
     metrics: Option<Arc<Metrics>>,
     round_trip: Arc<RoundTrip>,
 }
@@ -173,8 +172,8 @@ impl Connection {
     /// Connects, authenticates, selects the database and takes the client name `name`.
     ///
     /// # Errors
-    /// [`Fault::Connection`] if the server cannot be reached in time, [`Fault::Refused`] with its
-    /// own words if it does not let us in, or if it is a replica where a primary is wanted.
+    /// [`Fault::Connection`] if the server cannot be reached in time; [`Fault::Refused`] with the
+    /// server's message if it rejects the login, or if it is a replica where a primary is wanted.
     pub fn open(
         address: &Address,
         name: &str,
@@ -223,12 +222,12 @@ impl Connection {
         &self.address
     }
 
-    /// An empty request in the form this connection needs.
+    /// An empty request, with ASKING before each command if the address needs it.
     pub(super) fn request(&self) -> Request {
         Request::new(self.address.is_asking())
     }
 
-    /// The distance of the server, from what this process has seen.
+    /// Measured round trips to this server.
     pub fn round_trip(&self) -> &Arc<RoundTrip> {
         &self.round_trip
     }
@@ -238,7 +237,7 @@ impl Connection {
         &self.endpoint
     }
 
-    /// Reads a small answer; the number, if it is one.
+    /// Reads a small answer. Returns the number, or 0 if the answer is not a number.
     pub(super) fn number(&mut self, name: &'static str) -> Result<i64, Fault> {
         let answer = match self.reader.header(&mut self.socket) {
             Ok(Header::Int(number)) => Ok(number),
@@ -268,8 +267,8 @@ impl Connection {
         sent.map_err(|error| self.not_sent(error))
     }
 
-    /// Sends on from byte `written` of a request, for a tick at most where nothing moves. Says
-    /// whether all of it is sent.
+    /// Continues sending a request from byte `written`, and waits at most one tick if the socket
+    /// accepts nothing. Returns whether all of it is sent.
     pub(super) fn send_on(
         &mut self,
         request: &Request,
@@ -290,8 +289,8 @@ impl Connection {
         }
     }
 
-    /// The error answer that a server has left which closed the connection before it was asked
-    /// anything; it can be read although nothing can be sent any more.
+    /// The error with which the server closed the connection before it read any command. It can be
+    /// read although nothing can be sent any more.
     fn last_words(&mut self, error: &io::Error) -> Option<String> {
         let left = !self.answered && is_hang_up(error);
         if !left
@@ -308,13 +307,13 @@ impl Connection {
         }
     }
 
-    /// The server has closed the connection and said why. No [`Fault::Refused`]: that would be an
-    /// answer to a command, and the next attempt to connect may well be let in.
+    /// The server closed the connection and said why. Not [`Fault::Refused`], which would be an
+    /// answer to a command: the next attempt to connect may succeed.
     fn closed(&self, words: &str) -> Fault {
         Fault::connection(&self.endpoint, format!("the server closed the connection: {words}"))
     }
 
-    /// Waits for the first bytes of a reply, with the stop signal in view.
+    /// Waits for the first bytes of a reply and watches the stop signal.
     pub(super) fn wait(
         &mut self,
         limit: Duration,
@@ -336,7 +335,7 @@ impl Connection {
         let began = Tick::now();
         loop {
             let Socket { transport, stop, address, .. } = &mut self.socket;
-            // Once it has rung, it would end every wait.
+            // Once the bell has rung it stays readable and would end every wait.
             let bell = if stop.is_draining() { None } else { stop.bell() };
             let tick = match bell {
                 Some(_) if !address.must_be_primary() => limits::QUIET_TICK,
@@ -365,12 +364,12 @@ impl Connection {
         }
     }
 
-    /// Whether the first bytes of a reply are here, or come within `limit`: one tick at most. Zero
-    /// does not wait.
+    /// Whether the first bytes of a reply are here or arrive within `limit`, which is capped at one
+    /// tick. Zero does not wait.
     ///
     /// # Errors
-    /// [`Fault::Connection`] if the connection is lost, the server is replaced, or everything is to
-    /// be left.
+    /// [`Fault::Connection`] if the connection is lost, the server is replaced, or the stop signal
+    /// says to leave at once.
     pub(super) fn ready(&mut self, limit: Duration) -> Result<bool, Fault> {
         if self.reader.has_buffered() {
             return Ok(true);

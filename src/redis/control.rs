@@ -1,7 +1,7 @@
-//! The control plane: administrative commands, each with a limit on how long it may take. Answers
-//! are converted by the `redis` crate; they travel on connections of our own, so that encryption,
-//! time-outs and the search for the right server are those of the data plane. A connection that
-//! failed once is closed and made anew at the next command.
+//! The control plane: administrative commands, each with a time limit. The `redis` crate converts
+//! the answers. The connections are our own, so encryption, time-outs and server discovery are
+//! those of the data plane. After a failure the connection is closed; the next command opens
+//! another.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::open::Open;
 use super::route::is_sent_on;
 use super::slot::slot_of;
-use super::{Address, Route, Seam, Tenure, Topology};
+use super::{Address, FaultPoint, Route, Tenure, Topology};
 use crate::base::{Fault, Stop};
 use crate::frame::EntryId;
 
@@ -24,7 +24,8 @@ const TRIM_ACKED: &str = concat!(
     include_str!("trim_acked.lua")
 );
 
-/// The last entry that a stream has ever had. The answer of XINFO itself holds two whole entries.
+/// The id of the last entry ever added to a stream. The answer of XINFO itself would transfer two
+/// whole entries.
 pub(super) const LAST_GENERATED: &str = "
 local answer = redis.pcall('XINFO', 'STREAM', KEYS[1])
 for index = 1, #answer, 2 do
@@ -62,7 +63,7 @@ pub struct Control {
     connections: Open<Connection>,
 }
 
-/// A consumer group as XINFO describes it.
+/// State of a consumer group from XINFO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupState {
     /// Its name.
@@ -80,22 +81,23 @@ pub struct GroupState {
 }
 
 impl Control {
-    /// A client for one server, or for all servers of a topology; connects at the first command.
+    /// A client for one server or for all servers of a topology. Connects at the first command.
     /// `timeout` bounds connecting and each pause within an answer.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] for servers that can never be spoken to; there are none so far.
+    /// [`Fault::Unusable`] is reserved for servers that can never be reached; at present there are
+    /// none.
     pub fn new(servers: impl Into<Topology>, timeout: Duration) -> Result<Control, Fault> {
-        let route = Route::new(&servers.into().through(Seam::default()));
+        let route = Route::new(&servers.into().through(FaultPoint::default()));
         Ok(Control { route, timeout, connections: Open::default() })
     }
 
-    /// Where it speaks to, without credentials.
+    /// The servers it speaks to, without credentials.
     pub fn topology(&self) -> &Topology {
         self.route.topology()
     }
 
-    /// Runs a command that concerns no key: on the server, or on any node of a Cluster.
+    /// Runs a command that concerns no key, on the server or on any node of a Cluster.
     ///
     /// # Errors
     /// [`Fault::Connection`] or [`Fault::Refused`], without any credentials in the text.
@@ -126,7 +128,7 @@ impl Control {
             .map_err(|error| Fault::connection(server, format!("protocol error: {name}: {error}")))
     }
 
-    /// Does something on a connection to the server that has `key`; the server.
+    /// Runs `step` on a connection to the server that has `key`. Returns the server.
     pub(super) fn at_server_of(
         &mut self,
         key: &str,
@@ -140,7 +142,7 @@ impl Control {
                 Connection::connect(address, *timeout, None, &Stop::default())
             })?;
             let end = step(&mut connections[at]);
-            // A refusal leaves the connection in order; any other fault does not.
+            // After a refusal the connection is usable; after any other fault it is not.
             if !matches!(end, Ok(()) | Err(Fault::Refused { .. })) {
                 connections.close(at);
             }
@@ -148,8 +150,8 @@ impl Control {
         })
     }
 
-    /// Runs commands on the server that has `key`, one behind the other in one round trip. A refusal
-    /// is the answer of its command alone.
+    /// Runs commands in one round trip on the server that has `key`. A refused command does not
+    /// affect the others.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -172,8 +174,8 @@ impl Control {
         Ok(answers)
     }
 
-    /// Runs commands, each on the server that has its key: in one round trip, or in a Cluster in one
-    /// for each slot.
+    /// Runs commands, each on the server that has its key: in one round trip, or in a Cluster one
+    /// for each run of keys in the same slot.
     pub(super) fn run_each(
         &mut self,
         commands: Vec<(&str, &'static str, Cmd)>,
@@ -243,7 +245,7 @@ impl Control {
         self.run_on::<Value>(stream, "XCLAIM", &command).map(|_| ())
     }
 
-    /// Entries in a stream; 0 if there is none.
+    /// Number of entries in a stream; 0 if there is no such stream.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -251,7 +253,7 @@ impl Control {
         self.run_on(stream, "XLEN", cmd("XLEN").arg(stream))
     }
 
-    /// Bytes of memory a key takes, estimated by Redis from a sample; 0 if there is none.
+    /// Memory of a key in bytes, estimated by Redis from a sample; 0 if there is no such key.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -279,7 +281,7 @@ impl Control {
         Ok(groups.iter().map(group_state).collect())
     }
 
-    /// First pending entry of a group, if any is pending.
+    /// Smallest id pending in a group, if any is pending.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -289,12 +291,12 @@ impl Control {
         Ok(summary.1.and_then(|id| EntryId::parse(id.as_bytes())))
     }
 
-    /// Resets the idle time of entries that `consumer` has in work, so that no other engine takes
+    /// Resets the idle time of entries that `consumer` is processing, so that no other engine takes
     /// them over.
     ///
-    /// An entry whose body has been trimmed meanwhile is left as it is: Redis 7 would drop it from
-    /// the pending list, and with it the fence for the result that is still to come. One by one,
-    /// for looking at a body costs Redis a copy of it.
+    /// An entry whose body has been trimmed is left as it is: Redis 7 would drop it from the
+    /// pending entries list, and with it the fence for the result that is still to come. Each entry
+    /// has a script call, because looking at a body makes Redis copy it.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -316,9 +318,9 @@ impl Control {
         self.run_all(stream, &commands)?.into_iter().try_for_each(|answer| answer.map(|_| ()))
     }
 
-    /// Removes what every group of a stream has ended, if `group` exists and is the one of that
-    /// identity. Entries from `held` on are kept: they are in work here. How many were removed.
-    ///
+    /// Removes the entries that every group of a stream has ended, if `group` exists and has the
+    /// given identity. Entries from `held` on are kept: this engine is processing them. Returns how
+    /// many were removed.
     /// # Errors
     /// As [`Control::run`].
     pub fn trim_acked(
@@ -331,7 +333,7 @@ impl Control {
         self.trim_acked_under(None, stream, group, identity, held)
     }
 
-    /// The same for the holder of a lease.
+    /// The same for the holder of a lease. The script fails if the lease is lost.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -367,7 +369,7 @@ impl Control {
     }
 }
 
-/// Adds the keys of a script that changes a stream: it, and what `fence.lua` wants.
+/// Adds the keys of a script that changes a stream: the stream, and the keys of `fence.lua`.
 fn fenced<'c>(command: &'c mut Cmd, stream: &str, tenure: Option<&Tenure>) -> &'c mut Cmd {
     match tenure {
         None => command.arg(1).arg(stream),
@@ -375,7 +377,7 @@ fn fenced<'c>(command: &'c mut Cmd, stream: &str, tenure: Option<&Tenure>) -> &'
     }
 }
 
-/// An answer as a value of its type.
+/// Converts an answer to a type.
 pub(super) fn converted<T: FromRedisValue>(value: Value) -> Result<T, Fault> {
     T::from_redis_value(value)
         .map_err(|error| Fault::connection("the server", format!("protocol error: {error}")))

@@ -1,4 +1,4 @@
-//! Dead letters as they are shown and counted: why, not what.
+//! Notes of dead letters for display and counting: the reasons, without the frames.
 
 use redis::cmd;
 
@@ -8,13 +8,14 @@ use crate::frame::EntryId;
 
 const SCRIPT: &str = include_str!("dead_letters.lua");
 
-/// Most dead letters of one answer.
+/// Maximum number of dead letters in one answer.
 const ENTRIES_MAX: usize = 20;
 
-/// Most bytes Redis looks at for one: each holds a whole frame. One more entry may be looked at.
+/// Bytes after which Redis stops looking for one answer, because each letter holds a whole frame.
+/// The last entry may exceed it.
 const BYTES_MAX: usize = 4 << 20;
 
-/// Longest value, in bytes.
+/// Maximum length of a value in bytes.
 const VALUE_MAX: usize = 300;
 
 const FIELDS: [&str; 9] = [
@@ -29,45 +30,44 @@ const FIELDS: [&str; 9] = [
     "traceparent",
 ];
 
-/// A dead letter without its frame. Texts are cut off at 300 bytes, and empty where the letter
-/// does not say.
+/// A dead letter without its frame. Texts are cut off at 300 bytes, and empty if the letter has no
+/// such field.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct DeadLetterNote {
     /// Its id in the dead-letter stream, for `framepress dlq`.
     pub id: String,
     /// The entry's id in the input stream.
     pub original_id: String,
-    /// The stable code.
+    /// The stable reason code.
     pub reason: String,
     /// What exactly was wrong.
     pub detail: String,
-    /// Where it was noticed.
+    /// The pipeline stage that failed.
     pub stage: String,
-    /// Deliveries before it was given up.
+    /// Deliveries before the entry was given up.
     pub deliveries: u64,
-    /// When, in seconds since the Unix epoch.
+    /// Time of the failure in seconds since the Unix epoch.
     pub failed_at: f64,
-    /// As written beside the frame; what is inside it may not be readable.
+    /// The camera as written in the field beside the frame; the frame itself may be unreadable.
     pub camera_id: String,
-    /// As `camera_id`.
+    /// The frame, from a field beside it like `camera_id`.
     pub frame_id: String,
-    /// The trace it belongs to.
+    /// W3C trace context of the frame.
     pub traceparent: String,
-    /// Bytes of the whole entry.
+    /// Size of the whole entry in bytes.
     pub bytes: u64,
 }
 
 impl DeadLetterNote {
-    /// Its id, for going on from there.
+    /// The parsed id, for reading on from there.
     pub fn entry_id(&self) -> EntryId {
         EntryId::parse(self.id.as_bytes()).unwrap_or_default()
     }
 }
 
 impl Control {
-    /// The latest dead letters of a stream, the newest first, or those before `before`: at most
-    /// 20, and fewer when they are large; none only when there are no more. The frames in them
-    /// stay where they are.
+    /// The latest dead letters of a stream, or those before `before`, newest first. At most 20, and
+    /// fewer if they are large; none only if there are no more. The frames are not transferred.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -80,7 +80,7 @@ impl Control {
         self.notes(stream, "XREVRANGE", [&from, "-"])
     }
 
-    /// The same from `first` on, the oldest first.
+    /// The dead letters from `first` on, oldest first.
     ///
     /// # Errors
     /// As [`Control::run`].

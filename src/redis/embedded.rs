@@ -11,16 +11,16 @@ use crate::base::private::PrivateFolder;
 use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
 
-/// Environment variable that names the server program: another Redis, or a Valkey.
+/// Environment variable that names the server program, for example another Redis or a Valkey.
 const PROGRAM_VARIABLE: &str = "FRAMEPRESS_REDIS_SERVER";
 
-/// How long the server may take until it answers.
+/// Maximum time until the server answers.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// How the names of the servers' folders begin.
+/// Prefix of the names of the servers' folders.
 const FOLDER_PREFIX: &str = "framepress-redis-";
 
-/// Where the server writes what it has to say.
+/// Log file of the server.
 const LOG: &str = "redis.log";
 
 /// A running private server; stopped, and its folder removed, on drop.
@@ -28,18 +28,18 @@ const LOG: &str = "redis.log";
 pub struct Embedded {
     child: Child,
     address: Address,
-    // Declared last: the folder goes after the server.
+    // Declared last, so that the folder is removed after the server.
     folder: PrivateFolder,
 }
 
-/// Exit code of `setpriv` when there is no such program.
+/// Exit code of `setpriv` if the program that it starts does not exist.
 const NOT_FOUND: i32 = 127;
 
 impl Embedded {
-    /// Starts a server that listens on no port and saves nothing.
+    /// Starts a server that listens on no TCP port and saves nothing.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] when the program is missing or does not come up.
+    /// [`Fault::Unusable`] if the program is missing or does not start.
     pub fn start(stop: &Stop) -> Result<Embedded, Fault> {
         let folder = PrivateFolder::make(&std::env::temp_dir(), FOLDER_PREFIX)
             .map_err(|source| Fault::io("cannot make a temporary folder", source))?;
@@ -55,7 +55,7 @@ impl Embedded {
     pub fn program() -> OsString {
         let named = std::env::var_os(PROGRAM_VARIABLE).filter(|name| !name.is_empty());
         let Some(named) = named else { return "redis-server".into() };
-        // The server starts in a folder of its own, where a relative path would not be found.
+        // The server starts in its own folder, where a relative path would not be found.
         let is_path = Path::new(&named).components().count() > 1;
         match std::path::absolute(&named) {
             Ok(path) if is_path => path.into(),
@@ -63,7 +63,7 @@ impl Embedded {
         }
     }
 
-    /// Where it listens.
+    /// The address of its Unix socket.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -102,7 +102,8 @@ fn missing(why: &dyn std::fmt::Display) -> Fault {
     ))
 }
 
-/// Under `setpriv`, where there is one, the kernel ends the server with us even if we are killed.
+/// With `setpriv`, if installed, the kernel ends the server together with this process, even if
+/// this process is killed.
 fn command(socket: &Path, folder: &Path) -> Command {
     let mut command = if Path::new("/usr/bin/setpriv").exists() {
         let mut command = Command::new("/usr/bin/setpriv");
@@ -116,7 +117,7 @@ fn command(socket: &Path, folder: &Path) -> Command {
         .args(["--loglevel", "warning", "--maxmemory-policy", "noeviction"])
         .arg("--unixsocket")
         .arg(socket)
-        // Its folder keeps other users out; this does so by itself, whatever the umask.
+        // The folder already keeps other users out; this protects the socket whatever the umask.
         .args(["--unixsocketperm", "700"])
         .arg("--dir")
         .arg(folder)
@@ -126,14 +127,14 @@ fn command(socket: &Path, folder: &Path) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Ctrl-C at a terminal is for us; the server is still needed for the drain.
+        // Ctrl-C at a terminal must not reach the server: the drain still needs it.
         .process_group(0);
     command
 }
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        // It holds nothing worth saving.
+        // The server holds nothing worth saving.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

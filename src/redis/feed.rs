@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 pub struct Feed {
     connection: Connection,
     request: Request,
-    /// Bytes of the request that are sent.
+    /// Bytes of the request sent so far.
     written: usize,
     wait_replicas: u32,
 }
@@ -39,18 +39,19 @@ impl Feed {
         Ok(Feed { connection, request, written: 0, wait_replicas: 0 })
     }
 
-    /// The same, which waits after each entry until so many replicas have it; 0 does not wait.
+    /// The same, but waits after each entry until `wait_replicas` replicas have it; 0 does not
+    /// wait.
     #[must_use]
     pub fn with_replicas(self, wait_replicas: u32) -> Feed {
         Feed { wait_replicas, ..self }
     }
 
-    /// Adds an entry with `data` and the fields beside it; `length_max` limits the stream
-    /// approximately, 0 for no limit. The payload is sent from where it lies.
+    /// Adds an entry with `data` and the fields in `side`. `length_max` limits the stream
+    /// approximately; 0 for no limit. The payload is sent without a copy.
     ///
     /// # Errors
-    /// [`Fault::Refused`] with the server's words (`OOM` for one); [`Fault::Connection`] if it is
-    /// not known whether the entry was added.
+    /// [`Fault::Refused`] with the server's message (for example `OOM`); [`Fault::Connection`] if
+    /// it is not known whether the entry was added.
     pub fn add(
         &mut self,
         stream: &str,
@@ -68,7 +69,8 @@ impl Feed {
         self.answer()?.map_err(|message| self.refused(message))
     }
 
-    /// Begins an entry with so many bytes of data, and `fields` packed fields beside it.
+    /// Prepares the request for an entry with `bytes` bytes of data and `fields` packed fields in
+    /// `side`.
     pub(super) fn prepare(
         &mut self,
         stream: &str,
@@ -91,18 +93,18 @@ impl Feed {
         self.written = 0;
     }
 
-    /// Sends the entry that was begun, with its data. Says whether all of it is sent; if nothing
-    /// moves for a tick, the rest is for the next call.
+    /// Sends the prepared entry with its data. Returns whether all of it is sent; if nothing moves
+    /// for a tick, the next call continues.
     pub(super) fn send_on(&mut self, data: &[u8]) -> Result<bool, Fault> {
         self.connection.send_on(&self.request, &[data], &mut self.written)
     }
 
-    /// Bytes that were sent of the entry.
+    /// Bytes of the entry's request sent so far.
     pub(super) fn written(&self) -> usize {
         self.written
     }
 
-    /// The answer for the oldest entry that was sent: its id, or the server's refusal.
+    /// Reads the answer for the oldest entry sent: its id, or the server's refusal.
     pub(super) fn answer(&mut self) -> Result<Result<EntryId, String>, Fault> {
         let added = self.added()?;
         if self.wait_replicas > 0 {
@@ -111,22 +113,22 @@ impl Feed {
         Ok(added)
     }
 
-    /// Whether an answer is here, or begins within `limit`; see [`Connection::ready`].
+    /// Whether an answer is here or begins within `limit`; see [`Connection::ready`].
     pub(super) fn ready(&mut self, limit: Duration) -> Result<bool, Fault> {
         self.connection.ready(limit)
     }
 
-    /// A refusal as a fault.
+    /// Converts a refusal to a fault.
     pub(super) fn refused(&self, message: String) -> Fault {
         self.connection.refused("XADD", message)
     }
 
-    /// Says that nothing was heard for `time`.
+    /// The fault for a server that made no progress for `time`.
     pub(super) fn silent(&self, time: Duration) -> Fault {
         Fault::connection(self.connection.endpoint(), format!("no progress for {time:?}"))
     }
 
-    /// The answer of XADD: the id, or the server's refusal.
+    /// Reads the answer of XADD: the id, or the server's refusal.
     fn added(&mut self) -> Result<Result<EntryId, String>, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
         let id = match reader.header(socket) {

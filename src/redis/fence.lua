@@ -1,8 +1,9 @@
--- Ends the script unless the caller holds the lease of the stream; see lease.lua. It is put in front
--- of the scripts that change a stream.
+-- Ends the script unless the caller holds the lease of the stream; see lease.lua. Prepended to the
+-- scripts that change a stream.
 --
--- KEYS[LEASE] the lease, KEYS[LEASE + 1] the caller's tenure: the name of the lease with the caller and
--- its epoch behind it. Without these two the stream is shared, and nothing is checked.
+-- KEYS[LEASE] the lease; KEYS[LEASE + 1] the caller's tenure stream, named after the lease, the
+-- caller and its epoch. Without these two keys the stream is shared between engines, and nothing is
+-- checked.
 if KEYS[LEASE] then
   local known = redis.call('HMGET', KEYS[LEASE], 'holder', 'epoch')
   local present = KEYS[LEASE] .. ':' .. (known[1] or '') .. ':' .. (known[2] or '')

@@ -1,4 +1,4 @@
-//! What kind of server answers, and whether it is recent enough.
+//! Identifies the server program and checks that its version is recent enough.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,20 +8,20 @@ use redis::{FromRedisValue, Value, cmd};
 use super::Control;
 use crate::base::Fault;
 
-/// The version of a server, as in 7.0.15.
+/// The version of a server, such as 7.0.15.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// The oldest that can do all that the engine asks of it: XPENDING with IDLE and with open
-    /// intervals, by which frames of a dead engine are found, and XTRIM with MINID.
+    /// The oldest usable version. It has XPENDING with IDLE and exclusive ranges, needed to find
+    /// the frames of a dead engine, and XTRIM with MINID.
     pub const OLDEST: Version = Version(6, 2, 0);
 
-    /// The first that tells the lag of a consumer group, and takes rights on single subcommands
-    /// and on reading or writing alone.
+    /// The first version that reports the lag of a consumer group. It also accepts rights on single
+    /// subcommands, and on reading or writing alone.
     pub const LAG: Version = Version(7, 0, 0);
 
-    /// Reads `7.0.15`; what is missing or no number counts as 0.
+    /// Parses `7.0.15`; a missing or non-numeric part counts as 0.
     pub fn parse(text: &str) -> Version {
         let mut numbers = text.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
         let mut next = || numbers.next().unwrap_or(0);
@@ -35,10 +35,10 @@ impl fmt::Display for Version {
     }
 }
 
-/// What a server says of itself to anybody.
+/// What a server tells every client about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
-    /// `redis`, or what has taken its place.
+    /// `redis`, or the name of a compatible server.
     pub server: String,
     /// Its version.
     pub version: Version,
@@ -47,7 +47,7 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    /// Asks. HELLO needs no right; INFO answers where HELLO is renamed or not known.
+    /// Asks the server. HELLO needs no right; INFO is the fallback if HELLO is renamed or unknown.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -74,10 +74,10 @@ impl Greeting {
         })
     }
 
-    /// Refuses a server that lacks what the engine cannot do without.
+    /// Fails if the server lacks something that the engine needs.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] that says what is missing.
+    /// [`Fault::Unusable`] with what is missing.
     pub fn require(&self, endpoint: &dyn fmt::Display) -> Result<(), Fault> {
         match self.too_old() {
             Some(why) => Err(Fault::Unusable(format!("{self} at {endpoint} {why}"))),
@@ -85,7 +85,7 @@ impl Greeting {
         }
     }
 
-    /// Why it cannot be used, if it cannot.
+    /// The reason why the server is too old; `None` if it is not.
     pub fn too_old(&self) -> Option<String> {
         (self.version < Version::OLDEST).then(|| {
             format!(
@@ -96,7 +96,7 @@ impl Greeting {
         })
     }
 
-    /// What this server cannot tell or do that is not vital, if there is any.
+    /// An optional feature that this server lacks, if any.
     pub fn lacks(&self) -> Option<&'static str> {
         (self.version < Version::LAG)
             .then_some("XINFO GROUPS does not tell the lag of a group before 7.0.0")

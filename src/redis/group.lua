@@ -1,40 +1,40 @@
--- Finds a consumer group, or creates it, and makes entries in work pending again.
+-- Finds or creates a consumer group, and after a loss makes the entries in work pending again.
 --
--- KEYS[1] the stream, KEYS[2] and KEYS[3] where results and dead letters of it are stored; without
--- them, only the entries in work are seen to; behind them what fence.lua wants
--- ARGV[1] the group, ARGV[2] a consumer that gets the entries
--- ARGV[3] an entry before all that the caller may have been given and has not read
--- ARGV[4] the last entry that the group has ever given out, as far as the caller knows
--- ARGV[5] the name of a new identity, ARGV[6] how the names of all identities begin
--- ARGV[7] 1 if the group was lost, 0 if there was none before, or the identity of the one before: then it
--- was lost if it is another one now, and otherwise the entries below are left as they are
--- ARGV[8] how many entries are in work
--- ARGV[9...] these, the oldest first, and then those after ARGV[3] that the caller has ended
+-- KEYS[1] the stream, KEYS[2] and KEYS[3] the streams for its results and its dead letters; without
+-- those two, only the entries in work are recovered; then the keys of fence.lua
+-- ARGV[1] the group, ARGV[2] the consumer that receives the recovered entries
+-- ARGV[3] an entry before everything that the caller may have been given and has not read
+-- ARGV[4] the last entry that the group has delivered, as far as the caller knows
+-- ARGV[5] the name for a new identity, ARGV[6] the prefix of all identities
+-- ARGV[7] 1 if the group was lost; 0 if there was none before; or the identity of the group before:
+-- then the group was lost if its identity differs, otherwise no entry is touched
+-- ARGV[8] number of entries in work
+-- ARGV[9...] the entries in work, oldest first, then those after ARGV[3] that the caller has ended
 --
--- A group that was destroyed and created again looks like the old one, but knows none of its
--- pending entries. So each group gets a consumer that reads nothing and whose name is unique: the
--- identity. It goes with its group.
+-- A group that was destroyed and created again looks like the old one but knows none of its pending
+-- entries. So each group has a consumer that reads nothing and has a unique name: the identity. If
+-- the group is destroyed, its identity disappears with it.
 --
--- Several engines may share the group, and none knows what the others have ended, or were given and
--- have not read. The results know, unless consumers have deleted some: of the entries from ARGV[3] to
--- the last delivered one, those without a result or a dead letter become pending. If another engine
--- has one of them in work, the fence lets one of the two through.
+-- Several engines may share the group. None knows what the others have ended, or have been given
+-- and not read. The stored results show it, unless consumers have deleted some: of the entries from
+-- ARGV[3] to the last delivered one, those without a result or a dead letter become pending. If
+-- another engine has such an entry in work, the fence admits only one of the two results.
 --
--- Returns 1 if the group was created or else 0, the last entry delivered, the identity (empty if
--- the account may not give it one), the entries in work that are not in the stream any more, and those
+-- Returns 1 if the group was created, else 0; the last entry delivered; the identity (empty if the
+-- account may not create it); the entries in work that have left the stream; and the entries
 -- without a result that became pending.
 local stream, group, consumer, start, reached = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local name, prefix, before = ARGV[5], ARGV[6], ARGV[7]
 local held = tonumber(ARGV[8])
 local ENTRIES = 9
 
--- Results looked at, the newest first, and how many of older entries end the search: more than two
--- engines have in hand.
+-- Number of results looked at, newest first, and the number of older entries in a row that ends the
+-- search: more than two engines have in hand.
 local LOOK_BACK, OTHERS = 4096, 128
 
--- Whether the stream is another one than that of which `reached` was read: it ends before it, or
--- it has older entries and should have this one. Streams lose entries at their beginning, or by
--- XDEL, which they remember from Redis 7.0 on.
+-- Whether the stream was deleted and created again since `reached` was read from it. It was if it
+-- ends before `reached`, or if it has older entries but not this one. A stream loses entries at its
+-- beginning, or by XDEL, which it records from Redis 7.0 on.
 local function is_made_anew()
   local answer = redis.pcall('XINFO', 'STREAM', stream)
   if answer.err then
@@ -51,7 +51,7 @@ local function is_made_anew()
   if not is_less(about['max-deleted-entry-id'] or '0-0', reached) then
     return false
   end
-  -- Of what a former holder has left only the end is known, which need not be an entry.
+  -- After a handover only the end of what has ended is known, and that id need not be an entry.
   local is_handed_over = before ~= '0' and before ~= '1' and start == reached
   if is_handed_over then
     return false
@@ -69,9 +69,9 @@ local function find()
   end
 end
 
--- Whether a stream still has everything from `oldest` on that was stored in it, or everything at all
--- without it. Consumers may delete or trim results, and then these tell nothing about what has ended.
--- There need not be any dead letter.
+-- Whether no result was deleted or trimmed from a stream from `oldest` on, or at all if `oldest` is
+-- nil. If results are missing, they say nothing about which entries have ended. The dead-letter
+-- stream need not exist.
 local function is_complete(stored, oldest)
   local answer = redis.pcall('XINFO', 'STREAM', stored)
   if answer.err then
@@ -84,9 +84,9 @@ local function is_complete(stored, oldest)
   return about['max-deleted-entry-id'] ~= nil and is_less(about['max-deleted-entry-id'], oldest)
 end
 
--- Adds the entries after `start` that have ended, by the field of a stored one that names them; the
--- last of them. `nil` if that cannot be told. Entries end nearly in their order, so a run of others
--- ends the search.
+-- Adds the entries after `start` that have ended to `ended`. The given field of a stored entry
+-- names its source. Returns the last of them, or nil if the results are incomplete. Entries end
+-- nearly in order, so a run of older ones ends the search.
 local function add_ended(stored, field, ended)
   local last, to, others = start, '+', 0
   for _ = 1, LOOK_BACK do
@@ -114,7 +114,7 @@ local function add_ended(stored, field, ended)
   end
 end
 
--- The identity of the group that is there.
+-- The identity of the existing group.
 local function known_identity()
   local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
   if consumers.err then
@@ -158,12 +158,12 @@ end
 
 local identity = known_identity()
 if not identity then
-  -- XREADGROUP would do as well, but replicas and files would not hear of the consumer.
+  -- XREADGROUP would also create the consumer, but would not propagate it to replicas and the AOF.
   local answer = redis.pcall('XGROUP', 'CREATECONSUMER', stream, group, name)
   identity = type(answer) == 'number' and name or ''
 end
 
--- Whether an entry is pending; it is made so as long as it exists.
+-- Makes an entry pending if it exists. Returns whether it is pending.
 local function make_pending(id)
   return #redis.call('XPENDING', stream, group, id, id, 1) > 0
     or #redis.call('XCLAIM', stream, group, consumer, '0', id, 'FORCE', 'JUSTID') > 0

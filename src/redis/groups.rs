@@ -1,4 +1,4 @@
-//! Finding the consumer groups of the input streams, creating them, and restoring them after a loss.
+//! Finds and creates the consumer groups of the input streams, and recovers them after a loss.
 
 use redis::{Cmd, Value, cmd};
 
@@ -17,39 +17,40 @@ const FIND_GROUP: &str = concat!(
     include_str!("group.lua")
 );
 
-/// How the names of consumers begin that read nothing and stand for their group; see `group.lua`.
+/// Prefix of identity consumers, which read nothing and identify their group; see `group.lua`.
 const IDENTITY_PREFIX: &str = "framepress-group-";
 
-/// A consumer group as [`Control::find_group`] leaves it.
+/// The result of [`Control::find_group`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FoundGroup {
-    /// Whether it had to be created.
+    /// Whether the group had to be created.
     pub created: bool,
     /// The last entry it has delivered.
     pub last_delivered: EntryId,
-    /// The consumer by which it is known; empty if the account may not give it one.
+    /// The identity consumer of the group; empty if the account may not create one.
     pub identity: String,
-    /// Of the entries in work, those that are not in the stream any more.
+    /// The entries in work that have left the stream.
     pub gone: Vec<EntryId>,
     /// Entries without a result that became pending.
     pub claimed: Vec<EntryId>,
-    /// By consumer, what it has pending; see [`Control::find_groups`].
+    /// For each consumer, its pending entries; see [`Control::find_groups`].
     pub pending: Vec<Vec<EntryId>>,
 }
 
 impl Control {
-    /// Whether a name is that of a consumer which stands for its group.
+    /// Whether a consumer is the identity of its group.
     pub fn is_identity(consumer: &str) -> bool {
         consumer.starts_with(IDENTITY_PREFIX)
     }
 
-    /// Finds the consumer group of the first of `streams`, or creates it and the stream with it, at
-    /// the beginning. The other two are where its results and dead letters are stored.
+    /// Finds the consumer group of the first of `streams`. If it does not exist, creates it at the
+    /// beginning of the stream, and also the stream if necessary. The other two streams store its
+    /// results and dead letters.
     ///
-    /// After a loss, the entries of `recovery` become pending for `consumer` as far as they exist,
-    /// in the same step, and those from [`Recovery::start`] on that have no result. A group that has
-    /// to be created then goes on behind them; or at the beginning, if the stream is another one
-    /// than that of which `reached` was read.
+    /// After a loss, the entries of `recovery` that still exist become pending for `consumer` in
+    /// the same step, and so do those from [`Recovery::start`] on that have no result. If the group
+    /// has to be created, it continues behind them. It starts at the beginning if the stream itself
+    /// was created again since `reached` was read.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -70,9 +71,9 @@ impl Control {
         self.run_on(stream, "XGROUP CREATE", &command).map(found_group)
     }
 
-    /// Finds the group of each stream as [`Control::find_group`] does where nothing was lost, and the
-    /// entries that each of its consumers has pending, the oldest first: the first
-    /// [`limits::LEFT_MAX`] of them. One round trip, unless the streams lie on different servers.
+    /// Finds or creates the group of each stream, as [`Control::find_group`] does without a
+    /// recovery, and lists the pending entries of each of its consumers, oldest first, at most
+    /// [`limits::LEFT_MAX`]. One round trip, unless the streams lie on different servers.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -110,12 +111,12 @@ impl Control {
 }
 
 impl Source {
-    /// Finds the group of `streams` for the holder of a new lease, on this connection. `before` is the
-    /// identity of the group that `recovery` is about, empty if it is not known: if it is another one
-    /// by now, the group is restored as [`Control::find_group`] does it.
+    /// Finds the group of `streams` for the holder of a new lease, on this connection. `before` is
+    /// the identity of the group that `recovery` describes, empty if it is not known. If the
+    /// identity has changed, the group is recovered as in [`Control::find_group`].
     ///
     /// # Errors
-    /// [`Fault::Connection`], or [`Fault::Refused`] with the server's words.
+    /// [`Fault::Connection`], or [`Fault::Refused`] with the server's message.
     pub fn adopt_group(
         &mut self,
         streams: &[String; 3],
@@ -146,13 +147,12 @@ impl Source {
     }
 }
 
-/// What the script is told instead of the identity of a group: that it was lost, or that there was
-/// none.
+/// Argument in place of a group's identity: the group was lost.
 const LOST: &str = "1";
-/// See [`LOST`].
+/// Argument in place of a group's identity: there was no group before.
 const NONE_BEFORE: &str = "0";
 
-/// The command of [`Control::find_group`].
+/// Builds the command of [`Control::find_group`].
 fn find_group(
     keys: &[String],
     tenure: Option<&Tenure>,

@@ -1,4 +1,4 @@
-//! Leases of streams and the list of engines; each step is one script, see `lease.lua` and
+//! Leases of streams and the list of engines. Each step is one script; see `lease.lua` and
 //! `members.lua`.
 
 use std::time::Duration;
@@ -15,10 +15,11 @@ const LEASE: &str = include_str!("lease.lua");
 
 const MEMBERS: &str = include_str!("members.lua");
 
-/// Has a server without memory run the script all the same: what frees memory is done under a lease.
+/// Script header that allows the script on a server out of memory, because freeing memory needs a
+/// lease.
 const ALLOWED: &str = "#!lua flags=allow-oom\n";
 
-/// The consumer group whose keys have no name of a group in them.
+/// The default consumer group; its keys do not contain its name.
 const ORDINARY_GROUP: &str = "stream_processor";
 
 /// The key of the lease of an input stream, for a consumer group.
@@ -26,7 +27,7 @@ pub fn lease_key(input: &str, group: &str) -> String {
     of_group(input, "lease", group)
 }
 
-/// The keys of the list of engines of a consumer group and of the stream that tells of its changes.
+/// The keys of a consumer group's list of engines and of the stream that announces its changes.
 /// `first` is the input stream of the first shard.
 pub fn engines_keys(first: &str, group: &str) -> [String; 2] {
     let engines = of_group(first, "engines", group);
@@ -42,91 +43,91 @@ fn of_group(input: &str, what: &str, group: &str) -> String {
     }
 }
 
-/// The right to change a stream: a lease in the hands of one engine, from one taking on.
+/// The right to change a stream: a lease held by one engine in one epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenure {
     /// The key of the lease.
     pub lease: String,
-    /// The stream that a reader names beside its own; see `lease.lua`.
+    /// The tenure stream, which a reader names beside its own; see `lease.lua`.
     pub stream: String,
     /// The epoch of the lease.
     pub epoch: u64,
 }
 
-/// Who asks for leases, and for how long.
+/// The parties and the length of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseTerms {
     /// The consumer group.
     pub group: String,
-    /// The engine, by a name that no other start of any engine has.
+    /// A name of the engine that is unique to this process.
     pub holder: String,
-    /// For how long a lease is taken or renewed, unless the server is far away.
+    /// The length of a lease; a server far away gets longer ones.
     pub length: Duration,
 }
 
-/// What an engine asks of a lease.
+/// A request about a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseAsk {
-    /// To have it, in a higher epoch than this.
+    /// Take it, in a higher epoch than this.
     Take(u64),
-    /// To keep the one of that epoch.
+    /// Keep it in this epoch.
     Renew(u64, Handover),
-    /// To give the one of that epoch back.
+    /// Give it back in this epoch.
     Give(u64, Handover),
-    /// How it stands.
+    /// Only read its state.
     Look,
 }
 
-/// What the next holder has to know of a stream.
+/// What the next holder of a stream has to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Handover {
     /// Every entry up to this one has ended.
     pub ended: EntryId,
-    /// The identity of the consumer group; empty if it is not known.
+    /// The identity of the consumer group; empty if unknown.
     pub group: String,
 }
 
-/// How a lease stands, or stood before it was taken.
+/// The state of a lease, or its state before it was taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseState {
-    /// Whether the caller got what it asked for.
+    /// Whether the request succeeded.
     pub done: bool,
-    /// The engine that has it, or had it last; empty if it was given back.
+    /// The engine that holds it or held it last; empty if it was given back.
     pub holder: String,
-    /// Its epoch; of a lease just taken, the new one.
+    /// Its epoch; the new one if it was just taken.
     pub epoch: u64,
-    /// Until its end; zero if it is over.
+    /// Time until it expires; zero if it has expired.
     pub left: Duration,
-    /// Since its end; zero if it lies ahead.
+    /// Time since it expired; zero if it has not.
     pub over_since: Duration,
-    /// What the last holder has left.
+    /// What the last holder stored for the next.
     pub handover: Handover,
 }
 
-/// What an engine has to say about itself.
+/// What an engine announces about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It is there.
+    /// The engine is present.
     Here,
-    /// It leaves.
+    /// The engine leaves.
     Gone,
-    /// It has given a stream back.
+    /// The engine has given a stream back.
     Told,
-    /// It has given a stream back, and leaves.
+    /// The engine has given a stream back and leaves.
     Left,
 }
 
-/// The engines that are there.
+/// The engines that are present.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
-    /// The last change told of.
+    /// The latest announced change.
     pub last_change: EntryId,
     /// Their names.
     pub names: Vec<String>,
 }
 
 impl LeaseTerms {
-    /// The right that comes with the lease of that key in that epoch.
+    /// The tenure of the lease `lease` in the given epoch.
     pub fn tenure(&self, lease: &str, epoch: u64) -> Tenure {
         let stream = format!("{lease}:{}:{epoch}", self.holder);
         Tenure { lease: lease.to_owned(), stream, epoch }
@@ -144,7 +145,7 @@ impl LeaseTerms {
         command
     }
 
-    /// The command of a step.
+    /// Builds the script call for a request.
     pub(super) fn command(
         &self,
         lease: &str,
@@ -172,14 +173,14 @@ impl LeaseTerms {
 pub struct LeaseClient {
     control: Control,
     terms: LeaseTerms,
-    /// The list of engines, and the stream that tells of its changes.
+    /// The list of engines and the stream that announces its changes.
     engines: [String; 2],
-    /// Whether the servers understand [`ALLOWED`].
+    /// Whether to send [`ALLOWED`]; cleared when a server does not understand it.
     is_allowed: bool,
 }
 
 impl LeaseClient {
-    /// A client that waits for each answer for at most `timeout`.
+    /// Creates a client that waits at most `timeout` for each answer.
     ///
     /// # Errors
     /// As [`Control::new`].
@@ -193,8 +194,8 @@ impl LeaseClient {
         Ok(LeaseClient { control, terms, engines, is_allowed: true })
     }
 
-    /// Says how the caller is, and asks for leases, each by its key and for its own time: one round
-    /// trip to each server. A fault at one server is the answer for its keys alone.
+    /// Announces `presence` and sends the requests, each with its key and lease length, in one
+    /// round trip to each server. A fault at one server is the answer for its keys alone.
     pub fn round(
         &mut self,
         presence: Presence,
@@ -227,7 +228,7 @@ impl LeaseClient {
         self.control.run_by_server(&commands)
     }
 
-    /// Waits for a change after `last`; whether there was one.
+    /// Waits at most `limit` for a change after `last`. Returns whether there was one.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -241,7 +242,7 @@ impl LeaseClient {
 }
 
 impl Control {
-    /// Says in the list of engines how one of them is.
+    /// Announces an engine's presence in the list of engines.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -285,7 +286,7 @@ impl Control {
                 answers[at] = Some(answer);
             }
         }
-        // What another server has by now is asked for there.
+        // If a key has moved to another server, the command is repeated there.
         let is_elsewhere = |fault: &Fault| fault.redis_code().is_some_and(is_sent_on);
         let ended = commands.iter().zip(servers).zip(answers);
         ended
@@ -299,7 +300,7 @@ impl Control {
     }
 }
 
-/// Whether a server cannot read the first line of a script.
+/// Whether a server did not understand the first line of a script.
 pub(super) fn is_not_compiled(fault: &Fault) -> bool {
     matches!(fault, Fault::Refused { message, .. } if message.contains("compiling"))
 }

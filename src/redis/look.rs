@@ -1,4 +1,4 @@
-//! How one shard stands, in one round trip: what housekeeping asks for every second.
+//! Reads the state of one shard in one round trip, once a second for housekeeping.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,49 +13,48 @@ use crate::base::Fault;
 use crate::frame::EntryId;
 use crate::metrics::clock::Tick;
 
-/// Entries looked at for stale ones: more than an engine has in hand, which are among them if the
-/// server does not let it renew them.
+/// Maximum number of stale entries per look. More than an engine has in hand, because its own
+/// entries are among them if the server does not let it renew them.
 const STALE_PAGE: usize = 256;
 
-/// How a stream stands.
+/// State of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamState {
-    /// Entries in it; 0 if there is none.
+    /// Number of entries; 0 if there is no such stream.
     pub length: u64,
-    /// Bytes of memory it takes, estimated by Redis from a sample.
+    /// Memory in bytes, estimated by Redis from a sample.
     pub memory_bytes: u64,
 }
 
-/// The clock of a server, asked for alone.
+/// A server's clock.
 #[derive(Clone, Debug)]
 pub struct ServerTime {
-    /// What it said.
+    /// The server's time since the Unix epoch.
     pub time: Duration,
-    /// When it was asked.
+    /// When the command was sent.
     pub asked: Tick,
-    /// Its address.
+    /// The server's address.
     pub server: String,
 }
 
-/// How a shard stands.
+/// State of a shard.
 #[derive(Clone, Debug, Default)]
 pub struct ShardState {
-    /// Input, output and dead letters.
+    /// Input, output and dead-letter stream.
     pub streams: [StreamState; 3],
     /// The group, if it exists.
     pub group: Option<GroupState>,
     /// The first pending entry of the group.
     pub first_pending: Option<EntryId>,
-    /// Pending entries that have been idle for too long, whichever consumer has them.
+    /// Pending entries of any consumer that have been idle for too long.
     pub stale: Vec<EntryId>,
-    /// The last dead letter that there has been; 0-0 if there was none, or if the account may not
-    /// ask.
+    /// Id of the last dead letter ever added; 0-0 if there was none, or if the account may not ask.
     pub last_dead_letter: EntryId,
 }
 
 impl Control {
-    /// Asks for the clock of the server that has `key`, and for nothing else, so that the time until
-    /// the answer is a round trip.
+    /// Reads the clock of the server that has `key`. Nothing else is asked, so the time until the
+    /// answer is one round trip.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -67,8 +66,8 @@ impl Control {
         Ok(ServerTime { time, asked, server })
     }
 
-    /// Looks at a shard: its streams, its group, and what other consumers have left lying for longer
-    /// than `idle`.
+    /// Reads the state of a shard: its streams, its group, and entries pending for longer than
+    /// `idle`.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -145,7 +144,7 @@ fn id_of(text: &String) -> Option<EntryId> {
     EntryId::parse(text.as_bytes())
 }
 
-/// An answer as a value of its type; `None` if there is no such stream or group.
+/// Converts an answer to a type; `None` if there is no such stream or group.
 fn unless_missing<T: FromRedisValue>(answer: Result<Value, Fault>) -> Result<Option<T>, Fault> {
     match answer {
         Ok(value) => converted(value).map(Some),

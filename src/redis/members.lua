@@ -1,12 +1,12 @@
--- The engines of a consumer group, by their last signs of life on this server's clock.
+-- The engines of a consumer group, by the time of their last sign of life on this server's clock.
 --
--- KEYS[1] a sorted set, engine -> milliseconds, KEYS[2] a stream that tells of changes: engines wait
--- there with XREAD
+-- KEYS[1] a sorted set, engine -> milliseconds; KEYS[2] a stream that announces changes, on which
+-- engines wait with XREAD
 -- ARGV[1] the caller, ARGV[2] milliseconds after which an engine counts as gone
--- ARGV[3] here: a sign of life; gone: the caller leaves; told: it has given a stream back; left: it has
--- given one back and leaves
+-- ARGV[3] here: a sign of life; gone: the caller leaves; told: it has given a stream back; left: it
+-- has given a stream back and leaves
 --
--- Returns the last change, and the engines that are there.
+-- Returns the id of the last change, and the engines that are present.
 local members, changes, caller, limit, what = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 
 local CHANGES_KEPT = 64
@@ -26,7 +26,7 @@ elseif what == 'gone' then
 elseif what == 'left' then
   redis.call('ZREM', members, caller)
 end
--- Signs of life from the future were given before this clock was set back.
+-- A sign of life in the future dates from before this clock was set back.
 redis.call('ZREMRANGEBYSCORE', members, '(' .. whole(now + limit), '+inf')
 redis.call('ZREMRANGEBYSCORE', members, '-inf', whole(now - 10 * limit))
 if is_change then

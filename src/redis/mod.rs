@@ -1,9 +1,9 @@
 //! Floor 3: two planes to Redis.
 //!
-//! The *data plane* ([`Source`], [`Sink`], [`Pipeline`]) is a small RESP client of our own for the hot
-//! commands only: bulk replies go from the socket into a pooled buffer in one copy, payloads go
-//! out by vectored writes. The *control plane* ([`Control`]) is for everything else, with a limit
-//! on every wait. Both go over the same connections and find their servers through [`Topology`].
+//! The *data plane* ([`Source`], [`Sink`], [`Pipeline`]) is our own small RESP client for the hot
+//! commands only: bulk replies are copied once, from the socket into a pooled buffer, and payloads
+//! are sent by vectored writes. The *control plane* ([`Control`]) does everything else, with a
+//! limit on every wait. Both use the same connections and find their servers through [`Topology`].
 
 mod address;
 mod answers;
@@ -12,6 +12,7 @@ mod connection;
 mod control;
 mod dead_letters;
 mod embedded;
+mod fault_point;
 mod feed;
 mod greeting;
 mod groups;
@@ -27,7 +28,6 @@ mod request;
 mod resp;
 pub mod rights;
 mod route;
-mod seam;
 mod sentinel;
 mod sink;
 mod sinks;
@@ -42,12 +42,12 @@ mod transport;
 mod value;
 mod window;
 
-/// The fields a dead letter has behind the original ones, in this order.
+/// The fields added to a dead letter behind the original ones, in this order.
 pub const DEAD_LETTER_FIELDS: [&str; 7] =
     ["original_id", "queue", "reason", "detail", "stage", "deliveries", "failed_at"];
 
-/// The hash in which `ingest` tells how its cameras stand: a field for each, JSON, with `until` in
-/// seconds since the Unix epoch.
+/// The hash in which `ingest` publishes the state of its cameras: one field per camera, JSON, with
+/// `until` in seconds since the Unix epoch.
 pub fn status_key(input: &str) -> String {
     format!("{input}:ingest")
 }
@@ -57,6 +57,7 @@ pub use connection::{Connection, Waited};
 pub use control::{Control, GroupState};
 pub use dead_letters::DeadLetterNote;
 pub use embedded::Embedded;
+pub use fault_point::{FaultPoint, Operation};
 pub use feed::Feed;
 pub use greeting::{Greeting, Version};
 pub use groups::FoundGroup;
@@ -72,7 +73,6 @@ pub use places::{PlaceKeys, Placed, PlacedBatch, PlacedEntry, StreamCounts};
 pub use records::Record;
 pub use resp::{Header, Limits as RespLimits, Reader as RespReader, Trouble};
 pub use route::Route;
-pub use seam::{Operation, Seam};
 pub use sentinel::Lookout;
 pub use sink::{Action, Answer, Delivery, Earlier, Plan, Retention, Sink, Task};
 pub use sinks::{Sent, Sinks};

@@ -1,4 +1,4 @@
-//! The connections that one caller keeps open, one for each server it speaks to.
+//! The open connections of one caller, one for each server.
 
 use super::{Address, Topology};
 use crate::base::{Fault, limits};
@@ -10,8 +10,8 @@ pub(super) trait Connected {
     fn address(&self) -> &Address;
 }
 
-/// Open connections. A server that took the place of another one takes that one's place here; the
-/// connection to a node of a Cluster is closed when it has not been used for a while.
+/// Open connections. Outside a Cluster there is at most one; a new primary's connection replaces
+/// it. The connection to a node of a Cluster is closed after a while without use.
 #[derive(Debug)]
 pub(super) struct Open<C> {
     open: Vec<(C, Tick)>,
@@ -24,7 +24,7 @@ impl<C> Default for Open<C> {
 }
 
 impl<C: Connected> Open<C> {
-    /// The place of the connection to `address`, which is made if there is none. Places stay until
+    /// The index of the connection to `address`; connects if there is none. An index is valid until
     /// the next call of [`Open::tidy`], [`Open::close`] or [`Open::clear`].
     pub(super) fn at(
         &mut self,
@@ -47,37 +47,37 @@ impl<C: Connected> Open<C> {
         Ok(at)
     }
 
-    /// The place of the connection to `address`, if there is one.
+    /// The index of the connection to `address`, if there is one.
     pub(super) fn place_of(&self, address: &Address) -> Option<usize> {
         self.open.iter().position(|(open, _)| open.address().is_same(address))
     }
 
-    /// All connections, in the order of their places.
+    /// All connections in index order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &C> {
         self.open.iter().map(|(open, _)| open)
     }
 
-    /// The same, to be changed.
+    /// All connections in index order, mutable.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut C> {
         self.open.iter_mut().map(|(open, _)| open)
     }
 
-    /// Closes the connections for which this does not hold.
+    /// Closes the connections for which `keep` is false.
     pub(super) fn retain(&mut self, keep: impl Fn(&C) -> bool) {
         self.open.retain(|(open, _)| keep(open));
     }
 
-    /// Closes what has not been used for a while.
+    /// Closes connections that have not been used for a while.
     pub(super) fn tidy(&mut self) {
         self.open.retain(|(_, used)| used.elapsed() < limits::IDLE_CONNECTION_LIMIT);
     }
 
-    /// Closes the connection at this place; the last one takes the place.
+    /// Closes the connection at this index; the last connection moves there.
     pub(super) fn close(&mut self, at: usize) {
         self.take(at);
     }
 
-    /// The same; the connection goes to the caller.
+    /// Removes and returns the connection at this index; the last connection moves there.
     pub(super) fn take(&mut self, at: usize) -> C {
         self.open.swap_remove(at).0
     }

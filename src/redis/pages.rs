@@ -1,5 +1,6 @@
-//! A stream read in pages, for those who look at many entries. Entries hold whole frames, so a page
-//! is as many as a bound on bytes has room for, by the largest of the page before.
+//! Reads a stream in pages, for callers that look at many entries. Entries hold whole frames, so
+//! the number of entries per page follows from a limit on bytes and the largest entry of the
+//! previous page.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,42 +9,43 @@ use super::{Control, Record};
 use crate::base::Fault;
 use crate::frame::EntryId;
 
-/// Most bytes of a page, as far as the page before it tells. One entry is always read.
+/// Maximum bytes of a page, estimated from the previous page. At least one entry is read.
 const PAGE_BYTES: usize = 8 << 20;
 
-/// Most entries of a page. What comes may be larger than what came, and the server holds the whole
-/// answer as well: at the largest frames allowed this is 1 GiB, once, before the page shrinks.
+/// Maximum entries of a page. Later entries may be larger than the estimate, and the server also
+/// holds the whole answer. With the largest frames allowed this is 1 GiB, once, before the page
+/// shrinks.
 const PAGE_ENTRIES_MAX: usize = 16;
 
-/// A page has at most so many times the entries of the one before: the first has a single one.
+/// A page has at most this many times the entries of the previous page. The first has one.
 const GROWTH: usize = 4;
 
-/// Reads a stream entry by entry, from its end or from an entry on.
+/// Reads a stream entry by entry, backwards from its end or forwards from an entry.
 #[derive(Debug)]
 pub struct Pages {
     stream: String,
     course: Course,
     page: VecDeque<Record>,
     count: usize,
-    /// The beginning of the stream has been reached: nothing comes before it any more.
+    /// The beginning of the stream has been reached.
     ended: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Course {
-    /// To the entries before this one; at first, to the last of the stream.
+    /// Backwards from this entry (exclusive), or from the end of the stream.
     Back(Option<EntryId>),
-    /// To the entries after this one.
+    /// Forwards from this entry (exclusive).
     Forward(EntryId),
 }
 
 impl Pages {
-    /// From the end of the stream to its beginning.
+    /// Reads from the end of the stream to its beginning.
     pub fn back(stream: &str) -> Pages {
         Pages::new(stream, Course::Back(None))
     }
 
-    /// The entries after `after`.
+    /// Reads the entries after `after`.
     pub fn forward(stream: &str, after: EntryId) -> Pages {
         Pages::new(stream, Course::Forward(after))
     }
@@ -52,8 +54,8 @@ impl Pages {
         Pages { stream: stream.to_owned(), course, page: VecDeque::new(), count: 1, ended: false }
     }
 
-    /// The id of the next entry, if there is one. `most` is how many will be asked for at most;
-    /// forward, `block` is how long to wait for one.
+    /// The id of the next entry, if there is one. `most` is the number of entries the caller still
+    /// wants at most. When reading forwards, `block` is the maximum wait for an entry.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -87,13 +89,13 @@ impl Pages {
         Ok(self.page.front().map(|(id, _)| *id))
     }
 
-    /// Takes the entry whose id [`Pages::peek`] has said.
+    /// Takes the entry whose id [`Pages::peek`] returned.
     pub fn take(&mut self) -> Option<Record> {
         self.page.pop_front()
     }
 }
 
-/// Bytes of an entry's names and values.
+/// Total bytes of an entry's names and values.
 pub fn bytes_of((_, fields): &Record) -> usize {
     fields.iter().map(|(name, value)| name.len() + value.len()).sum()
 }

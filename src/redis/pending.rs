@@ -1,9 +1,9 @@
-//! The reading side's other half: entries that were delivered before and never acknowledged, to
-//! this consumer or to another. There is one way to fetch them: list a page of the pending list,
-//! leave out what this process holds, make the rest ours, and read the bodies one by one.
+//! Fetches entries that were delivered before, to this consumer or another, and never acknowledged.
+//! All cases take the same steps: list a page of the pending entries list, leave out what this
+//! process holds, claim the rest, and read the bodies one by one.
 //!
-//! A reply holds one body, and no more replies are asked for at a time than
-//! [`limits::REPLY_BYTES_MAX`] allows: Redis queues whole replies.
+//! Each reply holds one body. Redis queues whole replies, so no more replies are requested at a
+//! time than [`limits::REPLY_BYTES_MAX`] allows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,23 +20,23 @@ const CLAIM: &str =
 pub enum Pending {
     /// This consumer's own.
     Own {
-        /// Whether a former process with this consumer's name left them. That process may have died
-        /// of one of them, so the attempt that begins now counts. Otherwise a lost connection has
-        /// swallowed them, and no attempt was made.
+        /// Whether a former process with this consumer's name left them. An entry may have crashed
+        /// that process, so the new attempt counts as a delivery. Otherwise they were lost with a
+        /// connection before an attempt was made.
         is_left: bool,
     },
-    /// Those of any consumer, in the order of their ids: what the holder of a new lease begins with.
+    /// Those of any consumer in id order: the holder of a new lease begins with these.
     All {
-        /// See above; for those of this consumer.
+        /// As in [`Pending::Own`]; for this consumer's entries.
         is_left: bool,
-        /// Whether the last holder of the lease is alive, so that it did not die of one of them.
+        /// Whether the last holder of the lease is alive, so that no entry crashed it.
         is_handed: bool,
     },
     /// Those of any consumer that have been idle for at least this long.
     Stale(Duration),
 }
 
-/// An entry that has been made this consumer's.
+/// An entry claimed for this consumer.
 #[derive(Clone, Copy, Debug)]
 struct Claimed {
     id: EntryId,
@@ -44,23 +44,22 @@ struct Claimed {
     is_own: bool,
 }
 
-/// A page of a pending list.
+/// A page of the pending entries list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// What was delivered of it.
+    /// The entries delivered.
     pub batch: Batch,
-    /// Its last entry; `None` if the list ends before.
+    /// Its last entry; `None` if the list has no entry after `after`.
     pub last: Option<EntryId>,
 }
 
 impl Source {
-    /// Delivers one page of pending entries, of those that come after `after`. What this process
-    /// holds is left alone. `largest` is the size of a body, in bytes, as far as it is known; 0 if
-    /// not.
+    /// Delivers one page of the pending entries after `after`. Entries that this process holds are
+    /// left alone. `largest` is the size of the largest body in bytes, 0 if unknown.
     ///
-    /// An entry whose body has been trimmed is delivered without. It is lost even if its former
-    /// owner has the frame in hand and is only slow, for Redis 7 ends it when it is claimed: the
-    /// owner's commit is then fenced off.
+    /// An entry whose body has been trimmed is delivered without it. Redis 7 ends such an entry
+    /// when it is claimed. If its former owner is only slow and still processes the frame, the
+    /// fence then refuses the owner's commit, and the frame is lost.
     ///
     /// # Errors
     /// As [`Source::receive`].
@@ -113,7 +112,7 @@ impl Source {
         Ok(Page { batch, last })
     }
 
-    /// Delivers an entry whose body is gone.
+    /// Delivers an entry without its body.
     fn bodiless(
         &mut self,
         id: EntryId,
@@ -128,7 +127,7 @@ impl Source {
         Ok(Batch { taken: 1, last: id, ..Batch::default() })
     }
 
-    /// The ids of a page, in order.
+    /// Lists the ids of a page in order.
     fn list(&mut self, which: Pending, after: EntryId) -> Result<Vec<EntryId>, Fault> {
         let options = Arc::clone(&self.options);
         let own = matches!(which, Pending::Own { .. });
@@ -161,8 +160,8 @@ impl Source {
         Ok(ids)
     }
 
-    /// Makes entries this consumer's, in one step with a last look at each. The deliveries of those
-    /// that are.
+    /// Claims entries for this consumer; the script checks each again. Returns the claimed ones
+    /// with their delivery counts.
     fn make_ours(&mut self, which: Pending, ids: &[EntryId]) -> Result<Vec<Claimed>, Fault> {
         let options = Arc::clone(&self.options);
         self.request.clear();
@@ -210,12 +209,12 @@ mod tests {
     use crate::base::Stop;
     use crate::frame::{Journal, Pool};
     use crate::metrics::{Metrics, Outcome};
-    use crate::redis::{Control, Embedded, Operation, Seam, SourceOptions};
+    use crate::redis::{Control, Embedded, FaultPoint, Operation, SourceOptions};
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    /// Takes over one entry of a dead consumer, to which `meanwhile` happens after it was found
-    /// stale and before it is claimed. The frames delivered: whether each had a body.
+    /// Takes over one entry of a dead consumer. Runs `meanwhile` after the entry was found stale
+    /// and before it is claimed. Returns, for each delivered frame, whether it had a body.
     fn claim(meanwhile: &'static [&'static [&'static str]]) -> Vec<bool> {
         let stop = Stop::default();
         let server = Embedded::start(&stop).unwrap();
@@ -236,7 +235,7 @@ mod tests {
         let run = parking_lot::Mutex::new(run);
         let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let is_armed = Arc::clone(&armed);
-        let seam = Seam::new(move |operation| {
+        let fault_point = FaultPoint::new(move |operation| {
             let counts = operation == Operation::Write && is_armed.load(Ordering::SeqCst);
             if counts && writes.fetch_add(1, Ordering::SeqCst) == 1 {
                 meanwhile.iter().for_each(|words| run.lock()(words));
@@ -256,7 +255,7 @@ mod tests {
         });
         let journal = Journal::new(1, Arc::clone(&metrics));
         let (pool, recorder) = (Pool::new(1 << 20), metrics.recorder());
-        let address = address.through(seam);
+        let address = address.through(fault_point);
         let mut source =
             Source::open(&address, &options, &journal, &pool, &metrics, &recorder, &stop).unwrap();
         armed.store(true, Ordering::SeqCst);

@@ -1,12 +1,11 @@
-//! The producing side for all servers of a topology: several entries under way on each connection.
+//! The producing side for all servers of a topology, with several entries in flight on each
+//! connection.
 //!
-//! 1. Entries of a stream are sent in the order in which they were handed over, and so are entries
-//!    that are sent again.
-//! 2. After a refusal or a lost connection nothing is sent until every other answer that is still
-//!    under way has come. Then everything refused or unanswered is sent again in order, the first
-//!    entry alone.
-//! 3. An entry that was refused while a later one of its camera was added is not sent again: it
-//!    would come after that one. It ends with its refusal.
+//! 1. Entries of a stream are sent in the order of their addition, also when they are sent again.
+//! 2. After a refusal or a lost connection, nothing is sent until all other answers in flight have
+//!    arrived. Then everything refused or unanswered is sent again in order, the first entry alone.
+//! 3. If an entry was refused and a later one of its camera was added, it is not sent again,
+//!    because it would arrive out of order. It ends with its refusal.
 //! 4. Every entry ends with one reply.
 
 mod lines;
@@ -24,7 +23,8 @@ use crate::frame::{EntryId, Lease};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
 
-/// Replies that wait to be taken. Beyond, the oldest are forgotten and counted.
+/// Maximum number of replies that wait to be taken. Beyond that, the oldest are discarded and
+/// counted.
 const REPLIES_MAX: usize = 16_384;
 
 /// Where and how a [`Pipeline`] sends.
@@ -32,47 +32,47 @@ const REPLIES_MAX: usize = 16_384;
 pub struct PipelineOptions {
     /// Where Redis is.
     pub topology: Topology,
-    /// The streams that entries name by their place in this list.
+    /// The streams; entries refer to them by their index.
     pub streams: Vec<String>,
     /// Approximate length limit of each stream; 0 for none.
     pub length_max: u64,
-    /// Replicas that are waited for after each entry; 0 does not wait.
+    /// Number of replicas to wait for after each entry; 0 does not wait.
     pub wait_replicas: u32,
     /// Longest wait for Redis.
     pub timeout: Duration,
-    /// Whether to send again what was lost with a connection, or refused for a passing reason.
+    /// Whether to send again what was lost with a connection or refused for a temporary reason.
     pub retry: bool,
-    /// Most entries in hand.
+    /// Maximum number of entries in hand.
     pub entries_max: usize,
-    /// Most bytes of their data, unless one entry alone is larger.
+    /// Maximum bytes of their data, unless a single entry is larger.
     pub bytes_max: usize,
 }
 
-/// Names an entry in its reply. Tickets are handed out in ascending order.
+/// Identifies an entry in its reply. Tickets ascend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
-/// What has become of the entries so far.
+/// Counts of how entries ended so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sendings {
     /// Entries that the server has confirmed.
     pub confirmed: u64,
-    /// Entries that ended with a fault; some may be in the stream after a lost connection.
+    /// Entries that ended with a fault. After a lost connection some of them may be in the stream.
     pub failed: u64,
-    /// Of those, entries that were refused while a later one of the same camera was added.
+    /// Failed entries that were refused while a later one of the same camera was added.
     pub superseded: u64,
-    /// Times that an entry was sent again.
+    /// Number of repeated sendings.
     pub sent_again: u64,
-    /// Replies that were forgotten because they were not taken.
+    /// Replies that were discarded because they were not taken.
     pub replies_forgotten: u64,
 }
 
-/// What has become of an entry.
+/// How an entry ended.
 #[derive(Debug)]
 struct Reply {
     ticket: Ticket,
     result: Result<EntryId, Fault>,
-    /// It was given up for the order of its camera.
+    /// It was given up to keep the order of its camera.
     superseded: bool,
 }
 
@@ -81,7 +81,7 @@ struct Reply {
 struct Item {
     ticket: u64,
     stream: usize,
-    /// Whose order matters: a hash of the camera's name.
+    /// Hash of the camera's name; order is kept within a camera.
     camera: u64,
     data: Lease,
     /// Packed fields beside the data, and their number.
@@ -91,8 +91,8 @@ struct Item {
     again: bool,
 }
 
-/// Entries on their way to the servers that have their streams. All work is done in the calls; there
-/// is no thread.
+/// Sends entries to the servers of their streams. All work happens within calls; there is no
+/// thread.
 #[derive(Debug)]
 pub struct Pipeline {
     options: PipelineOptions,
@@ -100,29 +100,29 @@ pub struct Pipeline {
     metrics: Arc<Metrics>,
     stop: Stop,
     open: Open<Line>,
-    /// Not sent yet, or to be sent again; in ascending order.
+    /// Not sent yet or to be sent again; in ascending order.
     unsent: VecDeque<Item>,
     setback: Option<Setback>,
     resume_at: Option<Tick>,
     pause: Duration,
-    /// Rounds of redirections without an entry added.
+    /// Consecutive redirections without an entry added.
     hops: usize,
-    /// Nothing was added since the last setback: a new connection gets one entry at first.
+    /// Nothing was added since the last setback: a new connection starts with one entry at a time.
     careful: bool,
     in_hand: usize,
     bytes_in_hand: usize,
     next: u64,
     replies: VecDeque<Reply>,
-    /// The ends of entries since the last look, if they are wanted.
+    /// How entries ended since the last call of [`Pipeline::ends`], once it was called.
     ends: Option<Vec<(Ticket, Option<EntryId>)>>,
     sendings: Sendings,
-    /// While the last entries are brought home, a stop signal does not end the attempts.
+    /// During a flush, attempts continue although the engine drains.
     flushing: bool,
     spare: Vec<Vec<u8>>,
 }
 
 impl Pipeline {
-    /// Nothing is connected yet.
+    /// Creates a pipeline; connects nothing yet.
     pub fn new(options: PipelineOptions, metrics: &Arc<Metrics>, stop: &Stop) -> Pipeline {
         Pipeline {
             route: Route::new(&options.topology),
@@ -147,11 +147,11 @@ impl Pipeline {
         }
     }
 
-    /// Connects to every server that has one of the streams, so that the first entry need not wait
-    /// for it.
+    /// Connects to every server that has one of the streams, so that the first entry need not wait.
     ///
     /// # Errors
-    /// As [`Connection::open`](super::Connection::open), unless waiting may mend it and `retry` is set.
+    /// As [`Connection::open`](super::Connection::open), except for temporary faults if `retry` is
+    /// set.
     pub fn connect(&mut self) -> Result<(), Fault> {
         for stream in 0..self.options.streams.len() {
             loop {
@@ -171,7 +171,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Whether an entry with so many bytes of data fits in.
+    /// Whether an entry with this many bytes of data can be added.
     pub fn has_room(&mut self, bytes: usize) -> bool {
         let held_up = self.setback.is_some() || self.resume_at.is_some();
         let entries = match held_up || self.open.iter().next().is_none() {
@@ -187,8 +187,8 @@ impl Pipeline {
         has_room
     }
 
-    /// Takes over an entry, and sends it now if nothing is in the way. `camera` names what has an
-    /// order within the stream.
+    /// Adds an entry and sends it at once if possible. Order is kept among the entries of a stream
+    /// with the same `camera`.
     pub fn add(
         &mut self,
         stream: usize,
@@ -210,13 +210,13 @@ impl Pipeline {
         self.bytes_in_hand += data.len();
         let fields = beside.len();
         self.unsent.push_back(Item { ticket, stream, camera, data, side, fields, again: false });
-        self.turn(Duration::ZERO);
+        self.step(Duration::ZERO);
         Ticket(ticket)
     }
 
-    /// Takes the answers that are here, and sends what is to be sent. If nothing is to be done,
+    /// Takes the answers that have arrived and sends what can be sent. If there was nothing to do,
     /// waits up to `limit` for an answer or for the end of a pause.
-    pub fn turn(&mut self, limit: Duration) {
+    pub fn step(&mut self, limit: Duration) {
         let before = self.sendings;
         self.take(Duration::ZERO);
         self.recover();
@@ -233,15 +233,15 @@ impl Pipeline {
                 false => self.stop.sleep(left),
             };
             if over {
-                self.resume_at = None; // the next attempt says how it ends
+                self.resume_at = None; // the next attempt reports the stop
             }
         }
         self.recover();
         self.send_on();
     }
 
-    /// Waits for everything in hand, and tries again even if a stop was asked for. Says how many
-    /// entries are not confirmed when `limit` is over; they stay in hand.
+    /// Waits until everything in hand is confirmed or has failed, and retries even while the engine
+    /// drains. After `limit`, returns the number of entries without an answer; they stay in hand.
     pub fn flush(&mut self, limit: Duration) -> usize {
         let began = Tick::now();
         self.flushing = true;
@@ -250,18 +250,18 @@ impl Pipeline {
             if left.is_zero() {
                 break;
             }
-            self.turn(left);
+            self.step(left);
         }
         self.flushing = false;
         self.in_hand
     }
 
-    /// Whether an entry is sent in part: the rest goes with the next turns.
+    /// Whether an entry is partly sent; later calls send the rest.
     pub fn is_half_sent(&self) -> bool {
         self.open.iter().any(|line| line.sending)
     }
 
-    /// Another approximate length limit of each stream, for entries added from now on.
+    /// Changes the approximate length limit of each stream for entries added from now on.
     pub fn limit_length(&mut self, entries: u64) {
         self.options.length_max = entries;
     }
@@ -271,18 +271,18 @@ impl Pipeline {
         self.in_hand
     }
 
-    /// The oldest reply that was not taken.
+    /// Takes the oldest waiting reply.
     pub fn reply(&mut self) -> Option<(Ticket, Result<EntryId, Fault>)> {
         self.replies.pop_front().map(|reply| (reply.ticket, reply.result))
     }
 
-    /// The reply of one entry, if it is there.
+    /// Takes the reply of one entry, if it has arrived.
     pub fn reply_of(&mut self, ticket: Ticket) -> Option<Result<EntryId, Fault>> {
         let at = self.replies.iter().rposition(|reply| reply.ticket == ticket)?;
         self.replies.remove(at).map(|reply| reply.result)
     }
 
-    /// The fault of the entry that was added last, if it has failed already; it then has no reply.
+    /// Takes the fault of the last added entry if it has failed already.
     pub fn failure_of(&mut self, ticket: Ticket) -> Option<Fault> {
         match self.replies.back() {
             Some(last) if last.ticket == ticket && last.result.is_err() => {
@@ -292,7 +292,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes the replies up to the first fault, but those of superseded entries.
+    /// Takes all replies up to the first fault. Faults of superseded entries are passed over.
     ///
     /// # Errors
     /// That fault.
@@ -306,13 +306,14 @@ impl Pipeline {
         Ok(())
     }
 
-    /// How entries have ended since the last call, beside their replies: with the id of each that was
-    /// added. Nothing is noted before the first call; from then on the caller has to call again.
+    /// Takes how entries have ended since the last call, in addition to their replies, with the id
+    /// of each that was added. Recording starts with the first call; from then on the caller must
+    /// keep calling.
     pub fn ends(&mut self) -> Vec<(Ticket, Option<EntryId>)> {
         self.ends.replace(Vec::new()).unwrap_or_default()
     }
 
-    /// What has become of the entries so far.
+    /// Counts of how entries ended so far.
     pub fn sendings(&self) -> Sendings {
         self.sendings
     }

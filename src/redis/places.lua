@@ -1,14 +1,15 @@
--- Adds messages of one partition to a stream and moves the partition's place, in one step and only if
--- the place is the expected one.
+-- Adds messages of one partition to a stream and moves the partition's place (the offset of its
+-- next message), in one step and only if the place is the expected one.
 --
--- KEYS[1] the stream, KEYS[2] the places: partition -> next offset, KEYS[3] the dead letters
--- ARGV[1] the partition, ARGV[2] the expected place, empty for none, ARGV[3] the place behind the last
--- message, ARGV[4] most dead letters, ARGV[5] the number of messages, ARGV[6] the place before the first
--- one; then of each: the place behind it, 1 or 3 for the key that it goes to, the number of its names and
--- values, and these.
+-- KEYS[1] the stream, KEYS[2] a hash of places: partition -> next offset, KEYS[3] the dead letters
+-- ARGV[1] the partition; ARGV[2] the expected place, empty for none; ARGV[3] the place after the
+-- last message; ARGV[4] maximum number of dead letters; ARGV[5] number of messages; ARGV[6] the
+-- place before the first message
+-- ARGV[7...] for each message: the place after it; 1 or 3 for the key it goes to; the number of its
+-- names and values; the names and values
 --
--- Returns how many were added, the place, and why the next one was refused. Fewer than none: the place
--- was not the expected one, and is returned.
+-- Returns how many messages were added, the place, and the reason why the next one was refused. -1:
+-- the place was not the expected one; the actual place is returned.
 local partition, expected, behind = ARGV[1], ARGV[2], ARGV[3]
 local found = redis.call('HGET', KEYS[2], partition) or ''
 if found ~= expected then
@@ -18,7 +19,7 @@ local function is_error(answer)
   return type(answer) == 'table' and answer['err']
 end
 local at, place, added = 7, expected ~= '' and expected or ARGV[6], 0
--- First, for what is refused later does not take back what was done.
+-- The place is set first, because a later refusal does not undo what a script has done.
 local moved = redis.pcall('HSET', KEYS[2], partition, behind)
 if is_error(moved) then
   return {0, place, moved['err']}

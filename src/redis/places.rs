@@ -1,5 +1,5 @@
-//! Messages of another system into a stream, exactly once: each batch is stored together with the
-//! place of its source, in one step.
+//! Stores messages of another system in a stream exactly once: each batch is stored together with
+//! the place of its source (the offset of the next message), in one step.
 
 use redis::{Cmd, Value, cmd};
 
@@ -11,21 +11,21 @@ use crate::frame::EntryId;
 
 const ADD: &str = include_str!("places.lua");
 
-/// The keys that a batch is stored in.
+/// The keys that a batch is stored under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlaceKeys {
-    /// Where messages go.
+    /// The stream that messages go to.
     pub stream: String,
     /// Hash of places: partition -> offset of the next message.
     pub places: String,
-    /// Where messages go that no reader could take.
+    /// The stream for messages that no reader could take.
     pub dead_letters: String,
 }
 
 impl PlaceKeys {
-    /// The keys of an input stream and the topic that goes into it.
+    /// The keys for an input stream and the topic that feeds it.
     pub fn of(stream: &str, dead_letters: &str, topic: &str) -> PlaceKeys {
-        // In the stream's slot of a Cluster.
+        // Same Cluster slot as the stream.
         let places = match tag_of(stream) {
             Some(_) => format!("{stream}:bridge:{topic}"),
             None => format!("{{{stream}}}:bridge:{topic}"),
@@ -33,52 +33,52 @@ impl PlaceKeys {
         PlaceKeys { stream: stream.to_owned(), places, dead_letters: dead_letters.to_owned() }
     }
 
-    /// Whether one script can reach all of them in a Cluster.
+    /// Whether all keys are in one Cluster slot, so that one script can use them.
     pub fn are_together(&self) -> bool {
         let slot = slot_of(&self.stream);
         slot_of(&self.places) == slot && slot_of(&self.dead_letters) == slot
     }
 }
 
-/// A message as an entry.
+/// A message in the form of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlacedEntry {
-    /// The offset behind it.
+    /// The offset after it.
     pub after: i64,
     /// Whether it goes to the dead letters.
     pub is_dead_letter: bool,
-    /// Names and values, by turns.
+    /// Names and values, alternately.
     pub fields: Vec<Vec<u8>>,
 }
 
-/// Messages of one partition.
+/// A batch of messages of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedBatch<'a> {
-    /// Where they go.
+    /// The keys to store it under.
     pub keys: &'a PlaceKeys,
     /// The partition.
     pub partition: i32,
-    /// The place before them; `None`: there is none yet.
+    /// The place before them; `None` if there is none yet.
     pub expected: Option<i64>,
-    /// The place behind them.
+    /// The place after them.
     pub behind: i64,
-    /// The messages, in their order; there may be none.
+    /// The messages in order; may be empty.
     pub entries: &'a [PlacedEntry],
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug)]
 pub enum Placed {
-    /// It is stored.
+    /// All of it is stored.
     All,
-    /// The first ones are stored, up to a place. The next one was refused.
+    /// The given number of messages is stored, up to the given place. The next one was refused.
     Some(usize, Option<i64>, Fault),
-    /// Nothing is stored, for this is the place.
+    /// Nothing is stored: the partition's place is this one, not the expected one.
     Elsewhere(Option<i64>),
 }
 
 impl Control {
-    /// The places of partitions; `None` where there is none yet.
+    /// The places of partitions; `None` for a partition without one.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -95,13 +95,13 @@ impl Control {
         self.run_on(&keys.places, "HMGET", &command)
     }
 
-    /// Stores batches with their places, one round trip for all of them, or in a Cluster one for each
-    /// stream. Then waits until `wait_replicas` replicas have them, as far as they confirm it within a
-    /// second. A batch that is refused is no error of the others.
+    /// Stores batches with their places, in one round trip for all of them, or in a Cluster one for
+    /// each stream. Then waits up to a second for `wait_replicas` replicas to confirm. A refused
+    /// batch does not affect the others.
     ///
     /// # Errors
-    /// As [`Control::run`]: of a lost connection it is not known what was stored. The same call again
-    /// finds out.
+    /// As [`Control::run`]. After a lost connection it is not known what was stored; repeating the
+    /// call finds out.
     pub fn add_placed(
         &mut self,
         batches: &[PlacedBatch<'_>],
@@ -124,25 +124,25 @@ impl Control {
     }
 }
 
-/// What there is of a stream, and has been.
+/// Current and past entries of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamCounts {
-    /// Entries in it.
+    /// Entries in the stream.
     pub length: u64,
-    /// Entries that were ever added; `None` before Redis 7, and where there is no stream.
+    /// Entries ever added; `None` before Redis 7, or if there is no such stream.
     pub added: Option<u64>,
-    /// The last one that was ever added.
+    /// Id of the last entry ever added.
     pub last: EntryId,
 }
 
 impl StreamCounts {
-    /// Entries that are not there any more.
+    /// Entries that have left the stream.
     pub fn gone(&self) -> Option<u64> {
         self.added.map(|added| added.saturating_sub(self.length))
     }
 }
 
-/// See [`Control::counts`]. The answer of XINFO itself holds two whole entries.
+/// See [`Control::counts`]. The answer of XINFO itself would transfer two whole entries.
 const COUNTS: &str = "
 local answer = redis.pcall('XINFO', 'STREAM', KEYS[1])
 local found = {}
@@ -152,7 +152,7 @@ end
 return {found['length'] or 0, found['entries-added'] or -1, found['last-generated-id'] or '0-0'}";
 
 impl Control {
-    /// How many entries a stream has and had; nothing if there is none.
+    /// Counts of a stream; zeros if there is no such stream.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -165,7 +165,7 @@ impl Control {
         Ok(StreamCounts { length, added: u64::try_from(added).ok(), last })
     }
 
-    /// Has the ids of new entries come behind an entry that the stream does not reach.
+    /// Makes the ids of new entries greater than `last`, which the stream has not reached.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -175,8 +175,8 @@ impl Control {
         self.run_on::<Value>(stream, "XSETID", &command).map(|_| ())
     }
 
-    /// Moves a consumer group to an entry, of which it is known or not how many there were up to it. A
-    /// group or a stream that is not there is made.
+    /// Moves a consumer group to an entry. `read` is the number of entries up to it, if known.
+    /// Creates the group and the stream if they do not exist.
     ///
     /// # Errors
     /// As [`Control::run`].

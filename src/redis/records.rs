@@ -1,4 +1,4 @@
-//! The control plane's view of entries: reading them, putting them back, removing them.
+//! Reads, replays and removes single entries on the control plane.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const REPLAY: &str = include_str!("replay.lua");
 pub type Record = (EntryId, HashMap<String, Vec<u8>>);
 
 impl Control {
-    /// The `count` entries before `before`, or the last of the stream, the newest first.
+    /// Up to `count` entries before `before`, or the last ones of the stream; newest first.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -34,8 +34,8 @@ impl Control {
         Ok(records(reply.ids))
     }
 
-    /// Up to `count` entries after `after`, the oldest first; waits for up to `block` if there is
-    /// none yet. `block` must be shorter than the limit on answers.
+    /// Up to `count` entries after `after`, oldest first. Waits up to `block` if there is none yet;
+    /// `block` must be shorter than the client's time-out.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -65,10 +65,10 @@ impl Control {
         Ok(records(reply.ids).pop())
     }
 
-    /// Puts dead letters back into the stream they came from, in this order, and removes them, each
-    /// in one step and all in one round trip; whether there was such a dead letter. Between two nodes
-    /// of a Cluster each takes two steps: broken off in between, the entry is in both streams. A
-    /// refusal is the answer of its dead letter alone.
+    /// Puts dead letters back into their input stream in this order and removes them, each in one
+    /// step and all in one round trip. Returns for each whether there was such a dead letter. A
+    /// refusal does not affect the others. Between two nodes of a Cluster each takes two steps: if
+    /// they are interrupted, the entry is in both streams.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -90,7 +90,7 @@ impl Control {
         self.each_one(dead_letters, commands.collect())
     }
 
-    /// Runs commands in one round trip; whether each had something to do.
+    /// Runs commands in one round trip. Returns for each whether it had something to do.
     fn each_one(
         &mut self,
         key: &str,
@@ -125,9 +125,9 @@ impl Control {
         Ok(true)
     }
 
-    /// Copies an entry with all its fields, and `added` behind them, to a stream that lies on
-    /// another node; `length_max` limits that stream approximately. `whole` takes the place of `data`
-    /// and `ring`.
+    /// Copies an entry with all its fields, followed by `added`, to a stream on another node.
+    /// `length_max` limits that stream approximately. `whole`, if given, replaces `data` and
+    /// `ring`.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -159,7 +159,7 @@ impl Control {
         self.run_on::<Value>(to, "XADD", &command).map(|_| ())
     }
 
-    /// Names and values of an entry by turns, in their order; `None` if there is no such entry.
+    /// Names and values of an entry, alternately and in order; `None` if there is no such entry.
     fn fields(&mut self, stream: &str, id: EntryId) -> Result<Option<Vec<Vec<u8>>>, Fault> {
         let id = id.to_string();
         let mut command = cmd("XRANGE");
@@ -168,7 +168,7 @@ impl Control {
         Ok(found.into_iter().next().map(|(_, fields)| fields))
     }
 
-    /// Removes a key, if there is one.
+    /// Removes a key if it exists.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -176,7 +176,7 @@ impl Control {
         self.run_on::<Value>(key, "UNLINK", cmd("UNLINK").arg(key)).map(|_| ())
     }
 
-    /// Removes entries in one round trip; whether there was each.
+    /// Removes entries in one round trip. Returns for each whether it existed.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -193,7 +193,7 @@ impl Control {
         self.each_one(stream, commands.collect())
     }
 
-    /// The value of a configuration parameter; `None` if the server does not say.
+    /// The value of a configuration parameter; `None` if the server does not report it.
     ///
     /// # Errors
     /// As [`Control::run`].
@@ -203,7 +203,7 @@ impl Control {
         Ok(all.into_values().next())
     }
 
-    /// The type of a key: `stream`, `none` if there is none, or something else.
+    /// The type of a key: `stream`, `none` if there is no such key, or something else.
     ///
     /// # Errors
     /// As [`Control::run`].

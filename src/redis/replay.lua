@@ -1,8 +1,8 @@
 -- Puts a dead letter back into the stream it came from, in one step.
 --
 -- KEYS[1] dead-letter stream, KEYS[2] stream it came from; ARGV[1] entry id of the dead letter,
--- ARGV[2] how many fields were added behind the original ones
--- Returns the new entry id, or nothing when there is no such dead letter.
+-- ARGV[2] number of fields added behind the original ones
+-- Returns the new entry id, or nil if there is no such dead letter.
 local letter = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not letter then
   return false

@@ -1,31 +1,31 @@
-//! Requests under construction: the text in one reused buffer, large payloads borrowed and sent
-//! by vectored writes, so that no payload is packed into a second buffer.
+//! Builds requests: the text in one reused buffer, large payloads borrowed and sent by vectored
+//! writes, so that no payload is copied into a second buffer.
 
 use std::io::{self, IoSlice, Write};
 
 use smallvec::SmallVec;
 
-/// Slices handed to the operating system at once; well below its limit of 1,024.
+/// Maximum slices per system call; well below the operating system's limit of 1,024.
 const SLICES_MAX: usize = 64;
 
-/// One or more commands, in order. Payloads are named by their place in the list that is handed
-/// to [`Request::write_to`].
+/// One or more commands, in order. Payloads are passed to [`Request::write_to`] in the order of
+/// their places in the text.
 #[derive(Debug, Default)]
 pub(super) struct Request {
     text: Vec<u8>,
-    /// Where in `text` each payload belongs.
+    /// Offsets in `text` at which the payloads belong.
     cuts: Vec<usize>,
-    /// Whether each command is announced; see [`ANNOUNCEMENT`].
+    /// Whether [`ANNOUNCEMENT`] precedes each command.
     asking: bool,
 }
 
-/// Says to a Cluster node, before a command, that another node has sent us: CLIENT REPLY SKIP, so
-/// that no reply has to be told from those of the commands, and ASKING.
+/// Tells a Cluster node, before a command, that another node redirected us here. Contains CLIENT
+/// REPLY SKIP, so that ASKING produces no reply among those of the commands, and ASKING.
 const ANNOUNCEMENT: &[u8] =
     b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nSKIP\r\n*1\r\n$6\r\nASKING\r\n";
 
 impl Request {
-    /// An empty request; with `asking`, each of its commands is announced as such.
+    /// An empty request; with `asking`, [`ANNOUNCEMENT`] precedes each of its commands.
     pub(super) fn new(asking: bool) -> Request {
         Request { asking, ..Request::default() }
     }
@@ -42,7 +42,7 @@ impl Request {
         self
     }
 
-    /// Adds a whole command that is packed already.
+    /// Adds a whole packed command.
     pub(super) fn packed(&mut self, command: &[u8]) -> &mut Self {
         self.announce();
         self.text.extend_from_slice(command);
@@ -60,13 +60,13 @@ impl Request {
         self
     }
 
-    /// Adds arguments that are packed already; see [`pack`].
+    /// Adds packed arguments; see [`pack`].
     pub(super) fn packed_args(&mut self, args: &[u8]) -> &mut Self {
         self.text.extend_from_slice(args);
         self
     }
 
-    /// An argument that is printed.
+    /// Adds an argument as printed text.
     pub(super) fn number(&mut self, value: impl std::fmt::Display) -> &mut Self {
         let mut digits = SmallVec::<[u8; 48]>::new();
         // Writing to memory cannot fail.
@@ -74,7 +74,7 @@ impl Request {
         self.arg(digits)
     }
 
-    /// An argument that is sent from where it lies.
+    /// Reserves the place of a payload of `len` bytes, which is sent without a copy.
     pub(super) fn payload(&mut self, len: usize) -> &mut Self {
         self.length(b'$', len);
         self.cuts.push(self.text.len());
@@ -86,7 +86,7 @@ impl Request {
         &self.text
     }
 
-    /// Writes everything, the payloads in their places.
+    /// Writes everything, with the payloads in their places.
     pub(super) fn write_to(&self, io: &mut impl Write, payloads: &[&[u8]]) -> io::Result<()> {
         debug_assert_eq!(payloads.len(), self.cuts.len());
         let mut slices: SmallVec<[IoSlice<'_>; SLICES_MAX]> = SmallVec::new();
@@ -104,8 +104,8 @@ impl Request {
         write_all(io, &mut slices)
     }
 
-    /// Writes on from byte `written` of all, and counts it up. An error leaves the rest for the next
-    /// call.
+    /// Continues writing from byte `written` of the whole request, and advances it. After an error
+    /// the next call continues with the rest.
     pub(super) fn write_on(
         &self,
         payloads: &[&[u8]],

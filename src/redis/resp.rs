@@ -1,26 +1,26 @@
-//! A reader of RESP, version 2, over anything that can be read.
+//! A reader for RESP version 2 over any [`Read`].
 //!
-//! Protocol: <https://redis.io/docs/latest/develop/reference/protocol-spec/>. Headers go through
-//! a small buffer; the bytes of a bulk string go straight to where the caller wants them. Every
-//! declared length is checked against a limit before anybody can allocate for it.
+//! Protocol: <https://redis.io/docs/latest/develop/reference/protocol-spec/>. Headers go through a
+//! small buffer; the bytes of a bulk string go straight into the caller's memory. Every declared
+//! length is checked against a limit before the caller can allocate for it.
 
 use std::io::{self, Read};
 
 use crate::base::limits;
 
-/// The buffer for headers and small values. Larger than any header, small enough that little of
-/// a large bulk string passes through it.
+/// Size of the buffer for headers and small values. Larger than any header, and small enough that
+/// little of a large bulk string passes through it.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// How much of a bulk string is shown at a time: little enough to be still in the second cache.
+/// Size of a piece shown to the watcher of a bulk string: small enough to be still in the L2 cache.
 const PIECE_BYTES: usize = 128 << 10;
 
-/// What a peer may declare.
+/// Limits on the lengths that a peer may declare.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most bytes of one bulk string.
+    /// Maximum bytes of one bulk string.
     pub bulk_bytes_max: u64,
-    /// Most elements of one array.
+    /// Maximum elements of one array.
     pub array_max: usize,
 }
 
@@ -30,7 +30,7 @@ impl Limits {
         Limits { bulk_bytes_max: limits::RESP_BULK_BYTES_MAX, array_max: limits::RESP_ARRAY_MAX };
 
     /// For stream entries, whose parts are read one by one: whatever a server can store. The caller
-    /// decides what is kept of a value and passes over the rest.
+    /// decides what to keep of a value and skips the rest.
     pub const ENTRIES: Limits =
         Limits { bulk_bytes_max: limits::ENTRY_BULK_BYTES_MAX, array_max: limits::ENTRY_ARRAY_MAX };
 }
@@ -40,19 +40,19 @@ impl Limits {
 pub enum Header<'a> {
     /// A status such as `OK`.
     Simple(&'a [u8]),
-    /// An error answer; begins with its code.
+    /// An error answer, which begins with its code.
     Error(&'a [u8]),
     /// A number.
     Int(i64),
-    /// A bulk string of so many bytes follows.
+    /// A bulk string of this many bytes follows.
     Bulk(u64),
-    /// So many values follow.
+    /// This many values follow.
     Array(usize),
-    /// No value.
+    /// Nil.
     Nil,
 }
 
-/// Why reading failed. After any of these the stream is useless.
+/// Why reading failed. After any of these the connection is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
     /// The transport failed, timed out, or was closed.
@@ -63,7 +63,7 @@ pub enum Trouble {
     Protocol(&'static str),
 }
 
-/// Reads values from a transport that is handed in at each call.
+/// Reads values from a transport that is passed in at each call.
 #[derive(Debug)]
 pub struct Reader {
     buffer: Box<[u8]>,
@@ -78,7 +78,7 @@ impl Reader {
         Reader { buffer: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0, limits }
     }
 
-    /// Takes what a peer may declare from now on.
+    /// Changes the limits for what follows.
     pub fn allow(&mut self, limits: Limits) {
         self.limits = limits;
     }
@@ -88,10 +88,10 @@ impl Reader {
         self.start < self.end
     }
 
-    /// The next header.
+    /// Reads the next header.
     ///
     /// # Errors
-    /// [`Trouble::Protocol`] for anything that is no header or above a limit.
+    /// [`Trouble::Protocol`] for anything that is not a header or exceeds a limit.
     pub fn header(&mut self, io: &mut impl Read) -> Result<Header<'_>, Trouble> {
         let line = self.line(io)?;
         let line = &self.buffer[line.0..line.1];
@@ -126,19 +126,19 @@ impl Reader {
         }
     }
 
-    /// Reads the bytes of a bulk string whose header has been read, and the line end after them.
+    /// Reads the bytes of a bulk string whose header has been read, and the CRLF after them.
     ///
     /// # Errors
-    /// [`Trouble::Protocol`] if the line end is not where the length says.
+    /// [`Trouble::Protocol`] if the CRLF is not where the length says.
     pub fn bulk_into(&mut self, io: &mut impl Read, target: &mut [u8]) -> Result<(), Trouble> {
         let buffered = self.take_buffered(target);
-        // The rest goes from the socket to its place, without passing through the buffer.
+        // The rest goes from the socket to its place without passing through the buffer.
         io.read_exact(&mut target[buffered..])?;
         self.line_end(io)
     }
 
-    /// The same in pieces of 128 KiB, each shown to `arrived` with all bytes before it as
-    /// soon as it is there. Once that says that it needs no pieces, the rest comes as one.
+    /// The same in pieces of 128 KiB. `arrived` is called with all bytes so far as soon as a piece
+    /// has arrived. Once it returns false, the rest is read in one piece.
     ///
     /// # Errors
     /// As [`Reader::bulk_into`].
@@ -161,7 +161,7 @@ impl Reader {
         }
     }
 
-    /// Moves what is in the buffer to the beginning of `target`; how much that was.
+    /// Moves the buffered bytes to the beginning of `target`. Returns their number.
     fn take_buffered(&mut self, target: &mut [u8]) -> usize {
         let buffered = (self.end - self.start).min(target.len());
         target[..buffered].copy_from_slice(&self.buffer[self.start..self.start + buffered]);
@@ -169,7 +169,7 @@ impl Reader {
         buffered
     }
 
-    /// Passes over the bytes of a bulk string, and the line end after them.
+    /// Skips the bytes of a bulk string and the CRLF after them.
     ///
     /// # Errors
     /// As [`Reader::bulk_into`].
@@ -186,10 +186,10 @@ impl Reader {
         self.line_end(io)
     }
 
-    /// Reads the bytes of a small bulk string into the buffer and gives them out from there.
+    /// Reads the bytes of a small bulk string into the buffer and returns them.
     ///
     /// # Errors
-    /// [`Trouble::Protocol`] if it is not small.
+    /// [`Trouble::Protocol`] if it does not fit into the buffer.
     pub fn bulk_small(&mut self, io: &mut impl Read, len: u64) -> Result<&[u8], Trouble> {
         let len = usize::try_from(len)
             .ok()
@@ -206,7 +206,7 @@ impl Reader {
         Ok(&self.buffer[start..start + len])
     }
 
-    /// Reads one whole value and forgets it; says whether it was an error answer.
+    /// Reads and discards one whole value. Returns whether it contained an error answer.
     ///
     /// # Errors
     /// As the other functions.
@@ -241,7 +241,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Start and end of the next line in the buffer, without its end mark.
+    /// Start and end of the next line in the buffer, without its CRLF.
     fn line(&mut self, io: &mut impl Read) -> Result<(usize, usize), Trouble> {
         let mut searched = 0;
         loop {
@@ -263,7 +263,7 @@ impl Reader {
         }
     }
 
-    /// Reads more into the buffer, making room at its end first.
+    /// Reads more bytes into the buffer; makes room at its end first.
     fn fill(&mut self, io: &mut impl Read) -> Result<(), Trouble> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Gives out its bytes in pieces of the given sizes, over and over.
+    /// Returns its bytes in pieces of the given sizes, which repeat.
     struct Trickle<'a> {
         rest: &'a [u8],
         pieces: Vec<usize>,

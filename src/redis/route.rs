@@ -1,7 +1,7 @@
-//! The way of one caller to the server that has a key: the only place that follows MOVED and ASK.
+//! The path of one caller to the server that has a key. Only this module follows MOVED and ASK.
 //!
-//! MOVED corrects what [`Topology`] knows. ASK concerns the very next attempt at one slot, so it is
-//! kept here, with the caller that was told.
+//! MOVED corrects what [`Topology`] knows. ASK concerns only the next attempt at one slot, so it is
+//! kept here, per caller.
 
 use smallvec::SmallVec;
 
@@ -10,27 +10,27 @@ use super::topology::is_no_primary;
 use super::{Address, Topology};
 use crate::base::{Fault, error_code, limits};
 
-/// What a caller is to do after a refusal.
+/// What a caller has to do after a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Ask again at once: another server has the key.
     Elsewhere,
-    /// Leave this server: it takes no writes now.
+    /// Disconnect from this server: it takes no writes.
     Leave,
-    /// It is the caller's own matter.
+    /// The refusal is the caller's own to handle.
     Stay,
 }
 
-/// Where the commands of one caller go.
+/// Finds the server for each command of one caller.
 #[derive(Clone, Debug)]
 pub struct Route {
     topology: Topology,
-    /// By slot, where its next attempt goes instead.
+    /// Slots with a pending ASK, and the server for their next attempt.
     sent_on: SmallVec<[(u16, Address); 4]>,
 }
 
 impl Route {
-    /// A caller of these servers.
+    /// A route over these servers.
     pub fn new(topology: &Topology) -> Route {
         Route { topology: topology.clone(), sent_on: SmallVec::new() }
     }
@@ -40,7 +40,7 @@ impl Route {
         &self.topology
     }
 
-    /// The server for the next attempt at something that concerns `key`.
+    /// The server for the next attempt at a command on `key`.
     ///
     /// # Errors
     /// As [`Topology::primary_for`].
@@ -54,14 +54,14 @@ impl Route {
         self.topology.primary_for(key)
     }
 
-    /// The server for the next attempt; `None` if it is not known, or if a node has sent the caller
-    /// on to another one.
+    /// The server for the next attempt; `None` if it is not known, or if a redirection by ASK is
+    /// pending.
     pub fn known(&self, key: &str) -> Option<Address> {
         if self.sent_on.is_empty() { self.topology.primary_for(key).ok() } else { None }
     }
 
-    /// Takes note of a fault met at `at`. Says whether another server is to be asked at once.
-    pub fn heed(&mut self, key: &str, at: &Address, fault: &Fault) -> bool {
+    /// Records a fault from the server `at`. Returns whether to ask another server at once.
+    pub fn handle_trouble(&mut self, key: &str, at: &Address, fault: &Fault) -> bool {
         match fault {
             Fault::Refused { message, .. } => self.refused(key, at, message) == Next::Elsewhere,
             _ => {
@@ -71,7 +71,7 @@ impl Route {
         }
     }
 
-    /// Takes note of a refusal met at `at`.
+    /// Records a refusal from the server `at`.
     pub(super) fn refused(&mut self, key: &str, at: &Address, message: &str) -> Next {
         if let Some(address) = self.topology.refused(at, message) {
             let slot = slot_of(key);
@@ -86,10 +86,10 @@ impl Route {
         }
     }
 
-    /// Attempts something that concerns `key` at the server that has it.
+    /// Runs `attempt` on the server that has `key`, and follows redirections.
     ///
     /// # Errors
-    /// Those of the attempt; of finding the server.
+    /// Those of the attempt and of finding the server.
     pub(super) fn follow<T>(
         &mut self,
         key: &str,
@@ -103,14 +103,14 @@ impl Route {
                 Err(fault) => fault,
             };
             hops += 1;
-            if !self.heed(key, &address, &fault) || hops > limits::HOPS_MAX {
+            if !self.handle_trouble(key, &address, &fault) || hops > limits::HOPS_MAX {
                 return Err(fault);
             }
         }
     }
 }
 
-/// Whether a refusal only says where to go instead.
+/// Whether a refusal is a redirection.
 pub(super) fn is_sent_on(code: &str) -> bool {
     matches!(code, "MOVED" | "ASK")
 }

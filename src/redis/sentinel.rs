@@ -1,15 +1,16 @@
-//! Finding the primary through Sentinels.
+//! Finds the primary through Sentinels.
 //!
 //! Specification: <https://redis.io/docs/latest/develop/reference/sentinel-clients/>. Every
-//! question has a time-out. A Sentinel that does not answer goes to the end of the line, so that a
-//! dead or silent one costs one time-out and no more. What a Sentinel says is believed only when
-//! the server itself says so too: see `Connection::connect`, which asks for its ROLE.
+//! question has a time-out. A Sentinel that does not answer moves to the end of the list, so a dead
+//! or silent one costs a single time-out. A Sentinel's answer is believed only if the named server
+//! confirms it: `Connection::connect` asks for its ROLE.
 //!
-//! A primary that has been replaced does not always say so. After an ordered failover it goes on
-//! taking writes, in vain, for about ten seconds; one whose host has lost its power says nothing at
-//! all. So a [`Lookout`] asks the Sentinels again and again, on a thread of its own, so that no frame
-//! ever waits for a Sentinel; whoever is connected to the old primary, or waits for its answer,
-//! then leaves within a tick. Where there is none, whoever asks for the primary looks himself.
+//! A replaced primary does not always say so. After an ordered failover it accepts writes for about
+//! ten seconds, and these are lost; one whose host has lost power says nothing at all. So a
+//! [`Lookout`] asks the Sentinels periodically on a separate thread, and no frame ever waits for a
+//! Sentinel. When it finds another primary, every connection to the old one is closed within a
+//! tick, even while it waits for an answer. Without a [`Lookout`], a caller that asks for the
+//! primary also asks the Sentinels.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,39 +25,39 @@ use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, limits};
 use crate::metrics::clock::Tick;
 
-/// Longest time one Sentinel is waited for.
+/// Longest wait for one Sentinel.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often a primary that seems well is asked for again where nobody looks out.
+/// How often to ask again about a healthy primary if there is no [`Lookout`].
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The same, after a Sentinel that did not answer: waiting for it holds frames up.
+/// The same after a Sentinel did not answer: waiting for it delays frames.
 const LOOK_AFTER_SILENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Sentinels {
     service: String,
-    /// Any server with the credentials and the encryption of the primary.
+    /// A server with the credentials and TLS settings of the primary.
     like: Address,
     timeout: Duration,
     stop: Stop,
     state: Mutex<State>,
-    /// How many threads look out. Apart from the state, which is locked while somebody connects:
-    /// nobody who leaves is to wait for that.
+    /// Number of running [`Lookout`] threads. Not in `state`, which is locked while a thread
+    /// connects: a thread that ends must not wait for that.
     lookouts: AtomicUsize,
 }
 
 struct State {
-    /// The one that answered last comes first.
+    /// The Sentinel that answered last comes first.
     sentinels: Vec<Address>,
-    /// The last one known.
+    /// The last known primary.
     primary: Option<Address>,
-    /// Somebody has met trouble there: it is asked for anew.
+    /// A caller had trouble with the primary: ask the Sentinels again.
     is_doubted: bool,
     look_at: Tick,
 }
 
 impl State {
-    /// Takes an answer over. Those who were given another server before are told.
+    /// Takes over an answer. If the primary has changed, callers with the old address are told.
     fn settle(&mut self, named: Address, service: &str) -> Address {
         self.is_doubted = false;
         self.look_at = Tick::now().after(LOOK);
@@ -72,7 +73,7 @@ impl State {
         named
     }
 
-    /// Asks another Sentinel the next time, unless that is so already.
+    /// Moves a Sentinel to the end of the list if it is still the first.
     fn pass_over(&mut self, sentinel: &Address) {
         if self.sentinels.first().is_some_and(|first| first.is_at(sentinel)) {
             self.sentinels.rotate_left(1);
@@ -95,8 +96,8 @@ impl Sentinels {
         Sentinels { service, like, timeout, stop: stop.clone(), state, lookouts }
     }
 
-    /// The primary, as known, or as the first Sentinel that answers says. Others who ask meanwhile
-    /// wait for the same answer.
+    /// The known primary, or the one named by the first Sentinel that answers. Other callers wait
+    /// for the same answer.
     pub(super) fn primary(&self) -> Result<Address, Fault> {
         let mut state = self.state.lock();
         if let Some(known) = state.primary.clone().filter(|_| !state.is_doubted) {
@@ -121,7 +122,8 @@ impl Sentinels {
         Err(self.nobody_knows(faults))
     }
 
-    /// The primary that is known, or the one that has taken its place by order.
+    /// Asks again about a primary that seems well. Returns it, or the one that replaced it in an
+    /// ordered failover.
     fn look_again(&self, state: &mut State, known: Address) -> Address {
         match self.ask(&state.sentinels[0]) {
             Ok(named) => state.settle(named, &self.service),
@@ -134,15 +136,15 @@ impl Sentinels {
         }
     }
 
-    /// Asks the Sentinels, one after the other until one answers, whether the primary is another
-    /// one by now. Nobody waits for the answer but the caller. `open` is the connection to the one
-    /// that answered the last time.
+    /// Asks the Sentinels one after the other, until one answers, whether the primary has changed.
+    /// Only the calling thread waits. `open` is the connection to the Sentinel that answered the
+    /// last time.
     fn look_out(&self, open: &mut Option<Connection>, until: &Stop) {
         let (sentinels, known) = {
             let state = self.state.lock();
             (state.sentinels.clone(), state.primary.clone())
         };
-        let Some(known) = known else { return }; // whoever needs it asks
+        let Some(known) = known else { return }; // the first caller asks
         for sentinel in &sentinels {
             if until.is_now() {
                 return;
@@ -166,8 +168,8 @@ impl Sentinels {
         }
     }
 
-    /// Takes a new primary over if it says itself that it is one: a Sentinel that was cut off may
-    /// name one of long ago.
+    /// Takes over a new primary if that server confirms its role: an isolated Sentinel may name an
+    /// outdated one.
     fn take_over(&self, named: Address, until: &Stop) -> bool {
         let confirmed = Connection::connect(&named, self.timeout, None, until);
         match &confirmed {
@@ -179,7 +181,8 @@ impl Sentinels {
         confirmed.is_ok()
     }
 
-    /// The answer was wrong, or its server is gone. With `was_wrong`, somebody else is asked next.
+    /// Doubts the primary at `at`: the answer was wrong, or the server is gone. With `was_wrong`,
+    /// another Sentinel is asked next.
     pub(super) fn forget(&self, at: &Address, was_wrong: bool) {
         let mut state = self.state.lock();
         if !state.is_doubted && state.primary.as_ref().is_some_and(|primary| primary.is_at(at)) {
@@ -194,7 +197,7 @@ impl Sentinels {
         self.named_by(&mut Connection::connect(sentinel, self.timeout, None, &self.stop)?)
     }
 
-    /// The primary, as the Sentinel at the other end knows it.
+    /// The primary according to the Sentinel on this connection.
     fn named_by(&self, sentinel: &mut Connection) -> Result<Address, Fault> {
         let mut command = cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
@@ -211,7 +214,7 @@ impl Sentinels {
         }
     }
 
-    /// One fault out of all: what can be mended comes before what may pass.
+    /// Chooses one fault of all: one that the operator can fix comes before temporary ones.
     fn nobody_knows(&self, faults: Vec<Fault>) -> Fault {
         let text: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let passing = |fault: &Fault| matches!(fault, Fault::Connection { .. });
@@ -231,7 +234,7 @@ impl fmt::Display for Sentinels {
     }
 }
 
-/// Looks out for another primary, for as long as it lives.
+/// A thread that asks for another primary periodically, for the lifetime of this value.
 #[derive(Debug)]
 pub struct Lookout {
     topology: Topology,
@@ -240,11 +243,11 @@ pub struct Lookout {
 }
 
 impl Lookout {
-    /// Starts a thread that looks out, if Sentinels say where the primary of `topology` is. Its panic
-    /// raises `stop`.
+    /// Starts the thread if Sentinels name the primary of `topology`. A panic of the thread raises
+    /// `stop`.
     ///
     /// # Errors
-    /// [`Fault::Io`] when the operating system refuses another thread.
+    /// [`Fault::Io`] if the operating system refuses another thread.
     pub fn start(topology: &Topology, stop: &Stop) -> Result<Option<Lookout>, Fault> {
         let Some(sentinels) = topology.sentinels() else { return Ok(None) };
         let (ended, looking) = (Stop::default(), topology.clone());
@@ -270,7 +273,8 @@ impl Drop for Lookout {
         if let Some(sentinels) = self.topology.sentinels() {
             sentinels.lookouts.fetch_sub(1, Ordering::Relaxed);
         }
-        // Whatever it waits for looks at the stop signal; a connection to be made may take longer.
+        // Its waits watch the stop signal, but connecting may take longer: do not wait for the
+        // thread.
         if let Some(running) = self.running.take_if(|running| !running.is_finished()) {
             running.abandon();
         }

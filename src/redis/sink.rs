@@ -18,15 +18,15 @@ use crate::frame::{EntryId, Refused, Stored};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, RoundTrip};
 
-/// For what stores something.
+/// The commit script for tasks that store something.
 const STORE: &str = concat!(
     "#!lua\nlocal PROBES, LEASE = true, 3\n",
     include_str!("fence.lua"),
     include_str!("commit.lua")
 );
 
-/// For what only acknowledges, which a server without memory must not refuse; and for everything on
-/// a server before Redis 7.0.
+/// The commit script for tasks that only acknowledge, which a server out of memory must not refuse.
+/// Before Redis 7.0 it serves all tasks.
 const PLAIN: &str = concat!(
     "local PROBES, LEASE = false, 3\n",
     include_str!("fence.lua"),
@@ -36,9 +36,9 @@ const PLAIN: &str = concat!(
 /// What the commit script does with an entry that is not pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Nothing: the pending entry is the fence, and repeating a commit is harmless.
+    /// It does nothing: the pending entry is the fence, and repeating a commit is harmless.
     ExactlyOnce,
-    /// It stores the result all the same.
+    /// It stores the result anyway.
     AtLeastOnce,
 }
 
@@ -51,67 +51,67 @@ pub enum Retention {
     Delete,
 }
 
-/// Where things go; the same for every commit.
+/// The settings that all commits share.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Input, output and dead-letter stream of each shard.
     pub streams: Vec<[String; 3]>,
     /// The consumer group.
     pub group: String,
-    /// Approximate limit of an output stream; 0 for none.
+    /// Approximate length limit of an output stream; 0 for none.
     pub output_length_max: u64,
-    /// Length of an output stream at which nothing more is stored in it; 0 for none.
+    /// Length of an output stream from which on nothing is stored in it; 0 for none.
     pub output_full_at: u64,
-    /// Approximate limit of a dead-letter stream.
+    /// Approximate length limit of a dead-letter stream.
     pub dead_letter_length_max: u64,
     /// See [`Delivery`].
     pub delivery: Delivery,
     /// See [`Retention`].
     pub retention: Retention,
-    /// Replicas that are to have a batch before it counts as committed; 0 does not wait.
+    /// Number of replicas that must have a batch before it counts as committed; 0 does not wait.
     pub wait_replicas: u32,
 }
 
-/// One entry to be ended.
+/// One entry to end.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
-    /// Which input stream.
+    /// The index of the input stream.
     pub shard: usize,
-    /// Which entry.
+    /// The entry.
     pub id: EntryId,
-    /// The entry before it in the same batch whose result must be stored first.
+    /// The preceding entry in the same batch whose result must be stored first.
     pub after: Option<EntryId>,
-    /// The consumer by which the group is known; empty if it is not known.
+    /// The identity consumer of the group; empty if unknown.
     pub identity: &'a str,
-    /// The lease under which its entry was read, if the stream has one.
+    /// The lease under which the entry was read, if the stream has one.
     pub tenure: Option<&'a Tenure>,
-    /// An attempt at the same task that was sent and never answered.
+    /// An earlier attempt at this task that was sent and never answered.
     pub earlier: Option<Earlier>,
-    /// What to do.
+    /// How to end the entry.
     pub action: Action<'a>,
 }
 
-/// What is known of an attempt without an answer.
+/// What is known about an unanswered attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Earlier {
-    /// Whatever it stored has a higher id than this.
+    /// Anything it stored has a higher id than this.
     pub stored_after: EntryId,
-    /// Whether the group was restored since: then the entry is pending whether or not the attempt
-    /// was carried out.
+    /// Whether the group was recovered since. If so, the entry is pending whether or not the
+    /// attempt was carried out.
     pub is_restored: bool,
 }
 
 /// How an entry is ended.
 #[derive(Clone, Copy, Debug)]
 pub enum Action<'a> {
-    /// Store the results, in their order.
+    /// Store the results in order.
     Store {
-        /// One, or those of a batch.
+        /// One result, or all results of an entry with several frames.
         results: &'a [Stored],
     },
     /// Store a dead letter.
     DeadLetter {
-        /// Why, and what of.
+        /// The reason, and for a frame ring the frame with its pixels.
         refused: &'a Refused,
         /// Deliveries so far.
         deliveries: u32,
@@ -122,21 +122,21 @@ pub enum Action<'a> {
     Drop,
 }
 
-/// What Redis said to one task.
+/// The outcome of one task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Stored and acknowledged.
     Done {
-        /// The id of what was stored, if anything was.
+        /// The id of the last entry stored, if any.
         stored: Option<EntryId>,
-        /// Whether the server refused to delete the input entry, as it was to do.
+        /// Whether the server refused to delete the input entry.
         is_kept: bool,
     },
-    /// The earlier attempt had done it.
+    /// The earlier attempt had stored it.
     DoneBefore,
-    /// It was not pending any more; nothing was stored.
+    /// The entry was not pending; nothing was stored.
     Fenced,
-    /// Refused with these words; the entry is still pending.
+    /// Refused with this message; the entry is still pending.
     Refused(String),
     /// It was not sent.
     Unsent,
@@ -144,21 +144,21 @@ pub enum Answer {
     Unknown,
 }
 
-/// What is sent for one task: all of it, or one step where input and output lie on different nodes
-/// of a Cluster.
+/// What is sent for a task: all of it, or one step if input and output are on different nodes of a
+/// Cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// The script.
+    /// The complete script.
     Whole,
-    /// An acknowledgement of nothing, to see whether it is allowed.
+    /// An acknowledgement of a non-existent entry, to test whether it is allowed.
     Probe,
-    /// The result alone.
+    /// Only the result.
     Add,
     /// The script without a result.
     Acknowledge,
 }
 
-/// Tasks of a batch, by their place in it.
+/// Indexes of tasks in a batch.
 pub(super) type Which = SmallVec<[usize; limits::COMMIT_BATCH_FRAMES]>;
 
 /// A connection that ends entries.
@@ -166,20 +166,20 @@ pub(super) type Which = SmallVec<[usize; limits::COMMIT_BATCH_FRAMES]>;
 pub struct Sink {
     connection: Connection,
     plan: Arc<Plan>,
-    /// Digests of [`STORE`], or of what takes its place, and of [`PLAIN`].
+    /// Digests of [`STORE`], or of its substitute, and of [`PLAIN`].
     digests: [Vec<u8>; 2],
-    /// What the script is told to do with an input entry.
+    /// The retention passed to the script.
     retention: &'static str,
     request: Request,
-    /// Its number among the connections of its owner.
+    /// Unique number among the connections of its owner.
     pub(super) number: u64,
-    /// Whether the server takes no writes now: to be closed when all has been answered.
+    /// Whether the server takes no writes: close the connection once everything is answered.
     pub(super) is_left: bool,
-    /// For each [`Part::Add`] that is not answered, the number of its results.
+    /// For each unanswered [`Part::Add`], the number of its results.
     added: VecDeque<usize>,
-    /// Parts sent and not answered.
+    /// Number of unanswered sendings.
     unanswered: usize,
-    /// When something was sent while nothing else was under way.
+    /// Set if a request was sent while no other was in flight; used to measure the round trip.
     asked: Option<Tick>,
 }
 
@@ -190,7 +190,7 @@ impl Connected for Sink {
 }
 
 impl Sink {
-    /// Connects and loads the script.
+    /// Connects and loads the scripts.
     ///
     /// # Errors
     /// As [`Connection::open`]; [`Fault::Refused`] if scripts may not be loaded.
@@ -206,7 +206,7 @@ impl Sink {
         let plain = load(&mut connection, PLAIN)?;
         let digests = match load(&mut connection, STORE) {
             Ok(store) => [store, plain],
-            // It cannot read the first line.
+            // The server does not understand the #!lua line.
             Err(Fault::Refused { message, .. }) if message.contains("compiling") => {
                 [plain.clone(), plain]
             }
@@ -232,17 +232,17 @@ impl Sink {
         })
     }
 
-    /// The same with that number.
+    /// The same sink with this number.
     pub(super) fn numbered(self, number: u64) -> Sink {
         Sink { number, ..self }
     }
 
-    /// The round trip to its server.
+    /// Measured round trips to its server.
     pub(super) fn round_trip(&self) -> &Arc<RoundTrip> {
         self.connection.round_trip()
     }
 
-    /// Waits for an answer, or until `beside` is readable.
+    /// Waits for an answer or until `beside` is readable.
     pub(super) fn wait(
         &mut self,
         limit: Duration,
@@ -257,7 +257,7 @@ impl Sink {
         }
     }
 
-    /// Sends `part` of those tasks.
+    /// Sends `part` of the given tasks.
     pub(super) fn send(
         &mut self,
         tasks: &[Task<'_>],
@@ -287,7 +287,7 @@ impl Sink {
         self.connection.send(&self.request, &payloads)
     }
 
-    /// Receives the answers to what was sent the longest time ago, each into its place.
+    /// Receives the answers to the oldest unanswered sending; stores each at its task's index.
     pub(super) fn receive(
         &mut self,
         which: &[usize],
@@ -314,10 +314,10 @@ impl Sink {
         Ok(())
     }
 
-    /// Entries in the output stream of a shard.
+    /// Number of entries in the output stream of a shard.
     ///
     /// # Errors
-    /// As every call.
+    /// As [`Sink::open`].
     pub fn output_length(&mut self, shard: usize) -> Result<u64, Fault> {
         let [_, output, _] = &self.plan.streams[shard];
         self.request.clear();
@@ -327,7 +327,7 @@ impl Sink {
         Ok(u64::try_from(length).unwrap_or(0))
     }
 
-    /// A code and the id of what was stored; see `commit.lua`.
+    /// Reads a code and the id of the last entry stored; see `commit.lua`.
     fn script_answer(&mut self) -> Result<Answer, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
         match reader.header(socket) {
@@ -346,7 +346,7 @@ impl Sink {
         }
     }
 
-    /// Of the commands of one task: good if all are.
+    /// Reads the answers of one task's commands. The result is the first refusal, or success.
     fn plain_answers(&mut self, count: usize) -> Result<Answer, Fault> {
         let mut first_refused = None;
         for _ in 0..count {
@@ -358,7 +358,7 @@ impl Sink {
         Ok(first_refused.unwrap_or(Answer::Done { stored: None, is_kept: false }))
     }
 
-    /// Of a command by itself: any answer that is no error is good.
+    /// Reads the answer of a single command. Anything but an error is success.
     fn plain_answer(&mut self) -> Result<Answer, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
         match reader.header(socket) {
@@ -376,7 +376,7 @@ impl Sink {
     fn encode(&mut self, task: &Task<'_>, part: Part) {
         let Sink { plan, digests: [store, plain], retention, request, added, .. } = self;
         let [input, output, dead_letters] = &plan.streams[task.shard];
-        // A dead letter is never worth a second one.
+        // A repeated commit must not store a dead letter twice, so only results can be unfenced.
         let is_result = matches!(task.action, Action::Store { .. });
         let is_fenced =
             part == Part::Whole && !(is_result && plan.delivery == Delivery::AtLeastOnce);
@@ -434,15 +434,16 @@ impl Sink {
                 request.arg(when).number(failed_at);
             }
             (Part::Whole, Action::Drop) => script(output, "drop", 0, 0, 0),
-            // Its target is on another node; nothing is stored, so any key of this one will do.
+            // The output is on another node. Nothing is stored here, so any key of this node will
+            // do.
             (Part::Acknowledge | Part::Add, _) => script(input, "drop", 0, 0, 0),
         }
     }
 }
 
-/// Whether the server can acknowledge and delete in one command, and lets this account do so: it
-/// is tried out on an entry that does not exist. A server that has the command may still answer
-/// with an error, as a node of a Cluster does for a key of another node.
+/// Whether the server can acknowledge and delete in one command, and lets this account do so. This
+/// is tested on an entry that does not exist. A server that has the command may still answer with
+/// an error, for example a Cluster node for another node's key.
 fn has_xackdel(connection: &mut Connection, plan: &Plan) -> Result<bool, Fault> {
     let mut attempt = cmd("XACKDEL");
     attempt.arg(&plan.streams[0][0]).arg(&plan.group).arg("IDS").arg(1).arg("0-0");
@@ -485,7 +486,8 @@ fn add(request: &mut Request, plan: &Plan, output: &str, stored: &Stored) {
     put_result(request, stored);
 }
 
-/// The same for all results of an entry, as the script takes for granted: `traceparent` is the entry's.
+/// Number of fields of a result. The same for all results of an entry, as the script assumes:
+/// `traceparent` belongs to the entry.
 fn fields_of(stored: &Stored) -> usize {
     1 + stored.labels.fields().count()
 }

@@ -1,9 +1,9 @@
-//! Commits to the right servers: one batch may concern several nodes of a Cluster.
+//! Sends commits to the right servers: one batch may concern several nodes of a Cluster.
 //!
-//! All nodes concerned are sent their share before any answer is waited for, so that they work at
-//! the same time, and batches may follow each other without waiting: every connection answers in
-//! order. Where input and output lie in different slots, which only `at_least_once` may have, a
-//! result is added first and its entry acknowledged after that, one batch at a time.
+//! Every node is sent its share before any answer is awaited, so that the nodes work in parallel.
+//! Batches may follow each other without waiting, because every connection answers in order. If
+//! input and output are in different slots, which only `at_least_once` allows, a result is added
+//! first and its entry acknowledged afterwards, one batch at a time.
 
 use std::collections::HashSet;
 use std::os::fd::BorrowedFd;
@@ -23,7 +23,7 @@ use crate::base::{Fault, Stop, error_code, limits};
 use crate::frame::{EntryId, Refused};
 use crate::metrics::{Metrics, RoundTrip};
 
-/// A [`Sink`] for every server concerned, opened when it is needed.
+/// One [`Sink`] per server, opened when needed.
 #[derive(Debug)]
 pub struct Sinks {
     route: Route,
@@ -34,24 +34,25 @@ pub struct Sinks {
     stop: Stop,
     open: Open<Sink>,
     made: u64,
-    /// For the rare steps between two nodes.
+    /// Copies dead letters between two nodes; rarely needed.
     control: Option<Control>,
-    /// Of the batch, what has been added and not yet acknowledged: not to be added again.
+    /// Entries of the current batch whose result was added but which are not acknowledged yet; not
+    /// to be added again.
     added: HashSet<(usize, EntryId)>,
 }
 
-/// The tasks of a batch that one of the open sinks is concerned with, by its place among them.
+/// The index of an open sink, and the tasks of a batch for it.
 type Share = (usize, Which);
 
-/// Tasks that were sent and are to be answered.
+/// Tasks that were sent and await answers.
 #[derive(Debug, Default)]
 pub struct Sent {
-    /// By the number of the connection.
+    /// For each connection number, its tasks.
     shares: SmallVec<[(u64, Which); 1]>,
 }
 
 impl Sinks {
-    /// For the streams of `plan`; nothing is connected yet.
+    /// Creates sinks for the streams of `plan`; connects nothing yet.
     pub fn new(
         topology: &Topology,
         plan: &Arc<Plan>,
@@ -83,8 +84,8 @@ impl Sinks {
         shards.iter().try_for_each(|&shard| self.sink_for(&plan.streams[shard][0]).map(|_| ()))
     }
 
-    /// Whether a result is stored in another step than its entry is acknowledged: a script reaches
-    /// keys of one slot only.
+    /// Whether storing a result and acknowledging its entry take two steps, because a script can
+    /// only use keys of one slot.
     pub fn is_apart(&self) -> bool {
         let is_apart = |[input, stored @ ..]: &[String; 3]| {
             stored.iter().any(|key| slot_of(key) != slot_of(input))
@@ -92,17 +93,18 @@ impl Sinks {
         self.route.topology().is_cluster() && self.plan.streams.iter().any(is_apart)
     }
 
-    /// Connections made so far.
+    /// Connections opened so far.
     pub fn made(&self) -> u64 {
         self.made
     }
 
-    /// Has the script loaded again, after a server has forgotten it: every connection is made anew.
+    /// Closes all connections, so that reconnecting loads the scripts again after a server has
+    /// forgotten them.
     pub fn reload(&mut self) {
         self.open.clear();
     }
 
-    /// The round trip to the farthest of the servers connected to.
+    /// Round trips to the most distant connected server.
     pub fn round_trip(&self) -> Option<Arc<RoundTrip>> {
         self.open
             .iter()
@@ -111,7 +113,7 @@ impl Sinks {
             .cloned()
     }
 
-    /// Whether tasks of `shards` would go out on open connections, without a wait.
+    /// Whether tasks of `shards` can be sent on open connections without waiting.
     pub fn is_ready(&mut self, shards: &[usize]) -> bool {
         shards.iter().all(|&shard| {
             let address = self.route.known(&self.plan.streams[shard][0]);
@@ -121,8 +123,8 @@ impl Sinks {
         })
     }
 
-    /// Closes the connections to servers that are to be left, and with `idle` those that have not been
-    /// used for a while. Not while answers are awaited.
+    /// Closes connections to servers that take no writes, and with `idle` also those that have not
+    /// been used for a while. Must not be called while answers are awaited.
     pub fn tidy(&mut self, idle: bool) {
         if idle {
             self.open.tidy();
@@ -132,8 +134,8 @@ impl Sinks {
         }
     }
 
-    /// Sends all tasks and waits for no answer. `answers` gets one per task: [`Answer::Unknown`] for
-    /// those that are to be received, [`Answer::Unsent`] for the others.
+    /// Sends all tasks without waiting for answers. `answers` gets one answer per task:
+    /// [`Answer::Unknown`] if it is to be received, else [`Answer::Unsent`].
     pub fn send(
         &mut self,
         tasks: &[Task<'_>],
@@ -145,11 +147,11 @@ impl Sinks {
         self.send_part(tasks, &all, Part::Whole, answers)
     }
 
-    /// Waits until the first answer to what was sent the longest time ago is here, or until `beside`
-    /// is readable.
+    /// Waits for the first answer to `sent`, which must be the oldest sending, or until `beside` is
+    /// readable.
     ///
     /// # Errors
-    /// As every call; what was sent to that server has no answer then.
+    /// As [`Sink::open`]; then nothing sent to that server will be answered.
     pub fn wait(
         &mut self,
         sent: &Sent,
@@ -163,11 +165,11 @@ impl Sinks {
         waited.inspect_err(|fault| self.lose(at, fault))
     }
 
-    /// Receives the answers to what was sent the longest time ago, each into its place. `shard_of`
-    /// says which shard a task concerned.
+    /// Receives the answers to the oldest sending, each at its task's index. `shard_of` returns the
+    /// shard of a task.
     ///
     /// # Errors
-    /// The first server that was lost; of its tasks the answer stays [`Answer::Unknown`].
+    /// The fault of the first server that was lost; its tasks keep [`Answer::Unknown`].
     pub fn receive(
         &mut self,
         sent: &Sent,
@@ -177,10 +179,10 @@ impl Sinks {
         self.receive_part(sent, shard_of, Part::Whole, answers)
     }
 
-    /// Entries in the output stream of a shard.
+    /// Number of entries in the output stream of a shard.
     ///
     /// # Errors
-    /// As every call.
+    /// As [`Sink::open`].
     pub fn output_length(&mut self, shard: usize) -> Result<u64, Fault> {
         let plan = Arc::clone(&self.plan);
         let [_, output, _] = &plan.streams[shard];
@@ -193,7 +195,7 @@ impl Sinks {
             };
             let address = self.open[at].address().clone();
             hops += 1;
-            if !self.route.heed(output, &address, &fault) {
+            if !self.route.handle_trouble(output, &address, &fault) {
                 self.open.close(at);
             } else if hops <= limits::HOPS_MAX {
                 continue;
@@ -202,22 +204,23 @@ impl Sinks {
         }
     }
 
-    /// Ends all tasks where input and output lie apart; `answers` gets one answer per task, in order.
+    /// Ends all tasks if input and output are in different slots. `answers` gets one answer per
+    /// task, in order.
     ///
     /// # Errors
-    /// The first server that could not be reached or was lost; of its tasks the answer is
-    /// [`Answer::Unsent`] or [`Answer::Unknown`], all others have theirs.
+    /// The fault of the first server that could not be reached or was lost. Its tasks have
+    /// [`Answer::Unsent`] or [`Answer::Unknown`]; all others have their own answer.
     pub fn commit(&mut self, tasks: &[Task<'_>], answers: &mut Vec<Answer>) -> Result<(), Fault> {
         answers.clear();
         answers.resize(tasks.len(), Answer::Unsent);
         self.commit_apart(tasks, answers)
     }
 
-    /// Sees whether acknowledging is allowed, adds, then acknowledges what was added. What is added
-    /// and could not be acknowledged is only acknowledged at the next attempt.
+    /// Tests whether acknowledging is allowed, adds the results, then acknowledges the entries of
+    /// those that were added. If the acknowledgement fails, the next attempt only acknowledges.
     fn commit_apart(&mut self, tasks: &[Task<'_>], answers: &mut [Answer]) -> Result<(), Fault> {
         let key = |task: &Task<'_>| (task.shard, task.id);
-        // What has ended otherwise will not come again, unless as another entry.
+        // Forget entries that are not in this batch: they have ended and do not come again.
         self.added.retain(|added| tasks.iter().any(|task| key(task) == *added));
         let all: Which = (0..tasks.len()).collect();
         let mut end = self.follow(tasks, all, Part::Probe, answers);
@@ -291,7 +294,7 @@ impl Sinks {
         copied
     }
 
-    /// Round trips to every server concerned, until no node sends a task on to another one.
+    /// Repeats round trips to all servers concerned until no node redirects a task.
     fn follow(
         &mut self,
         tasks: &[Task<'_>],
@@ -328,7 +331,7 @@ impl Sinks {
         end.and(received)
     }
 
-    /// Sends a part of those tasks to every server concerned.
+    /// Sends `part` of the given tasks to every server concerned.
     fn send_part(
         &mut self,
         tasks: &[Task<'_>],
@@ -340,7 +343,7 @@ impl Sinks {
         let mut sent = Sent::default();
         let mut lost: SmallVec<[usize; 4]> = SmallVec::new();
         for (at, share) in shares {
-            // Part of it may have arrived, even if sending failed.
+            // Even if sending fails, a part may have arrived.
             share.iter().for_each(|&index| answers[index] = Answer::Unknown);
             match self.open[at].send(tasks, &share, part) {
                 Ok(()) => sent.shares.push((self.open[at].number, share)),
@@ -365,7 +368,7 @@ impl Sinks {
     ) -> Result<(), Fault> {
         let mut end = Ok(());
         for (number, share) in &sent.shares {
-            // Lost with what was sent before.
+            // The connection was lost while answers to an earlier sending were received.
             let Some(at) = self.numbered(*number) else { continue };
             let received = self.open[at].receive(share, part, answers);
             for &index in share {
@@ -382,7 +385,7 @@ impl Sinks {
         end
     }
 
-    /// Gives up what is sent to this server and not answered.
+    /// Drops a connection; what was sent on it and not answered is given up.
     fn lose(&mut self, at: usize, fault: &Fault) {
         self.route.topology().learn(self.open[at].address(), fault);
         self.open.close(at);
@@ -396,7 +399,7 @@ impl Sinks {
         self.open.iter().position(is_it)
     }
 
-    /// Which open sink has which of the tasks, and the first fault met in looking for it.
+    /// Assigns the tasks to open sinks. Also returns the first fault in opening one.
     fn shares(
         &mut self,
         tasks: &[Task<'_>],
@@ -404,7 +407,7 @@ impl Sinks {
         part: Part,
     ) -> (SmallVec<[Share; 4]>, Result<(), Fault>) {
         let mut shares: SmallVec<[Share; 4]> = SmallVec::new();
-        // Looked up once per shard: most batches have frames of few.
+        // Looked up once per shard: most batches concern few shards.
         let mut found: SmallVec<[(usize, Option<usize>); 8]> = SmallVec::new();
         let mut end = Ok(());
         for &index in which {
@@ -433,7 +436,7 @@ impl Sinks {
         (shares, end)
     }
 
-    /// The sink of the server that has `key`, by its place among the open ones.
+    /// The index of the sink for the server that has `key`.
     fn sink_for(&mut self, key: &str) -> Result<usize, Fault> {
         let address = self.route.server_of(key)?;
         let Sinks { route, plan, name, timeout, metrics, stop, open, made, .. } = self;
@@ -451,7 +454,7 @@ fn is_done(answer: &Answer) -> bool {
     matches!(answer, Answer::Done { .. })
 }
 
-/// The key that decides where a part of a task goes.
+/// The key that decides where a part of a task is sent.
 fn key_of(plan: &Plan, shard: usize, part: Part) -> &str {
     let [input, output, _] = &plan.streams[shard];
     match part {

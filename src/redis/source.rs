@@ -1,10 +1,11 @@
-//! The reading side of the data plane: XREADGROUP, several requests ahead of their replies. Redis
-//! serves them one after the other, each as soon as there is an entry, so an entry leaves at once as
-//! long as a request waits there.
+//! The reading side of the data plane: XREADGROUP, with several requests in flight. Redis serves
+//! them one after the other, each as soon as there is an entry. As long as a request waits at the
+//! server, a new entry is delivered without a round trip.
 //!
-//! Each entry is handed on as soon as its own bytes have arrived. The bytes of `data` go from the
-//! socket into a leased buffer in one copy; a `data` above the limit is passed over and only its
-//! length kept. What was delivered before and never acknowledged is the matter of `pending`.
+//! Each entry is passed on as soon as its own bytes have arrived. The bytes of `data` are copied
+//! once, from the socket into a leased buffer. If `data` exceeds the limit, it is skipped and only
+//! its length kept. Entries that were delivered before and never acknowledged are handled in
+//! `pending`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,13 +22,13 @@ use crate::frame::{
 use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, Recorder, RoundTrip, Timer};
 
-/// Fields beside `data` that mean something here; others are passed over.
+/// The fields beside `data` that are read; others are skipped.
 const SIDE_FIELDS: [&[u8]; 5] = [b"frame_id", b"camera_id", b"timestamp", b"traceparent", b"ring"];
 
-/// Longest value of such a field that is kept; longer ones count as absent.
+/// Maximum length of such a field's value; longer ones count as absent.
 const SIDE_VALUE_MAX: u64 = limits::ID_BYTES_MAX as u64;
 
-/// Buffer for the side fields of ordinary entries, and for those with the longest values.
+/// Buffer sizes for side fields: of ordinary entries, and of those with the longest values.
 const SIDE_ROOM: [usize; 2] = [1 << 10, 4 << 10];
 
 /// How one input stream is read.
@@ -35,21 +36,21 @@ const SIDE_ROOM: [usize; 2] = [1 << 10, 4 << 10];
 pub struct SourceOptions {
     /// The stream.
     pub stream: String,
-    /// Its place among the input streams.
+    /// Its index among the input streams.
     pub shard: usize,
-    /// Our place among the readers of this stream.
+    /// The index of this reader among the readers of the stream.
     pub reader: usize,
     /// The consumer group.
     pub group: String,
-    /// Our name in it.
+    /// The name of this consumer.
     pub consumer: String,
-    /// Longest wait of the server for new entries.
+    /// Maximum wait of the server for new entries.
     pub block: Duration,
-    /// Longest pause between two bytes of a reply.
+    /// Maximum pause between two bytes of a reply.
     pub timeout: Duration,
-    /// Largest `data` that is read, in bytes.
+    /// Maximum size of `data` in bytes.
     pub payload_bytes_max: u64,
-    /// Where in a `data` its picture is, to be hashed on the way.
+    /// Finds the image in a `data`, which is hashed while it is received.
     pub locate_picture: Locate,
 }
 
@@ -58,7 +59,7 @@ pub struct SourceOptions {
 pub enum Delivered {
     /// Entries.
     Entries(Batch),
-    /// Nothing within the time the server was told to wait.
+    /// Nothing within the block time.
     Nothing,
     /// No reply yet, and the engine has begun to drain.
     Draining,
@@ -67,18 +68,18 @@ pub enum Delivered {
 /// The entries of one reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// How many were delivered; those this process knew already are not.
+    /// Number of entries delivered, without those that this process already knew.
     pub taken: u64,
-    /// Bytes of `data` of all of them.
+    /// Total bytes of `data`.
     pub bytes: u64,
     /// Bytes of the largest `data`.
     pub largest: u64,
-    /// The last one's id.
+    /// Id of the last entry.
     pub last: EntryId,
 }
 
 impl Batch {
-    /// Both together.
+    /// Combines two batches.
     pub(super) fn and(self, other: Batch) -> Batch {
         Batch {
             taken: self.taken + other.taken,
@@ -89,22 +90,22 @@ impl Batch {
     }
 }
 
-/// Takes over one frame that was read.
+/// Takes over one frame.
 pub type Deliver<'a> = dyn FnMut(RawFrame) -> Result<(), Fault> + 'a;
 
-/// A request that is not answered yet.
+/// An unanswered request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
-    /// The most entries with bodies that it may bring.
+    /// Maximum number of entries with bodies in its reply.
     pub(super) entries: usize,
     /// Whether it asks for entries without their bodies.
     pub(super) is_stale: bool,
     pub(super) sent_at: Tick,
-    /// [`Journal::reached`] when it was sent: what it brings comes after.
+    /// [`Journal::reached`] when it was sent: the entries of its reply come after this one.
     pub(super) after: EntryId,
 }
 
-/// A connection that reads one stream in a consumer group.
+/// A connection that reads one stream as a consumer of a group.
 #[derive(Debug)]
 pub struct Source {
     pub(super) connection: Connection,
@@ -114,11 +115,11 @@ pub struct Source {
     pub(super) stop: Stop,
     recorder: Recorder,
     pub(super) request: Request,
-    /// The requests that are not answered yet, the oldest first.
+    /// The unanswered requests, oldest first.
     asked: VecDeque<Asked>,
-    /// From the last request for entries to the last byte of its reply.
+    /// Time from the last request for entries to the last byte of its reply.
     transit: Duration,
-    /// [`Journal::epoch`] when the connection was opened, or its lease was taken.
+    /// [`Journal::epoch`] when the connection was opened or its lease was taken.
     pub(super) epoch: u64,
     /// The lease under which it reads, if the stream has one.
     pub(super) tenure: Option<Tenure>,
@@ -139,7 +140,8 @@ impl Source {
         stop: &Stop,
     ) -> Result<Source, Fault> {
         let name = format!("framepress-{}", options.consumer);
-        // Whatever is read from now on was delivered by the group of this epoch, or by a later one.
+        // Read before connecting: whatever this connection reads was delivered by the group of this
+        // epoch or a later one.
         let epoch = journal.epoch();
         let mut connection =
             Connection::open_with_clock(address, &name, options.timeout, metrics, stop)?;
@@ -170,34 +172,34 @@ impl Source {
         self.epoch
     }
 
-    /// What its entries are taken under, if they are asked for now.
+    /// The session for entries requested at this moment.
     pub(super) fn asked_now(&self) -> Session {
         let tenure = self.tenure.as_ref().map_or(0, |tenure| tenure.epoch);
         Session { epoch: self.epoch, tenure, asked_at: Tick::now() }
     }
 
-    /// The round trip to the server.
+    /// Measured round trips to the server.
     pub fn round_trip(&self) -> &Arc<RoundTrip> {
         self.connection.round_trip()
     }
 
-    /// Requests that are not answered yet.
+    /// Number of unanswered requests.
     pub fn requests(&self) -> usize {
         self.asked.len()
     }
 
-    /// The most entries that their replies may hold.
+    /// Maximum number of entries in the replies to them.
     pub fn entries_asked(&self) -> usize {
         self.asked.iter().map(|asked| asked.entries).sum()
     }
 
-    /// How long the last reply with entries took from its request to its last byte. If there is a
-    /// backlog, an entry is under way for at most that time.
+    /// Time from the last request that brought entries to the last byte of its reply. With a
+    /// backlog, this is the longest time that an entry is in transit.
     pub fn transit(&self) -> Duration {
         self.transit
     }
 
-    /// Asks for up to `count` new entries, behind what was asked for before.
+    /// Requests up to `count` new entries, after what was requested before.
     ///
     /// # Errors
     /// [`Fault::Connection`].
@@ -238,8 +240,8 @@ impl Source {
     /// Waits for the oldest reply and delivers its entries one by one.
     ///
     /// # Errors
-    /// [`Fault::Refused`] with the server's words; [`Fault::Connection`]; those of `deliver`.
-    /// After any of them the source is to be dropped.
+    /// [`Fault::Refused`] with the server's message; [`Fault::Connection`]; those of `deliver`.
+    /// After any of them the source must be dropped.
     pub fn receive(&mut self, deliver: &mut Deliver<'_>) -> Result<Delivered, Fault> {
         let limit = self.options.block + limits::BLOCK_MARGIN.max(self.options.timeout);
         match self.connection.wait(limit, true)? {
@@ -252,8 +254,8 @@ impl Source {
         }
     }
 
-    /// After [`Delivered::Draining`]: waits a little longer for the oldest reply. `None` if it did not
-    /// come within the limit.
+    /// After [`Delivered::Draining`]: waits for the oldest reply within `limit`. `None` if it did
+    /// not arrive.
     ///
     /// # Errors
     /// As [`Source::receive`].
@@ -270,7 +272,7 @@ impl Source {
 
     fn reply(&mut self, deliver: &mut Deliver<'_>) -> Result<Delivered, Fault> {
         let Some(&asked) = self.asked.front() else { return Ok(Delivered::Nothing) };
-        // It counts as asked for until its last entry has been opened.
+        // The request stays in the list until the last entry of its reply has been opened.
         let batch = if asked.is_stale {
             self.stale_reply(deliver)?
         } else {
@@ -291,8 +293,8 @@ impl Source {
         Ok(Delivered::Entries(batch))
     }
 
-    /// Opens the reply of XREADGROUP on one stream: the number of entries, `None` if there is
-    /// nothing.
+    /// Reads the beginning of the reply of XREADGROUP on one stream: the number of entries, or
+    /// `None` for an empty reply.
     fn stream_reply(&mut self, command: &'static str) -> Result<Option<usize>, Fault> {
         let Some(streams) = self.connection.array(command)? else { return Ok(None) };
         if streams != 1 || self.connection.array(command)? != Some(2) {
@@ -312,7 +314,7 @@ impl Source {
         Ok(batch)
     }
 
-    /// Reads one entry and delivers it, unless this process knows it already.
+    /// Reads one entry and delivers it, unless this process already knows it.
     pub(super) fn one_entry(
         &mut self,
         session: Session,
@@ -341,9 +343,9 @@ impl Source {
         Ok(Batch { taken, bytes, largest: bytes, last: id })
     }
 
-    /// The group was lost while the answer was under way.
+    /// The fault for an answer of a group that was lost in the meantime.
     pub(super) fn void(&self) -> Fault {
-        let message = "NOGROUP the group was lost while this answer was on its way".into();
+        let message = "NOGROUP the group was lost before this answer arrived".into();
         self.connection.refused("XREADGROUP", message)
     }
 
@@ -352,8 +354,7 @@ impl Source {
         self.pool.lease(SIDE_ROOM[0], &self.stop)
     }
 
-    /// Reads the `values` field names and values of one entry; with `discard`, without keeping
-    /// anything.
+    /// Reads the `values` field names and values of one entry; with `discard`, keeps nothing.
     fn entry(&mut self, values: usize, discard: bool) -> Result<Entry, Fault> {
         if !values.is_multiple_of(2) {
             return Err(self.connection.surprised());
@@ -392,7 +393,7 @@ impl Source {
                     };
                     builder.move_side(side);
                 }
-                // A field that occurs so often that even the larger buffer is full is ignored.
+                // Repeated fields that do not fit into the larger buffer are ignored.
                 match builder.side_room(name, size) {
                     Some(room) => {
                         let read =

@@ -1,13 +1,13 @@
--- Takes new entries that are too old out of the way: they are delivered to the consumer as XREADGROUP
--- does, but their bodies stay here, for they would take the time that newer ones need.
+-- Takes entries that are too old: delivers them to the consumer as XREADGROUP does, but leaves
+-- their bodies here, because transferring them would delay newer entries.
 --
--- KEYS[1] the stream; behind it what fence.lua wants
+-- KEYS[1] the stream; then the keys of fence.lua
 -- ARGV[1] the group, ARGV[2] the consumer
--- ARGV[3] milliseconds: an entry is too old if it was added longer ago
--- ARGV[4] most entries that are taken
+-- ARGV[3] maximum age in milliseconds: an entry added earlier is too old
+-- ARGV[4] maximum number of entries
 --
--- Returns for each entry its id, its field camera_id (empty if there is none) and the beginning of its
--- data, one after the other. It ends at the first entry that is not too old.
+-- Returns for each entry its id, its field camera_id (empty if it has none) and the beginning of
+-- its data, as one flat list. Stops at the first entry that is not too old.
 local HEAD_BYTES = 512
 
 local stream, group, consumer, age, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]

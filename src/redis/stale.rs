@@ -1,6 +1,6 @@
-//! New entries that are too old to be worth their way: they become pending, and their bodies stay
-//! where they are. Without this, a link that carries less than is added would only carry frames
-//! that are shed when they arrive.
+//! Takes new entries that are too old to be worth transferring: they become pending, and their
+//! bodies stay at the server. Without this, a link with less capacity than the input rate would
+//! only carry frames that are shed on arrival.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::frame::{EntryBuilder, EntryId, Opened, Origin, RawFrame};
 const STALE: &str =
     concat!("local LEASE = 2\n", include_str!("fence.lua"), include_str!("stale.lua"));
 
-/// Most entries taken out of the way at a time: the script looks at each of them twice.
+/// Maximum number of entries per request: the script looks at each of them twice.
 const STALE_MAX: usize = 64;
 
-/// Most bytes of `data` that say which camera it is from; the script sends fewer.
+/// Maximum bytes of `data` that are kept to find its camera; the script sends fewer.
 const HEAD_BYTES_MAX: usize = 1 << 10;
 
 impl Source {
-    /// Asks for the new entries that were added longer than `age` ago, with only the first bytes of their `data`,
-    /// behind what was asked for before. Their frames come with [`RawFrame::is_stale`].
+    /// Requests the new entries that were added longer than `age` ago, with only the first bytes of
+    /// their `data`, after what was requested before. Their frames have [`RawFrame::is_stale`] set.
     ///
     /// # Errors
     /// [`Fault::Connection`].
@@ -36,7 +36,7 @@ impl Source {
         self.send_request(0, true)
     }
 
-    /// Reads the answer and delivers each entry.
+    /// Reads the reply and delivers each entry.
     pub(super) fn stale_reply(&mut self, deliver: &mut Deliver<'_>) -> Result<Batch, Fault> {
         let session = self.asked_now();
         let mut batch = Batch::default();

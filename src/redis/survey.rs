@@ -1,5 +1,5 @@
-//! What a server says about itself and about the streams: facts, not yet judged. A question that
-//! the account may not ask has no answer.
+//! Collects facts from a server about itself and the streams, without judging them. If the account
+//! may not ask a question, its answer is missing.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,48 +11,48 @@ use super::{Control, Greeting, Topology, lease_key};
 use crate::base::Fault;
 use crate::metrics::clock::{Tick, unix_seconds};
 
-/// Questions asked to measure the round trip.
+/// Number of questions asked to measure the round trip.
 const QUESTIONS: usize = 3;
 
-/// Everything asked, in one place.
+/// All facts collected.
 #[derive(Clone, Debug)]
 pub struct Survey {
-    /// Kind and version.
+    /// Server program and version.
     pub greeting: Greeting,
-    /// By how much its clock is ahead of ours, in seconds.
+    /// How far the server's clock is ahead of ours, in seconds.
     pub clock_ahead_seconds: Option<f64>,
-    /// The shortest time between a question and its answer.
+    /// The shortest measured round trip.
     pub round_trip: Duration,
-    /// What INFO says.
+    /// From INFO.
     pub info: Option<Info>,
-    /// What CONFIG GET says.
+    /// From CONFIG GET.
     pub settings: Option<Settings>,
     /// Input, output and dead-letter stream of each shard.
     pub streams: Vec<[KeyState; 3]>,
-    /// Our consumer group on each input stream, as far as there is one.
+    /// The consumer group on each input stream, if it exists.
     pub groups: Vec<Option<GroupFacts>>,
-    /// Where streams are exclusive, who holds each; empty where no engine does.
+    /// For exclusive streams, the holder of each lease; empty if no engine holds it.
     pub holders: Vec<Option<String>>,
-    /// Rights that the account lacks, and commands that the server lacks.
+    /// Missing rights of the account, and missing commands of the server.
     pub missing: Vec<Missing>,
 }
 
-/// From INFO.
+/// Facts from INFO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Info {
-    /// `master` or `slave`, in the server's words.
+    /// `master` or `slave`, as the server says.
     pub role: String,
-    /// Where its primary is, if it is a replica.
+    /// The address of its primary, if it is a replica.
     pub primary: Option<String>,
-    /// Replicas connected.
+    /// Number of connected replicas.
     pub replicas: u64,
-    /// Bytes of the replication backlog.
+    /// Size of the replication backlog in bytes.
     pub backlog_bytes: u64,
-    /// Whether it is still reading its data from disk.
+    /// Whether it is still loading its data from disk.
     pub loading: bool,
     /// Whether the append-only file is on.
     pub aof: bool,
-    /// Whether the last write to it succeeded.
+    /// Whether the last write to the append-only file succeeded.
     pub aof_write_ok: bool,
     /// Whether the last snapshot succeeded.
     pub snapshot_ok: bool,
@@ -62,15 +62,15 @@ pub struct Info {
     pub memory_bytes_max: u64,
     /// `maxmemory-policy`.
     pub policy: String,
-    /// Memory of its machine, in bytes.
+    /// Memory of its host, in bytes.
     pub system_bytes: u64,
     /// Keys evicted since the start.
     pub evicted: u64,
-    /// Whether it is a node of a cluster.
+    /// Whether it is a node of a Cluster.
     pub cluster: bool,
 }
 
-/// From CONFIG GET. Sizes in bytes.
+/// Facts from CONFIG GET. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// `save`: empty for no snapshots.
@@ -79,9 +79,9 @@ pub struct Settings {
     pub appendfsync: String,
     /// `stop-writes-on-bgsave-error`.
     pub stop_writes: bool,
-    /// `client-output-buffer-limit` of ordinary clients.
+    /// `client-output-buffer-limit` for normal clients.
     pub output_buffer: BufferLimit,
-    /// The same of replicas.
+    /// `client-output-buffer-limit` for replicas.
     pub replica_buffer: BufferLimit,
     /// `proto-max-bulk-len`.
     pub bulk_bytes_max: u64,
@@ -93,51 +93,51 @@ pub struct Settings {
     pub keepalive_seconds: u64,
 }
 
-/// One class of `client-output-buffer-limit`; 0 is no limit.
+/// One class of `client-output-buffer-limit`; 0 means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BufferLimit {
-    /// Bytes above which a client is cut off at once.
+    /// Bytes above which a client is disconnected at once.
     pub hard: u64,
-    /// Bytes above which it is cut off after `seconds`.
+    /// Bytes above which a client is disconnected after `seconds`.
     pub soft: u64,
     /// See `soft`.
     pub seconds: u64,
 }
 
-/// A key.
+/// State of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyState {
     /// Its name.
     pub name: String,
-    /// Its type, `none` if there is no such key; `None` if the server did not say.
+    /// Its type, `none` if there is no such key; `None` if the server refused to answer.
     pub kind: Option<String>,
-    /// Entries.
+    /// Number of entries.
     pub length: u64,
-    /// Bytes of memory, estimated by the server.
+    /// Memory in bytes, estimated by the server.
     pub memory_bytes: u64,
 }
 
-/// A consumer group.
+/// State of a consumer group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupFacts {
     /// Entries delivered and not acknowledged.
     pub pending: u64,
     /// Entries not delivered yet, if the server can tell.
     pub lag: Option<u64>,
-    /// The pending entry that was added first.
+    /// The pending entry with the smallest id.
     pub oldest: Option<OldestPending>,
-    /// Who reads.
+    /// Its consumers.
     pub consumers: Vec<ConsumerFacts>,
 }
 
-/// The first entry of a pending list.
+/// The first entry of a pending entries list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OldestPending {
-    /// Who has it.
+    /// The consumer that has it.
     pub consumer: String,
-    /// Since it was delivered last.
+    /// Time since its last delivery.
     pub idle: Duration,
-    /// How often it was delivered.
+    /// Its delivery count.
     pub deliveries: u64,
 }
 
@@ -146,19 +146,19 @@ pub struct OldestPending {
 pub struct ConsumerFacts {
     /// Its name.
     pub name: String,
-    /// Entries it has not acknowledged.
+    /// Number of entries pending for it.
     pub pending: u64,
-    /// Since it last asked for anything.
+    /// Time since its last request.
     pub idle: Duration,
 }
 
 impl Survey {
-    /// Asks the server everything; of a Cluster, the node of each key about the key, and any node
-    /// about itself. `timeout` bounds each question.
+    /// Asks a server everything. In a Cluster, questions about a key go to its node and other
+    /// questions to any node. `timeout` bounds each question.
     ///
     /// # Errors
-    /// [`Fault::Connection`] if the server cannot be reached, [`Fault::Refused`] if it does not
-    /// let us in.
+    /// [`Fault::Connection`] if the server cannot be reached, [`Fault::Refused`] if it rejects the
+    /// login.
     pub fn take(topology: &Topology, usage: &Usage, timeout: Duration) -> Result<Survey, Fault> {
         let mut control = Control::new(topology, timeout)?;
         let greeting = Greeting::ask(&mut control)?;
@@ -176,7 +176,7 @@ impl Survey {
             let lease = is_exclusive.then(|| lease_key(input, &usage.group));
             holders.push(lease.map(|key| holder(&mut control, &key)).transpose()?.flatten());
         }
-        // On a connection of its own: a trial may have it closed by the server.
+        // On a separate connection, because the server may close it after a trial.
         let missing = usage.missing(&mut Control::new(topology, timeout)?)?;
         Ok(Survey {
             greeting,
@@ -201,7 +201,7 @@ fn permitted<T>(answer: Result<T, Fault>) -> Result<Option<T>, Fault> {
     }
 }
 
-/// The engine that a lease names; empty for none, `None` if the account may not ask.
+/// The holder of a lease; empty for none, `None` if the account may not ask.
 fn holder(control: &mut Control, key: &str) -> Result<Option<String>, Fault> {
     let mut command = cmd("HMGET");
     command.arg(key).arg("holder");
@@ -220,7 +220,7 @@ fn round_trip(control: &mut Control) -> Result<Duration, Fault> {
     Ok(shortest)
 }
 
-/// Half of the way to the server and back is taken to be each way.
+/// Estimates the clock difference, assuming that request and answer take equally long.
 fn clock_ahead(control: &mut Control) -> Result<Option<f64>, Fault> {
     let asked = unix_seconds();
     let parts = permitted(control.run::<Vec<f64>>("TIME", &cmd("TIME")))?;
@@ -229,7 +229,7 @@ fn clock_ahead(control: &mut Control) -> Result<Option<f64>, Fault> {
 }
 
 impl Info {
-    /// From the lines of INFO.
+    /// Parses the lines of INFO.
     pub fn parse(lines: &HashMap<String, String>) -> Info {
         let text = |key: &str| lines.get(key).map(String::as_str).unwrap_or_default();
         let number = |key: &str| text(key).parse().unwrap_or(0);
@@ -276,7 +276,7 @@ impl Settings {
 }
 
 impl BufferLimit {
-    /// One class out of `normal 0 0 0 slave 268435456 67108864 60 ...`.
+    /// Parses one class out of `normal 0 0 0 slave 268435456 67108864 60 ...`.
     fn parse(limits: &str, class: &str) -> Option<BufferLimit> {
         let mut words = limits.split(' ').skip_while(|word| *word != class).skip(1);
         let mut number = || words.next()?.parse().ok();

@@ -1,5 +1,5 @@
-//! Reading under a lease: it is taken on the connection that reads, and lasts no longer than that. So
-//! the server that answers has everything that it had when the lease was taken.
+//! Reading under a lease. The lease is taken on the connection that reads and ends with it, so the
+//! answering server has all the data that it had when the lease was taken.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::{LeaseAsk, LeaseState, LeaseTerms, Tenure};
 use crate::base::Fault;
 
 impl Source {
-    /// Asks for the lease of that key, for so long.
+    /// Sends a request about the lease `key`, with the given length.
     ///
     /// # Errors
-    /// [`Fault::Connection`], or [`Fault::Refused`] with the server's words.
+    /// [`Fault::Connection`], or [`Fault::Refused`] with the server's message.
     pub fn lease(
         &mut self,
         terms: &LeaseTerms,
@@ -32,7 +32,7 @@ impl Source {
         lease_state(answer?)
     }
 
-    /// Reads under this lease from now on.
+    /// Reads under this lease from this call on.
     pub fn begin_tenure(&mut self, tenure: Tenure) {
         self.epoch = self.journal.epoch();
         self.tenure = Some(tenure);
@@ -55,7 +55,7 @@ impl Source {
         self.connection.query_all(commands)?.into_iter().collect()
     }
 
-    /// The keys of a script that changes the stream: it, and what `fence.lua` wants.
+    /// The keys of a script that changes the stream: the stream, and the keys of `fence.lua`.
     pub(super) fn keys(&self) -> SmallVec<[String; 3]> {
         let mut keys = SmallVec::new();
         keys.push(self.options.stream.clone());

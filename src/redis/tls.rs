@@ -1,4 +1,4 @@
-//! TLS by rustls: the files, and what to do when the handshake fails.
+//! TLS with rustls: loads the files, and explains failed handshakes.
 
 use std::fmt;
 use std::io;
@@ -13,14 +13,14 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use crate::base::Fault;
 use crate::metrics::clock;
 
-/// What a program can say about TLS; PEM files.
+/// TLS settings; all files are PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
-    /// Certificates to trust; `None` means the system's.
+    /// The CA certificates to trust; `None` for those of the system.
     pub ca: Option<PathBuf>,
     /// This client's certificate chain and private key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name the server's certificate must have; `None` means the host of the address.
+    /// The name that the server's certificate must have; `None` for the host of the address.
     pub server_name: Option<String>,
 }
 
@@ -35,7 +35,7 @@ struct Shared {
     server_name: Option<ServerName<'static>>,
 }
 
-/// What certificates are valid at. The clock of rustls panics before 1970.
+/// The time at which certificates must be valid. The default clock of rustls panics before 1970.
 #[derive(Debug)]
 struct Clock;
 
@@ -49,8 +49,8 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] naming the file and the setting, when one cannot be read or does not
-    /// hold what it should.
+    /// [`Fault::Unusable`] naming the setting and the file, if one cannot be read or has the wrong
+    /// content.
     pub fn load(options: &TlsOptions) -> Result<Tls, Fault> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock))
@@ -77,7 +77,7 @@ impl Tls {
         Arc::clone(&self.shared.config)
     }
 
-    /// The name to be found in the certificate of the server at `host`.
+    /// The name that the certificate of the server at `host` must have.
     pub(super) fn server_name(&self, host: &str) -> io::Result<ServerName<'static>> {
         match &self.shared.server_name {
             Some(name) => Ok(name.clone()),
@@ -132,7 +132,7 @@ fn unusable(key: &str, path: &Path, problem: impl fmt::Display) -> Fault {
     Fault::Unusable(format!("{key}: {}: {problem}", path.display()))
 }
 
-/// An error of rustls as one that says what to do.
+/// Adds advice for the operator to an error of rustls.
 pub(super) fn explain(error: rustls::Error) -> io::Error {
     use rustls::Error as E;
     let advice = match &error {

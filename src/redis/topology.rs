@@ -1,7 +1,8 @@
-//! Which server has a key: one server, the primary that Sentinels name, or a node of a Cluster.
+//! Finds the server that has a key: a single server, the primary named by Sentinels, or a node of a
+//! Cluster.
 //!
-//! Answers are kept until somebody reports that one was wrong. Whoever meets a fault says so with
-//! [`Topology::learn`] and asks again before the next attempt; nothing here retries by itself.
+//! Answers are kept until a caller reports that one was wrong. A caller that meets a fault reports
+//! it with [`Topology::learn`] and asks again before the next attempt; this module does not retry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,15 +10,15 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::sentinel::Sentinels;
-use super::{Address, Seam};
+use super::{Address, FaultPoint};
 use crate::base::{Fault, Stop, limits};
 
-/// Where Redis is; cheap to clone, and all clones share what they learn. `Display` and `Debug`
+/// The Redis servers; cheap to clone, and all clones share what they learn. `Display` and `Debug`
 /// show no credentials.
 #[derive(Clone)]
 pub struct Topology {
     kind: Arc<Kind>,
-    seam: Seam,
+    fault_point: FaultPoint,
 }
 
 enum Kind {
@@ -28,12 +29,12 @@ enum Kind {
 
 impl Topology {
     fn of(kind: Kind) -> Topology {
-        Topology { kind: Arc::new(kind), seam: Seam::default() }
+        Topology { kind: Arc::new(kind), fault_point: FaultPoint::default() }
     }
 
-    /// The primary called `service`, as Sentinels know it. `like` is any server with the
-    /// credentials and the encryption of the primary; `sentinels` have their own. Each Sentinel is
-    /// given `timeout`.
+    /// The primary called `service`, found through `sentinels`. `like` is any server with the
+    /// credentials and TLS settings of the primary; the Sentinels have their own. `timeout` bounds
+    /// the wait for each Sentinel.
     pub fn sentinel(
         service: impl Into<String>,
         sentinels: Vec<Address>,
@@ -44,19 +45,19 @@ impl Topology {
         Topology::of(Kind::Sentinel(Sentinels::new(service.into(), sentinels, like, timeout, stop)))
     }
 
-    /// The Cluster to which any of `seeds` belongs. Each node that is asked for the slots is given
-    /// `timeout`.
+    /// The Cluster that `seeds` belong to. `timeout` bounds the wait for each node that is asked
+    /// for the slots.
     pub fn cluster(seeds: Vec<Address>, timeout: Duration, stop: &Stop) -> Topology {
         Topology::of(Kind::Cluster(Cluster::new(seeds, timeout, stop)))
     }
 
-    /// The same servers, with `seam` between us and them on the data plane.
+    /// The same servers, reached through a fault-injection point on the data plane.
     #[must_use]
-    pub fn through(self, seam: Seam) -> Topology {
-        Topology { seam, ..self }
+    pub fn through(self, fault_point: FaultPoint) -> Topology {
+        Topology { fault_point, ..self }
     }
 
-    /// Those who say where the primary is, if there are any.
+    /// The Sentinels, if there are any.
     pub(super) fn sentinels(&self) -> Option<&Sentinels> {
         match &*self.kind {
             Kind::Sentinel(sentinels) => Some(sentinels),
@@ -69,8 +70,8 @@ impl Topology {
         matches!(&*self.kind, Kind::Cluster(_))
     }
 
-    /// Longest pause between attempts to reach a server: where another one takes over, it is to be
-    /// found soon.
+    /// Maximum pause between attempts to reach a server. Shorter if there may be a failover, so
+    /// that the new primary is found soon.
     pub fn pause_longest(&self) -> Duration {
         match &*self.kind {
             Kind::Single(_) => limits::BACKOFF_LONGEST,
@@ -81,19 +82,19 @@ impl Topology {
     /// The server that takes writes to `key`.
     ///
     /// # Errors
-    /// [`Fault::Connection`] if nobody who could tell answers in time; [`Fault::Unusable`] if
-    /// those who answer know no such primary.
+    /// [`Fault::Connection`] if no Sentinel or node answers in time; [`Fault::Unusable`] if no
+    /// answer names such a primary.
     pub fn primary_for(&self, key: &str) -> Result<Address, Fault> {
         let address = match &*self.kind {
             Kind::Single(address) => address.clone(),
             Kind::Sentinel(sentinels) => sentinels.primary()?,
             Kind::Cluster(cluster) => cluster.primary_for(key)?,
         };
-        Ok(address.through(self.seam.clone()))
+        Ok(address.through(self.fault_point.clone()))
     }
 
-    /// Takes note of a fault met at `at`; the server for the very next attempt at the same thing,
-    /// if the fault names one that is not the owner yet.
+    /// Records a fault from the server `at`. Returns the server for the next attempt if the fault
+    /// is a redirection by ASK.
     pub fn learn(&self, at: &Address, fault: &Fault) -> Option<Address> {
         match fault {
             Fault::Connection { .. } => {
@@ -105,7 +106,7 @@ impl Topology {
         }
     }
 
-    /// Takes note of a lost connection.
+    /// Records a lost connection.
     fn lost(&self, at: &Address) {
         match &*self.kind {
             Kind::Single(_) => {}
@@ -114,7 +115,7 @@ impl Topology {
         }
     }
 
-    /// Takes note of a refusal; see [`Topology::learn`].
+    /// Records a refusal; see [`Topology::learn`].
     pub(super) fn refused(&self, at: &Address, message: &str) -> Option<Address> {
         let code = crate::base::error_code(message);
         match (&*self.kind, code) {
@@ -124,7 +125,7 @@ impl Topology {
                 None
             }
             (Kind::Cluster(cluster), "MOVED" | "ASK") => {
-                cluster.redirected(at, message).map(|asked| asked.through(self.seam.clone()))
+                cluster.redirected(at, message).map(|asked| asked.through(self.fault_point.clone()))
             }
             (Kind::Cluster(cluster), _) if is_no_primary(code) => {
                 cluster.forget(at);
@@ -135,15 +136,15 @@ impl Topology {
     }
 }
 
-/// Whether a refusal says that this server does not take writes now.
+/// Whether a refusal says that this server takes no writes at present.
 pub(super) fn is_no_primary(code: &str) -> bool {
     matches!(code, "READONLY" | "MASTERDOWN" | "LOADING" | "UNBLOCKED" | "CLUSTERDOWN")
 }
 
 impl From<Address> for Topology {
     fn from(address: Address) -> Topology {
-        let seam = address.seam().clone();
-        Topology { seam, ..Topology::of(Kind::Single(address)) }
+        let fault_point = address.fault_point().clone();
+        Topology { fault_point, ..Topology::of(Kind::Single(address)) }
     }
 }
 

@@ -1,8 +1,8 @@
-//! The ways bytes travel: TCP, a Unix socket, TLS over TCP.
+//! The transports: TCP, a Unix socket, TLS over TCP.
 //!
-//! Every one of them wakes up every [`limits::SOCKET_TICK`] with `WouldBlock`; how often that is
-//! put up with is for the caller to say. Between TLS and its caller lies plaintext that no poll of
-//! the socket can see, so waiting goes through [`Transport::readable`].
+//! Each of them wakes up every [`limits::SOCKET_TICK`] with `WouldBlock`; the caller decides how
+//! long to continue. TLS buffers decrypted bytes that no poll of the socket can see, so waiting
+//! must go through [`Transport::readable`].
 
 use std::io::{self, BufReader, IoSlice, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -23,18 +23,18 @@ use super::tls::{self, Tls};
 use crate::base::limits;
 use crate::metrics::clock::Tick;
 
-/// Bytes taken from the socket of a TLS connection at a time: a few records.
+/// Bytes read from the socket of a TLS connection at a time: a few records.
 const TLS_READ_BYTES: usize = 64 << 10;
 
-/// Longest handshake, beside the caller's own limit. A plain port that is spoken to in TLS may say
-/// nothing at all.
+/// Maximum duration of a handshake, in addition to the caller's own limit. A plain port that
+/// receives a TLS greeting may not answer at all.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Pause between attempts to connect to a Unix socket whose backlog is full. The system offers no
-/// wait with a limit for that; a server that accepts again empties its backlog within a moment.
+/// Pause between attempts to connect to a Unix socket whose backlog is full. The operating system
+/// offers no wait with a limit for this. A server that accepts empties its backlog at once.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
 
-/// An open way to a server.
+/// An open connection to a server.
 #[derive(Debug)]
 pub(super) enum Transport {
     Tcp(TcpStream),
@@ -43,7 +43,7 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Connects. `gone` is asked now and then whether there is still somebody who waits for it.
+    /// Connects. `gone` is called repeatedly; once it returns true, the attempt ends.
     pub(super) fn open(
         address: &Address,
         timeout: Duration,
@@ -60,7 +60,7 @@ impl Transport {
                 let tcp = connect_tcp(host, *port, timeout)?;
                 tcp.set_nodelay(true)?;
                 if let Err(error) = notice_silence(&tcp) {
-                    // The time-out of an answer is there all the same.
+                    // Not fatal: the time-out of answers still detects a silent server.
                     tracing::debug!("{address}: no TCP keepalive: {error}");
                 }
                 tcp.set_read_timeout(tick).and(tcp.set_write_timeout(tick))?;
@@ -85,7 +85,8 @@ impl Transport {
         }
     }
 
-    /// As [`Transport::read`], but waits for as much as fits if the system can do so in one call.
+    /// As [`Transport::read`], but waits until `target` is full if the system can do so in one
+    /// call.
     pub(super) fn read_all(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let (read, _) = match self {
             Transport::Tcp(tcp) => recv(tcp, target, RecvFlags::WAITALL)?,
@@ -111,7 +112,7 @@ impl Transport {
         }
     }
 
-    /// Sends what is still here. An error leaves the rest for the next call.
+    /// Sends what is still buffered. After an error the next call continues.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
             Transport::Tcp(_) | Transport::Unix(_) => Ok(()),
@@ -119,8 +120,8 @@ impl Transport {
         }
     }
 
-    /// Waits for something to read (or the end of it) for `limit`; zero does not wait. The wait also
-    /// ends when one of the two descriptors `beside` becomes readable.
+    /// Waits up to `limit` for bytes to read or the end of the stream; zero does not wait. The wait
+    /// also ends when one of the two descriptors `beside` becomes readable.
     pub(super) fn readable(
         &mut self,
         limit: Duration,
@@ -133,20 +134,20 @@ impl Transport {
         }
     }
 
-    /// Whether this is TLS.
+    /// Whether this is a TLS connection.
     pub(super) fn is_encrypted(&self) -> bool {
         matches!(self, Transport::Tls(_))
     }
 }
 
-/// How a wait for something to read has ended.
+/// How a wait for bytes ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readable {
-    /// There is something.
+    /// There is something to read.
     Yes,
-    /// Not yet, but a descriptor beside the socket is readable.
+    /// Nothing yet, but a descriptor beside the socket is readable.
     Beside,
-    /// Not within the limit.
+    /// Nothing within the limit.
     No,
 }
 
@@ -166,20 +167,20 @@ fn poll_once(
     }
 }
 
-/// Whether an error only means that nothing moved within a tick. `TimedOut` is none of these: it
-/// is how the system says that the host at the other end is gone.
+/// Whether an error only means that nothing moved within a tick. `TimedOut` is not one of these:
+/// with it the operating system reports that the remote host is gone.
 pub(super) fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Has the system ask now and then whether the other side is still there: a host without power, or
-/// behind a cut cable, resets nothing, and a reader that waits would not notice. A server that is
-/// merely slow is none of the system's business, as long as its host answers.
+/// Enables TCP keepalive. A host without power or behind a cut cable resets nothing, and a waiting
+/// reader would not notice. A server that is merely slow is not affected, as long as its host
+/// answers.
 ///
-/// The system asks only while nothing of ours is on its way. What is not confirmed, or not taken
-/// because the server does not read, is waited for as long as the caller's own time-out says.
-/// `TCP_USER_TIMEOUT` would bound that as well, but cuts off a server whose window is closed, and
-/// takes the place of the number of questions asked here.
+/// The operating system probes only while none of our data is in flight. Data that is not
+/// acknowledged, or not accepted because the server does not read, is bounded by the caller's own
+/// time-out. `TCP_USER_TIMEOUT` would bound that as well, but it disconnects a server whose window
+/// is closed, and it overrides the number of probes set here.
 fn notice_silence(tcp: &TcpStream) -> io::Result<()> {
     sockopt::set_socket_keepalive(tcp, true)?;
     sockopt::set_tcp_keepidle(tcp, limits::HOST_ASKED_EVERY)?;
@@ -191,7 +192,7 @@ fn notice_silence(tcp: &TcpStream) -> io::Result<()> {
 fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let addresses = (host, port).to_socket_addrs()?;
-    // Begins here: a slow resolver is to leave time for the servers.
+    // The limit starts after name resolution: a slow resolver must leave time for the servers.
     let until = Tick::now().after(timeout.min(limits::CONNECT_LIMIT));
     for address in addresses {
         let left = until.since(Tick::now());
@@ -206,8 +207,8 @@ fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream
     Err(last)
 }
 
-/// Connects without blocking: a blocking connect waits for room in the backlog of the listener
-/// without limit, and a server that is stopped or hangs accepts nothing.
+/// Connects without blocking. A blocking connect waits without limit for room in the listener's
+/// backlog, and a stopped or hanging server accepts nothing.
 fn connect_unix(path: &Path, timeout: Duration, gone: impl Fn() -> bool) -> io::Result<UnixStream> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -236,12 +237,12 @@ fn connect_unix(path: &Path, timeout: Duration, gone: impl Fn() -> bool) -> io::
 
 /// TLS over TCP.
 ///
-/// What rustls has accepted is never lost by a pause: it stays in its buffer until the next write
-/// or flush sends it.
+/// A pause never loses what rustls has accepted: it stays in its buffer until the next write or
+/// flush sends it.
 #[derive(Debug)]
 pub(super) struct Encrypted {
     session: ClientConnection,
-    /// rustls takes 4 KiB at a time; the buffer spares a system call for each.
+    /// rustls reads 4 KiB at a time; the buffer saves a system call for each.
     tcp: BufReader<TcpStream>,
 }
 
@@ -284,7 +285,7 @@ impl Encrypted {
         Ok(encrypted)
     }
 
-    /// Sends what rustls has ready.
+    /// Sends what rustls has buffered.
     fn drain(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
             let sent = self.session.write_tls(self.tcp.get_mut());
@@ -292,7 +293,7 @@ impl Encrypted {
                 if is_pause(&error) {
                     return Err(error);
                 }
-                // A server that refuses us says why, and then hangs up.
+                // A server that rejects us sends the reason before it hangs up.
                 return Err(match self.take_records() {
                     Err(reason) if reason.kind() == io::ErrorKind::InvalidData => reason,
                     _ => error,
@@ -302,11 +303,12 @@ impl Encrypted {
         Ok(())
     }
 
-    /// Takes what the socket has and decrypts it: 0 at its end.
+    /// Reads from the socket and decrypts. Returns the number of bytes read, 0 at the end of the
+    /// stream.
     fn take_records(&mut self) -> io::Result<usize> {
         let taken = self.session.read_tls(&mut self.tcp)?;
         if let Err(error) = self.session.process_new_packets() {
-            // The alert that tells the server why we leave.
+            // Sends the alert that tells the server the reason.
             let _ = self.session.write_tls(self.tcp.get_mut());
             return Err(tls::explain(error));
         }
@@ -348,7 +350,7 @@ impl Encrypted {
                     other => return Ok(other),
                 }
             }
-            // Records without data (session tickets, key updates) are no reason to wake the caller.
+            // Records without data (session tickets, key updates) do not wake the caller.
             match self.take_records() {
                 Ok(0) => return Ok(Readable::Yes),
                 Ok(_) => {}
@@ -389,7 +391,7 @@ mod tests {
         assert!(!is_pause(&given_up) && is_pause(&nothing_moved));
     }
 
-    /// A listener that accepts nothing, with its backlog filled by the connections beside it.
+    /// A listener that accepts nothing; the returned connections fill its backlog.
     fn full_listener(path: &Path) -> (UnixListener, Vec<UnixStream>) {
         let listener = UnixListener::bind(path).unwrap();
         rustix::net::listen(&listener, 1).unwrap();

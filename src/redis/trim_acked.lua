@@ -1,12 +1,12 @@
 -- Removes what every group of a stream has ended: all entries before the first one that is pending
--- in, or not yet delivered to, any of them.
+-- in any group, or not yet delivered to it.
 --
--- KEYS[1] the stream; behind it what fence.lua wants
--- ARGV[1] our group, ARGV[2] the oldest entry in work here, or 0-0, ARGV[3] the
--- consumer by which our group is known, empty if it is not known; see group.lua
+-- KEYS[1] the stream; then the keys of fence.lua
+-- ARGV[1] our group, ARGV[2] the oldest entry in work here, or 0-0, ARGV[3] the identity consumer
+-- of our group, empty if unknown; see group.lua
 --
--- Does nothing while our group does not exist, or is another one than the caller knows. It looks and trims in one step, so that no group can
--- be lost in between. Returns how many entries were removed.
+-- Does nothing if our group does not exist or has another identity. Checks and trims in one step,
+-- so that no group can be lost in between. Returns the number of removed entries.
 local stream, ours, held, identity = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 
 local needed = held ~= '0-0' and held or nil
@@ -14,7 +14,7 @@ local exists = false
 for _, answer in ipairs(redis.pcall('XINFO', 'GROUPS', stream)) do
   local about = fields_of(answer)
   exists = exists or about['name'] == ours
-  -- The last delivered entry itself is kept: that costs one entry and saves a case.
+  -- Keep the last delivered entry too: this costs one entry and avoids a special case.
   local first = about['last-delivered-id']
   local pending = redis.call('XPENDING', stream, about['name'])
   if pending[1] > 0 and is_less(pending[2], first) then

@@ -1,5 +1,5 @@
-//! Answers of any shape, for the commands that are not hot: read whole, then converted by the
-//! `redis` crate.
+//! Reads answers of any shape as a whole, for commands that are not hot. The `redis` crate converts
+//! them.
 
 use redis::{Cmd, Value};
 
@@ -7,14 +7,15 @@ use super::connection::{Connection, text};
 use super::resp::{Header, Trouble};
 use crate::base::Fault;
 
-/// Deepest nesting of an answer; XINFO STREAM FULL has 5.
+/// Maximum nesting of an answer; XINFO STREAM FULL has 5.
 const DEPTH_MAX: usize = 16;
 
 impl Connection {
-    /// Sends a command and reads its answer, whatever its shape.
+    /// Sends a command and reads its answer of any shape.
     ///
     /// # Errors
-    /// [`Fault::Refused`] if it is an error, or holds one; the connection is then still in order.
+    /// [`Fault::Refused`] if the answer is or contains an error; the connection is then still
+    /// usable.
     pub(super) fn query(&mut self, name: &'static str, command: &Cmd) -> Result<Value, Fault> {
         let mut request = self.request();
         request.packed(&command.get_packed_command());
@@ -28,10 +29,10 @@ impl Connection {
         }
     }
 
-    /// Sends commands one behind the other and receives their answers.
+    /// Sends several commands in one round trip and receives their answers.
     ///
     /// # Errors
-    /// [`Fault::Connection`]; a refusal is the answer of its command.
+    /// [`Fault::Connection`]. A refused command has its refusal as its answer.
     pub(super) fn query_all(
         &mut self,
         commands: &[(&'static str, Cmd)],

@@ -1,32 +1,32 @@
-//! How many requests are to be under way on one connection: the rate of answers times the round
-//! trip, twice, so that a rate that can grow does grow. Both are measured.
+//! Computes how many requests to keep in flight on one connection: twice the rate of answers times
+//! the round trip, both measured. The factor lets the rate grow if it can.
 //!
-//! The rate is that of BBR's delivery-rate samples: answers between the sending of a request and its
-//! own answer, over the time between the two (draft-cheng-iccrg-delivery-rate-estimation). The
+//! The rate is sampled as in BBR: the number of answers between sending a request and receiving its
+//! answer, divided by the time between the two (draft-cheng-iccrg-delivery-rate-estimation). The
 //! highest sample of the last seconds counts, and the lowest round trip. Requests that wait in a
-//! full window prolong the round trip, so only one that found hardly another one under way can say
-//! that it has become longer, and now and then a full window is emptied to see.
+//! full window lengthen the measured round trip. So only a request sent with almost no other in
+//! flight can show a longer round trip, and a full window is emptied periodically to measure one.
 
 use std::time::Duration;
 
 use crate::metrics::clock::Tick;
 
-/// Fewest requests: one on its way while another is worked on.
+/// Minimum number of requests: one in transit while another is processed.
 const LEAST: usize = 2;
-/// As many while nothing is measured yet.
+/// Number of requests before anything is measured.
 const FIRST: usize = 8;
-/// How long a rate counts, at least; up to twice as long.
+/// How long a rate sample counts at least; at most twice as long.
 const RATE_PERIOD: Duration = Duration::from_secs(1);
 /// How often a full window is emptied to measure the round trip.
 const TRIP_PERIOD: Duration = Duration::from_secs(10);
 
-/// What is noted of a request when it is sent.
+/// State recorded when a request is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     at: Tick,
-    /// Answers by then.
+    /// Number of answers received before.
     answered: u64,
-    /// Whether no others lengthen its round trip.
+    /// Whether too few others are in flight to lengthen its round trip.
     measures: bool,
 }
 
@@ -34,18 +34,18 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct Window {
     answered: u64,
-    /// Highest answers per second of the period before and of this one.
+    /// Highest answers per second in the previous period and in this one.
     rates: [f64; 2],
     rates_since: Tick,
     round_trip: Option<Duration>,
-    /// A longer one, which the next measurement confirms or not.
+    /// A longer round trip that the next measurement has to confirm.
     longer: Option<Duration>,
     trips_since: Tick,
     /// Whether the window was full in this period.
     was_full: bool,
-    /// The window is kept empty until a round trip is measured.
+    /// The window is kept small until a round trip is measured.
     measuring: bool,
-    /// One at a time, until one is taken.
+    /// One request at a time until [`Window::opens`].
     careful: bool,
 }
 
@@ -65,18 +65,18 @@ impl Window {
         }
     }
 
-    /// Notes that a request is sent while so many others are under way.
+    /// Records that a request is sent while `under_way` others are in flight.
     pub(super) fn sent(&self, under_way: usize) -> Sent {
         Sent { at: Tick::now(), answered: self.answered, measures: under_way < LEAST }
     }
 
-    /// Notes the answer to a request.
+    /// Records the answer to a request.
     pub(super) fn answered(&mut self, sent: Sent) {
         let now = Tick::now();
         self.answered += 1;
-        // The clock may stand still between two looks at it.
+        // Two readings of the clock may be equal.
         let trip = now.since(sent.at).max(Duration::from_micros(1));
-        self.turn(now);
+        self.roll(now);
         let rate = (self.answered - sent.answered) as f64 / trip.as_secs_f64();
         self.rates[1] = self.rates[1].max(rate);
         match self.round_trip {
@@ -96,12 +96,12 @@ impl Window {
         }
     }
 
-    /// Notes that more could have been sent.
+    /// Notes that a full window held a request back.
     pub(super) fn filled(&mut self) {
         self.was_full = true;
     }
 
-    /// Has one request sent at a time until [`Window::opens`], and forgets the rate.
+    /// Limits the window to one request until [`Window::opens`], and forgets the rate.
     pub(super) fn restart(&mut self) {
         (self.careful, self.measuring, self.rates) = (true, false, [0.0; 2]);
     }
@@ -111,7 +111,7 @@ impl Window {
         self.careful = false;
     }
 
-    /// Most requests under way.
+    /// Maximum number of requests in flight.
     pub(super) fn limit(&self) -> usize {
         if self.careful {
             return 1;
@@ -125,7 +125,7 @@ impl Window {
         (twice.ceil() as usize).max(least)
     }
 
-    fn turn(&mut self, now: Tick) {
+    fn roll(&mut self, now: Tick) {
         let trip = self.round_trip.unwrap_or_default();
         if now.since(self.rates_since) >= RATE_PERIOD.max(trip * 4) {
             self.rates = [self.rates[1], 0.0];
@@ -142,8 +142,8 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// The answer to a request that was sent so long ago, with so many answers since, its own
-    /// included, and as many under way before it.
+    /// Records the answer to a request that was sent `trip` ago, with `since` answers since then
+    /// including its own, and as many requests in flight before it.
     fn answer(window: &mut Window, trip: Duration, since: u64) {
         let mut sent = window.sent(since as usize - 1);
         sent.at = sent.at.before(trip);
@@ -158,7 +158,7 @@ mod tests {
         for _ in 0..40 {
             answer(&mut window, Duration::from_millis(100), 10);
         }
-        // 100 answers per second, 100 ms: 10 are under way, and as many may be added.
+        // 100 answers per second at 100 ms: 10 are in flight, and twice as many are allowed.
         assert!((19..=21).contains(&window.limit()), "{}", window.limit());
         let mut window = Window::new();
         for _ in 0..40 {

@@ -1,4 +1,4 @@
-//! Where rings lie, who may write there, and which machine this is.
+//! The folder of the rings, who may write there, and the identity of this machine.
 
 use std::env;
 use std::fs;
@@ -10,21 +10,21 @@ use twox_hash::XxHash3_64;
 
 use super::layout::is_name;
 
-/// Where the kernel names this boot of the machine.
+/// The file in which the kernel gives the id of this boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Where the service manager does, for services to which `/proc` shows nothing but processes.
+/// The same from the service manager, for services that see only processes in `/proc`.
 const BOOT_ID_VARIABLE: &str = "FRAMEPRESS_BOOT_ID";
 
-/// Letters and digits of a camera's id that are in the name of its ring.
+/// Letters and digits of a camera's id that are kept in the name of its ring.
 const KEPT_MAX: usize = 32;
 
-/// Where rings lie unless the configuration says so: the folder that systemd makes for the service,
-/// the user's own, or `/run/framepress`.
+/// The folder of the rings unless the configuration names one: the folder that systemd creates for
+/// the service, the user's runtime folder, or `/run/framepress`.
 pub fn default_folder() -> PathBuf {
     let given = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     if let Some(folders) = given("RUNTIME_DIRECTORY") {
-        // A unit may have several; the first is its own.
+        // A unit may have several; the first is its main folder.
         if let Some(folder) = env::split_paths(&folders).next() {
             return folder;
         }
@@ -35,8 +35,8 @@ pub fn default_folder() -> PathBuf {
     )
 }
 
-/// The name of the ring in which the frames of a camera are left: its id, or what is left of it and a
-/// hash where that is no name.
+/// The name of the ring for the frames of a camera: its id, or if that is not a valid name, its
+/// letters and digits and a hash.
 pub fn name_of(camera_id: &str) -> String {
     if is_name(camera_id) {
         return camera_id.to_owned();
@@ -46,10 +46,10 @@ pub fn name_of(camera_id: &str) -> String {
     format!("camera-{}-{hash:016x}", kept.collect::<String>())
 }
 
-/// The boot of this machine: 16 bytes, in the order in which the kernel prints them.
+/// The id of this boot: 16 bytes, in the order in which the kernel prints them.
 ///
 /// # Errors
-/// Where neither `/proc` nor the service manager tells.
+/// If neither `/proc` nor the service manager provides it.
 pub(super) fn boot_id() -> io::Result<u128> {
     let told = |error| env::var(BOOT_ID_VARIABLE).map_err(|_| error);
     let text = fs::read_to_string(BOOT_ID).or_else(told)?;
@@ -59,8 +59,9 @@ pub(super) fn boot_id() -> io::Result<u128> {
         .ok_or_else(|| io::Error::other(format!("{BOOT_ID} does not name this boot")))
 }
 
-/// Why pixels are not safe in a folder: an account that is none of ours could read or replace them.
-/// A folder of another account that lets our group write is one that its owner has shared with us.
+/// Why pixels are not safe in a folder: another account could read or replace them. If a folder of
+/// another account is writable to a group of this process, its owner has shared it, and it is
+/// accepted.
 pub(super) fn why_no_place(folder: &Stat) -> Option<String> {
     let mode = Mode::from_raw_mode(folder.st_mode);
     if is_open_to_all(folder) {
@@ -78,7 +79,7 @@ pub(super) fn why_no_place(folder: &Stat) -> Option<String> {
         .then(|| format!("it belongs to another account (user id {})", folder.st_uid))
 }
 
-/// Whether every account may write to a folder, and so put any file in it under any name.
+/// Whether every account may write to a folder, and so create any file in it.
 pub(super) fn is_open_to_all(folder: &Stat) -> bool {
     Mode::from_raw_mode(folder.st_mode).contains(Mode::WOTH)
 }

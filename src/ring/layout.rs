@@ -1,18 +1,18 @@
-//! The bytes of a ring file. All numbers are little-endian.
+//! The binary format of a ring file. All numbers are little-endian.
 
-/// Length of the header and of a slot's head; pixels begin on a page.
+/// Length of the header and of a slot's head. Pixels begin on a page boundary.
 pub const PAGE: u64 = 4096;
 
-/// Fewest slots of a ring: one is written while one is read.
+/// Fewest slots of a ring: one is written while another is read.
 pub const SLOTS_MIN: u32 = 2;
 
 /// Most slots of a ring.
 pub const SLOTS_MAX: u32 = 65_536;
 
-/// Bytes of the header that mean something.
+/// Used bytes of the header.
 pub(super) const HEADER_BYTES: usize = 64;
 
-/// Bytes of a slot's head that mean something.
+/// Used bytes of a slot's head.
 pub(super) const SLOT_HEAD_BYTES: usize = 24;
 
 const MAGIC: [u8; 8] = *b"FPRING1\n";
@@ -20,34 +20,34 @@ const MAGIC: [u8; 8] = *b"FPRING1\n";
 /// Longest name of a ring, in bytes.
 const NAME_MAX: usize = 64;
 
-/// What a ring is.
+/// The properties of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Number of slots, [`SLOTS_MIN`] to [`SLOTS_MAX`].
     pub slots: u32,
     /// Bytes for pixels in each slot, a multiple of [`PAGE`].
     pub room: u64,
-    /// Random; another one for each file.
+    /// Random, different for each file.
     pub epoch: u128,
-    /// The boot of the machine, as the kernel names it.
+    /// The id of the boot of this machine.
     pub boot_id: u128,
-    /// When it was made, in microseconds since the Unix epoch.
+    /// When it was created, in microseconds since the Unix epoch.
     pub made_at_micros: u64,
 }
 
-/// Why some bytes are no header.
+/// Why bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadHeader {
-    /// They begin with something else.
+    /// They begin with other bytes.
     #[error("it does not begin as a ring")]
     Magic,
-    /// The header of another version.
+    /// The header length of another version.
     #[error("its header has another length than {PAGE}")]
     Length,
     /// Too few or too many slots.
     #[error("it has {0} slots, not {SLOTS_MIN} to {SLOTS_MAX}")]
     Slots(u32),
-    /// No room, room that is no multiple of a page, or more than a file can have.
+    /// The room is 0, not a multiple of a page, or larger than a file can be.
     #[error(
         "its slots have room for {0} bytes, which is no multiple of {PAGE} that fits into a file"
     )]
@@ -77,7 +77,7 @@ impl Header {
     /// Reads the first bytes of a ring.
     ///
     /// # Errors
-    /// [`BadHeader`] for bytes that are none, or that no producer may have written.
+    /// [`BadHeader`] for bytes that are not a header, or that a producer must not write.
     pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Header, BadHeader> {
         let mut rest = &bytes[..];
         if take::<8>(&mut rest) != MAGIC {
@@ -99,7 +99,7 @@ impl Header {
     /// Bytes of the whole file.
     ///
     /// # Errors
-    /// [`BadHeader`] for a number of slots or a room that no ring has.
+    /// [`BadHeader`] for a number of slots or a room that a ring cannot have.
     pub fn file_len(&self) -> Result<u64, BadHeader> {
         if !(SLOTS_MIN..=SLOTS_MAX).contains(&self.slots) {
             return Err(BadHeader::Slots(self.slots));
@@ -114,18 +114,18 @@ impl Header {
         len.ok_or(BadHeader::Room(self.room))
     }
 
-    /// Where the head of a slot begins; `None` if there is no such slot.
+    /// The position of the head of a slot; `None` if there is no such slot.
     pub fn slot_at(&self, slot: u32) -> Option<u64> {
-        // Of a header that was not decoded, the room may be anything.
+        // In a header that was not decoded, the room may be any number.
         let before = self.room.checked_add(PAGE)?.checked_mul(u64::from(slot))?;
         before.checked_add(PAGE).filter(|_| slot < self.slots)
     }
 }
 
-/// What lies in a slot.
+/// The state of a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotHead {
-    /// Goes up by one when the slot is about to be written, and when it has been: odd meanwhile.
+    /// Raised by one before the slot is written and again afterwards, so it is odd meanwhile.
     pub generation: u64,
     /// Bytes of the pixels.
     pub length: u64,
@@ -151,7 +151,7 @@ impl SlotHead {
     }
 }
 
-/// The next `N` bytes. What is missing is zero; both callers have enough.
+/// The next `N` bytes. Missing bytes are zero; both callers have enough.
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     let mut taken = [0; N];
     let (part, behind) = rest.split_at(N.min(rest.len()));
@@ -160,8 +160,8 @@ fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     taken
 }
 
-/// Whether a ring may have that name: letters, digits, `.`, `_` and `-`, of which a letter or digit
-/// comes first; at most 64 bytes.
+/// Whether a ring may have this name: letters, digits, `.`, `_` and `-`, beginning with a letter or
+/// digit, at most 64 bytes.
 pub fn is_name(name: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=NAME_MAX).contains(&name.len())

@@ -1,14 +1,14 @@
-//! Frame rings: pixels that a producer on this machine leaves in shared memory, while Redis carries
-//! the entry. The format is fixed; other languages write it too.
+//! Frame rings: a producer on this machine leaves pixels in shared memory, while Redis carries the
+//! entry. The format is fixed; programs in other languages write it too.
 //!
-//! A ring is a file `NAME.ring` on a tmpfs. It begins with a [`Header`]; behind it lie the slots, each
-//! a page with a [`SlotHead`] and room for pixels. A producer writes the pixels of a frame into a slot
-//! and adds an entry whose field `ring` is a [`Reference`] to them.
+//! A ring is a file `NAME.ring` on a tmpfs. It begins with a [`Header`], followed by the slots.
+//! Each slot is a page with a [`SlotHead`] and room for pixels. A producer writes the pixels of a
+//! frame into a slot and adds an entry whose field `ring` is a [`Reference`] to them.
 //!
-//! A reader never maps the file: a producer that cuts it short would end the reader with SIGBUS, and
-//! pixels that change while they are encoded would show one frame as two. It copies them with `pread`
-//! into a buffer of its own and looks at the slot's generation before and after. Nothing that a
-//! reference or a header says is used before it is checked.
+//! A reader never maps the file, for two reasons: a producer that truncates it would kill the
+//! reader with SIGBUS, and pixels that change while they are encoded would mix two frames. Instead
+//! it copies them with `pread` into a private buffer, and checks the slot's generation before and
+//! after. Nothing in a reference or a header is used before it is checked.
 
 mod folder;
 mod layout;

@@ -1,4 +1,4 @@
-//! The reading half: pixels out of rings that other processes write, and may write wrongly.
+//! The reading half: copies pixels out of rings that other processes write, possibly wrongly.
 
 use std::fs::File;
 use std::io;
@@ -19,20 +19,20 @@ use crate::metrics::clock::Tick;
 /// Most rings that are kept open.
 const OPEN_MAX: usize = 64;
 
-/// Pixels copied at a time: they are hashed while they are still in the cache.
+/// Bytes copied at a time, so that they are hashed while they are still in the cache.
 const PIECE: usize = 128 << 10;
 
-/// A file that has been removed is let go after so long without use: until then it takes memory.
+/// A removed file is closed after this time without use, because it occupies memory until then.
 const REMOVED_KEPT: Duration = Duration::from_secs(10);
 
 /// Why the pixels of a reference were not read.
 #[derive(Debug)]
 pub enum Unread {
-    /// The slot holds another frame by now, or is being written.
+    /// The slot already holds another frame, or is being written.
     Overwritten,
-    /// There is no such ring; in words for a person.
+    /// There is no such ring; with the reason for a person.
     Gone(String),
-    /// This process could not look, for it lacks descriptors or memory. Worth another try.
+    /// This process lacks descriptors or memory. Worth another try.
     Fault(io::Error),
 }
 
@@ -41,12 +41,12 @@ pub enum Unread {
 pub struct Rings {
     folder: PathBuf,
     boot_id: Option<u128>,
-    /// The one used last stands last.
+    /// Open rings; the most recently used one comes last.
     open: Vec<Open>,
     looked_at: Tick,
 }
 
-/// A ring that was found sound.
+/// A ring that passed all checks.
 #[derive(Debug)]
 struct Open {
     name: String,
@@ -56,13 +56,13 @@ struct Open {
 }
 
 impl Rings {
-    /// The rings of a folder, which need not be there yet.
+    /// The rings of a folder, which need not exist yet.
     pub fn new(folder: PathBuf) -> Rings {
         Rings { folder, boot_id: None, open: Vec::new(), looked_at: Tick::now() }
     }
 
-    /// Copies the pixels of a reference into `pixels`, which are as many bytes as it says. Gives their
-    /// XXH3-64. After an error, what is in `pixels` is of no use.
+    /// Copies the pixels of a reference into `pixels`, which must have the length in the reference.
+    /// Returns their XXH3-64. After an error, the contents of `pixels` are useless.
     ///
     /// # Errors
     /// [`Unread`]. Never waits for a producer.
@@ -95,7 +95,7 @@ impl Rings {
         }
     }
 
-    /// What a ring of that name is, if it is sound.
+    /// The header of the ring of this name, if the ring is valid.
     ///
     /// # Errors
     /// [`Unread::Gone`], [`Unread::Fault`].
@@ -103,7 +103,7 @@ impl Rings {
         self.find(name).map(|ring| ring.header)
     }
 
-    /// Lets files go that were removed and are not used any more. To be called now and then.
+    /// Closes files that were removed and are not used. To be called now and then.
     pub fn tidy(&mut self) {
         if self.looked_at.elapsed() < REMOVED_KEPT {
             return;
@@ -115,8 +115,8 @@ impl Rings {
         });
     }
 
-    /// The open ring of a reference. One of the same name and another epoch is replaced if the file
-    /// of the right epoch is there by now.
+    /// The open ring of a reference. An open ring with the same name and another epoch is replaced
+    /// if the file with the right epoch exists.
     fn ring(&mut self, reference: &Reference) -> Result<&mut Open, Unread> {
         let is_it =
             |ring: &Open| ring.name == reference.name && ring.header.epoch == reference.epoch;
@@ -139,7 +139,7 @@ impl Rings {
         self.open.last_mut().ok_or(Unread::Overwritten)
     }
 
-    /// Opens a ring and looks at all that can be known before a slot is read.
+    /// Opens a ring, and checks everything that can be checked before a slot is read.
     fn find(&mut self, name: &str) -> Result<Open, Unread> {
         let path = self.folder.join(format!("{name}.ring"));
         let gone = |detail: String| Unread::Gone(format!("the ring {}: {detail}", path.display()));
@@ -147,7 +147,7 @@ impl Rings {
             Errno::MFILE | Errno::NFILE | Errno::NOMEM => Unread::Fault(error.into()),
             error => gone(io::Error::from(error).to_string()),
         };
-        // The folder anew each time: a service that starts again makes another one.
+        // Open the folder again each time: a restarted service creates another one.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&self.folder, flags, Mode::empty()).map_err(failed)?;
         let of_folder = rustix::fs::fstat(&folder).map_err(failed)?;
@@ -170,7 +170,7 @@ impl Rings {
         if u64::try_from(len) != Ok(expected) {
             return Err(gone(format!("it has {len} bytes, and {expected} by its header")));
         }
-        // Not to be had in a service that may not look there. The epoch tells files apart all the same.
+        // A sandboxed service may not see the boot id. The epoch still tells files apart.
         self.boot_id = self.boot_id.or_else(|| boot_id().ok());
         if self.boot_id.is_some_and(|here| header.boot_id != here) {
             return Err(gone(
@@ -199,27 +199,27 @@ impl Open {
         Ok(hash.finish())
     }
 
-    /// The file was sound when it was opened.
+    /// The fault of a file that was truncated after it was opened.
     fn cut(&self, error: &io::Error) -> Unread {
         Unread::Gone(format!("the ring {} has been cut short: {error}", self.name))
     }
 }
 
-/// Opens a file of a folder for reading, and nothing that a link leads to. A pipe is opened at once
-/// as well, so that it can be refused.
+/// Opens a file of a folder for reading, without following links. Opening a pipe does not block, so
+/// that it can be refused.
 fn open_below(folder: impl AsFd, name: &str) -> Result<std::os::fd::OwnedFd, Errno> {
     let flags =
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(&folder, name, flags, Mode::empty(), within) {
-        // Containers may not allow it. A name without a slash leads nowhere else either.
+        // Containers may forbid openat2. A name without a slash cannot lead elsewhere anyway.
         Err(Errno::NOSYS | Errno::PERM) => rustix::fs::openat(&folder, name, flags, Mode::empty()),
         opened => opened,
     }
 }
 
-/// Whether a file is of an account that may write to its folder: the owner of the folder, the
-/// superuser, or, where the group may write too, one that is let in by it.
+/// Whether the owner of a file may write to its folder: the owner of the folder, the superuser, the
+/// account of this process, or any account if the folder is writable to its group.
 fn is_trusted(file: &Stat, folder: &Stat) -> bool {
     file.st_uid == folder.st_uid
         || file.st_uid == 0

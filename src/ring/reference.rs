@@ -1,4 +1,4 @@
-//! The field `ring` of an entry: where the pixels of its frame lie.
+//! The field `ring` of an entry: a reference to the pixels of its frame.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use super::layout::is_name;
 /// Longest reference: a name of 64 bytes, and five numbers with a slash before each.
 const TEXT_MAX: usize = 64 + 33 + 11 + 21 + 21 + 17;
 
-/// Where the pixels of one frame lie: `NAME/EPOCH/SLOT/GENERATION/LENGTH/XXH3`.
+/// The location of the pixels of one frame: `NAME/EPOCH/SLOT/GENERATION/LENGTH/XXH3`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     /// The ring.
     pub name: String,
-    /// Which file of that name.
+    /// The epoch of the file of this name.
     pub epoch: u128,
     /// The slot, from 0.
     pub slot: u32,
-    /// Its generation: even.
+    /// Its generation, which is even.
     pub generation: u64,
     /// Bytes of the pixels.
     pub length: u64,
@@ -24,19 +24,19 @@ pub struct Reference {
     pub hash: u64,
 }
 
-/// Why some text is no reference.
+/// Why text is not a reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadReference {
     /// Not six parts, or too long.
     #[error("it is not NAME/EPOCH/SLOT/GENERATION/LENGTH/XXH3")]
     Form,
-    /// A name that no ring has.
+    /// A name that a ring cannot have.
     #[error("its name is not that of a ring")]
     Name,
-    /// A part that is not the number it should be.
+    /// A part that is not a valid number.
     #[error("its {0} is not a number as it should be")]
     Number(&'static str),
-    /// A slot is read only when it is not being written.
+    /// An odd generation: the slot is being written.
     #[error("its generation is odd")]
     Odd,
 }
@@ -45,7 +45,7 @@ impl Reference {
     /// Reads a reference.
     ///
     /// # Errors
-    /// [`BadReference`] for anything that no producer may have written.
+    /// [`BadReference`] for anything that a producer must not write.
     pub fn parse(text: &[u8]) -> Result<Reference, BadReference> {
         let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= TEXT_MAX);
         let mut parts = text.ok_or(BadReference::Form)?.split('/');
@@ -86,12 +86,12 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Digits alone: `parse` would take a sign as well.
+/// Digits only: `parse` would also accept a sign.
 fn decimal(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Lower-case digits alone.
+/// Lower-case digits only.
 fn hex(text: &str) -> Option<u128> {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     text.bytes().all(is_digit).then(|| u128::from_str_radix(text, 16).ok()).flatten()

@@ -1,4 +1,4 @@
-//! What rings there are, for a person who wants to know.
+//! Lists the rings of a folder for a person.
 
 use std::fs;
 use std::io;
@@ -11,14 +11,14 @@ use super::reader::{Rings, Unread};
 /// The file in which the kernel lists locks.
 const LOCKS: &str = "/proc/locks";
 
-/// A file of a folder of rings that has the name of a ring.
+/// A file with the name of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// The ring's name.
+    /// The name of the ring.
     pub name: String,
-    /// What it is, or why it is no sound ring.
+    /// Its header, or why it is not a valid ring.
     pub header: Result<Header, String>,
-    /// Whether a producer holds it; `None` if the kernel does not say.
+    /// Whether a producer holds it; `None` if the kernel does not tell.
     pub has_producer: Option<bool>,
 }
 
@@ -46,7 +46,7 @@ pub fn list(folder: &Path) -> io::Result<Vec<Listed>> {
     Ok(listed)
 }
 
-/// Whether a file is locked as a whole, for writing: `1: FLOCK  ADVISORY  WRITE 7341 00:1a:5 0 EOF`.
+/// Whether a file has an exclusive lock as a whole: `1: FLOCK  ADVISORY  WRITE 7341 00:1a:5 0 EOF`.
 fn is_locked(locks: &str, inode: u64) -> bool {
     locks.lines().any(|line| {
         let mut words = line.split_whitespace().skip(1);

@@ -1,4 +1,4 @@
-//! The writing half: makes a ring, and leaves pixels in its slots.
+//! The writing half: creates a ring, and writes pixels into its slots.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,19 +15,19 @@ use super::reference::Reference;
 use crate::base::Fault;
 use crate::metrics::clock::unix_nanos;
 
-/// Mode of the folder, if it has to be made.
+/// Mode of the folder, if it has to be created.
 const FOLDER_MODE: Mode = Mode::from_bits_truncate(0o750);
 
-/// Mode of a ring: its group reads.
+/// Mode of a ring: its group may read.
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
 
-/// How often a ring that appears or vanishes meanwhile is looked at again.
+/// How often an attempt is repeated if a ring appears or vanishes meanwhile.
 const ATTEMPTS: u32 = 8;
 
-/// What a ring is to be.
+/// The properties of a new ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingOptions {
-    /// Where it lies: on a tmpfs. Made if it is not there.
+    /// Its folder on a tmpfs. Created if it does not exist.
     pub folder: PathBuf,
     /// Its name; see [`is_name`].
     pub name: String,
@@ -37,8 +37,8 @@ pub struct RingOptions {
     pub frame_bytes_max: u64,
 }
 
-/// A ring that this process alone writes as long as this value lives; then its file
-/// stays, for entries that have not been read, until the next producer of the name replaces it.
+/// A ring that only this process writes while this value lives. Afterwards its file stays for
+/// entries that have not been read, until the next producer with this name replaces it.
 #[derive(Debug)]
 pub struct Ring {
     name: String,
@@ -48,11 +48,11 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Makes a ring, and takes all memory that it will ever need.
+    /// Creates a ring, and allocates all memory that it will ever need.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] for options that no ring can have, and if another producer writes it;
-    /// [`Fault::Io`], of which `ENOSPC` says that the tmpfs has no room.
+    /// [`Fault::Unusable`] for options that a ring cannot have, and if another producer writes it.
+    /// [`Fault::Io`] otherwise; `ENOSPC` means that the tmpfs is full.
     pub fn create(options: &RingOptions) -> Result<Ring, Fault> {
         let RingOptions { folder, name, slots, frame_bytes_max } = options;
         let path = folder.join(format!("{name}.ring"));
@@ -88,18 +88,19 @@ impl Ring {
         if let Some(why) = why_no_place(&of_folder) {
             return Err(Fault::Unusable(format!("no ring in {}: {why}", folder.display())));
         }
-        // A file without a name is gone with the process, whenever that ends.
+        // A file without a name vanishes with the process, even after a crash.
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&at, ".", flags, FILE_MODE)
             .map_err(|error| failed("making", error))?;
         rustix::fs::fchmod(&file, FILE_MODE).map_err(|error| failed("making", error))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| failed("locking", error))?;
-        // Now, so that a full tmpfs is an error here and not later.
+        // Allocate here, so that a full tmpfs is an error here and not later.
         let take = || rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len);
         let mut taken = take();
         if taken == Err(Errno::NOSPC) {
-            // What the producer before has left is replaced anyway, and may be what fills it.
+            // The file left by the former producer is replaced anyway, and may be what fills the
+            // tmpfs.
             remove_left(&at, &path)?;
             taken = take();
         }
@@ -117,16 +118,16 @@ impl Ring {
         &self.name
     }
 
-    /// What it is.
+    /// Its properties.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Writes pixels into a slot, whatever is in it. A reader of the slot notices.
+    /// Overwrites a slot with pixels. A reader of the slot detects it.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] if there is no such slot or the pixels do not fit; [`Fault::Io`]. The slot
-    /// then holds nothing.
+    /// [`Fault::Unusable`] if there is no such slot or the pixels do not fit; [`Fault::Io`] if
+    /// writing fails. The slot then holds no frame.
     pub fn write(&mut self, slot: u32, pixels: &[u8]) -> Result<Reference, Fault> {
         let Ring { name, header, file, generations } = self;
         let length = pixels.len() as u64;
@@ -157,7 +158,7 @@ impl Ring {
     }
 }
 
-/// Gives the file its name. A ring of that name whose producer is gone is replaced.
+/// Gives the file its name. A ring of this name without a producer is replaced.
 fn put_in_place(file: &File, folder: &OwnedFd, path: &Path) -> Result<(), Fault> {
     let failed = |error: Errno| {
         Fault::io(format!("putting the ring {} in place", path.display()), error.into())
@@ -167,7 +168,7 @@ fn put_in_place(file: &File, folder: &OwnedFd, path: &Path) -> Result<(), Fault>
     for _ in 0..ATTEMPTS {
         remove_left(folder, path)?;
         match rustix::fs::linkat(CWD, &own, folder, name, AtFlags::SYMLINK_FOLLOW) {
-            // Another producer was faster. The next attempt meets its lock, or finds it gone.
+            // Another producer was faster. The next attempt finds its lock, or finds it gone.
             Err(Errno::EXIST) => {}
             done => return done.map_err(failed),
         }
@@ -175,7 +176,7 @@ fn put_in_place(file: &File, folder: &OwnedFd, path: &Path) -> Result<(), Fault>
     Err(failed(Errno::EXIST))
 }
 
-/// Removes the file of a producer that is gone.
+/// Removes the file of a producer that has ended.
 fn remove_left(folder: &OwnedFd, path: &Path) -> Result<(), Fault> {
     let failed =
         |error: Errno| Fault::io(format!("replacing the ring {}", path.display()), error.into());
@@ -198,7 +199,7 @@ fn remove_left(folder: &OwnedFd, path: &Path) -> Result<(), Fault> {
         }
         locked => locked.map_err(failed)?,
     }
-    // While the lock is held no other producer removes the file; but it may have been done before.
+    // No other producer removes the file while the lock is held, but one may have done so before.
     let now = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
     if now.is_ok_and(|now| (now.st_dev, now.st_ino) == (about.st_dev, about.st_ino)) {
         rustix::fs::unlinkat(folder, name, AtFlags::empty()).map_err(failed)?;

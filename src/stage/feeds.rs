@@ -1,4 +1,4 @@
-//! How the configured cameras stand, as `ingest` tells by way of Redis.
+//! The states of the configured cameras, as `ingest` writes them to Redis.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::redis::Control;
 /// How often Redis is asked.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// The cameras of the configuration that have a source, and what was told about them.
+/// The cameras of the configuration that have a source, and what `ingest` wrote about them.
 #[derive(Debug, Default)]
 pub struct Feeds {
     key: String,
@@ -24,12 +24,12 @@ pub struct Feeds {
 }
 
 impl Feeds {
-    /// What is told under `key` about these cameras.
+    /// Cameras whose states are stored under `key`.
     pub fn new(key: String, configured: Vec<String>) -> Feeds {
         Feeds { key, configured: Mutex::new(configured), ..Feeds::default() }
     }
 
-    /// Other cameras are configured from now on.
+    /// Replaces the configured cameras.
     pub fn configure(&self, cameras: Vec<String>) {
         *self.configured.lock() = cameras;
     }
@@ -39,13 +39,13 @@ impl Feeds {
         self.configured.lock().clone()
     }
 
-    /// What `ingest` has told about a camera within the last seconds.
+    /// The state of a camera that `ingest` wrote; `None` if it has expired.
     pub fn of(&self, camera: &str) -> Option<Value> {
         let told = self.told.lock().get(camera).cloned()?;
         (told["until"].as_f64()? > unix_seconds()).then_some(told)
     }
 
-    /// Asks Redis, if it is time to.
+    /// Asks Redis, if the period is over.
     pub(super) fn look(&self, control: &mut Control) -> Result<(), Fault> {
         let is_recent = self.asked.lock().is_some_and(|asked| asked.elapsed() < PERIOD);
         if is_recent || self.configured.lock().is_empty() {

@@ -1,20 +1,20 @@
-//! The consumer group of each input stream, and what happens when it is lost: after a flush, a
+//! The consumer group of each input stream, and its recovery after it was lost: by a flush, a
 //! restart without saved data, a failover, or an XGROUP DESTROY.
 //!
-//! Readers and committers both meet the loss, and neither may be able to go on without the other:
-//! the first one restores the group. Invariants:
-//! 1. A committer holds the lock of a shard for reading from sending a batch to having closed the
-//!    receipts of its last answer, once for each batch of its window. Recovery holds it for writing.
-//!    So while a group is restored, no answer is on its way, and the journal alone says what is in
-//!    work. A committer that holds the lock takes it again only if that needs no wait: recovery may
-//!    be waiting for it.
-//! 2. A restored group has every entry of the journal pending, as far as the stream has it, and
-//!    goes on after an entry before which this process has read everything. So nothing is lost, and
-//!    frames of a camera keep their order.
-//! 3. Recovery makes every reader's connection void before it looks at the journal. So no reader
+//! Readers and committers can both find a group lost, and neither may be able to go on without the
+//! other. The first one restores the group. Invariants:
+//! 1. A committer holds the lock of a shard for reading from sending a batch until it has closed
+//!    the receipts of the batch's last answer, once for each batch of its window. Recovery holds it
+//!    for writing. So while a group is restored, no answer is outstanding, and the journal alone
+//!    says what is in work. A committer that holds the lock takes it again only if that needs no
+//!    wait, because recovery may be waiting for it.
+//! 2. In a restored group, every entry of the journal that is still in the stream is pending. The
+//!    group goes on after an entry up to which this process has read everything. So nothing is
+//!    lost, and frames of a camera keep their order.
+//! 3. Recovery invalidates every reader's connection before it looks at the journal. So no reader
 //!    can take an entry from the old group afterwards.
 //! 4. A commit that was sent and never answered may have been carried out before the loss. The
-//!    committer knows of it and has the script look for its result; nothing here needs to know.
+//!    committer remembers it and has the script look for its result; recovery does not handle it.
 //! 5. Locks of several shards are taken in the order of the shards.
 
 use std::sync::Arc;
@@ -42,38 +42,39 @@ pub struct Groups {
     /// Whether entries are deleted when they have ended.
     is_deleted: bool,
     shards: Vec<Shard>,
-    /// For the rare commands; kept open.
+    /// Connection for the rare commands; kept open.
     control: Mutex<Control>,
     metrics: Arc<Metrics>,
     stop: Stop,
-    /// Where streams are exclusive.
+    /// Set if streams are exclusive.
     leases: Option<Leased>,
 }
 
-/// The leases of the streams, and the list of engines with the stream that tells of its changes.
+/// The leases of the streams, and the names of the list of engines and of the stream that announces
+/// its changes.
 #[derive(Debug)]
 struct Leased {
     leases: Arc<Leases>,
     engines: [String; 2],
 }
 
-/// One input stream.
+/// The shard of one input stream.
 #[derive(Debug)]
 pub struct Shard {
-    /// It, and where its results and dead letters are stored.
+    /// The input stream, and the streams for its results and dead letters.
     streams: [String; 3],
-    /// Our names in its group, one for each reader.
+    /// This engine's consumers in the group, one for each reader.
     consumers: Vec<String>,
-    /// What of it is in this process.
+    /// The entries of the stream that are in this process.
     journal: Arc<Journal>,
     /// See the head of this file.
     state: Arc<RwLock<State>>,
-    /// Whether other consumers have left entries lying.
+    /// Whether other consumers have left entries pending.
     is_stale: AtomicBool,
 }
 
 impl Shard {
-    /// A stream that is read under these names, one for each reader, and at least one.
+    /// A stream that is read under these consumer names, one for each reader, and at least one.
     pub fn new(streams: [String; 3], consumers: Vec<String>, metrics: &Arc<Metrics>) -> Shard {
         Shard {
             streams,
@@ -90,11 +91,11 @@ impl Shard {
 struct State {
     /// Whether the group exists and everything in work is pending, as far as is known.
     is_whole: bool,
-    /// The consumer by which the group is known; empty if the account may not give it one.
+    /// Name of the consumer that marks the group; empty if the account may not create it.
     identity: String,
     /// When the group was restored.
     restored: Option<Tick>,
-    /// The lease under which this engine has adopted the group, where streams are exclusive.
+    /// The lease under which this engine has adopted the group, if streams are exclusive.
     tenure: Option<Tenure>,
 }
 
@@ -108,7 +109,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// The consumer by which the group of a shard is known.
+    /// Name of the consumer that marks the group of a shard.
     pub fn identity(&self, shard: usize) -> &str {
         self.of(shard).map_or("", |(_, _, state)| &state.identity)
     }
@@ -129,7 +130,7 @@ impl Held {
 }
 
 impl Groups {
-    /// For the group of that name on all these streams.
+    /// The group of that name on all these streams.
     ///
     /// # Errors
     /// As [`Control::new`].
@@ -146,18 +147,18 @@ impl Groups {
         Ok(Groups { group, is_deleted, shards, control, metrics, stop, leases: None })
     }
 
-    /// The same, with streams that are read under leases.
+    /// The same groups, with streams that are read under leases.
     #[must_use]
     pub fn under(self, leases: Arc<Leases>, engines: [String; 2]) -> Groups {
         Groups { leases: Some(Leased { leases, engines }), ..self }
     }
 
-    /// The leases of the streams, where they are exclusive.
+    /// The leases of the streams, if they are exclusive.
     pub fn leases(&self) -> Option<&Arc<Leases>> {
         self.leases.as_ref().map(|leased| &leased.leases)
     }
 
-    /// Ends a tenure, if it has not ended before: what was read in it is not committed any more.
+    /// Ends a tenure, if it has not ended before. Entries read in it are not committed after that.
     pub fn end_tenure(&self, shard: usize, epoch: u64, as_what: Counter) -> bool {
         let is_ended = self.leases().is_some_and(|leases| leases.end(shard, epoch, as_what));
         if is_ended {
@@ -166,7 +167,7 @@ impl Groups {
         is_ended
     }
 
-    /// Says in the list of engines how this one is.
+    /// Writes the presence of this engine to the list of engines.
     ///
     /// # Errors
     /// As [`Control::tell`].
@@ -179,12 +180,12 @@ impl Groups {
         }
     }
 
-    /// Finds the groups of all shards at the start, or creates them at the beginning of the streams.
+    /// At the start, finds the groups of all shards, or creates them at the stream beginnings.
     ///
     /// # Errors
     /// As [`Control::find_groups`].
     pub fn prepare(&self, control: &mut Control) -> Result<(), Fault> {
-        // The holder of a stream knows whether its group was lost; see `adopt`.
+        // With leases, the holder of a stream finds out whether its group was lost; see `adopt`.
         if self.leases.is_some() {
             return Ok(());
         }
@@ -212,7 +213,7 @@ impl Groups {
         Ok(())
     }
 
-    /// The right to commit to `shards`, which are in order and each there once. A group that is
+    /// The right to commit to `shards`, which are sorted and without repetition. A group that is
     /// known to be lost is restored first.
     ///
     /// # Errors
@@ -229,15 +230,15 @@ impl Groups {
                     break;
                 }
                 drop(state);
-                // Recovery of this shard waits for committers that hold it, and for no other.
+                // Recovery of this shard waits only for committers that hold this shard.
                 self.recover(shard, epoch)?;
             }
         }
         Ok(held)
     }
 
-    /// The same for a caller that holds locks already: nothing is waited for. `None` if a group is
-    /// known to be lost, or is being restored.
+    /// The same without waiting, for a caller that already holds locks. `None` if a group is known
+    /// to be lost or is being restored.
     pub fn try_hold(&self, shards: &[usize]) -> Option<Held> {
         let mut held = Held::default();
         for &shard in shards {
@@ -248,11 +249,11 @@ impl Groups {
         Some(held)
     }
 
-    /// Restores a group that was met as lost by a caller who saw the journal in `epoch`. If another
-    /// thread has restored it since, nothing is done.
+    /// Restores a group that a caller found lost while the journal was in `epoch`. Does nothing if
+    /// another thread has restored it since.
     ///
     /// # Errors
-    /// As [`Control::find_group`]; [`Fault::NeighbourGone`] if the engine leaves at once. The group
+    /// As [`Control::find_group`]; [`Fault::NeighbourGone`] if the engine stops at once. The group
     /// then counts as lost until the next call.
     pub fn recover(&self, shard: usize, epoch: u64) -> Result<(), Fault> {
         let Shard { streams, consumers, journal, .. } = &self.shards[shard];
@@ -264,7 +265,7 @@ impl Groups {
         state.is_whole = false;
         let mut recovery = journal.begin_recovery();
         if self.is_deleted {
-            // Whatever is in the stream has not ended.
+            // With deletion, everything still in the stream is unfinished.
             recovery.start = EntryId::default();
         }
         let mut control = self.control.lock();
@@ -291,12 +292,13 @@ impl Groups {
         Ok(())
     }
 
-    /// Finds the group of a shard for the holder of a lease just taken, or restores it: by what this
-    /// process knows, if no other engine has held the stream in between, or by what the last holder has
-    /// left. Nothing of the shard is in flight. Says whether the group has anything pending.
+    /// Finds or restores the group of a shard for the holder of a lease just taken. If no other
+    /// engine has held the stream in between, it restores the group from what this process knows,
+    /// otherwise from what the last holder left. No entry of the shard is in flight. Returns
+    /// whether the group has anything pending.
     ///
     /// # Errors
-    /// As [`Source::adopt_group`]; [`Fault::NeighbourGone`] if the engine leaves at once.
+    /// As [`Source::adopt_group`]; [`Fault::NeighbourGone`] if the engine stops at once.
     pub fn adopt(
         &self,
         shard: usize,
@@ -343,20 +345,20 @@ impl Groups {
         Ok(found.pending.iter().any(|ids| !ids.is_empty()))
     }
 
-    /// What the next holder of a shard has to know.
+    /// What the next holder of a shard needs to know.
     pub fn handover(&self, shard: usize) -> Handover {
         let Shard { journal, state, .. } = &self.shards[shard];
-        // A committer may wait for an answer with the lock held; it holds it for reading.
+        // A committer that waits for an answer holds the lock for reading, so this still succeeds.
         let group = state.try_read().map(|state| state.identity.clone()).unwrap_or_default();
         Handover { ended: journal.ended_up_to(), group }
     }
 
-    /// Notes that entries of a shard are to be taken over.
+    /// Notes that entries of a shard are to be claimed from other consumers.
     pub fn set_stale(&self, shard: usize) {
         self.shards[shard].is_stale.store(true, Ordering::Relaxed);
     }
 
-    /// Whether entries of a shard are to be taken over, by the caller now.
+    /// Whether the caller is to claim entries of a shard from other consumers; resets the note.
     pub fn take_stale(&self, shard: usize) -> bool {
         let is_stale = &self.shards[shard].is_stale;
         is_stale.load(Ordering::Relaxed) && is_stale.swap(false, Ordering::Relaxed)
@@ -373,7 +375,7 @@ impl Groups {
         control.set_deliveries(stream, &self.group, id, deliveries, tenure.as_ref())
     }
 
-    /// The lock of a shard for writing, waited for with the stop signal in view.
+    /// The lock of a shard for writing. The wait ends if the engine stops at once.
     fn write(&self, shard: usize) -> Result<RwLockWriteGuard<'_, State>, Fault> {
         loop {
             if let Some(state) = self.shards[shard].state.try_write_for(limits::LANE_TICK) {
@@ -385,13 +387,14 @@ impl Groups {
         }
     }
 
-    /// What of a shard is in this process.
+    /// The entries of a shard that are in this process.
     pub fn journal(&self, shard: usize) -> &Arc<Journal> {
         &self.shards[shard].journal
     }
 
-    /// The identity of a group, if what it has ended may be trimmed: other engines have had `grace`
-    /// to make pending again what they had in hand when the group was lost.
+    /// The identity of a group, if the entries it has finished may be trimmed. `None` until `grace`
+    /// after a group recovery, so that other engines can make the entries in their hands pending
+    /// again.
     pub fn settled(&self, shard: usize, grace: Duration) -> Option<(String, Option<Tenure>)> {
         if self.leases().is_some_and(|leases| leases.held(shard) == 0) {
             return None; // its holder trims
@@ -401,7 +404,7 @@ impl Groups {
         (state.is_whole && is_settled).then(|| (state.identity.clone(), state.tenure.clone()))
     }
 
-    /// Consumers of the group of a shard that only stand for it.
+    /// Number of consumers of the group of a shard that only mark it.
     pub fn identities(&self, shard: usize) -> u64 {
         u64::from(!self.shards[shard].state.read().identity.is_empty())
     }

@@ -1,7 +1,8 @@
-//! Floor 4: the three stages, each with one lane in, one lane out, and a `Result` at the end.
+//! Floor 4: the three stages. Each has one lane in, one lane out, and returns a `Result` at the
+//! end.
 //!
 //! [`read`] takes entries from Redis, [`process`] decodes, analyses and encodes them on a rayon
-//! pool, [`commit`] ends them in Redis.
+//! pool, and [`commit`] stores the results in Redis and acknowledges the entries.
 
 pub mod commit;
 pub mod feeds;

@@ -1,9 +1,9 @@
-//! The reading stage: one thread per input stream; several only where order does not matter,
-//! for order within a camera begins here.
+//! The reading stage: one thread for each input stream. Several threads read one stream only if
+//! order does not matter, because frame order within a camera is decided here.
 //!
-//! After every connect the consumer's own pending entries come first; the journal keeps those out
-//! that are still in work. Backlog stays in Redis: the only things that hold a reader up are a full
-//! lane and an empty pool.
+//! After every connect, a reader first reads its consumer's own pending entries. The journal
+//! filters out those that are still in work. Backlog stays in Redis: a reader waits only for a full
+//! lane or an empty pool.
 
 mod leased;
 mod ringed;
@@ -19,7 +19,7 @@ use super::group::Groups;
 use super::process::Live;
 use super::retry::Attempts;
 use super::window::Window;
-use crate::base::threads::{Role, Turn};
+use crate::base::threads::{LoopHook, Role};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{self, EntryId, Journal, Pool, RawFrame};
 use crate::metrics::clock::Tick;
@@ -28,19 +28,20 @@ use crate::metrics::{
 };
 use crate::redis::{Address, Batch, Delivered, Pending, Route, Source, SourceOptions, Topology};
 
-/// How long a stop waits for replies under way, beside some round trips.
+/// Longest wait at a stop for outstanding replies, in addition to [`LAST_TRIPS`] round trips.
 const LAST_REPLIES_LIMIT: Duration = Duration::from_millis(500);
 
-/// Round trips for that: a reply, and another one that a full window has behind it.
+/// Round trips allowed for that: one for a reply, and more for a full window queued behind it.
 const LAST_TRIPS: u32 = 4;
 
-/// No reply for this long, beside a round trip: the requests wait at the server for entries.
+/// If no reply comes for this long plus a round trip, the requests are waiting at the server for
+/// new entries.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// Requests under way however near the server is: one is answered, one waits.
+/// Fewest outstanding requests, even if the server is near: one being answered, one waiting.
 const REQUESTS_MIN: usize = 2;
 
-/// How long a lost connection is remembered as a reason to ask for less at a time.
+/// How long a reader asks for less at a time after a lost connection.
 const CUT_MEMORY: Duration = Duration::from_secs(60);
 
 /// What a reader needs to know.
@@ -50,7 +51,7 @@ pub struct ReadSettings {
     pub index: usize,
     /// Where Redis is.
     pub topology: Topology,
-    /// The stream and our place in its group.
+    /// The stream, its consumer group and this reader's consumer.
     pub source: Arc<SourceOptions>,
     /// Most entries asked for at a time.
     pub batch_size: usize,
@@ -58,12 +59,12 @@ pub struct ReadSettings {
     pub inflight_bytes_max: usize,
     /// Idle time after which an entry is taken over from another consumer.
     pub claim_idle: Duration,
-    /// Where frame rings lie.
+    /// The folder of the frame rings.
     pub ring_folder: PathBuf,
     /// Whether to go on after a lost connection.
     pub retry: bool,
-    /// Called at each turn.
-    pub turn: Turn,
+    /// The loop hook, called at each loop iteration.
+    pub loop_hook: LoopHook,
 }
 
 /// A reader, ready to run.
@@ -79,21 +80,22 @@ pub struct Reader {
     stop: Stop,
     out: Sender<RawFrame>,
     rings: RingReader,
-    /// Size of a large frame lately, in bytes; 0 if it is not known, or if the last connection was
-    /// cut: the server may have found a reply too large.
+    /// Size of a recent large frame, in bytes. It is 0 if it is unknown or if the last connection
+    /// was lost: the server may have cut it because a reply was too large.
     frame_bytes: u64,
     window: Window,
     live: Live,
-    /// Entries added longer ago are not worth their way; `None` while frames come in time.
+    /// Older entries are left at the server; `None` while frames arrive in time.
     stale_age: Option<Duration>,
-    /// Bytes asked for at the last look.
+    /// Bytes asked for at the last receive.
     asked_bytes: u64,
-    /// When a connection was lost with much under way, and how many bytes are asked for since.
+    /// When a connection was lost with many bytes outstanding, and the most bytes to ask for since
+    /// then.
     cut: Option<(Tick, u64)>,
-    /// Whether the pending entries that a former process left have all been read.
+    /// Whether all pending entries left by a former process have been read.
     is_recovered: bool,
     was_connected: bool,
-    /// Whether it takes its last replies.
+    /// Whether it is reading its last replies.
     is_leaving: bool,
     /// Whether the last entry read had an id ahead of the server's clock.
     is_ahead: bool,
@@ -156,7 +158,7 @@ impl Reader {
             let epoch = self.journal.epoch();
             let fault = match self.visit(&mut attempts) {
                 Ok(()) => return Ok(()),
-                // Told to leave while handing on a frame: an end like any other.
+                // A stop at once while handing on a frame is a normal end.
                 Err(Fault::NeighbourGone(_)) if self.stop.is_now() => return Ok(()),
                 Err(fault @ Fault::NeighbourGone(_)) => return Err(fault),
                 Err(fault) => fault,
@@ -173,7 +175,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Pauses after a fault, unless it ends the reader. One that `is_expected` never does.
+    /// Pauses after a fault, or returns it if it ends the reader. An expected fault never does.
     fn failed(
         &mut self,
         fault: Fault,
@@ -199,19 +201,19 @@ impl Reader {
         Part::Reader(self.settings.index)
     }
 
-    /// Finds the server and reads from it for as long as that goes well.
+    /// Finds the server and reads from it until a fault or a stop.
     fn visit(&mut self, attempts: &mut Attempts) -> Result<(), Fault> {
         let settings = Arc::clone(&self.settings.source);
         let address = self.route.server_of(&settings.stream)?;
         let end = self.session(&address, attempts);
         self.window.show(0, 0); // the requests are gone with the connection
         if let Err(fault) = &end {
-            self.route.heed(&settings.stream, &address, fault);
+            self.route.handle_trouble(&settings.stream, &address, fault);
         }
         end
     }
 
-    /// One connection's life.
+    /// Runs one connection.
     fn session(&mut self, address: &Address, attempts: &mut Attempts) -> Result<(), Fault> {
         let settings = self.settings.clone();
         let mut source = self.open(address)?;
@@ -222,13 +224,13 @@ impl Reader {
 
         self.window.move_to(Arc::clone(source.round_trip()));
         loop {
-            settings.turn.begins(Role::Read);
+            settings.loop_hook.call(Role::Read);
             if self.stop.is_draining() {
                 return self.leave(source, address);
             }
             self.stay_with(address)?;
             if self.groups.take_stale(settings.source.shard) {
-                // Beside the window, which stays open meanwhile.
+                // On a second connection, so that the window stays open meanwhile.
                 let mut beside = self.open(address)?;
                 self.claim(&mut beside)?;
             }
@@ -250,7 +252,7 @@ impl Reader {
     /// Asks for as many entries as the window, the lane and the budget have room for.
     fn ask(&mut self, source: &mut Source) -> Result<(), Fault> {
         let room = self.room();
-        // Each has one before it that leaves stale entries behind.
+        // While stale entries are skipped, each read is preceded by a request that skips them.
         let requests_max = room.requests * if self.stale_age.is_some() { 2 } else { 1 };
         loop {
             let (requests, asked) = (source.requests(), source.entries_asked());
@@ -266,8 +268,8 @@ impl Reader {
         }
     }
 
-    /// How much may be asked for. Without any distance, one request waits at the server while the
-    /// reply before it is read.
+    /// How much may be asked for. With no measured distance, one request waits at the server while
+    /// the reply to the request before it is read.
     fn room(&self) -> Room {
         let extra = self.window.extra();
         let requests = (REQUESTS_MIN + extra).min(limits::READ_WINDOW_REQUESTS);
@@ -295,8 +297,9 @@ impl Reader {
         }
     }
 
-    /// After a lost connection: a server that limits what it queues for a client may have cut it
-    /// for what was asked for. One reply's worth is never too much; see `framepress check`.
+    /// Lowers the number of bytes to ask for after a lost connection: a server with a limit on a
+    /// client's output buffer may have cut it for a large reply. One reply of
+    /// [`limits::REPLY_BYTES_MAX`] is always within the limit; see `framepress check`.
     fn ask_for_less(&mut self) {
         if self.asked_bytes > limits::REPLY_BYTES_MAX {
             let bytes_max = (self.asked_bytes / 2).max(limits::REPLY_BYTES_MAX);
@@ -305,18 +308,19 @@ impl Reader {
         (self.frame_bytes, self.asked_bytes) = (0, 0);
     }
 
-    /// Leaves a server that is not the primary any more, though it may not know yet.
+    /// Fails if this server has been replaced as the primary, even if the server itself does not
+    /// know yet.
     fn stay_with(&self, address: &Address) -> Result<(), Fault> {
         let ReadSettings { topology, source, .. } = &self.settings;
         if topology.is_cluster() {
-            return Ok(()); // its nodes say so themselves
+            return Ok(()); // cluster nodes redirect with MOVED
         }
         match topology.primary_for(&source.stream) {
             Ok(primary) if !primary.is_at(address) => {
                 let detail = format!("it has been replaced as the primary by {primary}");
                 Err(Fault::connection(address, detail))
             }
-            // If no Sentinel answers, the server that does is as good as any.
+            // If no Sentinel answers, keep the server that does.
             _ => Ok(()),
         }
     }
@@ -328,7 +332,7 @@ impl Reader {
         if let Some(counter) = as_well {
             self.metrics.add(counter, batch.taken);
         }
-        // Small frames between large ones lower it slowly: the next one may be large again.
+        // A small frame lowers the estimate only slowly: the next frame may be large again.
         if batch.bytes > 0 {
             self.frame_bytes = batch.largest.max(self.frame_bytes - self.frame_bytes / 8);
         }
@@ -337,8 +341,8 @@ impl Reader {
         }
     }
 
-    /// Notices ids ahead of the server's clock, as after that was set back. The age of such frames
-    /// cannot be told, so they are not shed.
+    /// Detects ids ahead of the server's clock, for example after it was set back. The age of such
+    /// frames is unknown, so they are not shed.
     fn compare_clocks(&mut self, batch: Batch) {
         let ahead = self.metrics.redis_clock.ahead(batch.last.millis);
         if let Some(ahead) = ahead {
@@ -355,19 +359,19 @@ impl Reader {
         self.is_ahead = ahead.is_some();
     }
 
-    /// Reads what this consumer was given before and never acknowledged.
+    /// Reads the entries delivered to this consumer and never acknowledged.
     fn recover(&mut self, source: &mut Source) -> Result<(), Fault> {
         let which = Pending::Own { is_left: !self.is_recovered };
         self.fetch(source, which, Counter::Recovered)?;
         if !self.stop.is_draining() {
-            // From now on, what is found there was swallowed by a lost connection.
+            // Entries found pending later were lost with a connection of this process.
             self.is_recovered = true;
             self.journal.found_left(source.epoch(), self.settings.source.reader);
         }
         Ok(())
     }
 
-    /// Takes over entries that others have left lying.
+    /// Claims entries that other consumers have left pending.
     fn claim(&mut self, source: &mut Source) -> Result<(), Fault> {
         let idle = self.settings.claim_idle;
         let taken = self.fetch(source, Pending::Stale(idle), Counter::Claimed)?;
@@ -377,7 +381,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads pending entries page by page; how many were taken.
+    /// Reads pending entries page by page. Returns how many were taken.
     fn fetch(
         &mut self,
         source: &mut Source,
@@ -414,12 +418,13 @@ impl Reader {
         )
     }
 
-    /// Takes what is under way, and closes the connection with the requests that wait for entries.
-    /// If they were answered in the last moment, the entries are pending and fetched once more. What
-    /// cannot be had in time stays pending, for the next start or another engine.
+    /// Reads the outstanding replies, then closes the connection with the requests that still wait
+    /// for entries. If the server answered such a request just before the close, its entries are
+    /// pending and are fetched once more. Entries that do not arrive in time stay pending for the
+    /// next start or another engine.
     ///
-    /// CLIENT UNBLOCK would end a request as well, but it ends a Redis 7.0 whose clients are paused,
-    /// as during a failover: "Unknown btype in replyToBlockedClientOnTimeout".
+    /// CLIENT UNBLOCK would also end such a request, but it crashes a Redis 7.0 whose clients are
+    /// paused, for example during a failover: "Unknown btype in replyToBlockedClientOnTimeout".
     fn leave(&mut self, source: Source, address: &Address) -> Result<(), Fault> {
         self.is_leaving = true;
         self.take_last(source, address).or_else(|fault| {
@@ -449,12 +454,12 @@ impl Reader {
         self.fetch(&mut last, Pending::Own { is_left: false }, Counter::Recovered).map(|_| ())
     }
 
-    /// If frames come late, those that would be too old on arrival are left at the server.
+    /// If frames come late, sets the age beyond which entries are left at the server.
     fn look_at_age(&mut self, batch: Batch, transit: Duration) {
         let age_max = self.live.load().frame_age_max;
         let age = self.metrics.redis_clock.age_of(batch.last.millis);
         self.stale_age = age_max.filter(|age_max| age > *age_max / 2).map(|age_max| {
-            // What is read from now on arrives after everything that is under way.
+            // New requests are answered after everything that is outstanding.
             age_max.saturating_sub(transit + transit / 4).max(age_max / 4)
         });
     }
@@ -462,16 +467,16 @@ impl Reader {
 
 /// How much a reader may ask for.
 struct Room {
-    /// Requests under way.
+    /// Outstanding requests.
     requests: usize,
-    /// Entries asked for in all of them.
+    /// Entries in all of them.
     entries: usize,
-    /// Entries asked for in one.
+    /// Entries in one request.
     each: usize,
 }
 
-/// Hands frames on to the dispatcher, with the pixels that lie in frame rings, and keeps account of the
-/// lane and of the waits for it.
+/// Hands frames on to the dispatcher, with a copy of any pixels that lie in frame rings. Counts the
+/// frames in the lane and the time spent waiting for it.
 fn hand_on<'a>(
     out: &'a Sender<RawFrame>,
     rings: &'a mut RingReader,

@@ -1,6 +1,5 @@
-//! What the last seconds were like: rates, latencies, and their history of the last minutes.
-//!
-//! Figures since the start say little about now; these are differences between looks.
+//! Figures of the last seconds: rates, latencies, and their history over the last minutes. They are
+//! differences between samples, because totals since the start say little about the present.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::metrics::{Conservation, Distribution, Metrics, Timer};
 /// Time over which figures are taken.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// Looks kept, a second apart or more.
+/// Samples kept, a second or more apart.
 const LOOKS: usize = 16;
 
 /// Points of history kept: five minutes.
@@ -29,7 +28,7 @@ pub struct Rates {
     pub dead_lettered: f64,
 }
 
-/// Times over the last ten seconds, in milliseconds; 0 where nothing happened.
+/// Times over the last ten seconds, in milliseconds; 0 if there was no frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Recent {
     /// End to end: 50 %.
@@ -55,7 +54,7 @@ pub struct Point {
     pub p50: Option<f64>,
     /// The same: 99 %.
     pub p99: Option<f64>,
-    /// Entries not delivered yet, or in the input stream where Redis cannot tell.
+    /// Entries not delivered yet; all entries of the input stream if Redis cannot tell.
     pub waiting: u64,
 }
 
@@ -69,7 +68,7 @@ impl History {
         self.0.iter().copied()
     }
 
-    /// Adds the present to it.
+    /// Adds the current figures.
     pub(super) fn add(&mut self, rates: &Rates, recent: &Recent, waiting: u64) {
         if self.0.len() >= HISTORY {
             self.0.pop_front();
@@ -85,7 +84,7 @@ impl History {
     }
 }
 
-/// The figures at one look.
+/// The figures at one moment.
 #[derive(Debug)]
 struct Look {
     at: Tick,
@@ -95,12 +94,12 @@ struct Look {
     stages: [(u64, f64); Stage::ALL.len()],
 }
 
-/// The last looks.
+/// The last samples.
 #[derive(Debug, Default)]
 pub(super) struct Looks(VecDeque<Look>);
 
 impl Looks {
-    /// Looks again.
+    /// Takes a sample, and returns the figures since the oldest sample kept.
     pub(super) fn look(&mut self, metrics: &Metrics) -> (Rates, Recent) {
         let now = Look {
             at: Tick::now(),

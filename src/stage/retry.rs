@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::{Fault, Stop, limits};
 use crate::metrics::clock::Tick;
 
-/// How often a fault that goes on is mentioned again.
+/// How often a lasting fault is logged again.
 const REMINDER: Duration = Duration::from_secs(10);
 
 /// Attempts at one thing that fails for a while.
@@ -24,7 +24,7 @@ impl Attempts {
         Attempts { what, pause, pause_longest, failures: 0, mentioned: None }
     }
 
-    /// It worked: says so if it had failed before, and begins anew.
+    /// Logs the success if it had failed before, and resets the pauses.
     pub(super) fn succeeded(&mut self) {
         if self.failures > 0 {
             tracing::info!("{}: working again after {} failures", self.what, self.failures);
@@ -37,7 +37,7 @@ impl Attempts {
         self.failures > 0
     }
 
-    /// It failed: says so the first time and then now and again.
+    /// Logs the failure the first time, and then at most once per [`REMINDER`].
     pub(super) fn failed(&mut self, fault: &Fault) {
         self.failures += 1;
         if self.mentioned.is_none_or(|tick| tick.elapsed() >= REMINDER) {
@@ -50,8 +50,8 @@ impl Attempts {
         }
     }
 
-    /// Sleeps before the next attempt, longer each time; cut short when draining begins, or, with
-    /// `to_the_end`, only when everybody is to leave.
+    /// Sleeps before the next attempt, longer each time. The sleep is cut short when draining
+    /// begins; with `to_the_end`, only by a stop at once.
     pub(super) fn pause(&mut self, stop: &Stop, to_the_end: bool) {
         if to_the_end {
             stop.sleep_unless_now(self.pause);

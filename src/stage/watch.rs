@@ -1,5 +1,5 @@
-//! Housekeeping beside the stages: how the queues stand, and trimming what everybody has done
-//! with. Nothing here is on a frame's way.
+//! Housekeeping beside the stages: measuring the queues, and trimming what all groups have
+//! acknowledged. No frame waits for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::feeds::Feeds;
 use super::group::Groups;
 use super::recent::Looks;
 use super::retry::Attempts;
-use crate::base::threads::{Role, Turn};
+use crate::base::threads::{LoopHook, Role};
 use crate::base::{Fault, Stop};
 use crate::frame::EntryId;
 use crate::metrics::clock::{Tick, unix_seconds};
@@ -23,10 +23,10 @@ use crate::redis::{Control, DeadLetterNote, Topology};
 /// How often queues are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How often the latest dead letters are looked at, at most: Redis has to touch their frames.
+/// Shortest time between reads of the latest dead letters: Redis has to touch their frames.
 const DEAD_LETTER_PERIOD: Duration = Duration::from_secs(3);
 
-/// Dead letters kept for whoever looks.
+/// Dead letters kept for the dashboard.
 const DEAD_LETTERS_SHOWN: usize = 20;
 
 /// Longest wait for an answer.
@@ -39,7 +39,7 @@ pub struct WatchSettings {
     pub topology: Topology,
     /// Input, output and dead-letter stream of each shard.
     pub streams: Vec<[String; 3]>,
-    /// Our consumer group.
+    /// The consumer group of this engine.
     pub group: String,
     /// Longest wait for an answer.
     pub timeout: Duration,
@@ -47,14 +47,14 @@ pub struct WatchSettings {
     pub trim_acked: bool,
     /// The consumer of each shard.
     pub consumers: Vec<String>,
-    /// Idle time after which others take entries over.
+    /// Idle time after which other engines claim entries.
     pub claim_idle: Duration,
-    /// Whether no other engine takes over what is in work here, however long that takes.
+    /// Whether no other engine claims entries in work here, however long they take.
     pub is_exclusive: bool,
-    /// What `ingest` tells about its cameras.
+    /// The states of the cameras.
     pub feeds: Arc<Feeds>,
-    /// Called at each turn.
-    pub turn: Turn,
+    /// The loop hook, called at each loop iteration.
+    pub loop_hook: LoopHook,
 }
 
 /// How one kind of queue stands, over all shards.
@@ -62,11 +62,11 @@ pub struct WatchSettings {
 pub struct QueueState {
     /// Entries in the streams.
     pub depth: u64,
-    /// Entries delivered to our group and not acknowledged.
+    /// Entries delivered to this engine's group and not acknowledged.
     pub pending: u64,
-    /// Entries not delivered to our group yet; `None` when Redis cannot tell.
+    /// Entries not delivered to this engine's group yet; `None` if Redis cannot tell.
     pub lag: Option<u64>,
-    /// Consumers in our group.
+    /// Consumers in this engine's group.
     pub consumers: u64,
     /// Memory taken, in bytes, by Redis' estimate.
     pub memory_bytes: u64,
@@ -75,7 +75,7 @@ pub struct QueueState {
 }
 
 impl QueueState {
-    /// Both together.
+    /// The sum of both.
     fn and(self, other: QueueState) -> QueueState {
         QueueState {
             depth: self.depth + other.depth,
@@ -98,10 +98,10 @@ pub struct ServerMemory {
     pub limit: u64,
 }
 
-/// The latest dead letters, as of some time ago.
+/// The latest dead letters, as of the last read.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetters {
-    /// When they were looked at, in seconds since the Unix epoch; `None` before the first look.
+    /// When they were read, in seconds since the Unix epoch; `None` before the first read.
     pub as_of: Option<f64>,
     /// The newest first, of all shards together.
     pub latest: Vec<DeadLetterNote>,
@@ -116,15 +116,15 @@ pub struct Queues {
     pub output: QueueState,
     /// Refused frames.
     pub dead_letter: QueueState,
-    /// Of the last ten seconds.
+    /// Rates of the last ten seconds.
     pub rates: Rates,
-    /// Of the last ten seconds.
+    /// Latencies of the last ten seconds.
     pub recent: Recent,
-    /// Of the server.
+    /// Memory of the server.
     pub server_memory: ServerMemory,
 }
 
-/// Length and last entry of each shard's dead-letter stream, and when that was.
+/// Length and last entry of each shard's dead-letter stream, and when they were read.
 type Seen = (Vec<(u64, EntryId)>, Tick);
 
 /// The watcher, ready to run.
@@ -134,12 +134,12 @@ pub struct Watcher {
     queues: Arc<Mutex<Queues>>,
     dead_letters: Arc<Mutex<DeadLetters>>,
     history: Arc<Mutex<History>>,
-    /// Input, output and dead letters of each shard, as of the last look at it that succeeded.
+    /// Input, output and dead letters of each shard, as of its last successful look.
     shards: Vec<[QueueState; 3]>,
     server_memory: ServerMemory,
     /// Length and last entry of each shard's dead-letter stream.
     dead_letter_ends: Vec<(u64, EntryId)>,
-    /// How the dead-letter streams were when the latest dead letters were read.
+    /// State of the dead-letter streams when the latest dead letters were read.
     dead_letters_seen: Option<Seen>,
     metrics: Arc<Metrics>,
     groups: Arc<Groups>,
@@ -181,18 +181,18 @@ impl Watcher {
     /// Watches until draining begins.
     ///
     /// # Errors
-    /// [`Fault::Unusable`] if the address cannot be used; a server that is away is waited for.
+    /// [`Fault::Unusable`] if the address cannot be used. An unreachable server is tried again.
     pub fn run(mut self) -> Result<(), Fault> {
-        // Short, for nothing hangs on one look, but a stop waits for it.
+        // A short time-out: nothing depends on a single look, but a stop waits for it.
         let mut control =
             Control::new(&self.settings.topology, self.settings.timeout.min(TIMEOUT))?;
         let mut attempts =
             Attempts::new("watching the queues", self.settings.topology.pause_longest());
         loop {
-            self.settings.turn.begins(Role::Watch);
+            self.settings.loop_hook.call(Role::Watch);
             let began = Tick::now();
             let (rates, recent) = self.looks.look(&self.metrics);
-            // What fails at one server is no reason to leave the rest undone.
+            // A fault at one server must not keep the rest from being done.
             let renewed = self.renew(&mut control);
             let looked = self.look(&mut control);
             *self.queues.lock() = Queues { rates, recent, ..self.seen() };
@@ -200,7 +200,8 @@ impl Watcher {
                 Ok(()) => {
                     attempts.succeeded();
                     if let Err(fault) = self.look_at_dead_letters(&mut control) {
-                        // Only a page is poorer for it, as where scripts of ours are not allowed.
+                        // Without script rights the dashboard shows no dead letters; nothing else
+                        // changes.
                         tracing::debug!("cannot look at the dead letters: {fault}");
                     }
                     if let Err(fault) = self.settings.feeds.look(&mut control) {
@@ -217,8 +218,9 @@ impl Watcher {
         }
     }
 
-    /// Keeps our own entries ours: those in flight for a third of the claim time count as new
-    /// again. Not the reader's task, for a reader that is held up is just when it matters.
+    /// Keeps other engines from claiming entries in work here: resets the idle time of those in
+    /// flight for a third of the claim time. The reader does not do this, because it matters most
+    /// while the reader is held up.
     fn renew(&self, control: &mut Control) -> Result<(), Fault> {
         let settings = &self.settings;
         let mut end = Ok(());
@@ -233,7 +235,7 @@ impl Watcher {
             }
             let [stream, ..] = stream;
             let consumer = &settings.consumers[shard];
-            // A node that is away is no reason to lose the entries of the others.
+            // A fault at one node must not keep the entries of the others from being renewed.
             match control.renew(stream, &settings.group, consumer, &ids) {
                 Ok(()) => {
                     journal.renewed(&ids);
@@ -245,18 +247,18 @@ impl Watcher {
         end
     }
 
-    /// Looks at each shard; the first fault, after all others have been looked at.
+    /// Looks at every shard, and returns the first fault afterwards.
     fn look(&mut self, control: &mut Control) -> Result<(), Fault> {
         let mut end = Ok(());
         for shard in 0..self.shards.len() {
-            // A stop does not wait for one silent server after the other.
+            // A stop does not wait for one silent server after another.
             if end.is_err() && self.stop.is_draining() {
                 return end;
             }
             end = end.and(self.look_at_shard(shard, control));
         }
         let memory = match control.info("memory") {
-            // Not everybody may ask.
+            // The account may not be allowed to ask.
             Err(Fault::Refused { .. }) => HashMap::default(),
             Err(fault) => return end.and(Err(fault)),
             Ok(memory) => memory,
@@ -282,7 +284,7 @@ impl Watcher {
             memory_bytes: stream.memory_bytes,
             ..QueueState::default()
         });
-        // Without the group nothing is known, which is not to say that all has been read.
+        // Without the group the lag is unknown, not 0.
         if let Some(ours) = seen.group {
             let [queue, ..] = &mut queues;
             (queue.lag, queue.pending) = (ours.lag, ours.pending);
@@ -307,8 +309,8 @@ impl Watcher {
         Ok(())
     }
 
-    /// Measures how far away the server of a stream is, and reads its clock: clocks are set, and
-    /// drift, and the age of frames decides about shedding.
+    /// Measures the round trip to the server of a stream, and reads the server's clock again:
+    /// clocks drift and are set, and the age of frames decides about shedding.
     fn measure(&self, stream: &str, control: &mut Control) -> Result<(), Fault> {
         match control.server_time(stream) {
             Ok(answer) => {
@@ -318,13 +320,13 @@ impl Watcher {
                 self.recorder.record(Timer::RoundTrip, trip);
                 Ok(())
             }
-            // An account may be forbidden to ask.
+            // The account may not be allowed to ask.
             Err(Fault::Refused { .. }) => Ok(()),
             Err(fault) => Err(fault),
         }
     }
 
-    /// All shards together, as far as they have been seen.
+    /// The sum over all shards, as last seen.
     fn seen(&self) -> Queues {
         let sum = |kind: usize| {
             let queues = self.shards.iter().map(|queues| queues[kind]);
@@ -335,7 +337,7 @@ impl Watcher {
         Queues { input, output, dead_letter, server_memory, ..Queues::default() }
     }
 
-    /// Looks at the latest dead letters, if there are others than at the last look.
+    /// Reads the latest dead letters, if they have changed since the last read.
     fn look_at_dead_letters(&mut self, control: &mut Control) -> Result<(), Fault> {
         let is_recent = |seen: &Seen| seen.1.elapsed() < DEAD_LETTER_PERIOD;
         if self.dead_letters_seen.as_ref().is_some_and(is_recent) {

@@ -1,10 +1,10 @@
-//! How much may be under way to a server and back: as much as passes in twice the round trip at the
-//! rate of the last moments (the bandwidth-delay product, with room to grow), so that throughput
-//! does not depend on the distance. More would only wait in buffers, where nothing can be shed.
+//! How much may be in flight to a server and back: the amount that passes in twice the round trip
+//! at the recent rate (the bandwidth-delay product, with room to grow). So throughput does not
+//! depend on the distance. More would only wait in buffers, where nothing can be shed.
 //!
 //! The idea is that of BBR (Cardwell and others, "BBR: Congestion-Based Congestion Control", 2016):
-//! the largest delivery rate and the shortest round trip seen lately, each measured while the other
-//! does not disturb it.
+//! use the largest recent delivery rate and the shortest recent round trip. Each is measured while
+//! the other does not disturb it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,33 +12,33 @@ use std::time::Duration;
 use crate::metrics::clock::Tick;
 use crate::metrics::{RoundTrip, WindowGauge};
 
-/// How much more than one round trip's worth may be under way. Twice as much lets a window that is
-/// too small double with every round trip.
+/// Factor on one round trip's worth. With a factor of 2, a window that is too small doubles with
+/// every round trip.
 const GAIN: f64 = 2.0;
 
-/// The same while the rate rises, so that a backlog is met in few round trips. On a narrow link,
-/// what is too much of it lasts for one slice.
+/// The same while the rate rises, so that the window adapts to a backlog within few round trips. On
+/// a narrow link, an excess lasts for one slice.
 const GAIN_RISING: f64 = 4.0;
 
-/// The rate rises if a slice has so many times the largest rate before it: more than the chance of
-/// cameras that come together, less than what a growing window brings.
+/// The rate counts as rising if a slice has this many times the largest rate before it. That is
+/// more than cameras that send together by chance, and less than the effect of a growing window.
 const RISE: f64 = 1.25;
 
-/// The rate that is expected before one is measured, and after a pause: a few cameras. So the first
-/// frames after a pause do not wait for the window to grow.
+/// The rate expected before one is measured, and after a pause: a few cameras. It keeps the first
+/// frames after a pause from waiting for the window to grow.
 const RATE_MIN: f64 = 100.0;
 
 /// Shortest time over which a rate is measured: replies come in bursts.
 const SLICE_MIN: Duration = Duration::from_millis(50);
 
-/// Measurements of which the largest counts.
+/// Number of slices of which the largest rate counts.
 const SLICES: usize = 8;
 
 /// The window of one connection.
 #[derive(Debug)]
 pub(super) struct Window {
     round_trip: Arc<RoundTrip>,
-    /// Of the last slices of time, items a second.
+    /// Items per second in each of the last slices.
     rates: [f64; SLICES],
     next: usize,
     slice_began: Tick,
@@ -47,7 +47,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// For a server at that distance.
+    /// A window for the server with this round trip.
     pub(super) fn new(round_trip: Arc<RoundTrip>, gauge: WindowGauge) -> Window {
         Window {
             round_trip,
@@ -59,12 +59,12 @@ impl Window {
         }
     }
 
-    /// The server is another one from now on.
+    /// Continues with another server.
     pub(super) fn move_to(&mut self, round_trip: Arc<RoundTrip>) {
         self.round_trip = round_trip;
     }
 
-    /// Takes note of so many items that have come back.
+    /// Counts items that have come back.
     #[allow(clippy::cast_precision_loss)] // far below 2^53
     pub(super) fn returned(&mut self, items: u64) {
         let slice = SLICE_MIN.max(self.trip());
@@ -72,14 +72,14 @@ impl Window {
             self.next = (self.next + 1) % SLICES;
             (self.slice_began, self.slice_items) = (Tick::now(), 0);
         }
-        // The slice that has only begun counts as if nothing more came in it: a window that is too
-        // small need not wait for its end.
+        // The current slice counts as if nothing more came in it, so a window that is too small
+        // grows before the slice ends.
         self.slice_items += items;
         let time = self.slice_began.elapsed().max(slice);
         self.rates[self.next] = self.slice_items as f64 / time.as_secs_f64();
     }
 
-    /// Items that may be under way beyond those that a server beside us would need.
+    /// Items that may be in flight beyond those that a server on the same machine needs.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive and small
     pub(super) fn extra(&self) -> usize {
         let latest = self.rates[self.next];
@@ -94,7 +94,7 @@ impl Window {
         self.round_trip.shortest().unwrap_or_default()
     }
 
-    /// Shows how many items are under way, and how many may be.
+    /// Updates the gauge: items in flight, and the limit.
     pub(super) fn show(&mut self, items: usize, limit: usize) {
         self.gauge.set(items, limit);
     }
@@ -114,7 +114,7 @@ mod tests {
         Window::new(round_trip, WindowGauge::new(&metrics, WindowStage::Read))
     }
 
-    /// A slice of time begins in which so many items come back.
+    /// Begins a slice in which this many items come back.
     fn pass(window: &mut Window, items: u64) {
         window.slice_began = Tick::now().before(TRIP);
         window.returned(items);
@@ -137,7 +137,7 @@ mod tests {
             pass(&mut window, before as u64);
             assert!(window.extra() >= 39 * before / 10, "{} after {before}", window.extra());
         }
-        // It is no longer the limit.
+        // The window is larger than needed here.
         let most = window.extra();
         pass(&mut window, most as u64 / 4);
         assert!(window.extra() <= most / 2 + 1, "{} after {most}", window.extra());

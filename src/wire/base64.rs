@@ -1,12 +1,12 @@
 //! Base64 as producers write it.
 //!
-//! Python's `b64decode` skips whatever is not of the alphabet, so line ends do no harm. Beyond that, the
-//! head of a data URL, the URL-safe alphabet and missing padding are taken.
+//! Python's `b64decode` skips characters outside the alphabet, so line ends are accepted. In
+//! addition, the head of a data URL, the URL-safe alphabet and missing padding are accepted.
 
 use crate::base::Reject;
 
-/// Decodes `text` into `into`, whatever that held: bytes that are overwritten need not be cleared first.
-/// Ordinary base64 is decoded at once; anything else is cleaned up first.
+/// Decodes `text` into `into`. Old contents are overwritten and need not be cleared. Ordinary
+/// base64 is decoded directly; anything else is cleaned up first.
 pub(super) fn unpack(text: &str, into: &mut Vec<u8>) -> Result<(), Reject> {
     into.resize(base64_simd::STANDARD.estimated_decoded_length(text.len()), 0);
     let out = base64_simd::Out::from_slice(into);
@@ -26,7 +26,8 @@ pub(super) fn unpack(text: &str, into: &mut Vec<u8>) -> Result<(), Reject> {
     Ok(())
 }
 
-/// The characters that count, in the standard alphabet, without padding, up to where it ends the data.
+/// The significant characters in the standard alphabet, without padding. Padding that completes a
+/// group ends the data.
 fn clean(text: &str, into: &mut Vec<u8>) {
     let body = match text.trim_start() {
         url if url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) => {
@@ -53,7 +54,7 @@ fn clean(text: &str, into: &mut Vec<u8>) {
         });
         pads = 0;
     }
-    // Bits of the last character that belong to no byte are ignored.
+    // Ignore the bits of the last character that do not belong to a byte.
     let spare = match into.len() % 4 {
         2 => 4,
         3 => 2,

@@ -4,7 +4,7 @@ use super::cursor::Fields;
 use super::envelope::{Envelope, not_a_frame, protobuf};
 use crate::base::{Reason, Reject, Stage, limits};
 
-/// The frames of a batch, each opened when its turn comes.
+/// The frames of a batch, each opened when the iterator reaches it.
 #[derive(Clone, Debug)]
 pub struct Batch<'a> {
     fields: Fields<'a>,
@@ -13,8 +13,8 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// `None` if `data` is no batch: one of its fields has another type than a batch's, or none of its
-    /// frames can be read.
+    /// `None` if `data` is not a batch: one of its fields has another type than in a batch, or none
+    /// of its frames can be read.
     pub(super) fn of(data: &'a [u8]) -> Option<Batch<'a>> {
         let (mut len, mut has_frame) = (0, false);
         let mut fields = Fields::new(data);
@@ -34,24 +34,24 @@ impl<'a> Batch<'a> {
         has_frame.then(|| Batch { fields: Fields::new(data), len, taken: 0 })
     }
 
-    /// How many frames there are.
+    /// Number of frames.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Never: a batch without frames is none.
+    /// Always false: data without frames is not a batch.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Says which frame of the batch was refused.
+    /// Adds to a refusal which frame of the batch it concerns.
     pub fn blame(&self, reject: Reject) -> Reject {
         let detail =
             format!("frame {} of {} in the batch: {}", self.taken, self.len, reject.detail);
         Reject { detail: detail.into(), ..reject }
     }
 
-    /// Refuses a batch of more frames than one entry may have.
+    /// Refuses a batch with more than [`limits::BATCH_FRAMES_MAX`] frames.
     pub(super) fn bounded(self) -> Result<Batch<'a>, Reject> {
         let (len, most) = (self.len, limits::BATCH_FRAMES_MAX);
         if len <= most {
@@ -64,7 +64,7 @@ impl<'a> Batch<'a> {
         ))
     }
 
-    /// The first frame's bytes.
+    /// The bytes of the first frame.
     pub(super) fn first(mut self) -> Option<&'a [u8]> {
         self.next_bytes()
     }

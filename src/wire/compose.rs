@@ -1,7 +1,8 @@
-//! Writes a `ProcessedFrame` with each picture copied exactly once.
+//! Writes a `ProcessedFrame` and copies each picture exactly once.
 //!
-//! prost encodes everything but the pictures; the large `bytes` fields are framed by hand around
-//! it. Fields of a message may stand in any order, so the pictures simply come last.
+//! prost encodes everything except the pictures, and this module frames the large `bytes` fields.
+//! Protobuf allows the fields of a message in any order, so the pictures come first and the other
+//! fields last.
 
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
@@ -15,16 +16,16 @@ const COMPRESSED_DATA: u32 = 1;
 /// One picture of the message.
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'a> {
-    /// Everything but the bytes; its `compressed_data` is empty.
+    /// Everything except the bytes; its `compressed_data` is empty.
     pub about: &'a ImageData,
     /// The coded picture.
     pub bytes: &'a [u8],
 }
 
-/// The message under construction, kept by its slot so that its strings keep their storage.
+/// The message under construction. It stays in its slot so that its strings keep their storage.
 #[derive(Debug, Default)]
 pub struct Composer {
-    /// All fields but the pictures.
+    /// All fields except the pictures.
     pub message: ProcessedFrame,
     /// `original_image` without its bytes.
     pub original: ImageData,
@@ -34,7 +35,7 @@ pub struct Composer {
     pub thumbnail: ImageData,
 }
 
-/// A message whose pictures are written and whose other fields are not.
+/// A message with its pictures written and its other fields still missing.
 #[derive(Debug)]
 pub struct Draft {
     lease: Lease,
@@ -54,8 +55,8 @@ impl Draft {
 }
 
 impl Composer {
-    /// Writes the pictures into a buffer of the pool, with room for `message` as it is now and
-    /// `growth` bytes more.
+    /// Writes the pictures into a buffer of the pool, with room for `message` as it is and `growth`
+    /// more bytes.
     pub fn draft(
         &self,
         original: &[u8],
@@ -85,7 +86,7 @@ impl Composer {
         let Draft { mut lease, used } = draft;
         let len = used + self.message.encoded_len();
         if len > lease.len() {
-            // It grew by more than was said; right all the same, with one more copy.
+            // It grew by more than `growth`. The result is still right, with one more copy.
             let mut larger = pool.lease_now(len);
             larger[..used].copy_from_slice(&lease[..used]);
             lease = larger;
@@ -97,8 +98,8 @@ impl Composer {
     }
 }
 
-/// A `ProcessedFrame` with the bytes of its `original_image`, of which `data` has everything else.
-/// `None` if `data` is no such message.
+/// A `ProcessedFrame` with `bytes` in its `original_image`; `data` holds everything else. `None` if
+/// `data` is not such a message.
 pub fn whole(data: &[u8], bytes: &[u8], pool: &Pool) -> Option<Lease> {
     let mut message = ProcessedFrame::decode(data).ok()?;
     let original = message.original_image.take()?;

@@ -1,13 +1,13 @@
 //! A borrowing reader of the protobuf wire format.
 //!
 //! Format: <https://protobuf.dev/programming-guides/encoding/>. prost copies every `bytes` field
-//! into a vector of its own; for a raw 1080p frame that copy costs more than decoding the rest of
-//! the message, hence this reader. It is held against prost by a property test.
+//! into a separate vector. For a raw 1080p frame that copy costs more than decoding the rest of the
+//! message, hence this reader. A property test compares it with prost.
 
 /// Deepest nesting of groups that is skipped.
 const GROUP_DEPTH_MAX: usize = 32;
 
-/// A value as it stands in the bytes.
+/// A field value as encoded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value<'a> {
     Varint(u64),
@@ -20,7 +20,7 @@ pub(super) enum Value<'a> {
 /// What is wrong with the bytes.
 pub(super) type Malformed = &'static str;
 
-/// Walks over the fields of one message.
+/// Iterates over the fields of one message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields<'a> {
     rest: &'a [u8],
@@ -41,8 +41,8 @@ impl<'a> Fields<'a> {
         Ok(Some((number, value)))
     }
 
-    /// Goes on to the content of the next field `number` that states its length, and gives that
-    /// length; the content itself may be cut off.
+    /// Advances to the content of the next length-delimited field `number`, and returns its length.
+    /// The content itself may be cut off.
     pub(super) fn enter(&mut self, number: u32) -> Result<usize, Malformed> {
         loop {
             let (found, kind) = self.tag()?;
@@ -53,7 +53,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// How many bytes are left.
+    /// Number of bytes left.
     pub(super) fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -146,7 +146,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    #[allow(clippy::cast_possible_truncation)] // int32 on the wire is a varint whose upper half is ignored
+    #[allow(clippy::cast_possible_truncation)] // an int32 varint; the upper half is ignored
     pub(super) fn int32(self) -> Result<i32, Malformed> {
         match self {
             Value::Varint(value) => Ok(value as i32),

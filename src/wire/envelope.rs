@@ -1,4 +1,4 @@
-//! What a producer sent: protobuf or legacy JSON, opened without copying the picture.
+//! The envelope of a frame: protobuf or legacy JSON, opened without copying the picture.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,11 +9,11 @@ use super::{gzip, json, text};
 use crate::base::{Reject, limits};
 use crate::frame::FileKind;
 
-/// A picture as claimed by its envelope.
+/// A picture as described by its envelope.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ImageRef<'a> {
-    /// `jpeg`, `png`, `webp`, `raw` or a pixel layout, as the producer wrote it; empty if it did not
-    /// say.
+    /// `jpeg`, `png`, `webp`, `raw` or a pixel layout, as the producer wrote it; empty if not
+    /// given.
     pub format: &'a str,
     /// Claimed pixels in a row.
     pub width: i32,
@@ -23,9 +23,9 @@ pub struct ImageRef<'a> {
     pub channels: i32,
     /// Bytes from one row of the first plane to the next; 0 for no padding.
     pub row_stride: i32,
-    /// `limited` or `full`; empty for what the layout says.
+    /// `limited` or `full`; empty for the default of the layout.
     pub color_range: &'a str,
-    /// `bt601` or `bt709`; empty for the first.
+    /// `bt601` or `bt709`; empty for `bt601`.
     pub color_matrix: &'a str,
     /// The coded file, or raw pixels.
     pub bytes: &'a [u8],
@@ -40,7 +40,7 @@ pub struct Envelope<'a> {
     pub camera_id: Cow<'a, str>,
     /// Capture time in seconds since the Unix epoch, if given.
     pub timestamp: Option<f64>,
-    /// Whether a capture time was given that cannot be understood.
+    /// Whether a capture time was given that cannot be parsed.
     pub is_time_unclear: bool,
     /// Version set by the producer; empty if none.
     pub version: &'a str,
@@ -48,18 +48,18 @@ pub struct Envelope<'a> {
     pub image: ImageRef<'a>,
 }
 
-/// Storage of a worker for what has to be unpacked.
+/// Buffers of a worker for unpacked data.
 #[derive(Debug)]
 pub struct Scratch {
     /// Pictures that came as text.
     unpacked: Vec<u8>,
-    /// What was in gzip.
+    /// The contents of gzip.
     inflated: Vec<u8>,
     inflated_max: usize,
     json: JsonText,
 }
 
-/// JSON that had to be written anew before it could be read.
+/// JSON that had to be rewritten before it could be parsed.
 #[derive(Debug, Default)]
 pub(super) struct JsonText {
     pub recoded: Vec<u8>,
@@ -67,7 +67,7 @@ pub(super) struct JsonText {
 }
 
 impl Scratch {
-    /// Storage for gzip of which at most `inflated_max` bytes are unpacked.
+    /// Buffers that unpack at most `inflated_max` bytes of gzip.
     pub fn new(inflated_max: usize) -> Scratch {
         Scratch {
             unpacked: Vec::new(),
@@ -85,12 +85,12 @@ impl Default for Scratch {
     }
 }
 
-/// What an entry holds.
+/// The contents of an entry.
 #[derive(Debug)]
 pub enum Opened<'a> {
     /// One frame.
     Frame(Envelope<'a>),
-    /// Several.
+    /// Several frames.
     Batch(Batch<'a>),
 }
 
@@ -112,17 +112,18 @@ pub fn open<'a>(
     }
 }
 
-/// Opens the `data` of an entry: a `ProcessedFrame`, a `ProcessedFrameBatch`, legacy JSON, a picture
-/// file by itself, or gzip of one of these.
+/// Opens the `data` of an entry: a `ProcessedFrame`, a `ProcessedFrameBatch`, legacy JSON, a
+/// picture file alone, or gzip of one of these.
 ///
-/// Pictures of protobuf frames are borrowed from `data`; those of JSON frames and what was in gzip are
-/// unpacked into `scratch`. A picture of more than `pixels_max` pixels in an `image_array` is refused
-/// before more than that is stored.
+/// Pictures of protobuf frames are borrowed from `data`. Pictures of JSON frames and the contents
+/// of gzip are unpacked into `scratch`. An `image_array` of more than `pixels_max` pixels is
+/// refused before more than that is stored.
 ///
 /// # Errors
 /// `undecodable` for anything that is not a frame, or whose ids are longer than
-/// [`limits::ID_BYTES_MAX`]; `unsupported_image` for a file of another kind; `too_large` as said, and
-/// for a batch of more than [`limits::BATCH_FRAMES_MAX`] frames.
+/// [`limits::ID_BYTES_MAX`]; `unsupported_image` for a file of another kind; `too_large` above
+/// `pixels_max` or the gzip limit, and for a batch of more than [`limits::BATCH_FRAMES_MAX`]
+/// frames.
 pub fn open_all<'a>(
     data: &'a [u8],
     pixels_max: u64,
@@ -180,10 +181,10 @@ impl Envelope<'_> {
     }
 }
 
-/// The camera of a frame, without unpacking the picture: what decides the order of frames.
+/// The camera of a frame, without unpacking the picture. It decides the order of frames.
 ///
-/// Agrees with [`open`] for every frame that `open` accepts. Of gzip, at most `inflated_max` bytes are
-/// unpacked.
+/// Agrees with [`open`] for every frame that `open` accepts. Of gzip, at most `inflated_max` bytes
+/// are unpacked.
 pub fn camera_of(data: &[u8], inflated_max: usize) -> Option<Cow<'_, str>> {
     let camera = match Kind::of(data) {
         Kind::Json => json::camera_of(data)?,
@@ -206,12 +207,12 @@ fn camera_of_protobuf(data: &[u8]) -> Option<Cow<'_, str>> {
     let mut camera = Some("");
     let mut has_image = false;
     let mut fields = Fields::new(data);
-    // Of a frame that is not whole, as far as it goes.
+    // An incomplete frame is read as far as it goes.
     while let Ok(Some((number, value))) = fields.next() {
         match number {
-            // Of a batch it is the id of the batch, which may be anything.
+            // In a batch this is the id of the batch, which may be anything.
             2 => camera = camera.and(value.text().ok()),
-            // Of a batch it is a number.
+            // In a batch this is a number.
             4 => has_image = has_image || value.bytes().is_ok(),
             _ => {}
         }
@@ -222,10 +223,10 @@ fn camera_of_protobuf(data: &[u8]) -> Option<Cow<'_, str>> {
     camera.map(Cow::Borrowed)
 }
 
-/// Where the picture will be in a `data` of `len` bytes that begins with `head`, as far as that can
-/// be said yet; nothing for JSON, whose picture is not there as it is.
+/// The position of the picture in `data` of `len` bytes that begins with `head`, if it is known
+/// yet. `None` for JSON, which holds the picture only as text.
 ///
-/// A guess: only [`open`] knows, for a later field may replace the picture.
+/// This is a guess, because a later field may replace the picture; only [`open`] knows.
 pub fn locate_picture(head: &[u8], len: usize) -> Option<Range<usize>> {
     let mut fields = Fields::new(head);
     fields.enter(4).ok()?; // original_image
@@ -244,9 +245,9 @@ enum Kind {
 }
 
 impl Kind {
-    /// JSON begins with a brace, which no `ProcessedFrame` can: it would be the start of a group in
-    /// field 15. White space in front is allowed unless the bytes are a frame as they stand, for a
-    /// line feed is also the tag of `frame_id`. The same goes for files whose first bytes could be
+    /// JSON begins with a brace, which a `ProcessedFrame` cannot: it would be the start of a group
+    /// in field 15. Leading white space is allowed unless the bytes are a valid frame, because a
+    /// line feed is also the tag of `frame_id`. The same holds for files whose first bytes could be
     /// tags.
     fn of(data: &[u8]) -> Kind {
         let has_brace = data.trim_ascii_start().first() == Some(&b'{');
@@ -290,7 +291,7 @@ pub(super) fn protobuf(data: &[u8]) -> Result<Envelope<'_>, Malformed> {
     Ok(envelope)
 }
 
-/// Reads an `ImageData` over what is there: a message that occurs twice is merged.
+/// Merges an `ImageData` into `image`, as protobuf does with a message that occurs twice.
 fn image<'a>(bytes: &'a [u8], image: &mut ImageRef<'a>) -> Result<(), Malformed> {
     let mut fields = Fields::new(bytes);
     while let Some((number, value)) = fields.next()? {

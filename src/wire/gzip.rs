@@ -1,4 +1,4 @@
-//! gzip around the `data` of an entry (RFC 1952), unpacked within a bound.
+//! gzip around the `data` of an entry (RFC 1952), unpacked up to a limit.
 
 use std::io::Read;
 
@@ -6,10 +6,10 @@ use flate2::bufread::GzDecoder;
 
 use crate::base::Reject;
 
-/// Room that is reserved before the first byte is unpacked.
+/// Bytes reserved before the first byte is unpacked.
 const ROOM: usize = 64 << 10;
 
-/// Unpacks `data`, one member after the other, into `into`: at most `max` bytes.
+/// Unpacks the members of `data` one after the other into `into`, at most `max` bytes.
 ///
 /// # Errors
 /// `undecodable` if the data is damaged or cut off, `too_large` above `max`.
@@ -32,7 +32,7 @@ pub(super) fn unpack(data: &[u8], max: usize, into: &mut Vec<u8>) -> Result<(), 
             )));
         }
         rest = member.into_inner();
-        // Buffers of a fixed size are padded with zeros; gzip itself and Python pass over them.
+        // Buffers of a fixed size are padded with zeros, which gzip and Python skip too.
         let padding = rest.iter().take_while(|byte| **byte == 0).count();
         rest = &rest[padding..];
     }

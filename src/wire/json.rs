@@ -1,7 +1,7 @@
 //! Legacy JSON frames: `image_base64`, or `image_array` as rows of pixels.
 //!
-//! They are read as the Python system read them: with `json.loads`, `base64.b64decode` and NumPy. See
-//! `text.rs`, `base64.rs` and `rows.rs`.
+//! They are read as the Python system read them: with `json.loads`, `base64.b64decode` and NumPy.
+//! See `text.rs`, `base64.rs` and `rows.rs`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::rows::{Rows, Shape};
 use super::{base64, text, time};
 use crate::base::Reject;
 
-/// Opens a frame; the picture lands in `pixels`, rewritten text in `room`.
+/// Opens a frame. The picture is unpacked into `pixels`, and rewritten text is kept in `room`.
 pub(super) fn open<'a>(
     data: &'a [u8],
     pixels_max: u64,
@@ -32,7 +32,7 @@ pub(super) fn open<'a>(
     };
     let frame = match parse(json, pixels_max, pixels) {
         Err(Broken::Syntax(error)) => {
-            // The words that are no numbers are rare, so they are looked for only now.
+            // `NaN` and infinities are rare, so look for them only after a syntax error.
             let Some(json) = text::quote_constants(json) else { return Err(broken(&error)) };
             *quoted = json;
             parse(quoted, pixels_max, pixels)
@@ -89,7 +89,8 @@ fn parse<'a>(json: &'a [u8], pixels_max: u64, pixels: &mut Vec<u8>) -> Result<Fr
         pixels_max: usize::try_from(pixels_max).unwrap_or(usize::MAX),
         too_large: &mut too_large,
     };
-    // Text that is known to be UTF-8 is not looked at again. In other text only what is used has to be.
+    // Text that is known to be UTF-8 is not validated again. In other text only the used strings
+    // are.
     let parsed = match simdutf8::basic::from_utf8(json) {
         Ok(text) => whole(serde_json::Deserializer::from_str(text), seed),
         Err(_) => whole(serde_json::Deserializer::from_slice(json), seed),
@@ -97,7 +98,7 @@ fn parse<'a>(json: &'a [u8], pixels_max: u64, pixels: &mut Vec<u8>) -> Result<Fr
     parsed.map_err(|error| if too_large { Broken::TooLarge } else { Broken::Syntax(error) })
 }
 
-/// One object, with nothing behind it.
+/// One object, with nothing after it.
 fn whole<'a, R: serde_json::de::Read<'a>>(
     mut parser: serde_json::Deserializer<R>,
     seed: FrameSeed<'_>,
@@ -119,9 +120,9 @@ pub(super) fn camera_of(data: &[u8]) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The first `camera_id`, and whether there is certainly no other. Everything in front of it is skipped
-/// without being stored, and everything behind it is searched for a key of that name only: producers
-/// write the ids before the picture.
+/// The first `camera_id`, and whether it is certainly the only one. Everything before it is skipped
+/// without being stored, and everything after it is only searched for another such key. This is
+/// cheap because producers write the ids before the picture.
 fn first_camera(json: &[u8]) -> Option<(Cow<'_, str>, bool)> {
     struct Finder;
     impl<'de> Visitor<'de> for Finder {
@@ -132,7 +133,7 @@ fn first_camera(json: &[u8]) -> Option<(Cow<'_, str>, bool)> {
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             while let Some(Text(key)) = map.next_key()? {
                 if key == "camera_id" {
-                    // Stopping here leaves the object half read, which is what makes it cheap.
+                    // Stop here and leave the object half read; that saves the time.
                     return map.next_value().map(Some);
                 }
                 map.next_value::<IgnoredAny>()?;
@@ -140,7 +141,8 @@ fn first_camera(json: &[u8]) -> Option<(Cow<'_, str>, bool)> {
             Ok(None)
         }
     }
-    // The value is handed out through `found`, because serde_json calls a half-read object broken.
+    // The value is returned through `found`, because serde_json reports a half-read object as an
+    // error.
     struct Keep<'s, 'de>(&'s mut Option<&'de RawValue>);
     impl<'de> Visitor<'de> for Keep<'_, 'de> {
         type Value = ();
@@ -161,8 +163,9 @@ fn first_camera(json: &[u8]) -> Option<(Cow<'_, str>, bool)> {
     id(value, "camera_id").ok()?.map(|camera| (camera, is_only))
 }
 
-/// Whether there may be another key `camera_id`, written with escapes or not. Escapes are looked for
-/// right behind a quote only: a search for one byte passes the text of a picture faster than one for two.
+/// Whether there may be another key `camera_id`, with or without escapes. Only the text after a
+/// quote is searched for escapes: a search for one byte passes over the text of a picture faster
+/// than one for two.
 fn may_name_a_camera(json: &[u8]) -> bool {
     /// Each letter of the key may be an escape of six.
     const ESCAPED_MAX: usize = 6 * b"camera_id".len();
@@ -172,7 +175,7 @@ fn may_name_a_camera(json: &[u8]) -> bool {
     })
 }
 
-/// The last `camera_id`, whatever it takes to find it.
+/// The last `camera_id`, found by parsing the whole object.
 fn thorough(json: &[u8]) -> Option<Cow<'static, str>> {
     fn last(json: &[u8]) -> Option<Option<Cow<'static, str>>> {
         struct Finder;
@@ -213,13 +216,13 @@ struct Frame<'de> {
     array: Option<Shape>,
 }
 
-/// The capture time, if one was given; an error if it cannot be understood.
+/// The capture time, if one was given; an error if it cannot be parsed.
 type Timestamp = Result<Option<f64>, Unclear>;
 
 #[derive(Clone, Copy, Debug)]
 struct Unclear;
 
-/// An id: text, or a number as it was written. `value` is sound JSON.
+/// An id: text, or a number as it was written. `value` is valid JSON.
 fn id<'a>(value: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, String> {
     match value.as_bytes() {
         b"null" => Ok(None),
@@ -234,7 +237,7 @@ fn id<'a>(value: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, String> {
     }
 }
 
-/// A number, or a number or a date in a string.
+/// A number, or a string with a number or a date.
 fn timestamp(value: &str) -> Timestamp {
     match value.as_bytes() {
         b"null" => Ok(None),
@@ -333,7 +336,7 @@ impl<'de> Visitor<'de> for FrameSeed<'_> {
         f.write_str("an object")
     }
 
-    /// Of two equal keys the last one counts, as for `json.loads`.
+    /// If a key occurs twice, the last value counts, as with `json.loads`.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Frame<'de>, A::Error> {
         let FrameSeed { pixels, pixels_max, too_large } = self;
         let mut frame = Frame {

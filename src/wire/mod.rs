@@ -1,7 +1,7 @@
 //! Floor 3: the envelope around a picture.
 //!
-//! Reading borrows from the entry's bytes and copies no picture; writing copies each coded
-//! picture once, into the buffer that goes to Redis.
+//! Reading borrows from the entry's bytes and copies no picture. Writing copies each coded picture
+//! once, into the buffer that is sent to Redis.
 
 mod base64;
 mod batch;

@@ -1,7 +1,7 @@
-//! `image_array` of legacy JSON: rows of pixels, read straight into interleaved pixels.
+//! `image_array` of legacy JSON: rows of pixels, read directly into interleaved pixels.
 //!
-//! What `numpy.array(..., dtype=uint8)` takes is taken: H x W, H x W x 1 and H x W x 3, whole numbers,
-//! floats (their whole part) and truth values.
+//! Accepts what `numpy.array(..., dtype=uint8)` accepts: H x W, H x W x 1 and H x W x 3, with
+//! integers, floats (truncated) and booleans.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub(super) struct Shape {
     pub channels: usize,
 }
 
-/// Reads `image_array` straight into interleaved pixels.
+/// Reads `image_array` directly into interleaved pixels.
 pub(super) struct Rows<'s> {
     pub pixels: &'s mut Vec<u8>,
     pub pixels_max: usize,
@@ -180,7 +180,7 @@ fn sample<E: de::Error>(value: u64) -> Result<u8, E> {
         .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &"a number from 0 to 255"))
 }
 
-/// As NumPy makes 8 bits of a float.
+/// Truncates a float to 8 bits as NumPy does.
 fn truncated<E: de::Error>(value: f64) -> Result<u8, E> {
     if (0.0..256.0).contains(&value) {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within range

@@ -1,12 +1,12 @@
-//! JSON as Python's `json.loads` takes it, brought to the JSON that `serde_json` reads.
+//! Converts JSON that Python's `json.loads` accepts into JSON that `serde_json` reads.
 //!
-//! Python takes UTF-8 with a byte order mark, UTF-16 and UTF-32, and the words `NaN`, `Infinity` and
-//! `-Infinity`. Ordinary JSON is handed on as it is.
+//! Python accepts UTF-8 with a byte order mark, UTF-16 and UTF-32, and the words `NaN`, `Infinity`
+//! and `-Infinity`. Ordinary JSON is passed on unchanged.
 
 use std::borrow::Cow;
 
-/// The `data` as UTF-8, without a byte order mark in front, and without white space and the NUL bytes of
-/// C strings behind. `None` for UTF-16 or UTF-32 that is broken.
+/// The `data` as UTF-8, without a leading byte order mark and without trailing white space and NUL
+/// bytes of C strings. `None` for broken UTF-16 or UTF-32.
 pub(super) fn as_utf8(data: &[u8]) -> Option<Cow<'_, [u8]>> {
     let plain = match data {
         [0xef, 0xbb, 0xbf, rest @ ..] => Cow::Borrowed(rest),
@@ -59,8 +59,8 @@ fn utf32(bytes: &[u8], read: fn([u8; 4]) -> u32) -> Option<Cow<'static, [u8]>> {
     text.map(|text| Cow::Owned(text.into_bytes()))
 }
 
-/// The same JSON with the words `NaN`, `Infinity` and `-Infinity` in quotes; `None` if there are none
-/// outside strings.
+/// The same JSON with the words `NaN`, `Infinity` and `-Infinity` in quotes; `None` if there are
+/// none outside strings.
 pub(super) fn quote_constants(json: &[u8]) -> Option<Vec<u8>> {
     const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
     let mut quoted = Vec::new();
@@ -91,7 +91,7 @@ pub(super) fn quote_constants(json: &[u8]) -> Option<Vec<u8>> {
     Some(quoted)
 }
 
-/// Behind the quote that ends the string which begins at `at`.
+/// The position after the quote that ends the string beginning at `at`.
 fn end_of_string(json: &[u8], mut at: usize) -> usize {
     while let Some(found) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         at += found;

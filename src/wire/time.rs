@@ -3,8 +3,8 @@
 use jiff::civil;
 use jiff::tz::Offset;
 
-/// Seconds since the Unix epoch of a number or of a date and time in ISO 8601; a time without an
-/// offset is taken for UTC. `None` for anything else, infinite numbers included.
+/// Seconds since the Unix epoch, from a number or an ISO 8601 date and time. A time without an
+/// offset is UTC. `None` for anything else, including infinite numbers.
 pub fn seconds(text: &str) -> Option<f64> {
     let text = text.trim();
     if let Ok(number) = text.parse::<f64>() {

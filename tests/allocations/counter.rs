@@ -1,7 +1,8 @@
-//! A counting allocator: heap allocations by the role of the thread, which is in its name.
+//! A counting allocator: heap allocations by thread role, which it takes from the thread's name.
 //!
-//! Counts only while armed. The C heap is counted apart: `malloc` of this binary stands in front
-//! of the one of the C library, and what does not come through Rust's allocator is libjpeg-turbo.
+//! Counts only while armed. The C heap is counted separately: `malloc` of this binary overrides
+//! that of the C library, and calls that do not come through Rust's allocator come from
+//! libjpeg-turbo.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,10 +10,10 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Roles told apart, by the beginning of the thread's name.
+/// The roles, by the beginning of the thread's name.
 pub const ROLES: [&str; 4] = ["fp-read", "fp-dispatch", "fp-work", "fp-commit"];
 
-/// Threads of none of the roles are counted behind the last one.
+/// One more counter, for threads with none of the roles.
 const PLACES: usize = ROLES.len() + 1;
 const UNKNOWN: u8 = u8::MAX;
 
@@ -24,9 +25,9 @@ static C: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
 thread_local! {
     // Constant initial values and no destructors, so that using them allocates nothing.
     static ROLE: Cell<u8> = const { Cell::new(UNKNOWN) };
-    /// Set while Rust's allocator, or the search for the role, is at work.
+    /// Set while Rust's allocator or the role look-up runs.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// Blocks of the C heap that this thread has taken and not given back, Rust's left out.
+    /// Blocks of the C heap that this thread has allocated and not freed, without Rust's.
     static C_BLOCKS: Cell<i64> = const { Cell::new(0) };
 }
 
@@ -35,11 +36,11 @@ static ALLOCATOR: Counting = Counting;
 
 struct Counting;
 
-// SAFETY: every call goes to `System` with the same arguments; counting touches atomics and
-// thread-locals only, and what it allocates itself (a printed backtrace) is not counted again.
+// SAFETY: every call goes to `System` with the same arguments. Counting touches atomics and
+// thread-locals only, and its own allocations (a printed backtrace) are not counted.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promises are the ones `System` asks for.
+        // SAFETY: the caller's promises are the ones that `System` requires.
         counted(|| unsafe { System.alloc(layout) })
     }
 
@@ -83,7 +84,7 @@ fn take_trace() -> bool {
     TRACES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
-/// The place of the calling thread's role.
+/// The counter index of the calling thread's role.
 fn role() -> usize {
     if ROLE.get() == UNKNOWN {
         let mut name = [0; 16];
@@ -107,7 +108,7 @@ mod c_heap {
         fn __libc_free(block: *mut c_void);
     }
 
-    /// Notes `blocks` more, unless they are Rust's.
+    /// Adds `blocks` to the count, unless they are Rust's.
     fn note(blocks: i64) {
         if INSIDE.get() {
             return;
@@ -120,11 +121,11 @@ mod c_heap {
         }
     }
 
-    // The four stand in front of the C library's, as its manual allows.
+    // These four functions replace those of the C library, as its manual allows.
 
     /// # Safety
     /// As `malloc`.
-    // SAFETY: the name is meant to be the C library's; it behaves as that one does.
+    // SAFETY: the name must be the C library's, and the function behaves like the original.
     #[unsafe(no_mangle)]
     unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
         note(1);
@@ -163,12 +164,12 @@ mod c_heap {
     }
 }
 
-/// Blocks of the C heap that C libraries have taken on this thread and not given back.
+/// Blocks of the C heap that C libraries have allocated on this thread and not freed.
 pub fn c_blocks() -> i64 {
     C_BLOCKS.get()
 }
 
-/// Begins to count from zero; the first `traces` allocations print where they come from.
+/// Starts counting from zero; the first `traces` allocations print a backtrace.
 pub fn arm(traces: u64) {
     for counter in RUST.iter().chain(&C) {
         counter.store(0, Ordering::Relaxed);
@@ -177,7 +178,7 @@ pub fn arm(traces: u64) {
     ARMED.store(true, Ordering::SeqCst);
 }
 
-/// Stops counting; allocations by role, on Rust's heap and on the C heap.
+/// Stops counting; returns the allocations by role, on Rust's heap and on the C heap.
 pub fn disarm() -> [(u64, u64); ROLES.len()] {
     ARMED.store(false, Ordering::SeqCst);
     std::array::from_fn(|place| {

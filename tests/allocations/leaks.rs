@@ -1,4 +1,4 @@
-//! Every way out of a codec gives back what the C libraries took.
+//! Every exit path of a codec frees what the C libraries allocated.
 
 use framepress::frame::View;
 use framepress::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
@@ -9,11 +9,11 @@ const PLANES: Needs = Needs { planes: true, interleaved: false };
 const PIXELS: Needs = Needs { planes: false, interleaved: true };
 const ROUNDS: usize = 20;
 
-/// Repeats something that ends well, or not, as `fine` says, and looks at the C heap.
+/// Repeats a run that succeeds or fails according to `fine`, and compares the C heap.
 #[track_caller]
 fn leaves_nothing(what: &str, fine: bool, mut run: impl FnMut() -> bool) {
     for _ in 0..2 {
-        assert_eq!(run(), fine, "{what}"); // what codecs keep for good, they take now
+        assert_eq!(run(), fine, "{what}"); // codecs allocate permanent buffers here
     }
     let before = counter::c_blocks();
     for _ in 0..ROUNDS {
@@ -88,7 +88,7 @@ fn every_way_out_of_a_decoder_frees_what_it_took() {
         let middle = damaged.len() / 2;
         damaged[middle..middle + 40].fill(0xff);
         let cut = &file[..middle];
-        // The head alone, with the length it claims.
+        // The head alone, with its original length field.
         let mut hollow = file.clone();
         hollow[700..].fill(0);
         for needs in [PLANES, PIXELS] {

@@ -1,10 +1,10 @@
-//! Heap allocations per frame in steady state, by the role of the thread.
+//! Heap allocations per frame in steady state, by thread role.
 //!
-//! A binary of its own, for its allocator counts. The engine, its threads and its redis-server are
-//! the real ones. `rayon::spawn` boxes each job and takes a block for every 63 of them, which is
-//! why the dispatcher is allowed a little more than one; everybody else is allowed none.
+//! A separate binary, as its allocator counts. The engine, its threads and its redis-server are
+//! real. `rayon::spawn` boxes each job and allocates a block for every 63 of them, so the
+//! dispatcher may make slightly more than one allocation per frame. All other roles may make none.
 //!
-//! With `FRAMEPRESS_TRACES=20`, the first 20 allocations counted print where they come from.
+//! With `FRAMEPRESS_TRACES=20`, the first 20 counted allocations print a backtrace.
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 mod counter;
@@ -28,18 +28,18 @@ const HEIGHT: usize = 480;
 const CAMERAS: [&str; 2] = ["north", "south"];
 /// Different pictures, so that results differ in size as those of a camera do.
 const PICTURES: usize = 8;
-/// Until every buffer, string and table has grown as far as it will.
+/// Frames until every buffer, string and table has reached its final size.
 const WARM_UP: u64 = 200;
 /// Frames that fill every lane and slot.
 const FULL_HOUSE: u64 = 40;
 const COUNTED: u64 = 600;
-/// A job's box, and a share of a block of rayon's queue (one for 63 jobs; some slack for the
-/// moment at which counting begins).
+/// The box of a job, and a share of a block of rayon's queue: one for 63 jobs, with some slack for
+/// the moment at which counting begins.
 const DISPATCHER_PER_FRAME: f64 = 1.03;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Slopes and noise; each number is another picture.
+/// Slopes and noise; each number gives another picture.
 fn pixels(number: usize) -> Vec<u8> {
     let mut state = 1 + number as u32;
     let strength = 12 + number % 4;
@@ -61,7 +61,7 @@ fn jpeg(rgb: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Holds the workers while it is closed.
+/// Holds the workers while closed.
 #[derive(Default)]
 struct Gate {
     closed: Mutex<bool>,
@@ -127,8 +127,8 @@ impl Run {
         Run { engine, gate, producer, format, pictures, sent: 0 }
     }
 
-    /// Brings every lane and slot to its bound once: first the workers are held until nothing
-    /// more fits in, then Redis is, so that all results wait for their commit.
+    /// Fills every lane and slot once. It first holds the workers until the engine takes no more
+    /// frames, then Redis, so that all results wait for their commit.
     fn full_house(&mut self) {
         self.gate.set(true);
         self.send(FULL_HOUSE);
@@ -142,7 +142,7 @@ impl Run {
         self.wait();
     }
 
-    /// Sends frames as fast as they go in, and waits until all are out.
+    /// Sends frames as fast as possible, and waits until all are out.
     fn frames(&mut self, count: u64) {
         self.send(count);
         self.wait();
@@ -184,13 +184,13 @@ impl Run {
     }
 }
 
-/// Allocations per frame of reader, dispatcher, workers and committer together.
+/// Counts allocations per frame of reader, dispatcher, workers and committer.
 fn steady_state(what: &str, config: Config, format: Format) {
     let _alone = ONE_AT_A_TIME.lock();
     let mut run = Run::start(config, format);
     for _ in 0..4 {
         run.full_house();
-        run.frames(WARM_UP / 4 + 1); // the next time, other pictures meet
+        run.frames(WARM_UP / 4 + 1); // shift the picture order for the next round
     }
     let traces = std::env::var("FRAMEPRESS_TRACES").ok().and_then(|text| text.parse().ok());
     counter::arm(traces.unwrap_or(0));
@@ -206,9 +206,9 @@ fn steady_state(what: &str, config: Config, format: Format) {
         println!("  {role:<12} {rust:>5} ({:.3})   C {:.1}", per_frame(rust), per_frame(c));
     }
     let [reader, dispatcher, workers, committer] = counts.map(|(rust, _)| rust);
-    // None per frame. What is allowed is that the pool meets a new depth: when Redis is slow for a
-    // moment, more results of one size wait than ever before, at most one for each slot; and as many
-    // of another size, when a camera's Huffman tables are learnt anew meanwhile.
+    // None per frame, except when the pool reaches a new depth. If Redis is slow for a moment, more
+    // results of one size wait than ever before, at most one for each slot. If a camera's Huffman
+    // tables are learnt meanwhile, as many of another size may wait.
     for (who, count) in [("reader", reader), ("workers", workers), ("committer", committer)] {
         assert!(count <= 2 * slots, "{who}: {count} allocations in {COUNTED} frames");
     }

@@ -1,8 +1,8 @@
-"""kernels.py PROGRAM: whether the compiler has made vector code of our own loops for ARM64.
+"""kernels.py PROGRAM: checks that the compiler has vectorised our loops for ARM64.
 
-The loops are written once, without intrinsics: on x86-64 the right variant is chosen at run time, on ARM64
-NEON is always there. They end up inlined in their callers, so each vector instruction is traced back, by
-the line tables of a release build, to the functions that it comes from.
+The loops are written once, without intrinsics: x86-64 selects the variant at run time, ARM64 always has
+NEON. The loops are inlined into their callers, so the line tables of a release build map each vector
+instruction back to its functions.
 """
 
 import collections
@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 
-# Source, function, and the fewest vector instructions that a vectorised form of it can do with.
+# Source, function, and the fewest vector instructions of a vectorised form.
 KERNELS = (
     ("src/analysis/luma.rs", "filter", 20),
     ("src/analysis/luma.rs", "sum_of_squares", 8),
@@ -39,12 +39,12 @@ def run(*command, **options):
 
 
 def bare(name):
-    """A function's own name, without modules, generics and the dispatcher's suffix."""
+    """The function's name without modules, generics and the dispatcher's suffix."""
     return name.split("<")[0].rsplit("::", 1)[-1].removesuffix("_default_version") or name
 
 
 def vector_instructions(program):
-    """Addresses of them in functions of ours."""
+    """Addresses of vector instructions in our functions."""
     inside = False
     for line in run("aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", "-C", program).splitlines():
         if line.endswith(">:"):

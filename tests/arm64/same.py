@@ -1,9 +1,9 @@
-"""same.py X86 ARM64: both programs work through the same frames, and every picture and figure of their
-results must have the same bits.
+"""same.py X86 ARM64: both programs process the same frames, and every picture and figure of their results
+must have the same bits.
 
-Frames come as every kind of file and pixel layout, through Redis and through a frame ring, and a video
-by `ingest`; results go out in every format. The programs are run by what is named: for the second one a
-script that starts it under qemu.
+Frames come as every kind of file and pixel layout, through Redis and through a frame ring, and as a video
+by `ingest`. Results have every format. The second argument is usually a script that starts the program
+under qemu.
 """
 
 import collections
@@ -20,12 +20,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 import interop  # noqa: E402
 from interop import check, database, generated, wait_for  # noqa: E402
 
-# FFmpeg's names, and bytes of a picture by its pixels.
+# FFmpeg's names, and bytes per pixel.
 LAYOUTS = {
     "rgb24": 3, "bgr24": 3, "rgba": 4, "bgra": 4, "gray": 1,
     "yuv420p": 1.5, "yuvj420p": 1.5, "nv12": 1.5, "yuyv422": 2,
 }  # fmt: skip
-# One that fits the ML image, one that is scaled, one beyond every vector's width.
+# One that fits the ML image, one that is scaled, one wider than any vector.
 SIZES = ((640, 480), (330, 250), (1288, 722))
 VIDEO_FRAMES = 20
 
@@ -42,7 +42,7 @@ def entry(pb, camera, number, width, height, form, data, **more):
 
 
 def scene(number, count):
-    """Slopes, an edge that moves and sensor noise, as `count` bytes in rows of samples."""
+    """Slopes, a moving edge and sensor noise, as `count` bytes in rows of samples."""
     random = numpy.random.default_rng(number)
     samples = numpy.linspace(0, 9 + number, count)
     values = 120 + 90 * numpy.sin(samples) + random.normal(0, 6, count)
@@ -61,7 +61,7 @@ def entries(pb):
 
 
 def bits(pb, fields):
-    """What the camera saw, without times, which differ by nature."""
+    """The frame's content without times, which always differ."""
     frame = pb.ProcessedFrame()
     frame.ParseFromString(fields[b"data"])
     for field in ("received_timestamp", "processed_timestamp", "processing_time_ms", "frame_id", "timestamp"):
@@ -76,7 +76,7 @@ def results(program, form, pb, folder):
         "ANALYSIS__ML_IMAGE": "true",
         "ANALYSIS__THUMBNAIL": "true",
         "RING__DIR": folder,
-        # Tables are learnt beside the frames: which frame has the first learnt ones is chance.
+        # Adaptive tables are learnt in the background, so it is random which frame uses them first.
         "REDIS_QUEUE__JPEG_HUFFMAN": "optimised",
         "REDIS_QUEUE__WEBP_METHOD": "2",
     }
@@ -95,7 +95,7 @@ def results(program, form, pb, folder):
         dead = client.xrange("camera_frames:dlq")
         check(f"{form}: nothing is refused", not dead, dead[:1])
         found = [(fields[b"camera_id"], bits(pb, fields)) for _, fields in client.xrange("processed_frames")]
-    # Cameras overtake each other; the frames of one do not.
+    # Cameras overtake each other; the frames of one camera do not.
     check(f"{form}: every frame has a result", len(found) == expected, f"{len(found)} of {expected}")
     numbers = collections.Counter()
     return {(camera, numbers.update([camera]) or numbers[camera]): one for camera, one in found}

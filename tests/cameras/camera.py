@@ -1,8 +1,8 @@
 """A camera for tests: an RTSP server whose pictures show the time at which they were made.
 
-The time, in milliseconds since the Unix epoch modulo 2**32, stands in the picture as 32 blocks in two
-rows, white for one, the most significant bit first. Lines on standard input change what the camera
-does: `stall`, `resume`, `fps N`, `size WxH`, `drop` (every client), `quit`.
+The picture holds the time, in milliseconds since the Unix epoch modulo 2**32, as 32 blocks in two rows:
+white is one, the most significant bit comes first. Lines on standard input change the camera's behaviour:
+`stall`, `resume`, `fps N`, `size WxH`, `drop` (every client), `quit`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ENCODERS = {
 
 
 def picture(width, height):
-    """One I420 picture with the time in it."""
+    """One I420 picture with the time drawn into it."""
     stamp = int(time.time() * 1000) & 0xFFFFFFFF
     block = width // 16
     rows = []
@@ -44,11 +44,11 @@ def picture(width, height):
 
 
 class Camera:
-    """What the pictures are like, and who gets them."""
+    """Picture settings, and the clients that get the pictures."""
 
     def __init__(self, options):
         self.fps, self.stalled = options.fps, False
-        # The encoder of H.265 wants a rate.
+        # The H.265 encoder needs a rate.
         self.rate = f"{round(options.fps)}/1" if options.codec == "h265" else "0/1"
         self.width, self.height = (int(side) for side in options.size.split("x"))
         self.sources, self.lock = [], threading.Lock()
@@ -82,7 +82,7 @@ class Camera:
                 continue
             with self.lock:
                 data = picture(self.width, self.height)
-            # Not all cameras at the same moment.
+            # Spread the cameras over time.
             sources = self.sources
             for index, source in enumerate(sources):
                 source.emit("push-buffer", Gst.Buffer.new_wrapped(data))
@@ -110,7 +110,7 @@ def main():
     server.set_address("127.0.0.1")
     server.set_service(options.port)
     server.props.backlog = 256
-    # Opening one camera should not hold up the others.
+    # Opening one camera must not delay the others.
     pool = GstRtspServer.RTSPThreadPool()
     pool.set_max_threads(max(1, options.cameras))
     server.set_thread_pool(pool)

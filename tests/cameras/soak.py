@@ -1,9 +1,9 @@
-"""Cameras that fail at random, for as long as asked: `soak.py --minutes 30 --cameras 8`.
+"""Cameras that fail at random for a given time: `soak.py --minutes 30 --cameras 8`.
 
 Each minute some of the cameras stall, vanish and come back, or change their rate and size. After each
-fault, frames have to come again within the bound. Throughout, no frame may be older than allowed; at
-the end, no process, descriptor or memory may be left over. The last line is the result, as JSON; exit
-code 1 says that a bound was broken.
+fault, frames must arrive again within the bound. No frame may ever be older than allowed. At the end, no
+process, descriptor or memory may be left over. The last line is the result, as JSON; exit code 1 means
+that a bound was exceeded.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def free_port():
 
 
 class Camera:
-    """A camera that can be told to misbehave."""
+    """A camera with faults on command."""
 
     def __init__(self, codec):
         self.codec, self.port = codec, free_port()

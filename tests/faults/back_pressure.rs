@@ -1,4 +1,4 @@
-//! With a committer that cannot go on, an engine stops reading at a number that is known.
+//! If the committer cannot continue, the engine stops reading at a known number of frames.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::support::{LONG, OUTPUT, RunningEngine, Server, picture, wait_until};
 const FULL: [(&str, &str); 2] =
     [("redis_queue.output_full", "block"), ("redis_queue.max_queue_length", "1")];
 
-/// What the committer's window may have beside its least: the worth of 40 ms.
+/// Largest size of the committer's window beyond its minimum: 40 ms of frames.
 const WINDOW_EXTRA_MAX: usize = 8;
 
-/// Long enough for a frame too many to be read.
+/// Long enough for the reader to read a frame too many.
 const WHILE: Duration = Duration::from_millis(700);
 
 fn fill_output(server: &Server) {
@@ -41,9 +41,9 @@ fn a_stalled_committer_stops_reading_at_the_written_sum() {
         let mut flags = vec![("engine.workers", workers), ("redis_queue.batch_size", "50")];
         flags.extend(FULL);
         let engine = RunningEngine::start(&server.url(), &flags, Hooks::default());
-        // read lane + every slot (in work, at a gate or in a commit lane) + what the committer had
-        // sent when the first of it was refused, at most its window + the frame the dispatcher holds
-        // while it waits for a slot + the frame the reader holds while it waits for room in the lane
+        // Upper bound: the read lane, every slot (in work, at a gate or in a commit lane), the
+        // window that the committer had sent before the first refusal, one frame held by the
+        // dispatcher waiting for a slot, and one held by the reader waiting for the lane.
         let plan = &engine.view.plan;
         let without_window = limits::READ_LANE_FRAMES + plan.slots + 1 + 1;
         let most = without_window + plan.commit.window_frames_min + WINDOW_EXTRA_MAX;
@@ -56,7 +56,7 @@ fn a_stalled_committer_stops_reading_at_the_written_sum() {
         assert_eq!(engine.account(), account, "it reads no more");
         assert_eq!(account.out, 0, "nothing went out");
 
-        // A consumer that takes results away sets it going, and still each comes once.
+        // When a consumer removes results, the engine continues, and each result appears once.
         empty_output(&server);
         let mut seen = BTreeSet::new();
         wait_until("all results taken away", LONG, || {
@@ -85,7 +85,7 @@ fn large_raw_frames_in_large_batches_stay_within_the_budget() {
 
 #[test]
 fn large_results_exceed_the_budget_by_no_more_than_their_slots() {
-    // Results do not wait for the budget, or they would wait for frames that wait for them; but
+    // Results do not wait for the budget, as they would wait for frames that wait for them. But
     // each has a slot, or a place in the committer's window.
     let textured = picture(Format::Raw, 1920, 1080);
     let [leased, _] = peaks_with_raw_frames(&textured);
@@ -99,7 +99,7 @@ fn smooth() -> ImageData {
     ImageData { compressed_data: pixels, ..picture(Format::Raw, 1920, 1080) }
 }
 
-/// Most bytes leased, and most bytes leased or kept, with a batch of 50: that would be 311 MB.
+/// Peak bytes leased, and peak bytes leased or kept, with a batch of 50: without the budget 311 MB.
 fn peaks_with_raw_frames(image: &ImageData) -> [usize; 2] {
     let mut server = Server::start();
     server.add_pictures(24, image);
@@ -114,9 +114,9 @@ fn peaks_with_raw_frames(image: &ImageData) -> [usize; 2] {
     ];
     flags.extend(FULL);
     let engine = RunningEngine::start(&server.url(), &flags, Hooks::default());
-    // Looks as often as it can; the budget is an invariant, so no moment may break it.
+    // Polls without pause: the budget is an invariant, so no sample may exceed it.
     let looker = Looker::start(&engine);
-    // First with a committer that stands still, until reading has stopped; then without.
+    // First with a blocked committer until reading has stopped, then with a working one.
     wait_until("frames are in work", LONG, || engine.view.pool.usage().leased_bytes > BUDGET / 2);
     let mut before = 0;
     wait_until("reading has stopped", LONG, || {
@@ -138,7 +138,7 @@ fn peaks_with_raw_frames(image: &ImageData) -> [usize; 2] {
     peaks
 }
 
-/// Looks at an engine's buffers all the time.
+/// Samples an engine's buffer usage continuously.
 struct Looker {
     peaks: Arc<[AtomicUsize; 2]>,
     stop: Stop,
@@ -161,7 +161,7 @@ impl Looker {
         Looker { peaks, stop, thread: Some(thread.unwrap()) }
     }
 
-    /// Most bytes leased, and most bytes leased or kept for the next lease.
+    /// Peak bytes leased, and peak bytes leased or kept for the next lease.
     fn peaks(self) -> [usize; 2] {
         [0, 1].map(|index| self.peaks[index].load(Ordering::Relaxed))
     }

@@ -1,6 +1,6 @@
-//! Whatever a server or a camera sends: the RESP reader, both envelopes and every decoder refuse
-//! it or read it, and none panics. What is checked is what the fuzz targets check; here it runs on
-//! their corpus, and on what proptest makes of the same samples.
+//! Arbitrary input from a server or a camera: the RESP reader, both envelopes and every decoder
+//! refuse it or read it, and none panics. These tests run the checks of the fuzz targets on their
+//! corpus, and on mutations of the same samples by proptest.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use proptest::test_runner::{RngSeed, TestRunner};
 
 use crate::targets::{self, samples};
 
-/// One change of some bytes; places are shares of the length.
+/// One change of some bytes; positions are shares of the length.
 #[derive(Clone, Debug)]
 enum Change {
     Flip(f64, u8),
@@ -56,7 +56,7 @@ impl Change {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    // Most of a sample is its picture; half of the changes are made near its beginning, where
+    // Most of a sample is its picture, so half of the changes are made near its beginning, where
     // the headers are.
     let place = || prop_oneof![0.0..1.0_f64, (0.0..1.0_f64).prop_map(|share| share.powi(4))];
     prop_oneof![
@@ -83,8 +83,8 @@ fn the_samples_themselves_are_read() {
     }
 }
 
-/// Runs each target on its corpus. With `FRAMEPRESS_WRITE_SEEDS` set, the samples are written into
-/// it first.
+/// Runs each target on its corpus. If `FRAMEPRESS_WRITE_SEEDS` is set, writes the samples into the
+/// corpus first.
 #[test]
 fn every_file_of_the_corpus_passes() {
     type Target = fn(&[u8]);
@@ -134,7 +134,7 @@ fn the_changes_are_small_enough_to_get_past_the_first_check() {
 }
 
 proptest! {
-    // The same cases at each run: a search for new ones is the business of the fuzzers.
+    // The same cases in each run: finding new ones is left to the fuzzers.
     #![proptest_config(ProptestConfig {
         cases: 4_000,
         failure_persistence: None,

@@ -1,11 +1,11 @@
-//! Nothing hangs: a panic in any thread, a full output, a server that is gone or silent. The
-//! engine ends within a bound and with the true cause, or it recovers.
+//! Nothing hangs: a panic in any thread, a full output, a dead or silent server. The engine ends
+//! within a bound and with the true cause, or it recovers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use framepress::base::threads::{self, Role, Turn};
+use framepress::base::threads::{self, LoopHook, Role};
 use framepress::base::{Fault, limits};
 use framepress::engine::Hooks;
 use framepress::image::Format;
@@ -17,11 +17,11 @@ use crate::support::{
     LONG, OUTPUT, ProgramUnderTest, RunningEngine, Server, frame, picture, wait_until,
 };
 
-/// What an end may take beyond the drain time. These engines cannot drain: any end proves that
-/// they do not wait for what never comes; the rest is for slow machines.
+/// Allowed time for an end beyond the drain time. These engines cannot drain: if they end at all,
+/// they do not wait for something that never comes. The length allows for slow machines.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// For an end that is nobody's wish.
+/// Allowed time for an end that the test did not request.
 const LIMIT: Duration = LONG;
 
 /// The drain time of the engines below.
@@ -32,21 +32,21 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 const FULL: [(&str, &str); 2] =
     [("redis_queue.output_full", "block"), ("redis_queue.max_queue_length", "1")];
 
-/// A frame takes at least five milliseconds, so that there are always some in work.
+/// A frame takes at least five milliseconds, so that some are always in work.
 fn slow_frames() -> Hooks {
     let probe = |_: &str| std::thread::sleep(Duration::from_millis(5));
     Hooks { probe: Some(Arc::new(probe)), ..Hooks::default() }
 }
 
-/// The thread of that role panics at its turn number `turn`.
-fn panics(culprit: Role, turn: u64) -> Hooks {
-    let turns = AtomicU64::new(0);
+/// The thread with the role `culprit` panics in loop iteration number `iteration`.
+fn panics(culprit: Role, iteration: u64) -> Hooks {
+    let iterations = AtomicU64::new(0);
     let body = move |role: Role| {
-        if role == culprit && turns.fetch_add(1, Ordering::SeqCst) + 1 == turn {
+        if role == culprit && iterations.fetch_add(1, Ordering::SeqCst) + 1 == iteration {
             panic!("the wheel came off");
         }
     };
-    Hooks { turn: Turn::new(body), ..slow_frames() }
+    Hooks { loop_hook: LoopHook::new(body), ..slow_frames() }
 }
 
 fn finish(server: &Server) {
@@ -61,25 +61,27 @@ fn a_panic_in_any_thread_ends_the_engine_with_the_true_cause() {
     let threads = [
         (Role::Read, "fp-read-0"),
         (Role::Dispatch, "fp-dispatch-0"),
-        (Role::Work, "fp-work-"), // of the engine itself, outside the care taken of a frame
+        (Role::Work, "fp-work-"), // of the engine itself, outside the panic guard around a frame
         (Role::Commit, "fp-commit-0"),
         (Role::Watch, "fp-watch-0"),
     ];
     for (role, name) in threads {
-        for turn in [1, 3] {
+        for iteration in [1, 3] {
             let mut server = Server::start();
             server.add(60);
             let flags = [("redis_queue.batch_size", "4")];
-            let engine = RunningEngine::start(&server.url(), &flags, panics(role, turn));
+            let engine = RunningEngine::start(&server.url(), &flags, panics(role, iteration));
             let (result, took) = engine.wait(LIMIT);
             match result {
                 Err(Fault::ThreadPanicked { thread, message }) => {
                     assert!(thread.starts_with(name), "{thread}, not {name}");
                     assert_eq!(message, "the wheel came off");
                 }
-                other => panic!("a panic of {name} at turn {turn} is the cause, not {other:?}"),
+                other => {
+                    panic!("a panic of {name} at iteration {iteration} is the cause, not {other:?}")
+                }
             }
-            eprintln!("{name}, turn {turn}: ended after {took:?}");
+            eprintln!("{name}, iteration {iteration}: ended after {took:?}");
             server.assert_nothing_acknowledged_without_result();
             finish(&server);
         }
@@ -88,7 +90,7 @@ fn a_panic_in_any_thread_ends_the_engine_with_the_true_cause() {
 
 #[test]
 fn a_panic_in_the_builder_leaves_no_thread_behind() {
-    // Before anything is made, when nothing runs yet, and between the starts of two threads.
+    // Before the engine creates anything, before any thread runs, and between two thread starts.
     for step in 1..=5 {
         let mut server = Server::start();
         server.add(30);
@@ -97,7 +99,7 @@ fn a_panic_in_the_builder_leaves_no_thread_behind() {
         });
         let message = panicked.err().map(|payload| threads::panic_message(&*payload));
         assert_eq!(message.as_deref(), Some("the wheel came off"), "step {step}");
-        // Whoever starts an engine hears of the panic only after the last thread has left.
+        // The caller sees the panic only after the last thread has ended.
         wait_until("no connection is left", LONG, || {
             let clients: String = server.ask(cmd("CLIENT").arg("LIST"));
             !clients.contains("name=framepress")
@@ -146,7 +148,7 @@ fn an_engine_before_a_full_output_stops_in_time() {
     let mut flags = vec![DRAIN];
     flags.extend(FULL);
     let engine = RunningEngine::start(&server.url(), &flags, slow_frames());
-    // Lane, slots and both hands: everybody is waiting for somebody. See `back_pressure`.
+    // Lane, slots, dispatcher and reader each hold frames and wait. See `back_pressure`.
     let full = limits::READ_LANE_FRAMES + engine.view.plan.slots + 2;
     wait_until("the engine is full", LONG, || engine.account().in_flight >= full as u64);
     engine.signal().drain();
@@ -190,7 +192,7 @@ fn the_program_before_a_full_output_stops_in_time() {
     flags.extend(FULL);
     let mut program = ProgramUnderTest::run(&server.url(), &flags);
     wait_until("the output is full", LONG, || server.output_length() > 0 && server.pending() > 10);
-    std::thread::sleep(Duration::from_millis(700)); // until everybody waits for somebody
+    std::thread::sleep(Duration::from_millis(700)); // until all threads wait for each other
     program.signal(Signal::TERM);
     let took = program.ends_well(LIMIT);
     assert!(took < DRAIN_TIME + GRACE, "{took:?}");
@@ -229,7 +231,7 @@ fn an_engine_whose_server_is_gone_or_silent_stops_in_time() {
 fn without_retry_a_server_that_is_gone_ends_the_engine_at_once() {
     let mut server = Server::durable();
     server.add(300);
-    // A server that was ended hangs up, which is known at once.
+    // A killed server closes its connections, which the engine notices at once.
     let flags = [DRAIN, ("redis_queue.retry_on_failure", "false"), ("redis_queue.timeout", "30")];
     let engine = RunningEngine::start(&server.url(), &flags, slow_frames());
     wait_until("frames are in work", LONG, || engine.account().out > 10);
@@ -250,7 +252,7 @@ fn an_engine_goes_on_when_its_server_comes_back() {
         server.add(150);
         wait_until("frames are in work", LONG, || engine.account().out > before + 10);
         if silent {
-            // For longer than the time-out, and than the watch on a blocked read.
+            // Longer than the timeout and the watch on a blocked read.
             server.signal(Signal::STOP);
             std::thread::sleep(Duration::from_millis(2500));
             server.signal(Signal::CONT);
@@ -265,8 +267,9 @@ fn an_engine_goes_on_when_its_server_comes_back() {
         server.wait_until_done(LONG);
         server.assert_every_frame_once();
     }
-    // Read twice are those that were being read when the connection was lost (given up), and those
-    // whose commit was confirmed while the pending list that names them was on its way (fenced).
+    // Two kinds of frames are read twice: those being read when the connection was lost (given up),
+    // and those whose commit was confirmed while the pending entries list with them was in flight
+    // (fenced off).
     let account = engine.stop();
     let twice = account.abandoned + account.superseded;
     assert_eq!(account.read - twice, 450, "{account:?}");

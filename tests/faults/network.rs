@@ -9,17 +9,17 @@ use framepress::metrics::clock::Tick;
 use crate::proxy::{Proxy, Weather};
 use crate::support::{Dice, LONG, RunningEngine, Server, wait_until};
 
-/// The time-out of these engines, in seconds. The watch on a blocked read is never shorter than
-/// two seconds, so neither is this.
+/// Timeout of these engines, in seconds. The watch on a blocked read is never shorter than two
+/// seconds, so the timeout is not either.
 const TIMEOUT: u64 = 2;
 
-/// For engines that must not take slowness for silence, in seconds.
+/// Timeout of engines that must not take a slow network for a silent one, in seconds.
 const PATIENCE: u64 = 30;
 
-/// An engine that reads through a proxy from a server to which frames are added directly.
+/// An engine that reads through a proxy from a server. The test adds frames to the server directly.
 struct Scene {
     engine: RunningEngine,
-    // The proxy goes after its engine and before its server.
+    // Drop order: the proxy after its engine and before its server.
     proxy: Proxy,
     server: Server,
 }
@@ -29,7 +29,7 @@ impl Scene {
         Scene::with_timeout(TIMEOUT)
     }
 
-    /// A scene whose engine has more patience, in seconds.
+    /// A scene whose engine has another timeout, in seconds.
     fn with_timeout(timeout: u64) -> Scene {
         let server = Server::start();
         let proxy = Proxy::start(server.port());
@@ -49,8 +49,8 @@ impl Scene {
         }
     }
 
-    /// The network is healthy: a new frame goes through, then all of them have gone through exactly
-    /// once, and the engine's account is in order.
+    /// Heals the network, then asserts that a new frame passes, that every frame has passed exactly
+    /// once, and that the engine's account balances.
     #[track_caller]
     fn heals(mut self) {
         self.proxy.heal();
@@ -61,16 +61,16 @@ impl Scene {
             self.engine.is_ready() && self.server.latest_frame_ids(100).contains(&marker)
         });
         let took = began.elapsed();
-        // What a lost connection has taken with it comes back by its idle time.
+        // Entries lost with a connection return after their idle time.
         let all = self.server.wait_until_done(LONG);
         let errors = self.engine.view.metrics.get(Counter::Errors);
         let frames = self.server.outputs().len();
         eprintln!("{errors} errors, {frames} frames, works after {took:?}, all after {all:?}");
         self.server.assert_every_frame_once();
         let account = self.engine.stop();
-        // Read twice are those that were being read when the connection was lost (given up), and
-        // those whose commit was confirmed while the pending list that names them was on its way
-        // (fenced).
+        // Two kinds of frames are read twice: those being read when the connection was lost (given
+        // up), and those whose commit was confirmed while the pending entries list with them was in
+        // flight (fenced off).
         let twice = account.abandoned + account.superseded;
         assert_eq!(account.read - twice, frames as u64, "{account:?}");
         assert_eq!(account.out, frames as u64, "{account:?}");
@@ -149,7 +149,7 @@ fn any_weather_in_any_order_loses_and_doubles_nothing() {
         }
         let longest = if dice.next().is_multiple_of(8) { 2500 } else { 500 };
         scene.feed_for(dice.millis(20, longest));
-        // Faults may follow each other directly, or after a while of good weather.
+        // Faults may follow each other directly, or after a period of clear weather.
         if dice.next().is_multiple_of(2) {
             scene.proxy.heal();
             scene.feed_for(dice.millis(10, 300));

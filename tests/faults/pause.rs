@@ -1,5 +1,5 @@
-//! A process that stands still for longer than the claim time while it holds frames: another
-//! takes them over, and when the first wakes up it doubles nothing.
+//! A process that is stopped for longer than the claim time while it holds frames: another takes
+//! them over, and the first, when it wakes up, duplicates nothing.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const LABORIOUS: [(&str, &str); 3] = [
 enum Wakes {
     /// While the other one is working on the frames it has taken over.
     Meanwhile,
-    /// When all is done.
+    /// When all frames are done.
     Afterwards,
 }
 
@@ -33,7 +33,7 @@ fn sleeper_doubles_nothing(wakes: Wakes) {
     let mut flags = LABORIOUS.to_vec();
     flags.push(("redis_queue.consumer_name", "sleeper"));
     let mut sleeper = ProgramUnderTest::run(&server.url(), &flags);
-    // Stopped first and looked at then, or what is seen would be over when it stops.
+    // Stop it before looking, as the state seen would be out of date by the time it stops.
     wait_until("the sleeper sleeps on frames, and has results", LONG, || {
         sleeper.signal(Signal::CONT);
         if server.output_length() + FRAMES / 2 > server.added() {
@@ -58,7 +58,7 @@ fn sleeper_doubles_nothing(wakes: Wakes) {
     }
     sleeper.signal(Signal::CONT);
     server.wait_until_done(LONG);
-    // Time for the one that woke up to do whatever it still has in mind.
+    // Time for the woken process to finish what it began.
     std::thread::sleep(Duration::from_millis(500));
     sleeper.signal(Signal::TERM);
     sleeper.ends_well(LONG);

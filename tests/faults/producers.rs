@@ -1,4 +1,4 @@
-//! Producers far from their server: several frames under way, whatever happens to them.
+//! Producers far from their server: several frames in flight, under all kinds of faults.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,14 +14,14 @@ use redis::streams::StreamRangeReply;
 
 use crate::support::{INPUT, LONG, Server, wait_until};
 
-/// Half of it passes in each direction.
+/// Half of the delay applies in each direction.
 const TRIP: Duration = Duration::from_millis(100);
-/// Cameras whose frames take turns.
+/// Cameras that send frames alternately.
 const CAMERAS: usize = 3;
 
-/// A server, and the way to it.
+/// A server, and the proxy in front of it.
 struct Scene {
-    // The proxy goes before its server.
+    // Drop order: the proxy before its server.
     proxy: Proxy,
     server: Server,
     stop: Stop,
@@ -61,7 +61,7 @@ impl Scene {
     }
 }
 
-/// Hands over frame `number` of the three cameras; its picture has so many bytes.
+/// Enqueues frame `number` of the three cameras, with a picture of `bytes` bytes.
 fn enqueue(producer: &mut Producer, number: usize, bytes: usize) -> Result<Option<Ticket>, Fault> {
     let pixels = vec![9; bytes];
     producer.enqueue(&Outbound {
@@ -80,7 +80,7 @@ fn enqueue(producer: &mut Producer, number: usize, bytes: usize) -> Result<Optio
     })
 }
 
-/// The first ones of all frames, in the order of the stream.
+/// The first occurrence of each frame, in the order of the stream.
 fn without_repetitions(numbers: &[usize]) -> Vec<usize> {
     let mut first: Vec<usize> = Vec::new();
     let mut seen = std::collections::HashSet::new();
@@ -88,7 +88,7 @@ fn without_repetitions(numbers: &[usize]) -> Vec<usize> {
     first
 }
 
-/// The frames of each camera ascend.
+/// Asserts that the frame numbers of each camera ascend.
 #[track_caller]
 fn assert_in_order(numbers: &[usize]) {
     for camera in 0..CAMERAS {
@@ -110,7 +110,7 @@ fn a_round_trip_does_not_limit_the_rate() {
     }
     assert_eq!(producer.flush(LONG), 0);
     let took = began.elapsed();
-    // One at a time they would take 40 s.
+    // One frame per round trip would take 40 s.
     assert!(took < Duration::from_secs(4), "{took:?}");
     println!("{frames} frames at {TRIP:?} in {took:?}");
     let replies: Vec<_> = producer.replies().collect();
@@ -150,8 +150,8 @@ fn send_waits_for_its_own_frame_behind_those_under_way() {
     assert!(others.len() == 5 && others.iter().all(|id| *id < sent), "{others:?}, {sent}");
 }
 
-/// Sends at least 100 frames, and until many are under way. A slow machine needs more of them: right
-/// after a reply few are.
+/// Sends at least 100 frames, and until many are in flight. A slow machine needs more of them:
+/// right after a reply few are in flight.
 #[track_caller]
 fn fill_window(producer: &mut Producer, next: &mut usize) {
     let (first, began) = (*next, Tick::now());
@@ -207,7 +207,7 @@ fn without_memory_frames_wait_and_keep_their_order() {
     scene.config("maxmemory", "1");
     enqueue(&mut producer, frames, 3_000).unwrap();
     frames += 1;
-    // For longer than a round trip: no frame behind the first refused one is added.
+    // Longer than a round trip: no frame after the first refused one is added.
     std::thread::sleep(TRIP * 2);
     producer.settle().unwrap();
     std::thread::sleep(TRIP * 2);
@@ -301,7 +301,7 @@ fn a_frame_that_is_half_sent_holds_nobody_up() {
         enqueue(&mut producer, number, bytes).unwrap();
         longest = longest.max(began.elapsed());
     }
-    // The buffers of the sockets hold less than two of these frames.
+    // The socket buffers hold less than two of these frames.
     assert!(longest < Duration::from_secs(1), "{longest:?}");
     assert!(producer.counts().dropped > 0, "{:?}", producer.counts());
     let began = Tick::now();
@@ -373,7 +373,7 @@ fn a_server_that_is_silent_is_left_in_time_and_everything_is_sent_again() {
     }
     assert_eq!(producer.flush(LONG), 0);
     scene.proxy.stall(true);
-    // Every window holds two frames: neither waits for the server.
+    // Every window has room for two frames, so neither call waits for the server.
     for number in 20..22 {
         enqueue(&mut producer, number, 3_000).unwrap();
     }
@@ -405,6 +405,6 @@ fn a_round_trip_that_becomes_longer_and_shorter_is_followed() {
     };
     let (near, far, again) = (rate(2, 1), rate(60, 12), rate(2, 1));
     println!("{near} frames/s at 2 ms, then {far} at 60 ms, then {again} at 2 ms");
-    // One at a time: 500 and 16.
+    // One frame per round trip would give 500 and 16.
     assert!(near > 1_000 && far > 160 && again > 1_000, "{near}, {far}, {again}");
 }

@@ -10,37 +10,37 @@ use framepress::base::threads::{self, Identity, Role, Running};
 use framepress::base::{Fault, Stop};
 use parking_lot::Mutex;
 
-/// How often a waiting pump looks at the weather.
+/// How often a waiting pump checks the weather.
 const TICK: Duration = Duration::from_millis(5);
 
-/// An answer of this size holds at least half a frame.
+/// An answer of this size, in bytes, holds at least half a frame.
 const INSIDE_A_BULK: usize = 600;
 
-/// What happens to bytes on their way.
+/// How the proxy treats bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
     /// They pass.
     Clear,
-    /// Each piece is held up for so long.
+    /// Each piece is delayed by this much.
     Slow(Duration),
     /// They pass one by one.
     Trickle,
-    /// They are swallowed, and come out late when the weather clears. Connections can be made.
+    /// They are held back and delivered when the weather clears. New connections are accepted.
     BlackHole,
 }
 
 #[derive(Debug)]
 struct Shared {
     weather: Mutex<Weather>,
-    /// Connections made before the last cut are closed.
+    /// Number of cuts; connections made before the last cut are closed.
     cuts: AtomicU64,
-    /// The next answer with a large body is broken off in its middle.
+    /// The connection breaks in the middle of the next answer with a large body.
     reset_armed: AtomicBool,
     resets: AtomicU64,
     stop: Stop,
 }
 
-/// The proxy; ended with the value, after everybody who talks through it.
+/// The proxy. Dropping the value ends it, after all its connections have ended.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -79,7 +79,7 @@ impl Proxy {
         self.shared.cuts.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Resets the next connection on which a large answer is on its way, in the middle of it.
+    /// Resets the next connection that carries a large answer, in the middle of that answer.
     pub fn reset_inside_a_bulk(&self) {
         self.shared.reset_armed.store(true, Ordering::SeqCst);
     }
@@ -89,7 +89,7 @@ impl Proxy {
         self.shared.resets.load(Ordering::SeqCst)
     }
 
-    /// Clear weather, and no reset in wait.
+    /// Clear weather, and no pending reset.
     pub fn heal(&self) {
         self.shared.reset_armed.store(false, Ordering::SeqCst);
         self.set(Weather::Clear);
@@ -112,7 +112,7 @@ fn accept(listener: &TcpListener, server_port: u16, shared: &Arc<Shared>) -> Res
     while !shared.stop.sleep(TICK) {
         pumps.retain(|pump| !pump.is_finished());
         while let Ok((client, _)) = listener.accept() {
-            // Without a server, the client is hung up on.
+            // Without a server, the proxy closes the client's connection.
             if let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)) {
                 pumps.extend(join(client, server, shared));
             }
@@ -188,7 +188,8 @@ impl Pump {
         if is_bulk && self.shared.reset_armed.swap(false, Ordering::SeqCst) {
             self.shared.resets.fetch_add(1, Ordering::SeqCst);
             self.to.write_all(&bytes[..bytes.len() / 2])?;
-            // With no time to linger, closing sends a reset. What was written may be lost too.
+            // With a linger time of zero, closing sends a reset. Bytes already written may be lost
+            // too.
             let _ = rustix::net::sockopt::set_socket_linger(&self.to, Some(Duration::ZERO));
             return Err(io::ErrorKind::ConnectionReset.into());
         }

@@ -1,10 +1,10 @@
-"""Makes the small golden pictures of this folder and the figures beside them.
+"""Makes the small golden pictures of this folder and their figures.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install opencv-python-headless numpy
     /tmp/venv/bin/python make_golden.py
 
-The pictures are drawn from nothing; the figures come from OpenCV, by the definitions in
-DESIGN.md, "Pixels". `seed` makes every run draw the same.
+The pictures are synthetic. OpenCV computes the figures, by the definitions in src/analysis. `seed` makes
+every run draw the same.
 """
 
 import json

@@ -1,4 +1,4 @@
-//! Bad input: always a clear error, nothing lost.
+//! Bad input gets a clear error, and no frame is lost.
 
 use framepress::image::Format;
 use framepress::metrics::clock::unix_seconds;
@@ -10,7 +10,7 @@ use crate::support::{
     json_array, json_base64, protobuf, protobuf_of, wait_until,
 };
 
-/// An entry that is to be refused.
+/// An entry that the engine must refuse.
 struct Case {
     name: &'static str,
     entry: Fields,
@@ -22,8 +22,8 @@ fn case(name: &'static str, entry: Fields, reason: &'static str, stage: &'static
     Case { name, entry, reason, stage }
 }
 
-/// Sends every case between good frames. Each becomes a dead letter with all it came with, all
-/// good frames come out, and nothing is left pending.
+/// Sends every case between good frames. Asserts that each case becomes a dead letter with all its
+/// fields, that all good frames come out, and that nothing stays pending.
 #[track_caller]
 fn are_refused(cases: &[Case], flags: &[(&str, &str)]) -> Vec<DeadLetter> {
     let server = RedisServer::start();
@@ -93,14 +93,14 @@ fn image(bytes: Vec<u8>, size: (i32, i32, i32), format: &str) -> Fields {
     protobuf_of("bad", "cam", image)
 }
 
-/// A file cut off in the middle.
+/// A truncated file.
 fn cut(format: Format) -> Vec<u8> {
     let mut file = Sample::colour(96, 64, 1).encode(format);
     file.truncate(file.len() / 2);
     file
 }
 
-/// A file whose header is right and whose data are not.
+/// A file with a valid header and corrupt data.
 fn corrupt(format: Format) -> Vec<u8> {
     let mut file = Sample::colour(96, 64, 1).encode(format);
     let len = file.len();
@@ -195,7 +195,8 @@ fn damaged_files_become_dead_letters() {
         let damaged = [(cut_name, cut(format)), (corrupt_name, corrupt(format))];
         for (name, file) in damaged {
             if name == "corrupt webp" {
-                // WebP has no checksum: what is left of the picture decodes. Its head does not.
+                // WebP has no checksum, so the rest of the picture still decodes. Corrupt the
+                // header instead.
                 let mut file = Sample::colour(96, 64, 1).encode(format);
                 file[20..32].fill(0xff);
                 cases.push(case(name, image(file, size, "webp"), "undecodable", "decode"));
@@ -216,7 +217,7 @@ fn damaged_files_become_dead_letters() {
 #[test]
 fn headers_that_declare_too_many_pixels_are_refused_unseen() {
     let too_large = |name, entry| case(name, entry, "too_large", "decode");
-    // The header says 60000 x 60000; there is hardly anything behind it.
+    // The header says 60000 x 60000, but almost no data follows.
     let mut jpeg = Sample::colour(16, 16, 1).encode(Format::Jpeg);
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame header");
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0xea, 0x60, 0xea, 0x60]);

@@ -1,4 +1,4 @@
-//! Entries that are a `ProcessedFrameBatch`: a result of each frame, one acknowledgement of all.
+//! Entries that hold a `ProcessedFrameBatch`: one result per frame, one acknowledgement per batch.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,14 +35,14 @@ fn batch(frames: Vec<ProcessedFrame>) -> Vec<u8> {
         .encode_to_vec()
 }
 
-/// Frames `name-0` and on, of two cameras in turn.
+/// Frames `name-0`, `name-1` and so on, alternately of two cameras.
 fn mixed(name: &str, count: usize) -> Vec<u8> {
     let camera = |index: usize| if index.is_multiple_of(2) { "left" } else { "right" };
     let frames = (0..count).map(|index| frame(&format!("{name}-{index}"), camera(index), None));
     batch(frames.collect())
 }
 
-/// Every batch has its results once, in its order, next to each other.
+/// Every batch has each of its results once, in order and next to each other.
 #[track_caller]
 fn assert_once(server: &RedisServer, batches: &[(String, String)], frames: usize) {
     let outputs = server.outputs();
@@ -172,9 +172,10 @@ fn a_batch_whose_answer_was_lost_with_the_group_is_not_doubled() {
     for delivery in ["exactly_once", "at_least_once"] {
         let server = RedisServer::start();
         let commits = HeldCommits::default();
-        let seam = commits.seam(Operation::Read);
+        let fault_point = commits.fault_point(Operation::Read);
         let flags = [("redis_queue.delivery", delivery)];
-        let engine = RunningEngine::launch(&server, &flags, Hooks { seam, ..Hooks::default() });
+        let engine =
+            RunningEngine::launch(&server, &flags, Hooks { fault_point, ..Hooks::default() });
         wait_until("the engine is ready", LONG, || engine.is_ready());
         let mut batches = add_batches(&server, "before", 2);
         server.wait_for_outputs(10);
@@ -253,7 +254,7 @@ fn frames_of_a_batch_that_are_alike_are_results_of_their_own() {
     let mut entry = data(batch(vec![frame("same", "cam", None), frame("same", "cam", None)]));
     entry.push(("traceparent".into(), b"00-1-2-01".to_vec()));
     server.add(&entry);
-    server.wait_for_outputs(2); // between cameras there is no order
+    server.wait_for_outputs(2); // there is no order between cameras
     let nameless = vec![frame("", "", None), frame("a", "", None)];
     let mut beside = data(batch(nameless));
     beside.push(("camera_id".into(), b"beside".to_vec()));
@@ -276,7 +277,7 @@ fn as_many_frames_as_an_entry_may_have_and_large_ones_are_stored_in_one_step() {
     let most = add_one(&server, mixed("most", 256));
     let large = Sample::colour(2000, 1400, 1);
     let picture = || Some(large.encode(Format::Jpeg));
-    // 8.4 MB of pixels each: more than one pipelined commit has.
+    // 8.4 MB of pixels each: more than one pipelined commit holds.
     let frames = (0..3).map(|at| frame(&format!("large-{at}"), "cam", picture())).collect();
     let large = add_one(&server, batch(frames));
     let one = add_one(&server, batch(vec![frame("one", "cam", None)]));

@@ -1,5 +1,5 @@
-//! The files in deploy/ that this machine can put to use: Redis' configuration, accounts and
-//! Sentinel, the engine's configurations, the health check.
+//! The files in deploy/ that this machine can run: Redis' configuration, accounts and Sentinel, the
+//! engine's configurations, the health check.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,7 @@ fn deploy(name: &str) -> PathBuf {
     root().join("deploy").join(name)
 }
 
-/// The settings as shipped, but for where the server listens, and its accounts, but for one by
+/// The shipped settings except for the listening address, and the shipped accounts plus one with
 /// which a test may do anything.
 struct Shipped {
     folder: TempDir,
@@ -60,7 +60,7 @@ fn redis_as_shipped_has_nothing_to_mend() {
     let (report, code) = check(&server, "admin:change-me-admin", "run");
     assert_eq!(code, Some(0), "{report:#}");
     for finding in report["findings"].as_array().unwrap() {
-        // What this machine's kernel is set to is not in that file.
+        // The kernel settings of this machine are not part of that file.
         let machine = finding["code"].as_str().unwrap().starts_with("machine.");
         assert!(
             machine || ["ok", "note"].contains(&finding["severity"].as_str().unwrap()),
@@ -86,7 +86,7 @@ fn the_accounts_as_shipped_may_do_their_work_and_no_more() {
     {
         assert_eq!(check(&server, user, account).1, Some(1), "{user} is no engine");
     }
-    // Exactly the rights that each configuration shipped beside it needs.
+    // Exactly the rights that each shipped configuration needs.
     for config in ["systemd", "compose", "kubernetes"] {
         assert_rights_are_those_of(&format!("{config}/framepress.yaml"), &[], "redis/users.acl");
     }
@@ -104,8 +104,8 @@ fn the_accounts_as_shipped_may_do_their_work_and_no_more() {
     assert_eq!(refused.unwrap_err().code(), Some("NOPERM"));
 }
 
-/// Engine, cameras and bridge have what `check --show-acl` prints for a configuration with cameras, and
-/// no more.
+/// Asserts that engine, cameras and bridge have exactly the rights that `check --show-acl` prints
+/// for a configuration with cameras.
 #[track_caller]
 fn assert_rights_are_those_of(config: &str, variables: &[(&str, &str)], users: &str) {
     let text = std::fs::read_to_string(deploy(config)).unwrap();
@@ -173,7 +173,7 @@ fn the_accounts_of_several_engines_may_do_their_work_and_no_more() {
     drop(engine);
 }
 
-/// A process that ends with the value.
+/// Dropping the value ends the process.
 struct Running(Child);
 
 impl Drop for Running {
@@ -208,7 +208,7 @@ fn sentinel_and_replicas_work_with_the_accounts_as_shipped() {
     let primary = shipped.server(&replication);
     let of = format!("127.0.0.1 {}", primary.port());
     let replica = shipped.server(&[&replication[..], &["--replicaof", &of]].concat());
-    // A failover ends connections; then there is no answer, and another question.
+    // A failover breaks connections; in that case there is no answer, and the test asks again.
     let role = |server: &RedisServer| {
         let role = server
             .try_connect()
@@ -228,7 +228,7 @@ fn sentinel_and_replicas_work_with_the_accounts_as_shipped() {
         let mut connection = client.get_connection()?;
         cmd(words[0]).arg(words[1]).arg(words[2]).query(&mut connection)
     };
-    // Refused with NOGOODSLAVE until the Sentinel has seen the replica.
+    // Refused with NOGOODSLAVE until the Sentinel knows the replica.
     wait_until("a failover begins", LONG, || ask(["SENTINEL", "FAILOVER", "framepress"]).is_ok());
     wait_until("the replica is the primary", LONG, || is(&replica, "master"));
     wait_until("the old primary follows", LONG, || is(&primary, "slave"));
@@ -248,7 +248,7 @@ fn the_configurations_of_the_engine_are_valid() {
     assert_eq!(found, 3, "compose, kubernetes and systemd");
 }
 
-/// Runs the health check of each image against what it watches, on ports of the test.
+/// Runs the health check of each image against its target, on ports of the test.
 #[test]
 fn the_health_checks_of_the_images_tell_alive_from_dead() {
     let text = std::fs::read_to_string(deploy("Dockerfile")).unwrap();

@@ -21,7 +21,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 
-/// The report and the exit code, which has to be that of the report.
+/// The report and the exit code, which must match the report.
 fn report(server: &RedisServer) -> (Value, i32) {
     let output = check(server, &["--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -30,7 +30,7 @@ fn report(server: &RedisServer) -> (Value, i32) {
     (report, code)
 }
 
-/// How severe the worst finding of a code is; empty if there is none.
+/// Severity of the worst finding with a code; empty if there is none.
 fn severity(report: &Value, code: &str) -> String {
     let findings = report["findings"].as_array().unwrap().iter();
     let of_code = findings.filter(|finding| finding["code"] == code);
@@ -39,7 +39,7 @@ fn severity(report: &Value, code: &str) -> String {
     worst.unwrap_or_default().to_owned()
 }
 
-/// As deploy/redis/redis.conf has it, as far as it matters here.
+/// The settings of deploy/redis/redis.conf that matter here.
 const GOOD: [&str; 6] =
     ["--appendonly", "yes", "--maxmemory", "512mb", "--repl-backlog-size", "128mb"];
 
@@ -53,7 +53,7 @@ fn a_good_server_has_no_warnings() {
     let (report, code) = report(&server);
     assert_eq!(code, 0);
     for finding in report["findings"].as_array().unwrap() {
-        // What this machine's kernel is set to is not the server's doing.
+        // The kernel settings of this machine are not the server's fault.
         let machine = finding["code"].as_str().unwrap().starts_with("machine.");
         assert!(machine || finding["severity"] != "warning", "{finding:#}");
         assert!(finding["severity"] != "error", "{finding:#}");
@@ -151,7 +151,7 @@ fn deleting_frames_without_the_right_to_xdel_is_an_error() {
     assert_eq!(rights("keep").0, "ok");
 }
 
-/// The server closes such a connection before it has read anything.
+/// The server closes such a connection before it reads anything.
 #[test]
 fn a_server_that_is_full_says_so_in_its_own_words() {
     let folder = tempfile::tempdir().unwrap();

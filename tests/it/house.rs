@@ -244,3 +244,103 @@ fn there_is_no_async_runtime_in_the_program() {
         assert!(!packages.contains(&runtime), "{runtime} is a dependency");
     }
 }
+
+/// Words that a reader has to decode: an actor without a name, or a word of this project only. The
+/// field's words are: the caller, the server, pipeline, loop iteration, rotation, fault-injection
+/// point, pending again.
+const OPAQUE_WORDS: [&str; 14] = [
+    "whoever",
+    "nobody",
+    "somebody",
+    "someone",
+    "way",
+    "ways",
+    "turn",
+    "turns",
+    "regroup",
+    "seam",
+    "seams",
+    "owed",
+    "who meets",
+    "for want of",
+];
+
+/// The comment in a line of `path`; prose in Markdown, without its code.
+fn prose_of<'a>(path: &str, line: &'a str) -> &'a str {
+    let mark = match path.rsplit('.').next() {
+        Some("md") => return line,
+        Some("rs") => "//",
+        _ => "# ",
+    };
+    // The slashes of a URL begin no comment.
+    let mut marks = line.match_indices(mark).filter(|(at, _)| !line[..*at].ends_with(':'));
+    marks.next().map_or("", |(at, _)| &line[at..])
+}
+
+/// The opaque words in `prose`, which may hold code in backticks.
+fn opaque_words(prose: &str) -> Vec<&'static str> {
+    let text: String = prose.split('`').step_by(2).collect::<Vec<_>>().join(" ").to_lowercase();
+    let words: Vec<_> = text.split(|letter: char| !letter.is_alphanumeric()).collect();
+    let is_there = |opaque: &&str| {
+        let wanted: Vec<_> = opaque.split(' ').collect();
+        words.windows(wanted.len()).any(|window| window == wanted)
+    };
+    OPAQUE_WORDS.into_iter().filter(is_there).collect()
+}
+
+/// Every file of `folder` that git knows and that has prose, with its text.
+fn prose_files() -> Vec<(String, String)> {
+    let known = std::process::Command::new("git").arg("ls-files").current_dir(root()).output();
+    let Ok(known) = known.map(|known| String::from_utf8_lossy(&known.stdout).into_owned()) else {
+        return Vec::new();
+    };
+    let has_prose = |path: &&str| {
+        let kinds = [".rs", ".md", ".py", ".sh", ".toml", ".yaml", "Makefile", ".ci/run"];
+        kinds.iter().any(|kind| path.ends_with(kind))
+    };
+    let text = |path: &str| Some((path.to_owned(), fs::read_to_string(root().join(path)).ok()?));
+    known.lines().filter(has_prose).filter_map(text).collect()
+}
+
+#[test]
+fn comments_and_documents_have_no_opaque_words() {
+    // The test can fail: it finds such a word in a comment, and not in code.
+    let found = |line| opaque_words(prose_of("a.rs", line));
+    assert_eq!(found("let way = 1; // Whoever takes its turn."), ["whoever", "turn"]);
+    assert_eq!(found("let turn = way; // `seam`"), Vec::<&str>::new());
+    let files = prose_files();
+    if files.is_empty() {
+        eprintln!("skipped: words of comments and documents: not a git checkout");
+        return;
+    }
+    assert!(files.len() > 500, "{} files", files.len());
+    let mut faults = Vec::new();
+    for (path, text) in files.iter().filter(|(path, _)| path != "tests/it/house.rs") {
+        let mut is_code = false;
+        for (number, line) in text.lines().enumerate() {
+            is_code ^= path.ends_with(".md") && line.trim_start().starts_with("```");
+            if is_code {
+                continue;
+            }
+            for word in opaque_words(prose_of(path, line)) {
+                faults.push(format!("{path}:{}: {word}", number + 1));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn commit_subjects_are_short_and_finished() {
+    let log = std::process::Command::new("git")
+        .args(["log", "--max-count=50", "--no-merges", "--format=%s"])
+        .current_dir(root())
+        .output();
+    let log = log.map(|log| String::from_utf8_lossy(&log.stdout).into_owned()).unwrap_or_default();
+    let is_bad = |subject: &&str| {
+        let subject = subject.to_lowercase();
+        subject.len() >= 72 || subject.split_whitespace().next() == Some("wip")
+    };
+    let bad: Vec<_> = log.lines().filter(is_bad).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+}

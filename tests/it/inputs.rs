@@ -1,4 +1,4 @@
-//! Every kind of input, to every kind of output: pixels, fields, and what stands beside them.
+//! Every kind of input to every kind of output: pixels, fields and metadata.
 
 use framepress::image::Format;
 use framepress::metrics::clock::unix_seconds;
@@ -10,7 +10,7 @@ use crate::support::{
     json_base64, mean_difference, protobuf_of, rgb_array,
 };
 
-/// Pixels may differ by this much on average, wherever a codec with loss is on the way.
+/// Largest mean difference of pixels after a lossy codec.
 const DIFFERENCE_MAX: f64 = 4.0;
 
 /// One input: its entry, the bytes of its picture, and the picture.

@@ -1,5 +1,5 @@
-//! One program for all tests that need more than one room: real redis-servers, whole engines, the
-//! program itself. Each module is a caption; `cargo test --test it inputs::` runs one.
+//! One program for all tests that span several modules: real redis-servers, whole engines, the
+//! program itself. `cargo test --test it inputs::` runs one module.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

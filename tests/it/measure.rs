@@ -1,4 +1,4 @@
-//! `bench` and `tune` as a person uses them, and the profiles they are for.
+//! `bench` and `tune` as a person uses them, and the profiles.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use framepress::config::{Config, Count, Loader};
 
 use crate::support::RedisServer;
 
-/// What `--report` writes, as other programs rely on it.
+/// The fields of a `--report` file, on which other programs rely.
 const REPORT_FIELDS: [&str; 18] = [
     "frames_in",
     "frames_out",
@@ -119,7 +119,7 @@ fn a_file_that_cannot_be_written_is_known_before_anything_starts() {
         let said = text(&output);
         assert!(said.contains("cannot write /proc/nobody/report.json"), "{subcommand}: {said}");
     }
-    // What is there already stays when nothing comes of the run.
+    // An existing file stays if the run fails.
     let folder = tempfile::tempdir().unwrap();
     let [old, new] = ["old.json", "new.json"].map(|name| folder.path().join(name));
     std::fs::write(&old, "from before").unwrap();

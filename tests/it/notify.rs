@@ -1,4 +1,4 @@
-//! What systemd is told, through a real socket.
+//! Notifications to systemd, through a real socket.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::{FramepressProcess, LONG, RedisServer, free_port, wait_until};
 
-/// The end of the service manager.
+/// The service manager's end of the socket.
 struct Manager {
     socket: UnixDatagram,
     folder: TempDir,
@@ -54,7 +54,7 @@ fn ready_is_told_once_it_is_and_stopping_when_it_stops() {
     let environment =
         [("NOTIFY_SOCKET", &*path), WATCHDOG, ("REDIS_QUEUE__URL", &*url), ("STATS__ADDR", "null")];
     let mut engine = FramepressProcess::start(&["run"], &environment);
-    // Nobody answers there: it waits, and says so.
+    // No server listens there: the engine waits, and says so.
     for _ in 0..5 {
         let told = manager.next();
         assert!(!told.contains("READY=1") && told.contains("STATUS=not ready"), "{told}");
@@ -70,7 +70,7 @@ fn ready_is_told_once_it_is_and_stopping_when_it_stops() {
     engine.ends_with(0);
 }
 
-/// A server that has stopped answering is no hang of the engine: restarting it would not help.
+/// A hanging server is not a hang of the engine, as restarting the engine would not help.
 #[test]
 fn the_watchdog_is_answered_while_the_engine_waits() {
     let manager = Manager::new();

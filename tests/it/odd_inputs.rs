@@ -1,5 +1,5 @@
-//! What cameras and old producers send that is not as it should be. The tables of docs/inputs.md are
-//! written from these cases, so that each of their rows is one that was tried.
+//! Faulty input as cameras and old producers send it. The tables of docs/inputs.md are generated
+//! from these cases, so each of their rows is tested.
 
 mod cases;
 
@@ -20,12 +20,12 @@ use crate::support::{
 const WIDTH: usize = 96;
 const HEIGHT: usize = 64;
 
-/// Largest mean difference where a codec with loss is on the way.
+/// Largest mean difference after a lossy codec.
 const DIFFERENCE_MAX: f64 = 4.0;
 
-/// What becomes of a case.
+/// Expected outcome of a case.
 enum Want {
-    /// The result of the sound JPEG, to the bit.
+    /// Exactly the result of the intact JPEG, bit by bit.
     Same,
     /// A result with this picture.
     Like(Sample),
@@ -36,7 +36,7 @@ enum Want {
 struct Case {
     /// Heading of the table.
     table: &'static str,
-    /// As the table says it.
+    /// Description in the table.
     what: &'static str,
     entry: Fields,
     want: Want,
@@ -58,7 +58,7 @@ fn with(file: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     [&file[..at], bytes, &file[at..]].concat()
 }
 
-/// A frame with `bytes` called `format`, of the ordinary size.
+/// A frame of the default size with `bytes`, labelled as `format`.
 fn called(bytes: Vec<u8>, format: &str) -> Fields {
     raw(format, bytes, |_| {})
 }
@@ -82,7 +82,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Legacy JSON with the sound JPEG; `beside` stands in front of the picture.
+/// Legacy JSON with the intact JPEG; `beside` goes before the picture.
 fn json(beside: &str, picture: &str) -> String {
     format!(r#"{{"frame_id":"f","camera_id":"cam","timestamp":1700000000.25{beside},{picture}}}"#)
 }
@@ -116,7 +116,7 @@ fn turned(format: Format) -> (Vec<u8>, Sample) {
 #[test]
 fn every_case_becomes_what_the_tables_say() {
     let server = RedisServer::start();
-    // One worker, so that every file is decoded by what decoded all before it.
+    // One worker, so that one decoder decodes every file, also after a faulty one.
     let engine = RunningEngine::start(&server, &[("engine.workers", "1")]);
     let cases = cases::all();
     let sound = server.add(&called(jpeg(), "jpeg"));
@@ -305,7 +305,8 @@ fn a_result_says_nothing_of_an_orientation_that_was_applied_and_hands_on_one_tha
                     image.compressed_data.windows(tag.len()).any(|w| w == tag.as_bytes())
                 });
                 assert_eq!(has_tag, rule == "ignore", "{what}");
-                // The decoder applies what the file says, so either way it is upright.
+                // The decoder applies the file's orientation, so the picture is upright in both
+                // cases.
                 let (_, upright) = turned(Format::Png);
                 let off = mean_difference(&upright, &decoded(&image));
                 assert!(off < DIFFERENCE_MAX, "{what}: {off}");

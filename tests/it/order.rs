@@ -10,8 +10,8 @@ use crate::support::{Fields, RedisServer, RunningEngine, Sample, data, protobuf_
 const CAMERAS: usize = 5;
 const FRAMES: usize = 160;
 
-/// Frames of all cameras in turn; large ones, which take long, stand before small ones, and some
-/// are no pictures at all.
+/// Frames of all cameras alternately. Large, slow ones come before small ones, and some are not
+/// pictures.
 fn load() -> Vec<Fields> {
     let sizes = [(640, 480), (32, 24), (320, 240), (16, 16), (800, 600)];
     let pictures: Vec<ImageData> = sizes

@@ -1,4 +1,4 @@
-//! The least rights: documented, enough, and missed one by one.
+//! The least rights: documented, sufficient, and reported one by one if missing.
 
 use std::process::{Command, Output};
 
@@ -34,7 +34,7 @@ fn usage(account: Account, conditions: &[When]) -> Usage {
     }
 }
 
-/// Makes an account with exactly these rules.
+/// Creates an account with exactly these rules.
 fn grant(server: &RedisServer, name: &str, rules: &[String]) {
     let mut command = cmd("ACL");
     command.arg("SETUSER").arg(name).arg("reset").arg("on").arg(format!(">{PASSWORD}"));
@@ -45,13 +45,14 @@ fn url(server: &RedisServer, name: &str, database: u32) -> String {
     format!("redis://{name}:{PASSWORD}@127.0.0.1:{}/{database}", server.port())
 }
 
-/// What accounts were refused so far, beyond saying their client's name, which is a courtesy.
+/// Commands and keys refused to accounts so far, without setting the client name, which is
+/// optional.
 fn refused(server: &RedisServer) -> Vec<String> {
     let log: Vec<std::collections::HashMap<String, Value>> = server.ask(cmd("ACL").arg("LOG"));
     let object = |entry: &std::collections::HashMap<String, Value>| {
         redis::from_redis_value_ref::<String>(&entry["object"]).unwrap()
     };
-    // XACKDEL is tried once, and done without.
+    // The engine tries XACKDEL once and then does without it.
     let counts = |object: &String| !object.starts_with("client|set") && object != "xackdel";
     log.iter().map(object).filter(counts).collect()
 }
@@ -98,8 +99,8 @@ fn the_documentation_is_that_of_the_table() {
     assert_eq!(text(&shown).lines().count(), Account::ALL.len());
 }
 
-/// Frames in, results out, a dead letter, frames of an engine that died, own frames of before, a
-/// group that is destroyed, and a second start.
+/// Frames in, results out, a dead letter, frames of a dead engine, frames of an earlier run, a
+/// destroyed group, and a second start.
 #[test]
 fn an_engine_does_all_its_work_under_exactly_its_rights() {
     for delivery in ["exactly_once", "at_least_once"] {
@@ -168,12 +169,12 @@ fn the_other_subcommands_work_under_exactly_their_rights() {
     assert!(run("dlq", &["dlq", "show", &id]).contains("undecodable"));
     assert!(run("dlq", &["dlq", "replay", &id]).contains("1 replayed"));
     assert!(run("dlq", &["dlq", "purge", "--all", "--yes"]).contains("1 purged"));
-    // Only an engine has use for the number of its connection; a producer asks in vain.
+    // Only an engine needs its connection id; a producer asks for it without success.
     let refused: Vec<_> = refused(&server).into_iter().filter(|one| one != "client|id").collect();
     assert_eq!(refused, [""; 0]);
 }
 
-/// Takes away each right of each line in turn.
+/// Removes each right of each line, one after the other.
 #[test]
 fn every_missing_right_is_reported_with_its_command_and_its_remedy() {
     let server = RedisServer::start();
@@ -200,7 +201,7 @@ fn every_missing_right_is_reported_with_its_command_and_its_remedy() {
             let rules: Vec<String> = line.split(' ').map(String::from).collect();
             grant(&server, name, &rules);
             let (code, report) = check();
-            // The bridge has no brokers here, which is an error of its own.
+            // The bridge has no brokers here, which is an error by itself.
             let fine = if account == Account::Bridge { Some(1) } else { Some(0) };
             assert_eq!(code, fine, "{name} with all of {line}: {report:#}");
             let all = report["findings"].as_array().unwrap();
@@ -226,12 +227,12 @@ fn every_missing_right_is_reported_with_its_command_and_its_remedy() {
             }
         }
     }
-    // The trials of `check` have changed nothing.
+    // The probes of `check` have changed nothing.
     let keys: u64 = server.ask(&cmd("DBSIZE"));
     assert_eq!(keys, 0, "no stream and no group was made");
 }
 
-/// All commands of the table but INFO, by which the server of a test is recognised.
+/// All commands of the table except INFO, which identifies the server of a test.
 #[test]
 fn every_command_that_the_server_lacks_is_reported_with_its_purpose() {
     let all = [
@@ -267,7 +268,7 @@ fn every_command_that_the_server_lacks_is_reported_with_its_purpose() {
     }
 }
 
-/// A command that the server does not know says nothing about the keys.
+/// An unknown command says nothing about the keys.
 #[test]
 fn a_forbidden_key_is_missed_even_where_there_are_no_scripts() {
     let options = ["--rename-command", "EVAL", "", "--rename-command", "EVALSHA", ""];
@@ -284,7 +285,7 @@ fn a_forbidden_key_is_missed_even_where_there_are_no_scripts() {
     assert_eq!(lacks, [("XADD", &key), ("EVALSHA", &Lack::Command), ("EVAL", &Lack::Command)]);
 }
 
-/// Those that only other kinds of deployment need, on a server that is none.
+/// The commands that only other deployments need, on a server that is neither.
 #[test]
 fn rights_of_sentinel_and_cluster_are_missed_one_by_one() {
     let server = RedisServer::start();
@@ -308,7 +309,7 @@ fn rights_of_sentinel_and_cluster_are_missed_one_by_one() {
     }
 }
 
-/// How cameras stand is shown by rights of its own; frames go through without them.
+/// Showing the cameras needs extra rights; frames pass without them.
 #[test]
 fn rights_for_the_display_of_cameras_are_warned_of() {
     let server = RedisServer::start();

@@ -1,4 +1,4 @@
-//! Stopping, and not starting: exit codes, deadlines, and what a person is told.
+//! Stopping, and failing to start: exit codes, deadlines and messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::support::{FramepressProcess, LONG, OUTPUT, RedisServer, RunningEngine, wait_until};
 
-/// A loopback port on which no program of a test can ever listen.
+/// A loopback port on which no test program can listen.
 const NOBODYS_PORT: u16 = 1;
 
 #[test]
@@ -28,7 +28,7 @@ fn a_signal_drains_and_ends_with_0() {
 
         let mut engine = FramepressProcess::run(&server, &[]);
         server.wait_for_outputs(500);
-        // The first engine may have done them all; this one listens to signals once it runs.
+        // The first engine may have processed them all; this one handles signals once it runs.
         wait_until("the engine", LONG, || engine.said().contains("running:"));
         engine.signal(signal);
         engine.ends_with(0);
@@ -48,14 +48,14 @@ fn a_second_signal_ends_at_once_with_130() {
     server.add_frames("cam", 200);
     wait_until("a full output stream", LONG, || server.len(OUTPUT) >= 3 && server.pending() > 0);
     engine.signal(Signal::TERM);
-    // Two signals of a kind that nobody has seen yet are one.
+    // The kernel merges two pending signals of one kind.
     wait_until("the first is heard", LONG, || engine.said().contains("a second signal"));
     std::thread::sleep(Duration::from_millis(1500));
     assert!(engine.is_running(), "it cannot drain: the output stream is full\n{}", engine.said());
     engine.signal(Signal::TERM);
-    engine.ends_with(130); // long before the ten minutes it may drain for
+    engine.ends_with(130); // long before its drain timeout of ten minutes
 
-    // What it left is pending, and comes out once there is room.
+    // Frames it left are pending, and come out once there is room.
     assert!(server.pending() > 0);
     let mut engine = FramepressProcess::run(&server, &[]);
     server.wait_for_outputs(200);
@@ -64,8 +64,8 @@ fn a_second_signal_ends_at_once_with_130() {
     server.assert_every_entry_once();
 }
 
-/// `timeout` of coreutils signals its child and then the whole group; a terminal and a service
-/// manager may each send a signal of their own.
+/// `timeout` of coreutils signals its child and then the whole group. A terminal and a service
+/// manager may each send a signal too.
 #[test]
 fn signals_of_one_moment_are_one_request() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
@@ -81,10 +81,10 @@ fn signals_of_one_moment_are_one_request() {
             server.len(OUTPUT) >= 3 && server.pending() > 0
         });
         engine.signal(first);
-        // Two signals of a kind that the program has not seen yet are one.
+        // The kernel merges two pending signals of one kind.
         wait_until("the first is heard", LONG, || engine.said().contains("a second signal"));
         engine.signal(second);
-        // It drains: what it has in hand comes out as soon as there is room.
+        // The engine drains: frames in flight come out as soon as there is room.
         wait_until("room and the end", LONG, || {
             let _: u64 = server.ask(redis::cmd("XTRIM").arg(OUTPUT).arg("MAXLEN").arg(0));
             !engine.is_running()
@@ -101,7 +101,7 @@ fn a_stop_without_redis_ends_within_the_drain_time() {
     let (begun, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let (count, go_on) = (Arc::clone(&begun), Arc::clone(&gone));
     let mut engine = RunningEngine::probed(&server, &flags, move |_| {
-        // The first frames go through; the others stay in work until there is no Redis.
+        // The first frames pass; the others stay in work until Redis is gone.
         if count.fetch_add(1, Ordering::SeqCst) >= 20 {
             while !go_on.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(5));
@@ -115,7 +115,7 @@ fn a_stop_without_redis_ends_within_the_drain_time() {
     server.kill();
     gone.store(true, Ordering::SeqCst);
     wait_until("the engine notices", LONG, || engine.count(Counter::Errors) > 0);
-    let _ = engine.end(); // at all: without Redis nothing can be drained
+    let _ = engine.end(); // any end will do: without Redis the engine cannot drain
     wait_until("every receipt is given back", LONG, || engine.account().in_flight == 0);
     let account = engine.account();
     assert!(account.abandoned > 0, "what is not stored stays pending: {account:?}");
@@ -124,8 +124,8 @@ fn a_stop_without_redis_ends_within_the_drain_time() {
 #[test]
 fn an_idle_engine_stops_without_waiting_for_frames() {
     let server = RedisServer::start();
-    // An engine that waits for its read to end takes the better part of a second each time; one
-    // that does not may be slow by chance, but not every time.
+    // An engine that waits for its read to end takes most of a second each time. One that does not
+    // may be slow by chance, but not every time.
     let quickest = (0..8).map(|_| {
         let engine = RunningEngine::start(&server, &[("redis_queue.block_time_ms", "1000")]);
         std::thread::sleep(Duration::from_millis(100));
@@ -151,8 +151,8 @@ fn a_stop_leaves_nothing_that_was_read_behind() {
         server.assert_nothing_acknowledged_without_result();
         clean += u32::from(server.pending() == 0);
     }
-    // A server that stands still for as long as the last reply is waited for delivers entries to
-    // an engine that has left; that they stay pending is what is promised then.
+    // If a server stalls for as long as the engine waits for the last reply, it delivers entries to
+    // an engine that has left. Those stay pending, as promised.
     assert!(clean >= 3, "nothing left pending in only {clean} of 5 rounds");
 }
 

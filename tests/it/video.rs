@@ -10,7 +10,7 @@ use crate::support::{
     FramepressProcess, INPUT, RedisServer, data_folder, decoded, has_program, skip,
 };
 
-/// A video may take longer than other things.
+/// A video may take longer than other tests.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Sends a video through `ingest` and `run`: every frame arrives, once and in order.

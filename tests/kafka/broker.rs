@@ -1,4 +1,4 @@
-//! The broker that the other tests rely on: it keeps what it has taken, and fails as it should.
+//! The broker that the other tests rely on: it keeps what it accepts, and fails as expected.
 
 use std::time::Duration;
 

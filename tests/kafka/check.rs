@@ -8,7 +8,7 @@ use crate::support::{Broker, Carried, LONG, Message, available, frames, send, sh
 
 fn findings(way: &Carried, code: i32) -> Vec<Json> {
     let said = way.start(&["check", "--for", "bridge", "--json"]).ends_with(code);
-    // Standard error stands behind it.
+    // Standard error follows it.
     let mut values = serde_json::Deserializer::from_str(&said).into_iter::<Json>();
     let report = values.next().and_then(Result::ok).unwrap_or_else(|| panic!("{said}"));
     report["findings"].as_array().unwrap().clone()
@@ -29,7 +29,7 @@ fn what_a_bridge_needs_is_looked_at_before_frames_fail() {
     let topic = finding(&all, "kafka.topic", "ok");
     assert!(topic["what"].as_str().unwrap().contains("2 partitions"), "{topic}");
 
-    // Results that are larger than the topic takes.
+    // Results larger than the topic accepts.
     let small = format!("{}-small", way.output);
     broker.create_topic(&small, 1, &[("max.message.bytes", "500")]);
     send(broker, &way.input, &frames(0, 3, 1));
@@ -101,7 +101,7 @@ fn statistics_say_how_a_direction_stands() {
     let bare =
         ureq::get(format!("http://{addr}/metrics")).config().http_status_as_error(false).build();
     assert_eq!(bare.call().unwrap().status().as_u16(), 401);
-    // Without a broker it is alive, not ready, and says why.
+    // Without a broker the bridge is alive, is not ready, and says why.
     broker.kill();
     wait_until("not ready", LONG, || {
         let (status, why) = get("/readyz");
@@ -117,7 +117,7 @@ fn results_of_both_systems_are_compared_frame_by_frame() {
     let Some(broker) = shared() else { return };
     let way = Carried::new(broker, 1);
     let mut comparing = way.start(&["bridge", "compare", "--seconds", "4", "--json"]);
-    // What comes before its beginning is no missing frame.
+    // Frames from before its start do not count as missing.
     std::thread::sleep(std::time::Duration::from_secs(2));
     let engine = RunningEngine::start(&way.server, &[("redis_queue.output_queue", &way.results)]);
     let picture = crate::common::protobuf("shared", "cam-1");

@@ -1,4 +1,4 @@
-"""A producer and a consumer of the system before, with confluent-kafka.
+"""A producer and a consumer of the replaced system, with confluent-kafka.
 
 Usage: client.py BOOTSTRAP produce|consume TOPIC COUNT
 """

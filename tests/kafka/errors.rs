@@ -1,4 +1,4 @@
-//! Errors that a real broker does not give on demand, by librdkafka's mock cluster.
+//! Errors that a real broker does not give on demand, from librdkafka's mock cluster.
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
@@ -75,7 +75,7 @@ fn what_may_pass_is_tried_again_and_nothing_comes_twice() {
     let said = way.catch_up("redis-to-kafka");
     assert!(said.contains("0 messages"), "the place is stored: {said}");
 
-    // Another producer with the same transactional id: the bridge does not try that again.
+    // Another producer has the same transactional id, so the bridge does not retry.
     let mut command = cmd("XADD");
     let _: Value = way.server.ask(command.arg(&way.results).arg("*").arg("data").arg(""));
     cluster.request_errors(Api::EndTxn, &[Code::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH]);

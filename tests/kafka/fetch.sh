@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetches the Apache Kafka that the test target `kafka` runs, and prints the folder of the jars. The
-# versions are in pom.xml, the registry is the one Maven is configured for. Without Java 17, Maven or
-# a registry, the script says what is skipped, and succeeds.
+# versions are in pom.xml; the registry is the one Maven is configured for. Without Java 17, Maven
+# or a registry, the script says what is skipped, and succeeds.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -18,7 +18,7 @@ command -v java >/dev/null || skipped "no java; on Debian: apt-get install defau
 release="$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)"
 [ "${release:-0}" -ge 17 ] || skipped "Kafka needs Java 17; this is ${release:-unknown}"
 
-# Fetched anew when the list has changed; a run that was broken off has no such copy of it.
+# Fetch again if the list has changed. An interrupted run has left no copy of the list.
 if ! cmp -s tests/kafka/pom.xml "$folder/complete"; then
     command -v mvn >/dev/null || skipped "no mvn; on Debian: apt-get install maven"
     rm -rf "$folder/complete" "$folder/libs"

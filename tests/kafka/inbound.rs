@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::common::{INPUT, OUTPUT, RunningEngine, wait_until};
 use crate::support::{Broker, Carried, LONG, Message, available, frames, send, shared};
 
-/// A group that notices within a second and a half that a member is gone.
+/// A group that notices a lost member within a second and a half.
 const SHORT_SESSION: &str = r#"{"session.timeout.ms": 1500, "heartbeat.interval.ms": 300}"#;
 
 #[test]
@@ -43,14 +43,15 @@ fn frames_arrive_once_in_order_and_with_their_headers() {
     let places: Vec<Option<u64>> = way.server.ask(cmd("HMGET").arg(key).arg(&["0", "1", "2"]));
     assert_eq!(places, [Some(20), Some(20), Some(20)]);
 
-    // Another start goes on behind them, and Kafka's own tools see where.
+    // Another start continues after them, and Kafka's own tools show the offset.
     send(broker, &way.input, &frames(60, 30, 3));
     way.catch_up("kafka-to-redis");
     way.catch_up("kafka-to-redis");
     way.assert_once_and_in_order(90);
     assert_eq!(committed(broker, &format!("bridge-{}", way.input), &way.input), Some(30));
 
-    // And the engine reads what has come; what is no frame keeps its place among the dead letters.
+    // The engine reads these frames. A message that is not a frame becomes a dead letter with its
+    // offset.
     send(broker, &way.input, &[Message::new("no frame").partition(1)]);
     way.catch_up("kafka-to-redis");
     let engine = RunningEngine::start(&way.server, &[]);
@@ -66,7 +67,7 @@ fn frames_arrive_once_in_order_and_with_their_headers() {
     assert_eq!(place, [way.input.clone(), "1".into(), "30".into()]);
 }
 
-/// Where a group stands in partition 0 of a topic.
+/// Committed offset of a group in partition 0 of a topic.
 fn committed(broker: &Broker, group: &str, topic: &str) -> Option<i64> {
     let consumer: BaseConsumer = broker.client().set("group.id", group).create().unwrap();
     let mut list = TopicPartitionList::new();
@@ -92,7 +93,7 @@ fn it_begins_where_the_old_processor_stands() {
         }
         way.catch_up("kafka-to-redis");
         assert_eq!(way.server.len(INPUT), wanted, "{begin}, {stands:?}");
-        // The place counts from now on, also where nothing was read.
+        // From here on the stored position counts, also if nothing was read.
         send(broker, &way.input, &frames(10, 2, 1));
         way.catch_up("kafka-to-redis");
         assert_eq!(way.server.len(INPUT), wanted + 2, "{begin}, {stands:?}");
@@ -142,7 +143,7 @@ fn frames_of_ten_megabytes_of_base64_pass() {
     way.assert_once_and_in_order(6);
 }
 
-/// Another client has moved the place: what is behind it is not added again.
+/// Another client has moved the position: entries before it are not added again.
 #[test]
 fn another_bridge_is_fenced_by_the_place() {
     let Some(broker) = shared() else { return };
@@ -187,7 +188,8 @@ fn two_bridges_share_the_partitions_and_one_takes_over() {
     assert!(bridges.pop().unwrap().is_running());
 }
 
-/// The group has given its partitions to another one while it slept. It wakes with messages in hand.
+/// The group has given the partitions to another bridge while this one was stopped. It resumes with
+/// messages in memory.
 #[test]
 fn a_zombie_adds_nothing_twice() {
     let Some(broker) = shared() else { return };
@@ -195,7 +197,7 @@ fn a_zombie_adds_nothing_twice() {
     let mut first = way.bridge("kafka-to-redis");
     send(broker, &way.input, &frames(0, 20, 2));
     way.wait_for_frames(20);
-    // So much that it is in the midst of it.
+    // Enough messages that the stop comes in the middle.
     send(broker, &way.input, &frames(20, 4000, 2));
     way.wait_for_frames(30);
     first.signal(Signal::STOP);
@@ -224,13 +226,13 @@ fn it_waits_for_room_and_stays_in_its_group() {
     send(broker, &way.input, &frames(0, 3000, 1));
     let mut bridge = way.bridge("kafka-to-redis");
     way.wait_for_frames(300);
-    // Longer than a member may be silent.
+    // Longer than the session timeout of a member.
     std::thread::sleep(Duration::from_secs(4));
     let waiting = way.server.len(INPUT);
     assert!(waiting <= 310, "{waiting} frames although there is room for 300");
     assert!(bridge.said().contains("paused: "), "{}", bridge.said());
     assert_eq!(bridge.said().matches("from offset").count(), 1, "it was never thrown out");
-    // One that begins while there is no room takes nothing either.
+    // A bridge that starts while there is no room takes nothing either.
     bridge.signal(Signal::TERM);
     bridge.ends_with(0);
     let mut bridge = way.bridge("kafka-to-redis");
@@ -243,7 +245,8 @@ fn it_waits_for_room_and_stays_in_its_group() {
     bridge.signal(Signal::TERM);
     let said = bridge.ends_with(0);
     assert!(said.contains("0 refused, 0 fenced, 0 lost"), "{said}");
-    // The engine keeps what is done (retention: keep); the bridge does not let it fill the memory.
+    // The engine keeps finished entries (retention: keep); the bridge keeps them from filling the
+    // memory.
     let kept = way.server.len(INPUT);
     assert!(kept < 2000, "{kept} entries are kept");
 }
@@ -322,7 +325,7 @@ fn messages_that_kafka_deleted_are_counted_as_lost() {
 fn shards_have_places_of_their_own() {
     let Some(broker) = shared() else { return };
     let way = Carried::new(broker, 1).with("REDIS_QUEUE__SHARDS", "3");
-    // One partition, and cameras of all shards in it.
+    // One partition, with cameras of all shards.
     let sent: Vec<Message> =
         frames(0, 300, 30).into_iter().map(|message| message.partition(0)).collect();
     send(broker, &way.input, &sent);
@@ -361,7 +364,8 @@ fn a_stop_is_heard_while_no_broker_answers() {
     }
 }
 
-/// A right that is taken away while it works: the place cannot be moved, so nothing may be added.
+/// A right is revoked while the bridge works: the position cannot be moved, so nothing may be
+/// added.
 #[test]
 fn without_the_right_to_move_the_place_nothing_is_added() {
     let Some(broker) = shared() else { return };
@@ -425,7 +429,7 @@ fn a_place_that_is_no_number_is_said_and_not_asked_for_without_pause() {
     let before = commands();
     std::thread::sleep(Duration::from_secs(2));
     assert!(commands() - before < 200, "{}", commands() - before);
-    // Put right by hand, it goes on.
+    // After a manual repair the bridge continues.
     let _: redis::Value = way.server.ask(redis::cmd("HSET").arg(&places).arg(0).arg(5));
     way.wait_for_frames(10);
     bridge.signal(Signal::TERM);

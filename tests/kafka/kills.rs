@@ -1,6 +1,7 @@
-//! Kills at random, of both sides and of the broker: nothing is lost, nothing comes twice.
+//! Random kills of both sides and of the broker: nothing is lost, nothing is duplicated.
 //!
-//! `FRAMEPRESS_KILLS` says how many there are each way (50 for the long form, `make kafka-kills`).
+//! `FRAMEPRESS_KILLS` sets the number of kills per direction (50 for the long form, `make
+//! kafka-kills`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,10 +16,10 @@ use crate::support::{Broker, Carried, Isolation, LONG, available, frames, read, 
 /// Kills of the short form.
 const KILLS: u64 = 8;
 
-/// The session is short, so that a killed bridge's partitions come back soon.
+/// The session is short, so that a killed bridge's partitions become free soon.
 const SHORT_SESSION: &str = r#"{"session.timeout.ms": 1500, "heartbeat.interval.ms": 300}"#;
 
-/// Numbers that look random and are the same in each run.
+/// Pseudo-random numbers that are the same in each run.
 struct Dice(u64);
 
 impl Dice {

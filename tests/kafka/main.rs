@@ -1,8 +1,8 @@
 //! The bridge on a real Apache Kafka, whose jars `make setup-test` fetches. Without them or without
-//! Java, every test here is skipped, and one line says so.
+//! Java, every test is skipped with one message.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-/// What the other tests need as well: a Redis of its own, the program, and a way to wait.
+/// Shared with the other tests: a Redis server, the program, and waiting for a condition.
 #[allow(dead_code, unused_imports)]
 #[path = "../it/support/mod.rs"]
 mod common;

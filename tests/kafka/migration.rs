@@ -17,7 +17,7 @@ use serde_json::{Value as Json, json};
 use crate::common::{INPUT, OUTPUT, RaisedAtEnd, RedisServer, root, wait_until};
 use crate::support::{Broker, LONG, Message, available, frames, java};
 
-/// A command of the page, as it stands there.
+/// The page, and the programs started from its commands.
 struct Guide {
     text: String,
     folder: tempfile::TempDir,
@@ -34,7 +34,7 @@ impl Guide {
         self.folder.path().join(name)
     }
 
-    /// The command, if the page has it.
+    /// A command; fails if the page does not have it.
     fn command(&self, line: &str) -> Command {
         assert!(self.text.contains(line), "docs/migration.md does not say: {line}");
         let mut words = line.split_whitespace().peekable();
@@ -51,7 +51,7 @@ impl Guide {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs the command to its end.
     fn run(&self, line: &str) -> String {
         let output = self.command(line).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -64,7 +64,7 @@ impl Guide {
         text(&output.stdout)
     }
 
-    /// Leaves it running; its process id.
+    /// Starts the command and leaves it running; returns its process id.
     fn start(&self, line: &str) -> u32 {
         let log = std::fs::File::create(self.path(&format!("{}.log", self.started.lock().len())))
             .unwrap();
@@ -74,12 +74,12 @@ impl Guide {
         id
     }
 
-    /// Ends it with SIGTERM; what it said.
+    /// Ends the process with SIGTERM; returns its output.
     fn stop(&self, id: u32) -> String {
         let (index, mut child) = {
             let mut started = self.started.lock();
             let index = started.iter().position(|child| child.id() == id).unwrap();
-            // Its place stays taken, for the names of logs.
+            // Keep the index occupied, as the log names depend on it.
             let stand_in = Command::new("true").spawn().unwrap();
             (index, std::mem::replace(&mut started[index], stand_in))
         };
@@ -117,7 +117,7 @@ const KAFKA: u8 = 0;
 const REDIS: u8 = 1;
 const NOWHERE: u8 = 2;
 
-/// A producer that is kept, for one message after the other.
+/// One producer for all messages.
 struct Sender(BaseProducer);
 
 impl Sender {
@@ -202,7 +202,7 @@ fn consume(broker: &Broker, server: &RedisServer, side: &AtomicU8, seen: &Seen, 
     }
 }
 
-/// Sends a frame every few milliseconds, to the side that counts.
+/// Sends a frame every few milliseconds to the currently active side.
 fn produce(
     broker: &Broker,
     server: &RedisServer,
@@ -232,7 +232,7 @@ fn produce(
     }
 }
 
-/// Kafka's own tool, as the page has it.
+/// Runs Kafka's own tool with a command of the page.
 fn consumer_groups(guide: &Guide, broker: &Broker, line: &str) -> String {
     assert!(guide.text.contains(line), "docs/migration.md does not say: {line}");
     let line = line.replace("kafka1:9092", &broker.bootstrap());
@@ -248,7 +248,7 @@ fn consumer_groups(guide: &Guide, broker: &Broker, line: &str) -> String {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     if let Some(file) = into {
-        // The tool says other things on standard output as well.
+        // The tool prints other lines on standard output as well.
         let rows: Vec<&str> = said
             .lines()
             .filter(|line| {
@@ -288,14 +288,14 @@ fn the_guide_leads_to_redis_and_back_and_loses_nothing() {
         wait_until("results", LONG, || seen.lock().len() >= count);
     };
     std::thread::scope(|scope| {
-        // However this ends, every thread leaves.
+        // Whatever happens, every thread ends.
         let _stops = [&stop, &old_stops, &old_stops_again].map(RaisedAtEnd);
         scope.spawn(|| produce(&broker, &server, &producers, &sent, &stop));
         scope.spawn(|| consume(&broker, &server, &consumers, &seen, &stop));
         scope.spawn(|| process(&broker, &old_stops));
         flow();
 
-        // Before.
+        // The initial state.
         let old = format!(
             "kafka:\n  bootstrap_servers: ['{}']\n  input_topic: camera_frames\n  \
              output_topic: processed_frames\n  consumer_group: its\n",
@@ -308,7 +308,7 @@ fn the_guide_leads_to_redis_and_back_and_loses_nothing() {
         replace_in(&config, "redis://localhost:6379/0", &server.url());
         guide.run("framepress check --for bridge --config framepress.yaml");
 
-        // Steps 3 and 4: dual, compared.
+        // Steps 3 and 4: both systems run and are compared.
         let to_redis = guide.start("framepress bridge kafka-to-redis --config framepress.yaml");
         let engine = guide.start("framepress run --config framepress.yaml");
         flow();
@@ -336,7 +336,7 @@ fn the_guide_leads_to_redis_and_back_and_loses_nothing() {
         guide.run("framepress bridge kafka-to-redis --until-caught-up --config framepress.yaml");
         results(sent.load(Ordering::Relaxed) - 50);
 
-        // And back: from 7, from 6, from 5.
+        // Roll back from steps 7, 6 and 5.
         let to_redis = guide.start("framepress bridge kafka-to-redis --config framepress.yaml");
         producers.store(KAFKA, Ordering::Relaxed);
         flow();
@@ -371,7 +371,7 @@ fn the_guide_leads_to_redis_and_back_and_loses_nothing() {
         let missing: Vec<usize> =
             (0..all).filter(|number| !seen.contains_key(&format!("frame-{number:06}"))).collect();
         assert!(missing.is_empty(), "of {all}: {missing:?}");
-        // Once the old processor was stopped for the first time, Kafka had each result once.
+        // After the old processor's first stop, Kafka has each result once.
         let not_once: Vec<usize> =
             (alone..all).filter(|number| seen[&format!("frame-{number:06}")][0] != 1).collect();
         assert!(not_once.is_empty(), "of {alone} to {all}: {not_once:?}");

@@ -13,7 +13,8 @@ use crate::support::{
     Broker, Carried, Isolation, LONG, Stored, available, read, read_until, shared,
 };
 
-/// Adds results of two cameras, with a picture of so many bytes; `from` is the number of the first one.
+/// Adds results of two cameras with a picture of `bytes` bytes; `from` is the number of the first
+/// one.
 fn add_results(way: &Carried, from: usize, count: usize, bytes: usize) {
     let mut connection = way.server.connect();
     for number in from..from + count {
@@ -50,7 +51,7 @@ fn frame_ids(found: &[Stored]) -> Vec<String> {
     found.iter().map(id).collect()
 }
 
-/// Every result is in the topic once, and those of a camera are in their order.
+/// Every result is in the topic once, and those of a camera are in order.
 #[track_caller]
 pub fn assert_once_and_in_order(found: &[Stored], count: usize) {
     let ids = frame_ids(found);
@@ -81,7 +82,7 @@ fn results_become_messages_of_the_old_form_once_and_in_order() {
     assert_eq!(fields, old.split_whitespace().collect());
     assert_eq!((&value["quality_score"], &value["camera_id"]), (&0.75.into(), &"cam-0".into()));
 
-    // A restart sends nothing again, and the group in Redis has followed.
+    // A restart sends nothing again, and the group in Redis has advanced.
     add_results(&way, 50, 10, 100);
     way.catch_up("redis-to-kafka");
     way.catch_up("redis-to-kafka");
@@ -152,7 +153,7 @@ fn a_message_that_the_broker_refuses_goes_to_the_dead_letters_and_the_others_pas
     assert_eq!((text("frame_id"), text("reason")), ("frame-000005".into(), "too_large".into()));
     assert!(!letters[0].1["data"].is_empty(), "it can be looked at");
 
-    // What is no result at all, too.
+    // An entry that is not a result is refused too.
     let mut command = cmd("XADD");
     let _: Value = way.server.ask(command.arg(&way.results).arg("*").arg("data").arg("rubbish"));
     add_results(&way, 11, 1, 100);
@@ -195,7 +196,7 @@ fn rights_that_are_refused_are_said_and_waited_for() {
     let id = format!("framepress-bridge-{}", way.results);
     broker.allow("bridge", &["--operation", "All", "--transactional-id", &id]);
     broker.allow("bridge", &["--operation", "All", "--topic", "framepress_bridge_positions"]);
-    // The transaction is tried again and again, and what it could not take is kept once.
+    // The bridge retries the transaction, and stores the result that it refuses only once.
     broker.allow("bridge", &["--operation", "Describe", "--topic", "results"]);
     broker.allow("bridge", &["--operation", "Create", "--cluster"]);
     broker.allow("bridge", &["--operation", "Read", "--group", "bridge-frames"]);
@@ -221,7 +222,8 @@ fn rights_that_are_refused_are_said_and_waited_for() {
     }
 }
 
-/// A Redis whose ids are before the place: its clock was set back, or it has lost its latest writes.
+/// A Redis whose ids are before the stored position: its clock was set back, or it lost its latest
+/// writes.
 #[test]
 fn results_whose_ids_would_be_before_the_place_are_seen() {
     let Some(broker) = shared() else { return };
@@ -240,7 +242,8 @@ fn results_whose_ids_would_be_before_the_place_are_seen() {
     bridge.ends_with(0);
 }
 
-/// The topic of places is shared; what is open there hides what others have written behind it.
+/// The topic of positions is shared: an open transaction there hides later records of other
+/// bridges.
 #[test]
 fn an_open_transaction_of_another_bridge_hides_no_place() {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -267,7 +270,8 @@ fn an_open_transaction_of_another_bridge_hides_no_place() {
     assert_once_and_in_order(&read(broker, &way.output, Isolation::Committed, LONG), 10);
 }
 
-/// An account that may write to the topic of places could otherwise end the output stream for good.
+/// An account with write access to the topic of positions could otherwise stop the output stream
+/// forever.
 #[test]
 fn a_place_that_no_result_can_have_had_is_refused() {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

@@ -1,4 +1,4 @@
-//! A client that is not ours on the other end: confluent-kafka, from PyPI.
+//! An independent client on the other end: confluent-kafka, from PyPI.
 
 use std::process::Command;
 

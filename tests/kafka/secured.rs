@@ -1,4 +1,4 @@
-//! Brokers that are encrypted and want to know who comes.
+//! Brokers with encryption and authentication.
 
 use rcgen::{CertificateParams, KeyPair};
 
@@ -40,7 +40,8 @@ fn both_directions_pass_over_tls_with_a_login() {
     assert!(said.contains("1 Kafka brokers answer"), "{said}");
     assert!(!said.contains("bridge-secret"), "{said}");
 
-    // The bridge says that a certificate is not signed, and that the broker speaks another protocol.
+    // The bridge reports that a certificate is not signed, and that the broker speaks another
+    // protocol.
     for (name, value, word) in [
         ("KAFKA__SSL_CAFILE", "/etc/ssl/certs/ca-certificates.crt", "certificate verify failed"),
         ("KAFKA__SECURITY_PROTOCOL", "SASL_PLAINTEXT", "is kafka.security_protocol right?"),

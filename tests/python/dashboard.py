@@ -1,8 +1,7 @@
-"""The dashboard in a real browser: what it shows, what it asks for, and what it does when things end.
+"""The dashboard in a real browser: what it shows, what it requests, and how it handles failures.
 
 Needs Chromium and its driver (Debian: chromium, chromium-driver); without them it says so and ends.
-The program under test is named by FRAMEPRESS_BIN, another server than redis-server by
-FRAMEPRESS_REDIS_SERVER.
+FRAMEPRESS_BIN names the program under test, FRAMEPRESS_REDIS_SERVER another server than redis-server.
 """
 
 import base64
@@ -42,7 +41,7 @@ failures = []
 
 
 def check(name, condition, detail=""):
-    """Counts one claim; a claim that does not hold is told at once and at the end."""
+    """Counts one assertion; a failed one is reported at once and at the end."""
     global passed
     if condition:
         passed += 1
@@ -52,7 +51,7 @@ def check(name, condition, detail=""):
 
 
 def eventually(name, condition):
-    """A claim about something that is renewed every few seconds."""
+    """An assertion about something that is refreshed every few seconds."""
     ends = time.monotonic() + PATIENCE
     last = None
     while time.monotonic() < ends:
@@ -80,7 +79,7 @@ def frame(frame_id, camera):
 
 @contextlib.contextmanager
 def running(command, environment=None):
-    """A program for as long as the block lasts."""
+    """Runs a program for the duration of the block."""
     program = subprocess.Popen(
         command,
         env={**os.environ, **(environment or {})},
@@ -148,14 +147,14 @@ def texts(driver, selector):
 
 
 def numbers(driver, port, client):
-    """What stands on the page is what the API says."""
+    """The page shows the figures of the API."""
     fields = driver.execute_script(
         "return [...document.querySelectorAll('[data-format=whole]')].map((one) => one.dataset.field)"
     )
     check("there are figures to compare", len(fields) > 10, fields)
 
     def same():
-        # The engine is idle, so both sides come to rest at the same figures.
+        # The engine is idle, so both sides settle at the same figures.
         figures = api(port, "/api/v1/system/metrics")
         shown = texts(driver, "[data-format=whole]")
         wanted = [f"{at(figures, field):,.0f}" for field in fields]
@@ -201,7 +200,7 @@ def names_are_text(driver):
 
 
 def pictures(driver, client):
-    """Pictures come with the next frames, and can be seen large without a mouse."""
+    """Pictures come with the next frames, and can be enlarged without a mouse."""
     sent = 0
 
     def seen():
@@ -347,7 +346,7 @@ def session(redis_port):
             check("the console has nothing to complain of", not found, found)
             asked = requests(driver)
             own = (f"http://127.0.0.1:{port}/", f"blob:http://127.0.0.1:{port}/", "data:")
-            # The browser's own pages, such as that of a new tab, come from itself.
+            # The browser's own pages, such as a new tab, are not requests.
             outside = [url for url in asked if not url.startswith((*own, "chrome:"))]
             check("nothing is asked of anybody else", asked and not outside, outside)
 

@@ -1,10 +1,9 @@
-"""Pictures with Huffman tables of a camera's own in the decoders of others: libjpeg's djpeg, Pillow, OpenCV,
-ffmpeg, GStreamer's jpegdec, Chromium. Each must give the pixels that it gives with standard tables.
+"""Pictures with a camera's own Huffman tables in independent decoders: libjpeg's djpeg, Pillow, OpenCV,
+ffmpeg, GStreamer's jpegdec, Chromium. Each must decode the same pixels as with standard tables.
 
-One engine for each value of jpeg_huffman gets the same frames, so many that tables are learnt; every
-picture of every result (frame, ML image, thumbnail) goes through every decoder that is installed. The
-program under test is named by FRAMEPRESS_BIN, another server than redis-server by
-FRAMEPRESS_REDIS_SERVER.
+One engine for each value of jpeg_huffman gets the same frames, enough that tables are learnt. Every
+picture of every result (frame, ML image, thumbnail) goes through every installed decoder. FRAMEPRESS_BIN
+names the program under test, FRAMEPRESS_REDIS_SERVER another server than redis-server.
 """
 
 import base64
@@ -24,7 +23,7 @@ import interop
 from interop import check, generated, wait_for
 
 FRAMES = 14
-# Frames shown to programs that are slow to start; the last ones come after tables were learnt.
+# Frames for decoders that start slowly; the last one comes after tables were learnt.
 SHOWN = (0, 1, FRAMES - 1)
 MODES = ("standard", "adaptive", "optimised")
 # Name, width, height, channels. The first fills its ML image row by row, the second is scaled.
@@ -57,7 +56,7 @@ def entry(pb, name, number, width, height, channels):
 
 
 def files_of(client, port, pb, mode):
-    """Every JPEG by frame and kind, as an engine in this mode writes it."""
+    """Every JPEG by frame and kind, written by an engine in this mode."""
     client.flushall()
     settings = {
         "REDIS_QUEUE__JPEG_HUFFMAN": mode,
@@ -76,7 +75,7 @@ def files_of(client, port, pb, mode):
                 name, width, height, channels = camera
                 client.xadd("camera_frames", entry(pb, name, number, width, height, channels))
                 sent += 1
-            # Tables are learnt behind a frame; the next one comes when that is done.
+            # Tables are learnt after a frame; the next frame is sent when that is done.
             wait_for(f"{mode}: results", lambda: client.xlen("processed_frames") >= sent)
         results = [fields for _, fields in client.xrange("processed_frames")]
     files = {}
@@ -122,7 +121,7 @@ def by_gstreamer(data):
 
 
 def decoders():
-    """Name, whether it starts a process for each picture, and the decoder; loud about what is missing."""
+    """Yields name, whether it starts a process for each picture, and decoder; reports missing ones."""
     yield "Pillow", False, by_pillow
     yield "OpenCV", False, by_opencv
     programs = (

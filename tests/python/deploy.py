@@ -1,4 +1,4 @@
-"""What is in deploy/, held against the schemas and programs that read it. Nothing is started."""
+"""The files in deploy/, checked against the schemas and programs that read them. Starts no services."""
 
 import json
 import os
@@ -127,7 +127,7 @@ def documents(path):
 
 
 def compose():
-    """`docker compose config` needs the client only."""
+    """`docker compose config` needs only the client."""
     for program in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(program[0]) and run(*program, "version")[0] == 0:
             break
@@ -143,7 +143,7 @@ def compose():
             if code != 0:
                 continue
             found = yaml.safe_load(out)["services"]
-            # Older versions of Compose list those of profiles, too.
+            # Older versions of Compose also list services with profiles.
             plain = [service for service, settings in found.items() if not settings.get("profiles")]
             check(f"{name}: services", len(plain) == services, list(found))
             for service, settings in found.items():
@@ -219,7 +219,7 @@ def kubernetes():
     grace = pod["terminationGracePeriodSeconds"]
     check("there is time to drain", 1000 * grace > drain, (grace, drain))
 
-    # Kustomize reads no file outside its folder.
+    # Kustomize cannot read files outside its folder.
     same = (folder / "redis.conf").read_text() == (DEPLOY / "redis/redis.conf").read_text()
     check("redis.conf is that of deploy/redis", same)
     users = (DEPLOY / "redis/users.acl").read_text()
@@ -239,7 +239,7 @@ def systemd():
     if shutil.which("systemd-analyze") is None:
         return skip("the units", "systemd-analyze is not here")
     for path in sorted((DEPLOY / "systemd").glob("*.service")):
-        # A template is looked at as one of its instances.
+        # A template is checked as one of its instances.
         unit(path.read_text(), path.name.replace("@.", "@kafka-to-redis."))
     return None
 
@@ -264,7 +264,7 @@ def unit(text, name):
 
 
 def dockerfile():
-    """Read as text: there is no engine here to build it."""
+    """Checked as text, as there is no container engine to build it."""
     text = (DEPLOY / "Dockerfile").read_text()
     stages = re.findall(r"^FROM (\S+)", text, re.M)
     check("built on Debian, an image with ffmpeg, one with nothing", stages == ["rust:1-bookworm", "debian:bookworm-slim", "scratch"], stages)
@@ -283,7 +283,7 @@ def dockerfile():
 
 
 def build_context():
-    """What .dockerignore lets through must be a whole workspace: a member that is missing ends the build."""
+    """The files that .dockerignore admits must form a whole workspace: a missing member breaks the build."""
     lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     kept = [line[1:] for line in lines if line.startswith("!")]
     with tempfile.TemporaryDirectory() as folder:

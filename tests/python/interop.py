@@ -1,8 +1,8 @@
-"""Interoperability with programs that are not ours: redis-py, google protobuf, Pillow.
+"""Interoperability with independent programs: redis-py, google protobuf, Pillow.
 
-Sends frames of every kind as existing producers do, reads the results as existing consumers do,
-and checks every field and the pixels. The program under test is named by FRAMEPRESS_BIN, another
-server than redis-server by FRAMEPRESS_REDIS_SERVER.
+Sends frames of every kind as existing producers do, reads the results as existing consumers do, and checks
+every field and the pixels. FRAMEPRESS_BIN names the program under test, FRAMEPRESS_REDIS_SERVER another
+server than redis-server.
 """
 
 import base64
@@ -38,7 +38,7 @@ failures = []
 
 
 def check(name, condition, detail=""):
-    """Counts one claim; a claim that does not hold is told at once and at the end."""
+    """Counts one assertion; a failed one is reported at once and at the end."""
     global passed
     if condition:
         passed += 1
@@ -117,7 +117,7 @@ def inputs(pb):
 
 
 def decoded(image):
-    """The pixels of a result, by Pillow; and the format it found."""
+    """The pixels of a result, decoded by Pillow, and the format it found."""
     if image.compression_format == "raw":
         shape = (image.height, image.width) if image.channels == 1 else (image.height, image.width, 3)
         return numpy.frombuffer(image.compressed_data, numpy.uint8).reshape(shape), "raw"
@@ -195,7 +195,7 @@ def check_result(pb, form, sent, entry, began):
 
 
 class Engine:
-    """`framepress run`, ended in order with the block."""
+    """`framepress run`, ended cleanly at the end of the block."""
 
     def __init__(self, port, form, **settings):
         environment = {
@@ -237,7 +237,7 @@ def wait_for(what, condition):
 
 
 def round_trip(client, port, pb, form):
-    """Every input through an engine that writes `form`."""
+    """Sends every input through an engine that writes `form`."""
     client.flushall()
     began = time.time()
     with Engine(port, form):
@@ -260,7 +260,7 @@ def round_trip(client, port, pb, form):
 
 
 def dead_letters(client, port):
-    """What is refused keeps every field, whatever they are."""
+    """A refused entry keeps every field, of any kind."""
     client.flushall()
     entry = {"data": b'{"frame_id": "broken', "camera_id": "py-cam", "extra": bytes(range(256))}
     with Engine(port, "jpeg"):
@@ -297,7 +297,7 @@ def shards():
 
 
 def ring(client, port, pb):
-    """The producer of docs/ring.md, as it stands there."""
+    """Runs the producer from docs/ring.md unchanged."""
     text = (ROOT / "docs" / "ring.md").read_text(encoding="utf-8")
     program = text.split("```python\n")[1].split("```")[0]
     check("ring: at most 60 lines", program.count("\n") <= 60, program.count("\n"))
@@ -320,7 +320,7 @@ def ring(client, port, pb):
 
 @contextlib.contextmanager
 def database():
-    """A Redis server of this run: a client of it, and its port."""
+    """A Redis server for this run: yields a client and the port."""
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         server = subprocess.Popen(

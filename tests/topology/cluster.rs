@@ -1,4 +1,4 @@
-//! A Cluster: keys on different nodes, nodes that fail, slots that move.
+//! A Cluster: keys on different nodes, failing nodes, moving slots.
 
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ const OUTPUT: &str = "{road}:results";
 const TOGETHER: [(&str, &str); 2] =
     [("redis_queue.input_queue", INPUT), ("redis_queue.output_queue", OUTPUT)];
 
-/// Every entry of the two streams has exactly one result, wherever they are; how many there are.
+/// Asserts that every entry of the two streams has exactly one result, on any node; returns the
+/// count.
 #[track_caller]
 fn every_entry_once(cluster: &Cluster, input: &str, output: &str) -> usize {
     let (inputs, outputs) = (&mut cluster.connect(input), &mut cluster.connect(output));
@@ -52,7 +53,7 @@ fn a_killed_primary_is_replaced_and_nothing_that_survives_is_lost_or_doubled() {
 
 #[test]
 fn frames_of_other_nodes_keep_flowing_past_one_that_is_silent() {
-    // Nobody takes over within this test.
+    // No failover happens within this test.
     let mut cluster = Cluster::with_node_timeout("600000");
     let shards = 4;
     let input = |shard: usize| format!("camera_frames:{{{shard}}}");
@@ -81,14 +82,14 @@ fn frames_of_other_nodes_keep_flowing_past_one_that_is_silent() {
         free.iter().map(|shard| length(cluster, &output(*shard))).sum()
     };
 
-    // No frame gets to its end before the silence.
+    // No frame ends before the silence.
     let gate = Arc::new(Mutex::new(()));
     let passed = Arc::clone(&gate);
     let probe = move |_: &str| drop(passed.lock());
     let hooks = Hooks { probe: Some(Arc::new(probe)), ..Hooks::default() };
     let engine = RunningEngine::with_hooks(&config, hooks);
     let shut = gate.lock();
-    // A backlog on the node that falls silent: its frames have every place they can get.
+    // A backlog on the node that falls silent: its frames occupy every slot they can get.
     let backlog = 400;
     let picture = crate::support::picture();
     let mut producer = crate::support::producer(&config, &framepress::base::Stop::default());
@@ -130,14 +131,15 @@ fn frames_of_other_nodes_keep_flowing_past_one_that_is_silent() {
     engine.stop();
 }
 
-/// What a consumer that dies is given by a node that is taking the stream's slot in; how many.
+/// Reads entries for a consumer that then dies, from the node that is importing the slot; returns
+/// how many.
 fn give_to_the_dead(node: &mut redis::Connection, wanted: usize) -> usize {
     let mut given = 0;
     while given < wanted {
         let _: () = redis::cmd("ASKING").query(node).unwrap();
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(GROUP).arg("dead").arg("COUNT").arg(wanted - given);
-        // It has to stand in line with the engine.
+        // This consumer must queue behind the engine.
         command.arg("BLOCK").arg(1000).arg("STREAMS").arg(INPUT).arg(">");
         let reply: Option<redis::streams::StreamReadReply> = command.query(node).unwrap();
         given += reply.map_or(0, |reply| reply.keys.iter().map(|key| key.ids.len()).sum());
@@ -145,7 +147,7 @@ fn give_to_the_dead(node: &mut redis::Connection, wanted: usize) -> usize {
     given
 }
 
-/// Moves the slot under load, and has an engine work for a while on the node that takes it in.
+/// Moves the slot under load, and lets an engine work for a while on the importing node.
 #[track_caller]
 fn a_moving_slot_costs_nothing(cluster: &Cluster, flags: &[(&str, &str)]) {
     let config = config(&cluster.url(), &[&TOGETHER, flags].concat());
@@ -163,13 +165,13 @@ fn a_moving_slot_costs_nothing(cluster: &Cluster, flags: &[(&str, &str)]) {
         wait_until("more results", || engine.view.metrics.ledger.read().out >= mark + more);
     };
     let while_it_asks = |node: &mut redis::Connection| {
-        // More than the engine had in hand: these have been read from the new node.
+        // More than the engine had in flight, so these were read from the new node.
         more_results(100);
         let (opened, claimed) = (count(Counter::ConnectionsOpened), count(Counter::Claimed));
         let given = give_to_the_dead(node, 10) as u64;
         wait_until("they are taken over", || count(Counter::Claimed) >= claimed + given);
         more_results(100);
-        // Entries are taken over on a connection of their own, which is closed afterwards.
+        // The engine claims entries on a separate connection, which it closes afterwards.
         let made = count(Counter::ConnectionsOpened) - opened;
         assert!(made <= 2, "{made} connections are made anew");
     };
@@ -277,7 +279,7 @@ fn with_at_least_once_the_streams_may_lie_on_different_nodes() {
 
     let results = crate::support::results(&mut cluster.connect(output), output);
     assert!(results.len() == sent && results.values().all(|count| *count == 1), "undisturbed");
-    // The dead letter lies on a third key; it has the original fields first and then its own.
+    // The dead letter lies on a third key, with the original fields first.
     let dead = "camera_frames:dlq";
     let mut command = redis::cmd("XRANGE");
     let letters: Vec<(String, Vec<String>)> =

@@ -1,5 +1,4 @@
-//! A Cluster and Sentinels far away: every server is announced by the port of a network in front of
-//! it.
+//! A Cluster and Sentinels far away: every server announces the port of a proxy in front of it.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::support::{
 
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 
-/// A network in front of each node; the nodes tell clients its port.
+/// Puts a proxy in front of each node; the nodes announce its port to clients.
 fn move_away(cluster: &Cluster) -> Vec<Proxy> {
     let proxies: Vec<Proxy> = cluster
         .nodes
@@ -72,7 +71,7 @@ fn networks(servers: &[Server]) -> Vec<Proxy> {
     servers.iter().map(|it| Proxy::before_port(it.deployed_port(), link).unwrap()).collect()
 }
 
-/// The Sentinels watch the servers through networks in front of these, and name their ports.
+/// The Sentinels watch the servers through proxies, and announce the ports of those.
 fn move_servers_away(deployment: &Sentinels) -> Vec<Proxy> {
     let proxies = networks(&deployment.servers);
     let ports: Vec<String> = proxies.iter().map(|proxy| proxy.port().to_string()).collect();

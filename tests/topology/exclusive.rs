@@ -1,4 +1,4 @@
-//! Several engines, one order: each shard is read by one engine at a time, under a lease.
+//! Several engines, one order: one engine at a time reads each shard, under a lease.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn output(shard: usize) -> String {
     format!("processed_frames:{{{shard}}}")
 }
 
-/// Sends `count` frames of all cameras in turn.
+/// Sends `count` frames of all cameras alternately.
 fn send(config: &Config, count: usize) {
     let stop = Stop::default();
     let mut producer = producer(config, &stop);
@@ -35,7 +35,8 @@ fn send(config: &Config, count: usize) {
     }
 }
 
-/// Every entry of every shard has one result; how many of them are out of order within their camera.
+/// Asserts that every entry of every shard has one result; returns how many are out of order within
+/// their camera.
 fn out_of_order_of_all(server: &Server) -> usize {
     (0..SHARDS)
         .map(|shard| {
@@ -67,12 +68,12 @@ fn two_engines_on_a_backlog_keep_the_order_of_every_camera() {
     assert_eq!(out, 0, "results out of order within their camera");
 }
 
-/// The streams where there is one shard only, and its lease.
+/// The streams of a single shard, and its lease.
 const INPUT: &str = "camera_frames";
 const OUTPUT: &str = "processed_frames";
 const LEASE: &str = "camera_frames:lease";
 
-/// A server, and the configuration of an engine that holds its one stream under a lease.
+/// A server, and the configuration of an engine that holds the only stream under a lease.
 fn exclusive() -> (Server, Config) {
     let server = Server::start(&[]);
     let url = format!("redis://127.0.0.1:{}", server.port);
@@ -81,7 +82,7 @@ fn exclusive() -> (Server, Config) {
     (server, config)
 }
 
-/// Another engine has taken the stream while a frame was in work here, as after a long pause.
+/// Another engine takes the stream while this one has a frame in work, as after a long pause.
 #[test]
 fn what_is_in_hand_when_the_lease_is_lost_is_handed_over_and_stored_once() {
     let (server, config) = exclusive();
@@ -94,7 +95,7 @@ fn what_is_in_hand_when_the_lease_is_lost_is_handed_over_and_stored_once() {
     send(&config, 5);
     let in_flight = || engine.view.metrics.ledger.read().in_flight;
     wait_until("frames are in work", || in_flight() == 5);
-    // The other one is known by its lease alone, and does nothing.
+    // The other engine exists only as a lease; it does nothing.
     let now: (u64, u64) = server.ask(&["TIME"]);
     let until = ((now.0 + 3600) * 1000).to_string();
     let taken = ["holder", "other~1", "epoch", "7", "until_ms", &until, "length_ms", "3600000"];
@@ -122,7 +123,7 @@ fn what_is_in_hand_when_the_lease_is_lost_is_handed_over_and_stored_once() {
     assert_eq!(server.ask::<String>(&["HGET", LEASE, "holder"]), "", "given back at the end");
 }
 
-/// Another client may have written anything into the lease: that costs the tenure and nothing else.
+/// Another client may write anything into the lease. That ends the tenure and has no other effect.
 #[test]
 fn a_lease_that_holds_no_numbers_is_taken_anew() {
     let (server, config) = exclusive();

@@ -1,4 +1,4 @@
-//! Redis as it is deployed: TLS, Sentinel, Cluster, shards. Every server here is a real one.
+//! Redis as deployed: TLS, Sentinel, Cluster, shards. All servers are real.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cluster;

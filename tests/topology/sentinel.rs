@@ -1,4 +1,4 @@
-//! A primary that Sentinels watch, and the failover.
+//! A primary watched by Sentinels, and the failover.
 
 use framepress::metrics::Counter;
 use framepress::metrics::clock::Tick;
@@ -8,15 +8,15 @@ use crate::support::{
     black_hole, config, frame_ids, is_done, start_fault, wait_until,
 };
 
-/// What became of the frames whose sending had been confirmed.
+/// What happened to the frames whose sending was confirmed.
 struct Outcome {
     lost: usize,
     /// Confirmed by the primary alone before the failover.
     on_one_server: usize,
 }
 
-/// Runs a load through a failover that `fail` brings about, with `more` frames after it, then `mend`
-/// and as many again, and looks at what has survived.
+/// Runs a load through a failover that `fail` causes, with `more` frames after it, then calls
+/// `mend` and sends as many again. Returns what has survived.
 #[track_caller]
 fn survives(
     deployment: &mut Sentinels,
@@ -34,7 +34,7 @@ fn survives(
     fail(deployment);
     let failed = Tick::now();
     deployment.wait_for_other_primary(before);
-    // Its own results, not those that the old primary still takes in vain.
+    // Results on the new primary, not those that the old one still accepts and then loses.
     let results =
         || -> usize { redis::cmd("XLEN").arg(OUTPUT).query(&mut deployment.primary()).unwrap() };
     let mark = results();
@@ -73,10 +73,10 @@ fn a_killed_primary_under_load_is_replaced_and_nothing_that_survives_is_lost_or_
 
 #[test]
 fn a_primary_that_falls_silent_is_left_as_soon_as_the_sentinels_name_another() {
-    // No answer is ever given up by itself within this test: whoever waits is told.
+    // No client gives up by timeout within this test: each must be told of the new primary.
     let flags = [("redis_queue.timeout", "600"), ("redis_queue.block_time_ms", "1000")];
     let silence = |deployment: &mut Sentinels| deployment.servers[0].silence();
-    // It takes up what it was sent long ago, and is then told that it is a replica.
+    // The old primary executes what it was sent long ago, and then learns that it is a replica.
     let wake = |deployment: &mut Sentinels| {
         deployment.servers[0].wake();
         wait_until("the old primary is a replica in step", || {
@@ -96,7 +96,7 @@ fn a_failover_of_servers_and_sentinels_that_all_encrypt_costs_no_more() {
     let ca = deployment.ca();
     let kill = |deployment: &mut Sentinels| deployment.servers[0].kill();
     survives(&mut deployment, &[("redis_queue.tls.ca", &ca)], 200, kill, |_| {});
-    // The same ports do not answer those who do not encrypt.
+    // The encrypted ports do not answer plain connections.
     let fault = start_fault(&deployment.url(&[]), &[]).to_string();
     assert!(fault.contains("rediss://"), "{fault}");
 }
@@ -105,7 +105,7 @@ fn a_failover_of_servers_and_sentinels_that_all_encrypt_costs_no_more() {
 fn frames_that_every_replica_has_confirmed_are_not_lost_by_a_killed_primary() {
     let mut deployment = Sentinels::start();
     let flags = [("redis_queue.wait_replicas", "2")];
-    // Few frames afterwards: one replica is gone for good, and each waits for it in vain.
+    // Few frames afterwards: one replica is dead, so each frame waits for it until a timeout.
     let kill = |deployment: &mut Sentinels| deployment.servers[0].kill();
     let Outcome { lost, on_one_server } = survives(&mut deployment, &flags, 5, kill, |_| {});
     assert!(lost <= on_one_server, "{lost} lost, {on_one_server} were on one server only");
@@ -174,7 +174,7 @@ fn a_name_that_no_sentinel_knows_is_said_so() {
 
 #[test]
 fn a_replica_is_not_taken_for_the_primary() {
-    // A Sentinel of its own that was told the wrong server.
+    // A fake Sentinel that names the wrong server.
     let deployment = Sentinels::start();
     let replica = deployment.servers[1].port;
     let liar = Sentinels::lying(replica);

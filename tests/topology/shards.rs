@@ -59,7 +59,7 @@ fn one_engine_reads_all_shards_on_all_nodes() {
         })
         .sum();
     assert_eq!(results, sent);
-    // The watcher sees them all together.
+    // The watcher sees all shards together.
     let queues = || *engine.view.queues.lock();
     wait_until("the queues are seen", || queues().output.depth as usize == sent);
     assert_eq!((queues().input.lag, queues().input.pending), (Some(0), 0));
@@ -86,7 +86,7 @@ fn two_engines_share_the_shards_by_subset_and_by_group() {
     let untouched = matches!(&groups, Ok(redis::Value::Array(groups)) if groups.is_empty());
     assert!(untouched, "nobody has asked for shard 1: {groups:?}");
 
-    // The other shard, and a share of one of the first's.
+    // The other shard, and a share of one that the first engine has.
     let second = RunningEngine::start(&with(&[
         ("redis_queue.shard_subset", "[0, 1]"),
         ("redis_queue.consumer_name", "second"),

@@ -1,4 +1,4 @@
-//! Engines that die, stop, wake and are restarted under load, while each shard is held under a lease.
+//! Engines that die, stop, resume and restart under load, while each shard is held under a lease.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::support::{
 
 const LEASE_MS: &str = "1000";
 
-/// What the takeover may take beyond the lease.
+/// Allowed time of a takeover beyond the lease.
 const BEYOND: Duration = Duration::from_secs(1);
 
 /// Connects to the server that has a key.
 type Connect = dyn Fn(&str) -> Option<Connection>;
 
-/// A deployment of Redis, asked by the keys it has.
+/// A Redis deployment, addressed by key.
 struct World {
     url: String,
     shards: usize,
@@ -93,7 +93,7 @@ impl World {
         holders
     }
 
-    /// Waits until these engines, and no others, hold shards, as many each as they may.
+    /// Waits until exactly these engines hold shards, evenly distributed.
     #[track_caller]
     fn wait_for_balance(&self, names: &[&str]) {
         let least = self.shards / names.len();
@@ -107,7 +107,7 @@ impl World {
         });
     }
 
-    /// Waits for the end of all entries, and sees that each has one result, in order.
+    /// Waits until all entries are done, and asserts that each has one result, in order.
     #[track_caller]
     fn check(&self) -> usize {
         wait_until("every entry is done", || {
@@ -240,7 +240,7 @@ fn twelve_comings_and_goings_keep_the_order() {
         let name = format!("engine-{turn}");
         engines.insert(turn, world.engine(&name));
         load.wait_for_more(120);
-        // Every third one dies, every other one leaves in order; three are there at a time.
+        // Three engines run at a time. Every third one is killed, the others end cleanly.
         if turn >= 3 {
             let mut oldest = engines.remove(&(turn - 3)).unwrap();
             match turn % 3 {
@@ -286,7 +286,7 @@ fn order_and_exactly_once_survive_a_killed_node_and_a_killed_engine_in_a_cluster
     let url = cluster.url();
     let victim = cluster.owner("camera_frames:{0}").unwrap();
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
-    // Any node that is alive names the owner.
+    // Any live node names the owner.
     let connect = move |key: &str| {
         let slot = i64::from(framepress::redis::slot_of(key));
         ports.iter().find_map(|port| {
@@ -329,7 +329,7 @@ fn order_and_exactly_once_survive_a_killed_node_and_a_killed_engine_in_a_cluster
     println!("Cluster: {sent} frames confirmed, {survived} entries survived, in order");
 }
 
-/// The next holder knows only from the lease what has ended: neither results nor group tell.
+/// The next holder knows only from the lease what has ended, as results and group are both deleted.
 #[test]
 fn what_a_frozen_holder_has_ended_is_not_done_again() {
     let server = Server::start(&[]);
@@ -347,7 +347,7 @@ fn what_a_frozen_holder_has_ended_is_not_done_again() {
     wait_until("they have ended", || {
         server.ask::<usize>(&["XLEN", &output]) == 10 && is_done(&mut server.connect(), &input)
     });
-    // With frames in work, what has ended does so before the first of them, at no entry.
+    // With frames in work, the "ended" mark lies just before the first of them, at no entry's id.
     let _: () = server.ask(&["ACL", "SETUSER", "default", "-xack"]);
     send(5);
     let lease = format!("{input}:lease");
@@ -372,8 +372,8 @@ fn what_a_frozen_holder_has_ended_is_not_done_again() {
     next.terminate();
 }
 
-/// An engine that shows itself but cannot hold its shards, for its rights or its server, leaves them
-/// lying: another one takes them.
+/// An engine that announces itself but cannot hold its shards, because of its rights or its server,
+/// leaves them unclaimed: another engine takes them.
 #[test]
 fn shards_that_their_engine_does_not_take_are_taken_by_another() {
     let server = Server::start(&[]);
@@ -392,7 +392,7 @@ fn shards_that_their_engine_does_not_take_are_taken_by_another() {
     engine.terminate();
 }
 
-/// Frames in a ring wait for an engine of their machine, which its subset of the shards is known by.
+/// Frames in a ring wait for an engine on the same machine, identified by its subset of the shards.
 #[test]
 fn frames_in_a_ring_are_read_on_their_own_machine_only() {
     let server = Server::start(&[]);
@@ -437,7 +437,7 @@ fn frames_in_a_ring_are_read_on_their_own_machine_only() {
     wait_until("they have ended", || is_done(&mut server.connect(), &world.input(0)));
     here.kill();
     send(50..150);
-    // Longer than a lease, and than a stream is left lying for others.
+    // Longer than a lease, and than the time after which others take an unclaimed stream.
     std::thread::sleep(5 * lease());
     assert_eq!(world.holders().get("elsewhere"), Some(&1), "{:?}", world.holders());
     assert_eq!(server.ask::<usize>(&["XLEN", &world.output(0)]), 50);
@@ -448,7 +448,7 @@ fn frames_in_a_ring_are_read_on_their_own_machine_only() {
     here.terminate();
 }
 
-/// An engine that only shows itself, until it is dropped.
+/// An engine that only announces itself, until dropped.
 struct Ghost {
     stop: Stop,
     thread: Option<Running>,

@@ -1,4 +1,4 @@
-//! Encryption, with certificates made here.
+//! Encryption, with certificates made by the tests.
 
 use rcgen::CertificateParams;
 
@@ -14,8 +14,8 @@ struct TlsServer {
 }
 
 impl TlsServer {
-    /// A server whose certificate is for `host`; `clients`: `no` or `yes`, they need one. `None` if
-    /// the server program has no TLS.
+    /// A server whose certificate is for `host`. `clients` is `no` or `yes`: whether clients need a
+    /// certificate. `None` if the server program has no TLS.
     fn start(
         host: &str,
         clients: &str,
@@ -42,7 +42,7 @@ impl TlsServer {
         self.certificates.path("ca.pem")
     }
 
-    /// A load, the engine, and every frame exactly once, all of it encrypted.
+    /// A load and an engine over TLS: every frame is processed exactly once.
     #[track_caller]
     fn serves(&self, flags: &[(&str, &str)]) {
         let config = config(&self.url(), flags);
@@ -59,7 +59,7 @@ impl TlsServer {
     }
 }
 
-/// Starting on `url` fails with words that hold each of `valid`.
+/// Starting on `url` fails with a message that contains each of `valid`.
 #[track_caller]
 fn refused(url: &str, flags: &[(&str, &str)], valid: &[&str]) {
     let fault = start_fault(url, flags).to_string();

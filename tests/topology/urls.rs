@@ -1,4 +1,4 @@
-//! The ways to name one server.
+//! The URLs that can name one server.
 
 use crate::support::{Load, RunningEngine, Server, config, start_fault, wait_until};
 
@@ -44,7 +44,7 @@ fn a_unix_socket_and_ipv6_are_addresses() {
     }
 }
 
-/// A server that is stopped accepts nothing; where its backlog is full, even connecting waits.
+/// A stopped server accepts no connection. If its backlog is full, even connecting blocks.
 #[test]
 fn a_unix_socket_that_accepts_nothing_is_given_up() {
     use rustix::net::{

@@ -1,6 +1,6 @@
-"""upgrade.py OLD NEW CONFIG: the new program takes over streams, pending entries, dead letters and the
-configuration of an old one that was killed at its work; and the old one takes over from the new, as
-an operator needs it who has to go back.
+"""upgrade.py OLD NEW CONFIG: tests upgrade and rollback. The new program takes over streams, pending
+entries, dead letters and the configuration of an old one that was killed at work. Then the old one takes
+over from the new one, as an operator needs it to roll back.
 """
 
 import json
@@ -22,7 +22,7 @@ FRAMES = 300
 
 
 class Program:
-    """`framepress run` with a configuration file; killed with the block unless it was stopped before."""
+    """`framepress run` with a configuration file; the end of the block kills it unless it has stopped."""
 
     def __init__(self, path, config, **settings):
         environment = {**os.environ, "REDIS_QUEUE__BLOCK_TIME_MS": "100", "STATS__ADDR": "null", **settings}
@@ -74,12 +74,12 @@ def pending(client):
 
 
 def takeover(client, pb, first, second, config, url, prefix):
-    """`first` is killed while entries are pending; `second` brings all of them home, in order, and each once
+    """`first` is killed while entries are pending. `second` finishes all of them, in order, and each once
     unless only "at least once" was promised."""
     is_exact = os.environ.get("REDIS_QUEUE__DELIVERY") != "at_least_once"
     before = client.xlen("processed_frames")
     with Program(first, config, REDIS_QUEUE__URL=url) as engine:
-        # It has to be at work before it is killed at it.
+        # The engine must be processing frames before the test kills it.
         send(client, pb, f"{prefix}-warm", CAMERAS)
         wait_for(f"{prefix}: it works", lambda: client.xlen("processed_frames") == before + CAMERAS)
         send(client, pb, prefix, FRAMES)
@@ -115,7 +115,7 @@ def takeover(client, pb, first, second, config, url, prefix):
 
 
 def dead_letters(client, pb, old, new, config, url):
-    """Dead letters of the old version are listed, shown, replayed and purged by the new one."""
+    """The new version lists, shows, replays and purges dead letters of the old one."""
     with Program(old, config, REDIS_QUEUE__URL=url, LIMITS__MAX_PIXELS="1000") as engine:
         send(client, pb, "too-large", 3)
         client.xadd("camera_frames", {"data": b'{"frame_id": "broken', "camera_id": "cam-0"})

@@ -1,8 +1,8 @@
-// What the engine does without analysis, as a Node program does it: one process of a consumer
-// group, with ioredis for Redis, sharp (libvips, libjpeg-turbo) for JPEG and protobufjs.
+// The engine's work without analysis, in Node: one process of a consumer group, with ioredis for
+// Redis, sharp (libvips, libjpeg-turbo) for JPEG and protobufjs.
 //
-// The environment names the Redis socket, the streams, the group and this consumer (PEER_...).
-// It ends when its parent does, or at SIGTERM.
+// The environment names the Redis socket, the streams, the group and this consumer (PEER_...). The
+// process ends with its parent, or at SIGTERM.
 "use strict";
 
 const path = require("node:path");
@@ -15,8 +15,8 @@ const QUALITY = 85;
 const BATCH = 20;
 const BLOCK_MS = 200;
 const OUTPUT_LENGTH = 10_000;
-// As many frames of a batch at once as libuv has threads would only compete with the other
-// processes: there is one process per core.
+// There is one process per core, so processing several frames of a batch in libuv threads would
+// only compete with the other processes.
 sharp.concurrency(1);
 sharp.cache(false);
 
@@ -51,13 +51,13 @@ async function processFrame(Frame, data) {
 }
 
 async function main() {
-  // Started in the repository; the script itself lies beside its packages.
+  // The working directory is the repository; the script is in the folder of its packages.
   const schema = path.resolve("proto/processed_frame.proto");
   const root = await protobuf.load(schema);
   const Frame = root.lookupType("its_camera_ai.streaming.ProcessedFrame");
   const reader = new Redis(PEER_SOCKET);
   const writer = new Redis(PEER_SOCKET);
-  // Says that this process is ready: a first read that finds nothing would not.
+  // Signals that this process is ready, as an empty first read would not.
   await reader.xgroup("CREATECONSUMER", PEER_INPUT, PEER_GROUP, PEER_CONSUMER);
   for (;;) {
     const reply = await reader.xreadgroupBuffer(

@@ -1,8 +1,8 @@
 """The processor of the replaced system: JSON with base64 from a topic, figures in JSON to another.
 
-It does the work of `peer.py legacy`, ML image and thumbnail included, in one process, one message
-after the other. The environment names the broker (`PEER_KAFKA`), the topics and the group.
-It ends when its parent does, or at SIGTERM.
+It does the work of `peer.py legacy`, ML image and thumbnail included, in one process, one message after
+the other. The environment names the broker (`PEER_KAFKA`), the topics and the group. The process ends with
+its parent, or at SIGTERM.
 """
 
 import json
@@ -44,7 +44,7 @@ def main():
         | {
             "group.id": peer.GROUP,
             "auto.offset.reset": "earliest",
-            # The place is that of the last message with a result.
+            # Store the offset of the last message with a result.
             "enable.auto.offset.store": False,
             "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
         }

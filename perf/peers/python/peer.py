@@ -1,11 +1,11 @@
-"""What the engine does, as Python programs do it: one process of a consumer group.
+"""The engine's work in Python: one process of a consumer group.
 
-`legacy` is the system that was replaced: legacy JSON with base64 in, OpenCV analysis, Pillow with
-`optimize`, one entry after the other. `tuned` is what a careful programmer gets out of Python:
-hiredis, simplejpeg, one message class, XADD and XACK of a batch in one pipeline, no analysis.
+`legacy` is the replaced system: legacy JSON with base64 in, OpenCV analysis, Pillow with `optimize`, one
+entry after the other. `tuned` is optimised Python: hiredis, simplejpeg, one message class, XADD and XACK of a
+batch in one pipeline, no analysis.
 
-The environment names the Redis socket, the streams, the group and this consumer (`PEER_...`).
-It ends when its parent does, or at SIGTERM.
+The environment names the Redis socket, the streams, the group and this consumer (`PEER_...`). The process
+ends with its parent, or at SIGTERM.
 """
 
 import base64
@@ -30,7 +30,7 @@ OUTPUT_LENGTH = 10_000
 
 
 def message_classes():
-    """Generated from the schema, as any program would."""
+    """Message classes generated from the schema."""
     from grpc_tools import protoc
 
     with tempfile.TemporaryDirectory(prefix="framepress-peer-") as folder:
@@ -47,10 +47,10 @@ pb = message_classes()
 
 
 def entries(connection, batch):
-    """Entries of this consumer, for ever."""
+    """Yields the entries of this consumer without end."""
     while True:
         reply = connection.xreadgroup(GROUP, CONSUMER, {INPUT: ">"}, count=batch, block=BLOCK_MS)
-        # A list of pairs, or a dictionary, by the protocol's version.
+        # A list of pairs or a dictionary, depending on the protocol version.
         streams = reply.items() if isinstance(reply, dict) else reply or []
         for _, found in streams:
             if found and isinstance(found[0], list):
@@ -75,7 +75,7 @@ def picture(into, data, width, height, quality=QUALITY):
 
 
 class Legacy:
-    """The system that was replaced, with the figures as DESIGN.md defines them."""
+    """The replaced system, with the figures as src/analysis defines them."""
 
     def __init__(self):
         import cv2
@@ -83,7 +83,7 @@ class Legacy:
         import xxhash
         from PIL import Image
 
-        # One thread per process: the engine is compared by CPU time, and by processes on all cores.
+        # One thread per process, as the engine is compared by CPU time and by processes on all cores.
         cv2.setNumThreads(1)
         self.cv2, self.np, self.xxhash, self.image = cv2, numpy, xxhash, Image
         self.cameras = {}
@@ -175,7 +175,7 @@ class Legacy:
             background = cv2.createBackgroundSubtractorMOG2(detectShadows=True)
             self.cameras[message.camera_id] = [background, None]
         camera = self.cameras[message.camera_id]
-        # At reduced resolution, as the engine does it: at full size MOG2 is many times dearer.
+        # At reduced resolution like the engine: at full size MOG2 costs many times more.
         factor = max(1, -(-max(gray.shape) // 160))
         size = (gray.shape[1] // factor, gray.shape[0] // factor)
         small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
@@ -193,7 +193,7 @@ class Legacy:
 
 
 class Tuned:
-    """As fast as Python gets without leaving it."""
+    """As fast as pure Python with C extensions gets."""
 
     def __init__(self):
         import numpy
@@ -238,7 +238,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     worker = {"legacy": Legacy, "tuned": Tuned}[sys.argv[1]]()
     connection = redis.Redis(unix_socket_path=os.environ["PEER_SOCKET"])
-    # Says that this process is ready: a first read that finds nothing would not.
+    # Signals that this process is ready, as an empty first read would not.
     connection.xgroup_createconsumer(INPUT, GROUP, CONSUMER)
     worker.run(connection)
 

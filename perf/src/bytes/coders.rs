@@ -9,7 +9,7 @@ use super::{Mode, QUALITIES, Series, likeness};
 use crate::Outcome;
 use crate::common::thread_cpu;
 
-/// Frames of WebP and PNG, which take long.
+/// Frames for WebP and PNG, which are slow.
 const FEW: usize = 6;
 /// Pictures whose likeness is measured.
 const LIKE: usize = 3;
@@ -35,7 +35,7 @@ fn jpeg(scene: &Scene, quality: u8) -> Outcome<Vec<Mode>> {
     let (mut psnr, mut ssim, mut recoded) = (0.0, 0.0, Vec::new());
     for (number, frame) in scene.frames.iter().enumerate() {
         let view = view_of(scene, frame);
-        // In other turns with every frame.
+        // Rotate the order of the modes with every frame.
         for turn in 0..3 {
             let mode = (number + turn) % 3;
             let began = thread_cpu();
@@ -83,7 +83,7 @@ fn jpeg(scene: &Scene, quality: u8) -> Outcome<Vec<Mode>> {
         quality,
         mode: (*name).to_owned(),
         series,
-        // The pixels of all modes are the same.
+        // All modes encode the same pixels.
         psnr: psnr / count,
         ssim: ssim / count,
     });

@@ -1,13 +1,14 @@
-//! How like a picture is to its original: PSNR and SSIM of luma.
+//! Similarity of a picture to its original: PSNR and SSIM of luma.
 
 use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
 
 use crate::Outcome;
 
-/// Constants of SSIM for 8-bit samples (Wang et al., IEEE Transactions on Image Processing 13, 2004).
+/// Constants of SSIM for 8-bit samples (Wang et al., IEEE Transactions on Image Processing 13,
+/// 2004).
 const C1: f64 = 6.5025;
 const C2: f64 = 58.5225;
-/// Side of a window, and the step from one to the next.
+/// Side of a window, and the step from one to the next, in pixels.
 const WINDOW: usize = 8;
 
 /// Luma of the picture in a file.
@@ -29,13 +30,13 @@ pub fn luma(rgb: &[u8]) -> Vec<f64> {
     rgb.chunks_exact(3).map(weigh).collect()
 }
 
-/// In decibels; 99 for equal pictures.
+/// PSNR in decibels; 99 for equal pictures.
 pub fn psnr(a: &[f64], b: &[f64]) -> f64 {
     let error: f64 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() / a.len() as f64;
     if error < 1e-9 { 99.0 } else { 10.0 * (255.0 * 255.0 / error).log10() }
 }
 
-/// The mean over windows of 8x8.
+/// SSIM: the mean over windows of 8x8.
 pub fn ssim(a: &[f64], b: &[f64], width: usize) -> f64 {
     let height = a.len() / width;
     let (mut sum, mut windows) = (0.0, 0.0);

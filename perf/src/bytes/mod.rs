@@ -1,7 +1,9 @@
-//! `bytes`: size, CPU and likeness of every format, quality, Huffman mode and effort, beside Pillow with
-//! the settings of the replaced system: JPEG with `optimize`, WebP method 6, PNG with `optimize`.
+//! `bytes`: size, CPU and similarity of every format, quality, Huffman mode and effort, compared
+//! with Pillow with the settings of the replaced system: JPEG with `optimize`, WebP method 6, PNG
+//! with `optimize`.
 //!
-//! All modes code the same frames, in turns within a frame, so that they meet the same machine.
+//! All modes encode the same frames, one mode after the other within a frame, so that they run
+//! under the same conditions.
 
 mod coders;
 mod likeness;
@@ -29,7 +31,7 @@ pub struct BytesArgs {
     /// Frames of a scene; a quarter of them at 1920x1080
     #[arg(long, default_value_t = 100)]
     frames: usize,
-    /// Only scenes whose name holds this
+    /// Only scenes whose name contains this
     #[arg(long, default_value = "")]
     only: String,
     /// Where Python packages are installed
@@ -37,14 +39,14 @@ pub struct BytesArgs {
     peers_dir: PathBuf,
 }
 
-/// Sizes of files and CPU time of one mode.
+/// File sizes and CPU time of one mode.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Series {
-    /// Bytes of each frame coded.
+    /// Bytes of each encoded frame.
     pub sizes: Vec<usize>,
-    /// CPU seconds for all of them.
+    /// CPU seconds for all frames.
     pub cpu: f64,
-    /// CPU seconds for each, where they were taken one by one.
+    /// CPU seconds for each frame, if measured one by one.
     #[serde(default)]
     pub times: Vec<f64>,
 }
@@ -54,7 +56,7 @@ impl Series {
         self.sizes.iter().sum::<usize>() as f64 / self.sizes.len().max(1) as f64
     }
 
-    /// Milliseconds for each frame.
+    /// Milliseconds per frame.
     pub fn ms(&self) -> f64 {
         1e3 * self.cpu / self.sizes.len().max(1) as f64
     }
@@ -77,12 +79,12 @@ pub struct Found {
     pub scene: String,
     pub size: (usize, usize),
     pub frames: usize,
-    /// Frames in a second, which decides where the second second begins.
+    /// Frames per second, which determines where the second second begins.
     pub fps: usize,
-    /// Where the scene changes, if it does.
+    /// Frame at which the scene changes, if it does.
     pub cut: Option<usize>,
     pub modes: Vec<Mode>,
-    /// What Pillow takes, by format and quality.
+    /// Pillow's figures, by format and quality.
     pub pillow: Option<std::collections::BTreeMap<String, Series>>,
 }
 

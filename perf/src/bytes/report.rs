@@ -9,14 +9,14 @@ use crate::Outcome;
 use crate::folder::Folder;
 use crate::plot::{self, Axes};
 
-/// Files below this are held to the second goal.
+/// The second goal applies to files below this size, in bytes.
 const SMALL_BYTES: f64 = 15_000.0;
-/// Bytes of adaptive tables by those of Pillow's two passes, from the second second on.
+/// Bytes of adaptive tables over those of Pillow's two passes, from the second second on.
 const GOAL_BYTES: f64 = 1.03;
 const GOAL_BYTES_SMALL: f64 = 1.05;
-/// CPU of adaptive tables by that of standard ones.
+/// CPU of adaptive tables over that of standard ones.
 const GOAL_CPU: f64 = 1.02;
-/// A second after the scene changes, bytes by those of two passes.
+/// A second after the scene changes, bytes over those of two passes.
 const GOAL_CUT: f64 = 1.02;
 
 fn mode<'a>(found: &'a Found, format: &str, quality: u8, name: &str) -> Option<&'a Mode> {
@@ -60,9 +60,9 @@ pub fn text(all: &[Found]) -> Outcome<(String, bool)> {
             let time = |mode: &Mode| mode.series.times[from..].iter().sum::<f64>();
             let cpu = time(adaptive) / time(standard);
             let goal = if two.series.bytes() < SMALL_BYTES { GOAL_BYTES_SMALL } else { GOAL_BYTES };
-            // The engine codes pictures of this size in two passes.
+            // The engine encodes pictures of this size in two passes.
             let is_small = framepress::image::is_small(found.size.0, found.size.1);
-            // The goal is for qualities up to 90, and a scene that is cut has one of its own.
+            // The goal applies to qualities up to 90; a scene with a change has a separate goal.
             if quality <= 90 && found.cut.is_none() && !is_small {
                 is_met &= bytes.is_none_or(|bytes| bytes <= goal) && cpu <= GOAL_CPU;
             }
@@ -95,7 +95,7 @@ pub fn text(all: &[Found]) -> Outcome<(String, bool)> {
     Ok((text, is_met))
 }
 
-/// Bytes by those of two passes around a change of the scene.
+/// Bytes over those of two passes around a change of the scene.
 fn cut(found: &Found, text: &mut String) -> Outcome<bool> {
     let Some(cut) = found.cut else { return Ok(true) };
     writeln!(

@@ -1,4 +1,4 @@
-//! What is coded.
+//! The scenes to encode.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,12 +16,12 @@ pub struct Scene {
     pub fps: usize,
     /// The first frame after a change from day to night.
     pub cut: Option<usize>,
-    /// RGB.
+    /// RGB pixels of each frame.
     pub frames: Vec<Vec<u8>>,
 }
 
-/// The video, if it and ffmpeg are there; a painted road with sensor noise; one that turns from day to
-/// night; a small picture.
+/// The video, if it and ffmpeg are available; a painted road with sensor noise; one that changes
+/// from day to night; a small picture.
 pub fn all(frames: usize) -> Outcome<Vec<Scene>> {
     let mut scenes = Vec::new();
     match video(frames)? {

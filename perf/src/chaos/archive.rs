@@ -1,5 +1,5 @@
-//! The consumer of the output: it reads every result, in order, before a fault can take it away,
-//! and keeps what matters of it.
+//! The consumer of the output: it reads every result, in order, before a fault can remove it, and
+//! keeps the relevant fields.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::Outcome;
 
 /// How often the output is read.
 const PERIOD: Duration = Duration::from_millis(15);
-/// Results read at a time.
+/// Results per read.
 const PAGE: &str = "50";
 
-/// What is kept of a result.
+/// The kept fields of a result.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// The entry of the output stream.
+    /// Id in the output stream.
     pub id: String,
     pub frame: String,
-    /// The entry of the input stream.
+    /// Id in the input stream.
     pub source: String,
     /// When it was stored, in milliseconds from the start: not later than it was read.
     pub at_ms: u64,
@@ -38,14 +38,14 @@ pub struct Stored {
 pub struct Results {
     /// In the order of the output stream.
     pub all: Vec<Stored>,
-    /// How often each frame is there.
+    /// How many results each frame has.
     pub times: HashMap<String, u32>,
     /// The last entry that was read; empty at the beginning of the stream.
     last: String,
 }
 
 impl Results {
-    /// Where the next read begins.
+    /// Start of the next read.
     pub fn from(&self) -> String {
         if self.last.is_empty() { "-".to_owned() } else { format!("({}", self.last) }
     }
@@ -56,7 +56,7 @@ impl Results {
         self.all.push(stored);
     }
 
-    /// The output stream begins anew.
+    /// The output stream starts again from empty.
     pub fn restart(&mut self) {
         self.last.clear();
     }
@@ -73,7 +73,7 @@ pub struct Archive {
     settled: AtomicU64,
     rests: AtomicBool,
     began: Instant,
-    /// The same in milliseconds since the Unix epoch.
+    /// The start in milliseconds since the Unix epoch.
     began_unix_ms: u64,
 }
 
@@ -88,30 +88,30 @@ impl Archive {
         }
     }
 
-    /// When a result was stored that is read now. Where results are read long after that, clocks are
-    /// not stepped, and the id tells.
+    /// When a result that was just read was stored. In topologies in which results are read long
+    /// after that, clocks are not stepped, so the id gives the time.
     fn stored_ms(&self, id: &str) -> u64 {
         let millis = id.split('-').next().and_then(|millis| millis.parse().ok());
         let by_id = millis.and_then(|millis: u64| millis.checked_sub(self.began_unix_ms));
         by_id.unwrap_or(u64::MAX).min(self.now_ms())
     }
 
-    /// While it is held, nothing else is read from the output.
+    /// Locks the archive, so that no other thread reads from the output.
     pub fn lock(&self) -> MutexGuard<'_, Results> {
         self.results.lock()
     }
 
-    /// Frames that the producer need not wait for.
+    /// Number of frames for which the producer need not wait.
     pub fn settled(&self) -> u64 {
         self.settled.load(Ordering::Relaxed)
     }
 
-    /// So many more frames have ended.
+    /// Adds frames that have ended.
     pub fn settle(&self, frames: u64) {
         self.settled.fetch_add(frames, Ordering::Relaxed);
     }
 
-    /// Has the collector rest, or go on.
+    /// Pauses the collector, or resumes it.
     pub fn rest(&self, rests: bool) {
         self.rests.store(rests, Ordering::SeqCst);
     }
@@ -120,7 +120,7 @@ impl Archive {
         self.began.elapsed().as_millis() as u64
     }
 
-    /// Reads one page; how many results it held. With `make_room`, what was read is removed.
+    /// Reads one page; returns the number of results. With `make_room`, removes what was read.
     pub fn read(&self, link: &mut Link, output: &str, make_room: bool) -> Outcome<usize> {
         let mut results = self.lock();
         let from = results.from();
@@ -137,7 +137,7 @@ impl Archive {
         }
         self.settle((results.times.len() - before) as u64);
         if make_room && !results.last.is_empty() {
-            // Whatever was read, by this or by a fault.
+            // Everything that was read, by this call or by a fault.
             let (millis, number) = place(&results.last);
             let next = format!("{millis}-{}", number + 1);
             link.run::<u64>(&["XTRIM", output, "MINID", &next])?;
@@ -146,7 +146,7 @@ impl Archive {
     }
 }
 
-/// The thread that reads; ended with the value.
+/// The thread that reads; dropping the value ends it.
 pub struct Collector {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -165,7 +165,7 @@ impl Collector {
         let thread = std::thread::spawn(move || {
             while !flag.load(Ordering::SeqCst) {
                 let rests = archive.rests.load(Ordering::SeqCst);
-                // A server that is away or refuses is asked again.
+                // If the server is down or refuses, the loop asks again.
                 let read = if rests {
                     0
                 } else {

@@ -1,4 +1,5 @@
-//! The checker: what was sent, what came out, what the engines say, and nothing else.
+//! The checker: it compares what was sent, the results and the engines' accounts, and uses nothing
+//! else.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,13 +14,13 @@ use super::producer::Sent;
 
 /// Deaths of its engine after which an entry may be given up; `retry_attempts` of the engines.
 const DEATHS: u32 = 3;
-/// How much later than the fault a commit may be that it left without an answer, in milliseconds: an
-/// output that is full holds it up, for one.
+/// Longest delay between a fault and a commit that it left without an answer, in milliseconds. A
+/// full output, for example, delays a commit.
 const HELD_UP_MS: u64 = 5_000;
 /// Most frames that a finding names.
 const NAMED: usize = 30;
 
-/// What can be wrong.
+/// Classes of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
@@ -33,7 +34,7 @@ pub enum Class {
     Misbehaved,
 }
 
-/// Something that no fault excuses.
+/// A violation that no fault excuses.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     pub class: Class,
@@ -50,7 +51,7 @@ pub struct DeadLetter {
     pub reason: String,
 }
 
-/// Everything the checker looks at.
+/// The checker's input.
 pub struct Evidence<'a> {
     pub setup: &'a Setup,
     pub sent: &'a [Sent],
@@ -59,20 +60,20 @@ pub struct Evidence<'a> {
     pub ended: &'a [Ended],
     pub complaints: &'a [String],
     pub excuses: &'a Excuses,
-    /// What was left to do after everything was healed.
+    /// Work left after everything was healed.
     pub unfinished: Option<String>,
     /// Frames that are still in the input stream.
     pub input_left: &'a HashSet<String>,
 }
 
-/// What the checker says.
+/// The checker's result.
 #[derive(Debug, Default, Serialize)]
 pub struct Verdict {
     pub sent: u64,
     /// Of those, frames whose sending had no answer.
     pub sent_perhaps: u64,
     pub out: u64,
-    /// Frames that faults took away, and that have no result.
+    /// Frames without a result that faults removed.
     pub lost_to_faults: u64,
     /// Results beyond the first that faults excuse.
     pub doubled_by_faults: u64,
@@ -89,13 +90,13 @@ impl Verdict {
         self.findings.push(Finding { class, count, detail: detail.into(), examples });
     }
 
-    /// How many there are of a class.
+    /// Number of findings of a class.
     pub fn count(&self, class: Class) -> u64 {
         self.findings.iter().filter(|it| it.class == class).map(|it| it.count).sum()
     }
 }
 
-/// Looks at everything.
+/// Checks all promises.
 pub fn check(evidence: &Evidence<'_>) -> Verdict {
     let Evidence { sent, results, .. } = evidence;
     let mut verdict = Verdict {
@@ -153,7 +154,7 @@ fn lost(evidence: &Evidence<'_>, out: &HashMap<&str, Vec<&Stored>>, verdict: &mu
 
 fn doubled(evidence: &Evidence<'_>, out: &HashMap<&str, Vec<&Stored>>, verdict: &mut Verdict) {
     let Evidence { setup, excuses, .. } = evidence;
-    // Each result but the last may be one whose answer was lost.
+    // Every result but the last may be one whose answer was lost.
     let unanswered = |stored: &&&Stored| {
         let at = stored.at_ms;
         setup.delivery == "at_least_once"
@@ -186,7 +187,8 @@ fn unknown(evidence: &Evidence<'_>, verdict: &mut Verdict) {
     verdict.add(Class::Unknown, "results of frames that were not sent like that", strange);
 }
 
-/// With one engine, or with leases, the first results of a camera's frames come in the order of the frames.
+/// With one engine, or with leases, the first results of a camera's frames come in the order of the
+/// frames.
 fn order(evidence: &Evidence<'_>, verdict: &mut Verdict) {
     let is_shared = evidence.setup.assignment == "shared";
     if is_shared && (evidence.setup.engines > 1 || evidence.excuses.reordered) {
@@ -229,7 +231,7 @@ fn dead_letters(evidence: &Evidence<'_>, verdict: &mut Verdict) {
     );
 }
 
-/// The accounts of the engines beside what is in the streams.
+/// Compares the accounts of the engines with the streams.
 fn accounts(evidence: &Evidence<'_>, verdict: &mut Verdict) {
     let Evidence { setup, excuses, ended, .. } = evidence;
     let mut wrong = Vec::new();
@@ -242,7 +244,7 @@ fn accounts(evidence: &Evidence<'_>, verdict: &mut Verdict) {
         if *at_the_end && account.in_flight > 0 {
             wrong.push(format!("{name}: {} in flight with nothing left to do", account.in_flight));
         }
-        // A process that was killed or stopped with frames in hand is another engine for the next.
+        // A killed or stopped process counts as another engine for its successor.
         let by_others = excuses.hits.len() as u64;
         if setup.engines == 1 && account.superseded > by_others && !excuses.miscounted {
             wrong.push(format!(
@@ -258,9 +260,9 @@ fn accounts(evidence: &Evidence<'_>, verdict: &mut Verdict) {
     if out > results && !excuses.miscounted {
         wrong.push(format!("the engines count {out} results, there are {results}"));
     }
-    // What was given up at a stop may have been stored, as may what was in hand when the stream
-    // was lost; and `at_least_once` counts a frame once that it had to store twice.
-    // What was in hand when a lease was lost may have been stored, too.
+    // Frames given up at a stop may have been stored, and so may frames in hand when the stream was
+    // lost. `at_least_once` counts a frame once that it had to store twice. Frames in hand when a
+    // lease was lost may have been stored, too.
     let handed_over = sum(|account| account.handed_over);
     let given_up: u64 = ended
         .iter()

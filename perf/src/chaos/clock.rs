@@ -1,4 +1,4 @@
-//! Clocks that can be set: libfaketime, loaded into a process, reads its offset from a file.
+//! Settable clocks: libfaketime, loaded into a process, reads its offset from a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub struct Clock {
     library: PathBuf,
 }
 
-/// Where Debian's package `faketime` has its library; `None` if it is not installed.
+/// The library of Debian's package `faketime`; `None` if it is not installed.
 fn library() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
     let mut files = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
@@ -26,7 +26,7 @@ pub fn is_installed() -> bool {
 }
 
 impl Clock {
-    /// A clock that is right, with its file in `folder`.
+    /// A correct clock, with its file in `folder`.
     pub fn new(folder: &Path, name: &str) -> Outcome<Clock> {
         let library = library().ok_or("libfaketime is missing; apt-get install faketime")?;
         let clock = Clock { file: folder.join(format!("{name}.clock")), library };
@@ -34,7 +34,7 @@ impl Clock {
         Ok(clock)
     }
 
-    /// Sets it to so many seconds beside the right time.
+    /// Sets the clock's offset from the correct time, in seconds.
     pub fn step(&self, seconds: i64) -> Outcome<()> {
         // Renamed into place: a process that reads the file meanwhile finds the old or the new one.
         let new = self.file.with_extension("new");
@@ -42,10 +42,10 @@ impl Clock {
         Ok(fs::rename(new, &self.file)?)
     }
 
-    /// Has a process that is about to start go by this clock. Monotonic clocks stay as they are.
+    /// Makes a process that is about to start use this clock. Monotonic clocks stay correct.
     pub fn rule(&self, command: &mut Command, with_libc: bool) {
-        // Debian's redis-server uses jemalloc, which asks for the time before libfaketime is ready;
-        // with the C library in front, its own allocator is used.
+        // Debian's redis-server uses jemalloc, which asks for the time before libfaketime is ready.
+        // With the C library preloaded first, its allocator is used instead.
         let libc = if with_libc { " libc.so.6" } else { "" };
         command
             .env("LD_PRELOAD", format!("{}{libc}", self.library.display()))

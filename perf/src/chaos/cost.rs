@@ -1,20 +1,20 @@
-//! What each fault may cost. The checker excuses this and nothing else.
+//! The permitted cost of each fault. The checker excuses this and nothing else.
 //!
 //! | promise | where it holds |
 //! | --- | --- |
-//! | no frame is lost | always, but for the entries that the fault itself took away |
-//! | no frame is doubled | `exactly_once`, but for the entries that the fault itself handed out again |
+//! | no frame is lost | always, except the entries that the fault itself removed |
+//! | no frame is doubled | `exactly_once`, except entries that the fault itself handed out again |
 //! | order within a camera | `exclusive`: always; `shared`: one engine, and no failover |
-//! | the accounts are true | always; after a failover the results that the old primary took with it are missing |
+//! | the accounts are true | always, except results lost in a failover |
 
 use super::kind::Kind;
 
-/// An engine sees what the others have finished only when it reads itself, which it does at least
-/// this often, in milliseconds (`block_time_ms`). If it makes the group anew, it begins at what it
-/// has seen.
+/// An engine learns what the others have finished only when it reads itself, which it does at least
+/// this often, in milliseconds (`block_time_ms`). If it recreates the group, the group begins at
+/// what the engine has seen.
 pub const UNSEEN_MS: u64 = 2_000;
 
-/// How long engines may take to restore a group, other faults included, in milliseconds.
+/// Time limit for engines to restore a group, other faults included, in milliseconds.
 pub const RESTORE_MS: u64 = 5_000;
 
 /// Which frames a fault may lose.
@@ -25,8 +25,8 @@ pub enum Loses {
     Removed,
     /// Entries that no replica had yet.
     Unreplicated,
-    /// Entries pending, if several engines share the stream, consumers delete results, and entries
-    /// are not deleted when they have ended: no engine can find out what the others were given.
+    /// Pending entries, if several engines share the stream, consumers delete results, and ended
+    /// entries are not deleted: no engine can find out what the others were given.
     OnTheirWay,
 }
 
@@ -34,23 +34,23 @@ pub enum Loses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubles {
     Nothing,
-    /// Entries behind the place to which it set the group back.
+    /// Entries after the position to which it set the group back.
     HandedOutAgain,
-    /// Entries in hand, and those finished within [`UNSEEN_MS`], if there are several engines; every
-    /// entry of the stream, if an engine has never seen the group that is gone.
+    /// Entries in hand, and those finished within [`UNSEEN_MS`], if there are several engines.
+    /// Every entry of the stream, if an engine has never seen the destroyed group.
     InHandOfSeveral,
     /// With `at_least_once`, those whose commit had no answer.
     Unanswered,
 }
 
-/// What a fault may cost.
+/// The permitted cost of a fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     pub loses: Loses,
     pub doubles: Doubles,
-    /// Whether frames of a camera may change their order although there is one engine.
+    /// Whether frames of a camera may change their order although there is only one engine.
     pub reorders: bool,
-    /// Whether the accounts of the engines may name more results than are there.
+    /// Whether the engines' accounts may count more results than exist.
     pub miscounts: bool,
 }
 
@@ -62,12 +62,12 @@ impl Cost {
         miscounts: false,
     };
 
-    /// The table.
+    /// The permitted cost of a kind.
     pub fn of(kind: Kind) -> Cost {
         use Kind::*;
         let nothing = Cost::NOTHING;
         match kind {
-            // The server answers all the time, and it keeps what it has.
+            // The server answers all the time and keeps its data.
             TermEngine | ClockOfEngine | GroupSetIdSame | DelOutput | ScriptFlush | AclXack
             | AclXadd | AclXreadgroup | AclEvalsha | OutOfMemory | Misconf | NoReplicas
             | ReadOnly | OutputType | OutputFull | ClockOfServer => nothing,

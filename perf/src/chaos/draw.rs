@@ -1,4 +1,4 @@
-//! What chance decides, before an episode begins: how it is set up, which faults there are and when.
+//! Random choices before an episode begins: its setup, its faults and their times.
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub enum Topology {
     Cluster,
 }
 
-/// How an episode is set up.
+/// Setup of an episode.
 #[derive(Clone, Debug, Serialize)]
 pub struct Setup {
     pub episode: u64,
@@ -34,7 +34,8 @@ pub struct Setup {
     pub engines: usize,
     /// Whether one engine at a time reads the stream, under a lease, or all of them.
     pub assignment: &'static str,
-    /// Whether pixels lie in a ring, and how its slots are used again: `none`, `freshest` or `lossless`.
+    /// Whether pixels lie in a ring, and how its slots are reused: `none`, `freshest` or
+    /// `lossless`.
     pub ring: &'static str,
     pub delivery: &'static str,
     pub retention: &'static str,
@@ -44,15 +45,15 @@ pub struct Setup {
     pub cameras: usize,
     /// Frames per second at most.
     pub rate: u64,
-    /// Frames that are sent at once.
+    /// Frames sent at once.
     pub burst: u64,
-    /// Frames that wait or are in work at most; the producer holds back then.
+    /// Most frames waiting or in work; beyond that the producer pauses.
     pub backlog: u64,
     /// `output_full: block` at this many results; 0 for an output without a limit.
     pub output_limit: u64,
     /// Whether clocks can be set, for which libfaketime is loaded into all processes.
     pub clocks: bool,
-    /// Whether only faults are drawn that keep the data.
+    /// Whether only faults that keep the data are drawn.
     pub keeps_data: bool,
     pub claim_idle_ms: u64,
     /// Between the engines and a server without Sentinels or nodes.
@@ -62,19 +63,19 @@ pub struct Setup {
     pub drain_timeout_ms: u64,
 }
 
-/// A fault that is to come.
+/// A planned fault.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Planned {
     pub at_ms: u64,
     pub lasts_ms: u64,
     pub kind: Kind,
-    /// The engine it concerns, for those that concern one.
+    /// The engine concerned, if the fault concerns one.
     pub engine: usize,
-    /// What the fault chooses by: how many, which ones, how far.
+    /// Random parameter of the fault: how many, which ones, how far.
     pub pick: u64,
 }
 
-/// What the command line says about all episodes.
+/// Command-line settings for all episodes.
 #[derive(Clone, Debug)]
 pub struct Wishes {
     pub topologies: Vec<Topology>,
@@ -87,13 +88,13 @@ pub struct Wishes {
     pub faults_per_episode: u64,
 }
 
-/// Draws an episode. The result depends on the seed, the number and the wishes alone.
+/// Draws an episode. The result depends only on the seed, the number and the wishes.
 pub fn episode(seed: u64, number: u64, wishes: &Wishes) -> (Setup, Vec<Planned>) {
-    // Mixed first: chances of neighbouring numbers would follow one sequence.
+    // Mix first: with consecutive numbers as seeds, the generators would follow one sequence.
     let mixed = Chance::new(number).below(u64::MAX);
     let mut chance = Chance::new(seed ^ mixed);
     let mut setup = setup(&mut chance, number, wishes);
-    // Chances of its own, so that the rest of an episode is the same in both modes.
+    // A separate generator, so that the rest of an episode is the same in both modes.
     setup.assignment = match wishes.assignment.as_deref() {
         Some("exclusive") => "exclusive",
         Some(_) => "shared",
@@ -109,7 +110,7 @@ pub fn episode(seed: u64, number: u64, wishes: &Wishes) -> (Setup, Vec<Planned>)
     };
     if setup.ring == "lossless" {
         match setup.topology {
-            // There nothing may be removed from the streams.
+            // In this topology nothing may be removed from the streams.
             Topology::Sentinel => setup.ring = "freshest",
             Topology::Single | Topology::Cluster => setup.retention = "delete",
         }
@@ -140,7 +141,7 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
     let blocks = chance.below(3) == 0 || wishes.only.contains(&Kind::OutputFull);
     let clocks = chance.below(3) == 0 && single && wishes.has_clocks;
     let rate = if slow { 200 } else { one_of(chance, &[100, 250, 1_000]) };
-    // Elsewhere it is not known before the end what has come out.
+    // In other topologies, results are unknown before the end.
     let (rate, backlog) = match (single, slow) {
         (true, true) => (rate, 40),
         (true, false) => (rate, 80),
@@ -154,8 +155,8 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
         assignment: "shared",
         ring: "none",
         delivery,
-        // After a failover the streams of the new primary tell what became of each frame, as long
-        // as nothing is removed from them.
+        // After a failover, the streams of the new primary show what happened to each frame, as
+        // long as nothing is removed from them.
         retention: if topology == Topology::Sentinel { "keep" } else { retention },
         codec: if slow { "webp" } else { "jpeg" },
         width: if slow { 640 } else { 320 },
@@ -169,7 +170,7 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
         keeps_data: chance.below(2) == 0,
         claim_idle_ms: one_of(chance, &[1_000, 1_500, 2_000]),
         round_trip_ms: match topology {
-            // Half of the episodes with a server beside the engines.
+            // Half of these episodes have no delay.
             Topology::Single => one_of(chance, &[0, 0, 10, 50]),
             Topology::Sentinel | Topology::Cluster => 0,
         },
@@ -179,7 +180,7 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
     }
 }
 
-/// Kinds that an episode of this setup can have, each as often as its weight says.
+/// Kinds that an episode with this setup can have, each as often as its weight says.
 fn bag(setup: &Setup, wishes: &Wishes) -> Vec<Kind> {
     let possible = |kind: &Kind| {
         let wanted = wishes.only.is_empty() || wishes.only.contains(kind);
@@ -197,8 +198,7 @@ fn plan(chance: &mut Chance, setup: &Setup, wishes: &Wishes) -> Vec<Planned> {
     let few = if setup.topology == Topology::Sentinel { 3 } else { 1 };
     let count = (wishes.faults_per_episode / few).max(1);
     let mut bag_left = Vec::new();
-    // When each lane is free again: the server, the consumer, then processes, then
-    // connections.
+    // When each lane is free again: the server, the consumer, then processes, then connections.
     let mut free_at = vec![CALM_MS; 2 + 2 * setup.engines];
     let mut cursor = CALM_MS;
     let mut planned = Vec::new();

@@ -18,16 +18,17 @@ use super::names::GROUP;
 use super::world::World;
 use crate::Outcome;
 
-/// How long an engine may take to end when it is asked to; its own limit is five seconds.
+/// Time limit of a requested engine end; the engine's own limit is five seconds.
 const END_LIMIT: Duration = Duration::from_secs(12);
-/// How long a lease lasts: shorter than the claim time, so that an engine that is stopped loses its own.
+/// Length of a lease, in milliseconds: shorter than the claim time, so that a stopped engine loses
+/// its lease.
 const LEASE_MS: u64 = 900;
-/// A piece of this size is inside a frame or a result.
+/// A piece of this size, in bytes, is inside a frame or a result.
 pub(super) const INSIDE_A_BULK: usize = 2_000;
-/// How long an engine may take to say how it is.
+/// Time limit of an engine's answer about its state.
 const ASK_LIMIT: Duration = Duration::from_millis(500);
 
-/// What an engine says became of the frames it read. Fields that are not here are not looked at.
+/// An engine's account of the frames it read. Other fields are ignored.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Account {
     pub read: u64,
@@ -46,12 +47,12 @@ pub struct Account {
     pub balanced: bool,
 }
 
-/// How one process of an engine ended, and what it said at its end.
+/// How one process of an engine ended, and its last account.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ended {
     pub engine: usize,
     pub incarnation: usize,
-    /// `None` after SIGKILL: what it did last was not told.
+    /// `None` after SIGKILL, as the process could not report.
     pub account: Option<Account>,
     pub status: String,
     /// Whether it was the last one, after everything was healed.
@@ -67,7 +68,7 @@ pub struct Engine {
     folder: PathBuf,
     child: Option<Child>,
     incarnation: usize,
-    /// Whether this process has said that it is ready since it started.
+    /// Whether this process has reported ready since it started.
     pub was_ready: bool,
     /// When it was asked to end.
     asked: Option<Instant>,
@@ -75,7 +76,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Its network passes everything on, and breaks nothing off.
+    /// Restores the network: the proxy forwards everything and breaks no connection.
     pub fn heal_network(&self) {
         if let Some(proxy) = &self.proxy {
             proxy.reset_inside(Direction::Answer, 0);
@@ -84,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// Engine number `index` of `world`, with its configuration and what it writes in `folder`.
+    /// Engine number `index` of `world`, with its configuration and output in `folder`.
     pub fn new(
         index: usize,
         setup: &Setup,
@@ -92,7 +93,7 @@ impl Engine {
         bin: &Path,
         folder: &Path,
     ) -> Outcome<Engine> {
-        // Where servers tell each other's addresses, there is no place for a proxy.
+        // A proxy is impossible if servers announce each other's addresses.
         let proxy = match setup.topology {
             Topology::Single => Some(Proxy::before_port(
                 world.nodes[0].port,
@@ -144,7 +145,7 @@ impl Engine {
         self.folder.join(format!("engine-{}-{}.log", self.index, self.incarnation))
     }
 
-    /// What it has written.
+    /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
@@ -180,7 +181,7 @@ impl Engine {
         self.child.is_some() && self.was_ready && self.asked.is_none()
     }
 
-    /// Whether it was asked to end and is still there.
+    /// Whether it was asked to end and still runs.
     pub fn is_ending(&self) -> bool {
         self.child.is_some() && self.asked.is_some()
     }
@@ -195,7 +196,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends it at once.
+    /// Kills the process.
     pub fn kill(&mut self) -> Outcome<Option<Ended>> {
         let Some(mut child) = self.child.take() else { return Ok(None) };
         child.kill()?;
@@ -208,7 +209,7 @@ impl Engine {
         Ended { engine, incarnation, account, status: status.to_string(), at_the_end: false }
     }
 
-    /// Looks whether it has ended: as it was asked to (`Ok`), or otherwise (the complaint).
+    /// Checks whether it has ended: as requested (`Ok`), or otherwise (the complaint).
     pub fn look(&mut self) -> Outcome<Option<Result<Ended, String>>> {
         if !self.was_ready && self.child.is_some() && !self.is_stopped {
             self.was_ready = self.log().contains("INFO running:");
@@ -234,14 +235,14 @@ impl Engine {
         Ok(Some(Ok(self.ended(status, account))))
     }
 
-    /// The end of what it has written.
+    /// The end of its log.
     fn tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
-    /// Its account now, over its statistics port.
+    /// Its current account, over its statistics port.
     pub fn account(&self) -> Outcome<Account> {
         let log = self.log();
         let address = log.lines().find_map(|line| line.split("statistics on http://").nth(1));

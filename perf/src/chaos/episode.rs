@@ -1,5 +1,5 @@
-//! One episode: servers, engines and a producer are started, the faults of the plan happen while
-//! frames flow, everything is healed, the engines finish what is left, and the checker looks.
+//! One episode: it starts servers, engines and a producer, runs the planned faults while frames
+//! flow, heals everything, lets the engines finish, and runs the checker.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use super::producer::Producer;
 use super::world::World;
 use crate::Outcome;
 
-/// How long the load goes on after the last fault.
+/// How long the load continues after the last fault.
 const AFTERWARDS: Duration = Duration::from_millis(400);
-/// How long the engines may take for what is left when everything is healed.
+/// Time limit for the engines to finish after everything is healed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(40);
-/// How long nothing may be left before the engines count as finished.
+/// How long there must be no work left before the engines count as finished.
 const QUIET: Duration = Duration::from_millis(300);
-/// How often it is looked whether something is to be done.
+/// Polling interval for due steps.
 const TICK: Duration = Duration::from_millis(10);
-/// When a step that cannot be taken yet is tried again, in milliseconds.
+/// Delay before a postponed step is tried again, in milliseconds.
 const AGAIN_MS: u64 = 60;
 /// How late a step may be, in milliseconds.
 const LATEST_MS: u64 = 15_000;
@@ -52,7 +52,7 @@ impl Line {
     }
 }
 
-/// What an episode was, and what came of it.
+/// Setup and outcome of an episode.
 #[derive(Debug, Serialize)]
 pub struct Record {
     pub setup: Setup,
@@ -61,12 +61,12 @@ pub struct Record {
     pub log: Vec<Line>,
     pub verdict: Verdict,
     pub ended: Vec<Ended>,
-    /// Servers that ended by themselves.
+    /// Servers that ended unexpectedly.
     pub notes: Vec<String>,
     pub outages: Vec<Outage>,
 }
 
-/// Runs an episode. With `logs`, what the processes have written is kept there.
+/// Runs an episode. With `logs`, keeps the output of the processes there.
 pub fn run(setup: &Setup, plan: &[Planned], bin: &Path, logs: Option<&Path>) -> Outcome<Record> {
     let began = Instant::now();
     let folder = tempfile::Builder::new().prefix("framepress-chaos-").tempdir()?;
@@ -96,7 +96,7 @@ pub fn run(setup: &Setup, plan: &[Planned], bin: &Path, logs: Option<&Path>) -> 
 
     let (finder, streams) = (nemesis.world.finder(), nemesis.world.streams.clone());
     let rings = nemesis.world.rings.clone();
-    // Elsewhere the streams move, and are read when everything is over.
+    // In other topologies the streams move, so they are read at the end.
     let collector = (setup.topology == Topology::Single).then(|| {
         let link = nemesis.world.nodes[0].link();
         Collector::start(Arc::clone(&archive), link, &streams, setup.output_limit > 0)
@@ -139,11 +139,11 @@ pub fn run(setup: &Setup, plan: &[Planned], bin: &Path, logs: Option<&Path>) -> 
     Ok(Record { setup: setup.clone(), seconds, drain_seconds, log, verdict, ended, notes, outages })
 }
 
-/// Follows the plan; what was done.
+/// Runs the plan; returns the log of faults.
 fn act(nemesis: &mut Nemesis, plan: &[Planned]) -> Outcome<Vec<Line>> {
     let began = Instant::now();
     let now = || began.elapsed().as_millis() as u64;
-    // When, which fault, and whether it is its end.
+    // Time, index of the fault, and whether this is its end.
     let mut steps: Vec<(u64, usize, bool)> =
         plan.iter().enumerate().map(|(at, fault)| (fault.at_ms, at, false)).collect();
     let mut log = Vec::new();
@@ -192,12 +192,12 @@ fn act(nemesis: &mut Nemesis, plan: &[Planned]) -> Outcome<Vec<Line>> {
     Ok(log)
 }
 
-/// When a step was planned.
+/// Planned time of a step.
 fn due_first(fault: &Planned, is_end: bool) -> u64 {
     fault.at_ms + if is_end { fault.lasts_ms } else { 0 }
 }
 
-/// Waits until nothing is left to do; what is left after the limit.
+/// Waits until no work is left; returns the work left after the limit.
 fn drain(nemesis: &mut Nemesis) -> Outcome<Option<String>> {
     let began = Instant::now();
     let mut quiet_since: Option<Instant> = None;
@@ -218,7 +218,7 @@ fn drain(nemesis: &mut Nemesis) -> Outcome<Option<String>> {
     Ok(Some(left))
 }
 
-/// What the group has not finished, in words.
+/// Work that the group has not finished, in words.
 fn unfinished(nemesis: &mut Nemesis) -> Outcome<Option<String>> {
     let input = nemesis.world.streams.input.clone();
     let link = nemesis.holder()?;
@@ -229,7 +229,7 @@ fn unfinished(nemesis: &mut Nemesis) -> Outcome<Option<String>> {
     let Some(ours) = groups.groups.into_iter().find(|group| group.name == GROUP) else {
         return Ok(Some("the group is gone".to_owned()));
     };
-    // Redis' own figure of the lag is wrong after some deletions.
+    // Redis' own lag figure is wrong after some deletions.
     let after = format!("({}", ours.last_delivered_id);
     let waiting: StreamRangeReply = link.run(&["XRANGE", &input, &after, "+", "COUNT", "1"])?;
     let pending: StreamPendingReply = link.run(&["XPENDING", &input, GROUP])?;
@@ -281,7 +281,7 @@ fn stop(nemesis: &mut Nemesis) -> Outcome<()> {
     Ok(())
 }
 
-/// Reads what is left of the output, the dead letters, and which frames are still in the input.
+/// Reads the rest of the output, the dead letters, and which frames are still in the input.
 fn last_look(
     nemesis: &mut Nemesis,
     archive: &Archive,
@@ -303,7 +303,7 @@ fn last_look(
     Ok((left, letters.ids.iter().map(letter).collect()))
 }
 
-/// Puts results in the form in which a person can follow them.
+/// Formats a result for a person.
 pub fn line_of(stored: &Stored) -> String {
     format!(
         "{} (entry {}) stored as {} at {} ms",

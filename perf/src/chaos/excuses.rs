@@ -1,24 +1,24 @@
-//! What the faults of an episode may have cost, collected while they happen.
+//! The possible costs of an episode's faults, collected while they happen.
 
 use std::collections::{HashMap, HashSet};
 
 use super::archive::Archive;
 
-/// What the checker lets pass.
+/// What the checker excuses.
 #[derive(Debug, Default)]
 pub struct Excuses {
     /// Frames that need not come out.
     pub lost: HashSet<String>,
-    /// How often each frame may come out beyond once.
+    /// How many extra results each frame may have.
     pub doubled: HashMap<String, u32>,
-    /// Times, in milliseconds, in which commits may have gone unanswered; `at_least_once` repeats
-    /// them.
+    /// Time spans, in milliseconds, in which commits may have gone unanswered; `at_least_once`
+    /// repeats them.
     pub unanswered: Vec<(u64, u64)>,
-    /// Times, in milliseconds, in which what was confirmed may be lost by a failover.
+    /// Time spans, in milliseconds, in which a failover may lose confirmed writes.
     pub unreplicated: Vec<(u64, u64)>,
     /// Whether the order within a camera may have changed with one engine.
     pub reordered: bool,
-    /// Whether the engines may have counted results that are lost.
+    /// Whether the engines may have counted lost results.
     pub miscounted: bool,
     /// Results whose engines cannot know that they were stored.
     pub untold: u64,
@@ -28,7 +28,7 @@ pub struct Excuses {
 }
 
 impl Excuses {
-    /// The frames may be lost, if they have no result yet.
+    /// Excuses the loss of these frames, if they have no result yet.
     pub fn may_lose<'a>(&mut self, frames: impl Iterator<Item = &'a String>, archive: &Archive) {
         let results = archive.lock();
         let mut new = 0;
@@ -41,7 +41,7 @@ impl Excuses {
         archive.settle(new);
     }
 
-    /// The frames may come out once more.
+    /// Excuses one more result of each of these frames.
     pub fn may_double<'a>(&mut self, frames: impl Iterator<Item = &'a String>) {
         for frame in frames {
             *self.doubled.entry(frame.clone()).or_default() += 1;

@@ -2,14 +2,14 @@
 //! exclude each other in time.
 //!
 //! A fault belongs to a lane. Faults of one lane follow each other; faults of different lanes
-//! overlap. What a fault may cost is told in `cost`.
+//! overlap. `cost` defines what a fault may cost.
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::draw::Topology;
 
-/// What a fault acts upon.
+/// The target of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// The process of one engine.
@@ -26,9 +26,9 @@ pub enum Lane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// SIGKILL of an engine, and a new start
+    /// SIGKILL of an engine, and a restart
     KillEngine,
-    /// SIGTERM of an engine, and a new start
+    /// SIGTERM of an engine, and a restart
     TermEngine,
     /// SIGSTOP of an engine for longer than the claim time, then SIGCONT
     StopEngine,
@@ -40,7 +40,7 @@ pub enum Kind {
     CutInBulk,
     /// The proxy resets a connection in the middle of a large request
     CutInRequest,
-    /// The proxy passes nothing on for a while
+    /// The proxy stops forwarding for a while
     Stall,
     /// CLIENT KILL TYPE normal
     ClientKill,
@@ -64,7 +64,7 @@ pub enum Kind {
     XtrimInput,
     /// SCRIPT FLUSH
     ScriptFlush,
-    /// A script without end, ended by SCRIPT KILL
+    /// An endless script, ended by SCRIPT KILL
     ScriptKill,
     /// A script that keeps the server busy
     LongScript,
@@ -78,19 +78,19 @@ pub enum Kind {
     AclEvalsha,
     /// The engines' password is removed and their connections are closed
     Password,
-    /// maxmemory below what is used
+    /// maxmemory below the used memory
     OutOfMemory,
     /// stop-writes-on-bgsave-error, and a BGSAVE that fails
     Misconf,
     /// min-replicas-to-write 1 without a replica
     NoReplicas,
-    /// REPLICAOF an address where no server is
+    /// REPLICAOF an address without a server
     ReadOnly,
     /// maxclients below what the engines need, and their connections are closed
     MaxClients,
     /// A string in place of the output stream
     OutputType,
-    /// The consumer of the output rests, so that the output fills up
+    /// The consumer of the output pauses, so that the output fills up
     OutputFull,
     /// DEBUG SLEEP
     DebugSleep,
@@ -98,11 +98,11 @@ pub enum Kind {
     StopServer,
     /// The clock of the server steps forward or backward, and back
     ClockOfServer,
-    /// SIGTERM of the server, and a new start with its data
+    /// SIGTERM of the server, and a restart with its data
     RestartServer,
-    /// SIGKILL of the server, and a new start with its data
+    /// SIGKILL of the server, and a restart with its data
     CrashServer,
-    /// SIGKILL of the server, and a new start without its data
+    /// SIGKILL of the server, and a restart without its data
     RestartEmpty,
     /// SIGKILL of the primary that Sentinels watch
     FailoverKill,
@@ -134,7 +134,7 @@ impl Kind {
         }
     }
 
-    /// Least and most milliseconds from its beginning to its end; zeros where it has none.
+    /// Shortest and longest duration in milliseconds; zeros if the fault has no end.
     /// `claim_idle_ms` is the claim time of the engines.
     pub fn lasts(self, claim_idle_ms: u64) -> (u64, u64) {
         use Kind::*;
@@ -156,7 +156,7 @@ impl Kind {
         }
     }
 
-    /// Whether an engine that starts meanwhile takes it for a wrong configuration, and may end.
+    /// Whether an engine that starts meanwhile takes it for a configuration error, and may end.
     pub fn spoils_start(self) -> bool {
         use Kind::*;
         matches!(self, AclXack | AclXadd | AclXreadgroup | AclEvalsha | Password | OutputType)

@@ -1,11 +1,11 @@
-//! `chaos`: faults drawn by chance, under load; what they may not cost is not lost, not doubled, in
-//! order and counted.
+//! `chaos`: random faults under load. It checks that frames are not lost, not doubled, in order and
+//! counted, except for each fault's permitted cost.
 //!
-//! A run is made of episodes. Each draws from the seed how it is set up (engines, delivery,
-//! retention, codec, servers), and which faults happen when. The engines are the real program, the
-//! servers are processes of their own, and a proxy stands between them. The checker reads only the
-//! streams and the accounts that the engines give; `cost` says what each fault may cost. The seed
-//! and the number of an episode replay it, as far as threads allow.
+//! A run consists of episodes. Each draws from the seed its setup (engines, delivery, retention,
+//! codec, servers), and which faults happen when. The engines are the real program, the servers are
+//! separate processes, and a proxy stands between them. The checker reads only the streams and the
+//! engines' accounts; `cost` defines what each fault may cost. The seed and the number of an
+//! episode replay it, as far as threads allow.
 
 mod archive;
 mod checker;
@@ -36,10 +36,10 @@ use crate::Outcome;
 use crate::common::seed_of_now;
 use crate::folder::Folder;
 
-/// Faults of an episode of one server, if that many are left.
+/// Faults of a single-server episode, if that many are left.
 const FAULTS_PER_EPISODE: u64 = 30;
 
-/// Which topologies a run goes through.
+/// Topologies of a run.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Where {
     Single,
@@ -51,7 +51,7 @@ enum Where {
 
 #[derive(Args)]
 pub struct ChaosArgs {
-    /// Where chance comes from [default: the clock; always printed]
+    /// Seed of the random choices [default: the clock; always printed]
     #[arg(long)]
     seed: Option<u64>,
     /// Faults over all episodes
@@ -66,19 +66,19 @@ pub struct ChaosArgs {
     /// Draw only from these kinds of fault
     #[arg(long, value_delimiter = ',')]
     only: Vec<Kind>,
-    /// Engines, instead of one to three by chance
+    /// Number of engines [default: one to three at random]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=8))]
     engines: Option<u32>,
-    /// exclusive or shared, instead of either by chance
+    /// exclusive or shared [default: random]
     #[arg(long, value_parser = ["exclusive", "shared"])]
     assignment: Option<String>,
-    /// Pixels through Redis (none) or in a ring, instead of either by chance
+    /// Pixels through Redis (none) or in a ring [default: random]
     #[arg(long, value_parser = ["none", "freshest", "lossless"])]
     ring: Option<String>,
-    /// exactly_once or at_least_once, instead of either by chance
+    /// exactly_once or at_least_once [default: random]
     #[arg(long, value_parser = ["exactly_once", "at_least_once"])]
     delivery: Option<String>,
-    /// End with the first episode in which something is found
+    /// End after the first episode with a finding
     #[arg(long)]
     first: bool,
     /// The program to test
@@ -90,7 +90,7 @@ pub struct ChaosArgs {
     /// Write the run into this folder, like a measured run
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Keep what the engines write here
+    /// Keep the engines' output here
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
 }

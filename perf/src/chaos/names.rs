@@ -1,4 +1,4 @@
-//! What the streams, the group and the account of the engines are called.
+//! Names of the streams, the group and the engines' account.
 
 /// The consumer group.
 pub const GROUP: &str = "stream_processor";
@@ -16,7 +16,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// `input` and what belongs to it; in a Cluster with one hash tag.
+    /// `input` and its dependent streams; in a Cluster with one hash tag.
     pub fn new(in_cluster: bool) -> Streams {
         let [input, output] = if in_cluster {
             ["{chaos}:frames", "{chaos}:results"]

@@ -1,4 +1,4 @@
-//! A redis-server process, and a connection to it that is made again when it breaks.
+//! A redis-server process, and a connection to it that reconnects.
 
 use std::fs;
 use std::io;
@@ -15,12 +15,12 @@ use super::clock::Clock;
 use crate::Outcome;
 use crate::common::{Chance, seed_of_now};
 
-/// How long a server may take to come up, to end, or to answer.
+/// Time limit for a server to start, end or answer.
 const LIMIT: Duration = Duration::from_secs(15);
-/// How long a question is repeated that the server cannot answer at the moment.
+/// How long a command is repeated that the server cannot execute at present.
 const INSIST: Duration = Duration::from_secs(10);
 
-/// Waits until `condition` holds; `what` it is, for the error.
+/// Waits until `condition` holds; `what` names it in the error.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Outcome<()> {
     let began = Instant::now();
     while !condition() {
@@ -32,12 +32,12 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> Outcome<()> {
     Ok(())
 }
 
-/// Ports of servers lie below those that the system gives to outgoing connections: a client must
-/// not take the port of a server that is about to come back.
+/// Server ports lie below the range that the system assigns to outgoing connections, as a client
+/// must not take the port of a server that restarts.
 const PORTS: std::ops::Range<u16> = 12_000..22_000;
 
-/// A loopback port on which nothing listens at this moment, nor 10,000 above it, where nodes of a
-/// Cluster talk.
+/// A loopback port on which nothing listens at present, nor on the port 10,000 above it, where
+/// Cluster nodes talk to each other.
 pub fn free_port() -> Outcome<u16> {
     let mut chance = Chance::new(seed_of_now());
     for _ in 0..100 {
@@ -50,12 +50,12 @@ pub fn free_port() -> Outcome<u16> {
     Err("no free ports".into())
 }
 
-/// The redis-server of this run.
+/// The redis-server program of this run.
 fn server_program() -> String {
     Embedded::program().to_string_lossy().into_owned()
 }
 
-/// A server or a Sentinel; ended with the value.
+/// A server or a Sentinel; dropping the value ends it.
 pub struct Node {
     child: Option<Child>,
     pub port: u16,
@@ -99,7 +99,7 @@ impl Node {
             if let Some(child) = &mut self.child
                 && matches!(child.try_wait(), Ok(Some(_)))
             {
-                // Its port may still be held by connections of its predecessor.
+                // Connections of the previous process may still hold the port.
                 self.child = None;
             }
             if self.child.is_none() {
@@ -145,7 +145,7 @@ impl Node {
         ended
     }
 
-    /// What it said last, if it has ended and was not told to.
+    /// Its last output, if it has ended unexpectedly.
     pub fn ended_by_itself(&mut self) -> Outcome<Option<String>> {
         let Some(child) = &mut self.child else { return Ok(None) };
         let Some(status) = child.try_wait()? else { return Ok(None) };
@@ -156,12 +156,12 @@ impl Node {
         Ok(Some(format!("the server ended by itself, {status}:\n{tail}")))
     }
 
-    /// Whether the process is there.
+    /// Whether the process runs.
     pub fn is_running(&self) -> bool {
         self.child.is_some()
     }
 
-    /// Removes what the server has written, but for its configuration and its log.
+    /// Removes the server's files except its configuration and its log.
     pub fn wipe(&self) -> Outcome<()> {
         for entry in fs::read_dir(self.folder.path())? {
             let entry = entry?;
@@ -178,7 +178,7 @@ impl Node {
         Ok(())
     }
 
-    /// Puts a folder where the server writes its dump, so that it cannot; or takes it away.
+    /// Creates a folder in place of the server's dump file, so that saving fails, or removes it.
     pub fn block_dump(&self, block: bool) -> Outcome<()> {
         let path = self.folder.path().join("dump.rdb");
         let done = if block {
@@ -197,7 +197,7 @@ impl Node {
         self.clock.as_ref()
     }
 
-    /// A connection of its own.
+    /// A separate connection.
     pub fn link(&self) -> Link {
         Link::to(self.port)
     }
@@ -212,7 +212,7 @@ impl Drop for Node {
     }
 }
 
-/// A connection that is made when it is needed, and again after it broke.
+/// A connection that opens on demand, and again after it broke.
 pub struct Link {
     port: u16,
     patience: Duration,
@@ -224,7 +224,7 @@ impl Link {
         Link::with_patience(port, LIMIT)
     }
 
-    /// One that waits so long for each answer.
+    /// A link with this time limit for each answer.
     pub fn with_patience(port: u16, patience: Duration) -> Link {
         Link { port, patience, connection: None }
     }
@@ -242,7 +242,7 @@ impl Link {
         self.query(&command)
     }
 
-    /// The same with a command that is made already.
+    /// The same with a prepared command.
     pub fn query<T: FromRedisValue>(
         &mut self,
         command: &redis::Cmd,
@@ -266,14 +266,15 @@ impl Link {
             }
         };
         let answer = what(&mut connection);
-        // After an answer of the server the connection is in step; after anything else, perhaps not.
+        // After an answer of the server the connection is in sync; after any other error it may not
+        // be.
         if answer.as_ref().err().is_none_or(|error| error.code().is_some()) {
             self.connection = Some(connection);
         }
         answer
     }
 
-    /// Repeats a command that does no harm when it is done twice, until the server does it.
+    /// Repeats an idempotent command until the server executes it.
     pub fn insist<T: FromRedisValue>(&mut self, words: &[&str]) -> Outcome<T> {
         let began = Instant::now();
         loop {
@@ -288,7 +289,7 @@ impl Link {
     }
 }
 
-/// Whether asking again would not help.
+/// Whether repeating the command would not help.
 fn is_final(error: &redis::RedisError) -> bool {
     let passing = ["BUSY", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "READONLY", "NOREPLICAS"];
     error.code().is_some_and(|code| !passing.contains(&code))

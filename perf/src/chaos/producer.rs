@@ -1,8 +1,7 @@
-//! The producer: numbers the frames of each camera and adds them, and remembers what it knows of
-//! each.
+//! The producer: it numbers and adds the frames of each camera, and records what it knows of each.
 //!
-//! A frame is never sent twice. If the answer to its XADD is lost, it may be in the stream or not,
-//! and the checker is content with either; the next frame has the next number.
+//! A frame is never sent twice. If the answer to its XADD is lost, the frame may be in the stream
+//! or not, and the checker accepts both; the next frame has the next number.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,11 +24,11 @@ use crate::common::Pictures;
 
 /// Pause after a refusal.
 const PAUSE: Duration = Duration::from_millis(30);
-/// With a full backlog a frame is sent all the same after this time: frames that are lost in
-/// silence must not end the load.
+/// With a full backlog, a frame is still sent after this time, so that silently lost frames do not
+/// stop the load.
 const TRICKLE: Duration = Duration::from_millis(60);
 
-/// Slots of the ring: fewer than may wait, so that some are overwritten.
+/// Slots of the ring: fewer than the backlog, so that some are overwritten.
 const SLOTS: u32 = 64;
 
 /// A frame that was sent, or may have been.
@@ -38,16 +37,16 @@ pub struct Sent {
     pub frame: String,
     pub camera: usize,
     pub number: u64,
-    /// Its entry; `None` if the answer was lost.
+    /// Its entry id; `None` if the answer was lost.
     pub entry: Option<String>,
     /// When it was sent and when the answer came, in milliseconds from the start.
     pub at_ms: u64,
     pub answered_ms: u64,
-    /// Whether its slot was written again before it had a result.
+    /// Whether its slot was overwritten before it had a result.
     pub is_overwritten: bool,
 }
 
-/// The producer's thread; ended with the value.
+/// The producer's thread; dropping the value ends it.
 pub struct Producer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Outcome<Vec<Sent>>>>,
@@ -72,7 +71,7 @@ impl Producer {
         Ok(Producer { stop, thread: Some(thread) })
     }
 
-    /// Ends it; everything it has sent.
+    /// Ends the thread; returns all frames it has sent.
     pub fn end(mut self) -> Outcome<Vec<Sent>> {
         self.stop.store(true, Ordering::SeqCst);
         let thread = self.thread.take().ok_or("the producer has ended before")?;
@@ -92,7 +91,7 @@ impl Drop for Producer {
 /// Names and values of an entry.
 type Fields = Vec<(&'static str, Vec<u8>)>;
 
-/// One picture for each camera, and the way it goes.
+/// One picture for each camera, in the form it is sent.
 enum Bodies {
     /// In legacy JSON, in base64.
     Json(Vec<String>),
@@ -105,7 +104,7 @@ struct Slots {
     ring: Ring,
     is_lossless: bool,
     next: u32,
-    /// The frame in each, by its place among those sent.
+    /// The frame in each slot, by its index among those sent.
     frames: Vec<Option<usize>>,
 }
 
@@ -131,7 +130,7 @@ impl Bodies {
         Ok(Bodies::Ring(Slots { ring, is_lossless, next: 0, frames }, pictures))
     }
 
-    /// The fields of a frame's entry; `None` if its pixels have no place yet.
+    /// The fields of a frame's entry; `None` if no slot is free for its pixels.
     fn fields(
         &mut self,
         (frame, camera, time): (&str, usize, f64),
@@ -185,8 +184,8 @@ impl Bodies {
 }
 
 impl Slots {
-    /// Whether the entry of the frame in the next slot is gone. One whose sending had no answer may be
-    /// in the stream for ever: its slot is passed over.
+    /// Whether the entry of the frame in the next slot is gone. An entry without an answer may stay
+    /// in the stream forever, so its slot is skipped.
     fn is_next_free(&mut self, sent: &[Sent], input: &str, finder: &mut Finder) -> bool {
         for _ in 0..SLOTS {
             let Some(at) = self.frames[self.next as usize] else { return true };
@@ -255,7 +254,7 @@ fn run(
                 let error = error.downcast_ref::<redis::RedisError>();
                 finder.lost();
                 std::thread::sleep(PAUSE);
-                // A refusal, or no connection: it was not sent, and keeps its number.
+                // Refused, or no connection: the frame was not sent, and keeps its number.
                 if error.is_none_or(|error| error.code().is_some() || error.is_connection_refusal())
                 {
                     continue;

@@ -1,4 +1,4 @@
-//! What a run says: on the terminal, as JSON, and as the summary of its folder.
+//! Output of a run: on the terminal, as JSON, and as the summary of its folder.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ pub struct Figures {
     pub seconds: f64,
     pub faults: u64,
     pub faults_by_kind: BTreeMap<String, u64>,
-    /// Faults that could not be done, as an engine that was not there.
+    /// Faults that were impossible, such as one of an engine that did not run.
     pub faults_not_possible: u64,
     pub sent: u64,
     pub out: u64,
@@ -33,7 +33,7 @@ pub struct Figures {
     pub unfinished: u64,
     pub miscounted: u64,
     pub misbehaved: u64,
-    /// Episodes in which something was found.
+    /// Episodes with findings.
     pub bad_episodes: Vec<u64>,
     pub good: bool,
     /// Milliseconds without results in each kind of failover.
@@ -82,7 +82,7 @@ impl Figures {
         }
     }
 
-    /// The text of the run.
+    /// The report text of the run.
     pub fn text(&self) -> Outcome<String> {
         let mut text = String::from("## Chaos\n\n");
         writeln!(
@@ -173,7 +173,7 @@ pub fn line(record: &Record) -> String {
     )
 }
 
-/// Everything needed to look into an episode that was not good.
+/// Details for examining an episode with findings.
 pub fn findings(seed: u64, record: &Record) -> Outcome<String> {
     let mut text = String::new();
     writeln!(text, "seed {seed}, episode {}: {:?}", record.setup.episode, record.setup)?;

@@ -1,10 +1,10 @@
--- Looks at both streams and the group and runs a command, all in one step.
+-- Reads both streams and the group and runs a command, all in one step.
 --
 -- KEYS[1] input stream, KEYS[2] output stream
 -- ARGV[1] consumer group, ARGV[2] first result that is not known yet, ARGV[3...] the command
 --
 -- Returns the input as ids and frames, the results from ARGV[2] on as ids, frames and sources, the
--- pending ids, whether the group is there, and its last delivered id.
+-- pending ids, whether the group exists, and its last delivered id.
 local function field(values, name)
   for index = 1, #values, 2 do
     if values[index] == name then return values[index + 1] end

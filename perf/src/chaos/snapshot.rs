@@ -1,5 +1,5 @@
-//! Both streams and the group at the moment of a fault, taken in one step with the fault itself, so
-//! that what it took away is known exactly.
+//! Both streams and the group at the moment of a fault, read in one step with the fault itself, so
+//! that the removed entries are known exactly.
 
 use std::collections::HashSet;
 
@@ -10,29 +10,29 @@ use crate::Outcome;
 
 const SCRIPT: &str = include_str!("snapshot.lua");
 
-/// A place in a stream.
+/// A position in a stream.
 pub type Place = (u64, u64);
 
-/// `1-2` as numbers.
+/// The id `1-2` as numbers.
 pub fn place(id: &str) -> Place {
     let (millis, number) = id.split_once('-').unwrap_or((id, "0"));
     (millis.parse().unwrap_or(0), number.parse().unwrap_or(0))
 }
 
-/// What was there.
+/// The state before the fault.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// Entry and frame, in the order of the input stream.
+    /// Entry id and frame, in the order of the input stream.
     pub input: Vec<(String, String)>,
-    /// Entries in the pending list.
+    /// Ids in the pending entries list.
     pub pending: HashSet<String>,
     pub has_group: bool,
     pub last_delivered: String,
 }
 
 impl Snapshot {
-    /// Looks, and runs `command` in the same step. Results that were not archived are archived. With
-    /// `output_ends`, the output stream begins anew afterwards.
+    /// Reads the state and runs `command` in the same step. Archives all results not archived yet.
+    /// With `output_ends`, the output stream starts again from empty afterwards.
     pub fn with(
         link: &mut Link,
         streams: &Streams,
@@ -63,7 +63,7 @@ impl Snapshot {
         })
     }
 
-    /// Frames of the input that `is_it` says yes to.
+    /// Frames of the input whose ids satisfy `is_it`.
     pub fn frames<'a>(
         &'a self,
         mut is_it: impl FnMut(&str) -> bool + 'a,

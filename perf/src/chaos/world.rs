@@ -1,4 +1,4 @@
-//! The servers of an episode, and the way to the one that has the streams.
+//! The servers of an episode, and a finder for the one that has the streams.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,22 +11,22 @@ use super::names::{OTHER_PASSWORD, PASSWORD, Streams, USER};
 use super::node::{Link, Node, until};
 use crate::Outcome;
 
-/// What the Sentinels call the primary.
+/// The Sentinels' name of the primary.
 pub const SERVICE: &str = "cabinet";
-/// Silence after which the Sentinels count a primary as gone, in milliseconds.
+/// Silence after which the Sentinels count a primary as down, in milliseconds.
 const DOWN_AFTER_MS: u64 = 500;
-/// How often it is asked where the primary is: one that was replaced takes writes until it is told.
+/// How often the finder asks for the primary: a replaced one accepts writes until it is demoted.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long one question of the producer may take.
+/// Time limit of one command of the producer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The servers; ended with the value.
+/// The servers; dropping the value ends them.
 pub struct World {
     pub topology: Topology,
     pub nodes: Vec<Node>,
     pub sentinels: Vec<Node>,
     pub streams: Streams,
-    /// Where frame rings lie.
+    /// Folder of the frame rings.
     pub rings: PathBuf,
 }
 
@@ -75,7 +75,7 @@ impl World {
         self.wait_for_sentinels()
     }
 
-    /// Waits until all Sentinels know each other and two replicas that are there.
+    /// Waits until all Sentinels know each other and two live replicas.
     fn wait_for_sentinels(&self) -> Outcome<()> {
         let knows_all = |sentinel: &Node| {
             type Told = std::collections::HashMap<String, String>;
@@ -87,7 +87,7 @@ impl World {
         until("the Sentinels know all", || self.sentinels.iter().all(knows_all))
     }
 
-    /// Waits until every server but the primary is a replica that has what the primary has.
+    /// Waits until every server except the primary is a replica in sync with it.
     pub fn wait_for_replicas(&self) -> Outcome<()> {
         until("all but one server are replicas in step", || {
             let running = self.nodes.iter().filter(|node| node.is_running()).count();
@@ -109,7 +109,7 @@ impl World {
                 link.insist::<String>(&["CLUSTER", "MEET", "127.0.0.1", &first])?;
             }
         }
-        // Each needs an epoch of its own before slots may move.
+        // Each node needs its own config epoch before slots may move.
         let in_order = |node: &Node| {
             let told: String = node.link().run(&["CLUSTER", "INFO"]).unwrap_or_default();
             told.contains("cluster_state:ok")
@@ -120,7 +120,7 @@ impl World {
         until("the Cluster is in order", || nodes.iter().all(in_order))
     }
 
-    /// What an engine is told, with the port of its proxy.
+    /// The URL for an engine, with the port of its proxy.
     pub fn url(&self, proxy: u16) -> String {
         let list = |nodes: &[Node]| {
             let nodes: Vec<String> =
@@ -134,7 +134,7 @@ impl World {
         }
     }
 
-    /// A way to the streams of its own.
+    /// A new finder of the streams.
     pub fn finder(&self) -> Finder {
         let asked = match self.topology {
             Topology::Sentinel => &self.sentinels,
@@ -149,7 +149,7 @@ impl World {
         }
     }
 
-    /// Which of the servers has the streams now.
+    /// Index of the server that has the streams at present.
     pub fn holder(&self) -> Outcome<usize> {
         let port = self.finder().find()?;
         let at = self.nodes.iter().position(|node| node.port == port);
@@ -157,7 +157,7 @@ impl World {
     }
 }
 
-/// Whether it is a replica that has all its primary has.
+/// Whether it is a replica in sync with its primary.
 pub fn is_in_step(node: &Node) -> bool {
     let told: String = node.link().run(&["INFO", "replication"]).unwrap_or_default();
     told.contains("role:slave") && told.contains("master_link_status:up")
@@ -189,9 +189,9 @@ impl Finder {
         Ok(self.link.insert(link))
     }
 
-    /// Something was wrong with it: the next one is looked for.
+    /// Drops a failed connection, so that the next call searches again.
     pub fn lost(&mut self) {
-        // A single server is where it was.
+        // A single server does not move.
         if self.topology != Topology::Single {
             self.link = None;
         }
@@ -211,7 +211,7 @@ impl Finder {
         found.ok_or_else(|| "no server has the streams".into())
     }
 
-    /// The node that has the slot, by what the node at `port` says.
+    /// The node that owns the slot, according to the node at `port`.
     fn owner(&self, port: u16) -> Option<u16> {
         let mut link = Link::with_patience(port, PATIENCE);
         let ranges: Vec<Vec<redis::Value>> = link.run(&["CLUSTER", "SLOTS"]).ok()?;

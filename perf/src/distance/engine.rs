@@ -15,10 +15,10 @@ use super::place::{Place, free_port};
 use crate::Outcome;
 use crate::load::{Usage, guarded, usage_of};
 
-/// How long it may take to end when it is asked to.
+/// Time limit of a requested end.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
-/// What the engine is told beside the address.
+/// Names that the engine needs besides the address.
 pub struct Names<'a> {
     pub input: &'a str,
     pub output: &'a str,
@@ -26,7 +26,7 @@ pub struct Names<'a> {
     pub max_frame_age_ms: u64,
 }
 
-/// A running engine; killed with the value.
+/// A running engine; dropping the value kills it.
 pub struct Engine {
     child: Child,
     stats_port: u16,
@@ -34,7 +34,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts one. Its configuration has only keys that older builds know as well.
+    /// Starts an engine. Its configuration has only keys that older builds know as well.
     pub fn start(
         bin: &Path,
         place: &Place,
@@ -66,7 +66,7 @@ impl Engine {
         Ok(Engine { child: command.spawn()?, stats_port, log })
     }
 
-    /// An error with its last words if it has ended.
+    /// An error with its last output if the engine has ended.
     pub fn check(&mut self) -> Outcome<()> {
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
         let said = fs::read_to_string(&self.log).unwrap_or_default();
@@ -88,7 +88,7 @@ impl Engine {
         Ok(serde_json::from_str(body)?)
     }
 
-    /// Asks it to end, and waits.
+    /// Asks the engine to end, and waits.
     pub fn end(mut self) -> Outcome<()> {
         if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             kill_process(id, Signal::TERM)?;

@@ -1,8 +1,8 @@
-//! `distance`: the engine far from its Redis. A proxy delays what it sends and receives; producer
-//! and observer are beside the server.
+//! `distance`: the engine far from its Redis. A proxy delays what the engine sends and receives;
+//! producer and observer are beside the server.
 //!
-//! What can be reached at a distance is what is reached without: the ratio of a backlog's rate to
-//! the rate without delay, in the same round, is the figure to look at.
+//! The reference is the engine without delay: the key figure is the rate of a backlog over the rate
+//! without delay in the same round.
 
 mod engine;
 pub mod place;
@@ -28,31 +28,32 @@ const STEADY_FPS: f64 = 60.0;
 const WARM_SECONDS: f64 = 2.0;
 /// Seconds of a backlog and of a steady rate.
 const SECONDS: (f64, f64) = (4.0, 12.0);
-/// A backlog may take so many times longer than it should; then the rate until there counts.
+/// A backlog may take this many times longer than planned; after that, the rate so far counts.
 const PATIENCE: f64 = 3.0;
-/// Frames of the run that finds out how many make a backlog.
+/// Frames of the run that determines the size of a backlog.
 const PROBE_FRAMES: u64 = 120;
-/// Most bytes of frames of a backlog: seconds of raw frames, for the first round trips, in which an
-/// engine learns the distance, count. The server holds them, so they may be a part of the memory.
+/// Most bytes of frames in a backlog: seconds of raw frames, as the first round trips, in which an
+/// engine learns the distance, count. The server holds them, so they may use only a part of the
+/// memory.
 const BACKLOG_BYTES: u64 = 6 << 30;
-/// That part of the memory that is free.
+/// A backlog may use one part in this many of the free memory.
 const BACKLOG_SHARE: u64 = 4;
-/// The age at which frames are shed in front of a narrow link.
+/// The age at which frames are shed in front of a narrow link, in milliseconds.
 const MAX_FRAME_AGE_MS: u64 = 2_000;
-/// Round trip of a narrow link.
+/// Round trip of a narrow link, in milliseconds.
 const NARROW_TRIP_MS: f64 = 20.0;
 
 #[derive(Args, Clone)]
 pub struct DistanceArgs {
     #[command(flatten)]
     pub run: RunArgs,
-    /// Another build, which has its turn beside the first
+    /// Another build, measured alternately with the first
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
-    /// What is measured
+    /// What to measure
     #[arg(long, value_delimiter = ',', default_values_t = [Mode::Backlog, Mode::Steady, Mode::Narrow])]
     pub mode: Vec<Mode>,
-    /// Round trips in milliseconds; 0, which the others are compared with, is always among them
+    /// Round trips in milliseconds; 0, the reference, is always included
     #[arg(long, value_delimiter = ',', default_values_t = [0.0, 0.2, 1.0, 5.0, 10.0, 50.0, 200.0])]
     pub trips: Vec<f64>,
     /// How frames travel in the input stream
@@ -64,10 +65,10 @@ pub struct DistanceArgs {
     /// Encrypted connections; without a value, only these
     #[arg(long, default_value = "both", num_args = 0..=1, default_missing_value = "on")]
     pub tls: Encryption,
-    /// Rounds in which each distance has its turn
+    /// Rounds; each measures every distance
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
-    /// Seconds of each turn [default: 4 for a backlog, 12 for a rate]
+    /// Seconds of each measurement [default: 4 for a backlog, 12 for a rate]
     #[arg(long)]
     pub seconds: Option<f64>,
     /// Megabits per second of the narrow link
@@ -115,7 +116,7 @@ impl Encryption {
 /// Figures of one build at one point.
 #[derive(Serialize)]
 struct Row {
-    /// Its place among the builds: 0 for the one that is measured, 1 for the other.
+    /// Index of the build: 0 for the measured one, 1 for the other.
     build: usize,
     point: Point,
     /// Frames per second of its backlogs.
@@ -128,7 +129,7 @@ struct Row {
     steady: Option<Steady>,
 }
 
-/// What a narrow link has shown for one build.
+/// Figures of one build behind a narrow link.
 #[derive(Serialize)]
 struct NarrowRow {
     build: usize,
@@ -214,7 +215,7 @@ impl DistanceArgs {
         stage.fill(stream, &local, frames - PROBE_FRAMES)?;
         for round in 0..self.rounds.max(1) {
             for at in 0..rows.len() {
-                // Each goes first in some round.
+                // Rotate the order, so that each goes first in some round.
                 let at = (at + round) % rows.len();
                 let Row { build, point, backlogs, .. } = &mut rows[at];
                 let turn = stage.backlog(self.builds()[*build], point, stream, frames, limit)?;

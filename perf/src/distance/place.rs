@@ -15,11 +15,11 @@ use crate::Outcome;
 use crate::load::guarded;
 use crate::server::Plain;
 
-/// How long the server may take until it answers.
+/// Time limit of the server's first answer.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// The server, to which producer and observer speak through a Unix socket, and the engine through
-/// a [`Proxy`]; ended with the value.
+/// The server. Producer and observer reach it through a Unix socket, the engine through a
+/// [`Proxy`]. Dropping the value ends it.
 pub struct Place {
     child: Child,
     pub plain: Plain,
@@ -71,7 +71,7 @@ impl Place {
         Ok(Proxy::before_port(if tls { self.tls_port } else { self.port }, link)?)
     }
 
-    /// The file of the CA.
+    /// The file of the CA certificate.
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
@@ -88,12 +88,12 @@ impl Drop for Place {
     }
 }
 
-/// A loopback port that is free at this moment.
+/// A loopback port that is free at present.
 pub fn free_port() -> Outcome<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Writes a CA, and a certificate of it with its key.
+/// Writes a CA certificate, and a certificate signed by it with its key.
 fn sign(certificate: &str, key: &str, ca: &str) -> Outcome<()> {
     let ca_key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::<String>::new())?;
@@ -102,7 +102,7 @@ fn sign(certificate: &str, key: &str, ca: &str) -> Outcome<()> {
     let issuer = Issuer::new(params, ca_key);
     let server_key = KeyPair::generate()?;
     let mut server = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
-    // Of the same name as its CA it would pass for one that has signed itself.
+    // With the same name as its CA it would look self-signed.
     server.distinguished_name.push(DnType::CommonName, "127.0.0.1");
     std::fs::write(certificate, server.signed_by(&server_key, &issuer)?.pem())?;
     Ok(std::fs::write(key, server_key.serialize_pem())?)

@@ -1,4 +1,4 @@
-//! The curve as a text, with the goals beside the figures.
+//! The curve as text, with the goals next to the figures.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::{DistanceArgs, Figures, MAX_FRAME_AGE_MS, Row, STEADY_FPS};
 use crate::Outcome;
 use crate::common::Spread;
 
-/// The share of the rate without delay that a backlog is to reach at a round trip.
+/// The share of the rate without delay that a backlog must reach at a round trip.
 fn goal_of_backlog(round_trip_ms: f64) -> Option<f64> {
     match round_trip_ms {
         10.0 | 50.0 => Some(0.9),
@@ -16,8 +16,8 @@ fn goal_of_backlog(round_trip_ms: f64) -> Option<f64> {
     }
 }
 
-/// The 99th percentile that a steady rate is to keep at a round trip: one trip and a half, in
-/// milliseconds, and the engine's own work.
+/// The 99th percentile that a steady rate must keep at a round trip, in milliseconds: one and a
+/// half round trips, and the engine's own work.
 fn goal_of_steady(round_trip_ms: f64) -> Option<f64> {
     matches!(round_trip_ms, 50.0 | 200.0).then_some(round_trip_ms * 1.5 + 20.0)
 }
@@ -33,13 +33,13 @@ impl Row {
     }
 }
 
-/// Whether the first build reaches all goals that were looked at.
+/// Whether the first build reaches all checked goals.
 pub fn is_met(figures: &Figures) -> bool {
     let first = figures.rows.iter().filter(|row| row.build == 0);
     first.flat_map(|row| [row.backlog_met(), row.steady_met()]).flatten().all(|met| met)
 }
 
-/// `jpeg 640x480, tls, 50 ms`.
+/// For example `jpeg 640x480, tls, 50 ms`.
 pub fn name(point: &Point, build: usize) -> String {
     let tls = if point.tls { ", TLS" } else { "" };
     let build = if build > 0 { ", the other build" } else { "" };

@@ -14,16 +14,16 @@ use super::place::Place;
 use crate::Outcome;
 use crate::load::files::{self, Kind, Size, Studio};
 
-/// How long an engine may take until it reads.
+/// Time limit until an engine reads.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How often a backlog is looked at.
+/// Polling interval of a backlog.
 const LOOK: Duration = Duration::from_millis(20);
 /// Cameras of a load.
 const CAMERAS: u64 = 4;
 /// Results read from the output stream at once.
 const PAGE: usize = 64;
 
-/// What is sent, and through what.
+/// What is sent, and through which link.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {
     pub round_trip_ms: f64,
@@ -38,7 +38,7 @@ impl Point {
     }
 }
 
-/// A backlog that was worked off.
+/// A processed backlog.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Backlog {
     /// Results per second, from the first to the last.
@@ -49,7 +49,7 @@ pub struct Backlog {
     pub read_bytes_per_frame: f64,
 }
 
-/// A share of a distribution, in milliseconds.
+/// Percentiles of a distribution, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Ages {
     pub p50: f64,
@@ -61,7 +61,7 @@ pub struct Ages {
 pub struct Steady {
     pub sent: u64,
     pub results: u64,
-    /// From the entry's id to the confirmed commit, as the engine tells it.
+    /// From the entry's id to the confirmed commit, as reported by the engine.
     pub engine_ms: Ages,
     /// From the entry's id to the id of its result.
     pub redis_ms: Ages,
@@ -86,7 +86,7 @@ pub struct Narrow {
     pub connections_opened: u64,
 }
 
-/// The server, the frames and the names that are taken.
+/// The server, the frames and a counter for unique names.
 pub struct Stage<'a> {
     pub place: Place,
     pub studio: &'a Studio,
@@ -98,7 +98,7 @@ impl<'a> Stage<'a> {
         Ok(Stage { place: Place::open()?, studio, turns: 0 })
     }
 
-    /// Names of the output stream and the group, unlike those of any turn before.
+    /// Unused names of an output stream and a group.
     fn names(&mut self) -> (String, String) {
         self.turns += 1;
         (format!("results-{}", self.turns), format!("group-{}", self.turns))
@@ -114,7 +114,7 @@ impl<'a> Stage<'a> {
         self.place.plain.run(&["UNLINK", stream])
     }
 
-    /// Works off `frames` frames that lie in `input`, or as many as it can within `limit`.
+    /// Processes `frames` frames of `input`, or as many as possible within `limit`.
     pub fn backlog(
         &mut self,
         bin: &Path,
@@ -174,7 +174,7 @@ impl<'a> Stage<'a> {
     ) -> Outcome<Steady> {
         let run = self.run(bin, point.tls, point.link(), point, rate, warm, seconds, 0)?;
         let latency = &run.metrics["performance_metrics"];
-        // The last ten seconds, where a build tells them.
+        // The last ten seconds, if the build reports them.
         let mut engine = &latency["recent"]["latency_ms"];
         if engine.is_null() || seconds < 10.0 {
             engine = &latency["latency_ms"];
@@ -203,7 +203,7 @@ impl<'a> Stage<'a> {
         let bytes_per_second = megabits * 1e6 / 8.0;
         let carried = bytes_per_second / mean;
         let link = Link { bytes_per_second: Some(bytes_per_second as u64), ..point.link() };
-        // Until the queue is as old as it becomes.
+        // Wait until the queue has reached its maximum age.
         let warm = max_frame_age_ms as f64 / 1e3 + 1.0;
         let rate = carried * 2.0;
         let run = self.run(bin, point.tls, link, point, rate, warm, seconds, max_frame_age_ms)?;
@@ -256,7 +256,7 @@ impl<'a> Stage<'a> {
             sent += 1;
         }
         let until = self.now_millis()?;
-        // What is on its way arrives; what lies in front of a narrow link is no longer of interest.
+        // Frames in flight still count; those waiting in front of a narrow link do not.
         let rest = link.delay.as_secs_f64() * 6.0 + 0.5;
         std::thread::sleep(Duration::from_secs_f64(rest));
         engine.check()?;
@@ -293,14 +293,14 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The server's time.
+    /// The server's time, in milliseconds.
     fn now_millis(&mut self) -> Outcome<f64> {
         let (seconds, micros): (f64, f64) = self.place.plain.run(&["TIME"])?;
         Ok(seconds * 1e3 + micros / 1e3)
     }
 
-    /// Age of each result in the stream, for frames added between two moments, or with
-    /// `by_result`, for results added between them.
+    /// Age of each result in the stream, for frames added between two moments, or with `by_result`,
+    /// for results added between them.
     fn ages_of(
         &mut self,
         output: &str,
@@ -334,9 +334,9 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// What a run at a rate has shown.
+/// Figures of a run at a rate.
 struct Run {
-    /// Of the frames that count.
+    /// Counted frames only.
     sent: u64,
     sent_in_all: u64,
     ages: Vec<f64>,

@@ -1,6 +1,6 @@
-//! The unavoidable work alone: the entry read into a reused buffer, one libjpeg-turbo call (two
-//! for JPEG input), the result written and acknowledged. No order, no fence, no envelope around
-//! the result, no figures, nobody to hand anything to.
+//! Only the unavoidable work: reading the entry into a reused buffer, one libjpeg-turbo call (two
+//! for JPEG input), writing and acknowledging the result. It has no order, no fence, no envelope
+//! around the result, no figures, and no hand-over between threads.
 
 use std::io::{self, IoSlice, Write};
 use std::os::unix::net::UnixStream;
@@ -27,7 +27,7 @@ const COUNT: usize = 8;
 /// Planes without padding.
 const ALIGN: usize = 1;
 
-/// CPU time of each of the three works.
+/// CPU time of each of the three tasks.
 #[derive(Clone, Copy, Default)]
 pub struct Cpu {
     pub read: Duration,
@@ -49,7 +49,7 @@ impl Cpu {
     }
 }
 
-/// What one thread works with.
+/// State of one thread.
 pub struct Bare {
     name: String,
     input: UnixStream,
@@ -75,7 +75,7 @@ impl Bare {
         })
     }
 
-    /// Works until all threads together have done `frames`.
+    /// Works until all threads together have processed `frames`.
     pub fn work(&mut self, done: &Arc<AtomicU64>, frames: u64) -> Outcome<Cpu> {
         let mut cpu = Cpu::default();
         while done.load(Ordering::Relaxed) < frames {
@@ -104,7 +104,7 @@ impl Bare {
         Ok(cpu)
     }
 
-    /// Asks for frames; how many are coming.
+    /// Requests frames; returns how many will come.
     fn request_frames(&mut self) -> Outcome<usize> {
         self.request.clear();
         let count = COUNT.to_string();
@@ -137,7 +137,7 @@ impl Bare {
         expect_array(reader, input)
     }
 
-    /// Reads one entry, its `data` into the reused buffer; its id.
+    /// Reads one entry, its `data` into the reused buffer; returns the id.
     fn read_entry(&mut self) -> Outcome<String> {
         let (reader, input) = (&mut self.reader, &mut self.input);
         expect_array(reader, input)?;
@@ -185,7 +185,7 @@ impl Bare {
     }
 }
 
-/// The codec calls, with Huffman tables learnt from the first picture, as the engine has them.
+/// The codec calls, with Huffman tables learnt from the first picture, like the engine.
 struct Coder {
     encoder: Encoder,
     decompressor: Decompressor,

@@ -1,8 +1,8 @@
-//! `floor`: the engine's CPU time per frame against that of the unavoidable work alone.
+//! `floor`: the engine's CPU time per frame over that of the unavoidable work alone.
 //!
-//! Both sides work through the same frames, all of them waiting in the stream before work begins,
-//! in turns and with the same number of coding threads, so that both meet the same machine. The
-//! ratio is taken round by round.
+//! Both sides process the same frames, all of which wait in the stream before work begins. They run
+//! alternately and with the same number of encoding threads, so that both run under the same
+//! conditions. The ratio is taken round by round.
 
 mod bare;
 
@@ -28,9 +28,9 @@ use bare::{Bare, Cpu};
 /// Pictures sent over and over; enough to be larger than any cache.
 const PICTURES: usize = 8;
 const QUALITY: u8 = 85;
-/// The ratio that is the goal.
+/// Goal for the ratio.
 const GOAL: f64 = 1.15;
-/// The engine's threads, as they are named.
+/// Name prefixes of the engine's threads.
 const ROLES: [&str; 4] = ["fp-read", "fp-dispatch", "fp-work", "fp-commit"];
 /// Longest time for one round of one side.
 const ROUND_LIMIT: Duration = Duration::from_secs(120);
@@ -50,10 +50,10 @@ pub struct FloorArgs {
     /// Frames of 640x480 per round; a quarter of them at 1920x1080
     #[arg(long, default_value_t = 400)]
     frames: u64,
-    /// Threads that code, on either side [default: as many as cores]
+    /// Encoding threads of each side [default: number of cores]
     #[arg(long)]
     workers: Option<usize>,
-    /// Only cases whose name holds this
+    /// Only cases whose name contains this
     #[arg(long, default_value = "")]
     only: String,
     /// Also write the figures here
@@ -102,7 +102,7 @@ pub fn run(args: &FloorArgs) -> Outcome<bool> {
         }
         let frames = if size.1 > 480 { args.frames / 4 } else { args.frames };
         let mut bench = Bench::start(size, format, workers)?;
-        bench.round(frames, true)?; // warm
+        bench.round(frames, true)?; // warm up
         let mut rounds = Vec::with_capacity(args.rounds);
         for round in 0..args.rounds {
             rounds.push(bench.round(frames, round % 2 == 0)?);
@@ -177,7 +177,7 @@ struct Bench {
     input: String,
     output: String,
     sent: u64,
-    // Declared last: everything that talks to it goes first.
+    // Declared last, so that all its clients are dropped first.
     server: Server,
 }
 

@@ -1,5 +1,5 @@
-//! The consumer: a process that reads every result and takes the time from when its frame should
-//! have been sent to when the result has been read.
+//! The consumer: a process that reads every result and measures the time from when its frame should
+//! have been sent to when the result was read.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 use super::{now, streams};
 use crate::Outcome;
 
-/// Longest latency told apart, in microseconds: ten minutes.
+/// Longest latency recorded, in microseconds: ten minutes.
 const LONGEST_US: u64 = 600_000_000;
-/// Three digits: a thousandth of the value.
+/// Three significant digits: a thousandth of the value.
 const DIGITS: u8 = 3;
-/// Longest silence, and longest life beyond the last frame that was due.
+/// Longest silence, and longest life after the due time of the last frame.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
@@ -46,7 +46,7 @@ pub struct CollectArgs {
     interval: f64,
 }
 
-/// What has been read.
+/// Figures of the results read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Collected {
     /// Results of measured frames.
@@ -55,9 +55,9 @@ pub struct Collected {
     pub out_of_order: u64,
     /// Bytes of their `data`.
     pub bytes: u64,
-    /// Milliseconds at these shares of frames.
+    /// Latency percentiles, in milliseconds.
     pub latency_ms: Latency,
-    /// Milliseconds at shares that come ever closer to one: a line to draw.
+    /// Milliseconds at shares that approach one, for plotting.
     pub percentiles: Vec<(f64, f64)>,
     pub intervals: Vec<Interval>,
 }
@@ -143,7 +143,7 @@ pub fn run(args: &CollectArgs) -> Outcome<bool> {
     Err("the end of the run was never announced".into())
 }
 
-/// Writes the request for what follows `places`: streams, and the last entry seen of each.
+/// Writes the request for the entries after `places`: streams, and the last entry seen of each.
 fn ask(request: &mut Vec<u8>, places: &[(Vec<u8>, Vec<u8>)]) {
     request.clear();
     let words = ["XREAD", "COUNT", "32", "BLOCK", "500", "STREAMS"].map(str::as_bytes);
@@ -157,12 +157,12 @@ fn ask(request: &mut Vec<u8>, places: &[(Vec<u8>, Vec<u8>)]) {
     }
 }
 
-/// What matters of a result.
+/// The relevant fields of a result.
 #[derive(Default)]
 struct Entry {
     due: Option<f64>,
     camera: Vec<u8>,
-    /// `frame-` and a number of eight digits, so that later ones are greater.
+    /// `frame-` and a number of eight digits, so that ids of later frames compare greater.
     frame: Vec<u8>,
     bytes: u64,
     is_end: bool,
@@ -219,7 +219,7 @@ struct Tally {
     whole: Histogram<u64>,
     parts: Vec<Histogram<u64>>,
     bytes: u64,
-    /// The latest frame of each camera, by its id.
+    /// The latest frame of each camera, by camera id.
     latest: HashMap<Vec<u8>, Vec<u8>>,
     out_of_order: u64,
 }

@@ -1,5 +1,5 @@
-//! The feeder: a process that adds frames to the input stream, at a fixed rate whatever becomes of
-//! them (open loop), or as many as keep a backlog up (closed loop). It ends by itself.
+//! The feeder: a process that adds frames to the input stream, at a fixed rate regardless of the
+//! results (open loop), or as many as keep a backlog full (closed loop). It ends by itself.
 
 use std::io::BufRead as _;
 use std::path::PathBuf;
@@ -21,11 +21,11 @@ use super::{INPUT, now, sleep_until, streams};
 use crate::Outcome;
 use crate::server::Plain;
 
-/// How often a closed loop looks how much is waiting.
+/// How often a closed loop checks the backlog.
 const LOOK: Duration = Duration::from_millis(4);
-/// Most bytes of frames that are kept in the input stream, beyond which the oldest are trimmed.
+/// Most bytes of frames kept in the input stream; beyond that the oldest are trimmed.
 const STREAM_BYTES: u64 = 1 << 30;
-/// Longest life of a feeder, in seconds, whatever it was told.
+/// Longest life of a feeder, in seconds, in any case.
 const LIFE_MAX: f64 = 4.0 * 3600.0;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,20 +54,20 @@ pub struct FeedArgs {
     ring: Option<PathBuf>,
 }
 
-/// What it has done.
+/// Figures of the feeder.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Fed {
     pub sent: u64,
     /// Of those, frames that were due within the measured time.
     pub sent_measured: u64,
     pub bytes: u64,
-    /// How late the latest frame was sent, for an open loop, in milliseconds. It is part of the
+    /// Longest delay of a frame's sending in an open loop, in milliseconds. It is part of the
     /// latency, not excluded from it.
     pub late_ms_max: f64,
 }
 
 /// Waits for one line `begin from until` (seconds since the epoch) on standard input, feeds from
-/// `begin` to `until` and says what it did; frames due from `from` on are measured.
+/// `begin` to `until` and prints its figures. Frames due from `from` on are measured.
 pub fn run(args: &FeedArgs) -> Outcome<bool> {
     let address = Address::unix(&args.socket);
     let mut sender = Sender::open(args, &address)?;
@@ -95,7 +95,7 @@ pub fn run(args: &FeedArgs) -> Outcome<bool> {
                 due
             }
             None => {
-                // Looking once for several frames keeps the look itself cheap.
+                // Check only once for several frames, which keeps the check cheap.
                 if fed.sent.is_multiple_of((args.backlog / 4).max(1)) {
                     while Progress::of(&mut plain, &inputs)?.waiting >= args.backlog
                         && now() < until
@@ -152,7 +152,7 @@ impl Sender {
             timeout: TIMEOUT,
             retry: false,
             full: Full::Block,
-            // Twice what waits, so that nothing is overwritten before it is read.
+            // Twice the backlog, so that nothing is overwritten before it is read.
             ring: args.ring.as_ref().map(|folder| RingUse {
                 ring: RingOptions {
                     folder: folder.clone(),
@@ -176,7 +176,7 @@ impl Sender {
         })
     }
 
-    /// Sends frame `number`, which was due at `due`; the bytes of its `data`, roughly.
+    /// Sends frame `number`, which was due at `due`; returns the approximate bytes of its `data`.
     fn send(&mut self, number: u64, due: f64) -> Outcome<u64> {
         let camera = format!("camera-{}", number % self.cameras);
         let frame = format!("frame-{number:08}");

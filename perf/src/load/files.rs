@@ -1,4 +1,4 @@
-//! Frames of one scene, made once per run and shared by all feeders as files.
+//! Frames of one scene, rendered once per run and shared by all feeders as files.
 
 #[path = "../../../benches/support/recording.rs"]
 mod recording;
@@ -17,7 +17,7 @@ use crate::Outcome;
 
 /// Frames sent over and over: enough to be larger than any cache.
 const FRAMES: usize = 8;
-/// Every so many frames of the road one is taken, so that vehicles move.
+/// Only every fifth frame of the road is used, so that vehicles move.
 const STRIDE: usize = 5;
 /// Quality of JPEG frames as cameras send them.
 const CAMERA_QUALITY: u8 = 90;
@@ -63,7 +63,7 @@ impl std::fmt::Display for Size {
 pub enum Kind {
     /// Raw RGB in a `ProcessedFrame`.
     Raw,
-    /// Planes as decoders of video give them: `yuv420p`, limited range.
+    /// Planes as video decoders output them: `yuv420p`, limited range.
     Planes,
     /// JPEG in a `ProcessedFrame`.
     Jpeg,
@@ -113,7 +113,7 @@ impl Scene {
     }
 }
 
-/// Where frames lie once they are made; removed with the value.
+/// The folder of rendered frames; dropping the value removes it.
 pub struct Studio {
     pub scene: Scene,
     folder: tempfile::TempDir,
@@ -125,7 +125,7 @@ impl Studio {
         Studio::of(Scene::Road)
     }
 
-    /// For frames of a recording; the folder where there should be one is the error.
+    /// For frames of a recording; if there is none, the error is the folder where it should be.
     pub fn of_recording() -> Outcome<Result<Studio, PathBuf>> {
         let folder = recording::folder(Path::new("."));
         if recording::frames(&folder, 16, 16, 1).is_none() {
@@ -144,7 +144,7 @@ impl Studio {
         Ok(Studio { scene, folder })
     }
 
-    /// The folder with frames of this kind and size, rendered now if they were not yet.
+    /// The folder with frames of this kind and size; renders them at the first call.
     pub fn frames(&self, size: Size, kind: Kind) -> Outcome<PathBuf> {
         let coding = if kind.is_coded() { "jpeg" } else { kind.name() };
         let folder = self.folder.path().join(format!("{size}-{coding}"));
@@ -177,7 +177,7 @@ fn road(Size { width, height }: Size) -> Outcome<Vec<Vec<u8>>> {
     (0..FRAMES).map(frame).collect()
 }
 
-/// As many as there are, over and over.
+/// The available frames, repeated as needed.
 fn recorded(files: &Path, Size { width, height }: Size) -> Outcome<Vec<Vec<u8>>> {
     let frames = recording::frames(files, width as usize, height as usize, FRAMES);
     let frames = frames.ok_or_else(|| format!("no frames in {}", files.display()))?;

@@ -1,4 +1,4 @@
-//! How far the consumer groups of the input streams are.
+//! Progress of the consumer groups of the input streams.
 
 use redis::streams::StreamInfoGroupsReply;
 
@@ -18,7 +18,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Asks the server, which must be Redis 7 or later to know.
+    /// Asks the server, which must be Redis 7 or later to report this.
     pub fn of(plain: &mut Plain, inputs: &[String]) -> Outcome<Progress> {
         let mut questions = redis::pipe();
         for input in inputs {
@@ -33,7 +33,7 @@ impl Progress {
                             needed, and frames must not be trimmed before they are read"
                     .into());
             };
-            // Not known before the first read.
+            // Unknown before the first read.
             let read = ours.entries_read.unwrap_or(0);
             Ok(Progress {
                 done: sum.done + (read as u64).saturating_sub(ours.pending as u64),

@@ -1,10 +1,10 @@
 //! One measured load on one side: the engine, or a program that does its work.
 //!
-//! Four kinds of process take part, so that what one of them costs is never counted as another's:
-//! a redis-server, the side that is measured, a feeder ([`feed`]) and a consumer ([`collect`]).
-//! The feeder writes into each frame when it should have been sent, the consumer takes the time
-//! from then on, so waiting in front of a slow system is part of the latency: there is no
-//! coordinated omission. CPU time and memory are the kernel's figures of the side's processes.
+//! Four kinds of process take part, so that the cost of one is never counted as another's: a
+//! redis-server, the measured side, a feeder ([`feed`]) and a consumer ([`collect`]). The feeder
+//! writes into each frame when it should have been sent, and the consumer measures from that time
+//! on. Waiting in front of a slow system is therefore part of the latency: there is no coordinated
+//! omission. CPU time and memory are the kernel's figures of the side's processes.
 
 pub mod collect;
 pub mod feed;
@@ -34,7 +34,7 @@ pub fn streams(shards: usize) -> Vec<[String; 2]> {
     streams.map(|[input, output, _]| [input, output]).collect()
 }
 
-/// Seconds since the Unix epoch: the clock all processes of a run share.
+/// Seconds since the Unix epoch, by the clock that all processes of a run share.
 pub fn now() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.unwrap_or_default().as_secs_f64()

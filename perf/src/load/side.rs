@@ -1,4 +1,4 @@
-//! The side that is measured: its processes, and what the kernel knows about them.
+//! The measured side: its processes, and the kernel's figures about them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,14 +13,14 @@ use serde::Serialize;
 use super::{GROUP, INPUT, OUTPUT};
 use crate::Outcome;
 
-/// How long a side may take to end when it is asked to.
+/// Time limit of a requested end.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// What can be measured.
 #[derive(Clone)]
 pub enum Program {
-    /// `framepress run` with a configuration, as several engines that share the group; its Redis URL
-    /// is replaced.
+    /// `framepress run` with a configuration, as several engines that share the group. Its Redis
+    /// URL is replaced.
     Engine { bin: PathBuf, config: Box<Config>, engines: usize },
     /// Another program, as several processes that share the group. It finds the socket, the
     /// streams, the group and its own number in `PEER_...` variables.
@@ -41,7 +41,7 @@ impl Program {
         }
     }
 
-    /// Where its frames leave their pixels, if they do not go through Redis.
+    /// Folder of the ring, if the pixels do not go through Redis.
     pub fn ring_folder(&self) -> Option<&Path> {
         match self {
             Program::Engine { config, .. } => config.ring.dir.as_deref(),
@@ -58,19 +58,19 @@ impl Program {
     }
 }
 
-/// Running processes; killed with the value.
+/// Running processes; dropping the value kills them.
 pub struct Side {
     children: Vec<Child>,
     folder: PathBuf,
 }
 
-/// What the kernel has counted for a process so far.
+/// The kernel's counts for a process so far.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Usage {
     pub cpu_seconds: f64,
-    /// Pages that had to be mapped.
+    /// Page faults.
     pub page_faults: u64,
-    /// Times a thread gave up its core or was taken from it.
+    /// Voluntary and involuntary context switches.
     pub switches: u64,
     pub rss_bytes: u64,
 }
@@ -93,7 +93,7 @@ impl Side {
                 for index in 0..*engines {
                     let mut command = guarded(bin.as_os_str().to_str().unwrap_or_default());
                     command.arg("run").arg("--config").arg(&file);
-                    // Statistics of the allocator at the end, where it can tell.
+                    // Print the allocator's statistics at the end, if it supports that.
                     command.env("MIMALLOC_SHOW_STATS", "1");
                     if *engines > 1 {
                         command.env("REDIS_QUEUE__CONSUMER_NAME", format!("engine-{index}"));
@@ -136,7 +136,7 @@ impl Side {
         self.children.len()
     }
 
-    /// An error with its last words if one of the processes has ended.
+    /// An error with its last output if one of the processes has ended.
     pub fn check(&mut self) -> Outcome<()> {
         for index in 0..self.children.len() {
             if let Some(status) = self.children[index].try_wait()? {
@@ -161,7 +161,7 @@ impl Side {
         })
     }
 
-    /// Asks all to end and waits; what they wrote.
+    /// Asks all processes to end and waits; returns their output.
     pub fn end(mut self) -> Outcome<String> {
         for child in &self.children {
             if let Some(id) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
@@ -191,8 +191,8 @@ impl Drop for Side {
     }
 }
 
-/// What a configuration changes of the built-in one, as YAML: a build that lacks some of the keys can
-/// read it.
+/// The differences of a configuration from the built-in one, as YAML, so that a build that lacks
+/// some of the keys can read it.
 fn changes(config: &Config) -> String {
     let lines = |config: &Config| -> Vec<(String, String)> {
         let (mut section, mut lines) = (String::new(), Vec::new());
@@ -219,7 +219,7 @@ fn changes(config: &Config) -> String {
     text
 }
 
-/// Under `setpriv`, where there is one, the kernel ends the child with us even if we are killed.
+/// Under `setpriv`, if available, the kernel kills the child with this process, even after SIGKILL.
 pub fn guarded(program: &str) -> Command {
     if Path::new("/usr/bin/setpriv").exists() {
         let mut command = Command::new("/usr/bin/setpriv");
@@ -230,10 +230,10 @@ pub fn guarded(program: &str) -> Command {
     }
 }
 
-/// What the kernel has counted for process `id`, all its threads and ended children included.
+/// The kernel's counts for process `id`, with all its threads and ended children.
 pub fn usage_of(id: u32) -> Outcome<Usage> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-    // The name may hold anything but ends with the last bracket; fields are counted after it.
+    // The name may hold any characters but ends with the last bracket; fields are counted after it.
     let fields: Vec<u64> = stat
         .rsplit(") ")
         .next()
@@ -258,7 +258,7 @@ pub fn usage_of(id: u32) -> Outcome<Usage> {
     })
 }
 
-/// Bytes of memory that may still be used without swapping.
+/// Bytes of memory available without swapping.
 pub fn memory_available() -> Outcome<u64> {
     let info = fs::read_to_string("/proc/meminfo")?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));

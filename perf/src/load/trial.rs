@@ -17,9 +17,9 @@ use crate::Outcome;
 use crate::server::Server;
 use framepress::redis::lease_key;
 
-/// How long a side may take until it reads.
+/// Time limit until a side reads.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long it may take to finish what is left when no more frames come.
+/// Time limit to finish the backlog after the last frame.
 const REST_LIMIT: Duration = Duration::from_secs(60);
 /// Between "all is ready" and the first frame.
 const LEAD_SECONDS: f64 = 0.1;
@@ -27,13 +27,13 @@ const LEAD_SECONDS: f64 = 0.1;
 const BACKLOG_BYTES: u64 = 256 << 20;
 const BACKLOG: std::ops::RangeInclusive<u64> = 16..=48;
 
-/// How frames come.
+/// How frames are sent.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Load {
-    /// Closed loop: always enough of them waiting.
+    /// Closed loop: enough frames always wait.
     Full,
-    /// Open loop: so many per second, whatever becomes of them.
+    /// Open loop: this many per second, regardless of the results.
     Rate(f64),
 }
 
@@ -53,7 +53,7 @@ pub struct Trial<'a> {
     pub interval: f64,
 }
 
-/// What has been measured.
+/// The measured figures.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
     pub load: Load,
@@ -67,7 +67,7 @@ pub struct Measured {
     pub redis_cpu_ms_per_frame: f64,
     /// CPU time of the feeder, per frame sent.
     pub producer_cpu_ms_per_frame: f64,
-    /// Times a thread of the side gave up its core or was taken from it.
+    /// Context switches of the side's threads.
     pub switches_per_frame: f64,
     pub page_faults_per_frame: f64,
     pub rss_mib_max: f64,
@@ -75,11 +75,11 @@ pub struct Measured {
     pub bytes_out_per_frame: f64,
     /// Measured frames without a result.
     pub missing: u64,
-    /// How late the feeder was at most; part of the latency.
+    /// Longest delay of the feeder; part of the latency.
     pub late_ms_max: f64,
     pub results: Collected,
     pub samples: Vec<Sample>,
-    /// What the side wrote.
+    /// Output of the side.
     #[serde(skip)]
     pub said: String,
 }
@@ -124,7 +124,8 @@ impl Trial<'_> {
         let done_before = Progress::of(&mut server.plain, &inputs)?.done;
         let samples = self.watch(&mut side, &mut server, &inputs, from, until)?;
         let (after, redis_after) = (side.usage()?, usage_of(redis)?);
-        // It may have ended, but its end has not been asked for, so the kernel still has its figures.
+        // It may have ended, but this process has not waited for it, so the kernel still has its
+        // figures.
         let producer_after = usage_of(feeder.child.id())?;
         let done = Progress::of(&mut server.plain, &inputs)?.done.saturating_sub(done_before);
 
@@ -162,7 +163,7 @@ impl Trial<'_> {
         })
     }
 
-    /// Until every process reads, and each holds a shard where one holds it at a time.
+    /// Waits until every process reads and, with leases, holds a shard.
     fn wait_for_side(
         &self,
         side: &mut Side,
@@ -179,7 +180,8 @@ impl Trial<'_> {
                 Program::Engine { .. } if self.program.is_exclusive() => {
                     holders(server, inputs)? >= wanted.min(inputs.len())
                 }
-                // A server knows a consumer only once it has had an entry, but who waits for one.
+                // The server knows a consumer only after its first entry, but counts blocked
+                // clients.
                 Program::Engine { .. } => waiting(server)? >= wanted * inputs.len(),
             };
             if are_reading {
@@ -256,7 +258,7 @@ impl Trial<'_> {
     }
 }
 
-/// Waits until the side has finished what is left.
+/// Waits until the side has finished the backlog.
 fn rest(side: &mut Side, server: &mut Server, inputs: &[String]) -> Outcome<()> {
     let began = Instant::now();
     loop {
@@ -296,7 +298,7 @@ fn own_path() -> Outcome<String> {
     Ok(std::env::current_exe()?.to_string_lossy().into_owned())
 }
 
-/// A feeder or consumer, ready; killed with the value.
+/// A feeder or consumer, ready; dropping the value kills it.
 struct Companion {
     child: Child,
     out: BufReader<ChildStdout>,
@@ -325,7 +327,7 @@ impl Companion {
         Ok(line.trim_end().to_owned())
     }
 
-    /// What it says in the end.
+    /// Its final output line.
     fn last_line(&mut self) -> Outcome<String> {
         let line = self.line()?;
         let status = self.child.wait()?;

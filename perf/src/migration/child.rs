@@ -1,4 +1,4 @@
-//! A child process of a turn: what it says goes into a file, what it takes is the kernel's figure.
+//! A child process of a measurement: its output goes into a file, its usage comes from the kernel.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Outcome;
 use crate::load::{Usage, usage_of};
 
-/// How long it may take to end when it is asked to.
+/// Time limit of a requested end.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
-/// A running process; killed with the value.
+/// A running process; dropping the value kills it.
 pub struct ChildProcess {
     name: &'static str,
     child: Child,
@@ -30,7 +30,7 @@ impl ChildProcess {
         Ok(ChildProcess { name, child, log })
     }
 
-    /// An error with its last words if it has ended.
+    /// An error with its last output if it has ended.
     pub fn check(&mut self) -> Outcome<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -40,7 +40,7 @@ impl ChildProcess {
         }
     }
 
-    /// The end of what it wrote.
+    /// The end of its output.
     pub fn last_words(&self) -> String {
         let said = fs::read(&self.log).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);

@@ -1,4 +1,4 @@
-//! The frames of a run, coded once: the same pictures for every system.
+//! The frames of a run, encoded once: the same pictures for every system.
 
 use base64_simd::STANDARD;
 use framepress::frame::View;
@@ -11,7 +11,7 @@ use crate::load::files::{self, Kind, Size, Studio};
 /// Quality of JPEG frames as cameras send them.
 const CAMERA_QUALITY: u8 = 90;
 
-/// How a camera codes its pictures.
+/// How a camera encodes its pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FrameCoding {
@@ -32,7 +32,7 @@ impl FrameCoding {
 pub struct CodedFrames {
     pub size: Size,
     pub coding: FrameCoding,
-    /// As they are.
+    /// Unchanged.
     pub files: Vec<Vec<u8>>,
     /// In base64.
     pub texts: Vec<String>,
@@ -61,7 +61,7 @@ impl CodedFrames {
         Ok(CodedFrames { size, coding, files: coded, texts })
     }
 
-    /// Bytes of a file, in the mean.
+    /// Mean size of a file, in bytes.
     pub fn bytes(&self) -> f64 {
         self.files.iter().map(Vec::len).sum::<usize>() as f64 / self.files.len().max(1) as f64
     }

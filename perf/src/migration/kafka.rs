@@ -18,12 +18,12 @@ use super::ports::{Ports, ROLES, Role, free_ports};
 use crate::Outcome;
 use crate::load::guarded;
 
-/// How long the broker may take until it answers, and a topic until it is there.
+/// Time limit of the broker's first answer, and of a topic's creation.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long one answer to an administrator may take, and how often it is asked for.
+/// Time limit of one administrative request, and the number of attempts.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 3;
-/// Largest message that broker and clients take: a 1080p PNG in base64 fits.
+/// Largest message that broker and clients accept, in bytes: a 1080p PNG in base64 fits.
 pub const MESSAGE_BYTES_MAX: &str = "33554432";
 /// `kafka-server-start.sh` and `kafka-run-class.sh` of Apache Kafka 4.1.
 const FLAGS: [&str; 9] = [
@@ -37,7 +37,7 @@ const FLAGS: [&str; 9] = [
     "-XX:MaxInlineLevel=15",
     "-Djava.awt.headless=true",
 ];
-/// Of one node, whose groups do not wait for further members, and whose removed files go soon.
+/// For one node: groups do not wait for further members, and deleted files are removed soon.
 const SETTINGS: &str = "\
 process.roles=broker,controller
 node.id=1
@@ -58,7 +58,7 @@ log.segment.delete.delay.ms=1000
 
 type Admin = AdminClient<DefaultClientContext>;
 
-/// Where the jars lie and whether a JVM is there.
+/// The folder of the jars; an error if jars or JVM are missing.
 pub fn find(folder: &Path) -> Result<PathBuf, String> {
     let jars = folder.join("libs");
     if !folder.join("complete").is_file() || !jars.is_dir() {
@@ -73,17 +73,17 @@ pub fn find(folder: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// The running node; its folder goes with the value.
+/// The running node; dropping the value removes its folder.
 pub struct KafkaNode {
     pub process: ChildProcess,
     pub ports: Ports,
     admin: Admin,
-    // Declared last: the folder goes after the process.
+    // Declared last, so that the folder is removed after the process has ended.
     folder: TempDir,
 }
 
 impl KafkaNode {
-    /// Starts one on free loopback ports and waits until it answers.
+    /// Starts a node on free loopback ports and waits until it answers.
     pub fn start(jars: &Path) -> Outcome<KafkaNode> {
         let folder = tempfile::Builder::new().prefix("framepress-migration-").tempdir()?;
         let [controller, direct, behind @ ..] = free_ports::<{ 2 + ROLES.len() }>()?;
@@ -136,7 +136,7 @@ impl KafkaNode {
         self.ask(|admin, options| {
             for result in pollster::block_on(admin.create_topics(&wanted, options))? {
                 match result {
-                    // An attempt before, whose answer was lost, may have made it.
+                    // An earlier attempt, whose answer was lost, may have created it.
                     Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                     Err((topic, error)) => return Err(format!("the topic {topic}: {error}").into()),
                 }
@@ -161,7 +161,7 @@ impl KafkaNode {
         Ok(partitions.filter(|partition| partition.leader() >= 0).count())
     }
 
-    /// Removes topics, and soon what they hold.
+    /// Deletes topics; their data are removed soon after.
     pub fn remove(&self, topics: [&str; 2]) -> Outcome<()> {
         self.ask(|admin, options| {
             for result in pollster::block_on(admin.delete_topics(&topics, options))? {
@@ -174,8 +174,8 @@ impl KafkaNode {
         })
     }
 
-    /// Makes a request by a client of its own, and again if there is no answer: a broker that has just
-    /// started may leave the first one unanswered.
+    /// Makes a request with a new client, and repeats it if there is no answer: a broker that has
+    /// just started may leave the first one unanswered.
     fn ask(&self, request: impl Fn(&Admin, &AdminOptions) -> Outcome<()>) -> Outcome<()> {
         let options = AdminOptions::new().request_timeout(Some(ANSWER_LIMIT));
         let mut last = Ok(());
@@ -189,7 +189,7 @@ impl KafkaNode {
         last
     }
 
-    /// Bytes of the segments of topics. Indexes, which are allocated ahead, are not counted.
+    /// Bytes of the segments of topics. Preallocated indexes are not counted.
     pub fn stored(&self, topics: [&str; 2]) -> Outcome<u64> {
         let mut bytes = 0;
         for entry in fs::read_dir(self.folder.path().join("data"))? {
@@ -220,8 +220,8 @@ fn client(port: u16) -> ClientConfig {
     config
 }
 
-/// The properties. A listener tells its clients the address they are to use from then on: the direct
-/// one its own, each other one that of its proxy.
+/// The properties. A listener announces the address that its clients must use afterwards: the
+/// direct one its own, each other one that of its proxy.
 fn settings(ports: &Ports, controller: u16, behind: [u16; 4], folder: &Path) -> Outcome<String> {
     let mut listeners = format!("DIRECT://127.0.0.1:{}", ports.direct);
     let mut advertised = listeners.clone();
@@ -249,7 +249,7 @@ fn java(program: &str, jars: &Path, folder: &Path, class: &str) -> Command {
     command
 }
 
-/// A class of the jars, with the JVM's temporary files in `folder`.
+/// Arguments that run a class of the jars, with the JVM's temporary files in `folder`.
 fn arguments(command: &mut Command, jars: &Path, folder: &Path, class: &str) {
     let mut classes = OsString::from(std::path::absolute(jars).unwrap_or_else(|_| jars.to_owned()));
     classes.push("/*");

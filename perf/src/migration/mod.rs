@@ -1,9 +1,9 @@
-//! `migration`: the system before, with Kafka, JSON and Python, beside Framepress, and beside both with
-//! the bridge between them; the same frames, in turns within one run.
+//! `migration`: the replaced system with Kafka, JSON and Python, compared with Framepress, and with
+//! both connected by the bridge; the same frames, alternately within one run.
 //!
-//! A turn has an open loop, whose frames are timed from when they should have been sent to when the
-//! reader had the decoded result, and then a closed loop at full load. Bytes on the wire are counted
-//! in turns of their own, in which all clients go through proxies.
+//! A measurement has an open loop, whose frames are timed from when they should have been sent to
+//! when the reader had the decoded result, and then a closed loop at full load. Bytes on the wire
+//! are counted in separate measurements, in which all clients go through proxies.
 
 mod child;
 mod coded;
@@ -42,10 +42,10 @@ pub struct MigrationArgs {
     /// Frame sizes
     #[arg(long, value_delimiter = ',', default_values_t = [Size::VGA, Size::HD])]
     pub sizes: Vec<Size>,
-    /// Frames per second of all cameras together, for each size: what every system holds
+    /// Frames per second of all cameras together, for each size: a rate that every system sustains
     #[arg(long, value_delimiter = ',', default_values_t = [20.0, 4.0])]
     pub rates: Vec<f64>,
-    /// The same where cameras send PNG
+    /// The same if cameras send PNG
     #[arg(long, value_delimiter = ',', default_values_t = [15.0, 2.0])]
     pub png_rates: Vec<f64>,
     /// Seconds at that rate
@@ -54,10 +54,10 @@ pub struct MigrationArgs {
     /// Seconds at full load
     #[arg(long, default_value_t = 4.0)]
     pub full_seconds: f64,
-    /// Rounds in which each system has its turn
+    /// Rounds; each measures every system
     #[arg(long, default_value_t = 2)]
     pub rounds: usize,
-    /// One round of the first size in about a minute; the figures mean little
+    /// One round of the first size in about a minute; the figures are not meaningful
     #[arg(long)]
     pub quick: bool,
     /// Frames of this video file, decoded by ffmpeg [default: a painted road]
@@ -66,7 +66,7 @@ pub struct MigrationArgs {
     /// Where `tests/kafka/fetch.sh` has put Kafka
     #[arg(long, value_name = "DIR", default_value = "target/kafka")]
     pub kafka: PathBuf,
-    /// Where Python packages are installed; may be thrown away at any time
+    /// Where Python packages are installed; may be deleted at any time
     #[arg(long, default_value = "target/perf-peers")]
     pub peers_dir: PathBuf,
 }
@@ -98,7 +98,7 @@ impl Era {
     }
 }
 
-/// The systems, and how cameras code their pictures.
+/// The systems, and how cameras encode their pictures.
 const SYSTEMS: [(Era, FrameCoding); 4] = [
     (Era::Before, FrameCoding::Jpeg),
     (Era::Before, FrameCoding::Png),
@@ -175,7 +175,7 @@ impl MigrationArgs {
     }
 }
 
-/// All systems at the size with this index.
+/// Measures all systems at the size with this index.
 fn measure(
     args: &MigrationArgs,
     stage: &mut Stage,
@@ -194,7 +194,7 @@ fn measure(
     let mut rounds: Vec<Vec<Measured>> = systems.iter().map(|_| Vec::new()).collect();
     for round in 0..args.rounds.max(1) {
         for index in 0..systems.len() {
-            // Each goes first in some round.
+            // Rotate the order, so that each goes first in some round.
             let index = (index + round) % systems.len();
             let (era, coding) = systems[index];
             let plan = Plan {

@@ -1,5 +1,5 @@
-//! The ports of a server: one that clients reach directly, and for each role one behind a proxy that
-//! counts its bytes.
+//! The ports of a server: one that clients reach directly, and one for each role behind a proxy
+//! that counts its bytes.
 
 use framepress_proxy::{Link, Proxy};
 use serde::Serialize;
@@ -29,7 +29,7 @@ impl Role {
     }
 }
 
-/// Bytes between one role and a broker, of TCP's payload.
+/// TCP payload bytes between one role and a broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Traffic {
     pub to_broker: f64,
@@ -48,7 +48,7 @@ impl Traffic {
         }
     }
 
-    /// What was added since `before`, over a number of frames.
+    /// The increase since `before`, per frame.
     pub fn since(self, before: Traffic, frames: f64) -> Traffic {
         Traffic {
             to_broker: (self.to_broker - before.to_broker) / frames,
@@ -57,9 +57,9 @@ impl Traffic {
     }
 }
 
-/// Ports of one server. The proxies' threads end with the value.
+/// Ports of one server. Dropping the value ends the proxies' threads.
 pub struct Ports {
-    /// Where the server listens for clients that are not counted.
+    /// Port for clients that are not counted.
     pub direct: u16,
     counted: [Proxy; ROLES.len()],
 }
@@ -93,7 +93,7 @@ impl Ports {
     }
 }
 
-/// Loopback ports that are free at this moment, all different.
+/// Different loopback ports that are free at present.
 pub fn free_ports<const N: usize>() -> Outcome<[u16; N]> {
     let mut ports = [0; N];
     for at in 0..N {

@@ -1,4 +1,4 @@
-//! The client at the end: it reads each result and notes when it had it, decoded.
+//! The final client: it reads and decodes each result and records the time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,15 +20,15 @@ use super::ports::Role;
 use crate::Outcome;
 use crate::load::now;
 
-/// How often the reader looks whether it is to end.
+/// How often the reader checks for a stop request, in milliseconds.
 const LOOK_MS: u64 = 100;
 
-/// When results were there, by the number of their frame.
+/// Arrival times of results, by frame number.
 #[derive(Default)]
 pub struct Arrivals {
     at: Vec<Option<f64>>,
     pub frames: u64,
-    /// Results of a frame that had one.
+    /// Further results of a frame that already had one.
     pub doubled: u64,
     trouble: Option<String>,
 }
@@ -49,12 +49,12 @@ impl Arrivals {
         Ok(())
     }
 
-    /// When the result of a frame was there.
+    /// Arrival time of a frame's result.
     pub fn of(&self, number: usize) -> Option<f64> {
         self.at.get(number).copied().flatten()
     }
 
-    /// All moments in order.
+    /// All arrival times in order.
     pub fn moments(&self) -> Vec<f64> {
         let mut moments: Vec<f64> = self.at.iter().flatten().copied().collect();
         moments.sort_by(f64::total_cmp);
@@ -62,7 +62,7 @@ impl Arrivals {
     }
 }
 
-/// A thread that reads results from the beginning; it ends with the value.
+/// A thread that reads results from the beginning; dropping the value ends it.
 pub struct ResultReader {
     arrivals: Arc<Mutex<Arrivals>>,
     stop: Arc<AtomicBool>,
@@ -150,7 +150,7 @@ impl ResultReader {
         }
     }
 
-    /// Ends the thread; what it has read.
+    /// Ends the thread; returns what it has read.
     pub fn end(mut self) -> Arrivals {
         self.join();
         std::mem::take(&mut self.arrivals.lock())
@@ -170,7 +170,7 @@ impl Drop for ResultReader {
     }
 }
 
-/// The fields of the old processor's result: exactly these.
+/// Exactly the fields of the old processor's result.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a result that lacks a field or has another is refused")]

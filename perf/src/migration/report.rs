@@ -1,4 +1,4 @@
-//! The figures as tables, with the goals of the migration beside them.
+//! The figures as tables, with the goals of the migration next to them.
 
 use std::fmt::Write as _;
 
@@ -8,11 +8,11 @@ use super::turn::{Measured, Part};
 use super::{CAMERAS, Era, Figures, MigrationArgs, Row};
 use crate::Outcome;
 
-/// Milliseconds below which the 99th percentile is to be.
+/// Upper bound of the 99th percentile, in milliseconds.
 const LATENCY_GOAL_MS: f64 = 100.0;
-/// Shares of bytes on the wire that are to be left: from 50 to 70 % fewer.
+/// Largest remaining share of bytes on the wire: 50 to 70 % fewer.
 const WIRE_GOAL: f64 = 0.5;
-/// Share of the memory of broker and processor that is to be left: 40 % less.
+/// Largest remaining share of the memory of broker and processor: 40 % less.
 const MEMORY_GOAL: f64 = 0.6;
 
 impl Row {
@@ -24,7 +24,7 @@ impl Row {
         (middle(values.len().saturating_sub(1) / 2) + middle(values.len() / 2)) / 2.0
     }
 
-    /// Milliseconds of CPU a frame of some of the processes.
+    /// Milliseconds of CPU per frame of some of the processes.
     fn cpu(&self, parts: &[Part]) -> Option<f64> {
         self.sum(parts, |part| part.cpu_ms_per_frame)
     }
@@ -45,12 +45,12 @@ impl Row {
         })
     }
 
-    /// Bytes a frame between a role and the brokers.
+    /// Bytes per frame between a role and the brokers.
     fn traffic(&self, role: Role) -> Traffic {
         self.counted.traffic.unwrap_or_default()[role as usize]
     }
 
-    /// Bytes a frame on the wire.
+    /// Bytes per frame on the wire.
     fn wire(&self) -> f64 {
         ROLES.into_iter().map(|role| self.traffic(role).sum()).sum()
     }
@@ -118,7 +118,7 @@ fn loads(figures: &Figures, text: &mut String) -> Outcome<()> {
     Ok(())
 }
 
-/// The medians of the way through Redis.
+/// The medians of each leg of the path through Redis.
 fn legs(figures: &Figures, text: &mut String) -> Outcome<()> {
     writeln!(
         text,
@@ -188,7 +188,7 @@ fn wire(figures: &Figures, text: &mut String) -> Outcome<()> {
     Ok(())
 }
 
-/// Nothing where there is no such client or broker.
+/// Empty if there is no such client or broker.
 fn thousands(bytes: f64) -> String {
     if bytes > 0.0 { format!("{:.1}", bytes / 1e3) } else { String::new() }
 }
@@ -250,7 +250,7 @@ fn change(after: f64, before: &Row) -> String {
     percent(after / before.traffic(Role::Producer).sum())
 }
 
-/// A share of what was as a change: `-60 %`.
+/// A ratio as a change, for example `-60 %`.
 fn percent(share: f64) -> String {
     format!("{:+.0} %", (share - 1.0) * 100.0)
 }

@@ -1,4 +1,4 @@
-//! One redis-server on a loopback port, as it is by default but for the disk: it saves nothing.
+//! One redis-server on a loopback port with default settings, but without persistence.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,15 @@ use crate::Outcome;
 use crate::load::guarded;
 use crate::server::Plain;
 
-/// How long the server may take until it answers.
+/// Time limit of the server's first answer.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// The running server; its folder goes with the value.
+/// The running server; dropping the value removes its folder.
 pub struct RedisNode {
     pub process: ChildProcess,
     pub ports: Ports,
     plain: Plain,
-    // Declared last: the folder goes after the process.
+    // Declared last, so that the folder is removed after the process has ended.
     _folder: TempDir,
 }
 
@@ -61,8 +61,8 @@ impl RedisNode {
         format!("redis://127.0.0.1:{}/0", self.ports.of_role(role, is_counted))
     }
 
-    /// The results of a stream: the number of the frame, and when the frame and the result were added,
-    /// in milliseconds.
+    /// The results of a stream: the number of the frame, and when the frame and the result were
+    /// added, in milliseconds.
     pub fn added(&mut self, output: &str) -> Outcome<Vec<(usize, f64, f64)>> {
         let reply: StreamRangeReply = self.plain.run(&["XRANGE", output, "-", "+"])?;
         let entries = reply.ids.into_iter().filter_map(|entry| {
@@ -73,7 +73,7 @@ impl RedisNode {
         Ok(entries.collect())
     }
 
-    /// Bytes of memory that streams take, by `MEMORY USAGE` of all their entries.
+    /// Bytes of memory of the streams, by `MEMORY USAGE` of all their entries.
     pub fn stored(&mut self, streams: [&str; 2]) -> Outcome<u64> {
         let mut bytes = 0;
         for stream in streams {

@@ -1,4 +1,4 @@
-//! One turn of one system: from the start of its processes to their end.
+//! One measurement of one system: from the start of its processes to their end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,30 +19,30 @@ use crate::Outcome;
 use crate::common::Spread;
 use crate::load::{guarded, now, sleep_until};
 
-/// How long a system may take until the first results are there.
+/// Time limit of a system's first results.
 const START_LIMIT: Duration = Duration::from_secs(90);
-/// How long it may take for what is left at the end of the open loop.
+/// Time limit to finish the rest at the end of the open loop.
 const REST_LIMIT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(1);
 /// Seconds at full load that are not counted.
 const FULL_WARM: f64 = 1.0;
-/// Bytes of frames on their way at full load, and bounds for their number.
+/// Bytes of frames in flight at full load, and bounds for their number.
 const BACKLOG_BYTES: f64 = 64e6;
 const BACKLOG: (f64, f64) = (16.0, 256.0);
 
-/// What the turns of a run share.
+/// Shared by all measurements of a run.
 pub struct Stage {
-    /// `framepress`.
+    /// Path of `framepress`.
     pub bin: PathBuf,
     /// The interpreter with the packages of the peers.
     pub python: Option<String>,
-    /// Stays up for the whole run: its start takes longer than a turn.
+    /// Runs for the whole run, as its start takes longer than a measurement.
     pub kafka: Option<KafkaNode>,
     folder: TempDir,
     turns: u32,
 }
 
-/// What is done in a turn.
+/// Parameters of a measurement.
 #[derive(Clone, Copy)]
 pub struct Plan {
     /// Frames per second of all cameras together.
@@ -53,7 +53,7 @@ pub struct Plan {
     pub seconds: f64,
     /// Seconds at full load.
     pub full_seconds: f64,
-    /// All clients go through the proxies, and bytes are counted.
+    /// Whether all clients go through the proxies, and bytes are counted.
     pub is_counted: bool,
 }
 
@@ -68,7 +68,7 @@ pub enum Part {
     RedisToKafka,
 }
 
-/// What one process took.
+/// Usage of one process.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct PartUsage {
     pub part: Part,
@@ -79,7 +79,7 @@ pub struct PartUsage {
     pub rss_mib: f64,
 }
 
-/// What a turn has shown.
+/// Figures of one measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
     /// Measured frames of the open loop.
@@ -89,10 +89,10 @@ pub struct Measured {
     pub doubled: u64,
     pub p50_ms: f64,
     pub p99_ms: f64,
-    /// How late the producer was at most; part of the latency.
+    /// Longest delay of the producer; part of the latency.
     pub late_ms_max: f64,
-    /// Medians of the way through Redis: until the frame was added to its stream, from then until
-    /// the result was, and from then until the reader had it.
+    /// Medians of the legs through Redis: until the frame was added to its stream, from then until
+    /// the result was added, and from then until the reader had it.
     pub legs_ms: Option<[f64; 3]>,
     pub parts: Vec<PartUsage>,
     /// Bytes that the brokers store for a frame and its result.
@@ -100,11 +100,11 @@ pub struct Measured {
     pub redis_bytes_per_frame: f64,
     /// Results per second at full load.
     pub full_fps: f64,
-    /// Of a counted turn, by role.
+    /// Bytes by role, in a counted measurement.
     pub traffic: Option<[Traffic; ROLES.len()]>,
 }
 
-/// The system at work.
+/// The running system.
 struct System<'a> {
     kafka: Option<&'a mut KafkaNode>,
     redis: Option<RedisNode>,
@@ -123,7 +123,7 @@ impl Stage {
         Ok(Stage { bin: std::path::absolute(bin)?, python, kafka, folder, turns: 0 })
     }
 
-    /// One turn.
+    /// Runs one measurement.
     pub fn turn(&mut self, era: Era, frames: &CodedFrames, plan: &Plan) -> Outcome<Measured> {
         let mut system = self.start(era, plan.is_counted)?;
         let mut sent = Sent::default();
@@ -143,7 +143,7 @@ impl Stage {
         Ok(Measured { traffic: plan.is_counted.then_some(open.traffic), ..measured })
     }
 
-    /// Starts the processes of a system, with topics and streams that no turn has had.
+    /// Starts the processes of a system, with unused topics and streams.
     fn start(&mut self, era: Era, is_counted: bool) -> Outcome<System<'_>> {
         self.turns += 1;
         let turn = self.turns;
@@ -239,9 +239,9 @@ impl Sent {
 /// CPU seconds and bytes of memory of each process at one moment.
 type Look = Vec<(Part, f64, u64)>;
 
-/// What the open loop has shown.
+/// Figures of the open loop.
 struct OpenLoop {
-    /// The first measured frame, and the one behind the last.
+    /// The first measured frame, and the one after the last.
     frames: std::ops::Range<usize>,
     late_ms_max: f64,
     looks: [Look; 2],
@@ -250,7 +250,7 @@ struct OpenLoop {
     traffic: [Traffic; ROLES.len()],
 }
 
-/// What the closed loop has shown.
+/// Figures of the closed loop.
 struct ClosedLoop {
     from: f64,
     until: f64,
@@ -264,7 +264,7 @@ impl System<'_> {
         self.intake.send(frames, number, due, CAMERAS)
     }
 
-    /// Waits until so many results are there, or for `limit`.
+    /// Waits for `results` results, or until `limit`.
     fn wait_for(&mut self, results: u64, limit: Duration) -> Outcome<()> {
         let began = Instant::now();
         while self.reader.frames()? < results && began.elapsed() < limit {
@@ -307,8 +307,8 @@ impl System<'_> {
         sum
     }
 
-    /// Frames at a fixed rate, whatever becomes of them. Memory and what is stored are looked at when
-    /// all results are there.
+    /// Frames at a fixed rate, regardless of the results. Memory and stored bytes are read when all
+    /// results are there.
     fn open_loop(
         &mut self,
         frames: &CodedFrames,
@@ -354,7 +354,7 @@ impl System<'_> {
         })
     }
 
-    /// As many frames as keep a backlog up.
+    /// As many frames as keep a backlog full.
     fn closed_loop(
         &mut self,
         frames: &CodedFrames,
@@ -380,7 +380,7 @@ impl System<'_> {
         Ok(ClosedLoop { from, until, looks: [before.unwrap_or_else(|| after.clone()), after] })
     }
 
-    /// Ends the processes, and does the sums. What waits at full load is left undone.
+    /// Ends the processes, and computes the figures. Discards the backlog at full load.
     fn end(self, sent: &Sent, open: &OpenLoop, full: Option<&ClosedLoop>) -> Outcome<Measured> {
         let System { kafka, redis, children, intake, reader, topics } = self;
         let arrivals = reader.end();
@@ -443,7 +443,7 @@ impl System<'_> {
     }
 }
 
-/// The value below which a share of sorted ones lies.
+/// The value at a share of sorted ones.
 fn share(sorted: &[f64], share: f64) -> f64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)

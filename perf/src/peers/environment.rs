@@ -1,4 +1,4 @@
-//! Python and Node packages of the peers, in a folder of their own.
+//! Python and Node packages of the peers, in a separate folder.
 
 use std::fs;
 use std::path::Path;
@@ -6,20 +6,20 @@ use std::process::{Command, Stdio};
 
 const PYTHON: &str = "perf/peers/python";
 const NODE: &str = "perf/peers/node";
-/// Says that an installation was finished, and of what.
+/// Marks a finished installation, and holds its package list.
 const COMPLETE: &str = "complete";
 
-/// What could be installed.
+/// The installed programs.
 #[derive(Default)]
 pub struct Environment {
     /// The interpreter.
     pub python: Option<String>,
-    /// The script, beside its packages.
+    /// The script, in the folder of its packages.
     pub node: Option<String>,
 }
 
 impl Environment {
-    /// Installs what is not there yet; a line for each that cannot be had.
+    /// Installs missing packages; returns a line for each program that is not available.
     pub fn prepare(folder: &Path) -> (Environment, Vec<String>) {
         let mut skipped = Vec::new();
         let mut noted = |what: &str, done: Result<String, String>| match done {
@@ -59,7 +59,7 @@ pub fn python(folder: &Path) -> Result<String, String> {
     Ok(interpreter)
 }
 
-/// The packages are installed as the lock file says; the script finds them beside it.
+/// Installs the packages of the lock file; the script finds them in its folder.
 fn node(folder: &Path) -> Result<String, String> {
     let read = |name: &str| {
         fs::read_to_string(format!("{NODE}/{name}")).map_err(|error| format!("{name}: {error}"))

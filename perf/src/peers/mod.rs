@@ -1,7 +1,7 @@
-//! `peers`: the engine beside Python and Node programs that do the same work, on the same frames,
-//! through a Redis of the same kind, in turns within one run.
+//! `peers`: the engine compared with Python and Node programs that do the same work, on the same
+//! frames, through a Redis of the same kind, alternately within one run.
 //!
-//! Each peer runs as many processes as there are cores, so that it may use the whole machine.
+//! Each peer runs as many processes as there are cores, so that it can use the whole machine.
 
 pub mod environment;
 
@@ -19,9 +19,9 @@ use crate::load::files::{Kind, Scene, Size, Studio};
 use crate::load::{Load, Measured, Program, Trial};
 use environment::Environment;
 
-/// Frames per CPU-second against the system that was replaced: the goal.
+/// Goal for frames per CPU-second over those of the replaced system.
 const GOAL: f64 = 10.0;
-/// Bytes of results against JSON with base64 of the raw frames: the goal.
+/// Goal for bytes of results over JSON with base64 of the raw frames.
 const BYTES_GOAL: f64 = 0.05;
 
 #[derive(Args, Clone)]
@@ -31,13 +31,13 @@ pub struct PeersArgs {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 4.0)]
     pub seconds: f64,
-    /// Rounds in which every side has its turn at full load
+    /// Rounds; each measures every side at full load
     #[arg(long, default_value_t = 2)]
     pub rounds: usize,
-    /// Where Python and Node packages are installed; may be thrown away at any time
+    /// Where Python and Node packages are installed; may be deleted at any time
     #[arg(long, default_value = "target/perf-peers")]
     pub peers_dir: PathBuf,
-    /// Only sides whose name holds this, beside the engine
+    /// Only sides whose name contains this, besides the engine
     #[arg(long, default_value = "")]
     pub only: String,
     /// Only this size
@@ -45,11 +45,11 @@ pub struct PeersArgs {
     pub size: Option<Size>,
 }
 
-/// What is to be done with the frames.
+/// What to do with the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Task {
-    /// Figures, ML image and thumbnail as well.
+    /// Including figures, ML image and thumbnail.
     Full,
     /// The picture alone: raw RGB in, JPEG out.
     Code,
@@ -98,7 +98,7 @@ pub fn run(args: &PeersArgs) -> Outcome<bool> {
         .collect();
     let mut rows = Vec::new();
     for studio in &studios {
-        // What the pictures show matters where they are analysed and decoded.
+        // The content of pictures matters only if they are analysed and decoded.
         let sides: Vec<&Side> = sides
             .iter()
             .filter(|side| studio.scene == Scene::Road || side.kind == Kind::Json)

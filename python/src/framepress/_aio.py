@@ -1,4 +1,4 @@
-"""Carries out steps, in asyncio."""
+"""Executes steps in asyncio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._sync import _HAS_PROTOCOL
 
 __all__ = ["AsyncDriver"]
 
-# asyncio has it from Python 3.11 on; for earlier versions redis-py brings the package.
+# Part of asyncio from Python 3.11; for earlier versions redis-py depends on the package.
 _timeout: Any = getattr(asyncio, "timeout", None) or import_module("async_timeout").timeout
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class AsyncDriver:
         self._connections: dict[Address, Any] = {}
 
     async def run(self, steps: Steps[T]) -> T:
-        """All steps to the end, and what they give."""
+        """Executes all steps, and returns their result."""
         answer: Any = None
         error = None
         while True:
@@ -70,7 +70,7 @@ class AsyncDriver:
             happened = not isinstance(error, redis.exceptions.BusyLoadingError)
             raise Lost(f"{step.address}: {error}", may_have_happened=happened) from error
         except BaseException:
-            # Cancelled. The replies are still to come: this connection is of no more use.
+            # Cancelled with replies outstanding, so this connection cannot be used again.
             self._connections.pop(step.address, None)
             await connection.disconnect(nowait=True)
             raise
@@ -87,8 +87,8 @@ class AsyncDriver:
     async def _open(self, address: Address) -> Any:
         settings = self._settings.of(address)
         settings["retry"] = Retry(NoBackoff(), 0)
-        # With a limit of its own, redis-py sends under `asyncio.wait_for`, which before Python 3.12
-        # loses a cancellation that comes at the moment at which the bytes are out.
+        # With a timeout set, redis-py sends under `asyncio.wait_for`. Before Python 3.12 that loses a
+        # cancellation that comes just when the bytes have been sent.
         settings["socket_timeout"] = None
         if address.path:
             kind: Any = redis.asyncio.UnixDomainSocketConnection

@@ -1,4 +1,4 @@
-"""What producers and consumers have in common: servers, and a life in one process."""
+"""Shared by producers and consumers: servers, and the check for the owning process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_URL = "redis://localhost:6379/0"
 
 
 class Client:
-    """A producer or a consumer. It belongs to the process that made it, not to a child of that."""
+    """A producer or a consumer. It works only in the process that created it, not in a forked child."""
 
     _what: ClassVar[str]
 
@@ -47,7 +47,7 @@ class Client:
             )
 
     def _closes_now(self) -> bool:
-        """Whether it was open and is this process's: then it is closed from now on."""
+        """Marks it as closed; returns whether it was open and belongs to this process."""
         if self._closed or self._process != os.getpid():
             return False
         self._closed = True

@@ -1,7 +1,7 @@
 """The configurations of the replaced system, and of the engine: flat, nested, or with its sections.
 
-Only what a program beside the engine needs is read. Keys without a meaning here belong to the engine,
-or to nothing any more, and are passed over.
+Reads only the keys that a program other than the engine needs. All other keys belong to the engine
+or are obsolete, and are ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["ConfigSource", "ProcessorConfig", "read_config"]
 
 ConfigSource = Union[Mapping[str, Any], str, "os.PathLike[str]", None]
 
-#: Attribute -> where it is looked for, the first found counts. Nested files have the last forms.
+#: Attribute -> where to look for it; the first one found counts. Nested files have the last forms.
 _PLACES: dict[str, tuple[str, ...]] = {
     "redis_url": ("redis_queue.url", "redis_url"),
     "input_queue": ("redis_queue.input_queue", "input_queue"),
@@ -63,7 +63,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "stats_addr": ("stats.addr", "stats_addr"),
     "stats_token": ("stats.token", "stats_token"),
 }
-#: The environment's names, where the configuration says nothing.
+#: Environment variables, used if the configuration does not set the value.
 _ENVIRONMENT = {
     "redis_url": "REDIS_QUEUE__URL",
     "input_queue": "REDIS_QUEUE__INPUT_QUEUE",
@@ -76,7 +76,7 @@ _FORMATS = ("jpeg", "png", "webp")
 
 @dataclass(frozen=True)
 class ProcessorConfig:
-    """What was said, and defaults for the rest."""
+    """The configured values, and defaults for the rest."""
 
     redis_url: str = field(default="redis://localhost:6379/0", repr=False)
     input_queue: str = "camera_frames"

@@ -1,8 +1,8 @@
-"""Commands to Redis, without I/O: `Link` says what to send where and what an answer means.
+"""Commands to Redis, without I/O: `Link` decides what to send where, and interprets the replies.
 
-Everything that talks to Redis is written once, as a generator of steps. A driver carries the steps
-out: `_sync.Driver` blocks, `_aio.Driver` awaits. Bulk strings may consist of several pieces, so pixels
-go from the caller's array to the socket without a copy.
+All Redis communication is written once, as generators of steps. A driver executes the steps:
+`_sync.Driver` blocks, `_aio.Driver` awaits. Bulk strings may consist of several pieces, so pixels go
+from the caller's array to the socket without a copy.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ Argument = Union[bytes, str, int, float, Blob]
 
 @dataclass(frozen=True)
 class Exchange:
-    """Send to a server, connected to if need be, and read so many replies.
+    """Sends to a server, connecting if necessary, and reads `replies` replies.
 
-    Gives a list of them, errors of the server as `ResponseError` in it. Raises `Lost`.
+    Returns a list of them, with errors of the server as `ResponseError`. Raises `Lost`.
     """
 
     address: Address
@@ -77,7 +77,7 @@ Steps = Generator[Step, Any, T]
 
 
 class Lost(Exception):
-    """The connection broke, or could not be made, or the server cannot serve now.
+    """The connection broke, or could not be made, or the server cannot serve at present.
 
     `may_have_happened` says whether the server may have executed the commands.
     """
@@ -103,7 +103,7 @@ class Backoff:
         return self.next
 
 
-#: Answers after which another server, or the same one a moment later, will do.
+#: Errors after which another server, or the same one a moment later, can serve.
 _PASSING = {
     "READONLY",
     "LOADING",
@@ -116,7 +116,7 @@ _PASSING = {
     "MOVED",
     "ASK",
 }
-#: redis-py takes the code off the text of these.
+#: redis-py removes the code from the text of these.
 _CODES = {
     "ReadOnlyError": "READONLY",
     "BusyLoadingError": "LOADING",
@@ -145,7 +145,7 @@ def code_of(error: BaseException) -> str:
 
 
 def raise_if_error(reply: Any) -> Any:
-    """The reply, unless it is an error of the server that does not pass."""
+    """Returns the reply; raises if it is a permanent error of the server."""
     if isinstance(reply, RedisError):
         raise RedisRefused(f"Redis refused: {reply}") from reply
     return reply
@@ -179,25 +179,25 @@ def pack(command: Sequence[Argument], into: list[Piece]) -> None:
 
 @dataclass
 class Link:
-    """The way of one caller to the server that has a key."""
+    """One caller's connection to the server that has a key."""
 
     servers: Servers
-    #: Times that a connection was lost or left.
+    #: How often a connection was lost or left.
     reconnects: int = 0
-    #: Since when no server has answered, by the monotonic clock.
+    #: Time since which no server has answered, by the monotonic clock.
     down_since: float | None = None
-    #: Goes up by one whenever a connection was lost.
+    #: Increases by one whenever a connection was lost.
     epoch: int = 0
     _homes: dict[str, Address] = field(default_factory=dict)
     _asking: set[str] = field(default_factory=set)
     _next_node: int = 0
 
     def call(self, key: str, commands: Sequence[Sequence[Argument]]) -> Steps[list[Any]]:
-        """Sends commands that concern one key, and gives a reply for each.
+        """Sends commands that concern one key, and returns a reply for each.
 
         Raises:
-            Lost: Nothing of it was done, or all of it may have been; trying again may help.
-            RedisRefused: The server does not let this account in.
+            Lost: Either nothing was executed, or all of it may have been; a retry may help.
+            RedisRefused: The server does not accept this account.
         """
         address = None
         try:
@@ -234,7 +234,7 @@ class Link:
         return replies
 
     def one(self, key: str, *command: Argument) -> Steps[Any]:
-        """Sends one command and gives its reply; `RedisRefused` if that is an error."""
+        """Sends one command and returns its reply; raises `RedisRefused` for an error reply."""
         replies = yield from self.call(key, [command])
         return raise_if_error(replies[0])
 
@@ -249,7 +249,7 @@ class Link:
         return home
 
     def _primary(self) -> Steps[Address]:
-        """The server that a Sentinel names and that says itself that it is the primary."""
+        """The server that a Sentinel names and whose own role is primary."""
         reason = "no Sentinel answered"
         for _ in self.servers.nodes:
             sentinel = self.servers.nodes[self._next_node % len(self.servers.nodes)]
@@ -284,7 +284,7 @@ class Link:
             yield Drop(address)
 
     def _follow(self, key: str, address: Address, error: RedisError) -> Steps[None]:
-        """Goes where a node of a Cluster sends us, or leaves the server."""
+        """Follows a redirection of a Cluster node, or leaves the server."""
         code = code_of(error)
         if code in ("MOVED", "ASK"):
             host, _, port = str(error).rsplit(" ", 1)[-1].rpartition(":")
@@ -295,7 +295,7 @@ class Link:
             yield from self._leave(key, address)
 
     def gone(self, lost: Lost, waited: float) -> RedisUnavailable:
-        """The error for a caller that has waited long enough."""
+        """The error for a caller that has waited until its timeout."""
         return RedisUnavailable(f"Redis at {self.servers} is away for {waited:.1f} s: {lost}")
 
 

@@ -1,4 +1,4 @@
-"""A frame ready to be sent; the settings of a producer, and what it counts."""
+"""A frame ready to be sent; the settings of a producer, and its counters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .errors import ConfigError
 
 __all__ = ["Composer", "Counts", "Options", "Parcel", "find_entry"]
 
-#: Lua: the id of an entry of a frame, among the last ones after a known entry.
+#: Lua: the id of a frame's entry, among the last ones after a known entry.
 _FIND = """
 local last = '+'
 for _ = 1, 64 do
@@ -41,7 +41,7 @@ _POLICIES = ("block", "newest", "oldest")
 
 @dataclass
 class Counts:
-    """What a producer has done so far. Every frame handed over is in one of the first five."""
+    """Counters of a producer. Every frame passed to it is in one of the first five."""
 
     #: Frames in the stream.
     sent: int = 0
@@ -55,7 +55,7 @@ class Counts:
     held: int = 0
     #: Images refused before anything was sent: wrong shape, dtype or size.
     refused: int = 0
-    #: Times that `send` had to wait for room.
+    #: How often `send` had to wait for room.
     waits: int = 0
     #: Connections lost.
     reconnects: int = 0
@@ -121,20 +121,20 @@ class Parcel:
     data: Blob
     beside: tuple[Argument, ...]
     image_bytes: int
-    #: Of a ring.
+    #: Its slot, if it is in a ring.
     slot: int | None = None
-    #: Whether it may be in the stream already.
+    #: Whether it may already be in the stream.
     in_doubt: bool = False
 
     def kept(self) -> Parcel:
-        """The same, with pixels of its own: the caller's may change."""
+        """The same with its own pixels, as the caller's may change."""
         pieces = [piece if isinstance(piece, bytes) else bytes(piece) for piece in self.data.pieces]
         return replace(self, data=Blob(pieces))
 
 
 @dataclass
 class Composer:
-    """Makes the messages and the entries of one producer."""
+    """Creates the messages and the entries of one producer."""
 
     _names: str = field(default_factory=lambda: f"{os.getpid():x}-{secrets.token_hex(4)}")
     _number: int = 0
@@ -150,7 +150,7 @@ class Composer:
 
         Raises:
             ValueError: An id, the time or a field is not valid.
-            TypeError: An id is no text.
+            TypeError: An id is not text.
         """
         if not isinstance(camera_id, str) or not camera_id:
             raise ValueError(f"camera_id {camera_id!r}: a text that is not empty")
@@ -195,7 +195,7 @@ class Composer:
             head.original_image.CopyFrom(picture.about)
             pieces = [head.SerializeToString()]
         else:
-            # Field 4 of the frame, and in it last field 1, so that the pixels need not be copied.
+            # The frame's field 4, and its field 1, come last, so that the pixels need not be copied.
             about = picture.about.SerializeToString() + b"\x0a" + _varint(picture.size)
             length = len(about) + picture.size
             start = head.SerializeToString() + b"\x22" + _varint(length) + about
@@ -214,13 +214,13 @@ class Composer:
 
 
 def find_entry(link: Link, parcel: Parcel, after: bytes | None) -> Steps[bytes | None]:
-    """The entry of a frame whose answer was lost, among those after the last one of ours."""
+    """Finds the entry of a frame whose reply was lost, among those after our last known one."""
     lowest = f"({after.decode()}" if after else "-"
     (found,) = yield from link.call(
         parcel.stream,
         [["EVAL", _FIND, 1, parcel.stream, lowest, parcel.frame_id, parcel.camera_id]],
     )
-    # Without the right to run scripts the frame is sent again.
+    # Without the right to run scripts the producer sends the frame again.
     return found if isinstance(found, bytes) else None
 
 

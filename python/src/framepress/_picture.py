@@ -1,7 +1,7 @@
-"""What a producer may send: arrays of pixels in every layout, and encoded files.
+"""The images that a producer accepts: arrays of pixels in every layout, and encoded files.
 
-A `Picture` refers to the caller's memory. Nothing is copied until it is known where the bytes go: into
-a slot of a ring, or through a socket.
+A `Picture` refers to the caller's memory. It copies nothing until the destination of the bytes is
+known: a slot of a ring, or a socket.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = npt.NDArray[np.uint8]
 Encoded = Union[bytes, bytearray, memoryview]
 Image = Union[npt.NDArray[Any], Encoded, Sequence[npt.NDArray[Any]]]
 
-#: Layout -> samples of a pixel in a packed layout; 0: planes.
+#: Layout -> samples per pixel in a packed layout; 0: planes.
 LAYOUTS: dict[str, int] = {
     "bgr24": 3,
     "rgb24": 3,
@@ -45,9 +45,9 @@ PIXELS_MAX = 33_177_600
 class Picture:
     """One image, checked."""
 
-    #: Its bytes, one after the other. Each is one plane, in any memory order.
+    #: Its bytes, one plane after the other, each in any memory order.
     planes: tuple[Array, ...]
-    #: Everything about it but the bytes.
+    #: All fields except the bytes.
     about: ImageData
     #: Bytes of all planes.
     size: int
@@ -58,7 +58,7 @@ class Picture:
         return [plane.data.cast("B") for plane in planes if plane.size]
 
     def copy_into(self, room: Array) -> None:
-        """Writes the bytes to the beginning of `room`, with one copy and no other memory."""
+        """Writes the bytes to the beginning of `room`, with a single copy and no other memory."""
         at = 0
         for plane in self.planes:
             end = at + plane.size
@@ -73,10 +73,10 @@ def picture_of(
     color_matrix: str = "",
     quality: int = 0,
 ) -> Picture:
-    """Checks an image and says what it is.
+    """Checks an image and describes it.
 
     Raises:
-        ImageError: It is nothing that the engine takes. The message names shape and dtype.
+        ImageError: The engine does not accept it. The message names shape and dtype.
     """
     if color_range not in _RANGES:
         raise ImageError(f"color_range {color_range!r}: one of 'limited' and 'full', or nothing")
@@ -101,7 +101,7 @@ def picture_of(
 
 
 def encoded_format(head: bytes) -> str:
-    """The format of a file by its first 12 bytes; empty if it is none that the engine reads."""
+    """The format of a file by its first 12 bytes; empty if the engine cannot read it."""
     if head[:3] == b"\xff\xd8\xff":
         return "jpeg"
     if head[:8] == b"\x89PNG\r\n\x1a\n":
@@ -194,7 +194,7 @@ def _planes(image: Any, layout: str | None) -> Picture:
 
 
 def _stacked(image: Array, layout: str) -> Picture:
-    """All planes in one array of 3/2 H x W, as OpenCV has them."""
+    """All planes in one array of 3/2 H x W, as OpenCV stores them."""
     if image.ndim != 2 or image.shape[0] % 3 or image.shape[1] % 2:
         raise ImageError(
             f"{_name(image)}: layout {layout!r} in one array is 3/2 H x W, with H and W even; "

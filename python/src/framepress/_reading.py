@@ -1,4 +1,4 @@
-"""The settings of a consumer, and what it counts."""
+"""The settings of a consumer, and its counters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Options", "Tally"]
 
 @dataclass
 class Tally:
-    """What a consumer has done so far."""
+    """Counters of a consumer."""
 
     #: Results handed out, repetitions included.
     delivered: int = 0
@@ -21,7 +21,7 @@ class Tally:
     acknowledged_elsewhere: int = 0
     #: Results left pending after a failure, to be handed out again.
     failed: int = 0
-    #: Entries claimed from a consumer that has stopped, or after a failure.
+    #: Entries claimed from a stopped consumer, or after a failure.
     claimed: int = 0
     #: Entries moved to the dead-letter stream.
     dead_lettered: int = 0
@@ -29,7 +29,7 @@ class Tally:
     lost_to_trim: int = 0
     #: Entries fetched here that another consumer claimed before they were handed out.
     taken_over: int = 0
-    #: Times that the group was gone and was made again.
+    #: How often the group was missing and was created again.
     groups_made_again: int = 0
     #: Connections lost.
     reconnects: int = 0

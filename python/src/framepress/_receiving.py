@@ -1,8 +1,8 @@
-"""What a consumer does, as steps: `Consumer` and `AsyncConsumer` carry them out.
+"""The work of a consumer, as steps: `Consumer` and `AsyncConsumer` execute them.
 
-An entry handed out stays in the group's pending entries list until it is acknowledged. What a consumer
-that died has left there is claimed by any other of the group, and what was handed out too often goes
-to the dead-letter stream, with all its fields, in one script with the acknowledgement.
+An entry handed out stays in the group's pending entries list until it is acknowledged. If a consumer
+dies, another one of the group claims its pending entries. An entry handed out too often goes to the
+dead-letter stream with all its fields, in one script with the acknowledgement.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .results import Result
 
 __all__ = ["Receiving"]
 
-#: Lua: stores a dead letter and acknowledges its entry, if the entry is still this consumer's. The
-#: letter is stored first: a script that fails for want of memory has then done nothing.
+#: Lua: stores a dead letter and acknowledges its entry, if the entry is still this consumer's. It
+#: stores the letter first, so that a script that runs out of memory has changed nothing.
 _BURY = """
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
 if #pending == 0 or pending[1][2] ~= ARGV[3] then return false end
@@ -30,16 +30,16 @@ local id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', unpack(ARGV,
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 return id
 """
-#: Ids that were acknowledged here and are remembered, so that a lost group repeats none of them.
+#: Number of ids acknowledged here to remember, so that a lost group repeats none of them.
 _REMEMBERED = 16_384
 _PAGE = 100
-#: Redis unpacks no more values than this in a script.
+#: Largest number of values that Redis unpacks in a script.
 _VALUES_MAX = 7_800
 
 
 @dataclass
 class Entry:
-    """An entry of the group that is in this consumer's hand."""
+    """An entry of the group that this consumer holds."""
 
     stream: str
     id: bytes
@@ -53,7 +53,7 @@ Key = tuple[str, bytes]
 
 @dataclass
 class Receiving:
-    """The state of one consumer. Not for two threads or tasks at a time."""
+    """The state of one consumer. Not for concurrent use by threads or tasks."""
 
     link: Link
     options: Options
@@ -64,9 +64,9 @@ class Receiving:
     #: Fetched or handed out, and not yet settled.
     _in_hand: dict[Key, Entry] = field(default_factory=dict)
     _done: dict[Key, None] = field(default_factory=dict)
-    #: Stream -> the last entry that the group has handed out, as far as is known here.
+    #: Stream -> the last entry known to be delivered by the group.
     _last: dict[str, bytes] = field(default_factory=dict)
-    #: Stream -> the first entry that the group had pending when last looked at.
+    #: Stream -> the group's first pending entry at the last check.
     _lowest: dict[str, bytes] = field(default_factory=dict)
     _errors: dict[Key, str] = field(default_factory=dict)
     _epoch: int = -1
@@ -132,7 +132,7 @@ class Receiving:
             yield from self._surely_bury(entry, reason, detail)
 
     def close(self) -> Steps[None]:
-        """Lets others have what was fetched and not handed out, and removes an idle consumer."""
+        """Gives fetched but undelivered entries back to the group, and removes an idle consumer."""
         by_stream: dict[str, list[bytes]] = {}
         for entry in self._ready:
             by_stream.setdefault(entry.stream, []).append(entry.id)
@@ -142,12 +142,12 @@ class Receiving:
             for stream in options.streams:
                 ids = by_stream.get(stream)
                 if ids:
-                    # As if never handed out, and idle for long enough to be claimed at once.
+                    # As if never delivered, and idle for long enough to be claimed at once.
                     give: list[Argument] = ["XCLAIM", stream, options.group, options.consumer, 0]
                     give += ids
                     give += ("IDLE", options.claim_idle_ms, "RETRYCOUNT", 0, "JUSTID")
                     yield from self.link.call(stream, [give])
-                # What is pending would be lost with the consumer.
+                # Deleting a consumer would lose its pending entries.
                 (pending,) = yield from self.link.call(
                     stream, [("XPENDING", stream, options.group, "-", "+", 1, options.consumer)]
                 )
@@ -158,7 +158,7 @@ class Receiving:
         except Lost:
             return
 
-    # --- what is handed out
+    # --- delivery
 
     def _next_ready(self) -> Steps[Result | None]:
         while self._ready:
@@ -182,7 +182,7 @@ class Receiving:
         return None
 
     def _renew(self, entry: Entry) -> Steps[bool]:
-        """Whether an entry that has waited here for long is still ours; its idle time begins anew."""
+        """Whether an entry that has waited here for long is still ours; resets its idle time."""
         options = self.options
         (pending,) = yield from self.link.call(
             entry.stream, [("XPENDING", entry.stream, options.group, entry.id, entry.id, 1)]
@@ -198,7 +198,7 @@ class Receiving:
         entry.fetched = time.monotonic()
         return True
 
-    # --- where entries come from
+    # --- fetching
 
     def _fetch(self, left: float | None) -> Steps[None]:
         options = self.options
@@ -213,7 +213,7 @@ class Receiving:
                 yield from self._take_own(stream, counts=is_start)
             self._epoch = epoch
             self._swept = 0.0
-        # Often enough that no entry waits for much more than the claim time.
+        # Often enough that no entry waits much longer than the claim time.
         if time.monotonic() - self._swept > min(options.claim_idle_ms / 4000, 5.0):
             for stream in options.streams:
                 yield from self._sweep(stream)
@@ -225,7 +225,7 @@ class Receiving:
             block = max(1, min(block, int(1000 * left)))
         block = min(block, max(1, options.claim_idle_ms // 4))
         if self.is_cluster and len(options.streams) > 1:
-            # One command reaches keys of one slot only.
+            # One command can only address keys of one slot.
             for _ in options.streams:
                 stream = options.streams[self._turn % len(options.streams)]
                 self._turn += 1
@@ -251,13 +251,13 @@ class Receiving:
             for found, fields in entries:
                 self._last[name] = found
                 if (name, found) in self._done:
-                    # Handed out again by a group that was made again.
+                    # Delivered again by a recreated group.
                     yield from self.link.call(name, [("XACK", name, options.group, found)])
                 else:
                     self._take(name, found, fields, 1)
 
     def _make_group(self, stream: str, start: str) -> Steps[bool]:
-        """Makes the group where there is none. Says whether it did."""
+        """Creates the group if it is missing. Returns whether it did."""
         (reply,) = yield from self.link.call(
             stream, [("XGROUP", "CREATE", stream, self.options.group, start, "MKSTREAM")]
         )
@@ -267,10 +267,11 @@ class Receiving:
         return True
 
     def _make_again(self, stream: str) -> Steps[None]:
-        """Makes a lost group again, before everything that it had pending.
+        """Recreates a lost group, positioned before all its pending entries.
 
-        Its list of pending entries is lost with it. So it begins before the first entry that was
-        pending when last looked at, or is in hand here; what was acknowledged here since is left out.
+        The pending entries list is lost with the group. So the new group begins before the first
+        entry that was pending at the last check, or is held here. Entries acknowledged here since
+        then are skipped.
         """
         open_here = [entry.id for entry in self._in_hand.values() if entry.stream == stream]
         known = open_here + ([self._lowest[stream]] if stream in self._lowest else [])
@@ -283,10 +284,10 @@ class Receiving:
             self.tally.groups_made_again += 1
 
     def _take_own(self, stream: str, counts: bool) -> Steps[None]:
-        """Takes what is pending for this consumer and not in its hand.
+        """Takes the entries that are pending for this consumer and that it does not hold.
 
-        After a lost connection that is what a lost reply held, which counts as no new attempt. At the
-        start it is what an earlier process of the same name had in hand, which does.
+        After a lost connection these were in a lost reply, which does not count as a new attempt. At
+        the start an earlier process of the same name held them, which does count.
         """
         options = self.options
         after = "-"
@@ -307,7 +308,7 @@ class Receiving:
             after = f"({page[-1][0].decode()}"
 
     def _sweep(self, stream: str) -> Steps[None]:
-        """Claims what has been idle for too long, and ends what was handed out too often."""
+        """Claims entries that were idle for too long, and ends those delivered too often."""
         options = self.options
         summary, groups = yield from self.link.call(
             stream, [("XPENDING", stream, options.group), ("XINFO", "GROUPS", stream)]
@@ -364,7 +365,7 @@ class Receiving:
         claimed, body = yield from self.link.call(stream, [command, ("XRANGE", stream, found, found)])
         raise_if_error(claimed)
         if not raise_if_error(body):
-            # Trimmed. Redis 7 ends such an entry by itself, Redis 6.2 leaves it pending for ever.
+            # Trimmed. Redis 7 removes such an entry by itself, Redis 6.2 leaves it pending forever.
             yield from self.link.one(stream, "XACK", stream, options.group, found)
             self.tally.lost_to_trim += 1
             return
@@ -391,10 +392,10 @@ class Receiving:
         self._ready.append(entry)
         return entry
 
-    # --- how entries end
+    # --- ending entries
 
     def _surely(self, stream: str, command: Iterable[Argument]) -> Steps[Any]:
-        """A command that may be repeated, until it is answered."""
+        """Repeats an idempotent command until it is answered."""
         backoff = Backoff()
         while True:
             try:
@@ -438,8 +439,8 @@ class Receiving:
                 self._settle(key)
                 return
             if isinstance(buried, ResponseError):
-                # No right to run scripts, or a Cluster that has the two streams in two slots: should
-                # the connection break between the two steps, the letter is there twice.
+                # No right to run scripts, or a Cluster with the two streams in different slots: if the
+                # connection breaks between the two steps, the letter is stored twice.
                 yield from self.link.one(to, "XADD", to, "MAXLEN", "~", limit, "*", *about)
                 yield from self.link.one(entry.stream, "XACK", entry.stream, options.group, entry.id)
         self.tally.dead_lettered += 1
@@ -471,7 +472,7 @@ def _order(entry: bytes) -> tuple[int, int]:
 
 
 def _before(entry: bytes) -> str:
-    """The id just before one."""
+    """The id just before an entry."""
     milliseconds, sequence = _order(entry)
     if sequence:
         return f"{milliseconds}-{sequence - 1}"

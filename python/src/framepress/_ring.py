@@ -1,10 +1,10 @@
 """The producer's side of a frame ring: pixels in shared memory, for an engine on the same machine.
 
 The file format is fixed: one header page, then slots of one page and the room for pixels. A reader
-takes the pixels for a frame only if the slot's page holds the entry's generation before and after it
-has read them, so a slot may be overwritten at any time without a lock.
+accepts the pixels only if the slot's page holds the entry's generation both before and after it has
+read them, so a slot may be overwritten at any time without a lock.
 
-A file is never truncated or unlinked while its producer lives, and is left behind when it ends:
+A file is never truncated or unlinked while its producer lives, and stays when the producer ends, as
 entries that still wait in Redis refer to it. The next producer of the same name replaces it.
 """
 
@@ -40,25 +40,25 @@ PAGE = 4096
 SLOTS_MIN, SLOTS_MAX = 2, 65536
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _HEADER = struct.Struct("<8sIIQ16s16sQ")
-#: Stores become visible in their order on these. Elsewhere only the checksum tells a torn frame.
+#: Machines on which stores become visible in order. Elsewhere only the checksum detects a torn frame.
 _ORDERED = platform.machine().lower() in ("x86_64", "amd64", "i686", "i386")
 
 
 @dataclass(frozen=True)
 class Ring:
-    """Which ring a `Producer` uses.
+    """The ring that a `Producer` uses.
 
     Args:
         name: The file's name without `.ring`: letters, digits, `.`, `_`, `-`, at most 64.
         slots: Frames it holds, 2 to 65536. The memory is reserved at once.
-        room: Bytes of a slot. By default as much as the first frame needs, and four times as much if
-            that is an encoded file, whose size varies.
-        reuse: `freshest` overwrites the oldest frame, read or not. `lossless` uses a slot again only
-            when its entry is gone from the stream, which takes `retention: delete` in the engine.
+        room: Bytes of a slot. By default as many as the first frame needs, or four times as many for
+            an encoded file, whose size varies.
+        reuse: `freshest` overwrites the oldest frame, read or not. `lossless` reuses a slot only
+            when its entry is gone from the stream, which needs `retention: delete` in the engine.
         directory: By default `$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/framepress` or
             `/run/framepress`, the first that is set, as in the engine. It should be on a tmpfs.
-        checksum: Whether the XXH3-64 of the pixels is written, which takes the extra `xxhash`. By
-            default it is if that is installed. Machines other than x86 need it.
+        checksum: Whether to write the XXH3-64 of the pixels, which needs the extra `xxhash`. By
+            default yes if that is installed. Machines other than x86 need it.
     """
 
     name: str
@@ -79,13 +79,13 @@ class Ring:
             raise ConfigError(f"ring reuse {self.reuse!r}: freshest or lossless")
 
     def path(self) -> pathlib.Path:
-        """Where the file lies."""
+        """The path of the file."""
         folder = pathlib.Path(self.directory) if self.directory else default_directory()
         return folder / f"{self.name}.ring"
 
 
 def default_directory() -> pathlib.Path:
-    """The directory of rings, as the engine finds it."""
+    """The directory of rings, by the engine's rule."""
     own = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     if own:
         return pathlib.Path(own)
@@ -94,7 +94,7 @@ def default_directory() -> pathlib.Path:
 
 
 def hash_function(wanted: bool | None) -> Callable[[Any], int] | None:
-    """XXH3-64, if it is wanted and there."""
+    """XXH3-64, if wanted and installed."""
     if wanted is False:
         if _ORDERED:
             return None
@@ -115,7 +115,7 @@ class RingFile:
     """A ring that this process writes, held by a lock until `close`."""
 
     def __init__(self, ring: Ring, room: int) -> None:
-        """Makes the file. An earlier one whose producer has ended is replaced.
+        """Creates the file. Replaces an earlier one whose producer has ended.
 
         Raises:
             RingBusy: Another producer lives.
@@ -141,7 +141,7 @@ class RingFile:
         _open_rings.add(self)
 
     def write(self, slot: int, picture: Picture) -> str:
-        """Copies a picture into a slot, and gives the entry's field `ring`.
+        """Copies a picture into a slot, and returns the entry's field `ring`.
 
         Raises:
             ImageError: It is larger than a slot. Nothing was written.
@@ -158,7 +158,7 @@ class RingFile:
         pixels = self._bytes[at + PAGE : at + PAGE + picture.size]
         generation = self._generations[slot] + 1
         # Each of these is one aligned store. A reader that sees the old generation twice has read
-        # before the first store, one that sees the new one twice after the last.
+        # before the first store; one that sees the new generation twice has read after the last.
         page[0] = generation
         picture.copy_into(pixels)
         digest = self._hash(pixels) if self._hash else 0
@@ -170,7 +170,7 @@ class RingFile:
         return f"{self._prefix}{slot}/{generation}/{picture.size}/{digest:016x}"
 
     def close(self, remove: bool = False) -> None:
-        """Gives the ring up. Its frames stay readable unless it is removed."""
+        """Releases the ring. Its frames stay readable unless it is removed."""
         if self._file < 0:
             return
         if remove and os.getpid() == self._process:
@@ -204,7 +204,7 @@ class RingFile:
             raise RingError(errno.EPERM, f"no ring in {folder}: {why}")
 
     def _make(self, size: int) -> int:
-        # A file without a name is gone with the process, whenever that ends.
+        # A file without a name disappears with the process, whenever that ends.
         flags = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
         try:
             file = os.open(self.path.parent, flags, 0o640)
@@ -230,13 +230,13 @@ class RingFile:
         return file
 
     def _reserve(self, file: int, size: int) -> None:
-        """Takes the memory: a full tmpfs is an error here, and would be a SIGBUS later."""
+        """Reserves the memory, as a full tmpfs is an error here but a SIGBUS later."""
         try:
             os.posix_fallocate(file, 0, size)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            # The earlier ring of this name is replaced anyway, and may be what fills the tmpfs.
+            # The earlier ring of this name is replaced anyway, and may be the one that fills the tmpfs.
             _remove_left(self.path)
             os.posix_fallocate(file, 0, size)
 
@@ -252,13 +252,13 @@ class RingFile:
         )
 
     def _publish(self, file: int) -> None:
-        """Gives the file its name. Of two producers that start at once, one is refused."""
+        """Gives the file its name. If two producers start at the same time, one is refused."""
         folder = os.open(self.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for _ in range(8):
                 try:
-                    # Unlike rename, link fails where there is a file already. Python calls linkat,
-                    # which follows the link in /proc, only if it is given a directory.
+                    # Unlike rename, link fails if the file exists. Python calls linkat, which follows
+                    # the link in /proc, only if it is given a directory.
                     os.link(f"/proc/self/fd/{file}", self.path.name, dst_dir_fd=folder)
                     return
                 except FileExistsError:
@@ -269,8 +269,8 @@ class RingFile:
 
 
 def _why_no_place(folder: os.stat_result) -> str | None:
-    """Why pixels are not safe in a folder: an account that is none of ours could read or replace them.
-    A folder of another account that lets our group write is one that its owner has shared with us."""
+    """Why pixels are not safe in a folder: a foreign account could read or replace them. If another
+    account's folder is writable for our group, its owner has shared it with us."""
     if folder.st_mode & stat.S_IWOTH:
         return "every user may write to it"
     ours = folder.st_uid in (0, os.geteuid())
@@ -283,7 +283,7 @@ def _remove_left(path: pathlib.Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         earlier = _take(path)
         try:
-            # Only who holds the lock of the file that has the name may remove it; the file may have
+            # Only the holder of the lock on the file with this name may remove it. The file may have
             # been replaced since it was opened.
             held, named = os.fstat(earlier), path.lstat()
             if (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino):
@@ -317,7 +317,7 @@ def earlier_epoch(ring: Ring) -> str | None:
 
 def _take(path: pathlib.Path) -> int:
     """Opens and locks a ring whose producer has ended."""
-    # Of a FIFO, opening would wait for a writer; of anything else, a lock says nothing.
+    # Opening a FIFO would wait for a writer; a lock on any other file type means nothing.
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
@@ -339,7 +339,7 @@ _open_rings: weakref.WeakSet[RingFile] = weakref.WeakSet()
 
 
 def _in_child() -> None:
-    """A forked child does not hold its parent's rings: the lock ends with the parent."""
+    """Closes the parent's rings in a forked child, so that the lock ends with the parent."""
     for ring in list(_open_rings):
         ring.close()
 

@@ -1,4 +1,4 @@
-"""What a producer does, as steps: `Producer` and `AsyncProducer` carry them out."""
+"""The work of a producer, as steps: `Producer` and `AsyncProducer` execute them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Sending"]
 
 @dataclass
 class Sending:
-    """The state of one producer. Not for two threads or tasks at a time."""
+    """The state of one producer. Not for concurrent use by threads or tasks."""
 
     link: Link
     options: Options
@@ -37,9 +37,9 @@ class Sending:
     _slots: Slots | None = field(init=False, default=None)
     _composer: Composer = field(default_factory=Composer)
     _held: collections.deque[Parcel] = field(default_factory=collections.deque)
-    #: Stream -> id of the last entry of ours.
+    #: Stream -> id of this producer's last entry.
     _last: dict[str, bytes] = field(default_factory=dict)
-    #: Stream -> frames waiting there, as last seen.
+    #: Stream -> frames waiting there, at the last check.
     _waiting: dict[str, int] = field(default_factory=dict)
     _backoff: Backoff = field(default_factory=Backoff)
     _not_before: float = 0.0
@@ -73,7 +73,7 @@ class Sending:
             raise
         self._keep_count()
         began = time.monotonic()
-        # Callers that wait behind each other share one time-out while Redis is away.
+        # Queued callers share one timeout while Redis is away.
         since = self.link.down_since
         deadline = max((since if since is not None else began) + self.options.timeout, began)
         stream = self.options.stream_of(camera_id)
@@ -99,7 +99,7 @@ class Sending:
         return (yield from self._deliver(parcel, began, deadline))
 
     def _prepare(self, stream: str, began: float, deadline: float) -> Steps[bool]:
-        """Makes room in the stream. `False`: Redis is away, and the frame is to be held."""
+        """Makes room in the stream. Returns `False` if Redis is away and the frame must be held."""
         while True:
             try:
                 if self.options.full != "block" and began < self._not_before:
@@ -130,7 +130,7 @@ class Sending:
         yield Pause(min(self._backoff.step(), left))
 
     def flush(self, timeout: float) -> Steps[int]:
-        """Sends what is held. Gives the number of frames that still are, after the timeout."""
+        """Sends the held frames. Returns the number still held after the timeout."""
         deadline = time.monotonic() + timeout
         backoff = Backoff()
         while self._held:
@@ -166,7 +166,7 @@ class Sending:
                 yield Pause(min(backoff.step(), left))
 
     def close(self, remove_ring: bool) -> None:
-        """Gives up the ring; what is held is dropped, counted."""
+        """Releases the ring, drops the held frames and counts them."""
         self.counts.dropped_oldest += len(self._held)
         self._held.clear()
         self._keep_count()
@@ -187,7 +187,7 @@ class Sending:
                     self._drop_newest()
                     return None
                 if self.options.full != "block":
-                    # One in doubt is neither sent nor dropped until Redis is back.
+                    # A frame in doubt is neither sent nor dropped until Redis is back.
                     self._hold(parcel)
                     return None
                 if time.monotonic() >= deadline:
@@ -211,7 +211,7 @@ class Sending:
                 self.counts.failed += 1
                 raise
             except GeneratorExit:
-                # The task was cancelled while the answer was awaited.
+                # The task was cancelled while waiting for the reply.
                 parcel.in_doubt = True
                 self.counts.failed += 1
                 self._release(parcel)
@@ -220,7 +220,7 @@ class Sending:
                 return entry.decode()
 
     def _add(self, parcel: Parcel) -> Steps[bytes]:
-        """Adds the entry, unless it is there already."""
+        """Adds the entry, unless it is already in the stream."""
         stream = parcel.stream
         try:
             if parcel.in_doubt:
@@ -268,7 +268,7 @@ class Sending:
         self._keep_count()
 
     def _hold(self, parcel: Parcel) -> None:
-        """Keeps a frame until Redis is back. Of more than `hold` frames the oldest is dropped."""
+        """Keeps a frame until Redis is back. Beyond `hold` frames the oldest is dropped."""
         most = self.options.hold
         if self.options.ring is not None:
             most = min(most, self.options.ring.slots - 1)
@@ -309,7 +309,7 @@ class Sending:
         patience = Patience(self.counts, deadline, Backoff(0.002, 0.05))
         while self._waiting[stream] >= limit:
             if self.options.full == "newest":
-                # What was seen last may be old: look once more before a frame is dropped.
+                # The last count may be old: check again before dropping a frame.
                 yield from self._look(stream)
                 if self._waiting[stream] >= limit:
                     raise NoRoom
@@ -349,7 +349,7 @@ class Sending:
                     lag = about.get(b"lag")
                     if isinstance(lag, int):
                         return lag + int(about.get(b"pending", 0))
-        # Redis 6.2 has no lag, and Redis 7 does not know it after XDEL in the middle.
+        # Redis 6.2 has no lag, and Redis 7 does not know it after an XDEL in the middle.
         return length if isinstance(length, int) else 0
 
 

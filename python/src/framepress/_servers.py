@@ -1,4 +1,4 @@
-"""Where Redis is: the URLs that the engine takes, as far as a program beside it can."""
+"""Addresses of Redis: the engine's URLs, as far as a program other than the engine can use them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Servers:
-    """The servers of one deployment, and the account there."""
+    """The servers of one deployment, and the account on them."""
 
     #: `single`, `sentinel` or `cluster`.
     kind: str
@@ -50,10 +50,10 @@ class Servers:
         sentinel_nodes: Sequence[Mapping[str, Any]] = (),
         sentinel_service_name: str | None = None,
     ) -> Servers:
-        """Reads a URL, with the keys `tls`, `sentinel_nodes` and `sentinel_service_name` beside it.
+        """Reads a URL, together with the keys `tls`, `sentinel_nodes` and `sentinel_service_name`.
 
         Raises:
-            ConfigError: It is none of the URLs that docs/redis.md lists. The message holds no password.
+            ConfigError: The URL has none of the forms in docs/redis.md. The message holds no password.
         """
         scheme, separator, _ = url.partition("://")
         if not separator:
@@ -134,14 +134,14 @@ class Servers:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server is connected to."""
+    """Connection settings."""
 
     servers: Servers
     connect_timeout: float
     socket_timeout: float
 
     def of(self, address: Address) -> dict[str, Any]:
-        """What redis-py's connection to a server is told."""
+        """Arguments of redis-py's connection to a server."""
         servers = self.servers
         is_sentinel = address.is_sentinel
         settings: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Which slot of a ring is used next, and when it may be."""
+"""Choice of the next slot of a ring, and when it may be used."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["NoRoom", "Patience", "Slots"]
 
 
 class NoRoom(Exception):
-    """The frame is to be dropped."""
+    """The frame must be dropped."""
 
 
 @dataclass
 class Patience:
-    """Waits for room until a deadline; one wait is counted, however many pauses it has."""
+    """Waits for room until a deadline; counts one wait, however many pauses it has."""
 
     counts: Counts
     deadline: float
@@ -31,7 +31,7 @@ class Patience:
     _is_counted: bool = False
 
     def wait(self, why: str) -> Steps[None]:
-        """One pause. Raises `QueueFull` with `why` when the deadline is over."""
+        """One pause. Raises `QueueFull` with `why` after the deadline."""
         if not self._is_counted:
             self.counts.waits += 1
             self._is_counted = True
@@ -43,7 +43,7 @@ class Patience:
 
 @dataclass
 class Slots:
-    """The ring of one producer, made when its first frame comes."""
+    """The ring of one producer, created with its first frame."""
 
     ring: Ring
     link: Link
@@ -53,31 +53,31 @@ class Slots:
     last: dict[str, bytes]
     file: RingFile | None = None
     _next_slot: int = 0
-    #: Slot -> what may still refer to it: stream and entry, or the parcel of an unknown end.
+    #: Slot -> what may still refer to it: stream and entry, or a parcel in doubt.
     _taken: dict[int, tuple[str, bytes] | Parcel] = field(default_factory=dict)
 
     def write(self, slot: int, picture: Picture) -> tuple[int, str]:
-        """Copies a picture into a slot, and gives it with the entry's field `ring`."""
+        """Copies a picture into a slot; returns the slot and the entry's field `ring`."""
         assert self.file is not None
         return slot, self.file.write(slot, picture)
 
     def added(self, parcel: Parcel, entry: bytes) -> None:
-        """A slot has its entry."""
+        """Records the entry of a slot."""
         if parcel.slot is not None:
             self._taken[parcel.slot] = (parcel.stream, entry)
 
     def close(self, remove: bool) -> None:
-        """Gives up the file."""
+        """Closes the file."""
         if self.file is not None:
             self.file.close(remove)
             self.file = None
 
     def free(self, picture: Picture, deadline: float) -> Steps[int]:
-        """The next slot, made free as the ring's `reuse` says.
+        """The next slot, made free by the rule of the ring's `reuse`.
 
         Raises:
-            NoRoom: The frame is to be dropped.
-            QueueFull: There was none in time.
+            NoRoom: The frame must be dropped.
+            QueueFull: No slot became free in time.
         """
         ring = self.ring
         if self.file is None:
@@ -107,7 +107,7 @@ class Slots:
         self._next_slot = 0
 
     def _wait_for_slot(self, deadline: float) -> Steps[None]:
-        """Slots are used in turn, and the stream is in order: the next one is the first to be free."""
+        """Waits for the next slot: the stream is in order, so slots become free one after the other."""
         patience = Patience(self.counts, deadline, Backoff(0.001, 0.02))
         while self._next_slot in self._taken:
             yield from self._let_go()
@@ -121,7 +121,7 @@ class Slots:
             )
 
     def _let_go(self) -> Steps[None]:
-        """Frees the slots whose entries are gone, asking for all of a stream at once."""
+        """Frees the slots whose entries are gone, with one request per stream."""
         of_stream: dict[str, list[tuple[int, bytes]]] = {}
         for slot, taken in list(self._taken.items()):
             if isinstance(taken, Parcel):
@@ -140,12 +140,12 @@ class Slots:
                     del self._taken[slot]
 
     def release(self, parcel: Parcel) -> None:
-        """A frame that was given up leaves its slot, unless its entry may be in the stream."""
+        """Frees the slot of an abandoned frame, unless its entry may be in the stream."""
         if parcel.slot is not None and parcel.in_doubt:
             self._taken[parcel.slot] = parcel
 
     def _wait_for_earlier(self, ring: Ring, epoch: str, deadline: float) -> Steps[None]:
-        """Waits until no entry refers to the ring of a producer that has ended."""
+        """Waits until no entry refers to the ring of an ended producer."""
         backoff = Backoff(0.01, 0.2)
         reference = f"{ring.name}/{epoch}/".encode()
         for stream in self.options.streams():

@@ -1,4 +1,4 @@
-"""Asks the engine's statistics server."""
+"""Client of the engine's statistics server."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 __all__ = ["Stats"]
 
-#: The server is on this machine or near it. The caller may be an event loop, which waits meanwhile.
+#: Short, as the server is near and the caller may be an event loop, which blocks meanwhile.
 _TIMEOUT = 0.5
-#: An answer, or its absence, holds for so long.
+#: How long an answer, or its absence, is cached, in seconds.
 _FRESH = 0.25
 _BYTES_MAX = 16 << 20
 
 
 class Stats:
-    """The figures of one engine. `None` wherever it cannot be reached."""
+    """The figures of one engine. `None` if it cannot be reached."""
 
     def __init__(self, addr: str, token: str | None) -> None:
         """`addr` is HOST:PORT or a URL; empty for no server."""
         parts = urllib.parse.urlsplit(addr if "://" in addr else f"http://{addr}")
         self._is_tls = parts.scheme == "https"
         self._host = parts.hostname or ""
-        # An engine that listens everywhere is reached here.
+        # An engine that listens on all addresses is reached on the loopback interface.
         if self._host in ("0.0.0.0", "::"):
             self._host = "127.0.0.1" if self._host == "0.0.0.0" else "::1"
         self._port = parts.port or (443 if self._is_tls else 80)

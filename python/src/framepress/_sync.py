@@ -1,4 +1,4 @@
-"""Carries out steps, blocking."""
+"""Executes steps, blocking."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Driver:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connections: dict[Address, Any] = {}
-        #: Waits; replaced to wake early.
+        #: Waits; can be replaced to wake early.
         self.sleep: Callable[[float], None] = time.sleep
 
     def run(self, steps: Steps[T]) -> T:
-        """All steps to the end, and what they give."""
+        """Executes all steps, and returns their result."""
         answer: Any = None
         error = None
         while True:
@@ -62,7 +62,7 @@ class Driver:
             happened = not isinstance(error, redis.exceptions.BusyLoadingError)
             raise Lost(f"{step.address}: {error}", may_have_happened=happened) from error
         except BaseException:
-            # The replies are still to come: this connection is of no more use.
+            # Replies are outstanding, so this connection cannot be used again.
             self._drop(Drop(step.address))
             raise
 
@@ -102,5 +102,5 @@ class Driver:
                 connection.disconnect()
 
 
-#: redis-py speaks RESP3 by default from 8.0 on, and only RESP2 before 5.0.
+#: redis-py uses RESP3 by default from 8.0 on, and only RESP2 before 5.0.
 _HAS_PROTOCOL = int(redis.__version__.split(".")[0]) >= 5

@@ -6,10 +6,10 @@ A program written against the old module changes its import:
 from framepress.compat import create_stream_processor
 ```
 
-The old processor worked inside the program. Here the engine is a process of its own, `framepress run`
-with the same configuration; this module sends it frames and asks its statistics server for figures.
-Where that server cannot be reached, the methods return the same keys: figures are 0, and
-`status` says `unavailable`.
+The old processor worked inside the program. Here the engine is a separate process, `framepress run`
+with the same configuration. This module sends frames to it and gets figures from its statistics
+server. If that server cannot be reached, the methods return the same keys: figures are 0, and
+`status` is `unavailable`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _CAMERAS_MAX = 65_536
 
 
 async def create_stream_processor(config: ConfigSource = None) -> StreamProcessor:
-    """Makes a processor and starts it.
+    """Creates a processor and starts it.
 
     Args:
         config: A dictionary or the path of a JSON file (YAML with the extra `yaml`), flat or nested
             as in the replaced system, or with the engine's own sections. `stats: {addr, token}`
-            says where the engine's statistics are, by default 127.0.0.1:8080.
+            sets the engine's statistics server, by default 127.0.0.1:8080.
 
     Raises:
         ConfigError: It cannot be read, or has values that are not valid.
@@ -70,7 +70,7 @@ class StreamProcessor:
         self.compression_quality: int = int(self.config.compression_quality)
         self.quality_threshold: float = self.config.quality_threshold
         self.max_concurrent_streams: int = int(self.config.max_concurrent_streams)
-        #: Cameras registered here: id -> what was said about them.
+        #: Cameras registered here: id -> their registered data.
         self.registered_streams: dict[str, dict[str, Any]] = {}
         self._stats = Stats(self.config.stats_addr, self.config.stats_token)
         self._producer: AsyncProducer | None = None
@@ -110,7 +110,7 @@ class StreamProcessor:
         self._producer = producer
 
     async def stop(self) -> None:
-        """Disconnects. The engine goes on with what it was sent."""
+        """Disconnects. The engine still processes the frames sent."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.close()
@@ -129,10 +129,10 @@ class StreamProcessor:
             frame: `frame_id`, `camera_id`, `timestamp` (seconds since the Unix epoch, or ISO 8601;
                 by default now) and one of
                 - `image_array`: RGB of shape H x W x 3, or gray of H x W or H x W x 1, each sample
-                  0 to 255: nested lists, or an array of uint8, which takes a fraction of the time;
+                  0 to 255: nested lists, or an array of uint8, which is many times faster;
                 - `image_base64` (or `image`): a JPEG, PNG or WebP file in base64;
                 - `image_bytes`: the same as bytes.
-            priority: Goes with the entry.
+            priority: A field of the entry.
 
         Returns:
             The id of the entry.
@@ -165,19 +165,19 @@ class StreamProcessor:
         return entry
 
     async def register_stream(self, camera_config: Mapping[str, Any]) -> bool:
-        """Notes a camera, so that `get_stream_status` knows it before its first frame.
+        """Registers a camera, so that `get_stream_status` knows it before its first frame.
 
-        Regions of interest and a threshold of its own are the engine's: its key `cameras`.
+        Set regions of interest and the camera's threshold in the engine's key `cameras`.
 
         Args:
-            camera_config: `camera_id`, and as far as known `location`, `coordinates`
+            camera_config: `camera_id`, and, if known, `location`, `coordinates`
                 (latitude, longitude), `resolution` (width, height), `fps`, `quality_threshold`.
 
         Returns:
             `True`.
 
         Raises:
-            ValueError: There is no camera_id.
+            ValueError: `camera_id` is missing.
         """
         camera_id = camera_config.get("camera_id")
         if not camera_id:
@@ -190,10 +190,10 @@ class StreamProcessor:
     def get_stream_status(self, camera_id: str) -> dict[str, Any] | None:
         """The figures of a camera; `None` if neither the engine nor this processor knows it.
 
-        `status` is `active`, `inactive` (no frame for ten seconds, or none yet), or `unavailable`:
-        the engine cannot be asked. Latencies are milliseconds, `error_rate` lies between 0 and 1,
+        `status` is `active`, `inactive` (no frame for ten seconds, or none yet), or `unavailable`
+        (the engine cannot be reached). Latencies are milliseconds, `error_rate` lies between 0 and 1,
         `last_frame_time` is in seconds since the Unix epoch. `avg_processing_latency_ms` and
-        `quality_score_avg` are of the last frame: the engine keeps no mean for each camera.
+        `quality_score_avg` are those of the last frame, as the engine keeps no mean per camera.
         """
         said = self.registered_streams.get(camera_id)
         seen = self._stats.camera(camera_id)
@@ -223,7 +223,7 @@ class StreamProcessor:
     def get_processing_stats(self) -> dict[str, Any]:
         """The engine's figures: times in milliseconds, ratios compressed / raw bytes.
 
-        `status` is `available` or `unavailable`; in the second case all figures are 0.
+        `status` is `available`, or `unavailable` with all figures 0.
         """
         found = self._stats.metrics()
         seen = found or {}
@@ -252,11 +252,11 @@ class StreamProcessor:
         }
 
     async def get_queue_health(self) -> dict[str, Any]:
-        """How the queues stand.
+        """The state of the queues.
 
         `status` is `healthy`, `unhealthy` (Redis is away, or the engine is not ready), or
-        `unavailable`: the engine cannot be asked. `total_pending` is the number of entries that are
-        being worked on, over `queue_count` queues.
+        `unavailable` (the engine cannot be reached). `total_pending` is the number of entries in work
+        in all `queue_count` queues.
         """
         connected = False
         if self._producer is not None:
@@ -314,7 +314,7 @@ def _samples(image: Any) -> npt.NDArray[np.uint8]:
 
 
 def _whole_numbers(rows: list[Any]) -> npt.NDArray[np.uint8] | None:
-    """Nested lists of samples, in half the time that NumPy takes; `None` for anything unusual."""
+    """Nested lists of samples, in half of NumPy's time; `None` for anything unusual."""
     try:
         lengths = set(map(len, rows))
         flat: Any = itertools.chain.from_iterable(rows)
@@ -329,12 +329,12 @@ def _whole_numbers(rows: list[Any]) -> npt.NDArray[np.uint8] | None:
             return None
         return np.frombuffer(bytes(flat), np.uint8).reshape(shape)
     except (TypeError, ValueError, IndexError):
-        # Other numbers than 0 to 255, floats, arrays in lists: NumPy knows what they are.
+        # Numbers outside 0 to 255, floats, or arrays in lists: leave these to NumPy.
         return None
 
 
 def _decoded(name: str, text: Any) -> bytes:
-    """Base64 as producers write it: in lines, without padding, URL-safe, as a data URL."""
+    """Base64 in all forms that producers use: in lines, without padding, URL-safe, as a data URL."""
     if isinstance(text, bytes):
         text = text.decode("ascii", "replace")
     if not isinstance(text, str):
@@ -349,7 +349,7 @@ def _decoded(name: str, text: Any) -> bytes:
 
 
 def _time_of(value: Any) -> float | None:
-    """Seconds since the Unix epoch; `None`, which stands for now, if it says nothing."""
+    """Seconds since the Unix epoch; `None`, which stands for the current time, if there is no value."""
     if value is None:
         return None
     if isinstance(value, datetime.datetime):

@@ -25,7 +25,7 @@ _log = logging.getLogger("framepress")
 
 
 class _Settings(Client):
-    """What both kinds of consumers take."""
+    """Settings of both kinds of consumers."""
 
     _what = "consumer"
 
@@ -53,33 +53,33 @@ class _Settings(Client):
         sentinel_nodes: Sequence[Mapping[str, Any]] = (),
         sentinel_service_name: str | None = None,
     ) -> None:
-        """Takes the settings. Nothing is connected to before the first result is asked for.
+        """Checks the settings. It connects when the first result is requested.
 
         Args:
             url: As in docs/redis.md; by default `$REDIS_QUEUE__URL`, else redis://localhost:6379/0.
             group: The consumer group; consumers of one group share the results.
             consumer: This consumer's name in the group, used by no other process at the same time.
-                By default the host's name and the process id; a stable name finds what it had in
-                hand at once after a restart.
+                By default the host's name and the process id. With a stable name, a restarted
+                consumer gets its unfinished results back at once.
             stream: The output stream of the engine.
             shards: The engine's `redis_queue.shards`.
-            start: Where a new group begins: `0` with everything in the stream, `$` with what comes.
+            start: Where a new group begins: `0` with all entries in the stream, `$` with new ones.
             layout: Of `Result.image`: `bgr24` or `rgb24`.
-            batch: Most results fetched at a time. All of them should be done with within
+            batch: Most results fetched at a time. All of them should be processed within
                 `claim_idle_ms`.
             block_ms: Longest wait for Redis at a time; also how soon `stop` is noticed.
-            claim_idle_ms: A result that was handed out so long ago and not acknowledged is handed
-                out again, here or by another consumer. Longer than the longest work on one.
+            claim_idle_ms: A result not acknowledged for this long is handed out again, here or by
+                another consumer. Must be longer than the longest work on one result.
             attempts: Deliveries before a result goes to the dead-letter stream, `<stream>:dlq`.
-            dead_letters: `False`: it is acknowledged and dropped instead, counted.
+            dead_letters: `False`: the result is acknowledged, dropped and counted instead.
             dead_letter_max_length: Approximate length of that stream.
             timeout: Seconds without Redis after which iteration raises; `None`: never.
             idle_timeout: Seconds without a result after which iteration ends; `None`: never.
             connect_timeout: Seconds for one attempt to connect.
-            socket_timeout: Seconds without an answer after which a connection is given up.
+            socket_timeout: Seconds without an answer after which a connection is closed.
             tls: `ca`, `cert`, `key`: paths of PEM files.
             sentinel_nodes: `[{"host": ..., "port": ...}]`.
-            sentinel_service_name: What the Sentinels call the primary.
+            sentinel_service_name: The Sentinels' name of the primary.
 
         Raises:
             ConfigError: A setting is not valid.
@@ -105,17 +105,17 @@ class _Settings(Client):
             ),
             self.servers.kind == "cluster",
         )
-        #: The result that was handed out last and is not settled.
+        #: The last result handed out, if it is not settled.
         self._current: Result | None = None
         self._start(Settings(self.servers, connect_timeout, socket_timeout + block_ms / 1000))
 
     @property
     def counts(self) -> Tally:
-        """What was done so far; a copy."""
+        """The counters so far; a copy."""
         return replace(self._receiving.tally)
 
     def stop(self) -> None:
-        """Ends the iteration after the result in hand, within `block_ms`. Any thread may call it."""
+        """Ends the iteration after the current result, within `block_ms`. Any thread may call it."""
         self._receiving.stopping = True
 
     def _settled(self, result: Result) -> None:
@@ -124,7 +124,7 @@ class _Settings(Client):
 
 
 class Consumer(_Settings):
-    """An iterator over results. It acknowledges a result when the next one is asked for.
+    """An iterator over results. It acknowledges a result when the next one is requested.
 
     ```python
     with Consumer(group="plates") as consumer:
@@ -133,12 +133,12 @@ class Consumer(_Settings):
     ```
 
     If the body raises, the result stays pending: it is handed out again after `claim_idle_ms`, up to
-    `attempts` times, then it goes to the dead-letter stream. So does one that `break` leaves behind
-    outside a `with` block; at the regular end of the block it is acknowledged.
+    `attempts` times, and then goes to the dead-letter stream. The same applies to a result left by
+    `break` outside a `with` block; the regular end of a `with` block acknowledges it.
 
     A result is handed out twice if its consumer died, or was cut off from Redis, between working on
     it and acknowledging it; if work took longer than `claim_idle_ms`; or if the group was deleted.
-    It is not thread-safe, but for `stop`.
+    Only `stop` is thread-safe.
     """
 
     def _start(self, settings: Settings) -> None:
@@ -148,12 +148,12 @@ class Consumer(_Settings):
         return self
 
     def __next__(self) -> Result:
-        """Acknowledges the result before and waits for the next one.
+        """Acknowledges the previous result and waits for the next one.
 
         Raises:
             StopIteration: After `stop`, or after `idle_timeout`.
             RedisUnavailable: Redis was away for `timeout` seconds.
-            RedisRefused: Redis refused with an error that will not pass, such as NOPERM.
+            RedisRefused: Redis refused with a permanent error, such as NOPERM.
         """
         self._check_open()
         if self._current is not None:
@@ -170,7 +170,7 @@ class Consumer(_Settings):
         return self._driver.run(self._receiving.acknowledge(result))
 
     def retry(self, result: Result, error: BaseException | None = None) -> None:
-        """Leaves a result to be handed out again after `claim_idle_ms`.
+        """Leaves a result pending, so that it is handed out again after `claim_idle_ms`.
 
         After its last attempt it becomes a dead letter with `error` as its detail.
         """
@@ -186,7 +186,7 @@ class Consumer(_Settings):
         """Calls `handler` with each result until `stop`; one that raises is retried, and logged.
 
         Returns:
-            How many results were handled.
+            Number of results handled.
         """
         handled = 0
         for result in self:
@@ -200,7 +200,7 @@ class Consumer(_Settings):
         return handled
 
     def close(self) -> None:
-        """Gives what was fetched and not handed out back to the group, and disconnects."""
+        """Gives fetched but undelivered results back to the group, and disconnects."""
         if self._closes_now():
             self._driver.run(self._receiving.close())
             self._driver.close()
@@ -220,7 +220,7 @@ class Consumer(_Settings):
 
 
 class AsyncConsumer(_Settings):
-    """The same for asyncio, to be iterated over with `async for`."""
+    """The same for asyncio, for use with `async for`."""
 
     def _start(self, settings: Settings) -> None:
         self._driver = AsyncDriver(settings)
@@ -229,7 +229,7 @@ class AsyncConsumer(_Settings):
         return self
 
     async def __anext__(self) -> Result:
-        """As `Consumer.__next__`."""
+        """Like `Consumer.__next__`."""
         self._check_open()
         if self._current is not None:
             await self.ack(self._current)
@@ -240,22 +240,22 @@ class AsyncConsumer(_Settings):
         return result
 
     async def ack(self, result: Result) -> bool:
-        """As `Consumer.ack`."""
+        """Like `Consumer.ack`."""
         self._settled(result)
         return await self._driver.run(self._receiving.acknowledge(result))
 
     async def retry(self, result: Result, error: BaseException | None = None) -> None:
-        """As `Consumer.retry`."""
+        """Like `Consumer.retry`."""
         self._settled(result)
         await self._driver.run(self._receiving.fail(result, error))
 
     async def reject(self, result: Result, reason: str = "rejected", detail: str = "") -> None:
-        """As `Consumer.reject`."""
+        """Like `Consumer.reject`."""
         self._settled(result)
         await self._driver.run(self._receiving.reject(result, reason, detail))
 
     async def run(self, handler: Callable[[Result], Awaitable[Any]]) -> int:
-        """As `Consumer.run`, with a handler that is awaited."""
+        """Like `Consumer.run`, with an awaitable handler."""
         handled = 0
         async for result in self:
             try:
@@ -268,7 +268,7 @@ class AsyncConsumer(_Settings):
         return handled
 
     async def close(self) -> None:
-        """As `Consumer.close`."""
+        """Like `Consumer.close`."""
         if self._closes_now():
             await self._driver.run(self._receiving.close())
             await self._driver.close()

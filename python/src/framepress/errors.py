@@ -39,11 +39,11 @@ class RedisUnavailable(FramepressError, ConnectionError):
 
 
 class RedisRefused(FramepressError):
-    """Redis answered with an error that does not pass by waiting: NOAUTH, NOPERM, WRONGTYPE."""
+    """Redis answered with a permanent error: NOAUTH, NOPERM, WRONGTYPE."""
 
 
 class RingError(FramepressError, OSError):
-    """A frame ring could not be made: no directory, no memory, a frame larger than its slots."""
+    """A frame ring could not be created: no directory, no memory, a frame larger than its slots."""
 
 
 class RingBusy(RingError):

@@ -24,7 +24,7 @@ __all__ = ["AsyncProducer", "Counts", "Producer", "Ring"]
 
 
 class _Settings(Client):
-    """What both kinds of producers take."""
+    """Settings of both kinds of producers."""
 
     _what = "producer"
 
@@ -48,31 +48,31 @@ class _Settings(Client):
         sentinel_nodes: Sequence[Mapping[str, Any]] = (),
         sentinel_service_name: str | None = None,
     ) -> None:
-        """Takes the settings. Nothing is connected to before the first frame.
+        """Checks the settings. It connects when the first frame is sent.
 
         Args:
             url: As in docs/redis.md; by default `$REDIS_QUEUE__URL`, else redis://localhost:6379/0.
             stream: The input stream of the engine.
             ring: A frame ring, or its name: the pixels lie in shared memory, Redis carries only the
-                entry. The engine has to run on this machine and read the same directory.
-            full: What becomes of a frame when there is no room (`max_waiting`, a lossless ring, no
+                entry. The engine must run on this machine and read the same directory.
+            full: What happens to a frame if there is no room (`max_waiting`, a lossless ring, no
                 memory in Redis) or Redis is away. `block` waits, and raises after `timeout`. `newest`
-                drops this frame. `oldest` drops the oldest one: of the stream where that is full, of
-                the `hold` last frames, which are kept until Redis is back, where Redis is away.
-            timeout: Seconds that `send` waits at most; one attempt to reach Redis may exceed it by
+                drops this frame. `oldest` drops the oldest frame: of the stream if it is full; while
+                Redis is away, of the last `hold` frames, which are kept until it is back.
+            timeout: Longest wait of `send` in seconds; one attempt to reach Redis may exceed it by
                 `connect_timeout` and `socket_timeout`.
             max_waiting: Most frames that the engine's group has not acknowledged; 0 for no limit.
-            max_stream_length: Approximate length at which Redis trims the stream (MAXLEN ~), read or
-                not; 0 for no limit.
-            shards: The engine's `redis_queue.shards`. More than 1 takes the extra `xxhash`.
+            max_stream_length: Approximate length to which Redis trims the stream (MAXLEN ~), whether
+                read or not; 0 for no limit.
+            shards: The engine's `redis_queue.shards`. More than 1 needs the extra `xxhash`.
             consumer_group: The engine's group, for `max_waiting`.
-            hold: Frames kept for `full="oldest"`; of a ring at most one less than its slots.
-            max_payload_bytes: The engine's limit; a larger image is refused here.
+            hold: Frames kept for `full="oldest"`; with a ring at most one less than its slots.
+            max_payload_bytes: The engine's limit; the producer refuses a larger image.
             connect_timeout: Seconds for one attempt to connect.
-            socket_timeout: Seconds without progress after which a connection is given up.
+            socket_timeout: Seconds without progress after which a connection is closed.
             tls: `ca`, `cert`, `key`: paths of PEM files.
             sentinel_nodes: `[{"host": ..., "port": ...}]`.
-            sentinel_service_name: What the Sentinels call the primary.
+            sentinel_service_name: The Sentinels' name of the primary.
 
         Raises:
             ConfigError: A setting is not valid.
@@ -98,12 +98,12 @@ class _Settings(Client):
 
     @property
     def counts(self) -> Counts:
-        """What was done so far; a copy."""
+        """The counters so far; a copy."""
         return replace(self._sending.counts)
 
 
 class Producer(_Settings):
-    """A connection that sends frames. Threads may share it; they take turns.
+    """A connection that sends frames. Several threads may share it; they send one after the other.
 
     ```python
     with Producer("redis://localhost:6379/0") as producer:
@@ -134,7 +134,7 @@ class Producer(_Settings):
             image: One of
                 - an array of dtype uint8, in any memory order: H x W x 3 (`bgr24`, or `rgb24`),
                   H x W x 4 (`bgra`, or `rgba`), H x W or H x W x 1 (`gray`), H x W x 2 (`yuyv422`);
-                  without `layout` it is the first of these, as in OpenCV;
+                  without `layout` the first of these applies, as in OpenCV;
                 - planes of uint8: a tuple of Y (H x W), U, V (each half the size, odd sides rounded
                   up) for `yuv420p`, the default, or `yuvj420p`; of Y and UV (H/2 x W/2 x 2) for
                   `nv12`; or with `layout` all of them in one array of 3/2 H x W;
@@ -142,10 +142,10 @@ class Producer(_Settings):
             camera_id: The camera; not empty.
             timestamp: Capture time, in seconds since the Unix epoch, or a datetime (a naive one is
                 local time); by default now.
-            frame_id: Unique for the camera; by default one is made.
+            frame_id: Unique for the camera; by default generated.
             layout: The name of the pixels' layout.
-            color_range: `limited` or `full`; by default what the layout says.
-            color_matrix: `bt601` (the default) or `bt709`, of YUV.
+            color_range: `limited` or `full`; by default that of the layout.
+            color_matrix: `bt601` (the default) or `bt709`, for YUV.
             quality: Quality that a file was encoded with, 1 to 100, if known.
             fields: More fields of the entry, such as `priority` or `traceparent`.
 
@@ -156,9 +156,9 @@ class Producer(_Settings):
             ImageError: The image has a wrong shape, dtype or size. Nothing was sent.
             ValueError: An id or the time is not valid. Nothing was sent.
             QueueFull: There was no room within the timeout (`full="block"`).
-            RedisUnavailable: Redis was away for as long (`full="block"`).
-            RedisRefused: Redis refused with an error that will not pass, such as NOPERM.
-            RingError: The ring could not be made; `RingBusy` if another producer holds it.
+            RedisUnavailable: Redis was away until the timeout (`full="block"`).
+            RedisRefused: Redis refused with a permanent error, such as NOPERM.
+            RingError: The ring could not be created; `RingBusy` if another producer holds it.
         """
         with self._lock:
             self._check_open()
@@ -177,7 +177,7 @@ class Producer(_Settings):
             )
 
     def connect(self, timeout: float | None = None) -> None:
-        """Waits until Redis answers; without it the first `send` does.
+        """Waits until Redis answers; otherwise the first `send` does.
 
         Raises:
             RedisUnavailable: It did not within `timeout` seconds.
@@ -187,7 +187,7 @@ class Producer(_Settings):
             self._driver.run(self._sending.connect(self._timeout if timeout is None else timeout))
 
     def flush(self, timeout: float | None = None) -> int:
-        """Sends the frames that are held (`full="oldest"`), for at most `timeout` seconds.
+        """Sends the held frames (`full="oldest"`), for at most `timeout` seconds.
 
         Returns:
             The number of frames that are still held.
@@ -197,16 +197,16 @@ class Producer(_Settings):
             return self._driver.run(self._sending.flush(self._timeout if timeout is None else timeout))
 
     def ping(self) -> bool:
-        """Whether Redis answers now."""
+        """Whether Redis answers at present."""
         with self._lock:
             self._check_open()
             return self._driver.run(self._sending.ping())
 
     def close(self, *, timeout: float = 1.0, remove_ring: bool = False) -> None:
-        """Sends what is held, for at most `timeout` seconds, and gives up the connection and the ring.
+        """Sends the held frames, for at most `timeout` seconds, and closes the connection and the ring.
 
-        The ring's file stays, because its frames may still wait to be read; the next producer of
-        the name replaces it. `remove_ring` frees its memory: frames not yet read are lost.
+        The ring's file stays, as its frames may not have been read yet; the next producer of the
+        name replaces it. `remove_ring` frees its memory: unread frames are lost.
         """
         with self._lock:
             if not self._closes_now():
@@ -229,10 +229,10 @@ class Producer(_Settings):
 
 
 class AsyncProducer(_Settings):
-    """The same for asyncio. Tasks of one event loop may share it; they take turns.
+    """The same for asyncio. Tasks of one event loop may share it; they send one after the other.
 
-    While the pixels of a frame are copied into a ring the event loop waits: about a millisecond for
-    1080p.
+    While it copies the pixels of a frame into a ring, it blocks the event loop: about a millisecond
+    for 1080p.
     """
 
     def _start(self, settings: Settings) -> None:
@@ -240,7 +240,7 @@ class AsyncProducer(_Settings):
         self._turn: asyncio.Lock | None = None
 
     def _lock(self) -> asyncio.Lock:
-        # Python 3.9 ties a lock to the loop that is current when it is made.
+        # Python 3.9 binds a lock to the event loop that is current at its creation.
         if self._turn is None:
             self._turn = asyncio.Lock()
         return self._turn
@@ -258,7 +258,7 @@ class AsyncProducer(_Settings):
         quality: int = 0,
         fields: Mapping[str, Argument] | None = None,
     ) -> str | None:
-        """As `Producer.send`. If it is cancelled, the frame may be in the stream."""
+        """Like `Producer.send`. If it is cancelled, the frame may be in the stream."""
         async with self._lock():
             self._check_open()
             return await self._driver.run(
@@ -286,7 +286,7 @@ class AsyncProducer(_Settings):
             await self._driver.run(self._sending.connect(self._timeout if timeout is None else timeout))
 
     async def flush(self, timeout: float | None = None) -> int:
-        """As `Producer.flush`."""
+        """Like `Producer.flush`."""
         async with self._lock():
             self._check_open()
             return await self._driver.run(
@@ -294,13 +294,13 @@ class AsyncProducer(_Settings):
             )
 
     async def ping(self) -> bool:
-        """Whether Redis answers now."""
+        """Whether Redis answers at present."""
         async with self._lock():
             self._check_open()
             return await self._driver.run(self._sending.ping())
 
     async def close(self, *, timeout: float = 1.0, remove_ring: bool = False) -> None:
-        """As `Producer.close`."""
+        """Like `Producer.close`."""
         async with self._lock():
             if not self._closes_now():
                 return

@@ -32,7 +32,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What is seen on the road."""
+    """The traffic in the picture."""
 
     #: Share of the picture covered by vehicles, 0 to 1.
     vehicle_density: float
@@ -150,7 +150,7 @@ class Result:
         """Decodes an entry.
 
         Raises:
-            ValueError: Its field `data` is no `ProcessedFrame`.
+            ValueError: Its field `data` is not a `ProcessedFrame`.
         """
         data = fields.get(b"data")
         if data is None:
@@ -191,7 +191,7 @@ class Result:
 
     @property
     def stage(self) -> str:
-        """`OUTPUT`."""
+        """The processing stage, `OUTPUT`."""
         number = self.message.processing_stage
         try:
             return str(ProcessingStage.Name(number)).replace("PROCESSING_STAGE_", "")
@@ -249,7 +249,7 @@ class Result:
 
     @cached_property
     def original(self) -> Picture:
-        """The picture in its own size."""
+        """The picture at its original size."""
         picture = self._picture("original_image")
         if picture is None:
             raise ImageError(f"the result {self.entry_id} has no picture")

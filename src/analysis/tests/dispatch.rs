@@ -1,9 +1,9 @@
 //! Every variant that run-time dispatch can choose gives the same bits.
 //!
-//! The body of each function is called through its dispatcher, which takes the best variant this
-//! processor has, through one that knows AVX2 only where there is more, and directly, which is the
-//! baseline that the test itself is compiled for.
-//! The figures of [`luma_stats`](super::super::luma_stats) have a plain twin as well.
+//! The body of each function runs three times: through its dispatcher, which takes the best variant
+//! for this processor; through a dispatcher for AVX2 only, if the function has a better variant;
+//! and directly, as compiled for the baseline of the test. The figures of
+//! [`luma_stats`](super::super::luma_stats) have a plain twin as well.
 
 use multiversion::multiversion;
 use multiversion::target::match_target;
@@ -12,7 +12,7 @@ use super::super::{luma, mixture, scalar, value};
 use super::{Random, plane};
 use crate::frame::Plane;
 
-/// What a dispatcher with our targets chooses here.
+/// What a dispatcher with these targets chooses here.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi2", "x86_64+avx2"))]
 fn chosen() -> &'static str {
     match_target! {
@@ -38,8 +38,8 @@ fn the_best_variant_of_this_processor_is_chosen_at_run_time() {
     assert_eq!(chosen(), best);
 }
 
-// What a dispatcher without the first of its targets would choose: on a processor with AVX-512 the
-// variant for AVX2 would not run otherwise.
+// A dispatcher without the first target. On a processor with AVX-512 the AVX2 variant would not run
+// otherwise.
 
 #[multiversion(targets("x86_64+avx2"))]
 fn sums_second(luma: Plane<'_>) -> luma::Sums {

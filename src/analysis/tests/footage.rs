@@ -1,4 +1,4 @@
-//! Density on real footage, beside OpenCV's MOG2.
+//! Density on real footage, compared with OpenCV's MOG2.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -51,7 +51,7 @@ fn density_follows_mog2_on_real_footage() {
     assert!(ours[115..170].iter().all(|&d| d < 0.1), "and got over");
 }
 
-/// The correlation coefficient of two series of one length.
+/// The correlation coefficient of two series of the same length.
 fn pearson(a: &[f64], b: &[f64]) -> f64 {
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
     let (mean_a, mean_b) = (mean(a), mean(b));

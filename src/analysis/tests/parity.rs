@@ -1,4 +1,4 @@
-//! The same figures as OpenCV, for the shared frames and for the project's own small ones.
+//! The same figures as OpenCV, for the shared frames and for the project's small ones.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -75,7 +75,7 @@ fn check_picture(name: &str, golden: &Value, path: &Path, worst: &mut Worst) {
         worst.raw = worst.raw.max(near(key, ours));
     }
     worst.value_from_rgb = worst.value_from_rgb.max(near("mean_value", value));
-    // Noise in single pixels of the chroma does not survive 4:2:0; see `mean_value`.
+    // 4:2:0 does not keep chroma noise in single pixels; see `mean_value`.
     if name != "noisy" {
         let difference = near("mean_value", from_planes);
         if difference > worst.value_from_planes.0 {

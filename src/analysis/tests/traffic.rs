@@ -1,4 +1,4 @@
-//! Density over time, on a drawn road where the true share of vehicle pixels is known.
+//! Density over time, on a drawn road with a known share of vehicle pixels.
 
 use super::super::*;
 use super::{Random, plane};
@@ -7,7 +7,7 @@ const WIDTH: usize = 640;
 const HEIGHT: usize = 360;
 const FRAMES_PER_SECOND: usize = 10;
 
-/// A rectangle on wheels: enters at the left at `start` seconds, may stop once for a while.
+/// A moving rectangle: enters at the left at `start` seconds, and may stop once for a while.
 struct Vehicle {
     start: f32,
     /// Pixels per second.
@@ -20,7 +20,7 @@ struct Vehicle {
 }
 
 impl Vehicle {
-    /// Columns covered at a time.
+    /// Columns covered at this time.
     fn columns(&self, seconds: f32) -> std::ops::Range<usize> {
         let driven = (seconds - self.start) * self.speed;
         let driven = match self.stop {
@@ -133,7 +133,7 @@ fn an_empty_road_stays_empty_under_heavy_sensor_noise() {
     }
 }
 
-/// Flat patches, different for each `seed`, so that two scenes differ nearly everywhere.
+/// Flat patches that differ for each `seed`, so that two scenes differ nearly everywhere.
 fn patches(seed: u32) -> Vec<u8> {
     (0..WIDTH * HEIGHT)
         .map(|i| {
@@ -187,7 +187,7 @@ fn a_camera_that_goes_black_and_comes_back_recovers_both_times() {
     let black = vec![0; WIDTH * HEIGHT];
     let (density, recovered) = play(&mut background, &mut clock, &black, 300, 0.1);
     assert!(recovered.unwrap() <= RECOVERY_SECONDS && density < 0.1, "{recovered:?} {density}");
-    // What was background before is remembered: no time at all.
+    // The earlier background is remembered, so recovery takes no time.
     let (density, recovered) = play(&mut background, &mut clock, &patches(0), 20, 0.1);
     assert!(recovered.unwrap() <= 0.2 && density < 0.1, "{recovered:?} {density}");
 }
@@ -207,7 +207,7 @@ fn a_stopped_vehicle_counts_for_the_documented_time_and_then_no_more() {
     assert_eq!(background.region_density(&region, WIDTH, HEIGHT), 1.0);
     play(&mut background, &mut clock, &parked, 20, 0.1);
     assert_eq!(background.region_density(&region, WIDTH, HEIGHT), 0.0);
-    // And when it leaves, the road is still known.
+    // When it leaves, the road is still known.
     let (density, _) = play(&mut background, &mut clock, &road, 1, 0.1);
     assert_eq!(density, 0.0);
 }

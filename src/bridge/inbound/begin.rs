@@ -1,5 +1,5 @@
-//! Where partitions are read from: their stored places, or where there are none, where the old processor
-//! stands.
+//! Where to start reading partitions: at the stored place, or without one, at the offset of the old
+//! processor.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::config::Begin;
 use crate::redis::{Placed, PlacedBatch};
 
 impl Inbound {
-    /// The ends of all partitions now, where that is the goal.
+    /// Stores the present ends of all partitions as the goal, if the bridge should stop there.
     pub(super) fn set_goal(&mut self) -> Result<(), Fault> {
         if self.goal.is_none() {
             return Ok(());
@@ -32,7 +32,7 @@ impl Inbound {
         client::topic(&self.consumer, self.topic()).map_err(|fault| self.explained(fault))
     }
 
-    /// The first offset that is there, and the one behind the last.
+    /// The first available offset and the one after the last.
     fn range(&self, topic: &str, partition: i32) -> Result<(i64, i64), Fault> {
         self.consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT).map_err(|error| {
             self.fault(format!("asking for the range of {topic}/{partition}"), &error)
@@ -77,8 +77,8 @@ impl Inbound {
         Ok(())
     }
 
-    /// A partition with a place in every stream. Where there was none, one is stored now, so that another
-    /// start does not choose another one.
+    /// A partition with a place in every stream. A missing place is stored at once, so that another
+    /// start does not choose a different one.
     fn begun(
         &mut self,
         topic: &str,
@@ -92,7 +92,7 @@ impl Inbound {
         let next = match stored {
             None => match self.config.kafka.begin {
                 Begin::Earliest => first,
-                // A partition that the topic has got since the first start.
+                // A partition that was added to the topic after the first start.
                 Begin::Latest if is_later => first,
                 Begin::Latest => end,
                 Begin::Group => old.map_or(first, |place| place.clamp(first, end)),
@@ -105,7 +105,7 @@ impl Inbound {
                 );
                 first
             }
-            // Kafka forgets with a topic where its groups stood.
+            // If a topic is deleted, Kafka also forgets the offsets of its groups.
             Some(place) if place > end && self.is_known_to_kafka(topic, number)? => {
                 tracing::warn!(
                     "kafka-to-redis: {topic}/{number} ends at offset {end} and was read up to {place}: \
@@ -138,7 +138,7 @@ impl Inbound {
             match stored {
                 Some(Ok(Placed::All)) => *place = Some(next),
                 Some(Err(fault) | Ok(Placed::Some(_, _, fault))) => return Err(fault),
-                // Another bridge was here meanwhile: the next round sees its place.
+                // Another bridge stored a place in the meantime: the next round reads it.
                 Some(Ok(Placed::Elsewhere(_))) | None => {
                     self.status.count_fenced();
                     let text = format!("another bridge has moved the place of {topic}/{number}");
@@ -146,13 +146,13 @@ impl Inbound {
                 }
             }
         }
-        // Now that the place is behind them, they are counted once.
+        // Counted only now: the stored place is past these messages, so they are not counted twice.
         self.status.count_lost(gone);
         let taken = self.keys.iter().map(|_| Vec::new()).collect();
         Ok(Held { places, taken, next, told: -1, ..Held::default() })
     }
 
-    /// Whether Kafka has a place of this bridge's group in a partition.
+    /// Whether Kafka has an offset of this bridge's group for a partition.
     fn is_known_to_kafka(&self, topic: &str, number: i32) -> Result<bool, Fault> {
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, number);
@@ -172,8 +172,8 @@ impl Inbound {
         Ok(places.iter().any(Option::is_some))
     }
 
-    /// Where the old processor's group stands in partitions that have no place yet; those in which it
-    /// stands nowhere are left out.
+    /// The offsets of the old processor's group for partitions that have no place yet; partitions
+    /// without an offset are left out.
     fn old_places(&self, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, Fault> {
         let kafka = &self.config.kafka;
         if partitions.is_empty() || kafka.begin != Begin::Group {

@@ -1,11 +1,11 @@
-//! The way into Redis, and what became of it.
+//! Stores messages in Redis and evaluates the answers.
 
 use super::{Held, Inbound};
 use crate::base::Fault;
 use crate::redis::{Placed, PlacedBatch};
 
 impl Inbound {
-    /// Stores what was taken.
+    /// Stores the messages taken.
     pub(super) fn deliver(&mut self) -> Result<(), Fault> {
         let queue = &self.config.redis_queue;
         let mut batches = Vec::new();
@@ -55,7 +55,7 @@ impl Inbound {
         end
     }
 
-    /// Takes note of what became of a batch.
+    /// Records the result of a batch.
     fn settle(&mut self, number: i32, shard: usize, placed: Placed) -> Result<(), Fault> {
         let Some(held) = self.held.get_mut(&number) else { return Ok(()) };
         let mut stored = |held: &mut Held, count: usize, place: Option<i64>| {
@@ -76,7 +76,7 @@ impl Inbound {
                 stored(held, count, place);
                 Err(fault)
             }
-            // The stream was emptied, and with it the places: this bridge knows where it is.
+            // The stream was emptied and the places with it. This bridge still knows its place.
             Placed::Elsewhere(None) => {
                 tracing::warn!(
                     "kafka-to-redis: the places in {} are gone; it goes on where it was",

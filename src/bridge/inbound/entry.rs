@@ -1,4 +1,4 @@
-//! A message as an entry of the input stream.
+//! Converts a message to an entry of the input stream.
 
 use rdkafka::message::Message;
 
@@ -9,13 +9,13 @@ use crate::config::Config;
 use crate::redis::PlacedEntry;
 use crate::wire;
 
-/// Most headers of a message that become fields.
+/// Maximum number of headers of a message that become fields.
 const HEADERS_MAX: usize = 64;
 
-/// Fields that no header may give: they say where the pixels are, or where the message came from.
+/// Fields that no header may set: they say where the pixels are or where the message came from.
 const OWN_FIELDS: [&str; 5] = ["data", "ring", "kafka_topic", "kafka_partition", "kafka_offset"];
 
-/// A message as an entry, and the stream that it goes to.
+/// Converts a message to an entry and chooses its shard.
 pub(super) fn entry_of(
     message: &impl Message,
     config: &Config,
@@ -51,7 +51,7 @@ pub(super) fn entry_of(
             field(name, value.as_bytes());
         }
     }
-    // A frame whose camera cannot be read is none, and the engine says so on any shard.
+    // If the camera cannot be read, any shard will do: the engine refuses the frame.
     let camera = if shards > 1 { wire::camera_of(payload, most) } else { None };
     let shard = camera.map_or(0, |camera| shard_of(&camera, shards));
     (shard, PlacedEntry { after: message.offset() + 1, is_dead_letter: refusal.is_some(), fields })

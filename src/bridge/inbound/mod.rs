@@ -1,5 +1,5 @@
-//! Kafka to Redis: messages of a topic become entries of the input stream, exactly once and in the order
-//! of their partition.
+//! Kafka to Redis: messages of a topic become entries of the input stream, exactly once and in the
+//! order of their partition.
 
 mod begin;
 mod deliver;
@@ -25,13 +25,13 @@ use crate::metrics::clock::Tick;
 use crate::redis::{Control, PlaceKeys, PlacedEntry};
 use entry::entry_of;
 
-/// How long messages are waited for, and how often a stop or a rebalance is looked for.
+/// Maximum wait for messages, and the interval of checking for a stop or a rebalance.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long the brokers may take at the end to note the places.
+/// How long the brokers may take to store the places at the end.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Reads the topic and fills the stream.
+/// Reads the topic and fills the streams.
 pub(super) struct Inbound {
     config: Config,
     consumer: BaseConsumer<Group>,
@@ -39,37 +39,37 @@ pub(super) struct Inbound {
     keys: Vec<PlaceKeys>,
     status: Arc<Status>,
     stop: Stop,
-    /// Partitions that the group has given to this bridge, before their places are known.
+    /// Partitions assigned by the group, before their places are known.
     wanted: Option<Vec<i32>>,
-    /// Whether the group has this bridge as a member, be it without a partition.
+    /// Whether this bridge is a member of the group, possibly without a partition.
     is_member: bool,
     held: BTreeMap<i32, Held>,
-    /// Whether the library has been told to fetch nothing; `None` if that is not known.
+    /// Whether the partitions are paused in the library; `None` if unknown.
     is_paused: Option<bool>,
     looked: Option<Tick>,
-    /// Entries in the streams that are not done, as last seen, and those added since.
+    /// Unprocessed entries in the streams at the last look, plus those added since.
     backlog: u64,
     committed: Tick,
-    /// The ends of all partitions at the start, where that is all there is to do.
+    /// The ends of all partitions at the start, if the bridge should stop there.
     goal: Option<BTreeMap<i32, i64>>,
 }
 
 /// A partition that is being read.
 #[derive(Debug, Default)]
 struct Held {
-    /// Of each stream, the place that is stored for it.
+    /// For each stream, the stored place.
     places: Vec<Option<i64>>,
-    /// Of each stream, messages on their way there.
+    /// For each stream, messages not stored yet.
     taken: Vec<Vec<PlacedEntry>>,
-    /// The offset behind the last message that was taken.
+    /// The offset after the last message taken.
     next: i64,
-    /// Bytes of the values on their way.
+    /// Bytes of the values not stored yet.
     bytes: u64,
-    /// The answer to the last step was lost, so that the place may be behind it.
+    /// The answer to the last step was lost, so the stored place may be further on.
     is_unsure: bool,
-    /// Its end was reached.
+    /// The end of the partition was reached.
     is_at_end: bool,
-    /// The place that Kafka was told.
+    /// The place last committed to Kafka.
     told: i64,
 }
 
@@ -78,7 +78,7 @@ impl Held {
         self.taken.iter().any(|entries| !entries.is_empty())
     }
 
-    /// Every stream has all messages before it.
+    /// The place up to which every stream has all messages.
     fn place(&self) -> i64 {
         self.places.iter().map(|place| place.unwrap_or(0)).min().unwrap_or(0)
     }
@@ -126,7 +126,7 @@ impl Inbound {
         &self.config.kafka.input_topic
     }
 
-    /// Works until a stop, or until it has caught up.
+    /// Runs until a stop, or until it has caught up.
     pub fn run(&mut self) -> Result<(), Fault> {
         self.consumer
             .subscribe(&[self.topic()])
@@ -148,7 +148,7 @@ impl Inbound {
                 break;
             }
         }
-        // What was taken and is not stored is read again: its place has not moved.
+        // Messages that were taken and not stored are read again later: their place has not moved.
         let end = self.deliver();
         self.tell_kafka();
         self.leave();
@@ -158,17 +158,17 @@ impl Inbound {
         }
     }
 
-    /// A fault, with why no broker can be reached.
+    /// Adds the reason why no broker can be reached to a fault.
     fn explained(&self, fault: Fault) -> Fault {
         self.consumer.context().words.explain(fault)
     }
 
-    /// The fault of a call of the library, likewise.
+    /// The fault of a library call, with the same reason.
     fn fault(&self, what: impl Into<String>, error: &KafkaError) -> Fault {
         self.consumer.context().words.fault(what, error)
     }
 
-    /// Something keeps it from working.
+    /// Reports a fault that keeps the bridge from working.
     fn note(&self, fault: &Fault) {
         if fault.redis_code() == Some("OOM") {
             self.status.set_paused(true, "Redis has no memory left");
@@ -177,10 +177,10 @@ impl Inbound {
         }
     }
 
-    /// One round: what the group wants, room, messages, their way into Redis.
+    /// One round: assignment, room in the streams, messages, storing them.
     fn step(&mut self) -> Result<(), Fault> {
         match self.consumer.context().take_wish() {
-            // Another bridge reads again what was taken of partitions that are gone.
+            // Messages taken from revoked partitions are read again by another bridge.
             Some(Wish::Read(partitions)) => {
                 self.held.clear();
                 self.wanted = Some(partitions);
@@ -217,7 +217,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// Takes what has arrived, up to a batch.
+    /// Takes the messages that have arrived, up to a batch.
     fn fill(&mut self) -> Result<(), Fault> {
         self.pause(false);
         let (mut messages, mut bytes, mut wait) = (0, 0, TICK);
@@ -233,7 +233,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// Waits for a message, and takes it; its size.
+    /// Waits for a message and takes it. Returns its size.
     fn poll(&mut self, wait: Duration) -> Result<Option<usize>, Fault> {
         let polled = self.consumer.poll(wait);
         let error = match polled {
@@ -254,7 +254,7 @@ impl Inbound {
                     self.status.count_refused(1);
                 }
                 let is_kept = !entry.is_dead_letter || self.config.redis_queue.dead_letter_queue;
-                // A shard that has this message already has a place behind it.
+                // If this shard's place is past the message, the shard already has it.
                 let is_new = held.places[shard].is_none_or(|place| place < entry.after);
                 if is_kept && is_new {
                     held.taken[shard].push(entry);
@@ -270,7 +270,7 @@ impl Inbound {
                 }
                 Ok(None)
             }
-            // Its place is gone. The new one is found as at the start.
+            // The offset does not exist in Kafka. A new place is chosen as at the start.
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
             ) => {
@@ -284,13 +284,13 @@ impl Inbound {
         }
     }
 
-    /// Finds the places of all partitions again.
+    /// Chooses the places of all partitions again.
     fn read_anew(&mut self) {
         self.wanted = Some(self.held.keys().copied().collect());
         self.held.clear();
     }
 
-    /// Answers the group without reading.
+    /// Stays a member of the group without reading.
     fn serve(&mut self, limit: Duration) {
         self.pause(true);
         let began = Tick::now();
@@ -302,7 +302,7 @@ impl Inbound {
                 self.stop.sleep(left);
                 return;
             }
-            // A message that comes all the same is taken as any other.
+            // A message that arrives despite the pause is taken like any other.
             if let Err(fault) = self.poll(left.min(TICK)) {
                 self.note(&fault);
                 self.stop.sleep(left);
@@ -326,7 +326,7 @@ impl Inbound {
         self.is_paused = Some(paused);
     }
 
-    /// Tells Kafka the places, for its own tools: they show the lag of the group by them.
+    /// Commits the places to Kafka, whose tools compute the group's lag from them.
     fn tell_kafka(&mut self) {
         let topic = self.topic().to_owned();
         let mut list = TopicPartitionList::new();
@@ -348,13 +348,14 @@ impl Inbound {
         }
         match self.consumer.commit(&list, CommitMode::Async) {
             Ok(()) => self.consumer.context().is_asked(),
-            // Nothing depends on it.
+            // Not fatal: nothing depends on it.
             Err(error) => tracing::debug!("telling Kafka the places: {error}"),
         }
     }
 
-    /// Waits until Kafka has noted the places, so that the old processor, begun at them, begins behind the
-    /// last message. It waits at most [`LEAVE_LIMIT`], for a broker may be away.
+    /// Waits until Kafka has stored the places, so that the old processor, if it is started again
+    /// at these offsets, continues after the last message. Waits at most [`LEAVE_LIMIT`], because a
+    /// broker may be down.
     fn leave(&self) {
         let began = Tick::now();
         while self.consumer.context().is_being_told() && began.elapsed() < LEAVE_LIMIT {
@@ -371,7 +372,7 @@ impl Inbound {
         self.status.set_lag(lag.sum::<Option<u64>>());
     }
 
-    /// Whether everything is in Redis that was there at the start, where that is the goal.
+    /// Whether everything up to the goal is in Redis; false without a goal.
     fn is_done(&mut self) -> Result<bool, Fault> {
         let Some(goal) = self.goal.clone() else { return Ok(false) };
         if self.held.values().any(Held::has_taken) || self.wanted.is_some() {
@@ -385,7 +386,7 @@ impl Inbound {
         if others.iter().any(|number| self.held.contains_key(number)) {
             return Ok(false);
         }
-        // Other bridges of the group have them.
+        // The other partitions belong to other bridges of the group.
         for keys in &self.keys {
             let Ok(places) = self.control.places(keys, &others) else { return Ok(false) };
             let is_short = |(place, number): (Option<i64>, &i32)| place.unwrap_or(0) < goal[number];

@@ -1,4 +1,5 @@
-//! Whether the streams have room. While they have not, nothing is fetched, and the group is answered.
+//! Checks whether the streams have room. If not, nothing is fetched, but the bridge stays a member
+//! of the group.
 
 use super::super::{BATCH_MESSAGES, LOOK};
 use super::Inbound;
@@ -30,8 +31,8 @@ impl Inbound {
         Ok(has_room)
     }
 
-    /// Entries in the streams that are not done. The bridge trims what is done and kept: where no
-    /// other producer writes, no other client trims.
+    /// Number of unprocessed entries in the streams. Also trims processed entries if the engine
+    /// keeps them: without another producer, no other client does so.
     fn look(&mut self) -> Result<u64, Fault> {
         let most = self.config.kafka.max_stream_length;
         let (group, retention) =
@@ -42,7 +43,7 @@ impl Inbound {
             let groups = if length == 0 { Vec::new() } else { self.control.groups(stream)? };
             let ours = groups.iter().find(|found| found.name == *group);
             let waiting = ours.and_then(|it| Some(it.lag? + it.pending));
-            // Before Redis 7 a group does not say how many wait: then only what is done must not count.
+            // Before Redis 7 a group does not report its lag, so the length counts: trim earlier.
             let kept_max = if waiting.is_some() { 2 * most } else { most - most / 10 };
             if retention == Retention::Keep && ours.is_some() && length > kept_max {
                 self.control.trim_acked(stream, group, "", None)?;

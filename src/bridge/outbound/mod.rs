@@ -1,8 +1,8 @@
-//! Redis to Kafka: entries of the output streams become messages, exactly once and in their order.
+//! Redis to Kafka: entries of the output streams become messages, exactly once and in order.
 //!
-//! One transaction has the messages and the place behind them. A start fences the bridge before, reads
-//! the places, and goes on behind them; the consumer group in Redis only follows, so that what is
-//! not in Kafka yet is not trimmed away.
+//! One transaction contains the messages and the place after them. At a start, the bridge fences an
+//! earlier one, reads the places, and continues after them. The consumer group in Redis only
+//! follows, so that results that are not in Kafka yet are not trimmed.
 
 mod transaction;
 
@@ -24,11 +24,11 @@ use crate::metrics::clock::{Tick, unix_millis};
 use crate::redis::{Control, Record, StreamCounts};
 use transaction::{Deliveries, Failed};
 
-/// How far a place may lie ahead of the clock, which may have been set back, in milliseconds.
-/// Behind a place that is further away there may be no id left for new results.
+/// How far a place may be ahead of the clock, which may have been set back, in milliseconds. New
+/// results need ids after the place, and after a place further ahead there may be none left.
 const AHEAD_MS_MAX: u64 = 366 * 24 * 3_600_000;
 
-/// How long entries are waited for.
+/// Maximum wait for entries.
 const BLOCK: Duration = Duration::from_millis(500);
 
 /// Reads the output streams and fills the topic.
@@ -41,7 +41,7 @@ pub(super) struct Outbound {
     stop: Stop,
     until_caught_up: bool,
     looked: Option<Tick>,
-    /// Entries that go alone: among them one that the broker does not take.
+    /// Number of entries to send one by one, because the broker refuses one of them.
     alone: usize,
 }
 
@@ -51,15 +51,15 @@ struct Source {
     stream: String,
     /// The last entry that is in Kafka.
     place: EntryId,
-    /// How many entries there were up to it, if that is known.
+    /// Number of entries up to that one, if known.
     read: Option<u64>,
-    /// Bytes of an entry, by the last ones.
+    /// Mean size in bytes of recent entries.
     mean_bytes: usize,
-    /// The last entry there was at the start.
+    /// The last entry at the start.
     goal: Option<EntryId>,
-    /// Nothing was behind the place at the last look.
+    /// The last look found nothing after the place.
     is_dry: bool,
-    /// The last entry that went to the dead letters.
+    /// The last entry moved to the dead letters.
     refused: EntryId,
 }
 
@@ -89,7 +89,7 @@ impl Outbound {
         })
     }
 
-    /// Works until a stop, or until it has caught up.
+    /// Runs until a stop, or until it has caught up.
     pub fn run(&mut self) -> Result<(), Fault> {
         while !self.stop.is_draining() {
             self.status.beat();
@@ -100,7 +100,7 @@ impl Outbound {
                     self.status.count_fenced();
                     return Err(fault);
                 }
-                // Each entry goes alone until the one is found.
+                // Each entry is sent alone until the oversized one is found.
                 Err(Failed::TooLarge) => continue,
                 Err(Failed::Aborted(fault)) => fault,
                 Err(Failed::Broken(fault)) => {
@@ -121,7 +121,7 @@ impl Outbound {
     }
 
     fn is_done(&self) -> bool {
-        // The last entry of the start may have been deleted since.
+        // The entry that was the last at the start may have been deleted.
         let is_there =
             |source: &Source| source.goal.is_some_and(|goal| source.place >= goal || source.is_dry);
         self.until_caught_up && self.sources.iter().all(is_there)
@@ -147,7 +147,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Fences the bridge before, and finds its places.
+    /// Fences an earlier bridge and reads its places.
     fn begin(&mut self) -> Result<(), Failed> {
         let kafka = &self.config.kafka;
         let id = format!("framepress-bridge-{}", self.config.redis_queue.output_queue);
@@ -157,9 +157,9 @@ impl Outbound {
             .set("transaction.timeout.ms", "60000")
             .set("linger.ms", "5");
         let defaults = [
-            // Whether a message is too large is for the brokers to say.
+            // The brokers decide whether a message is too large.
             ("message.max.bytes", "1000000000"),
-            // As Java's clients and Python's choose the partition of a key.
+            // Chooses the partition of a key like the clients of Java and Python.
             ("partitioner", "murmur2_random"),
             ("queue.buffering.max.kbytes", "2097151"),
         ];
@@ -181,7 +181,7 @@ impl Outbound {
             Some(places) => places,
             None => {
                 positions::create(kafka).map_err(Failed::Broken)?;
-                // It may have been there all the time, for another broker.
+                // It may have existed already, but unknown to this broker.
                 read()?.ok_or_else(|| {
                     let what = format!("creating the topic {}", positions::TOPIC);
                     Failed::Broken(Fault::Kafka { what, detail: "it is not there yet".into() })
@@ -193,7 +193,7 @@ impl Outbound {
             source.goal.get_or_insert(counts.last);
             source.place = match places.get(&source.stream) {
                 Some(Some(place)) => *place,
-                // Taken as none, it would have every result sent again.
+                // If it counted as no place, every result would be sent again.
                 Some(None) => {
                     let what = format!("reading {}", positions::TOPIC);
                     let detail = format!("the place of {} there is no id", source.stream);
@@ -209,7 +209,7 @@ impl Outbound {
             let ours = groups.iter().find(|it| it.name == kafka.bridge_group);
             source.read = match ours {
                 Some(ours) if ours.last_delivered == source.place => ours.read,
-                // What was trimmed before the first start is none of ours.
+                // Results trimmed before the first start do not count as lost.
                 None if source.place == EntryId::default() => counts.gone(),
                 _ => None,
             };
@@ -222,7 +222,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Fences the bridge before, whose open transaction is taken back.
+    /// Fences an earlier bridge; its open transaction is aborted.
     fn take_over(&self, producer: &BaseProducer<Deliveries>) -> Result<(), Fault> {
         let began = Tick::now();
         loop {
@@ -230,7 +230,7 @@ impl Outbound {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            // The library says why when it is polled.
+            // Polling makes the library report the reason.
             producer.poll(Duration::ZERO);
             let may_go_on =
                 matches!(&error, KafkaError::Transaction(error) if error.is_retriable());
@@ -241,7 +241,7 @@ impl Outbound {
         }
     }
 
-    /// Up to a batch of entries behind the place.
+    /// Reads up to a batch of entries after the place.
     fn read(&mut self, index: usize) -> Result<Vec<Record>, Fault> {
         let block = BLOCK / u32::try_from(self.sources.len()).unwrap_or(1);
         let source = &mut self.sources[index];
@@ -253,13 +253,14 @@ impl Outbound {
         source.is_dry = records.is_empty();
         if !records.is_empty() {
             let bytes: usize = records.iter().flat_map(|(_, it)| it.values()).map(Vec::len).sum();
-            // Twice what it was at most, so that one small entry does not let many large ones in.
+            // The estimate at most halves per batch, so that one small entry does not admit many
+            // large ones.
             source.mean_bytes = (bytes / records.len()).max(source.mean_bytes / 2).max(1);
         }
         Ok(records)
     }
 
-    /// Writes the entries and the place behind them in one transaction.
+    /// Writes the entries and the place after them in one transaction.
     fn hand_over(&mut self, index: usize, records: &[Record]) -> Result<(), Failed> {
         let mut outgoing = Vec::with_capacity(records.len());
         let mut bytes = 0;
@@ -299,7 +300,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Keeps an entry that Kafka does not take.
+    /// Moves an entry that Kafka does not take to the dead letters.
     fn refuse(
         &mut self,
         index: usize,
@@ -307,7 +308,7 @@ impl Outbound {
         reason: Reason,
         why: &str,
     ) -> Result<(), Fault> {
-        // The transaction behind it may have to be tried again.
+        // Refused already: the transaction after it had to be repeated.
         if *id <= self.sources[index].refused {
             return Ok(());
         }
@@ -338,7 +339,7 @@ impl Outbound {
         self.control.move_group(stream, &self.config.kafka.bridge_group, *place, *read)
     }
 
-    /// Counts what waits, and what was trimmed before it could be read.
+    /// Updates the lag, and counts results that were trimmed before they could be read.
     fn look(&mut self) -> Result<(), Fault> {
         let mut lag = Some(0);
         for source in &mut self.sources {

@@ -1,4 +1,4 @@
-//! One transaction: messages, and the place behind them.
+//! One transaction: messages and the place after them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::base::Fault;
 use crate::frame::EntryId;
 use crate::metrics::clock::Tick;
 
-/// What has become of messages that were not delivered.
+/// Context of the producer; keeps the error of the first undelivered message.
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
     pub words: Words,
@@ -39,7 +39,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        // What was given up together with another one does not say why.
+        // A message purged together with another one does not show the reason.
         if let Err((error, _)) = result
             && let Some(code) = error.rdkafka_error_code()
             && !matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
@@ -49,8 +49,8 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Waits until every message has its answer, for a while. The library's own wait ends no sooner than its
-/// limit, however soon the answers come, and keeps a core busy for the last millisecond of it.
+/// Waits until every message has an answer, for at most [`PAUSE`]. The library's own wait always
+/// lasts until its limit, and keeps a core busy for the last millisecond of it.
 fn delivered(producer: &BaseProducer<Deliveries>) {
     let began = Tick::now();
     loop {
@@ -62,15 +62,15 @@ fn delivered(producer: &BaseProducer<Deliveries>) {
     }
 }
 
-/// How a transaction ended that is not in Kafka.
+/// Why a transaction is not in Kafka.
 pub(super) enum Failed {
-    /// It was taken back; the same entries may be tried again.
+    /// It was aborted; the same entries may be tried again.
     Aborted(Fault),
-    /// One of its messages is larger than the broker takes.
+    /// The broker refuses one of its messages as too large.
     TooLarge,
-    /// The producer is of no use any more.
+    /// The producer is unusable.
     Broken(Fault),
-    /// Another bridge has begun.
+    /// Another bridge has started.
     Fenced(Fault),
 }
 
@@ -154,14 +154,14 @@ impl Outbound {
         }
     }
 
-    /// Takes the transaction back as far as that can be done, and says what its failure means.
+    /// Aborts the transaction if possible. Returns what the failure means.
     fn failed(&self, producer: &BaseProducer<Deliveries>, error: KafkaError) -> Failed {
         let of_message = producer.context().failure.lock().take();
         let code = match &error {
             KafkaError::Transaction(error) => Some(error.code()),
             error => error.rdkafka_error_code(),
         };
-        // A send that fails for it says only that something was fatal before.
+        // A later error only says that a fatal one came before; use that one.
         let code = producer.client().fatal_error().map(|(code, _)| code).or(code);
         let fault = match of_message {
             Some(code) => Fault::Kafka {
@@ -194,7 +194,7 @@ impl Outbound {
                 Err(KafkaError::Transaction(error)) if !error.is_retriable() => {
                     return Failed::Broken(fault);
                 }
-                // Messages that are given up have answers, too.
+                // Purged messages also have answers to wait for.
                 Err(KafkaError::Transaction(_) | KafkaError::Flush(_))
                     if began.elapsed() < ANSWER_LIMIT && !self.stop.is_draining() =>
                 {
@@ -203,7 +203,7 @@ impl Outbound {
                 Err(_) => return Failed::Broken(fault),
             }
         }
-        // The library has its own bound as well, and says it at once.
+        // The library also has its own limit and reports it at once.
         let is_too_large =
             [code, of_message].contains(&Some(RDKafkaErrorCode::MessageSizeTooLarge));
         if is_too_large { Failed::TooLarge } else { Failed::Aborted(fault) }

@@ -1,6 +1,6 @@
-//! The part of the scene that does not move: painted once, lit again whenever the light changes.
+//! The static part of the scene: painted once, lit again whenever the light changes.
 //!
-//! Two pictures are kept: colours as white light shows them, and what lamps add at night. Lighting
+//! Two pictures are kept: colours in white light, and the light that lamps add at night. Lighting
 //! is one multiplication and one addition per byte, so a change of light costs about as much as
 //! copying the picture twice.
 
@@ -20,7 +20,7 @@ pub(super) struct Backdrop {
 }
 
 impl Backdrop {
-    /// Paints `place` as `lens` shows it.
+    /// Paints `place` as seen through `lens`.
     pub(super) fn new(width: u32, height: u32, lens: &Lens, place: &Place) -> Self {
         let row_bytes = width as usize * 3;
         let len = row_bytes * height as usize;
@@ -57,7 +57,8 @@ impl Backdrop {
     }
 }
 
-/// All factors are at most 512 and 256, so that the sum fits 18 bits before it is cut to a byte.
+/// Lights one row. The strengths are at most 512 and 256, so the sum fits 18 bits before it is
+/// clipped to a byte.
 fn light_row(row: &mut [u8], colours: &[u8], lamps: &[u8], strengths: &[u16], lamp: u16) {
     let sources = colours.iter().zip(lamps).zip(strengths);
     for (value, ((colour, glow), strength)) in row.iter_mut().zip(sources) {
@@ -67,7 +68,7 @@ fn light_row(row: &mut [u8], colours: &[u8], lamps: &[u8], strengths: &[u16], la
     }
 }
 
-/// One pixel from four samples: colour, and lamp light.
+/// Averages one pixel over four samples: colour, and lamp light.
 fn pixel(lens: &Lens, place: &Place, column: f32, row: f32) -> ([f32; 3], [f32; 3]) {
     const WITHIN: [(f32, f32); 4] =
         [(0.125, 0.375), (0.625, 0.125), (0.375, 0.875), (0.875, 0.625)];

@@ -1,8 +1,8 @@
-//! Where vehicles are painted: the picture, and beside it the mask that knows where they are.
+//! The picture into which vehicles are painted, and the mask of their pixels.
 
-/// A picture being painted, and one byte per pixel that is 1 where a vehicle is.
+/// A picture being painted, and a mask with one byte per pixel, which is 1 for vehicle pixels.
 pub(super) struct Canvas<'a> {
-    /// Interleaved.
+    /// Interleaved RGB.
     pub(super) rgb: &'a mut [u8],
     pub(super) mask: &'a mut [u8],
     pub(super) width: usize,
@@ -13,7 +13,7 @@ pub(super) struct Canvas<'a> {
 pub(super) type Quad = [(f32, f32); 4];
 
 impl Canvas<'_> {
-    /// Paints a part of a vehicle: `upper` colour at its upper edge, `lower` at its lower one.
+    /// Paints a part of a vehicle with a gradient from `upper` to `lower` colour.
     pub(super) fn body(&mut self, quad: &Quad, upper: [u8; 3], lower: [u8; 3]) {
         let (top, bottom) = extent(quad);
         let steps = (bottom - top).max(1.0);
@@ -24,7 +24,8 @@ impl Canvas<'_> {
                 let (upper, lower) = (f32::from(upper[channel]), f32::from(lower[channel]));
                 (upper + (lower - upper) * share) as u8
             });
-            // The two ends of a span are covered in part only; rounding decides on the mask.
+            // The end pixels of a span are partly covered; rounding decides whether they are in the
+            // mask.
             let (first, last) = (from.floor() as usize, (to.ceil() as usize).min(width) - 1);
             let pixels = &mut canvas.rgb[(row * width + first) * 3..][..(last + 1 - first) * 3];
             let (head, tail) = (first as f32 + 1.0 - from, to - last as f32);
@@ -46,7 +47,7 @@ impl Canvas<'_> {
         });
     }
 
-    /// Darkens what is there to `share` of 256.
+    /// Darkens the shape to `share` / 256.
     pub(super) fn shadow(&mut self, quad: &Quad, share: u16) {
         let width = self.width;
         self.spans(quad, |canvas, row, from, to| {
@@ -58,7 +59,7 @@ impl Canvas<'_> {
         });
     }
 
-    /// Adds light around a point, fading out towards an ellipse with these half axes.
+    /// Adds light around a point that fades to zero at an ellipse with half axes `half`.
     pub(super) fn glow(&mut self, middle: (f32, f32), half: (f32, f32), colour: [f32; 3]) {
         let rows = clip(middle.1 - half.1, middle.1 + half.1, self.height);
         let columns = clip(middle.0 - half.0, middle.0 + half.0, self.width);
@@ -78,8 +79,8 @@ impl Canvas<'_> {
         }
     }
 
-    /// Calls `paint` with each row of a convex shape: row, and the first and last column as exact
-    /// as they are, within the picture and never empty.
+    /// Calls `paint` for each row of a convex shape, with the row and the exact first and last
+    /// column, clipped to the picture. Empty rows are skipped.
     fn spans(&mut self, quad: &Quad, mut paint: impl FnMut(&mut Self, usize, f32, f32)) {
         let (top, bottom) = extent(quad);
         for row in clip(top.round(), bottom.round(), self.height) {
@@ -107,7 +108,7 @@ fn extent(quad: &Quad) -> (f32, f32) {
     })
 }
 
-/// The whole pixels between two places, as far as they are below `limit`.
+/// The pixels between two positions, clipped to `limit`.
 fn clip(from: f32, to: f32, limit: usize) -> std::ops::Range<usize> {
     let bound = |place: f32| place.clamp(0.0, limit as f32) as usize;
     bound(from)..bound(to.ceil())

@@ -1,13 +1,13 @@
-//! From metres on the road to pixels and back.
+//! Projection from metres on the road to pixels and back.
 //!
-//! The camera hangs on a pole above a straight, level road and looks along it. Metres: `x` to the
-//! right of the middle of the road, `up` above its surface, `ahead` of the pole. Pixels: to the
-//! right and down from the upper left corner. The picture plane is upright (as with a shift lens),
-//! so verticals stay vertical and both directions of the projection are one division.
+//! The camera is on a pole above a straight, level road and looks along it. Metres: `x` to the
+//! right of the middle of the road, `up` above its surface, `ahead` of the pole. Pixels: right and
+//! down from the upper left corner. The picture plane is upright (as with a shift lens), so
+//! verticals stay vertical and either direction of the projection needs one division.
 
 use crate::camera::random::Random;
 
-/// Where one camera hangs and looks.
+/// Position and view of one camera.
 #[derive(Clone, Debug)]
 pub(super) struct Lens {
     focal: f32,
@@ -20,11 +20,11 @@ pub(super) struct Lens {
 }
 
 impl Lens {
-    /// The lens of a picture of `width x height` pixels, a little different for each `random`.
+    /// The lens for a picture of `width x height` pixels, with small random variations.
     pub(super) fn new(width: u32, height: u32, random: &mut Random) -> Self {
         let (width, height) = (width as f32, height as f32);
         Lens {
-            // As wide an angle in a tall picture as in a wide one.
+            // A tall picture has the same angle of view as a wide one.
             focal: random.between(0.9, 1.15) * width.max(height),
             centre: width * random.between(0.38, 0.62),
             horizon: height * random.between(0.17, 0.25),
@@ -39,7 +39,7 @@ impl Lens {
         (self.centre + scale * (x - self.aside), self.horizon + scale * (self.height - up))
     }
 
-    /// Pixels in a metre at this distance.
+    /// Pixels per metre at this distance.
     pub(super) fn scale(&self, ahead: f32) -> f32 {
         self.focal / ahead
     }
@@ -49,7 +49,7 @@ impl Lens {
         self.horizon
     }
 
-    /// The point of the ground (`x`, `ahead`) behind a pixel, unless the pixel is above the horizon.
+    /// The ground point (`x`, `ahead`) that a pixel shows; `None` above the horizon.
     pub(super) fn ground(&self, column: f32, row: f32) -> Option<(f32, f32)> {
         let below = row - self.horizon;
         if below < 0.5 {
@@ -59,8 +59,8 @@ impl Lens {
         Some((self.aside + (column - self.centre) * ahead / self.focal, ahead))
     }
 
-    /// The point (`up`, `ahead`) behind a pixel of an upright wall along the road, `x` metres right
-    /// of its middle, unless the pixel looks away from that wall.
+    /// The point (`up`, `ahead`) that a pixel shows of an upright wall along the road, `x` metres
+    /// right of its middle; `None` if the pixel does not face that wall.
     pub(super) fn wall(&self, x: f32, column: f32, row: f32) -> Option<(f32, f32)> {
         let ahead = self.focal * (x - self.aside) / (column - self.centre);
         (ahead.is_finite() && ahead > 1.0)

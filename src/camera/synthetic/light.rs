@@ -4,27 +4,27 @@ use std::f32::consts::TAU;
 
 use crate::camera::random::{mix, step};
 
-/// Seconds of frames in a full day.
+/// Length of a full day, in seconds of scene time.
 pub(super) const DAY_SECONDS: f64 = 360.0;
 
-/// How the scene is lit at one moment. 256 is full strength. Whole numbers, so that two moments
-/// with equal light are equal and the background need not be lit again.
+/// Light of the scene at one moment; 256 is full strength. The values are integers, so that moments
+/// with equal light compare equal and the background is not lit again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Light {
-    /// Of sun and sky, for red, green and blue.
+    /// Strength of sun and sky, for red, green and blue.
     pub(super) sky: [u16; 3],
-    /// Of street lamps, windows and headlights.
+    /// Strength of street lamps, windows and headlights.
     pub(super) lamps: u16,
 }
 
 impl Light {
-    /// The light at `hour` of the day, `0.0..1.0`, 0 being midnight.
+    /// The light at `hour` of the day, `0.0..1.0`; 0 is midnight.
     pub(super) fn at(hour: f32) -> Self {
-        // The sun stands above the horizon for somewhat more than half the day.
+        // The sun is above the horizon for slightly more than half the day.
         let elevation = 0.22 - (TAU * hour).cos();
         let day = step(-0.3, 0.5, elevation);
         let strength = mix(0.13, 1.0, day);
-        // Red and low, then white; blue once it is gone.
+        // Reddish for a low sun, white for a high one, bluish at night.
         let low_sun = step(-0.35, 0.05, elevation) * (1.0 - step(0.05, 0.7, elevation));
         let tint = [1.0 + 0.10 * low_sun, 1.0 - 0.03 * low_sun, 1.0 - 0.18 * low_sun];
         let night = [0.80, 0.90, 1.15];
@@ -35,12 +35,12 @@ impl Light {
         Light { sky, lamps: (256.0 * (1.0 - step(-0.25, 0.25, elevation))) as u16 }
     }
 
-    /// How dark it is, from 0 at day to 1 at night.
+    /// Darkness, from 0 by day to 1 at night.
     pub(super) fn darkness(self) -> f32 {
         1.0 - f32::from(self.sky[1].min(256)) / 256.0
     }
 
-    /// A surface of this colour in this light. Lamps reach it with a quarter of their strength.
+    /// Colour of a surface in this light. Lamps contribute 20 to 30 per cent of their strength.
     pub(super) fn on(self, colour: [f32; 3]) -> [u8; 3] {
         let lamp = [0.30, 0.26, 0.20].map(|share| share * f32::from(self.lamps));
         [0, 1, 2].map(|channel| {

@@ -1,8 +1,8 @@
-//! A road that never was: traffic as a camera on a pole would see it, from a seed.
+//! A synthetic road: traffic as seen by a camera on a pole, generated from a seed.
 //!
-//! The still part of the scene is painted once and lit anew when the light changes; vehicles are
-//! painted over a copy of it, and sensor noise goes over everything. Equal options give equal bytes,
-//! and the true share of vehicle pixels is known for every frame.
+//! The static part of the scene is painted once and lit again when the light changes. Vehicles are
+//! painted over a copy of it, then sensor noise is added. Equal options give equal bytes. The true
+//! share of vehicle pixels is known for every frame.
 
 mod backdrop;
 mod canvas;
@@ -25,18 +25,19 @@ use super::random::Random;
 use super::{Coding, SIDE_MAX, Source, Still};
 use crate::base::Fault;
 
-/// What a synthetic camera is to show.
+/// Options of a synthetic camera.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SyntheticOptions {
     /// Pixels in a row.
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// Frames in a second of the scene's time.
+    /// Frames per second of scene time.
     pub fps: f64,
-    /// Everything that looks like chance comes from here.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// Which camera of an installation: each has its own road, lens, traffic and hour of the day.
+    /// Number of the camera within an installation: each has its own road, lens, traffic and hour
+    /// of the day.
     pub camera: u32,
 }
 
@@ -46,8 +47,8 @@ impl Default for SyntheticOptions {
     }
 }
 
-/// Slowest and fastest rate, in frames per second. Between two frames the traffic moves on in steps of
-/// a fixed length, so a slower camera would take minutes for a frame.
+/// Lowest and highest rate, in frames per second. Traffic advances in steps of fixed length, so at
+/// a lower rate one frame would take minutes to compute.
 const FPS_MIN: f64 = 0.001;
 /// See `FPS_MIN`.
 const FPS_MAX: f64 = 10_000.0;
@@ -60,15 +61,15 @@ pub struct Synthetic {
     backdrop: Backdrop,
     traffic: Traffic,
     noise: Noise,
-    /// (distance, lane, place in its queue) of every vehicle, storage kept from frame to frame.
+    /// (distance, lane, place in its queue) of every vehicle; the storage is reused.
     order: Vec<(f32, usize, usize)>,
     mask: Vec<u8>,
     frame: u64,
 }
 
 impl Synthetic {
-    /// A camera with its scene painted and its traffic flowing. The first frame of camera 0 is in
-    /// the morning; each further camera is some hours apart.
+    /// A camera with painted scene and moving traffic. The first frame of camera 0 is in the
+    /// morning; each further camera is some hours later.
     ///
     /// # Errors
     /// [`Fault::Unusable`] for a size of 0 or above 16384, or a rate outside 0.001 to 10000.
@@ -105,7 +106,7 @@ impl Synthetic {
         Light::at(hour as f32)
     }
 
-    /// Paints all vehicles, the farthest first, into a picture and the mask.
+    /// Paints all vehicles into a picture and the mask, farthest first.
     fn paint_vehicles(&mut self, rgb: &mut [u8], light: Light) {
         self.order.clear();
         for (number, lane) in self.traffic.lanes.iter().enumerate() {

@@ -1,15 +1,16 @@
-//! Sensor noise, made once and added in one pass.
+//! Sensor noise, computed once and added in one pass.
 //!
-//! Each row of each frame takes its noise from a random place of a table, which costs one saturating
-//! addition and one saturating subtraction per byte: both are single instructions on vectors.
+//! Each row of each frame takes its noise from a random position in a table. This costs one
+//! saturating addition and one saturating subtraction per byte; both are single vector
+//! instructions.
 
 use crate::camera::random::Random;
 
-/// Standard deviations for which there is a table, from good light to poor.
+/// Standard deviations of the tables, from good light to poor.
 const DEVIATIONS: [f32; 4] = [1.5, 2.0, 2.7, 3.6];
-/// Different places at which a row may begin, in pixels.
+/// Number of positions at which a row may begin, in pixels.
 const STARTS: usize = 8192;
-/// What the table adds to every value, so that it can be unsigned.
+/// Offset added to every table value, so that it is unsigned.
 const BIAS: u8 = 16;
 
 /// Noise tables for pictures of one width.
@@ -28,7 +29,7 @@ impl Noise {
         Noise { tables, row_bytes: width * 3, random }
     }
 
-    /// Adds noise to a picture; `darkness` from 0 to 1 is how far the sensor is turned up.
+    /// Adds noise to a picture; `darkness` from 0 to 1 selects the sensor gain.
     pub(super) fn add(&mut self, rgb: &mut [u8], darkness: f32) {
         let last = self.tables.len() - 1;
         let table = &self.tables[((darkness * last as f32).round() as usize).min(last)];
@@ -41,8 +42,8 @@ impl Noise {
     }
 }
 
-/// Pixels of noise, mostly in brightness and a little in colour, each sharing with its neighbour as
-/// the demosaicking of a real sensor makes it.
+/// Makes a table of noise, mostly in brightness and a little in colour. Neighbouring pixels are
+/// correlated, as after the demosaicking of a real sensor.
 fn table(pixels: usize, deviation: f32, random: &mut Random) -> Vec<u8> {
     let mut before = [0.0f32; 4];
     let mut bytes = Vec::with_capacity(pixels * 3);
@@ -58,7 +59,7 @@ fn table(pixels: usize, deviation: f32, random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Near enough to a standard normal: the sum of six uniform numbers has a variance of 1/2.
+/// Approximates a standard normal: the sum of six uniform numbers has a variance of 1/2.
 fn gaussian(random: &mut Random) -> f32 {
     let sum: f32 = (0..6).map(|_| random.unit()).sum();
     (sum - 3.0) * std::f32::consts::SQRT_2

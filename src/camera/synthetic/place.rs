@@ -1,6 +1,6 @@
-//! What stands and lies around the road: asphalt, markings, grass, houses, trees, lamps and sky.
+//! The static scene: asphalt, markings, grass, houses, trees, lamps and sky.
 //!
-//! Nothing is stored: every point of the place is a function of where it is.
+//! Almost nothing is stored: the appearance of a point is a function of its position.
 
 use super::lens::Lens;
 use super::traffic::FAR;
@@ -9,19 +9,19 @@ use crate::camera::random::{Random, lattice, mix, smooth, step};
 const LANE: f32 = 3.5;
 const MEDIAN: f32 = 0.8;
 const SHOULDER: f32 = 1.2;
-/// From one street lamp to the next.
+/// Distance between street lamps, in metres.
 const LAMP_DISTANCE: f32 = 28.0;
-/// From the ground to the crown of a tree.
+/// Height of a tree trunk, in metres.
 const TRUNK: f32 = 1.6;
 const HAZE: [f32; 3] = [186.0, 194.0, 202.0];
 const LAMPLIGHT: [f32; 3] = [1.0, 0.84, 0.56];
 
-/// What is behind a pixel.
+/// What a pixel shows.
 #[derive(Clone, Copy)]
 pub(super) struct Seen {
-    /// In white light.
+    /// Colour in white light.
     pub(super) colour: [f32; 3],
-    /// What lamps add to it.
+    /// Light added by lamps.
     pub(super) lamp: [f32; 3],
 }
 
@@ -39,15 +39,15 @@ impl Seen {
     }
 }
 
-/// Something upright, facing the camera, with the place of its anchor in the picture.
+/// An upright object that faces the camera, with the position of its anchor in the picture.
 #[derive(Debug)]
 struct Upright {
     ahead: f32,
     /// Pixel of the anchor.
     at: (f32, f32),
-    /// Metres in a pixel.
+    /// Metres per pixel.
     metres: f32,
-    /// Of a tree: radius of its crown. Of a lamp post: -1 on the left side, 1 on the right.
+    /// Tree: radius of the crown, in metres. Lamp post: -1 on the left side, 1 on the right.
     shape: f32,
 }
 
@@ -66,12 +66,12 @@ impl Upright {
 #[derive(Debug)]
 pub(super) struct Place {
     lanes: usize,
-    /// From the middle of the road to the walls of the houses.
+    /// Distance from the middle of the road to the walls of the houses, in metres.
     houses: f32,
     seed: u32,
-    /// Anchored in the middle of their crowns, the nearest first.
+    /// Anchored in the middle of their crowns, nearest first.
     trees: Vec<Upright>,
-    /// Anchored at their feet, the nearest first.
+    /// Anchored at their feet, nearest first.
     posts: Vec<Upright>,
 }
 
@@ -100,7 +100,7 @@ impl Place {
         place
     }
 
-    /// Middles of the lanes, and whether they are oncoming: right-hand traffic.
+    /// Middle of each lane, and whether it is oncoming. Traffic drives on the right.
     pub(super) fn lanes(&self) -> impl Iterator<Item = (f32, bool)> {
         (0..self.lanes).flat_map(|lane| {
             let middle = MEDIAN + LANE * (lane as f32 + 0.5);
@@ -108,12 +108,12 @@ impl Place {
         })
     }
 
-    /// From the middle of the road to its edge.
+    /// Distance from the middle of the road to its edge, in metres.
     fn edge(&self) -> f32 {
         MEDIAN + LANE * self.lanes as f32 + SHOULDER
     }
 
-    /// What the camera sees at a point of its picture.
+    /// What the camera sees at a point of the picture.
     pub(super) fn seen(&self, lens: &Lens, column: f32, row: f32) -> Seen {
         if let Some(seen) = self.lamp_post(column, row) {
             return seen;
@@ -123,7 +123,7 @@ impl Place {
             && x.abs() < self.edge() + 1.0
             && ahead < FAR * 3.0
         {
-            // Tree crowns hang over the verge only, so nothing can stand before the road.
+            // Tree crowns are only above the verge, so they never hide the road.
             return self.road(x, ahead).hazy(ahead);
         }
         if let Some(seen) = self.tree(column, row) {
@@ -145,7 +145,7 @@ impl Place {
 
     fn road(&self, x: f32, ahead: f32) -> Seen {
         let from_middle = x.abs();
-        // Detail finer than a pixel would only shimmer, so it fades with the distance.
+        // Detail finer than a pixel would shimmer, so it fades with distance.
         let near = 1.0 / (1.0 + (ahead / 38.0).powi(2));
         let grain = smooth(x * 21.0, ahead * 14.0, self.seed) - 0.5;
         let stains = smooth(x * 1.1, ahead * 0.25, self.seed + 1) - 0.5;
@@ -169,7 +169,7 @@ impl Place {
         self.under_lamps(colour, x, ahead)
     }
 
-    /// How worn the road marking here is, if there is one.
+    /// Wear of the road marking at this point; `None` if there is no marking.
     fn marking(&self, x: f32, ahead: f32) -> Option<f32> {
         let across = x.abs() - MEDIAN;
         let line = (across / LANE).round();
@@ -191,7 +191,7 @@ impl Place {
         self.under_lamps([green * (0.80 + dry), green, green * 0.55], x, ahead)
     }
 
-    /// A row of houses with gaps; `None` where there is none.
+    /// A row of houses; `None` in the gaps.
     fn house(&self, side: f32, up: f32, ahead: f32) -> Option<Seen> {
         let number = (ahead / 19.0).floor() as i32;
         let seed = self.seed.wrapping_add(if side > 0.0 { 50 } else { 60 });
@@ -243,7 +243,7 @@ impl Place {
         None
     }
 
-    /// Lamp posts stand on both sides; their heads reach over the road.
+    /// Lamp posts on both sides; their heads reach over the road.
     fn lamp_post(&self, column: f32, row: f32) -> Option<Seen> {
         for post in &self.posts {
             let (right, down) = post.offset(column, row);
@@ -261,7 +261,7 @@ impl Place {
         None
     }
 
-    /// A surface with the pools of light that the street lamps throw on it.
+    /// A surface with the light that street lamps cast on it.
     fn under_lamps(&self, colour: [f32; 3], x: f32, ahead: f32) -> Seen {
         let along = (ahead / LAMP_DISTANCE).round().max(1.0) * LAMP_DISTANCE - ahead;
         let across = x.abs() - (self.edge() - 0.6);
@@ -271,7 +271,7 @@ impl Place {
 
     fn sky(&self, lens: &Lens, column: f32, row: f32) -> Seen {
         let height = (lens.horizon() - row) / lens.horizon().max(1.0);
-        // A far skyline just above the horizon.
+        // A distant skyline just above the horizon.
         let block = (column / lens.horizon() * 9.0).floor() as i32;
         if height < 0.05 + 0.22 * lattice(block, 7, self.seed).powi(2) {
             let pane = lattice((column / 2.0) as i32, (row / 3.0) as i32, self.seed + 8);

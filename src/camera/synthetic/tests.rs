@@ -1,4 +1,4 @@
-//! Claims about synthetic frames.
+//! Tests of synthetic frames.
 
 use super::*;
 use crate::camera::Still;
@@ -52,8 +52,8 @@ fn sizes_and_rates_that_cannot_be_are_refused() {
     }
 }
 
-/// Paints the same traffic over black and over white: only a vehicle looks the same on both. By
-/// daylight, when no lamp glows.
+/// Paints the same traffic over black and over white: only vehicle pixels are equal on both. Uses
+/// daylight, so that no lamp glows.
 #[test]
 fn the_share_is_that_of_the_pixels_through_which_no_ground_is_seen() {
     for number in 0..4 {
@@ -63,7 +63,7 @@ fn the_share_is_that_of_the_pixels_through_which_no_ground_is_seen() {
         source.paint_vehicles(&mut black, noon);
         source.paint_vehicles(&mut white, noon);
         let covered = black.chunks(3).zip(white.chunks(3)).map(|(black, white)| black == white);
-        // A pixel at an edge is covered in part, and from one half on it counts as vehicle.
+        // An edge pixel is partly covered; it counts as vehicle if at least half is.
         let unlike = source.mask.iter().zip(covered).filter(|(mask, seen)| (**mask == 1) != *seen);
         let (unlike, marked) = (unlike.count(), source.mask.iter().filter(|&&m| m == 1).count());
         assert!(marked > 1000 && unlike * 8 < marked, "camera {number}: {unlike} of {marked}");

@@ -1,8 +1,8 @@
-//! Vehicles that follow each other.
+//! Vehicles that follow each other in lanes.
 //!
-//! Each lane is a queue of drivers who keep their distance by the Intelligent Driver Model (Treiber,
-//! Hennecke and Helbing, 2000). Drivers arrive by chance; a wave of slower driving comes and goes,
-//! so that there is free traffic at one time and a near-jam at another.
+//! Each lane is a queue of drivers who keep their distance by the Intelligent Driver Model
+//! (Treiber, Hennecke and Helbing, 2000). Drivers arrive at random. A periodic wave slows them
+//! down, so that the traffic alternates between free flow and near-jam.
 
 use std::collections::VecDeque;
 use std::f64::consts::TAU;
@@ -10,31 +10,31 @@ use std::f64::consts::TAU;
 use super::vehicle::{self, Kind};
 use crate::camera::random::Random;
 
-/// Where the road comes out of the haze, in metres ahead of the camera.
+/// Where the road emerges from the haze, in metres ahead of the camera.
 pub(super) const FAR: f32 = 200.0;
-/// Where the road has left the picture below, whatever the lens.
+/// Where the road is below the picture for every lens, in metres ahead of the camera.
 const NEAR: f32 = 4.0;
-/// Drivers react at least this often, in seconds, whatever the frame rate.
+/// Longest time step of the drivers, in seconds, at any frame rate.
 const REACTION: f64 = 0.1;
-/// Most vehicles in a lane: bumper to bumper, the shortest ones.
+/// Maximum vehicles in a lane: the shortest ones, bumper to bumper.
 pub(super) const LANE_VEHICLES: usize = 64;
 /// Seconds from one wave of slow traffic to the next.
 const WAVE_SECONDS: f64 = 75.0;
 
-/// One vehicle on its lane.
+/// One vehicle in its lane.
 #[derive(Clone, Debug)]
 pub(super) struct Vehicle {
     pub(super) kind: Kind,
     pub(super) paint: [f32; 3],
     /// Metres to the right of the middle of the lane.
     pub(super) aside: f32,
-    /// Metres its front bumper has come since it entered.
-    way: f32,
+    /// Metres that its front bumper has travelled since it entered.
+    travelled: f32,
     speed: f32,
     wish: f32,
 }
 
-/// One lane, the first vehicle in front.
+/// One lane; the front of the queue is the first vehicle.
 #[derive(Debug)]
 pub(super) struct Lane {
     /// Metres to the right of the middle of the road.
@@ -47,13 +47,17 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Metres ahead of the camera of the nearer end of a vehicle of this lane.
+    /// Distance of a vehicle's nearer end from the camera, in metres.
     pub(super) fn near_end(&self, vehicle: &Vehicle) -> f32 {
-        if self.oncoming { FAR - vehicle.way } else { NEAR + vehicle.way - vehicle.kind.length }
+        if self.oncoming {
+            FAR - vehicle.travelled
+        } else {
+            NEAR + vehicle.travelled - vehicle.kind.length
+        }
     }
 }
 
-/// Everything that drives before one camera.
+/// All traffic in view of one camera.
 #[derive(Debug)]
 pub(super) struct Traffic {
     pub(super) lanes: Vec<Lane>,
@@ -63,7 +67,7 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// Traffic that has already been flowing for a while on lanes given as (middle, oncoming).
+    /// Traffic that has already run for a minute, on lanes given as (middle, oncoming).
     pub(super) fn new(lanes: impl Iterator<Item = (f32, bool)>, mut random: Random) -> Self {
         let lanes = lanes
             .map(|(middle, oncoming)| Lane {
@@ -80,7 +84,7 @@ impl Traffic {
         traffic
     }
 
-    /// Lets `seconds` go by.
+    /// Advances the traffic by `seconds`.
     pub(super) fn advance(&mut self, seconds: f64) {
         let steps = (seconds / REACTION).ceil().max(1.0);
         for _ in 0..steps as usize {
@@ -97,7 +101,7 @@ impl Traffic {
             let oncoming = lane.oncoming;
             let gone = |first: &Vehicle| {
                 let past = if oncoming { FAR - NEAR } else { FAR };
-                first.way - first.kind.length > past
+                first.travelled - first.kind.length > past
             };
             while lane.vehicles.front().is_some_and(gone) {
                 lane.vehicles.pop_front();
@@ -111,7 +115,7 @@ impl Traffic {
     }
 }
 
-/// Moves the vehicles of one lane, each minding the one before it.
+/// Moves the vehicles of one lane; each reacts to the one before it.
 fn drive(vehicles: &mut VecDeque<Vehicle>, seconds: f32, pace: f32) {
     const ACCELERATION: f32 = 1.6;
     const BRAKING: f32 = 2.2;
@@ -119,7 +123,7 @@ fn drive(vehicles: &mut VecDeque<Vehicle>, seconds: f32, pace: f32) {
     for vehicle in vehicles {
         let free = 1.0 - (vehicle.speed / (vehicle.wish * pace)).powi(4).min(4.0);
         let held = ahead.map_or(0.0, |(rear, speed)| {
-            let gap = (rear - vehicle.way).max(0.5);
+            let gap = (rear - vehicle.travelled).max(0.5);
             let closing = vehicle.speed * (vehicle.speed - speed);
             let wanted =
                 2.0 + vehicle.speed * 1.1 + closing / (2.0 * (ACCELERATION * BRAKING).sqrt());
@@ -127,18 +131,18 @@ fn drive(vehicles: &mut VecDeque<Vehicle>, seconds: f32, pace: f32) {
         });
         let change = (ACCELERATION * (free - held)).max(-8.0);
         vehicle.speed = (vehicle.speed + change * seconds).max(0.0);
-        vehicle.way += vehicle.speed * seconds;
+        vehicle.travelled += vehicle.speed * seconds;
         if let Some((rear, _)) = ahead {
-            vehicle.way = vehicle.way.min(rear - 0.5);
+            vehicle.travelled = vehicle.travelled.min(rear - 0.5);
         }
-        ahead = Some((vehicle.way - vehicle.kind.length, vehicle.speed));
+        ahead = Some((vehicle.travelled - vehicle.kind.length, vehicle.speed));
     }
 }
 
-/// Lets a new vehicle in if there is room for it.
+/// Adds a new vehicle if there is room for it.
 fn enter(lane: &mut Lane, random: &mut Random) -> bool {
     let last = lane.vehicles.back();
-    let room = last.map_or(FAR, |last| last.way - last.kind.length);
+    let room = last.map_or(FAR, |last| last.travelled - last.kind.length);
     if room < 4.0 || lane.vehicles.len() == LANE_VEHICLES {
         return false;
     }
@@ -146,7 +150,7 @@ fn enter(lane: &mut Lane, random: &mut Random) -> bool {
     let speed = last.map_or(wish, |last| last.speed.min(wish)).min(room);
     let (kind, paint) = vehicle::draw_lot(random);
     let aside = random.between(-0.3, 0.3);
-    lane.vehicles.push_back(Vehicle { kind, paint, aside, way: 0.0, speed, wish });
+    lane.vehicles.push_back(Vehicle { kind, paint, aside, travelled: 0.0, speed, wish });
     true
 }
 
@@ -164,8 +168,8 @@ mod tests {
             for lane in &traffic.lanes {
                 seen += lane.vehicles.len();
                 for (first, second) in lane.vehicles.iter().zip(lane.vehicles.iter().skip(1)) {
-                    let rear = first.way - first.kind.length;
-                    assert!(second.way <= rear, "{second:?} is inside {first:?}");
+                    let rear = first.travelled - first.kind.length;
+                    assert!(second.travelled <= rear, "{second:?} is inside {first:?}");
                 }
             }
         }

@@ -1,20 +1,21 @@
-//! What a vehicle looks like: a few shaded faces, glass, wheels, lights and a shadow.
+//! Appearance of a vehicle: a few shaded faces, glass, wheels, lights and a shadow.
 
 use super::canvas::{Canvas, Quad};
 use super::lens::Lens;
 use super::light::Light;
 use crate::camera::random::Random;
 
-/// Size and shape of a sort of vehicle. Metres; lengths are counted from its front.
+/// Size and shape of a kind of vehicle, in metres; lengths are measured from its front.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     pub(super) width: f32,
     pub(super) length: f32,
-    /// Top of the body.
+    /// Height of the body.
     body: f32,
-    /// The cabin above the body: its height above the road, and where it begins and ends.
+    /// The cabin above the body: its height above the road, and where along the vehicle it begins
+    /// and ends.
     cabin: Option<(f32, f32, f32)>,
-    /// A window band around the body, from and to this height.
+    /// Lower and upper height of a window band around the body.
     windows: Option<(f32, f32)>,
 }
 
@@ -22,7 +23,7 @@ const fn car(width: f32, length: f32, body: f32, cabin: (f32, f32, f32)) -> Kind
     Kind { width, length, body, cabin: Some(cabin), windows: None }
 }
 
-/// The kinds, with how often out of 100 each is met.
+/// The kinds of vehicle, each with its frequency in per cent.
 const KINDS: [(usize, Kind); 6] = [
     (38, car(1.80, 4.4, 0.85, (1.45, 1.1, 3.9))),
     (24, car(1.85, 4.6, 1.00, (1.70, 1.1, 4.5))),
@@ -32,7 +33,7 @@ const KINDS: [(usize, Kind); 6] = [
     (4, Kind { width: 2.5, length: 11.5, body: 3.1, cabin: None, windows: Some((1.4, 2.5)) }),
 ];
 
-/// Paints as they are seen on roads, the common ones more than once.
+/// Typical paint colours; the common ones are listed more than once.
 const PAINTS: [[f32; 3]; 14] = [
     [225.0, 225.0, 222.0],
     [232.0, 232.0, 230.0],
@@ -50,7 +51,7 @@ const PAINTS: [[f32; 3]; 14] = [
     [196.0, 148.0, 52.0],
 ];
 
-/// A kind and a paint, by chance.
+/// A random kind and paint.
 pub(super) fn draw_lot(random: &mut Random) -> (Kind, [f32; 3]) {
     let mut lot = random.below(100);
     let mut drawn = KINDS[0].1;
@@ -68,15 +69,16 @@ pub(super) fn draw_lot(random: &mut Random) -> (Kind, [f32; 3]) {
 pub(super) struct Placed {
     pub(super) kind: Kind,
     pub(super) paint: [f32; 3],
-    /// Its middle, in metres to the right of the middle of the road.
+    /// Position of its middle, in metres to the right of the middle of the road.
     pub(super) x: f32,
-    /// Its nearer end, in metres ahead of the camera.
+    /// Distance of its nearer end, in metres ahead of the camera.
     pub(super) near: f32,
     /// Whether that end is its front.
     pub(super) oncoming: bool,
 }
 
-/// A vehicle's nearer end is painted no nearer than this: it is below the picture long before.
+/// Minimum distance at which a vehicle's nearer end is painted, in metres; closer points are below
+/// the picture.
 const NEAREST: f32 = 3.0;
 
 impl Placed {
@@ -161,7 +163,7 @@ impl Placed {
         canvas.body(&screen, light.on(SKY_IN_GLASS), light.on(GLASS));
     }
 
-    /// Plate, bumper and lights of the nearer end; at night the lights shine.
+    /// Paints the plate and lights of the nearer end; at night the lights glow.
     fn paint_end(&self, canvas: &mut Canvas<'_>, lens: &Lens, light: Light) {
         let near = self.near;
         if near < NEAREST {
@@ -199,7 +201,7 @@ impl Placed {
         }
     }
 
-    /// Sharp and to the right in sunlight, faint and close at night.
+    /// Paints the shadow: dark and extended to the right in sunlight, faint and close at night.
     fn paint_shadow(&self, canvas: &mut Canvas<'_>, lens: &Lens, light: Light) {
         let day = 1.0 - light.darkness();
         let half = self.kind.width / 2.0;
@@ -209,7 +211,7 @@ impl Placed {
         canvas.shadow(&quad, (200.0 - 95.0 * day) as u16);
     }
 
-    /// The side that the camera sees, if it sees one.
+    /// Paints the side that faces the camera.
     #[expect(clippy::too_many_arguments, reason = "two extents, two colours, and where to paint")]
     fn side(
         &self,
@@ -232,7 +234,7 @@ impl Placed {
         canvas.body(&quad, light.on(upper), light.on(lower));
     }
 
-    /// A level face at height `up`.
+    /// A horizontal face at height `up`.
     fn level(&self, lens: &Lens, across: (f32, f32), along: (f32, f32), up: f32) -> Quad {
         [
             self.point(lens, across.0, up, along.0),

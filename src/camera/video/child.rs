@@ -1,7 +1,8 @@
-//! A program that writes to us: read without ever hanging, ended and reaped without fail.
+//! A child process whose output is read without hanging, and which is always ended and reaped.
 //!
-//! Its standard error is drained in the same wait as its output, so it can neither block on it nor
-//! grow here. It runs in a process group of its own and ends with the thread that has started it.
+//! Its standard error is drained while waiting for output, so that it neither blocks the child nor
+//! accumulates here. The child runs in its own process group and ends with the thread that started
+//! it.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -14,16 +15,16 @@ use crate::base::{Fault, Stop, children};
 use crate::camera::readiness::{is_readable, readable};
 use crate::metrics::clock::Tick;
 
-/// How often, 10 ms apart, a program that has closed its output is asked whether it has ended.
+/// How often, 10 ms apart, to check whether a program that closed its output has ended.
 const PATIENCE: u32 = 200;
-/// Bytes that the pipe holds.
+/// Capacity of the output pipe, in bytes.
 const PIPE_BYTES: usize = 256 << 10;
-/// Reads of its standard error at a time, so that a flood does not hold the reader up.
+/// Maximum reads of standard error at a time, so that a flood does not delay the reader.
 const CHUNKS_MAX: u32 = 64;
-/// How long its last words are waited for, which a grandchild may hold back.
+/// How long to wait for the end of standard error, which a grandchild may keep open.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A running program with both its outputs piped to us.
+/// A running program with standard output and standard error piped.
 #[derive(Debug)]
 pub(crate) struct Piped {
     program: &'static str,
@@ -36,8 +37,8 @@ pub(crate) struct Piped {
 }
 
 impl Piped {
-    /// Starts `program` with `input` on its standard input, which must fit into a pipe. The calling
-    /// thread must outlive it.
+    /// Starts `program` with `input` on its standard input; `input` must fit into a pipe. The
+    /// calling thread must outlive the program.
     pub(crate) fn start<A: AsRef<OsStr>>(
         program: &'static str,
         arguments: impl IntoIterator<Item = A>,
@@ -59,18 +60,18 @@ impl Piped {
                 )),
                 _ => Fault::io(format!("starting {program}"), error),
             })?;
-        // A program that has ended already says why on its standard error.
+        // If the program has already ended, its standard error says why.
         if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), input) {
             let _ = pipe.write_all(bytes);
         }
         let errors = child.stderr.take();
         let Some(output) = child.stdout.take() else {
-            // Never so with Stdio::piped(), but the child must not outlive even that.
+            // Cannot happen with Stdio::piped(), but even then the child must not be left running.
             children::end(&mut child);
             return Err(Fault::Unusable(format!("{program} has no standard output")));
         };
-        // Fewer turns between both programs for a picture of 3 MB. Not more: a user may have 64 MiB in
-        // all pipes, and once they are used up new ones have two pages.
+        // A larger pipe needs fewer context switches for a picture of 3 MB. It is not larger still,
+        // because a user may have 64 MiB in all pipes; beyond that, new pipes get two pages.
         let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE_BYTES);
         let words = Words::default();
         Ok(Piped { program, child, output, errors, words, stop: stop.clone(), until: None })
@@ -81,12 +82,12 @@ impl Piped {
         self.child.id()
     }
 
-    /// From now on a read that waits beyond `until` fails as timed out.
+    /// Sets the deadline after which reads fail with `TimedOut`; `None` removes it.
     pub(crate) fn wait_until(&mut self, until: Option<Tick>) {
         self.until = until;
     }
 
-    /// Takes what it has said until now, without waiting.
+    /// Reads the available standard error without waiting.
     pub(crate) fn listen(&mut self) {
         for _ in 0..CHUNKS_MAX {
             if !self.errors.as_ref().is_some_and(|errors| is_readable(errors.as_fd())) {
@@ -96,13 +97,13 @@ impl Piped {
         }
     }
 
-    /// What it has said, as far as it was taken.
+    /// The standard error read so far.
     pub(crate) fn words(&mut self) -> &mut Words {
         &mut self.words
     }
 
-    /// Fills `buffer` as far as the output goes. Less than the whole: the output has ended, or the
-    /// stop signal was raised.
+    /// Fills `buffer` from the output. Returns less than its length if the output ended, the
+    /// deadline passed or the stop signal was raised.
     pub(crate) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -118,7 +119,7 @@ impl Piped {
         Ok(filled)
     }
 
-    /// After the output has ended: how the program ended, killed if it does not end by itself.
+    /// Waits for the program after its output has ended, and kills it if it does not end by itself.
     pub(crate) fn finish(&mut self) -> Result<ExitStatus, Fault> {
         let until = Tick::now().after(LAST_WORDS);
         while let Some(errors) = &self.errors {
@@ -141,7 +142,7 @@ impl Piped {
         self.child.wait().map_err(failed)
     }
 
-    /// One read, which does not block because there is something to be read.
+    /// Reads once from standard error. The caller must know that it is readable.
     fn drain_errors(&mut self) {
         let Some(errors) = &mut self.errors else { return };
         let mut chunk = [0; 4096];
@@ -155,7 +156,7 @@ impl Piped {
 }
 
 impl Read for Piped {
-    /// `Ok(0)` is the end of the output, or the stop signal.
+    /// `Ok(0)` means the end of the output, or the stop signal.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let errors = self.errors.as_ref().map(AsFd::as_fd);
@@ -229,7 +230,7 @@ mod tests {
         child.wait_until(Some(Tick::now().after(Duration::from_millis(100))));
         assert_eq!(child.read(&mut line).unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(child);
-        // The kernel delivers the signal in its own time.
+        // The kernel delivers the signal asynchronously.
         let state = || std::fs::read_to_string(format!("/proc/{grandchild}/stat"));
         let has_ended = || state().map_or(true, |state| state.contains(") Z "));
         let began = Tick::now();

@@ -1,10 +1,10 @@
-//! Range and matrix of the planes that `ffmpeg` hands over, from its own words about its output.
+//! Range and matrix of the planes from `ffmpeg`, parsed from its description of the output.
 
 use crate::image::{Matrix, PixelLayout, Range, RawLayout};
 
-/// The layout of planes; `None` for a matrix that no entry can name, and if the line does not say what
-/// the planes are. `line` describes a video stream, as in
-/// `Stream #0:0: Video: rawvideo (I420 / 0x30323449), yuv420p(tv, bt709, progressive), 640x480`.
+/// The layout of planes; `None` if an entry cannot name the matrix, or if the line does not
+/// describe planes. `line` describes a video stream, for example `Stream #0:0: Video: rawvideo
+/// (I420 / 0x30323449), yuv420p(tv, bt709, progressive), 640x480`.
 pub(super) fn layout(line: &str) -> Option<RawLayout> {
     let (at, pixels) = [PixelLayout::Yuvj420p, PixelLayout::Yuv420p]
         .into_iter()
@@ -20,13 +20,13 @@ pub(super) fn layout(line: &str) -> Option<RawLayout> {
         match word {
             "tv" if pixels == PixelLayout::Yuvj420p => layout.range = Some(Range::Limited),
             "pc" if pixels == PixelLayout::Yuv420p => layout.range = Some(Range::Full),
-            // Where chroma samples lie is no matter of their values.
+            // The position of chroma samples does not affect their values.
             "tv" | "pc" | "progressive" | "" | "left" | "center" | "topleft" | "top"
             | "bottomleft" | "bottom" => {}
             // Matrix, primaries and transfer; one word if all three have the same name.
             names => match names.split('/').next().unwrap_or_default() {
                 "bt709" => layout.matrix = Matrix::Bt709,
-                // FFmpeg takes video that does not say for BT.601.
+                // FFmpeg treats unspecified video as BT.601.
                 "smpte170m" | "bt470bg" | "unknown" => {}
                 other if other.contains(" first") => {} // the order of fields
                 _ => return None,

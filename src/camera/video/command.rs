@@ -4,14 +4,15 @@ use std::ffi::OsString;
 
 use super::location::Location;
 
-/// In which form pictures are asked for.
+/// Requested form of the pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pixels {
     /// Interleaved RGB.
     Rgb,
-    /// Planes of luma and chroma, chroma halved both ways, as the decoder made them.
+    /// Planes of luma and chroma, chroma halved in both directions, with the decoder's range and
+    /// matrix.
     Planes,
-    /// The same as JPEG has them: full range, BT.601.
+    /// The same planes, converted to full range and BT.601 as in JPEG.
     JpegPlanes,
     /// The camera's own JPEG files.
     Copy,
@@ -22,11 +23,11 @@ pub(crate) enum Pixels {
 pub(crate) struct Reading {
     /// The form of the pictures.
     pub(crate) pixels: Pixels,
-    /// Their size, letterboxed; `None` for the video's own, with square pixels.
+    /// Size to letterbox them to, in pixels; `None` for the video's own size with square pixels.
     pub(crate) size: Option<(u32, u32)>,
-    /// A file begins anew at its end.
+    /// Whether a file starts again at its end.
     pub(crate) repeat: bool,
-    /// What a camera that is there now needs.
+    /// Settings of a live camera.
     pub(crate) live: Option<Live>,
 }
 
@@ -35,26 +36,26 @@ pub(crate) struct Reading {
 pub(crate) struct Live {
     /// Threads of the decoder.
     pub(crate) threads: u32,
-    /// Only pictures that need no other ones are decoded.
+    /// Whether only key frames are decoded.
     pub(crate) keyframes: bool,
-    /// The pictures come as two fields.
+    /// Whether the pictures are interlaced.
     pub(crate) interlaced: bool,
-    /// Hardware that decodes, and the codec, for the kinds that want to be told.
+    /// Hardware decoder, and the codec, which some kinds of hardware need.
     pub(crate) hwaccel: Option<(String, String)>,
     /// Further options before the input.
     pub(crate) options: Vec<(String, String)>,
 }
 
-/// The arguments of `ffmpeg`, after the program's name.
+/// Arguments of `ffmpeg`, without the program name.
 pub(crate) fn arguments(location: &Location, reading: &Reading) -> Vec<OsString> {
     let mut arguments: Vec<OsString> =
         ["-nostdin", "-hide_banner", "-nostats", "-v"].map(OsString::from).into();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     match &reading.live {
-        // The output is described at this level only.
+        // `ffmpeg` describes the output only at this level.
         None => add(&["level+info"]),
         Some(live) => {
-            // Input and filters are described at this level only.
+            // `ffmpeg` describes input and filters only at this level.
             add(&["level+verbose"]);
             live_options(live, &mut add);
         }
@@ -72,7 +73,7 @@ pub(crate) fn arguments(location: &Location, reading: &Reading) -> Vec<OsString>
         Pixels::Copy => add(&["-c:v", "copy"]),
         Pixels::Rgb | Pixels::Planes | Pixels::JpegPlanes => {
             add(&["-vf", &filters(reading), "-c:v", "rawvideo"]);
-            // Frames of another size than the first are noticed by their length.
+            // Without scaling, a change of size shows in the length of the frames.
             if reading.size.is_none() {
                 add(&["-autoscale", "0"]);
             }
@@ -84,7 +85,7 @@ pub(crate) fn arguments(location: &Location, reading: &Reading) -> Vec<OsString>
 
 fn live_options(live: &Live, add: &mut impl FnMut(&[&str])) {
     add(&["-threads", &live.threads.to_string()]);
-    // Not `nobuffer`: it throws away the key frame with which the stream was recognised, and the next
+    // Not `nobuffer`: it discards the key frame by which the stream was recognised, and the next
     // one may be seconds away.
     add(&["-fflags", "discardcorrupt", "-flags", "low_delay"]);
     add(&["-analyzeduration", "500000", "-fpsprobesize", "0"]);
@@ -103,11 +104,11 @@ fn live_options(live: &Live, add: &mut impl FnMut(&[&str])) {
     }
 }
 
-/// Pixels become square first: a size is letterboxed as the picture is meant to be seen.
+/// Makes pixels square first, so that letterboxing uses the displayed aspect ratio.
 fn filters(reading: &Reading) -> String {
     let colour = match reading.pixels {
         Pixels::JpegPlanes => ":out_color_matrix=bt601:out_range=full,format=yuvj420p",
-        // Whichever of the two it is already.
+        // `ffmpeg` keeps whichever of the two the decoder yields.
         Pixels::Planes => ",format=yuv420p|yuvj420p",
         Pixels::Rgb => ",format=rgb24",
         Pixels::Copy => "",

@@ -1,7 +1,7 @@
-//! Where a video is, and how little `ffmpeg` is allowed to do there.
+//! Location of a video, and the protocols that `ffmpeg` may use for it.
 //!
-//! A URL may hold a password, and the arguments of a process are there for everyone to read. So
-//! `ffmpeg` gets it as a list of one input on its standard input.
+//! A URL may hold a password, and every user can read the arguments of a process. Therefore
+//! `ffmpeg` receives the URL on its standard input, as a list with one entry.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
@@ -12,8 +12,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::base::{Fault, redact};
 
-/// Schemes of video locations, and the protocols `ffmpeg` may use for each. A playlist fetched from
-/// a web server must not read local files, nor a local playlist reach into the network.
+/// Schemes of video locations, and the protocols that `ffmpeg` may use for each. A playlist from a
+/// web server must not read local files, and a local playlist must not access the network.
 const SCHEMES: [(&str, &str); 4] = [
     ("rtsp", "pipe,rtsp,rtp,tcp,udp"),
     ("rtsps", "pipe,rtsp,rtsps,rtp,tcp,tls,udp"),
@@ -21,13 +21,13 @@ const SCHEMES: [(&str, &str); 4] = [
     ("https", "pipe,http,https,tcp,tls,crypto,data"),
 ];
 
-/// Microseconds without a byte after which a network camera counts as lost.
+/// Microseconds without a byte after which a network camera is considered lost.
 const SILENCE: &str = "10000000";
 
-/// What may stand in a name or password of a URL as it is.
+/// Characters to encode in a user name or password of a URL.
 const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A location that has been looked at.
+/// A checked location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Location {
     place: Place,
@@ -36,7 +36,7 @@ pub(crate) struct Location {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     File(PathBuf),
-    /// The URL as it was typed, and as `ffmpeg` reads it; the scheme is an index into [`SCHEMES`].
+    /// The URL as typed and as passed to `ffmpeg`; `scheme` is an index into [`SCHEMES`].
     Url {
         typed: String,
         url: String,
@@ -44,19 +44,19 @@ enum Place {
     },
 }
 
-/// Whether a text is a URL, of whatever scheme.
+/// Whether a text is a URL of any scheme.
 fn is_url(text: &OsStr) -> bool {
     text.to_str().is_some_and(|text| text.contains("://"))
 }
 
 impl Location {
-    /// Takes a path or URL, and for a path makes sure that something is there.
+    /// Parses a path or URL. A path must exist.
     pub(crate) fn new(text: impl AsRef<OsStr>) -> Result<Self, Fault> {
         let text = text.as_ref();
         if is_url(text) {
             return Location::url(&text.to_string_lossy(), None);
         }
-        // A mistyped URL is a path to no file.
+        // The path may be a mistyped URL that holds a password.
         let shown = redact::path(&text.to_string_lossy());
         let found =
             fs::metadata(text).map_err(|error| Fault::io(format!("video file {shown}"), error))?;
@@ -69,7 +69,7 @@ impl Location {
         Ok(Location { place: Place::File(text.into()) })
     }
 
-    /// Takes a URL; an account, as `(user, password)`, replaces the one in it.
+    /// Parses a URL. `account`, as `(user, password)`, replaces the one in the URL.
     pub(crate) fn url(typed: &str, account: Option<(&str, &str)>) -> Result<Self, Fault> {
         let typed = typed.trim();
         let known = typed.split_once("://").and_then(|(scheme, rest)| {
@@ -100,17 +100,17 @@ impl Location {
         Ok(Location { place: Place::Url { typed: typed.into(), url, scheme } })
     }
 
-    /// Whether this is a file, so that it has an end and can begin anew.
+    /// Whether this is a file, which ends and can start again.
     pub(crate) fn is_file(&self) -> bool {
         matches!(self.place, Place::File(_))
     }
 
-    /// Whether it is reached through RTSP.
+    /// Whether the scheme is RTSP.
     pub(crate) fn is_rtsp(&self) -> bool {
         matches!(self.place, Place::Url { scheme: 0 | 1, .. })
     }
 
-    /// The URL with its account, for a client of our own.
+    /// The URL with its account, for the built-in client.
     pub(crate) fn secret_url(&self) -> Option<&str> {
         match &self.place {
             Place::Url { url, .. } => Some(url),
@@ -118,8 +118,8 @@ impl Location {
         }
     }
 
-    /// Arguments for `ffmpeg` and `ffprobe` alike, up to and with `-i`. The prefix keeps a path from
-    /// being taken for an option, or for one of the protocols that look like `name:`.
+    /// Arguments of `ffmpeg` and `ffprobe` up to the input. The prefix `file:` prevents a path from
+    /// being read as an option or as a protocol of the form `name:`.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         match &self.place {
             Place::File(path) => {
@@ -135,7 +135,7 @@ impl Location {
         }
     }
 
-    /// What goes to the standard input of `ffmpeg`: the URL, with options of its demuxer.
+    /// The standard input of `ffmpeg`: the URL, with options of its demuxer.
     pub(crate) fn list(&self, options: &[(String, String)]) -> Option<String> {
         let Place::Url { url, .. } = &self.place else { return None };
         let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
@@ -146,7 +146,7 @@ impl Location {
         Some(list)
     }
 
-    /// Options of the demuxer that a camera gets by itself.
+    /// Default demuxer options of a camera.
     pub(crate) fn usual_options(&self) -> Vec<(String, String)> {
         let options: &[(&str, &str)] = match self.is_rtsp() {
             true => &[("rtsp_transport", "tcp"), ("timeout", SILENCE)],
@@ -155,7 +155,7 @@ impl Location {
         options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// The location without secrets, for messages.
+    /// The location for messages, without secrets.
     pub(crate) fn shown(&self) -> String {
         match &self.place {
             Place::File(path) => redact::path(&path.to_string_lossy()),
@@ -163,7 +163,7 @@ impl Location {
         }
     }
 
-    /// What a program said, with every URL in it stripped of secrets.
+    /// Removes secrets from the output of a program.
     pub(crate) fn redact(&self, said: &str) -> String {
         let Place::Url { typed, url, .. } = &self.place else { return said.to_owned() };
         let shown = self.shown();
@@ -176,8 +176,8 @@ impl Location {
                 said = said.replace(secret, redact::HIDDEN);
             }
         }
-        // A camera's path and query hold names and passwords in forms of its own, and `ffmpeg`
-        // writes addresses in forms of its own.
+        // Cameras have their own forms of user and password in path and query, and `ffmpeg`
+        // rewrites addresses.
         if let Some(at) = address.find(['/', '?'])
             && redact::path(&address[at..]) != address[at..]
         {
@@ -187,14 +187,14 @@ impl Location {
     }
 }
 
-/// A URL for messages: no account, no query, no path that may hold one.
+/// A URL for messages, without account, query, or a path that may hold an account.
 fn shown_url(typed: &str) -> String {
     let shown = redact::url(typed);
     shown.split_once('?').map_or(shown.clone(), |(address, _)| format!("{address}?***"))
 }
 
-/// Parts `user:password@` from the address. A password may hold `@` and `/`, and so may a path: what
-/// stands before the first `/` decides, if it is an address by itself.
+/// Splits `user:password@` from the address. A password may contain `@` and `/`, and so may a path.
+/// If the part before the first `/` is an address by itself, there is no account.
 fn split_account(rest: &str) -> (Option<&str>, &str) {
     let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
     let is_address = |text: &str| {
@@ -210,12 +210,12 @@ fn split_account(rest: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Encodes a name or password that is plain.
+/// Percent-encodes a user name or password.
 fn encoded(text: &str) -> String {
     utf8_percent_encode(text, &PLAIN).to_string()
 }
 
-/// Encodes one out of a URL: what is encoded already stays.
+/// Percent-encodes a user name or password from a URL; existing escapes are kept.
 fn encoded_once(text: &str) -> String {
     let is_hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
     let mut out = String::new();

@@ -1,10 +1,10 @@
 //! Video files and network cameras, decoded by the `ffmpeg` program.
 //!
-//! A program and not a library: a broken stream can crash no more than a child process, and there is
-//! no `libav` to build. Pictures come through a pipe, each with its size and time, straight into the
-//! frame's storage. `ffmpeg` fits them into the size asked for (or into the probed one, always, so
-//! that a video that changes its resolution is neither sheared nor squeezed), and neither repeats
-//! nor drops frames.
+//! A program rather than a library: a broken stream can crash only a child process, and `libav`
+//! need not be built. Pictures come through a pipe, each with its size and time, and are read
+//! directly into the frame's storage. `ffmpeg` always scales them to the requested or probed size,
+//! so that a change of resolution within a video neither shears nor distorts pictures. It neither
+//! repeats nor drops frames.
 
 mod child;
 mod colour;
@@ -44,16 +44,16 @@ pub struct Video {
 impl Video {
     /// Opens a video file, or a URL with `rtsp`, `rtsps`, `http` or `https`.
     ///
-    /// `scale` is the size of the frames, into which pictures of another shape are fitted between
-    /// bars; the video's own if `None`. With `loop_` a file begins anew at its end; a network camera
-    /// has none and ignores it. When `stop` is raised, the video ends within a fifth of a second,
-    /// even if nothing arrives any more. The calling thread must outlive the video: `ffmpeg` ends
-    /// with it.
+    /// `scale` is the size of the frames in pixels; `None` keeps the video's own. Pictures of
+    /// another aspect ratio are letterboxed. With `loop_` a file starts again at its end; a network
+    /// camera ignores it. When `stop` is raised, the video ends within a fifth of a second, even if
+    /// no bytes arrive. The calling thread must outlive the video, because `ffmpeg` ends with the
+    /// thread that started it.
     ///
-    /// # Errors
-    /// [`Fault::Unusable`] if `ffmpeg` or `ffprobe` is not installed, the location is of an unknown
-    /// scheme or no video, `scale` is out of range, or `stop` was raised meanwhile; [`Fault::Io`] if
-    /// there is no such file. Messages never show user, password or query of a URL.
+    /// [`Fault::Unusable`] if `ffmpeg` or `ffprobe` is not installed, the scheme is unknown, the
+    /// location is not a video, `scale` is out of range, or `stop` is raised meanwhile.
+    /// [`Fault::Io`] if there is no such file. Messages never show user, password or query of a
+    /// URL.
     pub fn open(
         location: impl AsRef<OsStr>,
         scale: Option<(u32, u32)>,
@@ -63,7 +63,7 @@ impl Video {
         Video::open_as(location.as_ref(), Pixels::Rgb, scale, loop_, stop)
     }
 
-    /// The same with pictures of another form.
+    /// As [`Video::open`], with a choice of the pixel format.
     pub(super) fn open_as(
         location: &OsStr,
         pixels: Pixels,
@@ -97,7 +97,7 @@ impl Video {
         Piped::start("ffmpeg", arguments(location, reading), list, stop).map(Nut::new)
     }
 
-    /// After the last frame: the orderly end, or the reason why it is none.
+    /// Called after the last frame. Returns `Ok(false)` for an orderly end, else the reason.
     fn end(&mut self, broken: Option<io::Error>) -> Result<bool, Fault> {
         self.ended = true;
         let status = self.frames.input().finish()?;
@@ -186,7 +186,7 @@ impl Source for Video {
     }
 }
 
-/// Planes as JPEG has them.
+/// Planes as in JPEG.
 const JPEG_PLANES: RawLayout = RawLayout {
     pixels: Some(PixelLayout::Yuvj420p),
     row_stride: 0,
@@ -194,14 +194,14 @@ const JPEG_PLANES: RawLayout = RawLayout {
     matrix: Matrix::Bt601,
 };
 
-/// How the pictures lie that come in this form, once one has come. `None`: they have a matrix that
-/// entries cannot name, and are to be asked for as [`Pixels::JpegPlanes`].
+/// Layout of the pictures, known once the first one has arrived. `None` if an entry cannot name
+/// their colour matrix; the caller then asks for [`Pixels::JpegPlanes`].
 pub(crate) fn layout(frames: &mut Nut<Piped>, pixels: Pixels) -> Option<RawLayout> {
     match pixels {
         Pixels::Rgb | Pixels::Copy => Some(RawLayout::default()),
         Pixels::JpegPlanes => Some(JPEG_PLANES),
         Pixels::Planes => {
-            // What is said about the output was said before the first picture.
+            // `ffmpeg` describes its output before the first picture.
             let child = frames.input();
             child.listen();
             child.words().output_video().and_then(colour::layout)
@@ -209,7 +209,7 @@ pub(crate) fn layout(frames: &mut Nut<Piped>, pixels: Pixels) -> Option<RawLayou
     }
 }
 
-/// Bytes of a picture of planes.
+/// Size of a planar picture, in bytes.
 pub(crate) fn planes_bytes(width: u32, height: u32) -> usize {
     let (width, height) = (width as usize, height as usize);
     width * height + 2 * width.div_ceil(2) * height.div_ceil(2)

@@ -1,19 +1,18 @@
-//! The container in which `ffmpeg` hands over pictures: NUT, which has a size and a time for each.
+//! Reader of NUT, the container in which `ffmpeg` passes pictures, each with its time.
 //!
-//! Written after the specification (NUT 20230301, version 3), as far as one video stream in a pipe
-//! goes: every frame is checked against the size declared, and nothing is searched for, because a
-//! pipe loses nothing.
+//! Implements the specification (NUT 20230301, version 3) for one video stream in a pipe. Every
+//! frame is read by its declared size. There is no resynchronisation, because a pipe loses nothing.
 
 use std::io::{self, BufReader, Read};
 
-/// What the file begins with.
+/// Signature at the start of the file.
 const FILE_ID: &[u8] = b"nut/multimedia container\0";
 const MAIN: u64 = 0x4E4D_7A56_1F5F_04AD;
 const STREAM: u64 = 0x4E53_1140_5BF2_F9DB;
 const SYNCPOINT: u64 = 0x4E4B_E4AD_EECA_4569;
-/// No header is longer; what is declared beyond is no NUT.
+/// Maximum length of a header, in bytes; a longer one is not NUT.
 const HEADER_BYTES_MAX: u64 = 1 << 16;
-/// No picture is larger: four bytes for each of 16384 x 16384 pixels.
+/// Maximum size of a picture: four bytes for each of 16384 x 16384 pixels.
 const FRAME_BYTES_MAX: u64 = 1 << 30;
 
 const FLAG_CODED_PTS: u64 = 8;
@@ -27,7 +26,7 @@ const FLAG_MATCH_TIME: u64 = 2048;
 const FLAG_CODED: u64 = 4096;
 const FLAG_INVALID: u64 = 8192;
 
-/// What a frame code stands for.
+/// Meaning of a frame code.
 #[derive(Clone, Copy, Debug, Default)]
 struct Code {
     flags: u64,
@@ -38,12 +37,12 @@ struct Code {
     elided: u64,
 }
 
-/// What the stream's header says.
+/// Contents of the stream header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) width: u32,
     pub(crate) height: u32,
-    /// The codec's name, as `I420` or `MJPG`.
+    /// Codec name, such as `I420` or `MJPG`.
     pub(crate) fourcc: [u8; 4],
 }
 
@@ -63,7 +62,7 @@ pub(crate) struct Nut<R> {
 }
 
 impl<R: Read> Nut<R> {
-    /// Nothing is read yet.
+    /// A reader that has read nothing.
     pub(crate) fn new(input: R) -> Nut<R> {
         Nut {
             input: BufReader::with_capacity(4096, input),
@@ -78,22 +77,21 @@ impl<R: Read> Nut<R> {
         }
     }
 
-    /// What the header said; sizes of 0 before it was read.
+    /// The stream header; sizes are 0 before it is read.
     pub(crate) fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Where the bytes come from.
+    /// The underlying reader.
     pub(crate) fn input(&mut self) -> &mut R {
         self.input.get_mut()
     }
 
-    /// Replaces `bytes` with the next frame and says when it is due, in seconds. `None` is the end,
-    /// between two frames.
+    /// Replaces `bytes` with the next frame and returns its presentation time in seconds. `None` is
+    /// the end between two frames.
     ///
-    /// # Errors
-    /// `UnexpectedEof` where the pipe ends in a frame, `InvalidData` where it is no NUT, and what
-    /// the pipe says.
+    /// `UnexpectedEof` if the pipe ends within a frame, `InvalidData` if the data is not NUT, and
+    /// the errors of the pipe.
     pub(crate) fn next(&mut self, bytes: &mut Vec<u8>) -> io::Result<Option<f64>> {
         if !self.begun && !self.begin()? {
             return Ok(None);
@@ -124,7 +122,7 @@ impl<R: Read> Nut<R> {
         Ok(true)
     }
 
-    /// A header, whose first byte has been read.
+    /// Reads a header whose first byte was already read.
     fn packet(&mut self) -> io::Result<()> {
         let mut rest = [0; 7];
         self.input.read_exact(&mut rest)?;
@@ -153,7 +151,7 @@ impl<R: Read> Nut<R> {
         }
     }
 
-    /// A time of another base in the stream's own.
+    /// Converts a time to the stream's own time base.
     fn in_own_base(&self, stamp: u64, base: usize) -> i64 {
         let of = |at: usize| self.bases.get(at).copied().unwrap_or((1, 1));
         let ((num, den), (own_num, own_den)) = (of(base), of(self.base));
@@ -202,7 +200,7 @@ impl<R: Read> Nut<R> {
             let before = self.codes.len();
             let mut at = 0;
             while at < count && self.codes.len() < 256 {
-                // The letter with which headers begin is no frame code.
+                // The first letter of headers is not a frame code.
                 if self.codes.len() == usize::from(b'N') {
                     self.codes.push(Code { flags: FLAG_INVALID, ..Code::default() });
                     continue;
@@ -300,7 +298,7 @@ impl<R: Read> Nut<R> {
         Ok(pts as f64 * num as f64 / den.max(1) as f64)
     }
 
-    /// A time that is written in full, or by its lower bits alone.
+    /// Reads a time, which is written in full or only by its lower bits.
     fn coded_pts(&mut self) -> io::Result<i64> {
         let coded = i64::try_from(number(&mut self.input)?).unwrap_or(i64::MAX);
         let range = 1_i64 << self.msb_shift;
@@ -312,7 +310,7 @@ impl<R: Read> Nut<R> {
     }
 }
 
-/// A number of 7 bits a byte, the highest first.
+/// Reads a number of 7 bits per byte, highest first.
 fn number(input: &mut impl Read) -> io::Result<u64> {
     let mut value = 0_u64;
     for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! What `ffprobe` says about a video before the first frame is read.
+//! Asks `ffprobe` about a video before the first frame is read.
 
 use std::ffi::OsString;
 
@@ -9,7 +9,7 @@ use super::location::Location;
 use crate::base::{Fault, Stop};
 use crate::camera::SIDE_MAX;
 
-/// An answer longer than this is not one to our question.
+/// Maximum length of an answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// Shape and rate of a video.
@@ -21,7 +21,7 @@ pub(super) struct Shape {
     pub(super) frames: Option<u64>,
 }
 
-/// Asks `ffprobe`.
+/// Runs `ffprobe`.
 pub(super) fn probe(location: &Location, stop: &Stop) -> Result<Shape, Fault> {
     let entries = "stream=width,height,sample_aspect_ratio,avg_frame_rate,r_frame_rate,nb_frames,duration\
                    :stream_tags=rotate:stream_side_data=rotation:format=duration";
@@ -84,19 +84,19 @@ fn read_answer(json: &[u8]) -> Result<Shape, String> {
     Ok(Shape { width, height, fps, frames: counted.or_else(estimated).filter(|&count| count > 0) })
 }
 
-/// The width of a sample by its height; 1 if it is not known.
+/// Aspect ratio of a sample (width / height); 1 if it is not known.
 fn ratio(value: &Value) -> f64 {
     let parts = value.as_str().and_then(|text| text.split_once(':'));
     let parts = parts.and_then(|(w, h)| Some(w.parse::<f64>().ok()? / h.parse::<f64>().ok()?));
     parts.filter(|ratio| ratio.is_finite() && (0.1..=10.0).contains(ratio)).unwrap_or(1.0)
 }
 
-/// The side that is stretched so that samples become square; even, as the filter has it.
+/// Scales a side so that samples become square; rounded to an even number, as in the filter.
 fn square(side: u32, ratio: f64) -> u32 {
     ((f64::from(side) * ratio / 2.0 + 0.5).floor() as u32 * 2).clamp(2, SIDE_MAX)
 }
 
-/// Whether `ffmpeg` will turn the pictures by a quarter, as it does by itself for phone videos.
+/// Whether `ffmpeg` rotates the pictures by 90 degrees, as it does automatically for phone videos.
 fn lies_on_its_side(stream: &Value) -> bool {
     let tagged = stream["tags"]["rotate"].as_str().and_then(|text| text.parse::<f64>().ok());
     let listed = stream["side_data_list"].as_array();
@@ -104,7 +104,7 @@ fn lies_on_its_side(stream: &Value) -> bool {
     listed.or(tagged).is_some_and(|degrees| (degrees.rem_euclid(180.0) - 90.0).abs() < 45.0)
 }
 
-/// A rate written as a fraction; `0/0` stands for an unknown one.
+/// A rate written as a fraction; `0/0` means unknown.
 fn rate(value: &Value) -> Option<f64> {
     let (upper, lower) = value.as_str()?.split_once('/')?;
     let fps = upper.parse::<f64>().ok()? / lower.parse::<f64>().ok()?;

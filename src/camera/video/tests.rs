@@ -1,4 +1,4 @@
-//! Claims about video, on small ones that `ffmpeg` makes for the occasion.
+//! Tests of video, with small videos made by `ffmpeg`.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// A video of 12 frames, 64x48, 10 per second; `None`, loudly, where there is no `ffmpeg`.
+/// A video of 12 frames, 64x48, 10 per second; `None`, with a message, without `ffmpeg`.
 fn video(folder: &Path, name: &str) -> Option<PathBuf> {
     let path = folder.join(name);
     let made = Command::new("ffmpeg")
@@ -160,8 +160,8 @@ fn a_broken_off_ffmpeg_is_a_fault_that_says_how_far_it_came() {
     assert!(said.contains("after 1 frames"), "{said}");
 }
 
-/// A named pipe that nobody writes to is the worst camera: opening it never returns. Without the
-/// stop this test would hang, and the runner's time-out would tell.
+/// A named pipe without a writer is the worst camera: opening it never returns. Without the stop
+/// signal this test would hang until the runner's time-out.
 #[test]
 fn a_camera_that_stays_silent_is_left_when_stop_is_raised() {
     if !installed() {

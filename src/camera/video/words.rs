@@ -1,13 +1,13 @@
-//! What `ffmpeg` says on its standard error, line by line.
+//! Parses the standard error of `ffmpeg` line by line.
 
 use std::collections::VecDeque;
 
-/// Longest line that is kept; the rest of a longer one is left out.
+/// Longest line kept, in bytes; the rest of a longer one is dropped.
 const LINE_BYTES_MAX: usize = 2048;
-/// Lines that wait to be taken; beyond, the oldest are left out.
+/// Maximum number of waiting lines; beyond that, the oldest are dropped.
 const LINES_MAX: usize = 64;
 
-/// How grave a line is.
+/// Severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Told,
@@ -15,34 +15,34 @@ pub(crate) enum Level {
     Error,
 }
 
-/// One line, without the addresses of objects.
+/// One line, without object addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) level: Level,
     pub(crate) text: String,
 }
 
-/// The lines of one program.
+/// Collected lines of one program.
 #[derive(Debug, Default)]
 pub(crate) struct Words {
     partial: Vec<u8>,
     cut: bool,
     lines: VecDeque<Line>,
-    /// Lines about input and filters, for the reader.
+    /// Lines about input, filters and hardware, for the reader.
     notes: Vec<String>,
-    /// Whether the lines that come describe the output, and the one about its video.
+    /// Whether the current lines describe the output, and the line about its video.
     in_output: bool,
     output_video: Option<String>,
-    /// The first line of errors since [`Words::forget`]: later ones only say that it failed.
+    /// The first error since [`Words::forget`]; later ones are consequences of it.
     first_error: Option<String>,
     last: Option<String>,
-    /// The level of the line before, once lines have one: what has none goes on with it.
+    /// Level of the previous line, once lines have levels; a line without a level continues it.
     level: Option<Level>,
     damages: u64,
     first_damage: Option<String>,
 }
 
-/// Parts of lines that tell how a video is read.
+/// Substrings of lines that describe how a video is read.
 const NOTES: [&str; 5] = [
     ": Video: ",
     "[graph 0 input",
@@ -51,7 +51,7 @@ const NOTES: [&str; 5] = [
     "No device available for decoder",
 ];
 
-/// Errors that only say that something before them went wrong.
+/// Errors that only report the consequence of an earlier one.
 const CONSEQUENCES: [&str; 6] = [
     "Impossible to open",
     "Conversion failed",
@@ -61,11 +61,11 @@ const CONSEQUENCES: [&str; 6] = [
     "could not find codec parameters",
 ];
 
-/// Decoders, as their lines begin. Each error of one is about a picture.
+/// Prefixes of lines from decoders. Each error of a decoder concerns a picture.
 const DECODERS: [&str; 8] =
     ["[h264]", "[hevc]", "[mjpeg]", "[mpeg4]", "[mpeg2video]", "[vp8]", "[vp9]", "[av1]"];
 
-/// Parts of the lines that demuxers and decoders write about a damaged picture.
+/// Substrings of lines that demuxers and decoders write about a damaged picture.
 const DAMAGES: [&str; 16] = [
     "error while decoding",
     "concealing",
@@ -86,7 +86,7 @@ const DAMAGES: [&str; 16] = [
 ];
 
 impl Words {
-    /// Takes bytes as they come.
+    /// Adds received bytes.
     pub(crate) fn hear(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if *byte == b'\n' || *byte == b'\r' {
@@ -99,47 +99,48 @@ impl Words {
         }
     }
 
-    /// There is no more: what has no line end is a line as well.
+    /// Ends the input; an unterminated line counts as a line.
     pub(crate) fn end(&mut self) {
         self.end_line();
     }
 
-    /// The oldest line that was not taken.
+    /// Removes and returns the oldest waiting line.
     pub(crate) fn take(&mut self) -> Option<Line> {
         self.lines.pop_front()
     }
 
-    /// The lines about input, filters and hardware that came since this was asked last.
+    /// Removes and returns the lines about input, filters and hardware.
     pub(crate) fn notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
 
-    /// The line about the video that is handed over.
+    /// The line that describes the output video.
     pub(crate) fn output_video(&self) -> Option<&str> {
         self.output_video.as_deref()
     }
 
-    /// The first error since a picture came through.
+    /// The first error since the last picture.
     pub(crate) fn error(&self) -> Option<&str> {
         self.first_error.as_deref()
     }
 
-    /// The line that explains why the program has failed.
+    /// The line that best explains why the program failed.
     pub(crate) fn explanation(&self) -> Option<&str> {
         self.first_error.as_deref().or(self.last.as_deref())
     }
 
-    /// Errors so far explain nothing that comes: a picture has come through.
+    /// Forgets the first error. Called when a picture arrives, because earlier errors then do not
+    /// explain a later failure.
     pub(crate) fn forget(&mut self) {
         self.first_error = None;
     }
 
-    /// Lines about damaged pictures so far.
+    /// Number of lines about damaged pictures.
     pub(crate) fn damages(&self) -> u64 {
         self.damages
     }
 
-    /// The first of them.
+    /// The first line about a damaged picture.
     pub(crate) fn first_damage(&self) -> Option<&str> {
         self.first_damage.as_deref()
     }
@@ -180,7 +181,7 @@ impl Words {
         {
             self.notes.push(line.text.clone());
         }
-        // What is only told is not for the log.
+        // Informational lines are not logged.
         if line.level == Level::Told {
             return;
         }
@@ -191,9 +192,9 @@ impl Words {
     }
 }
 
-/// Takes level and addresses out of a line such as `[rtsp @ 0x55] [error] no`.
+/// Removes level and addresses from a line such as `[rtsp @ 0x55] [error] no`.
 fn read(said: &str, before: &mut Option<Level>) -> Line {
-    // A program that does not know of levels says only at its end what counts.
+    // Without levels, every line counts as a warning, so that the last line is the explanation.
     let mut level = before.unwrap_or(Level::Warning);
     let mut text = String::new();
     let mut rest = said.trim();

@@ -1,4 +1,4 @@
-//! Each camera of the configuration, opened once.
+//! Opens each camera of the configuration once.
 
 use super::finding::Finding;
 use crate::base::Stop;
@@ -6,10 +6,11 @@ use crate::cli::report::bytes;
 use crate::config::Config;
 use crate::ingest::{Found, Spec, try_out};
 
-/// A clock that is off by less than this many seconds is right: cameras tell whole ones.
+/// A clock that is off by at most this many seconds counts as right, because cameras report whole
+/// seconds.
 const CLOCK_OFF: i64 = 2;
 
-/// What there is to say about them. They are opened one after the other.
+/// The findings for all cameras, which are opened one after the other.
 pub(super) fn judge(config: &Config) -> Vec<Finding> {
     let cameras = config.cameras.iter().filter(|camera| camera.enabled && camera.has_source());
     cameras.map(|camera| judge_one(config, &Spec::of(camera))).collect()

@@ -1,4 +1,4 @@
-//! What the distance of the server means for this configuration.
+//! Judges the network distance of the server for this configuration.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use super::finding::Finding;
 use crate::cli::report::bytes;
 use crate::config::Config;
 
-/// A server on the same machine or in the same rack: nothing to be said about it.
+/// A server on the same host or in the same rack: nothing to report.
 const NEAR: Duration = Duration::from_millis(1);
 
-/// What is promised for the whole way of a frame.
+/// The promised end-to-end latency of a frame.
 const LATENCY_GOAL: Duration = Duration::from_millis(100);
 
-/// Bytes of a raw 1080p frame, the largest that is usual.
+/// Bytes of a raw 1080p frame, the largest common size.
 const LARGE_FRAME_BYTES: usize = 1920 * 1080 * 3;
 
-/// Frames per second that one camera sends, at most, as a rule.
+/// Maximum usual frame rate of one camera.
 const CAMERA_FPS: f64 = 30.0;
 
 pub(super) fn judge(round_trip: Duration, config: &Config) -> Finding {
@@ -25,7 +25,7 @@ pub(super) fn judge(round_trip: Duration, config: &Config) -> Finding {
     if round_trip < NEAR {
         return Finding::ok(code, what);
     }
-    // To the engine, back with the result, and the answer to that.
+    // Half a round trip each: frame to the engine, result to Redis, confirmation to the engine.
     let confirmed = round_trip * 3 / 2;
     let what = format!(
         "{what}: a result is stored {} after its frame was added at the earliest, and confirmed \
@@ -34,8 +34,8 @@ pub(super) fn judge(round_trip: Duration, config: &Config) -> Finding {
         ms(confirmed)
     );
     let budget = config.engine.max_inflight_bytes;
-    // The window asks for what passes in two round trips.
-    #[allow(clippy::cast_precision_loss)] // a rate, for a person
+    // The read window covers two round trips.
+    #[allow(clippy::cast_precision_loss)] // a rough rate for display
     let rate = (budget / LARGE_FRAME_BYTES) as f64 / (2.0 * round_trip.as_secs_f64());
     if rate < CAMERA_FPS {
         #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)] // positive and small

@@ -1,8 +1,8 @@
-//! What a check has found: what, why it matters, what to do.
+//! A finding of `check`: what it is, why it matters, what to do.
 
 use serde::Serialize;
 
-/// How much it matters. The order is that of importance.
+/// How much a finding matters, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Severity {
@@ -10,7 +10,7 @@ pub(super) enum Severity {
     Ok,
     /// Worth knowing.
     Note,
-    /// Works, but may cost frames, time or sleep.
+    /// Works, but may cost frames, time or attention.
     Warning,
     /// Will not work as configured.
     Error,
@@ -30,15 +30,15 @@ impl Severity {
     }
 }
 
-/// One finding. `code` is `area.subject` and never changes; texts may.
+/// One finding. `code` is `area.subject` and never changes; the texts may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) code: &'static str,
     pub(super) severity: Severity,
     pub(super) what: String,
-    /// Empty where all is well.
+    /// Empty if all is well.
     pub(super) why: String,
-    /// Empty where nothing need be done.
+    /// Empty if there is nothing to do.
     #[serde(rename = "do")]
     pub(super) remedy: String,
 }
@@ -64,12 +64,12 @@ impl Finding {
         Finding::new(code, Severity::Error, what)
     }
 
-    /// Why it matters.
+    /// Sets why it matters.
     pub(super) fn why(self, why: impl Into<String>) -> Finding {
         Finding { why: why.into(), ..self }
     }
 
-    /// What to do about it.
+    /// Sets what to do about it.
     pub(super) fn mend(self, remedy: impl Into<String>) -> Finding {
         Finding { remedy: remedy.into(), ..self }
     }
@@ -84,8 +84,8 @@ impl Finding {
 pub(super) mod tests {
     use super::*;
 
-    /// The only finding of that code; its severity is to be `severity` and, beyond ok, it has to
-    /// say why it matters and what to do.
+    /// Returns the only finding with that code and checks its severity. From warning on it must say
+    /// why it matters and what to do.
     #[track_caller]
     pub(in super::super) fn only<'a>(
         findings: &'a [Finding],

@@ -1,4 +1,4 @@
-//! The brokers that `bridge` needs, and what their topics take.
+//! Judges the brokers and topics that `bridge` needs.
 
 use super::finding::Finding;
 use crate::config::Config;
@@ -42,7 +42,7 @@ pub(super) fn judge(config: &Config) -> Vec<Finding> {
     }
 }
 
-/// What a batch and its message have beside key and value: the head of the batch, and headers.
+/// Overhead of a message beside key and value: headers and the head of its batch.
 #[cfg(feature = "kafka")]
 const HEAD_BYTES: usize = 300;
 

@@ -1,4 +1,4 @@
-//! Judging the streams, their slots, the consumer group and who reads in it.
+//! Judges the streams, their slots, the consumer group and its consumers.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::config::{Config, Delivery, OutputFull, Retention};
 use crate::redis::survey::{GroupFacts, KeyState};
 use crate::redis::{Survey, slot_of, tag_of};
 
-/// A consumer that has asked for nothing for so long is not coming back by itself.
+/// A consumer idle for this long will not come back.
 const GONE: Duration = Duration::from_secs(24 * 3_600);
 
-/// A running engine asks at least every second.
+/// A running engine asks at least every second, so one idle for this long is not running.
 const ABSENT: Duration = Duration::from_secs(60);
 
-/// Entries behind that no engine in good health has.
+/// Lag that no healthy engine has.
 const LAG_WARNING: u64 = 10_000;
 
 pub(super) fn judge(survey: &Survey, config: &Config) -> Vec<Finding> {
@@ -47,7 +47,7 @@ pub(super) fn judge(survey: &Survey, config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Which engine holds the stream.
+/// Reports which engine holds the stream.
 fn lease(input: &KeyState, holder: &str) -> Finding {
     let name = &input.name;
     Finding::ok(
@@ -73,8 +73,8 @@ fn kind(key: &KeyState) -> Option<Finding> {
     })
 }
 
-/// One script ends an entry, on its input stream and on the stream its result goes to: on a
-/// cluster both have to lie in one slot.
+/// One script ends an entry, on its input stream and on the stream of its result: in a Cluster both
+/// must be in one slot.
 fn slots(input: &KeyState, output: &KeyState, dead: &KeyState, config: &Config) -> Finding {
     let code = "streams.slots";
     let at = |key: &KeyState| format!("{} in slot {}", key.name, slot_of(&key.name));
@@ -101,7 +101,7 @@ fn slots(input: &KeyState, output: &KeyState, dead: &KeyState, config: &Config) 
         ))
 }
 
-/// Names near the configured ones that share a hash tag, with the input's tag where it has one.
+/// Names similar to the configured ones that share a hash tag: the input's tag, if it has one.
 fn tagged(input: &str, output: &str) -> [String; 2] {
     match tag_of(input) {
         Some(tag) => [input.to_owned(), format!("{{{tag}}}:{}", output.replace(['{', '}'], ""))],
@@ -112,7 +112,7 @@ fn tagged(input: &str, output: &str) -> [String; 2] {
     }
 }
 
-/// What is acknowledged and kept takes memory for ever, unless the producer limits the stream.
+/// Acknowledged entries that are kept occupy memory forever unless the producer limits the stream.
 fn kept(input: &KeyState, group: Option<&GroupFacts>, config: &Config) -> Option<Finding> {
     if config.redis_queue.retention != Retention::Keep {
         return None;
@@ -237,7 +237,7 @@ fn consumers(input: &KeyState, facts: &GroupFacts, config: &Config) -> Option<Fi
     )
 }
 
-/// A name from outside, not too long.
+/// A foreign name, cleaned and shortened.
 fn printable(name: &str) -> String {
     crate::cli::terminal::clip(name, 60)
 }

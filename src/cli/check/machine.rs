@@ -1,4 +1,4 @@
-//! Judging this machine: processor, cores, memory, and what the kernel is set to.
+//! Judges this machine: processor, cores, memory and kernel settings.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,23 +12,24 @@ use crate::config::{Config, Pin};
 use crate::engine::Plan;
 use crate::image;
 
-/// Files beside connections: the log, the configuration, the statistics server and its clients.
+/// Open files other than connections: the log, the configuration, the statistics server and its
+/// clients.
 const FILES_BESIDE: u64 = 64;
 
-/// What the machine is like.
+/// Facts about this machine.
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
-    /// Why the codecs do not run here, if they do not.
+    /// Why the codecs do not run on this processor, if so.
     pub(super) codecs_refused: Option<String>,
     /// SIMD extensions of the processor that a codec could use.
     pub(super) simd: Vec<&'static str>,
     /// The cores this process may run on.
     pub(super) cores: Vec<usize>,
-    /// How many of them it may use at once: a quota may allow fewer.
+    /// How many of them it may use at once; a quota may allow fewer.
     pub(super) parallelism: usize,
-    /// Memory this process may use, in bytes: the machine's, or its control group's.
+    /// Memory this process may use, in bytes: the machine's, or the limit of its control group.
     pub(super) memory_bytes: Option<u64>,
-    /// Files this process may have open.
+    /// Maximum number of open files of this process.
     pub(super) files_max: Option<u64>,
     /// Transparent huge pages: always, madvise or never.
     pub(super) huge_pages: Option<String>,
@@ -37,7 +38,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Looks around. What this system does not tell is left out.
+    /// Collects the facts. What the operating system does not report is left out.
     pub(super) fn look() -> Machine {
         Machine {
             codecs_refused: image::supported_cpu().err().map(|fault| fault.to_string()),
@@ -60,7 +61,7 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-/// The smaller of the machine's memory and the limit of our control group, v2 or v1.
+/// The smaller of the machine's memory and the limit of this control group, v2 or v1.
 fn memory() -> Option<u64> {
     let group = read("/proc/self/cgroup").unwrap_or_default();
     let own = group.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
@@ -91,7 +92,7 @@ fn simd() -> Vec<&'static str> {
     found.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
 }
 
-/// `local`: whether Redis is on this machine.
+/// Judges the machine; `local` says whether Redis runs on it.
 pub(super) fn judge(machine: &Machine, plan: &Plan, config: &Config, local: bool) -> Vec<Finding> {
     let mut findings = vec![codecs(machine), cores(machine, plan), pinning(machine, plan, config)];
     findings.extend(memory_fits(machine, plan));
@@ -195,7 +196,7 @@ fn files(machine: &Machine, plan: &Plan) -> Option<Finding> {
     })
 }
 
-/// Redis forks to save; both settings decide what that costs.
+/// Redis forks to save; both settings determine the cost.
 fn kernel(machine: &Machine) -> Vec<Finding> {
     let mut findings = Vec::new();
     if machine.huge_pages.as_deref() == Some("always") {
@@ -215,7 +216,7 @@ fn kernel(machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-/// Whether an address is one of this machine.
+/// Whether an address belongs to this machine.
 pub(super) fn is_local(endpoint: &str) -> bool {
     endpoint.starts_with('/')
         || ["127.", "localhost:", "[::1]"].iter().any(|start| endpoint.starts_with(start))

@@ -1,11 +1,11 @@
-//! Judging what the server does when memory is short, and after a power cut.
+//! Judges what the server does when memory is short and after a power cut.
 
 use super::finding::Finding;
 use crate::cli::report::bytes;
 use crate::redis::Survey;
 use crate::redis::survey::{Info, Settings};
 
-/// Share of `maxmemory` in use above which it is time to act, in per cent.
+/// Share of `maxmemory` in use from which on a warning is given, in per cent.
 const USED_WARNING: u64 = 80;
 
 pub(super) fn judge(survey: &Survey) -> Vec<Finding> {
@@ -56,7 +56,7 @@ fn limit(info: &Info) -> Finding {
                  or raise maxmemory",
             );
     }
-    // Both below 2^57 on any machine there is.
+    // Both are below 2^57 on any real machine.
     if used.saturating_mul(100) >= max.saturating_mul(USED_WARNING) {
         return Finding::warning(code, what)
             .why("at the limit producers and the engine are refused until there is room")

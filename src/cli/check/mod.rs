@@ -1,7 +1,7 @@
-//! `framepress check`: the doctor. What is in order, what is not, why it matters, what to do.
+//! `framepress check`: reports what is in order, what is not, why it matters, and what to do.
 //!
-//! Facts are gathered first, from the server ([`Survey`]) and from this machine; each file here
-//! judges one subject of them, by plain functions from facts to findings.
+//! Facts are gathered first, from the server ([`Survey`]) and from this machine. Each file here
+//! judges one subject with plain functions from facts to findings.
 
 mod cameras;
 mod distance;
@@ -29,7 +29,7 @@ use crate::redis::Survey;
 use crate::redis::rights::{Account, Usage, When, is_unknown_command};
 use finding::{Finding, Severity};
 
-/// Longest wait for one answer: whoever checks is looking at the screen.
+/// Maximum wait for one answer, because a user is waiting.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Arguments of `check`.
@@ -41,17 +41,17 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct CheckArgs {
     #[command(flatten)]
     common: Common,
-    /// Show the whole configuration as it takes effect
+    /// Show the effective configuration
     #[arg(long)]
     show_config: bool,
-    /// Print the ACL SETUSER lines with the least rights this configuration needs, and end
+    /// Print the ACL SETUSER lines with the minimal rights this configuration needs, and exit
     #[arg(long)]
     show_acl: bool,
-    /// Whose rights to look at: those of the account that runs this subcommand. With ingest, each
-    /// camera of the configuration is opened once; with bridge, the brokers are asked
+    /// Check the rights of the account that runs this subcommand. With ingest, each camera of the
+    /// configuration is opened once; with bridge, the brokers are asked
     #[arg(long = "for", value_enum, value_name = "SUBCOMMAND", default_value = "run")]
     account: AccountArg,
-    /// One JSON object instead of text; its form is described in docs/check.md
+    /// Print one JSON object instead of text; docs/check.md describes its form
     #[arg(long)]
     json: bool,
 }
@@ -120,7 +120,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     }
 }
 
-/// Where the values came from that are not built in, as comments behind the configuration.
+/// The origins of all values that are not built in, as comments after the configuration.
 fn origins(origins: &[(String, String, Origin)]) -> String {
     if origins.is_empty() {
         return "\n# every value is built in\n".into();
@@ -133,7 +133,7 @@ fn origins(origins: &[(String, String, Origin)]) -> String {
     text
 }
 
-/// Looks at everything; the address of the server, if there is one.
+/// Runs all checks. Returns the address of the server, if one was found.
 fn examine(findings: &mut Vec<Finding>, config: &Config, account: Account) -> Option<String> {
     findings.extend(timing::judge(config));
     let url = &config.redis_queue.url;
@@ -164,7 +164,7 @@ fn examine(findings: &mut Vec<Finding>, config: &Config, account: Account) -> Op
                 findings.extend(rings::gain(&survey));
             }
         }
-        // Without it no connection comes about, and nothing else can be asked.
+        // Without SELECT no connection can be opened, so nothing else can be checked.
         Err(Fault::Refused { command: "SELECT", message, .. })
             if message.contains("'select'") || is_unknown_command(&message) =>
         {
@@ -196,7 +196,7 @@ fn unreachable(fault: &Fault) -> Finding {
     Finding::error("server.reachable", fault.to_string()).why(why).mend(remedy)
 }
 
-/// What an account does on the server under a configuration.
+/// What an account does on the server under this configuration.
 fn usage(config: &Config, account: Account) -> Usage {
     let queue = &config.redis_queue;
     let scheme = queue.url.scheme();
@@ -239,7 +239,7 @@ mod tests {
         usage(config, Account::Engine)
     }
 
-    /// A server about which there is nothing to complain, with an engine at work.
+    /// A server without anything to report, with a running engine.
     pub(super) fn healthy() -> Survey {
         let key = |name: &str| KeyState {
             name: name.into(),

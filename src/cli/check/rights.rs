@@ -1,4 +1,4 @@
-//! Judging the rights of the account, and whether the server has the commands at all.
+//! Judges the rights of the account, and whether the server has the commands at all.
 
 use super::finding::Finding;
 use crate::redis::Survey;
@@ -20,7 +20,7 @@ pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> 
                 }
                 Lack::Right => format!("the account {user} may not use {command}"),
             };
-            // Without these only displays are poorer.
+            // Without these rights only displays show less.
             let finding = match missing.when {
                 When::Cameras => Finding::warning(code, what),
                 _ => Finding::error(code, what),
@@ -54,7 +54,7 @@ pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> 
     findings
 }
 
-/// The server does not know a command.
+/// The finding for a command that the server does not know.
 fn no_command(command: &str, needs: &str) -> Finding {
     Finding::error("server.command", format!("the server has no command {command}"))
         .why(needs)
@@ -65,7 +65,7 @@ fn no_command(command: &str, needs: &str) -> Finding {
         ))
 }
 
-/// The database cannot be chosen; `message` says whether the account or the server is the reason.
+/// The finding if SELECT is refused; `message` says whether by the account or by the server.
 pub(super) fn no_select(usage: &Usage, user: &str, message: &str) -> Finding {
     let needs = format!(
         "{} needs it for database {}; nothing else on the server could be looked at",

@@ -1,4 +1,4 @@
-//! Judging frame rings: those that are there, and frames that could do with one.
+//! Judges frame rings: existing ones, and streams with frames that would benefit from one.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -9,10 +9,10 @@ use crate::config::Config;
 use crate::redis::Survey;
 use crate::ring::{self, Listed};
 
-/// Entries from this size on are raw frames, or large pictures that a ring would spare Redis.
+/// Mean entry size in bytes from which on frames count as large enough for a ring.
 const LARGE: u64 = 300_000;
 
-/// The rings of the configured folder.
+/// The findings for the rings in the configured folder.
 pub(super) fn judge(config: &Config) -> Vec<Finding> {
     let folder = config.ring.folder();
     let code = "machine.rings";
@@ -57,7 +57,7 @@ fn one(folder: &Path, ring: &Listed) -> Finding {
     }
 }
 
-/// Large frames that pass through a Redis on this machine.
+/// A note about large frames that pass through a Redis on this machine.
 pub(super) fn gain(survey: &Survey) -> Vec<Finding> {
     let inputs = survey.streams.iter().map(|[input, ..]| input);
     let large = inputs.filter_map(|input| {

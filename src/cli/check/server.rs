@@ -1,4 +1,4 @@
-//! Judging the server: version, role, clock, connections, buffers, replicas.
+//! Judges the server: version, role, clock, connections, buffers, replicas.
 
 use super::finding::Finding;
 use crate::base::limits;
@@ -7,18 +7,18 @@ use crate::config::{CompressionFormat, Config, Scheme};
 use crate::redis::Survey;
 use crate::redis::survey::{Info, Settings};
 
-/// A clock that differs by more is worth a word, and by more again a warning.
+/// Clock differences above these give a note or a warning.
 const CLOCK_NOTE_SECONDS: f64 = 0.1;
 const CLOCK_WARNING_SECONDS: f64 = 1.0;
 
-/// A replica that is away for a second or two should not need all data again.
+/// A replica that is away for a second or two should not need a full copy.
 const BACKLOG_BYTES_MIN: u64 = 64 << 20;
 
-/// What a reply has beside its frames, generously: ids, names, side fields, and what Redis itself
-/// counts for each piece of the queue.
+/// A generous bound for the rest of a reply beside its frames: ids, names, side fields, and what
+/// Redis itself counts for each part of the queue.
 const REPLY_BESIDES_BYTES: u64 = 1 << 20;
 
-/// Idle connections of a quiet night should survive it.
+/// Connections that are idle during a quiet night should stay open.
 const IDLE_SECONDS_MIN: u64 = 3_600;
 
 pub(super) fn judge(survey: &Survey, config: &Config, endpoint: &str) -> Vec<Finding> {
@@ -176,9 +176,10 @@ fn keepalive(settings: &Settings) -> Option<Finding> {
     }
 }
 
-/// Redis queues a whole reply before it sends any of it: above the hard limit the client is cut
-/// off, however fast it reads. Above the soft limit it is cut off if the rest of the reply takes
-/// longer than the seconds allowed, as when the engine waits for room in the middle of a reply.
+/// Redis queues a whole reply before it sends any of it. Above the hard limit it disconnects the
+/// client, however fast the client reads. Above the soft limit it disconnects if the rest of the
+/// reply takes longer than the allowed seconds, for example while the engine waits for room in the
+/// middle of a reply.
 fn output_buffer(settings: &Settings, config: &Config) -> Finding {
     let code = "server.output_buffer";
     let limit = settings.output_buffer;
@@ -220,7 +221,7 @@ fn output_buffer(settings: &Settings, config: &Config) -> Finding {
     Finding::ok(code, format!("replies may have {lowest}, the largest {}", bytes(reply)))
 }
 
-/// The largest result: for lossless output as large as the largest picture, with its envelope.
+/// The largest result: with lossless output, as large as the largest image, with its envelope.
 fn request_size(settings: &Settings, config: &Config) -> Finding {
     let code = "server.request_size";
     let queue = &config.redis_queue;
@@ -348,7 +349,8 @@ mod tests {
             judge(&survey, &config(&[("limits.max_payload_bytes", payload)]), "10.0.0.1:6379")
         };
         let (small, large) = ("1048576", "67108864");
-        // A reply of several small frames has 16 MiB, one of a large frame has that frame.
+        // A reply with several small frames has at most 16 MiB; a reply with one large frame has
+        // the size of that frame.
         for (hard, payload, severity) in [
             (16 << 20, small, Error),
             (18 << 20, small, Ok),
@@ -362,7 +364,7 @@ mod tests {
             let lowered = finding.remedy.contains("lower limits.max_payload_bytes");
             assert_eq!(lowered, severity == Error && payload == large, "{finding:?}");
         }
-        // The soft limit cuts off only a client that is slow.
+        // The soft limit disconnects only slow clients.
         only(&limit(0, 16 << 20, small), "server.output_buffer", Warning);
         only(&limit(1 << 30, 18 << 20, large), "server.output_buffer", Warning);
         only(&limit(1 << 30, 18 << 20, small), "server.output_buffer", Ok);

@@ -1,4 +1,4 @@
-//! Findings on a terminal and as JSON.
+//! Formats findings for a terminal and as JSON.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use super::finding::{Finding, Severity};
 use crate::base::text;
 use crate::config::ConfigError;
 
-/// The number of the JSON form; it rises when a field changes its meaning or goes.
+/// Version of the JSON form; raised when a field changes its meaning or is removed.
 const SCHEMA: u32 = 1;
 
-/// Widest line, in characters.
+/// Maximum line width in characters.
 const WIDTH: usize = 100;
 
 /// Widths of the columns before the text.
@@ -17,7 +17,7 @@ const SEVERITY: usize = 9;
 const AREA: usize = 15;
 const INDENT: usize = SEVERITY + AREA;
 
-/// The findings for a person, the worst last, where the eye is when the command has ended.
+/// The findings as text. The worst come last, next to the prompt.
 pub(super) fn text(findings: &[Finding], coloured: bool) -> String {
     let mut text = String::new();
     for severity in Severity::ALL.into_iter().rev() {
@@ -66,7 +66,7 @@ fn paint(severity: Severity, text: &str, coloured: bool) -> String {
     if coloured { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
-/// Appends `words` in lines of at most `WIDTH`, those after the first indented.
+/// Appends `words` in lines of at most `WIDTH` characters; all but the first are indented.
 fn wrap(text: &mut String, words: &str, indent: usize) {
     let words = text::line(words);
     let mut column = indent;
@@ -102,7 +102,7 @@ pub(super) fn json(findings: &[Finding], endpoint: Option<&str>, exit_code: u8) 
     })
 }
 
-/// A wrong configuration as JSON: nothing else has been looked at.
+/// A wrong configuration as JSON; nothing else was checked.
 pub(super) fn faults_json(error: &ConfigError) -> Value {
     let faults: Vec<Value> = error
         .faults

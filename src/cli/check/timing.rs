@@ -1,16 +1,16 @@
-//! Judging the waits and limits of the configuration against each other.
+//! Judges the time-outs of the configuration against each other.
 
 use super::finding::Finding;
 use crate::config::Config;
 
-/// In-flight frames are renewed every second by a question that may itself take a second.
+/// In-flight frames are renewed every second, by a request that may itself take a second.
 const CLAIM_MS_MIN: u64 = 5_000;
 
 pub(super) fn judge(config: &Config) -> Vec<Finding> {
     vec![answers(config), claim(config), drain(config)]
 }
 
-/// The rules of the configuration keep the time-out above BLOCK; here is what it means.
+/// The configuration's own rules keep the time-out above the block time; this explains its effect.
 fn answers(config: &Config) -> Finding {
     let queue = &config.redis_queue;
     let code = "timing.timeout";
@@ -56,7 +56,8 @@ fn claim(config: &Config) -> Finding {
 fn drain(config: &Config) -> Finding {
     let code = "timing.drain";
     let (drain, claim) = (config.engine.drain_timeout_ms, config.redis_queue.claim_idle_ms);
-    // What is in work when draining begins may have waited a third of the claim time already.
+    // A frame in work when draining begins may already have gone a third of the claim time without
+    // a renewal.
     if drain > claim - claim / 3 {
         return Finding::warning(code, format!("a stop finishes its frames for up to {drain} ms"))
             .why(format!(

@@ -1,4 +1,4 @@
-//! A source that may hold a password, and the arguments of a process, which hold none.
+//! Keeps the password of a source out of the arguments of the process.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,12 +10,12 @@ use std::process::Command;
 use super::{Failure, IngestArgs};
 use crate::base::{Fault, redact};
 
-/// A longer source is none, and a pipe holds more.
+/// Maximum length of a source; a pipe holds more.
 const SOURCE_BYTES_MAX: u64 = 4096;
 
-/// The source as it was given. One with a password that was typed is taken out of the arguments of
-/// this process, where everybody could read it: the program begins again, as the same process, and
-/// reads the source from its standard input.
+/// The source as given. If a typed source contains a password, it is removed from the arguments of
+/// this process, which other users can read: the program executes itself again in the same process
+/// and reads the source from its standard input.
 pub(super) fn source(args: &IngestArgs) -> Result<OsString, Failure> {
     if let Some(path) = &args.source_file {
         let failed = |error| Fault::io(format!("source file {}", path.display()), error);
@@ -38,7 +38,7 @@ pub(super) fn source(args: &IngestArgs) -> Result<OsString, Failure> {
     Ok(source)
 }
 
-/// Returns only if that is not possible.
+/// Executes the program again; returns only if that fails.
 fn begin_again(source: &OsStr) -> Fault {
     let failed = |error| Fault::io("hiding the source", error);
     let program = match std::env::current_exe() {

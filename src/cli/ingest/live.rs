@@ -1,4 +1,4 @@
-//! Cameras that are there now: one of the command line, or all of the configuration.
+//! Live cameras: one from the command line, or all of the configuration.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::http::IngestServer;
 use crate::ingest::{Mode, Outcome, Spec, Supervisor};
 use crate::metrics::clock::Tick;
 
-/// How often the cameras are looked after.
+/// How often the cameras are checked.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The camera of the command line.
+/// Reads the camera given on the command line.
 pub(super) fn one(args: &IngestArgs, camera: &str, url: &str) -> Result<(), Failure> {
     let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
     let known = config.cameras.iter().find(|known| known.id == camera);
@@ -70,7 +70,7 @@ fn mode(args: &IngestArgs, config: &Config) -> Mode {
     }
 }
 
-/// Every camera of the configuration.
+/// Reads every camera of the configuration.
 pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
     if args.follow || args.repeat || args.start_time.is_some() || args.ring.is_some() {
         return Err(Failure::Usage(
@@ -108,7 +108,7 @@ pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
     Ok(end?)
 }
 
-/// Looks after the cameras, and reads the configuration again when asked to.
+/// Supervises the cameras, and reloads the configuration on request.
 fn run(
     supervisor: &mut Supervisor,
     args: &IngestArgs,
@@ -149,7 +149,7 @@ fn run(
     Ok(())
 }
 
-/// The cameras to read, and those that are left out.
+/// The cameras to read, and the ids of the disabled ones.
 fn cameras(config: &Config) -> (Vec<Spec>, Vec<String>) {
     let with_source = || config.cameras.iter().filter(|camera| camera.has_source());
     let specs = with_source().filter(|camera| camera.enabled).map(Spec::of).collect();

@@ -1,7 +1,7 @@
-//! `framepress ingest`: frames into the input stream.
+//! `framepress ingest`: sends frames to the input stream.
 //!
-//! Recordings, folders, pixels and the synthetic camera are sent whole and in order (`recorded`). A
-//! camera that is there now is read without ever waiting for Redis (`live`), one or all of the
+//! Recordings, folders, raw pixels and the synthetic camera are sent completely and in order
+//! (`recorded`). A live camera is read without ever waiting for Redis (`live`): one, or all of the
 //! configuration.
 
 mod hidden;
@@ -35,57 +35,57 @@ use crate::ring::{SLOTS_MAX, SLOTS_MIN};
 pub(super) struct IngestArgs {
     #[command(flatten)]
     common: Common,
-    /// Name of the camera the frames belong to [default: all cameras of the configuration]
+    /// Name of the camera that the frames belong to [default: all cameras of the configuration]
     #[arg(long, value_name = "ID", requires = "where_it_is")]
     camera: Option<String>,
     /// A video file or RTSP/HTTP URL (through ffmpeg), a folder of images, `synthetic`, or `-` for
     /// raw RGB on standard input
     #[arg(long, value_name = "SRC", group = "where_it_is", requires = "camera")]
     source: Option<OsString>,
-    /// The same from the only line of a file, so that a password shows nowhere
+    /// File whose only line is the source, so that a password is not visible anywhere
     #[arg(long, value_name = "FILE", group = "where_it_is", requires = "camera")]
     source_file: Option<std::path::PathBuf>,
-    /// Most frames per second of a live camera; of others the rate, 0 for as fast as Redis takes
-    /// them [default: the source's own rate]
+    /// Maximum frames per second of a live camera; for other sources the frame rate, 0 for as fast
+    /// as Redis takes them [default: the source's own rate]
     #[arg(long, value_name = "F")]
     fps: Option<f64>,
-    /// Begin anew at the end of a file or folder
+    /// Start again at the end of a file or folder
     #[arg(long = "loop")]
     repeat: bool,
     /// Wait for new files at the end of a folder
     #[arg(long, conflicts_with = "repeat")]
     follow: bool,
-    /// End with exit code 1 when a live camera is lost, instead of beginning again
+    /// End with exit code 1 when a live camera is lost, instead of reconnecting
     #[arg(long)]
     once: bool,
-    /// Stop after so many frames
+    /// Stop after N frames
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// How pictures are sent [default: image files and MJPEG as they are, video as jpeg or, in a
-    /// ring, as yuv420p, pixels as raw]
+    /// Encoding of the sent pictures [default: image files and MJPEG unchanged, video as jpeg or,
+    /// in a ring, as yuv420p, pixels as raw]
     #[arg(long, value_enum)]
     format: Option<SendFormat>,
-    /// Size of the frames: needed for raw input; fits a video into it
+    /// Size of the frames; required for raw input; video is scaled to fit into it
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
-    /// How an RTSP camera sends
+    /// Transport protocol of an RTSP camera
     #[arg(long, value_enum)]
     transport: Option<SendTransport>,
     /// Capture time of the first frame of a file, in seconds since the Unix epoch [default: now]
     #[arg(long, value_name = "T")]
     start_time: Option<f64>,
-    /// Trim the input stream to about so many entries; 0 for never
+    /// Trim the input stream to about N entries; 0 for never
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     max_length: u64,
-    /// Trim the input stream to about so many bytes [default: 268435456]
+    /// Trim the input stream to about this many bytes [default: 268435456]
     #[arg(long, value_name = "BYTES")]
     max_stream_bytes: Option<u64>,
-    /// Leave pixels in a frame ring of so many slots for an engine on this machine; 0 sends them
+    /// Leave pixels in a frame ring of this many slots for an engine on this machine; 0 sends them
     /// through Redis [default: the camera's, or 0]
     #[arg(long, value_name = "SLOTS", value_parser = slots)]
     ring: Option<u32>,
-    /// When a slot of the ring is written again: `freshest` in turn, `lossless` when its frame has
-    /// ended [default: the camera's, or freshest]
+    /// When a slot of the ring is reused: `freshest` always reuses the oldest, `lossless` waits
+    /// until its frame has ended [default: the camera's, or freshest]
     #[arg(long, value_enum, value_name = "HOW")]
     ring_reuse: Option<SendReuse>,
     /// Seed of the synthetic camera
@@ -105,7 +105,7 @@ enum SendFormat {
     Yuv420p,
 }
 
-/// Ways in which an RTSP camera can send.
+/// Transport protocols of an RTSP camera.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SendTransport {
     Tcp,
@@ -138,20 +138,20 @@ impl SendFormat {
     }
 }
 
-/// When a slot of a frame ring is written again.
+/// When a slot of a frame ring is reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SendReuse {
     Freshest,
     Lossless,
 }
 
-/// How a camera is read, as the configuration says it.
+/// The settings of a camera in the configuration, or the defaults.
 fn feed_of(config: &Config, camera: &str) -> Feed {
     let known = config.cameras.iter().find(|known| known.id == camera);
     known.map_or_else(|| config.ingest.defaults.clone(), |known| known.feed.clone())
 }
 
-/// Slots of a ring, or none.
+/// Parses the number of slots of a ring; 0 for no ring.
 fn slots(text: &str) -> Result<u32, String> {
     let slots = text.parse().ok();
     slots.filter(|slots| *slots == 0 || (SLOTS_MIN..=SLOTS_MAX).contains(slots)).ok_or_else(|| {
@@ -160,7 +160,7 @@ fn slots(text: &str) -> Result<u32, String> {
 }
 
 impl IngestArgs {
-    /// Puts in what was said about a frame ring.
+    /// Applies the command-line options for a frame ring.
     fn with_ring(&self, feed: &mut Feed, retention: Retention) -> Result<(), Failure> {
         feed.ring = self.ring.unwrap_or(feed.ring);
         feed.ring_reuse = match self.ring_reuse {

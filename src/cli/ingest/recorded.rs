@@ -1,4 +1,5 @@
-//! Recordings, folders, pixels and the synthetic camera: whole, in order, at their pace.
+//! Sends recordings, folders, raw pixels and the synthetic camera: completely, in order, at their
+//! own pace.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -17,7 +18,7 @@ use crate::image::Format;
 use crate::ingest::{Coder, Form, Mean, Ready, ring_of};
 use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
 
-/// How often the stop signal is looked at while the last frames are waited for.
+/// How often the stop signal is checked while waiting for the last frames.
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), Failure> {
@@ -36,7 +37,7 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
     let ring = ring_of(&config, camera, &feed);
     let form = match args.format {
         Some(format) if format != SendFormat::Auto || ring.is_none() => format.form(),
-        // A ring has room for what a decoder makes.
+        // A ring can hold the planes that a decoder produces.
         _ if ring.is_some() => Form::AsFound,
         _ if is_video => Form::FoundOrJpeg,
         _ => Form::AsFound,
@@ -53,7 +54,7 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
         stop: stop.clone(),
     };
     let mut source = camera::open(spec, &options)?;
-    // A video has times; its own pace is theirs.
+    // A video has timestamps, which set its pace.
     let pace = Pace::new(args.fps.or(source.fps()).unwrap_or(0.0));
     let (topology, _embedded) = engine::find_server(&config.redis_queue, &stop)?;
     let streams = engine::input_streams(&config);
@@ -116,7 +117,7 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
         let frame_id = format!("{camera}-{run_id}-{sent:06}");
         let timestamp = match (still.place, args.start_time) {
             (Some(place), _) => start + place,
-            // What has no times is made, or found, now; a start moves all of it.
+            // A source without timestamps is captured as it is read; a start time shifts all of it.
             (None, Some(start)) => start + began.elapsed().as_secs_f64(),
             (None, None) => unix_seconds(),
         };
@@ -131,7 +132,7 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
             producer.limit_length(mean.entries(bytes_max, args.max_length));
         }
         if producer.enqueue(&frame)?.is_none() {
-            break; // a stop was asked for while the window was full
+            break; // a stop was requested while the window was full
         }
         producer.settle()?;
         sent += 1;
@@ -154,8 +155,8 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
     end.and(skipped.end())
 }
 
-/// Waits until every frame is confirmed, as long as a server that is away may take; once a stop is
-/// asked for, `drain` at most.
+/// Waits until every frame is confirmed, however long the server is away; after a stop signal, at
+/// most `drain`.
 fn finish(producer: &mut Producer, stop: &Stop, drain: Duration) -> Result<(), Failure> {
     while !stop.is_draining() && producer.flush(LOOK) > 0 {
         producer.settle()?;
@@ -173,21 +174,21 @@ fn finish(producer: &mut Producer, stop: &Stop, drain: Duration) -> Result<(), F
 #[derive(Default)]
 struct Skipped {
     names: BTreeSet<String>,
-    /// How many frames were sent when the latest was noted, and how often one was since.
+    /// Number of frames sent when the last file was skipped, and number of skips in a row since.
     sent: u64,
     in_a_row: usize,
 }
 
 impl Skipped {
-    /// Names a file, once however often it comes round.
+    /// Reports a file; only once, even if the folder is read repeatedly.
     fn note(&mut self, name: &str, why: &str) {
         if self.names.insert(name.to_owned()) {
             out::remark(format!("skipped {name}: {why}"));
         }
     }
 
-    /// Whether a folder that is gone through again and again holds nothing else: as many files were
-    /// skipped in a row as there are skipped ones, and one of them for the second time.
+    /// Whether a folder that is read repeatedly holds only skipped files: more skips in a row than
+    /// there are skipped names, so one came a second time.
     fn is_every_file(&mut self, sent: u64) -> bool {
         self.in_a_row = if self.sent == sent { self.in_a_row + 1 } else { 1 };
         self.sent = sent;

@@ -1,4 +1,4 @@
-//! `framepress inspect`: processed frames as a person would read them.
+//! `framepress inspect`: shows processed frames in readable form.
 
 mod newest;
 
@@ -22,13 +22,13 @@ use crate::redis::{Control, Pages, Record};
 use crate::wire::proto::{ImageData, ProcessedFrame};
 use newest::Newest;
 
-/// From this width on the names of the frames are shown too.
+/// From this terminal width on, the names of the frames are also shown.
 const WIDE: usize = 110;
 
-/// How long one look at the stream waits for news.
+/// How long one read of the stream waits for new entries.
 const BLOCK: Duration = Duration::from_millis(500);
 
-/// Longest time from a signal to its being known.
+/// Maximum delay until a signal is noticed.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(1);
 
 /// Arguments of `inspect`.
@@ -43,16 +43,16 @@ pub(super) struct InspectArgs {
     /// The stream to read [default: the configured output stream]
     #[arg(long, value_name = "S")]
     stream: Option<String>,
-    /// How many of the latest frames
+    /// Number of latest frames to show
     #[arg(long, value_name = "N", default_value_t = 10)]
     count: usize,
-    /// Go on with new frames until stopped
+    /// Continue with new frames until stopped
     #[arg(long)]
     follow: bool,
     /// Save the pictures into this folder
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
-    /// One JSON object per line instead of a table
+    /// Print one JSON object per line instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -77,7 +77,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
         saver.prepare()?;
     }
 
-    // Of several shards the newest of all.
+    // With several shards, the newest frames of all shards.
     let newest = progress::waiting(&format!("waiting for Redis at {topology}"), || {
         Newest::find(&mut control, &streams, args.count, &stop)
     })?;
@@ -90,7 +90,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
         return Ok(());
     }
     if newest.is_empty() && !args.follow {
-        // Not among the JSON lines.
+        // On standard error, to keep it out of JSON lines.
         out::remark(format!("the stream {} at {topology} has no entries", streams.join(", ")));
         return Ok(());
     }
@@ -110,7 +110,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
         for pages in &mut ahead {
             match pages.peek(&mut control, usize::MAX, block) {
                 Ok(_) => {}
-                // The signal that ends us also interrupts the read, and may be noticed there first.
+                // A signal also interrupts the read, and may show there before it raises the stop.
                 Err(_) if stop.sleep(SIGNAL_LIMIT) => break,
                 Err(fault) => return Err(fault.into()),
             }
@@ -122,7 +122,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
     saver.map_or(Ok(()), |saver| saver.end())
 }
 
-/// How results are shown.
+/// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Json,
@@ -231,11 +231,11 @@ fn to_json(id: EntryId, frame: &ProcessedFrame, saved: &[PathBuf]) -> serde_json
     })
 }
 
-/// Writes pictures into a folder.
+/// Writes images into a folder.
 struct Saver<'a> {
     folder: &'a Path,
     pixels_max: u64,
-    /// Entries of which a picture could not be saved.
+    /// Number of entries with an image that could not be saved.
     skipped: usize,
 }
 
@@ -249,7 +249,7 @@ impl<'a> Saver<'a> {
             .map_err(|source| Fault::io(format!("cannot make {}", self.folder.display()), source))
     }
 
-    /// Saves what there is of an entry. What cannot be saved is named, and costs nothing but itself.
+    /// Saves the images of an entry. An image that cannot be saved is reported and skipped.
     fn save(&mut self, id: EntryId, frame: &ProcessedFrame) -> Vec<PathBuf> {
         let pictures = [
             ("", &frame.original_image),
@@ -265,7 +265,8 @@ impl<'a> Saver<'a> {
             };
             let written = self.as_file(image).and_then(|(contents, extension)| {
                 let name = file_name(&frame.camera_id, id);
-                // Others may write to the folder as well: no file or link of theirs is written to.
+                // Other users may write to this folder, so existing files and links are never
+                // written to.
                 files::add(self.folder, &format!("{name}{suffix}"), extension, &contents).map_err(
                     |source| {
                         Fault::io(format!("cannot write to {}", self.folder.display()), source)
@@ -295,7 +296,7 @@ impl<'a> Saver<'a> {
         }
     }
 
-    /// Coded pictures as they are, raw pixels as PNG.
+    /// The contents of a file and its extension: encoded images unchanged, raw pixels as PNG.
     fn as_file<'i>(
         &self,
         image: &'i ImageData,
@@ -330,18 +331,18 @@ impl<'a> Saver<'a> {
     }
 }
 
-/// Longest name of a camera in a file's name, in bytes.
+/// Maximum length of a camera's name within a file name, in bytes.
 const CAMERA_BYTES_MAX: usize = 120;
 
-/// The name of a file for an entry. Ids come from outside and must not lead out of the folder, and file
-/// systems allow 255 bytes: of a longer id the hash of all of it stands for the rest.
+/// The file name of an entry. Camera ids are foreign text and must not lead out of the folder. File
+/// systems allow 255 bytes, so the end of a longer id is replaced by a hash of the whole id.
 fn file_name(camera: &str, id: EntryId) -> String {
     let mut name: String = camera
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
         .collect();
     if name.len() > CAMERA_BYTES_MAX {
-        // Every character is a single byte by now.
+        // Every character is one byte here.
         name.truncate(CAMERA_BYTES_MAX - 17);
         name = format!("{name}~{:016x}", XxHash3_64::oneshot(camera.as_bytes()));
     }

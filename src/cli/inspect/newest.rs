@@ -1,8 +1,8 @@
-//! The newest entries of one stream or several, shown with the oldest first.
+//! The newest entries of one or several streams, shown oldest first.
 //!
-//! A stream is read backwards to find them. What is found is held as long as it is small; beyond
-//! that only the places are, and the entries are read again in the order they are shown in. So the
-//! memory needed does not depend on how many are asked for.
+//! The streams are read backwards to find the entries. As long as the entries found are small, they
+//! are held. Beyond that only the ranges are kept, and the entries are read again in the order of
+//! display. So the memory needed does not depend on the number of entries requested.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,34 +12,34 @@ use crate::base::{Fault, Stop};
 use crate::frame::EntryId;
 use crate::redis::{Control, Pages, Record, bytes_of};
 
-/// Most bytes of entries that are held.
+/// Maximum total bytes of held entries.
 const HELD_BYTES_MAX: usize = 16 << 20;
 
-/// What holding an entry costs beside its bytes, about.
+/// Approximate overhead of a held entry, in bytes.
 const ENTRY_BYTES: usize = 500;
 
-/// Nothing is waited for: what is read is there already, or has been trimmed meanwhile.
+/// Shortest block time: the entries to be read exist already or have been trimmed.
 const NO_WAIT: Duration = Duration::from_millis(1);
 
 /// The newest entries.
 pub(super) struct Newest {
     spans: Vec<Span>,
     count: usize,
-    /// All of them, the oldest first, unless they are too large.
+    /// All of them, oldest first; `None` if they are too large.
     held: Option<VecDeque<Record>>,
 }
 
-/// Those of one stream.
+/// The newest entries of one stream.
 struct Span {
     stream: String,
-    /// The oldest of them.
+    /// The oldest one to show.
     first: Option<EntryId>,
-    /// The last entry of the stream, be it among them or not.
+    /// The last entry of the stream, whether shown or not.
     last: EntryId,
 }
 
 impl Newest {
-    /// Finds the newest `count` of all entries; fewer if `stop` is raised meanwhile.
+    /// Finds the newest `count` entries of all streams; fewer if `stop` is raised.
     pub(super) fn find(
         control: &mut Control,
         streams: &[String],
@@ -76,7 +76,7 @@ impl Newest {
         Ok(newest)
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -86,7 +86,7 @@ impl Newest {
         self.spans.iter().map(|span| span.last).collect()
     }
 
-    /// Shows them, the oldest first, until `stop` is raised.
+    /// Shows them, oldest first, until `stop` is raised.
     pub(super) fn each(
         self,
         control: &mut Control,
@@ -99,7 +99,7 @@ impl Newest {
         }
         let of =
             |span: &Span| Some((Pages::forward(&span.stream, span.first?.before()), span.last));
-        // One that has been shown to its end is dropped: asking again would only cost time.
+        // A stream is dropped once it has been shown to its end, which saves round trips.
         let mut spans: Vec<Option<(Pages, EntryId)>> = self.spans.iter().map(of).collect();
         while !stop.is_draining() {
             let mut heads = Vec::with_capacity(spans.len());
@@ -107,7 +107,7 @@ impl Newest {
                 let Some((pages, last)) = span else { continue };
                 match pages.peek(control, self.count, NO_WAIT)?.filter(|id| *id <= *last) {
                     Some(id) => heads.push((id, place)),
-                    // The rest has been trimmed meanwhile.
+                    // The remaining entries have been trimmed.
                     None => *span = None,
                 }
             }

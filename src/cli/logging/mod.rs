@@ -1,5 +1,5 @@
-//! Log lines on standard error, as text or JSON: one line per event, and a fault that repeats is
-//! counted instead of repeated.
+//! Log lines on standard error, as text or JSON. Each event is one line; repetitions of a fault are
+//! counted and reported together.
 
 mod repeats;
 
@@ -24,13 +24,13 @@ use crate::base::{Fault, Stop, text};
 use crate::config::{Log, LogFormat, LogLevel};
 use repeats::{Repeats, Reported};
 
-/// The target of warnings that are each worth a line, however many there are.
+/// Target of warnings that are never counted as repetitions.
 pub(super) const EACH: &str = "framepress::each";
 
-/// How often it is looked whether repetitions are to be reported.
+/// Interval of checking for repetitions to report.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What can be changed after the start.
+/// The parts that can change after the start.
 struct Started {
     level: reload::Handle<LevelFilter, Registry>,
     repeats: Arc<Repeats>,
@@ -38,7 +38,7 @@ struct Started {
 
 static STARTED: OnceLock<Started> = OnceLock::new();
 
-/// Starts logging; a second call changes nothing.
+/// Starts logging; later calls do nothing.
 pub(super) fn start(log: &Log) {
     let (level, handle) = reload::Layer::new(filter(log.level));
     let repeats = Arc::new(Repeats::default());
@@ -53,34 +53,34 @@ pub(super) fn start(log: &Log) {
     };
     let started = Started { level: handle, repeats: Arc::clone(&repeats) };
     let subscriber = tracing_subscriber::registry().with(level).with(repeats::Gate(repeats));
-    // A subscriber that is there already (a test, an embedding program) is left alone.
+    // Keep a subscriber that is installed already (by a test or an embedding program).
     if subscriber.with(lines).try_init().is_ok() {
         let _ = STARTED.set(started);
     }
 }
 
-/// From now on only lines of this level and above.
+/// Changes the minimum level of log lines.
 pub(super) fn set_level(level: LogLevel) {
     if let Some(started) = STARTED.get() {
-        // It fails only when the subscriber is gone, and then nobody reads.
+        // Fails only if the subscriber is gone; then there is no log.
         let _ = started.level.reload(filter(level));
     }
 }
 
-/// Reports repetitions that have been held back for long enough; to be called every second or so.
+/// Reports repetitions that have been held back long enough; to be called about every second.
 pub(super) fn report_repeats() {
     if let Some(started) = STARTED.get() {
         started.repeats.due().iter().for_each(report);
     }
 }
 
-/// Reports repetitions while it lives, for commands that take long and have no [`Keeper`].
+/// Reports repetitions while it lives, for long commands without a [`Keeper`].
 ///
 /// [`Keeper`]: super::keeper::Keeper
 #[derive(Debug)]
 pub(super) struct Reporter {
     end: Stop,
-    /// Joined by dropping.
+    /// Joined on drop.
     _thread: Running,
 }
 
@@ -105,9 +105,9 @@ impl Drop for Reporter {
     }
 }
 
-/// One field of a line of text. Whatever comes from outside comes in a field.
+/// Writes one field of a text line. All foreign text arrives in fields.
 fn field(line: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
-    // A message of several lines becomes one, so that no part of it looks like a line of the log.
+    // Line breaks are replaced, so that no part of a message looks like a log line.
     let value = text::line(&format!("{value:?}").replace('\n', " "));
     match field.name() {
         "message" => line.write_str(&value),
@@ -115,7 +115,7 @@ fn field(line: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -
     }
 }
 
-/// Standard error, above what is drawn there; a line comes as one piece.
+/// Standard error above a progress bar; each line is written in one piece.
 struct Lines {
     is_json: bool,
 }
@@ -137,7 +137,7 @@ impl Write for Lines {
     }
 }
 
-/// Reports all that is held back. For the end.
+/// Reports everything held back; called at the end.
 pub(super) fn finish() {
     if let Some(started) = STARTED.get() {
         started.repeats.all().iter().for_each(report);

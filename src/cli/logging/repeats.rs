@@ -1,7 +1,7 @@
-//! Faults that repeat: the first is shown, the others are counted and reported together.
+//! Repeated faults: the first is logged, the others are counted and reported together.
 //!
-//! Two events are the same when they come from the same place in the code and concern the same
-//! camera. What is shown and what is reported always add up to what happened.
+//! Two events are the same if they come from the same place in the code and concern the same
+//! camera. The logged and the reported counts always add up to the total.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,13 +22,14 @@ use crate::metrics::clock::Tick;
 /// How long repetitions are held back before they are reported.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Most kinds told apart. Camera names come from outside; beyond this number they count as one.
+/// Maximum number of kinds. Camera names are foreign text; beyond this number all cameras count as
+/// one.
 const KINDS_MAX: usize = 1_000;
 
-/// Longest part of a message that is repeated in its report, in characters.
+/// Maximum length of a message in its report, in characters.
 const MESSAGE_MAX: usize = 300;
 
-/// What has been seen lately.
+/// The kinds seen recently.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     kinds: Mutex<HashMap<Kind, Held>>,
@@ -40,7 +41,7 @@ struct Kind {
     camera: String,
 }
 
-/// What is held back of one kind.
+/// The repetitions held back of one kind.
 #[derive(Debug)]
 struct Held {
     level: Level,
@@ -49,19 +50,19 @@ struct Held {
     count: u64,
 }
 
-/// Repetitions that were held back, to be reported now.
+/// Repetitions to report.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reported {
     pub(super) level: Level,
     pub(super) camera: String,
-    /// Of the first.
+    /// Message of the first event.
     pub(super) message: String,
     pub(super) count: u64,
     pub(super) seconds: u64,
 }
 
 impl Repeats {
-    /// Whether this event is to be shown; otherwise it has been counted.
+    /// Whether to log this event; otherwise it is counted.
     fn is_first(&self, kind: Kind, level: Level, message: impl FnOnce() -> String) -> bool {
         let mut kinds = self.kinds.lock();
         let kind = if kinds.len() < KINDS_MAX || kinds.contains_key(&kind) {
@@ -72,7 +73,8 @@ impl Repeats {
         match kinds.entry(kind) {
             Entry::Occupied(mut held) => {
                 let held = held.get_mut();
-                // Where nobody asks for reports, one line per interval shows that it goes on.
+                // If reports are never requested, log one line per interval to show that the fault
+                // persists.
                 let overdue = held.since.elapsed() >= 2 * INTERVAL;
                 if overdue {
                     held.since = Tick::now();
@@ -88,13 +90,13 @@ impl Repeats {
         }
     }
 
-    /// What has been held back for an interval; kinds that have not been seen for one are
-    /// forgotten, so that the next of them is shown again.
+    /// Takes what has been held back for an interval. Kinds without a repetition in that time are
+    /// forgotten, so that their next event is logged again.
     pub(super) fn due(&self) -> Vec<Reported> {
         self.take(INTERVAL)
     }
 
-    /// Everything that is held back.
+    /// Takes everything held back.
     pub(super) fn all(&self) -> Vec<Reported> {
         self.take(Duration::ZERO)
     }
@@ -124,7 +126,7 @@ impl Repeats {
     }
 }
 
-/// Lets the first of each kind through.
+/// Lets the first event of each kind through.
 pub(super) struct Gate(pub(super) Arc<Repeats>);
 
 impl<S: Subscriber> Layer<S> for Gate {
@@ -140,7 +142,7 @@ impl<S: Subscriber> Layer<S> for Gate {
     }
 }
 
-/// The parts of an event that matter here.
+/// The fields of an event that identify its kind.
 #[derive(Default)]
 struct Text {
     camera: String,
@@ -190,7 +192,7 @@ mod tests {
         }
     }
 
-    /// What is shown of `events`, and what is held back of them.
+    /// The logged lines of `events`, and the repetitions held back.
     fn show(events: impl FnOnce(&Repeats)) -> (Vec<String>, Vec<Reported>) {
         let (sink, repeats) = (Sink::default(), Arc::new(Repeats::default()));
         let lines = tracing_subscriber::fmt::layer().with_writer(sink.clone()).without_time();

@@ -1,4 +1,4 @@
-//! `framepress top`: the figures of a running engine in a terminal, or once as plain text.
+//! `framepress top`: live statistics of a running engine in a terminal, or once as plain text.
 
 mod screen;
 #[cfg(test)]
@@ -21,13 +21,13 @@ use crate::base::{Fault, Stop};
 use crate::config::Secret;
 use screen::{Screen, Sort};
 
-/// How often keys and fresh figures are looked for.
+/// How often keys and new statistics are checked for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Width of plain text where there is no terminal, in columns.
+/// Width of plain text without a terminal, in columns.
 const PLAIN_WIDTH: usize = 100;
 
-/// Largest token file, in bytes.
+/// Maximum size of a token file, in bytes.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
 /// Arguments of `top`.
@@ -39,19 +39,19 @@ const TOKEN_BYTES_MAX: u64 = 4096;
     Keys: s changes the order of the cameras, q leaves. A token may also be in the environment,\n\
     as STATS__TOKEN.")]
 pub(super) struct TopArgs {
-    /// Where the engine serves its statistics
+    /// URL of the engine's statistics server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
     /// File that holds the bearer token, if one is needed
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Seconds between two looks
+    /// Seconds between two updates
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
     interval: u64,
     /// Order of the cameras
     #[arg(long, value_enum, default_value_t = Sort::Name)]
     sort: Sort,
-    /// Print plain text once and leave
+    /// Print plain text once and exit
     #[arg(long)]
     once: bool,
 }
@@ -76,7 +76,7 @@ pub(super) fn run(args: &TopArgs) -> Result<(), Failure> {
     let _signals = SignalWatch::start(&stop)?;
     let polling = Polling::start(client, Duration::from_secs(args.interval))?;
     let failed = |source| Fault::io("the terminal", source);
-    // Also sees to it that a panic leaves a usable terminal behind.
+    // This also restores the terminal after a panic.
     let mut terminal = ratatui::try_init().map_err(failed)?;
     let _restore = Restore;
     watch(&mut terminal, &mut screen, &polling.answers, &stop).map_err(failed)?;
@@ -93,13 +93,13 @@ fn token(args: &TopArgs) -> Result<Option<Secret>, Failure> {
     std::io::Read::read_to_string(&mut std::io::Read::take(file, TOKEN_BYTES_MAX), &mut text)
         .map_err(unreadable)?;
     match text.trim() {
-        // Asking without one instead would only hide the mistake.
+        // Continuing without a token would only hide the mistake.
         "" => Err(Fault::Unusable(format!("{} holds no token", path.display())).into()),
         token => Ok(Some(Secret::new(token))),
     }
 }
 
-/// Gives the terminal back.
+/// Restores the terminal on drop.
 struct Restore;
 
 impl Drop for Restore {
@@ -108,7 +108,7 @@ impl Drop for Restore {
     }
 }
 
-/// A thread that asks, so that a slow answer holds up no key.
+/// A thread that queries the engine, so that a slow answer does not delay keys.
 struct Polling {
     answers: Receiver<Answer>,
     stop: Stop,
@@ -118,7 +118,7 @@ struct Polling {
 impl Polling {
     fn start(client: Client, interval: Duration) -> Result<Polling, Fault> {
         let stop = Stop::default();
-        // One answer waits for the screen; the next is asked for when that has been taken.
+        // One answer waits for the screen; the next query starts once it is taken.
         let (fresh, answers) = bounded(1);
         let end = stop.clone();
         let identity = Identity { role: Role::Stats, index: 0, core: None };
@@ -133,7 +133,7 @@ impl Polling {
 impl Drop for Polling {
     fn drop(&mut self) {
         self.stop.drain();
-        // It may be waiting for an answer; whoever leaves does not.
+        // The thread may be waiting for an answer; do not wait for it.
         if let Some(thread) = self.thread.take() {
             thread.abandon();
         }

@@ -1,5 +1,5 @@
-//! The figures as lines of text. The same lines fill a terminal of any size and, without their
-//! colours, are the plain text of `--once`.
+//! Formats the statistics as lines. The same lines fill a terminal of any size and, without
+//! colours, are the output of `--once`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,14 +16,14 @@ use crate::cli::report::bytes;
 use crate::cli::terminal::clip;
 use crate::metrics::clock::{Tick, unix_seconds};
 
-/// From this width on every column is shown.
+/// From this width on all columns are shown.
 const WIDE: usize = 80;
 
-/// Latencies above these, in milliseconds, are marked.
+/// Latencies above these are coloured, in milliseconds.
 const SLOW_MS: f64 = 50.0;
 const TOO_SLOW_MS: f64 = 100.0;
 
-/// In which order cameras are shown.
+/// The order of the cameras.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Sort {
     /// By name
@@ -36,13 +36,13 @@ pub(super) enum Sort {
     Slow,
 }
 
-/// What is shown.
+/// The content of the screen.
 pub(super) struct Screen {
     url: String,
     sort: Sort,
     colours: bool,
     figures: Option<(Figures, Tick)>,
-    /// Why the last look brought nothing.
+    /// Why the last query failed.
     gone: Option<String>,
 }
 
@@ -51,7 +51,7 @@ impl Screen {
         Screen { url: url.to_owned(), sort, colours, figures: None, gone: None }
     }
 
-    /// The result of a look. What was known stays, with its age.
+    /// Takes the result of a query. After a failure, the last statistics stay with their age.
     pub(super) fn take(&mut self, answer: Answer) {
         match answer {
             Ok(figures) => {
@@ -74,7 +74,7 @@ impl Screen {
         frame.render_widget(Paragraph::new(lines), area);
     }
 
-    /// Everything, as plain text.
+    /// All lines as plain text.
     pub(super) fn text(&self, width: usize) -> String {
         let lines = self.lines(width, usize::MAX);
         let text: Vec<String> =
@@ -82,7 +82,7 @@ impl Screen {
         text.join("\n")
     }
 
-    /// At most `height` lines; what matters most comes first and is never left out.
+    /// At most `height` lines, the most important first.
     fn lines(&self, width: usize, height: usize) -> Vec<Line<'static>> {
         let mut lines = self.head(width);
         let Some((figures, _)) = &self.figures else { return lines };
@@ -193,16 +193,16 @@ impl Screen {
         lines
     }
 
-    /// Where every frame went.
+    /// The conservation sum: where every frame went.
     fn sum(&self, metrics: Metrics<'_>, width: usize) -> Vec<Line<'static>> {
         let of = |name: &str| metrics.whole(&format!("/conservation/{name}"));
         let balanced = metrics.0.pointer("/conservation/balanced") == Some(&Value::Bool(true));
-        // Only leases have it.
+        // Zero unless leases are used.
         let handed_over = match of("handed_over").as_str() {
             "0" | "-" => String::new(),
             frames => format!("+ handed over {frames}"),
         };
-        // Only frame rings have it.
+        // Zero unless frame rings are used.
         let overwritten = match of("overwritten").as_str() {
             "0" | "-" => String::new(),
             frames => format!(" ({frames} overwritten)"),
@@ -234,7 +234,7 @@ impl Screen {
         texts.into_iter().map(|text| self.coloured(text, colour)).collect()
     }
 
-    /// Which engine holds which shards, where streams are exclusive.
+    /// Which engine holds which shards, if streams are exclusive.
     fn shards(&self, metrics: Metrics<'_>, width: usize) -> Vec<Line<'static>> {
         let Some(holders) = metrics.0.pointer("/shards/holders").and_then(Value::as_array) else {
             return Vec::new();
@@ -288,7 +288,7 @@ impl Screen {
             }),
         }
         let mut lines = vec![self.heading(head)];
-        // One line for the head, and one to say how many are not shown.
+        // One line for the heading, and one for the number of hidden cameras.
         let shown = if sorted.len() < room { sorted.len() } else { room.saturating_sub(2) };
         for camera in &sorted[..shown] {
             let text =
@@ -325,7 +325,7 @@ impl Screen {
         lines
     }
 
-    /// How `ingest` reads the configured cameras; those in trouble first.
+    /// The state of the cameras that `ingest` reads; cameras with trouble come first.
     fn feeds(&self, cameras: &[Value], width: usize, room: usize) -> Vec<Line<'static>> {
         let mut feeds: Vec<&Value> =
             cameras.iter().filter(|camera| camera["ingest"].is_object()).collect();
@@ -372,7 +372,7 @@ impl Screen {
     }
 }
 
-/// How much goes through.
+/// The throughput line.
 fn flow(metrics: Metrics<'_>, width: usize) -> Line<'static> {
     let out = metrics.number("/performance_metrics/throughput_fps");
     if width < WIDE {
@@ -394,7 +394,7 @@ fn flow(metrics: Metrics<'_>, width: usize) -> Line<'static> {
     .into()
 }
 
-/// The effort of the last WebP or PNG picture, if there was one.
+/// The effort of the last WebP or PNG encoding, if any.
 fn effort(metrics: Metrics<'_>) -> Option<Line<'static>> {
     let webp = metrics.number("/effort/webp_method");
     let png = metrics.number("/effort/png_level") as usize;
@@ -406,7 +406,7 @@ fn effort(metrics: Metrics<'_>) -> Option<Line<'static>> {
     }
 }
 
-/// The figures by their paths; what is missing is 0 or `-`.
+/// Access to the statistics by JSON path; missing values are 0 or `-`.
 #[derive(Clone, Copy)]
 struct Metrics<'a>(&'a Value);
 
@@ -420,9 +420,9 @@ impl Metrics<'_> {
     }
 }
 
-/// Seconds as a person says them.
+/// A duration in readable form.
 fn duration(seconds: f64) -> String {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a time since the start
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // seconds since the start
     let seconds = seconds as u64;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours) {

@@ -44,7 +44,7 @@ fn screen(figures: Figures) -> Screen {
     screen
 }
 
-/// What a terminal of that size shows, line by line.
+/// The lines shown on a terminal of this size.
 fn drawn(screen: &Screen, width: u16, height: u16) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| screen.draw(frame)).unwrap();

@@ -1,5 +1,5 @@
-//! The configuration file that comes out: every key, and above those that were measured what the
-//! measurement said.
+//! Writes the resulting configuration file: all keys, with the measured results as comments above
+//! their keys.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::trial::{Comparison, Trials, Verdict};
 use crate::cli::report::machine;
 use crate::config::Config;
 
-/// The file. What was configured besides stays as it was, but for secrets, which are not written.
+/// The text of the file. Everything else stays as configured, but secrets are not written.
 pub(super) fn text(
     best: &Config,
     asked: &Config,
@@ -70,7 +70,7 @@ pub(super) fn text(
     text
 }
 
-/// What changed, for the terminal.
+/// The changed settings, for the terminal.
 pub(super) fn changes(found: &[Comparison]) -> String {
     let taken = found.iter().filter(|comparison| matches!(comparison.verdict, Verdict::Better(_)));
     let lines: Vec<String> = taken.map(|comparison| format!("  {comparison}")).collect();

@@ -1,10 +1,10 @@
-//! What can be turned, and to which settings.
+//! The settings that can be tuned, and their candidates.
 
 use super::Goal;
 use crate::base::threads;
 use crate::config::{CompressionFormat, Config, Count, Ordering, Pin, WebpMethod};
 
-/// One key, or two that belong together.
+/// One key, or two keys that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Knob {
     Workers,
@@ -13,11 +13,11 @@ pub(super) enum Knob {
     BatchSize,
     Pin,
     InflightBytes,
-    /// Format and effort: WebP is what can be smaller than JPEG.
+    /// Format and effort, because WebP can be smaller than JPEG.
     Webp,
 }
 
-/// In the order in which they are turned: what decides most comes first.
+/// All knobs in the order of tuning; the most important come first.
 pub(super) const ALL: [Knob; 7] = [
     Knob::Webp,
     Knob::Workers,
@@ -41,7 +41,7 @@ impl Knob {
         }
     }
 
-    /// The setting, for people.
+    /// The present value as text.
     pub(super) fn value(self, config: &Config) -> String {
         match self {
             Knob::Workers => count(config.engine.workers),
@@ -61,8 +61,8 @@ impl Knob {
         }
     }
 
-    /// Other settings worth a try. Readers beyond the first would mix up the frames of a camera,
-    /// so they are tried only where order does not matter.
+    /// The candidate settings. More than one reader would mix up the frames of a camera, so this is
+    /// tried only if order does not matter.
     pub(super) fn candidates(self, config: &Config, goal: Goal) -> Vec<Config> {
         let with = |change: &dyn Fn(&mut Config)| {
             let mut other = config.clone();
@@ -88,9 +88,10 @@ impl Knob {
                 .map(|size| with(&|other| other.redis_queue.batch_size = size))
                 .collect(),
             Knob::Pin => {
-                // Beside the workers one thread each that reads, dispatches and commits.
+                // Besides the workers there are one reading, one dispatching and one committing
+                // thread.
                 let has_core_each = cores >= config.engine.workers.or(cores) + 3;
-                // What `auto` does not do by itself.
+                // The alternative to what `auto` does here.
                 let other = match (&config.engine.pin, has_core_each) {
                     (Pin::Off | Pin::Cores(_), _) => Pin::Auto,
                     (Pin::Auto, true) => Pin::Off,
@@ -107,7 +108,8 @@ impl Knob {
     }
 }
 
-/// WebP's effort, where the pictures are WebP; for the sake of bytes, WebP in place of the others.
+/// Efforts for WebP, if the format is WebP; for the goal bandwidth, also WebP instead of other
+/// formats.
 fn webp(config: &Config, goal: Goal) -> Vec<Config> {
     let queue = &config.redis_queue;
     let is_webp = queue.compression_format == CompressionFormat::Webp;
@@ -134,7 +136,7 @@ fn count(count: Count) -> String {
     }
 }
 
-/// Each value once, without 0 and without the one there is.
+/// Each value once, without 0 and the present value.
 fn distinct(values: impl IntoIterator<Item = usize>, now: usize) -> impl Iterator<Item = usize> {
     let mut values: Vec<usize> = values.into_iter().collect();
     values.retain(|value| *value > 0 && *value != now);

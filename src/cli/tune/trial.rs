@@ -1,4 +1,4 @@
-//! Measuring one configuration, and one against another.
+//! Measures one configuration, and compares two.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,17 +13,18 @@ use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Timer};
 use crate::redis::Control;
 
-/// Turns of each side of a comparison.
+/// Measurements of each side of a comparison.
 const PAIRS: usize = 3;
-/// A gain below this is not worth leaving a setting for.
+/// A smaller gain does not justify changing a setting.
 const GAIN_MIN: f64 = 0.03;
-/// A setting that does not do at all is not infinitely worse than one that does.
+/// Upper limit of a gain, for a present setting that scores nothing.
 const GAIN_MAX: f64 = 100.0;
-/// Shortest and longest time of one turn, in seconds, and its first part that does not count.
-const TURN_SECONDS: (f64, f64) = (0.4, 8.0);
+/// Minimum and maximum duration of one measurement in seconds, and the share of it at the beginning
+/// that does not count.
+const MEASURE_SECONDS: (f64, f64) = (0.4, 8.0);
 const WARM_SHARE: f64 = 0.3;
 
-/// The time there is.
+/// The available time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) began: Tick,
@@ -36,7 +37,7 @@ impl Bounds {
     }
 }
 
-/// What one turn has shown.
+/// The result of one measurement.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Figures {
     pub(super) fps: f64,
@@ -45,11 +46,11 @@ pub(super) struct Figures {
     pub(super) p99_ms: f64,
     pub(super) bytes_per_result: f64,
     pub(super) encode_p99_ms: f64,
-    /// `engine.latency_target_ms`: encoding that takes longer does not count as live.
+    /// `engine.latency_target_ms`: slower encoding does not count as live.
     pub(super) target_ms: f64,
 }
 
-/// One setting against another.
+/// A comparison of a candidate with the present setting.
 #[derive(Debug)]
 pub(super) struct Comparison {
     pub(super) knob: &'static str,
@@ -58,7 +59,7 @@ pub(super) struct Comparison {
     pub(super) verdict: Verdict,
 }
 
-/// How a comparison ended.
+/// The result of a comparison.
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// Better each time, and by more than the noise.
@@ -67,17 +68,17 @@ pub(super) enum Verdict {
     Kept(Evidence),
     /// The rules of the configuration forbid it.
     NotValid,
-    /// The time was over.
+    /// No time was left.
     NoTime,
 }
 
-/// Medians of both sides, and the candidate's score over the other's, turn by turn.
+/// Medians of both sides, and the ratio of the scores for each pair of measurements.
 #[derive(Debug)]
 pub(super) struct Evidence {
     pub(super) from: Figures,
     pub(super) to: Figures,
     pub(super) gains: Vec<f64>,
-    /// What the gain would have had to exceed.
+    /// The gain that was required.
     pub(super) needed: f64,
 }
 
@@ -125,7 +126,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Everything turns have in common.
+/// The state shared by all measurements.
 #[derive(Debug)]
 pub(super) struct Trials {
     goal: Goal,
@@ -133,9 +134,9 @@ pub(super) struct Trials {
     cameras: u32,
     bounds: Bounds,
     stop: Stop,
-    /// For the goal latency: half of what the first configuration does at most.
+    /// For the goal latency: half of the maximum rate of the first configuration.
     rate: Option<f64>,
-    /// What a turn takes beyond its own time, in seconds: the start and the end of an engine.
+    /// Duration of a measurement beyond its own time, in seconds: starting and ending an engine.
     overhead: f64,
     first: Figures,
 }
@@ -160,34 +161,34 @@ impl Trials {
         self.stop.is_draining()
     }
 
-    /// The configuration that was there before, at its maximum.
+    /// The result of the original configuration at its maximum.
     pub(super) fn first(&self) -> Figures {
         self.first
     }
 
-    /// Warms the machine up and measures the maximum, from which the rate follows.
+    /// Warms the machine up and measures the maximum, which determines the rate.
     pub(super) fn prepare(&mut self, config: &Config) -> Result<(), Fault> {
-        let seconds = (self.bounds.left() / 20.0).clamp(TURN_SECONDS.0, TURN_SECONDS.1);
-        self.first = self.turn(config, seconds)?;
+        let seconds = (self.bounds.left() / 20.0).clamp(MEASURE_SECONDS.0, MEASURE_SECONDS.1);
+        self.first = self.measure(config, seconds)?;
         if self.goal == Goal::Latency {
             self.rate = Some((self.first.fps / 2.0).max(1.0));
         }
         Ok(())
     }
 
-    /// Both in turns. `left` comparisons share what time there is, this one included.
+    /// Measures both alternately. `left` comparisons, including this one, share the remaining time.
     pub(super) fn compare(&mut self, pair: &[Config; 2], left: usize) -> Result<Verdict, Fault> {
         let turns = (2 * PAIRS * left.max(1)) as f64;
         let seconds = self.bounds.left() / turns - self.overhead;
-        if seconds < TURN_SECONDS.0 && self.bounds.left() < self.shortest() {
+        if seconds < MEASURE_SECONDS.0 && self.bounds.left() < self.shortest() {
             return Ok(Verdict::NoTime);
         }
-        let seconds = seconds.clamp(TURN_SECONDS.0, TURN_SECONDS.1);
+        let seconds = seconds.clamp(MEASURE_SECONDS.0, MEASURE_SECONDS.1);
         let mut sides = [Vec::new(), Vec::new()];
         for round in 0..PAIRS {
-            // Whoever goes first changes, so that a drift of the machine favours neither.
+            // Alternate which side goes first, so that a drift of the machine favours neither.
             for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-                sides[side].push(self.turn(&pair[side], seconds)?);
+                sides[side].push(self.measure(&pair[side], seconds)?);
             }
             let hopeless = || {
                 let gains = self.gains(&sides);
@@ -210,9 +211,9 @@ impl Trials {
         Ok(if is_better { Verdict::Better(evidence) } else { Verdict::Kept(evidence) })
     }
 
-    /// The least time a comparison takes, in seconds.
+    /// Minimum duration of a comparison, in seconds.
     fn shortest(&self) -> f64 {
-        (2 * PAIRS) as f64 * (TURN_SECONDS.0 + self.overhead)
+        (2 * PAIRS) as f64 * (MEASURE_SECONDS.0 + self.overhead)
     }
 
     fn gains(&self, sides: &[Vec<Figures>; 2]) -> Vec<f64> {
@@ -224,8 +225,8 @@ impl Trials {
         score(self.goal, figures)
     }
 
-    /// One engine under load for a while.
-    fn turn(&mut self, config: &Config, seconds: f64) -> Result<Figures, Fault> {
+    /// Runs one engine under load for a while.
+    fn measure(&mut self, config: &Config, seconds: f64) -> Result<Figures, Fault> {
         let began = Tick::now();
         let stop = Stop::default();
         let engine = Engine::start(config, Hooks::default(), stop.clone())?;
@@ -251,10 +252,10 @@ impl Trials {
                 last = Some(now);
             }
         });
-        // Nothing of it is wanted any more.
+        // The remaining frames are not needed.
         stop.now();
         let ended = engine.wait();
-        // The next engine would otherwise recover what this one has left.
+        // Otherwise the next engine would recover the frames left by this one.
         let removed = Control::new(&view.topology, timeout).and_then(|mut control| {
             view.plan.streams.iter().flatten().try_for_each(|key| control.remove(key))
         });
@@ -282,7 +283,7 @@ impl Trials {
     }
 }
 
-/// The larger the better; 0 for what does not do, or has shown nothing.
+/// Larger is better; 0 for a setting that does not meet the goal, or without a result.
 fn score(goal: Goal, figures: &Figures) -> f64 {
     let is_timed = figures.fps > 0.0 && figures.p99_ms > 0.0;
     match goal {
@@ -295,8 +296,8 @@ fn score(goal: Goal, figures: &Figures) -> f64 {
     }
 }
 
-/// How many times as good the candidate is; at most [`GAIN_MAX`]. Where the setting so far has
-/// shown nothing at all, nothing is known.
+/// How many times as good the candidate is, at most [`GAIN_MAX`]; 1 if the present setting has no
+/// result.
 fn gain(goal: Goal, from: &Figures, to: &Figures) -> f64 {
     if from.fps <= 0.0 || (goal == Goal::Latency && from.p99_ms <= 0.0) {
         return 1.0;
@@ -317,7 +318,7 @@ fn medians(side: &[Figures]) -> Figures {
     }
 }
 
-/// The middle value, the lower of two; 0 of none.
+/// The middle value, the lower of two; 0 if there are none.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -1,6 +1,6 @@
 "use strict";
 
-// Everything that comes from cameras is put in as text, never as markup.
+// All data from cameras is inserted as text, never as markup.
 const pictures = new Map();
 let token = "";
 

@@ -1,9 +1,9 @@
-// The dashboard: asks the engine for its figures and shows them. Everything that comes from
-// outside, camera names first of all, becomes text, never markup.
+// The dashboard: fetches the engine's figures and shows them. All external data, above all camera
+// names, is inserted as text, never as markup.
 'use strict';
 
-const PERIOD_MS = 2000; // between two rounds of questions
-const HIDDEN_MS = 30000; // the same while nobody looks
+const PERIOD_MS = 2000; // between two rounds of requests
+const HIDDEN_MS = 30000; // the same while the page is hidden
 const RETRY_MAX_MS = 15000;
 const ANSWER_MS = 8000; // longest wait for an answer
 const HISTORY_MAX = 300; // points of the charts, as many as the engine keeps
@@ -55,12 +55,12 @@ function clock(unixSeconds) {
 
 // --- the page ---
 
-/** Text from outside, without characters that steer, turn the direction or cannot be seen. */
+/** External text with control, text-direction and invisible characters replaced. */
 function clean(text) {
   return typeof text === 'string' ? text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?') : text;
 }
 
-/** Sets a text only if it has changed, so that nothing is read out twice. */
+/** Sets a text only if it changed, so that screen readers do not repeat it. */
 function say(element, text) {
   const shown = clean(text);
   if (element.textContent !== shown) element.textContent = shown;
@@ -74,7 +74,7 @@ function make(name, className = '', ...content) {
   return element;
 }
 
-/** A table cell that also says what it is, for narrow screens. */
+/** A table cell with its column label, for narrow screens. */
 function cell(label, className, ...content) {
   const element = make('td', className, ...content);
   if (label) element.dataset.label = label;
@@ -98,7 +98,7 @@ function level(element, name) {
   if (name) element.classList.add(name);
 }
 
-// --- asking ---
+// --- requests ---
 
 class Refused extends Error {}
 
@@ -127,7 +127,7 @@ async function json(path) {
   return answer.json();
 }
 
-/** Asks the person for the token; ends when there is one to try. */
+/** Asks the user for the token; resolves when the dialog closes. */
 function askForToken() {
   return new Promise((resolve) => {
     const dialog = by('ask');
@@ -139,7 +139,7 @@ function askForToken() {
       sessionStorage.setItem('framepress-token', token);
       dialog.close();
     };
-    // Closed by the Escape key, it comes back with the next round.
+    // If the Escape key closes it, it opens again in the next round.
     dialog.addEventListener('close', () => resolve(), { once: true });
     if (!dialog.open) dialog.showModal();
   });
@@ -201,7 +201,7 @@ function showFigures(figures) {
   judge(figures);
 }
 
-// Which engine holds each shard stands in the tooltip.
+// The tooltip lists the engine that holds each shard.
 function showShards(shards) {
   const element = by('shards');
   if (!shards || shards.assignment !== 'exclusive') {
@@ -239,7 +239,7 @@ function showQueues(queues) {
     const queue = queues[row.dataset.queue];
     const own = row.dataset.queue === 'input';
     const share = queue.limit ? queue.depth / queue.limit : 0;
-    // A stream that makes room by itself is full most of the time, and well.
+    // A stream that trims itself is normally full; that is no problem.
     const urgent = queue.blocks_when_full;
     const of = queue.limit
       ? [
@@ -274,7 +274,7 @@ function svg(name, attributes) {
   return element;
 }
 
-/** A round number not below `value`, to end an axis with. */
+/** A round number of at least `value`, for the end of an axis. */
 function ceiling(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1e-9)));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
@@ -299,7 +299,7 @@ function chart(id, readout, series, { limit, unit, format }) {
     drawing.append(svg('line', { class: 'limit', x1: 0, x2: 1000, y1: y(limit), y2: y(limit) }));
   }
   for (const { key, name, filled } of series) {
-    // A gap where there was nothing to measure.
+    // Leave a gap where there are no measurements.
     const pieces = [];
     let last = null;
     for (const point of seen) {
@@ -407,7 +407,7 @@ function forget(id) {
   rows.delete(id);
 }
 
-/** How `ingest` reads a configured camera. */
+/** The state of a configured camera in `ingest`. */
 function feedOf(told) {
   if (!told) return [];
   const since = told.since ? ` since ${clock(told.since)}` : '';
@@ -469,7 +469,7 @@ function showCameras() {
   say(more, `Show all ${whole(found.length)}`);
 }
 
-/** Pictures of the cameras in sight, a few at a time. */
+/** Loads pictures of the visible cameras, a few at a time. */
 async function showPictures() {
   const queue = [...rows].filter(([, row]) => row.visible && row.element.isConnected);
   const take = async () => {
@@ -490,7 +490,7 @@ async function showPictures() {
         row.tag = answer.headers.get('ETag');
         if (by('viewer').open && by('viewer').dataset.camera === id) by('viewer-image').src = url;
       } catch {
-        return; // the next round says what is wrong
+        return; // the next round reports the problem
       }
     }
   };

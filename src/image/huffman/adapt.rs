@@ -1,9 +1,9 @@
-//! The tables of one camera, which follow what it shows.
+//! The Huffman tables of one camera, adapted to its pictures.
 //!
-//! Several workers code frames of a camera at the same time. Each takes the tables in force without a
-//! lock. The worker whose frame shows that they fit no longer learns new ones from that frame, after it
-//! has handed the frame on, and puts them in force. A credit in frames bounds how often that happens, and
-//! taking from it decides who does it.
+//! Several workers encode frames of a camera at the same time. Each reads the tables in force
+//! without a lock. If a frame shows that the tables fit badly, its worker first passes the frame
+//! on, then learns new tables from it and puts them in force. An account of credit, counted in
+//! frames, limits how often this happens. Taking credit also decides which worker learns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -13,58 +13,61 @@ use arc_swap::ArcSwapOption;
 use super::super::markers::{next_marker, segment};
 use super::{CHEAP_PIXELS, Counts, SMALL_BYTES, Tables, count_symbols, is_small, start_tables};
 
-/// What learning costs, in hundredths of coding a frame: counting takes half of the time that coding
-/// takes, making tables as long as coding a thousand blocks. A frame pays one, so learning stays within a
-/// hundredth of the time for coding.
+/// Cost of learning, in hundredths of the time to encode a frame. Counting takes half of the
+/// encoding time. Building tables takes as long as encoding a thousand blocks. Each frame pays back
+/// one hundredth, so learning takes at most a hundredth of the encoding time.
 const PRICE_OF_COUNTING: u32 = 50;
 const PRICE_OF_TABLES: u32 = 100_000;
-/// Learnings that a camera may owe for: one after its first frame, and another one if that frame was not
-/// like the others.
+/// Number of learnings on credit: one after a camera's first frame, and another one if that frame
+/// was not typical.
 const ADVANCE: u32 = 2;
-/// Frames between two learnings at least: so many may be in work with the old tables.
+/// Minimum number of frames between two learnings: as many may still be encoding with the old
+/// tables.
 const REST: u32 = 8;
-/// By how much the bits per block may be off what the tables promised.
+/// Tolerated relative deviation of the bits per block from the promised value.
 const TOLERANCE: f32 = 0.02;
-/// Learnt tables kept for reuse by a worker.
+/// Maximum number of replaced tables that a worker keeps for reuse.
 const SPARE_MAX: usize = 4;
 
-/// The tables of a camera's outputs, of colour and gray pictures each: about a kibibyte for each output.
+/// The tables of a camera's outputs, for colour and for gray pictures: about a kibibyte for each
+/// output.
 ///
-/// Thumbnails have none: they are so small that two passes take fewer bytes.
+/// Thumbnails have none: they are so small that two passes give smaller files.
 #[derive(Debug, Default)]
 pub struct CameraTables {
-    /// Of the frame itself.
+    /// Tables for the frame itself.
     pub picture: Adaptive,
-    /// Of the ML image.
+    /// Tables for the ML image.
     pub ml_image: Adaptive,
 }
 
 /// The tables of one output of a camera.
 #[derive(Debug, Default)]
 pub struct Adaptive {
-    /// Of colour, of gray.
+    /// For colour, for gray.
     slots: [Slot; 2],
 }
 
 #[derive(Debug)]
 struct Slot {
     learnt: ArcSwapOption<Learnt>,
-    /// Frames that are still owed for learning in the lower half, frames to rest in the upper half.
+    /// Lower half: debt from learning, in frames. Upper half: frames until learning is allowed
+    /// again.
     account: AtomicU32,
     /// Bytes of the last file.
     len: AtomicUsize,
 }
 
-/// What was learnt from a picture.
+/// Tables learnt from a picture.
 #[derive(Debug)]
 struct Learnt {
     quality: u8,
-    /// Bits per block of that picture with the tables.
+    /// Bits per block of that picture with these tables.
     promised: f32,
     tables: Tables,
 }
 
-/// Tables in force, for as long as a picture is coded.
+/// Handle of the tables in force while a picture is encoded.
 #[derive(Debug)]
 pub struct Chosen(Inner);
 
@@ -96,7 +99,7 @@ impl Chosen {
     }
 }
 
-/// Storage for learning, kept by a worker.
+/// Scratch storage of a worker for learning.
 #[derive(Debug, Default)]
 pub struct Learner {
     counts: Counts,
@@ -112,8 +115,8 @@ impl Adaptive {
         }
     }
 
-    /// Whether two passes serve the next picture of this size better: codes for symbols that can occur
-    /// and do not are then more than a twentieth of the file.
+    /// Whether two passes make the next picture of this size smaller: codes for symbols that can
+    /// occur but do not are then more than a twentieth of the file.
     pub fn wants_two_passes(&self, width: usize, height: usize, gray: bool) -> bool {
         let len = self.slots[usize::from(gray)].len.load(Ordering::Relaxed);
         is_small(width, height) || len < SMALL_BYTES && width * height <= CHEAP_PIXELS
@@ -124,7 +127,8 @@ impl Adaptive {
         self.slots[usize::from(gray)].len.store(file.len(), Ordering::Relaxed);
     }
 
-    /// Judges the tables by the file that was coded with them. True: the caller is to [`learn`] from it.
+    /// Compares the tables with the file that was encoded with them. If true, the caller must
+    /// [`learn`] from the file.
     ///
     /// [`learn`]: Adaptive::learn
     pub fn judge(&self, chosen: &Chosen, file: &[u8], blocks: usize, gray: bool) -> bool {
@@ -138,7 +142,7 @@ impl Adaptive {
         slot.pay(!fits, price(blocks))
     }
 
-    /// Learns from a file of this quality; says whether the tables are new.
+    /// Learns tables from a file of this quality. Returns whether new tables are in force.
     pub fn learn(&self, learner: &mut Learner, quality: u8, file: &[u8], gray: bool) -> bool {
         let Some(counts) = count_symbols(file) else { return false };
         learner.counts = counts;
@@ -176,7 +180,9 @@ impl Default for Slot {
 }
 
 impl Slot {
-    /// Counts a frame; if it `wants` to learn, takes the price on credit unless too much is owed.
+    /// Counts a frame, which pays back one frame of debt. If it `wants` to learn, adds `price` to
+    /// the debt unless that exceeds the credit or the last learning is too recent. Returns whether
+    /// the caller learns.
     fn pay(&self, wants: bool, price: u32) -> bool {
         let mut pays = false;
         let change = |account: u32| {
@@ -185,13 +191,13 @@ impl Slot {
             pays = wants && rest == 0 && owed + price <= ADVANCE * price;
             Some(if pays { REST << 16 | (owed + price) } else { rest << 16 | owed })
         };
-        // The closure always gives a value.
+        // The closure always returns `Some`, so the update cannot fail.
         let _ = self.account.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
         pays
     }
 }
 
-/// In frames; [`ADVANCE`] of it fit the lower half of an account.
+/// Price of one learning, in frames; [`ADVANCE`] times the price fits the lower half of an account.
 fn price(blocks: usize) -> u32 {
     let blocks = u32::try_from(blocks.max(1)).unwrap_or(u32::MAX);
     (PRICE_OF_COUNTING + PRICE_OF_TABLES / blocks).min(0xffff / ADVANCE)

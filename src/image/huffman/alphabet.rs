@@ -1,17 +1,18 @@
 //! Which symbols can occur in a picture of a given quality.
 //!
-//! A sample is an integer of 0 to 255, shifted to -128 to 127, so the size of each of the 64
-//! coefficients has a bound (T.81, A.3.3), which is divided by its entry in the quantisation table. A
-//! table for that quality needs codes for the values up to there and no others.
+//! A sample is an integer of 0 to 255, shifted to -128 to 127. This bounds each of the 64
+//! coefficients (T.81, A.3.3), and the bound is divided by the coefficient's entry in the
+//! quantisation table. A table for that quality needs codes for values up to the result and no
+//! others.
 
 use super::super::quality::{CHROMINANCE, LUMINANCE, quantisation, zigzag};
 use super::{END_OF_BLOCK, SIXTEEN_ZEROS};
 
-/// Bits of an AC value at most; libjpeg-turbo refuses larger ones.
+/// Maximum bits of an AC value; libjpeg-turbo refuses larger ones.
 const AC_BITS_MAX: u32 = 10;
-/// Bits of a DC difference at most.
+/// Maximum bits of a DC difference.
 const DC_BITS_MAX: u32 = 11;
-/// What the integer transform of libjpeg-turbo may be off by, with room to spare.
+/// Generous bound of the error of libjpeg-turbo's integer transform.
 const SLACK: f64 = 2.0;
 
 /// The symbols of a component's two tables.
@@ -19,14 +20,14 @@ const SLACK: f64 = 2.0;
 pub(super) struct Alphabet {
     /// Bits of the largest DC difference.
     dc_bits: u32,
-    /// Bits of the largest value after a run of so many zeros; 0 if there can be none.
+    /// Bits of the largest value after a run of as many zeros as the index; 0 if none can occur.
     ac_bits: [u32; 16],
     /// Whether sixteen zeros can come before another value.
     has_long_runs: bool,
 }
 
 impl Alphabet {
-    /// Of luma, or of chroma, at a quality of 1 to 100.
+    /// The alphabet of luma or chroma at a quality of 1 to 100.
     pub(super) fn of(quality: u8, is_chroma: bool) -> Alphabet {
         let standard = if is_chroma { &CHROMINANCE } else { &LUMINANCE };
         let steps = quantisation(standard, quality);
@@ -61,7 +62,8 @@ impl Alphabet {
     }
 }
 
-/// The largest size of a coefficient: all samples at the end of their range at which they add to it.
+/// The largest magnitude of a coefficient, reached if every sample is at the end of its range that
+/// adds to it.
 fn bound(across: usize, down: usize) -> f64 {
     let sum = |frequency: usize| {
         let cosines = (0..8).map(|at| {

@@ -1,22 +1,22 @@
-//! How often each symbol occurs in a file.
+//! Counts the symbols of a file.
 
 use super::alphabet::Alphabet;
 use super::file::{Coded, Visit};
 use super::lengths::table;
 use super::{DC_MAX, Pair, Tables};
 
-/// The symbols of a file, of luma and of chroma.
+/// Symbol counts of a file; the outer index is 0 for luma and 1 for chroma.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Of differences between neighbouring blocks.
+    /// Symbols of DC differences between neighbouring blocks.
     pub dc: [[u32; DC_MAX]; 2],
-    /// Of the other coefficients.
+    /// Symbols of AC coefficients.
     pub ac: [[u32; 256]; 2],
-    /// Blocks of both.
+    /// Blocks of luma and chroma together.
     pub blocks: usize,
     /// Bytes of coded data.
     pub bytes: usize,
-    /// Of these, zeros behind bytes of ones.
+    /// Bytes of these that are zeros stuffed after 0xff.
     pub stuffed: usize,
     /// Restart markers.
     pub restarts: usize,
@@ -29,8 +29,8 @@ impl Default for Counts {
     }
 }
 
-/// Counts the symbols of a baseline JPEG of one scan, without decoding it. `None` for any other file and
-/// for a broken one.
+/// Counts the symbols of a baseline JPEG of one scan without decoding it. `None` for any other file
+/// and for a broken one.
 pub fn count_symbols(file: &[u8]) -> Option<Counts> {
     count(&Coded::open(file)?)
 }
@@ -58,14 +58,14 @@ impl Visit for Counts {
     }
 }
 
-/// How much a count weighs beside what is expected without one.
+/// Weight of one counted symbol.
 const COUNT: u64 = 256;
-/// Symbols that the expectation counts for in all.
+/// Number of symbols that the expected distribution counts for in total.
 const EXPECTED: u64 = 32;
 
 impl Counts {
-    /// Tables for further pictures of this kind, at the same quality: every symbol that can occur has a
-    /// code, those that did not occur by what `before` holds of them.
+    /// Tables for further pictures of this kind at the same quality. Every symbol that can occur
+    /// has a code. A symbol that did not occur is weighted by the length of its code in `before`.
     pub(super) fn tables(&self, quality: u8, before: &Tables) -> Tables {
         Tables([0, 1].map(|class| {
             let alphabet = Alphabet::of(quality, class == 1);
@@ -89,7 +89,7 @@ impl Counts {
         }))
     }
 
-    /// The best tables for the counted picture alone; they fit no other.
+    /// The optimal tables for the counted picture; they fit no other.
     pub(super) fn own_tables(&self) -> Tables {
         fn used(counts: &[u32]) -> impl Iterator<Item = (u8, u64)> {
             let listed = (0..=255_u8).zip(counts).filter(|(_, count)| **count > 0);
@@ -101,9 +101,9 @@ impl Counts {
         }))
     }
 
-    /// Bits that the counted picture takes with other tables up to the end of its file, but for its head:
-    /// with stuffing, restart markers and half a byte before each marker. `None` if a symbol of it
-    /// has no code there.
+    /// Size of the counted picture with other tables, in bits, without the head of its file.
+    /// Includes byte stuffing, restart markers, and half a byte of padding before each marker.
+    /// `None` if one of its symbols has no code in `tables`.
     pub(super) fn bits_with(&self, tables: &Tables) -> Option<u64> {
         let mut bits = 0;
         for (class, pair) in tables.0.iter().enumerate() {

@@ -1,26 +1,26 @@
-//! A baseline JPEG taken apart: its tables, the blocks of its units, its coded data; and a walk over the
-//! symbols in it. Format: ITU-T T.81, annexes B and F.2.
+//! Parser of a baseline JPEG: its tables, the blocks of its units, its coded data, and a walk over
+//! the symbols. Format: ITU-T T.81, annexes B and F.2.
 //!
-//! Deliberately absent: coefficients. Symbols and the bits behind them are all that counting and
-//! exchanging tables need.
+//! Coefficients are deliberately not decoded. Counting and exchanging tables need only the symbols
+//! and the bits after them.
 
 use super::super::markers::{from_start, next_marker, segment};
 use super::{SIXTEEN_ZEROS, Table};
 
-/// Blocks of a unit at most (T.81, B.2.3).
+/// Maximum number of blocks in a unit (T.81, B.2.3).
 const BLOCKS_MAX: usize = 10;
 /// Components: one, or luma and two of chroma.
 const COMPONENTS_MAX: usize = 3;
-/// Bits that one look decides about; few codes are longer.
+/// Bits that index the lookup table; few codes are longer.
 const LOOK: u32 = 9;
 
-/// A file of one scan, coded with Huffman tables in one pass.
+/// A sequential Huffman-coded file of one scan.
 pub(super) struct Coded<'a> {
-    /// All up to the coded data.
+    /// Everything before the coded data.
     pub(super) head: &'a [u8],
-    /// The coded data, and whatever follows.
+    /// The coded data and everything after it.
     pub(super) data: &'a [u8],
-    /// What a unit is made of.
+    /// The blocks of a unit.
     pub(super) unit: Unit,
     pub(super) units: usize,
     /// Units between restart markers; 0 for none.
@@ -36,7 +36,7 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// Of 4:2:0, or of gray.
+    /// The unit of 4:2:0, or of gray.
     pub(super) fn own(gray: bool) -> Unit {
         let mut unit = Unit::default();
         let counts: &[usize] = if gray { &[1] } else { &[4, 1, 1] };
@@ -53,25 +53,25 @@ impl Unit {
     }
 }
 
-/// What is done with the symbols of a walk. `class` is 0 for luma and 1 for chroma; `extra` are the bits
-/// behind the code, as many as the low half of the symbol says.
+/// Receiver of the symbols of a walk. `class` is 0 for luma and 1 for chroma. `extra` holds the
+/// bits after the code; the low half of the symbol is their number.
 pub(super) trait Visit {
     fn dc(&mut self, class: usize, symbol: u8, extra: u32);
     fn ac(&mut self, class: usize, symbol: u8, extra: u32);
-    /// At a restart marker with this code.
+    /// Called at a restart marker with its code.
     fn restart(&mut self, code: u8);
 }
 
 /// The end of a walk.
 pub(super) struct Walked {
-    /// Bytes of coded data that tell of symbols.
+    /// Bytes of coded data that hold symbols.
     pub(super) len: usize,
-    /// Zero bytes behind bytes of ones.
+    /// Zero bytes stuffed after 0xff.
     pub(super) stuffed: usize,
 }
 
 impl<'a> Coded<'a> {
-    /// `None` if the file is not baseline, of several scans, or broken.
+    /// `None` if the file is not sequential Huffman-coded, has several scans, or is broken.
     pub(super) fn open(file: &'a [u8]) -> Option<Coded<'a>> {
         let file = from_start(file)?;
         let mut rest = file.get(2..)?;
@@ -113,7 +113,7 @@ impl<'a> Coded<'a> {
         self.units * self.unit.len
     }
 
-    /// Tells of every symbol in turn; `None` if the data are not what the head says.
+    /// Passes every symbol to `visit` in order; `None` if the data do not match the head.
     pub(super) fn walk(&self, visit: &mut impl Visit) -> Option<Walked> {
         let mut bits = Bits { data: self.data, at: 0, buffer: 0, held: 0, invented: 0, stuffed: 0 };
         for number in 0..self.units {
@@ -182,7 +182,8 @@ impl Frame {
         (is_sound && width > 0 && height > 0).then_some(Frame { width, height, components, count })
     }
 
-    /// The units of a scan of all components. Brings the tables into the order in which blocks use them.
+    /// The unit and the number of units of a scan of all components. Reorders the tables to luma
+    /// DC, luma AC, chroma DC, chroma AC.
     fn units(&self, scan: &[u8], tables: &mut [Decoding; 4]) -> Option<(Unit, usize)> {
         let (&count, list) = scan.split_first()?;
         let (list, rest) = list.split_at_checked(2 * usize::from(count))?;
@@ -194,7 +195,7 @@ impl Frame {
         let of_each = self.components.iter().zip(list.as_chunks::<2>().0);
         for (at, (&(id, across, down), &[scan_id, ids])) in of_each.enumerate() {
             let (dc, ac) = (usize::from(ids >> 4), usize::from(ids & 15));
-            // Both chroma components with the same tables, as all usual files have them.
+            // Both chroma components must use the same tables, as all common files do.
             let known = chosen[usize::from(at > 0)].get_or_insert((dc, ac));
             if id != scan_id || *known != (dc, ac) || dc > 1 || ac > 1 {
                 return None;
@@ -231,12 +232,13 @@ fn read_tables(mut body: &[u8], tables: &mut [Decoding; 4]) -> Option<()> {
     Some(())
 }
 
-/// A table to decode by.
+/// A decoding table.
 #[derive(Clone)]
 struct Decoding {
-    /// Length and symbol for every beginning of [`LOOK`] bits; length 0 for a longer code or none.
+    /// Length and symbol for every prefix of [`LOOK`] bits; length 0 for a longer code or none.
     short: [(u8, u8); 1 << LOOK],
-    /// For each length, the first code after those of that length, and what to add for an index.
+    /// For each length, the first code after those of that length, and the offset from a code to
+    /// its index in `values`.
     longer: [(u32, i32); 17],
     values: [u8; 256],
 }
@@ -272,11 +274,11 @@ impl Decoding {
     }
 }
 
-/// Coded data, bit by bit. Behind its end there are zeros, which are counted.
+/// Coded data, bit by bit. After its end it yields zeros, which are counted.
 struct Bits<'a> {
     data: &'a [u8],
     at: usize,
-    /// The next bits, from the highest on.
+    /// The next bits, highest first.
     buffer: u64,
     held: u32,
     invented: u32,
@@ -284,7 +286,7 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// Holds 32 bits at least.
+    /// Ensures that at least 32 bits are held.
     #[inline]
     fn refill(&mut self) {
         if self.held >= 32 {
@@ -357,23 +359,25 @@ impl Bits<'_> {
         self.held -= len;
     }
 
-    /// Up to 16 bits; a symbol before them has left so many.
+    /// Takes up to 16 bits. They are available, because reading the symbol before them refilled the
+    /// buffer.
     #[inline]
     fn take(&mut self, len: u32) -> u32 {
         let bits = (self.buffer >> 32) as u32;
         self.skip(len);
-        // In two steps, because none may be taken.
+        // In two steps, because `len` may be 0.
         (bits >> 1) >> (31 - len)
     }
 
-    /// Whether no bit was used that is not there.
+    /// Whether no bit beyond the end of the data was used.
     fn is_sound(&self) -> bool {
         self.invented <= self.held
     }
 
-    /// Steps over a restart marker; gives its code.
+    /// Skips a restart marker and returns its code.
     fn restart(&mut self) -> Option<u8> {
-        // What is held are bits of this interval, then invented ones: less than a byte is real.
+        // The held bits are padding of this interval followed by invented bits. Padding is less
+        // than a byte.
         if !self.is_sound() || self.held - self.invented >= 8 {
             return None;
         }

@@ -1,25 +1,27 @@
-//! Code lengths from weights: the best ones of at most 16 bits.
+//! Optimal code lengths of at most 16 bits, from weights.
 //!
-//! Package-merge (Larmore and Hirschberg, "A fast algorithm for optimal length-limited Huffman codes",
-//! Journal of the ACM 37, 1990): sixteen levels, in each of which the symbols are merged with the pairs
-//! of the level before. T.81, K.2 shortens codes that are too long afterwards, which is not optimal.
+//! Package-merge (Larmore and Hirschberg, "A fast algorithm for optimal length-limited Huffman
+//! codes", Journal of the ACM 37, 1990): sixteen levels, each of which merges the symbols with the
+//! pairs of the level before. T.81, K.2 shortens codes that are too long afterwards, which is not
+//! optimal.
 
 use super::Table;
 
-/// Bits of a code at most.
+/// Maximum length of a code, in bits.
 const LENGTH_MAX: usize = 16;
 
-/// Symbols at most, with the place that stays free.
+/// Maximum number of symbols, including the reserved code of ones.
 const SYMBOLS_MAX: usize = 163;
-/// Items of a level at most: its symbols, and half as many pairs as there were items before.
+/// Maximum number of items in a level: its symbols, and half as many pairs as the level before had
+/// items.
 const ITEMS_MAX: usize = 2 * SYMBOLS_MAX;
 
-/// The best table for symbols of the given weights, which are small against 2^55. A weight of 0 counts
-/// as 1: every symbol listed gets a code. The code of ones alone stays free (T.81, C). Takes nothing from
-/// the heap.
+/// The optimal table for symbols of the given weights, which must be much smaller than 2^55. A
+/// weight of 0 counts as 1: every symbol listed gets a code. The code that consists only of ones
+/// stays free (T.81, C). Does not allocate.
 pub(super) fn table<const N: usize>(symbols: impl Iterator<Item = (u8, u64)>) -> Table<N> {
     let mut leaves = [(0_u64, None::<u8>); SYMBOLS_MAX];
-    let mut count = 1; // the place that stays free weighs nothing, so it is among the longest codes
+    let mut count = 1; // the reserved code weighs nothing, so it is among the longest
     for (place, (symbol, weight)) in leaves[1..].iter_mut().zip(symbols.take(N)) {
         *place = (weight.max(1), Some(symbol));
         count += 1;
@@ -33,7 +35,7 @@ pub(super) fn table<const N: usize>(symbols: impl Iterator<Item = (u8, u64)>) ->
     let mut lengths = [0; SYMBOLS_MAX];
     measure(&weights[..count], &mut lengths[..count]);
 
-    // From the heaviest on, which has the shortest code.
+    // Heaviest symbol first: it has the shortest code.
     let mut table = Table { counts: [0; LENGTH_MAX], values: [0; N] };
     let coded = leaves.iter().zip(&lengths).rev();
     let coded = coded.filter_map(|(leaf, &length)| Some((leaf.1?, length)));
@@ -44,7 +46,7 @@ pub(super) fn table<const N: usize>(symbols: impl Iterator<Item = (u8, u64)>) ->
     table
 }
 
-/// Lengths for ascending weights: none longer than one before it.
+/// Computes lengths for ascending weights. The lengths descend.
 fn measure(weights: &[u64], lengths: &mut [usize]) {
     if weights.len() < 2 {
         return;
@@ -140,7 +142,7 @@ mod tests {
             measure(&sorted, &mut lengths);
             prop_assert!(lengths.is_sorted_by(|a, b| a >= b));
             let best = unlimited(&sorted);
-            // The limit binds only for steep weights.
+            // The length limit costs bits only for steep weights.
             prop_assert!(cost(&sorted, &lengths) <= best + best / 50 + 16);
         }
     }

@@ -1,15 +1,17 @@
-//! Huffman tables of baseline JPEG: made from counts, learnt for each camera, exchanged in a file.
+//! Huffman tables of baseline JPEG: built from symbol counts, learnt for each camera, exchanged in
+//! a file.
 //!
-//! The coefficients of a picture stay what they are under any tables; only the bits that tell of them
-//! change. Tables that fit a camera's pictures save a tenth to a quarter of the bytes that the standard
-//! ones take. One pass suffices, because a camera's statistics change slowly.
+//! Huffman tables do not change the coefficients of a picture, only the bits that encode them.
+//! Tables that fit a camera's pictures save a tenth to a quarter of the bytes of the standard
+//! tables. One pass suffices, because a camera's statistics change slowly.
 //!
 //! Invariants:
 //!
-//! 1. Tables for pictures not seen yet have a code for every symbol that the quantiser lets occur
-//!    ([`alphabet`]). libjpeg-turbo does not look for a missing code; the file would be broken.
-//! 2. They have no other codes. Each takes a byte of every file.
-//! 3. No code is longer than 16 bits or consists of ones alone (ITU-T T.81, C and K.2).
+//! 1. Tables for future pictures have a code for every symbol that can occur after quantisation
+//!    ([`alphabet`]). libjpeg-turbo does not check for a missing code and would write a broken
+//!    file.
+//! 2. They have no other codes. Each code takes a byte of every file.
+//! 3. No code is longer than 16 bits or consists only of ones (ITU-T T.81, C and K.2).
 
 mod adapt;
 mod alphabet;
@@ -34,7 +36,7 @@ pub fn standard_tables() -> &'static Tables {
     &STANDARD
 }
 
-/// What cameras begin with, by quality.
+/// The initial statistics of a camera, by quality.
 pub fn start_bands() -> &'static [Band] {
     &start_weights::BANDS
 }
@@ -42,28 +44,30 @@ pub fn start_bands() -> &'static [Band] {
 /// Which Huffman tables JPEG files get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Huffman {
-    /// Those learnt from the camera's frames, in one pass; small pictures in two.
+    /// Tables learnt from the camera's frames, in one pass. Small pictures are coded in two passes.
     Adaptive,
-    /// Those of the standard.
+    /// The tables of the standard.
     Standard,
-    /// The best ones for each picture, in two passes.
+    /// Tables optimised for each picture, in two passes.
     Optimised,
 }
 
-/// Pixels up to which a picture is coded in two passes under [`Huffman::Adaptive`]: codes for symbols that
-/// do not occur take 200 bytes, at 128x128 a twentieth of the file, at 320x240 a fiftieth.
+/// Largest picture, in pixels, that is always coded in two passes under [`Huffman::Adaptive`].
+/// Codes for symbols that do not occur take 200 bytes: a twentieth of the file at 128x128, a
+/// fiftieth at 320x240.
 const SMALL_PIXELS: usize = 160 * 120;
-/// Bytes below which a larger picture is, too, as long as a second pass takes a tenth of a millisecond.
+/// A larger picture of up to [`CHEAP_PIXELS`] is coded in two passes if its file is smaller than
+/// this, in bytes.
 const SMALL_BYTES: usize = 5_000;
-/// Pixels up to which it does.
+/// Largest picture, in pixels, for which a second pass takes at most a tenth of a millisecond.
 const CHEAP_PIXELS: usize = 320 * 240;
 
-/// Whether tables for a picture of this size are made anew each time.
+/// Whether a picture of this size always gets its own tables.
 pub fn is_small(width: usize, height: usize) -> bool {
     width * height <= SMALL_PIXELS
 }
 
-/// The blocks of a JPEG as the encoder writes it.
+/// Number of blocks of a JPEG written by the encoder.
 pub fn jpeg_blocks(width: usize, height: usize, gray: bool) -> usize {
     if gray {
         width.div_ceil(8) * height.div_ceil(8)
@@ -72,9 +76,10 @@ pub fn jpeg_blocks(width: usize, height: usize, gray: bool) -> usize {
     }
 }
 
-/// Codes of a DC table at most: a difference of 8-bit samples has up to 11 bits.
+/// Maximum number of codes in a DC table: a difference of 8-bit samples has up to 11 bits.
 pub(super) const DC_MAX: usize = 12;
-/// Codes of an AC table at most: runs up to 15 before values up to 10 bits, a run of 16, end of block.
+/// Maximum number of codes in an AC table: runs up to 15 followed by values of up to 10 bits, a run
+/// of 16, and end of block.
 pub(super) const AC_MAX: usize = 162;
 
 /// The symbol that ends a block.
@@ -134,12 +139,12 @@ pub struct Pair {
     pub(super) ac: Table<AC_MAX>,
 }
 
-/// All tables of a file: those of luma, then those of chroma. A gray picture uses the first pair only.
+/// All tables of a file: luma, then chroma. A gray picture uses only the first pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tables(pub(super) [Pair; 2]);
 
 impl Tables {
-    /// Bytes of a file that these tables take.
+    /// Size of these tables in a file, in bytes.
     pub fn bytes(&self, gray: bool) -> usize {
         // Marker, length and identifier; the counts; a byte for each symbol.
         let segment = |symbols: usize| 2 + 2 + 1 + 16 + symbols;
@@ -147,8 +152,8 @@ impl Tables {
         pairs.map(|pair| segment(pair.dc.values().len()) + segment(pair.ac.values().len())).sum()
     }
 
-    /// Appends those that `is_wanted` by class and identifier as segments of a file (T.81, B.2.4.2): 0 and
-    /// 1 for the DC tables of luma and chroma, 0x10 and 0x11 for the AC tables.
+    /// Appends tables as segments of a file (T.81, B.2.4.2). `is_wanted` selects them by class and
+    /// identifier: 0 and 1 for the DC tables of luma and chroma, 0x10 and 0x11 for the AC tables.
     pub fn write(&self, mut is_wanted: impl FnMut(u8) -> bool, out: &mut Vec<u8>) {
         let mut write = |id: u8, counts: &[u8; 16], values: &[u8]| {
             if is_wanted(id) {

@@ -1,20 +1,21 @@
-//! The same coefficients under other tables: symbol for symbol, the bits behind the codes unchanged.
+//! Replaces the Huffman tables of a file: each symbol gets another code, the bits after the codes
+//! are unchanged.
 
 use super::super::markers::{next_marker, segment};
 use super::count::count;
 use super::file::{Coded, Unit, Visit};
 use super::{Code, Tables};
 
-/// Writes the picture of `file` into `out`, which is cleared first, with the tables that fit it best: its
-/// coefficients stay as they are. `None`, and nothing in `out` that is of use, unless the file is a
-/// baseline one of one scan without a fault.
+/// Writes the picture of `file` into `out`, which is cleared first, with the optimal tables for it.
+/// Coefficients are unchanged. `None` unless the file is an intact baseline file of one scan; the
+/// contents of `out` are then unusable.
 pub fn recode_jpeg(file: &[u8], out: &mut Vec<u8>) -> Option<()> {
     out.clear();
     let coded = Coded::open(file)?;
     let counts = count(&coded)?;
     let tables = counts.own_tables();
     head(coded.head, &tables, out)?;
-    // Not more than before, but for what bytes of ones take.
+    // At most the old size, except for byte stuffing.
     out.reserve(counts.bytes + counts.bytes / 16 + 2);
     let mut writer = Writer::new(&tables, out);
     let walked = coded.walk(&mut writer)?;
@@ -25,7 +26,7 @@ pub fn recode_jpeg(file: &[u8], out: &mut Vec<u8>) -> Option<()> {
     (marker == 0xd9).then_some(())
 }
 
-/// Appends coded units to `out`, with other tables; `None` if a symbol has no code there.
+/// Appends coded units to `out` with other tables; `None` if a symbol has no code in them.
 pub(in super::super) fn recode_rows(
     rows: &[u8],
     (gray, units): (bool, usize),
@@ -38,8 +39,8 @@ pub(in super::super) fn recode_rows(
     writer.end()
 }
 
-/// The head with other tables; the scan names those of luma for the first component and those of chroma
-/// for the others.
+/// Writes the head with other tables. The scan assigns the luma tables to the first component and
+/// the chroma tables to the others.
 fn head(old: &[u8], tables: &Tables, out: &mut Vec<u8>) -> Option<()> {
     out.extend_from_slice(old.get(..2)?);
     let mut rest = old.get(2..)?;
@@ -71,7 +72,7 @@ struct Writer<'a> {
     /// Luma DC, luma AC, chroma DC, chroma AC.
     codes: [[Code; 256]; 4],
     out: &'a mut Vec<u8>,
-    /// The last bits, in the low end.
+    /// Pending bits, in the low end.
     buffer: u64,
     held: u32,
     is_complete: bool,
@@ -89,7 +90,7 @@ impl<'a> Writer<'a> {
         let code = self.codes[table][usize::from(symbol)];
         self.is_complete &= code.len > 0;
         let behind = u32::from(symbol & 15);
-        // At most 31 bits are held, and a code and its bits have 31.
+        // At most 31 bits are held; a code and its extra bits have at most 31 more.
         self.buffer = (self.buffer << code.len | u64::from(code.bits)) << behind | u64::from(extra);
         self.held += u32::from(code.len) + behind;
         if self.held >= 32 {

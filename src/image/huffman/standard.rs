@@ -1,4 +1,4 @@
-//! The tables of T.81, annex K.3, which RTP/JPEG (RFC 2435) and Motion JPEG take for granted.
+//! The tables of T.81, annex K.3, which RTP/JPEG (RFC 2435) and Motion JPEG assume.
 
 use super::{AC_MAX, DC_MAX, Pair, Table, Tables};
 

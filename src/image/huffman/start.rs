@@ -1,4 +1,4 @@
-//! The tables that a camera begins with: for each quality, from what many pictures have in common.
+//! The initial tables of a camera for each quality, derived from statistics of many pictures.
 
 use std::sync::OnceLock;
 
@@ -7,14 +7,14 @@ use super::lengths::table;
 use super::start_weights::BANDS;
 use super::{AC_MAX, DC_MAX, END_OF_BLOCK, Pair, SIXTEEN_ZEROS, Tables};
 
-/// What is expected of pictures in a band of quality.
+/// Expected statistics of pictures in a band of quality.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Band {
     /// The last quality of the band.
     pub quality_max: u8,
-    /// For luma and chroma, how rare each DC symbol is: a quarter of a bit for each step.
+    /// How rare each DC symbol is, for luma and chroma, in quarters of a bit.
     pub dc: [[u8; DC_MAX]; 2],
-    /// The same of AC symbols, in the order of [`ac_symbols`].
+    /// How rare each AC symbol is, in the same unit and in the order of [`ac_symbols`].
     pub ac: [[u8; AC_MAX]; 2],
 }
 
@@ -24,7 +24,7 @@ pub fn ac_symbols() -> impl Iterator<Item = u8> {
     [END_OF_BLOCK, SIXTEEN_ZEROS].into_iter().chain(values)
 }
 
-/// Made when a quality is first asked for.
+/// Built on the first request for a quality.
 static MADE: [OnceLock<Tables>; 100] = [const { OnceLock::new() }; 100];
 
 /// The tables for a quality of 1 to 100.
@@ -35,7 +35,7 @@ pub fn start_tables(quality: u8) -> &'static Tables {
 
 fn make(quality: u8) -> Tables {
     let band = BANDS.iter().find(|band| quality <= band.quality_max).unwrap_or(&BANDS[0]);
-    // 2^40 for what always occurs.
+    // A symbol that always occurs weighs 2^40.
     let weigh = |rarity: u8| 2_f64.powf(40.0 - f64::from(rarity) / 4.0) as u64;
     Tables([0, 1].map(|class| {
         let alphabet = Alphabet::of(quality, class == 1);

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::error::Reason;
 
-/// A valid file of each coded format, the JPEG also progressive.
+/// A valid file of each coded format; the JPEG also as progressive.
 fn files() -> Vec<(Format, Vec<u8>)> {
     let pixels = smooth(70, 50);
     let view = interleaved(&pixels, 70, 50);
@@ -37,7 +37,8 @@ fn truncated_files_are_refused_everywhere() {
             let got = outcome(&mut decoder, format, cut);
             assert_eq!(got, Some(Reason::Undecodable), "{format:?} {sixteenth}/16");
         }
-        // Without its end marker a JPEG still has every sample; the last two bytes of others matter.
+        // A JPEG without its end marker still has every sample. The other formats need their last
+        // two bytes.
         let cut = &file[..file.len() - 2];
         let want = (format != Format::Jpeg).then_some(Reason::Undecodable);
         assert_eq!(outcome(&mut decoder, format, cut), want, "{format:?}");
@@ -61,7 +62,7 @@ fn size_is_judged_by_the_header_alone() {
         let reject = probe(&source(*format, bytes), &BOUNDS).unwrap_err();
         assert_eq!(reject.reason, Reason::TooLarge, "{format:?}");
         assert_eq!(outcome(&mut decoder, *format, bytes), Some(Reason::TooLarge));
-        // The header is enough: nothing behind it is looked at.
+        // The header suffices: nothing after it is read.
         if *format != Format::Webp {
             let head = &bytes[..bytes.len().min(700)];
             assert_eq!(outcome(&mut decoder, *format, head), Some(Reason::TooLarge));
@@ -169,7 +170,7 @@ proptest! {
         }
         let mut decoder = Decoder::new(BOUNDS).unwrap();
         outcome(&mut decoder, format, &bytes);
-        // And nothing is left behind for a healthy file.
+        // The decoder keeps no state that affects an intact file.
         prop_assert_eq!(outcome(&mut decoder, format, &files[which].1), None);
     }
 }

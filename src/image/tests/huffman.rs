@@ -1,11 +1,11 @@
-//! Huffman tables: the same pixels under any, no picture that they fail on.
+//! Huffman tables do not change the pixels, and every picture can be coded.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::frame::Planes;
 
-/// A file with these codes; from planes if there are some.
+/// A file with these codes, made from the planes if the view has them.
 fn coded(view: &View<'_>, quality: u8, codes: Codes<'_>) -> Vec<u8> {
     let target = Target { format: Format::Jpeg, quality, webp_method: 0 };
     let mut out = Vec::new();
@@ -25,7 +25,8 @@ fn noise(len: usize, mut seed: u32) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// Each sign of a cosine at the end of its range: no block has a larger coefficient there.
+/// Samples at the ends of their range, by the sign of a cosine: no block has a larger coefficient
+/// at that frequency.
 fn extreme(across: usize, down: usize, turned: bool) -> Vec<u8> {
     let sign = |at: usize, frequency: usize| {
         ((2 * at + 1) as f64 * frequency as f64 * std::f64::consts::PI / 16.0).cos() >= 0.0
@@ -33,13 +34,13 @@ fn extreme(across: usize, down: usize, turned: bool) -> Vec<u8> {
     let block = |x: usize, y: usize| sign(x, across) == sign(y, down);
     (0..64 * 64)
         .map(|at| (at % 64, at / 64))
-        // Blocks in turns with their negatives, so that DC differs as much as it can.
+        // Blocks alternate with their negatives, so that DC differences are as large as possible.
         .map(|(x, y)| block(x % 8, y % 8) != (turned ^ ((x / 8 + y / 8) % 2 == 0)))
         .map(|is_bright| if is_bright { 255 } else { 0 })
         .collect()
 }
 
-/// Every picture that is at the end of something.
+/// Pictures with extreme samples or coefficients.
 fn extremes() -> Vec<Vec<u8>> {
     let mut all = vec![vec![0; 4096], vec![255; 4096], noise(4096, 7)];
     all.push(noise(4096, 9).into_iter().map(|sample| if sample < 128 { 0 } else { 255 }).collect());
@@ -54,7 +55,7 @@ fn extremes() -> Vec<Vec<u8>> {
     all
 }
 
-/// The picture in all three channels, in red alone, and in opposite chroma.
+/// The picture in all three channels, only in red, and in opposite chroma.
 fn colours(gray: &[u8]) -> [Vec<u8>; 3] {
     [
         gray.iter().flat_map(|&sample| [sample; 3]).collect(),
@@ -63,7 +64,7 @@ fn colours(gray: &[u8]) -> [Vec<u8>; 3] {
     ]
 }
 
-/// Tables of a camera that has seen `file` alone.
+/// Tables of a camera that has seen only `file`.
 fn learnt(file: &[u8], quality: u8, gray: bool) -> Chosen {
     let camera = Adaptive::default();
     assert!(camera.learn(&mut Learner::default(), quality, file, gray));
@@ -123,7 +124,7 @@ fn standard_tables_are_those_of_the_library() {
     assert_eq!(standard_tables().bytes(false), 28 + 178 + 28 + 178 + 4 * 5);
 }
 
-/// Tables learnt from a flat picture must do for every other one.
+/// Tables learnt from a flat picture must work for every other picture.
 #[test]
 fn no_picture_is_beyond_any_tables() {
     let flat = vec![128; 3 * 64 * 64];
@@ -131,7 +132,7 @@ fn no_picture_is_beyond_any_tables() {
     for quality in 1..=100 {
         let file = standard(&interleaved(&flat, 64, 64), quality);
         let learnt_flat = learnt(&file, quality, false);
-        // Every quality sees a part of them, the usual ones all.
+        // The common qualities are tested with all pictures, the others with some.
         let step = if [1, 25, 50, 75, 85, 95, 100].contains(&quality) { 1 } else { 17 };
         let some = all.iter().skip(usize::from(quality) % step).step_by(step);
         for pixels in some.flat_map(|gray| colours(gray)) {
@@ -191,7 +192,7 @@ fn an_encoder_keeps_no_tables_of_the_picture_before() {
 
 #[test]
 fn a_file_that_outgrows_its_buffer_is_whole() {
-    // Far more bytes than the first guess has room for.
+    // The file is far larger than the first estimate of its size.
     let pixels = noise(3 * 320 * 240, 11);
     let view = interleaved(&pixels, 320, 240);
     let flat = standard(&interleaved(&[128; 3 * 64 * 64], 64, 64), 100);
@@ -225,7 +226,7 @@ fn recoding_changes_bytes_and_no_coefficient() {
             let mut recoded = Vec::new();
             recode_jpeg(&file, &mut recoded).unwrap();
             let best = coded(&interleaved(&pixels, width, height), quality, Codes::TwoPasses);
-            // The same bits; how many bytes of ones there are among them is chance.
+            // The number of bits is the same; the number of stuffed bytes varies.
             let most = best.len() + best.len() / 200;
             assert!(recoded.len() <= most, "{} of {}", recoded.len(), best.len());
             assert_eq!(decode(Format::Jpeg, &recoded), decode(Format::Jpeg, &file));
@@ -244,7 +245,7 @@ fn a_camera_learns_within_its_budget() {
     let camera = Adaptive::default();
     let (pixels, mut learner) = (noise(3 * 64 * 64, 1), Learner::default());
     let file = standard(&interleaved(&pixels, 64, 64), 85);
-    // A camera of which every frame is unlike the one before: counting takes 50 frames, tables 10.
+    // A camera whose every frame differs from the one before: counting costs 50 frames, tables 10.
     let frames = 10_000;
     let mut learnt = 0;
     for number in 0..frames {
@@ -255,7 +256,7 @@ fn a_camera_learns_within_its_budget() {
     }
     assert!((frames / 61..=frames / 56 + 2).contains(&learnt), "{learnt}");
 
-    // A camera that stays as it is learns once.
+    // A camera with unchanging pictures learns once.
     let camera = Adaptive::default();
     let mut learnt = 0;
     for _ in 0..1000 {

@@ -128,7 +128,7 @@ fn one_file_leaves_nothing_behind_for_the_next() {
     let frame = good.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     // Sampling factors that libjpeg-turbo refuses while it reads the header.
     broken_header[frame + 11] = 0x77;
-    // Without Huffman tables the standard ones are meant, whatever was seen before.
+    // A file without Huffman tables means the standard ones, whatever the decoder has read before.
     let mut bare = good.clone();
     while let Some(at) = bare.windows(2).position(|pair| pair == [0xff, 0xc4]) {
         let len = usize::from(u16::from_be_bytes([bare[at + 2], bare[at + 3]]));

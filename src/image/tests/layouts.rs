@@ -1,4 +1,4 @@
-//! Raw layouts, against their definition.
+//! Compares raw layouts with their definition.
 
 use super::*;
 use crate::base::error::Reason;
@@ -175,7 +175,7 @@ fn lengths_are_checked_to_the_byte() {
         (PixelLayout::Yuv420p, 0, 15 + 6 + 6),
         (PixelLayout::Nv12, 0, 15 + 12),
         (PixelLayout::Yuyv422, 0, 36),
-        // Padding behind the last row may be missing.
+        // Padding after the last row may be missing.
         (PixelLayout::Bgr24, 16, 48),
         (PixelLayout::Bgr24, 16, 47),
         (PixelLayout::Yuv420p, 8, 24 + 8 + 8),

@@ -1,4 +1,4 @@
-//! Tests of the room as its callers see it.
+//! Tests of the public interface of this module.
 
 mod hostile;
 mod huffman;
@@ -39,11 +39,11 @@ fn interleaved(pixels: &[u8], width: usize, height: usize) -> View<'_> {
     View { width, height, channels, interleaved: Some(pixels), planes: None }
 }
 
-/// A smooth colourful picture, which every codec keeps well.
+/// A smooth colourful picture, which every codec preserves well.
 fn smooth(width: usize, height: usize) -> Vec<u8> {
     let wave = |at: usize, of: usize, phase: f64| {
-        let turn = at as f64 / of.max(96) as f64 * std::f64::consts::TAU;
-        (128.0 + 90.0 * (turn + phase).sin()).round() as u8
+        let angle = at as f64 / of.max(96) as f64 * std::f64::consts::TAU;
+        (128.0 + 90.0 * (angle + phase).sin()).round() as u8
     };
     let mut pixels = Vec::new();
     for y in 0..height {

@@ -1,4 +1,4 @@
-//! What real cameras make of the JPEG format, and what is damage.
+//! Deviations from the JPEG format that real cameras produce, and damaged files.
 
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
@@ -8,7 +8,7 @@ use crate::base::error::Reason;
 const WIDTH: usize = 96;
 const HEIGHT: usize = 80;
 
-/// A sound file: baseline, with restart markers, progressive.
+/// Intact files: baseline, with restart markers, progressive.
 fn sound() -> Vec<(&'static str, Vec<u8>)> {
     let pixels = smooth(WIDTH, HEIGHT);
     let coded = |tune: &dyn Fn(&mut turbojpeg::Compressor)| {
@@ -33,12 +33,12 @@ fn find(file: &[u8], pair: [u8; 2]) -> usize {
     file.windows(2).position(|found| found == pair).unwrap()
 }
 
-/// `file` with `bytes` put in at `at`.
+/// `file` with `bytes` inserted at `at`.
 fn with(file: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     [&file[..at], bytes, &file[at..]].concat()
 }
 
-/// Pixels in both forms, and whether there was damage; with `accept_damaged`.
+/// Pixels in both forms, and the findings.
 fn outcome(file: &[u8], accept_damaged: bool) -> Result<(Vec<u8>, Vec<u8>, Findings), Reason> {
     let mut decoder = Decoder::new(BOUNDS).unwrap();
     decoder.treat(Treatment { accept_damaged, ..Treatment::default() });
@@ -51,7 +51,7 @@ fn outcome(file: &[u8], accept_damaged: bool) -> Result<(Vec<u8>, Vec<u8>, Findi
     Ok((pixels, planes, decoder.findings().clone()))
 }
 
-/// The file is read as the sound one is, to the bit.
+/// The odd file decodes to exactly the same pixels as the sound one.
 #[track_caller]
 fn is_the_same(sound: &[u8], odd: &[u8], what: &str) {
     let want = outcome(sound, false).unwrap();
@@ -146,7 +146,7 @@ fn stray_bytes_before_restart_markers_are_not_damage() {
 fn a_harmless_warning_hides_no_loss() {
     for (kind, file) in sound() {
         let mut odd = file.clone();
-        // The first warning is about the version, the loss comes later.
+        // The first warning is about the version; the loss is reported later.
         odd[11..13].copy_from_slice(&[0, 0]);
         let cut = [&odd[..file.len() * 9 / 10], b"\xff\xd9"].concat();
         is_damaged(&cut, &format!("{kind}, another version and cut"));
@@ -179,7 +179,7 @@ fn a_progressive_file_that_ends_before_its_last_scan_is_damaged() {
         (0..file.len() - 1).filter(|&at| file[at..at + 2] == [0xff, 0xda]).collect();
     assert!(scans.len() > 5);
     let last = *scans.last().unwrap();
-    // Tables in front of the last scan, if there are any, may stay.
+    // Tables before the last scan may remain.
     is_damaged(&file[..last], "no last scan and no end marker");
     is_damaged(&file[..scans[3]], "three scans and no end marker");
 }

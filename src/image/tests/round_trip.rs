@@ -1,6 +1,6 @@
 use super::*;
 
-/// Odd, thin and tiny sizes beside a usual one.
+/// A usual size, and odd, thin and tiny ones.
 const SIZES: [(usize, usize); 9] =
     [(64, 48), (1, 1), (1, 40), (40, 1), (2, 1), (33, 17), (17, 34), (16, 15), (3, 3)];
 
@@ -48,7 +48,7 @@ fn check(
     assert!(!needs.interleaved || view.interleaved.is_some(), "{what}");
     assert!(!needs.planes || view.planes.is_some(), "{what}");
     if let Some(got) = view.interleaved {
-        // A gray picture comes out of WebP in three equal channels.
+        // WebP returns a gray picture as three equal channels.
         let step = view.channels / full.channels;
         let got: Vec<u8> = got.iter().copied().step_by(step).collect();
         // In tiny pictures the edges of chroma samples weigh more.

@@ -270,7 +270,7 @@ fn both_small_pictures_are_those_of_a_library() {
 
         Scaler::new().thumbnail(&source, 128, &mut target);
         let theirs = by_library(&source, ResizeAlg::Convolution(FilterType::Box), (128, 128));
-        // Its box takes whole samples only; ours takes the shares that lie within.
+        // Its box filter takes only whole samples; ours weights partial samples.
         let ours = target.luma().samples;
         assert!(mean(ours, &theirs) <= 1.0, "{width}x{height}: {}", mean(ours, &theirs));
     }

@@ -4,7 +4,7 @@ use super::*;
 
 const TAGS: std::ops::RangeInclusive<u16> = 1..=8;
 
-/// A file with an orientation of its own.
+/// A file with an EXIF orientation.
 fn tagged(format: Format, (width, height): (usize, usize), orientation: Orientation) -> Vec<u8> {
     let mut file = encode(&interleaved(&smooth(width, height), width, height), format, 97);
     tag(&mut file, format, (width, height), orientation);
@@ -23,7 +23,7 @@ fn every_format_is_turned_in_every_form_at_every_size() {
                 let file = tagged(format, size, orientation);
                 let turned = orientation.size(size);
                 let mut want = vec![0; plain.len()];
-                turn::turn::<3>(&plain, size, orientation, &mut want);
+                orient::orient::<3>(&plain, size, orientation, &mut want);
 
                 let view = decoder.decode(&source(format, &file), PIXELS, &mut store).unwrap();
                 assert_eq!((view.width, view.height), turned, "{what}");
@@ -55,7 +55,7 @@ fn gray_files_are_turned_exactly() {
         let right = Orientation::new(6).unwrap();
         tag(&mut file, format, (width, height), right);
         let mut want = vec![0; plain.len()];
-        turn::turn::<1>(&plain, (width, height), right, &mut want);
+        orient::orient::<1>(&plain, (width, height), right, &mut want);
         let view = decoder.decode(&source(format, &file), ALL, &mut store).unwrap();
         assert_eq!((view.width, view.height, view.channels), (height, width, 1));
         assert_eq!(view.interleaved, Some(&want[..]));

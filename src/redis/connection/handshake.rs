@@ -1,4 +1,4 @@
-//! The beginning of a connection: who we are, and where.
+//! The handshake: credentials, database, role, name and clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::redis::request::Request;
 use crate::redis::resp::{Limits, Reader};
 
 impl Connection {
-    /// All that is to be said at the beginning is said at once, for one round trip.
+    /// Sends all commands of the handshake at once, for one round trip.
     pub(super) fn connect_as(
         name: Option<&str>,
         asks_time: bool,
@@ -77,7 +77,7 @@ impl Connection {
         if address.must_be_primary() {
             connection.confirm_primary()?;
         }
-        // Convenient, not necessary: an account may be forbidden to say the one or ask the other.
+        // The name and the clock are optional: an account may lack the right to CLIENT or TIME.
         if name.is_some() {
             unless_refused(connection.number("CLIENT"))?;
             connection.round_trip.sample(asked.elapsed());
@@ -89,7 +89,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// The answer to TIME.
+    /// Reads the answer to TIME.
     fn take_clock(&mut self, asked: Tick) -> Result<(), Fault> {
         match self.array("TIME") {
             Ok(Some(2)) => {}
@@ -109,7 +109,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Leaves a server that is no primary: the Sentinel or node that named it was wrong, or is late.
+    /// Fails if the server is not a primary: the Sentinel or node that named it was wrong or late.
     fn confirm_primary(&mut self) -> Result<(), Fault> {
         let count = self.array("ROLE")?.unwrap_or(0);
         if count == 0 {
@@ -127,7 +127,7 @@ impl Connection {
     }
 }
 
-/// A server that does not know AUTH repeats what it was told.
+/// Removes the arguments (the password) that a server without AUTH repeats in its error.
 fn without_arguments(fault: Fault) -> Fault {
     match fault {
         Fault::Refused { endpoint, command, message } => {

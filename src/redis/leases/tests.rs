@@ -164,7 +164,7 @@ fn the_next_holder_hears_what_the_last_one_has_left() {
     let ended = EntryId { millis: 5, sequence: 1 };
     let handover = Handover { ended, group: "identity".into() };
     assert!(one.ask(LeaseAsk::Renew(1, handover.clone())).done);
-    // While a group is restored nothing is known of it: the one before is the one that was lost.
+    // While a group is being recovered its identity is unknown: the old identity stays stored.
     assert!(one.ask(LeaseAsk::Renew(1, Handover { group: String::new(), ended })).done);
     world.end_lease();
     assert_eq!(two.take().handover, handover);
@@ -184,7 +184,7 @@ fn members_come_and_go_and_each_change_wakes_the_others() {
     assert!(both.last_change > first.last_change);
     one.0.await_change(first.last_change, Duration::from_secs(20)).unwrap();
     assert_eq!(say(&mut two, Presence::Gone).names, ["one"]);
-    // One that was silent for longer than a lease lasts is not there.
+    // An engine that was silent for longer than a lease lasts does not count as present.
     world.run::<Value>(&["ZADD", "in:engines", "1", "silent"]).unwrap();
     assert_eq!(say(&mut one, Presence::Here).names, ["one"]);
 }

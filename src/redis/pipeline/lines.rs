@@ -1,5 +1,4 @@
-//! The connections of a pipeline: what is sent on them, what they answer, and what follows from a
-//! refusal or a loss.
+//! The connections of a pipeline: sending, taking answers, and recovering from a refusal or a loss.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,30 +13,30 @@ use crate::redis::open::Connected;
 use crate::redis::route::Next;
 use crate::redis::window::{Sent, Window};
 
-/// Refusals that waiting may mend.
+/// Refusals that may go away by waiting.
 const PASSING: [&str; 8] =
     ["OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"];
 
-/// One server.
+/// The connection to one server.
 #[derive(Debug)]
 pub(super) struct Line {
     feed: Feed,
     pub(super) under_way: VecDeque<(Item, Sent)>,
     window: Window,
     heard: Tick,
-    /// The first unsent entry is sent in part.
+    /// The first unsent entry is partly sent on this connection.
     pub(super) sending: bool,
-    /// The server takes no writes: leave it when its answers have come.
+    /// The server takes no writes: close the connection once its answers have arrived.
     leaves: bool,
 }
 
 impl Line {
     pub(super) fn limit(&self) -> usize {
-        // A node that another one names takes over a slot: the next entry may belong elsewhere.
+        // An ASK target is just taking over a slot: the next entry may belong elsewhere.
         if self.feed.address().is_asking() { 1 } else { self.window.limit() }
     }
 
-    /// Notes that more could have been sent.
+    /// Notes that a full window held an entry back.
     pub(super) fn filled(&mut self) {
         self.window.filled();
     }
@@ -49,22 +48,22 @@ impl Connected for Line {
     }
 }
 
-/// Why nothing is sent at present.
+/// The reason why nothing is sent at present.
 #[derive(Debug, Default)]
 pub(super) struct Setback {
-    /// To be sent again.
+    /// Entries to send again.
     items: Vec<Item>,
-    /// Camera and ticket of what was added since the first refusal.
+    /// Camera and ticket of entries added since the first refusal.
     added: Vec<(u64, u64)>,
-    /// What was met; the cause of a pause.
+    /// The first fault, which calls for a pause.
     fault: Option<Fault>,
-    /// Whether another server is to be asked at once.
+    /// Whether to ask another server at once.
     elsewhere: bool,
 }
 
 impl Pipeline {
-    /// Takes the answers that are here, waiting up to `limit` for the first one, on the connection
-    /// that has the oldest entry.
+    /// Takes the answers that have arrived. If `limit` is not zero, waits that long for an answer
+    /// on the connection with the oldest entry.
     pub(super) fn take(&mut self, limit: Duration) {
         let oldest = |line: &Line| line.under_way.front().map(|(item, _)| item.ticket);
         if !limit.is_zero() {
@@ -75,13 +74,13 @@ impl Pipeline {
             }
             return;
         }
-        // From the last place: a lost connection leaves its place to the last one.
+        // Backwards, because the last connection moves into the place of a lost one.
         for at in (0..self.open.iter().count()).rev() {
             self.take_from(at, limit);
         }
     }
 
-    /// Takes the answers of one connection; says whether it is still there.
+    /// Takes the answers of one connection. Returns whether the connection is still open.
     fn take_from(&mut self, at: usize, mut limit: Duration) -> bool {
         loop {
             let line = &mut self.open[at];
@@ -110,7 +109,7 @@ impl Pipeline {
                 Ok(id) => self.added(at, item, id),
                 Err(message) => match line.feed.refused(message) {
                     fault @ Fault::Refused { .. } => self.refused(at, item, fault),
-                    // The server has closed the connection instead of answering.
+                    // The server closed the connection instead of answering.
                     fault => {
                         line.under_way.push_front((item, sent));
                         self.lost(at, fault);
@@ -152,11 +151,15 @@ impl Pipeline {
         }
     }
 
-    /// Drops a connection. What it did not answer is sent again, or ends.
+    /// Drops a connection. Its unanswered entries are sent again or end.
     fn lost(&mut self, at: usize, fault: Fault) {
         let line = self.open.take(at);
         if let Some((item, _)) = line.under_way.front() {
-            self.route.heed(&self.options.streams[item.stream], line.feed.address(), &fault);
+            self.route.handle_trouble(
+                &self.options.streams[item.stream],
+                line.feed.address(),
+                &fault,
+            );
         }
         let items = line.under_way.into_iter().map(|(item, _)| item);
         if self.may_pass(&fault) {
@@ -168,7 +171,7 @@ impl Pipeline {
         }
     }
 
-    /// Ends a setback when the last answer under way has come.
+    /// Ends a setback once all answers in flight have arrived.
     pub(super) fn recover(&mut self) {
         if self.open.iter().any(|line| !line.under_way.is_empty()) {
             return;
@@ -176,7 +179,7 @@ impl Pipeline {
         let Some(Setback { mut items, added, fault, elsewhere }) = self.setback.take() else {
             return;
         };
-        // Before an entry that is sent in part come those that are sent again.
+        // An entry sent again goes before a partly sent one, so close the connection of the latter.
         self.open.retain(|line| !line.leaves && !line.sending);
         self.open.iter_mut().for_each(|line| line.window.restart());
         self.careful = true;
@@ -200,7 +203,7 @@ impl Pipeline {
         }
     }
 
-    /// Sends what fits.
+    /// Sends entries as far as the windows allow.
     pub(super) fn send_on(&mut self) {
         loop {
             if self.resume_at.is_some_and(|at| at <= Tick::now()) {
@@ -211,7 +214,7 @@ impl Pipeline {
             }
             let Some(item) = self.unsent.front() else { return };
             let stream = item.stream;
-            // What was begun on a connection goes on there.
+            // A partly sent entry continues on its connection.
             let begun = self.open.iter().position(|line| line.sending);
             let Some(at) = begun.or_else(|| self.line_for(stream)) else { return };
             let line = &mut self.open[at];
@@ -250,8 +253,8 @@ impl Pipeline {
         }
     }
 
-    /// The place of the connection to the server that has a stream, made if there is none; `None` if
-    /// it cannot be used now.
+    /// The index of the connection to the server that has a stream; connects if there is none.
+    /// `None` if it cannot be used at present.
     fn line_for(&mut self, stream: usize) -> Option<usize> {
         let address = match self.route.server_of(&self.options.streams[stream]) {
             Ok(address) => address,
@@ -264,7 +267,7 @@ impl Pipeline {
             && self.open.place_of(&address).is_none()
             && self.open.iter().any(|line| !line.under_way.is_empty());
         if replaces {
-            // The old server's answers first: its connection goes when the new one comes.
+            // Wait for the old server's answers first: the new connection replaces the old one.
             self.setback.get_or_insert_default();
             return None;
         }
@@ -277,8 +280,9 @@ impl Pipeline {
         }
     }
 
-    /// A connection was lost while the first unsent entry was sent on it: it may have arrived. What
-    /// was answered before that need not be sent again.
+    /// Handles a connection lost while the first unsent entry was being sent on it. The entry may
+    /// have arrived. Answers that arrived before are taken, so that their entries are not sent
+    /// again.
     fn hung_up(&mut self, at: usize, fault: Fault) {
         if let Some(item) = self.unsent.pop_front() {
             let line = &mut self.open[at];
@@ -290,7 +294,7 @@ impl Pipeline {
         }
     }
 
-    /// The server of the first unsent entry cannot be reached.
+    /// Handles that the server of the first unsent entry cannot be reached.
     fn unreachable(&mut self, fault: Fault) {
         if self.may_pass(&fault) {
             let pause = self.next_pause(&fault);
@@ -302,7 +306,7 @@ impl Pipeline {
         }
     }
 
-    /// The place of the connection to a server, which is made if there is none.
+    /// The index of the connection to a server; connects if there is none.
     pub(super) fn line_to(&mut self, address: &Address, stream: usize) -> Result<usize, Fault> {
         let PipelineOptions { topology, timeout, wait_replicas, streams, .. } = &self.options;
         let (metrics, stop, careful) = (&self.metrics, &self.stop, self.careful);
@@ -322,12 +326,12 @@ impl Pipeline {
             })
         });
         if let Err(fault) = &line {
-            self.route.heed(&streams[stream], address, fault);
+            self.route.handle_trouble(&streams[stream], address, fault);
         }
         line
     }
 
-    /// Whether to try again.
+    /// Whether to try again after this fault.
     pub(super) fn may_pass(&self, fault: &Fault) -> bool {
         let passing = matches!(fault, Fault::Connection { .. })
             || fault.redis_code().is_some_and(|code| PASSING.contains(&code));
@@ -347,7 +351,7 @@ fn superseded() -> Fault {
     Fault::Unusable("not added: a later frame of its camera was".into())
 }
 
-/// The same fault, for another entry.
+/// Copies a fault for another entry.
 fn copy(fault: &Fault) -> Fault {
     match fault {
         Fault::Connection { endpoint, detail } => Fault::connection(endpoint, detail),

@@ -1,10 +1,10 @@
-//! The least rights: what each part of the program runs on a server, in one table. The
-//! documentation, `check` and the tests are all made of it.
+//! The minimal rights: what each part of the program runs on a server, in one table. The
+//! documentation, `check` and the tests are derived from it.
 //!
-//! Whether an account has a right is found out by trying, with arguments that cannot change
-//! anything: a server looks at the rights of an account before it looks at arguments. Asking with
-//! ACL DRYRUN or ACL GETUSER would itself need rights that no engine should have. The same attempt
-//! shows whether the server has the command at all: `rename-command` takes commands away.
+//! Whether an account has a right is tested by trying the command with arguments that cannot change
+//! anything: a server checks rights before arguments. ACL DRYRUN or ACL GETUSER would themselves
+//! need rights that no engine should have. The attempt also shows whether the server has the
+//! command at all, because `rename-command` removes commands.
 
 mod table;
 
@@ -14,7 +14,7 @@ use super::{Control, PlaceKeys, status_key};
 use crate::base::Fault;
 use table::{BRIDGE, COMMON, DEAD_LETTERS, ENGINE, INSPECT, PRODUCER};
 
-/// Who connects.
+/// The part of the program that connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Account {
     /// `framepress run`.
@@ -29,10 +29,10 @@ pub enum Account {
     Bridge,
 }
 
-/// What of the configuration makes a right necessary.
+/// The configuration that makes a right necessary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Nothing; it always is.
+    /// Always necessary.
     Always,
     /// A database other than 0.
     Database,
@@ -42,37 +42,37 @@ pub enum When {
     TrimAcked,
     /// `wait_replicas` above 0.
     WaitReplicas,
-    /// Streams that are read under leases.
+    /// Streams read under leases.
     Exclusive,
-    /// A frame ring whose slots wait for their frames to end.
+    /// A frame ring whose slots are reused only after their frames have ended.
     LosslessRing,
-    /// Cameras of the configuration, whose state is shown elsewhere. Without it only these displays
-    /// are poorer.
+    /// Cameras in the configuration, whose state is displayed elsewhere. Without it only these
+    /// displays show less.
     Cameras,
-    /// Sentinels, which name the primary.
+    /// Sentinels that name the primary.
     Sentinel,
     /// A Redis Cluster.
     Cluster,
 }
 
-/// One command that an account has to be allowed.
+/// One command that an account must be allowed to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Right {
-    /// As ACL SETUSER takes it, without its sign: `xgroup|create`.
+    /// As in ACL SETUSER, without its sign: `xgroup|create`.
     pub rule: &'static str,
     /// When it is needed.
     pub when: When,
-    /// What cannot be done without it.
+    /// What does not work without it.
     pub purpose: &'static str,
-    /// A form of the command that changes nothing; words in braces stand for names.
+    /// A form of the command that changes nothing; words in braces are placeholders for names.
     attempt: &'static str,
 }
 
-/// A script that does nothing, and the digest of one that nobody has.
+/// A script that does nothing, and the digest of a script that does not exist.
 const SCRIPT: &str = "return 0";
 const DIGEST: &str = "0000000000000000000000000000000000000000";
 
-/// How many shards' keys are tried; their names differ only in a number.
+/// Number of shards whose keys are tried; the names differ only in a number.
 const SHARDS_TRIED: usize = 64;
 
 impl Account {
@@ -85,7 +85,7 @@ impl Account {
         Account::Bridge,
     ];
 
-    /// Every right it may need, in the order they are tried.
+    /// Every right it may need, in the order of trying.
     pub fn rights(self) -> impl Iterator<Item = &'static Right> {
         let own = match self {
             Account::Engine => ENGINE,
@@ -97,7 +97,7 @@ impl Account {
         own.iter().chain(COMMON)
     }
 
-    /// The subcommand that connects so.
+    /// The subcommand that uses this account.
     pub const fn subcommand(self) -> &'static str {
         match self {
             Account::Engine => "run",
@@ -108,7 +108,8 @@ impl Account {
         }
     }
 
-    /// The places in `[input, output, dead letters]` of the keys it uses, and the sign of how.
+    /// The indexes in `[input, output, dead letters]` of the keys it uses, and their ACL sign
+    /// (read, write or both).
     const fn keys(self) -> (&'static [usize], &'static str) {
         match self {
             Account::Engine | Account::Bridge => (&[0, 1, 2], "~"),
@@ -118,7 +119,7 @@ impl Account {
         }
     }
 
-    /// What is tried on each key, the most demanding first.
+    /// Commands to try on each key, the one with the most rights first.
     const fn key_attempts(self) -> &'static [&'static str] {
         match self {
             Account::Engine | Account::DeadLetters => {
@@ -134,18 +135,18 @@ impl Account {
 /// A key that an account uses.
 struct Key {
     name: String,
-    /// Whether more names begin so.
+    /// Whether it is a prefix of further names.
     is_prefix: bool,
     purpose: &'static str,
     when: When,
-    /// The sign of how it is used, as ACL SETUSER takes it.
+    /// The sign of its use in ACL SETUSER.
     sign: &'static str,
 }
 
-/// What an account works on.
+/// What an account is used for.
 #[derive(Clone, Debug)]
 pub struct Usage {
-    /// Who connects.
+    /// The part of the program that connects.
     pub account: Account,
     /// Input, output and dead-letter stream of each shard.
     pub streams: Vec<[String; 3]>,
@@ -153,22 +154,22 @@ pub struct Usage {
     pub group: String,
     /// The database.
     pub database: u32,
-    /// What of the configuration makes rights necessary, beside [`When::Always`].
+    /// The configuration that makes rights necessary, in addition to [`When::Always`].
     pub conditions: Vec<When>,
 }
 
 /// Something that an account lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// What ACL SETUSER needs to be told to grant it: `+xack`, `~camera_frames`.
+    /// The rule for ACL SETUSER that grants it: `+xack`, `~camera_frames`.
     pub rule: String,
-    /// The command concerned, as in XGROUP CREATE.
+    /// The command concerned, such as XGROUP CREATE.
     pub command: String,
     /// Why the command cannot be used.
     pub lack: Lack,
-    /// What cannot be done without it.
+    /// What does not work without it.
     pub purpose: &'static str,
-    /// What makes it necessary.
+    /// The configuration that makes it necessary.
     pub when: When,
 }
 
@@ -179,7 +180,7 @@ pub enum Lack {
     Right,
     /// The account may not use this key.
     Key(String),
-    /// The server has no such command: it is renamed, or the server is of another kind.
+    /// The server has no such command: it was renamed, or the server is of another kind.
     Command,
 }
 
@@ -190,19 +191,19 @@ impl Usage {
         self.account.rights().filter(move |right| needed(right.when))
     }
 
-    /// All rules of ACL SETUSER, keys first.
+    /// All rules for ACL SETUSER, keys first.
     pub fn rules(&self) -> Vec<String> {
         let mut rules = self.patterns();
         rules.extend(self.rights().map(|right| format!("+{}", right.rule)));
         rules
     }
 
-    /// The whole line that makes an account with these rights and no others.
+    /// The complete command that creates an account with these rights and no others.
     pub fn setuser(&self, name: &str) -> String {
         format!("ACL SETUSER {name} reset on >PASSWORD resetchannels {}", self.rules().join(" "))
     }
 
-    /// The keys, as patterns: with several shards one for all of them.
+    /// The keys as patterns; with several shards, one pattern for all of them.
     fn patterns(&self) -> Vec<String> {
         let Some(names) = self.streams.first() else { return Vec::new() };
         let pattern = |key: &Key| {
@@ -232,7 +233,7 @@ impl Usage {
         let [input, output, dead] = names;
         let (places, mut sign) = self.account.keys();
         if self.conditions.contains(&When::LosslessRing) {
-            sign = "~"; // a producer that reads as well
+            sign = "~"; // a producer that also reads
         }
         let key = |name: String, purpose| Key {
             name,
@@ -258,16 +259,16 @@ impl Usage {
         keys
     }
 
-    /// The hash in which `ingest` tells how cameras stand: one, however many shards there are.
+    /// The hash in which `ingest` publishes the state of its cameras; one for all shards.
     fn status(&self) -> String {
         let input = self.streams.first().map_or("", |names| names[0].as_str());
         status_key(input.strip_suffix(":{0}").unwrap_or(input))
     }
 
-    /// Tries every right; those that the account lacks.
+    /// Tries every right. Returns those that the account lacks.
     ///
     /// # Errors
-    /// [`Fault::Connection`] if the server goes away meanwhile.
+    /// [`Fault::Connection`] if the connection is lost.
     pub fn missing(&self, control: &mut Control) -> Result<Vec<Missing>, Fault> {
         let mut missing = self.missing_keys(control)?;
         for right in self.rights() {
@@ -358,7 +359,7 @@ impl Usage {
     }
 }
 
-/// A key name in which no character of a pattern has a meaning.
+/// A key name with the special characters of a pattern escaped.
 fn escaped(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for letter in name.chars() {
@@ -381,19 +382,19 @@ enum Refusal {
     Unknown,
 }
 
-/// Whether a refusal says that the server does not know the command. Commands of which it knows
-/// some subcommands and not this one count as well.
+/// Whether a refusal says that the server does not know the command. This includes an unknown
+/// subcommand of a known command.
 pub fn is_unknown_command(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     ["err unknown command", "err unknown subcommand"].iter().any(|it| message.starts_with(it))
 }
 
-/// Tries a command. A refusal of any other kind concerns the arguments, so the command is there and
-/// the account may run it.
+/// Tries a command. Any other refusal concerns the arguments, so the command exists and the account
+/// may run it.
 fn refusal(control: &mut Control, command: &Cmd) -> Result<Option<Refusal>, Fault> {
     match control.run::<Value>("a trial of rights", command) {
         Ok(_) => Ok(None),
-        // To a forbidden EXEC the answer is EXECABORT, with the refusal behind it.
+        // The answer to a forbidden EXEC is EXECABORT, followed by the refusal.
         Err(fault) if fault.to_string().contains("NOPERM ") => {
             // "... no permissions to run the 'xadd' command", or "... to access a key".
             let is_command = fault.to_string().contains(" to run the ");

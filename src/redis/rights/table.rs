@@ -1,4 +1,4 @@
-//! The rights of each account, one a line.
+//! The rights of each account, one per line.
 
 use super::{Right, When};
 
@@ -11,7 +11,7 @@ const fn right(
     Right { rule, when, purpose, attempt }
 }
 
-/// Of `run`.
+/// Rights of `run`.
 #[rustfmt::skip]
 pub(super) const ENGINE: &[Right] = &[
     right("type", When::Always, "seeing that its keys are streams, before the first frame", "TYPE {input}"),
@@ -49,7 +49,7 @@ pub(super) const ENGINE: &[Right] = &[
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
 ];
 
-/// Of `ingest`, and of any other producer.
+/// Rights of `ingest` and of any other producer.
 #[rustfmt::skip]
 pub(super) const PRODUCER: &[Right] = &[
     right("xadd", When::Always, "sending frames", "XADD {input} x x x"),
@@ -60,14 +60,14 @@ pub(super) const PRODUCER: &[Right] = &[
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
 ];
 
-/// Of `inspect`.
+/// Rights of `inspect`.
 #[rustfmt::skip]
 pub(super) const INSPECT: &[Right] = &[
     right("xrevrange", When::Always, "showing the latest frames", "XREVRANGE {output} - + COUNT 1"),
     right("xread", When::Always, "--follow, and --count where it is many megabytes", "XREAD STREAMS {output} x"),
 ];
 
-/// Of `dlq`.
+/// Rights of `dlq`.
 #[rustfmt::skip]
 pub(super) const DEAD_LETTERS: &[Right] = &[
     right("xlen", When::Always, "dlq list", "XLEN {dead}"),
@@ -78,7 +78,7 @@ pub(super) const DEAD_LETTERS: &[Right] = &[
     right("eval", When::Always, "dlq list and --all without the frames; dlq replay, in one step", "EVAL {script} 1 {dead}"),
 ];
 
-/// Of `bridge`.
+/// Rights of `bridge`.
 #[rustfmt::skip]
 pub(super) const BRIDGE: &[Right] = &[
     right("eval", When::Always, "adding frames with the place of their partition, and looking at streams, each in one step", "EVAL {script} 1 {input}"),
@@ -98,7 +98,7 @@ pub(super) const BRIDGE: &[Right] = &[
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
 ];
 
-/// Of every account.
+/// Rights of every account.
 #[rustfmt::skip]
 pub(super) const COMMON: &[Right] = &[
     right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),

@@ -1,4 +1,4 @@
-//! What Redis has said to a batch: receipts are closed here, and nowhere else.
+//! Redis' answers to a batch. Receipts are closed only here.
 
 use smallvec::SmallVec;
 
@@ -9,7 +9,7 @@ use crate::frame::{Discard, EntryId, Finished, Verdict};
 use crate::metrics::{Counter, Outcome, Timer};
 use crate::redis::Answer;
 
-/// The last results known of a shard.
+/// The ids last stored for a shard.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stored {
     result: EntryId,
@@ -21,9 +21,9 @@ pub(super) struct Stored {
 pub(super) struct Trouble {
     /// The first lost connection.
     pub(super) lost: Option<Fault>,
-    /// The refusals: of each shard and kind the first.
+    /// The refusals: the first of each shard and error code.
     pub(super) refusals: SmallVec<[(usize, String); 4]>,
-    /// Nothing is wrong, but the frames need an empty window: their server is another one now, or
+    /// The frames must wait until the window is empty, without a fault: their server has changed or
     /// their group is being restored.
     pub(super) has_to_wait: bool,
 }
@@ -35,12 +35,12 @@ impl Trouble {
 }
 
 impl<S: Send> Committer<S> {
-    /// Closes the receipts of what is done. The rest is sent again, before everything that was sent
-    /// after it.
+    /// Closes the receipts of the frames that are done. The others are sent again, before
+    /// everything that was sent after them.
     pub(super) fn take_answers(&mut self, mut flight: Flight) {
         let mut answers = std::mem::take(&mut flight.answers);
         {
-            // With fewer answers than frames, the rest was not sent.
+            // If there are fewer answers than frames, the remaining frames were not sent.
             let mut answers = answers.drain(..);
             for mut waiting in flight.frames.drain(..) {
                 self.forget_line(&waiting);
@@ -80,7 +80,7 @@ impl<S: Send> Committer<S> {
         self.keep_storage(flight.frames, answers);
     }
 
-    /// A frame is not under way any more.
+    /// Removes a frame from the record of frames in flight.
     fn forget_line(&mut self, waiting: &Waiting) {
         if let Some(line) = waiting.line()
             && self.lines.get(&line) == Some(&waiting.id())
@@ -89,7 +89,7 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    /// Ends a frame, now that Redis has confirmed.
+    /// Ends a frame that Redis has confirmed.
     pub(super) fn close(&self, waiting: Waiting) {
         let outcome = waiting.outcome(&self.settings);
         let finished = waiting.finished;
@@ -109,7 +109,7 @@ impl<S: Send> Committer<S> {
         finished.receipt.close(outcome);
     }
 
-    /// Ends a frame whose entry was not pending any more.
+    /// Ends a frame whose entry was not pending at commit.
     fn close_fenced(&self, waiting: Waiting) {
         if let Verdict::Discard(Discard::LostToTrim) = waiting.finished.verdict {
             return self.close(waiting);
@@ -119,9 +119,9 @@ impl<S: Send> Committer<S> {
         receipt.close(if is_gone { Outcome::LostWithGroup } else { Outcome::Superseded });
     }
 
-    /// Ends the frames of the batch whose entries went with their group.
+    /// Ends the frames of the batch whose entries were lost with their group.
     pub(super) fn close_gone(&self, batch: &mut Vec<Waiting>) {
-        // An attempt without an answer may have stored it before.
+        // An unanswered attempt may have stored it before.
         let is_gone =
             |waiting: &Waiting| waiting.unanswered.is_none() && waiting.finished.receipt.is_gone();
         while let Some(at) = batch.iter().position(is_gone) {
@@ -140,7 +140,7 @@ impl<S: Send> Committer<S> {
             self.trouble.has_to_wait = true;
             return;
         }
-        // The frame before it was refused, and that refusal says why.
+        // The frame before it was refused, and its own refusal gives the reason.
         if code == "ORDER" {
             self.trouble.has_to_wait = true;
             return;
@@ -154,10 +154,10 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    /// What a refusal asks for before the next attempt.
+    /// Does what a refusal needs before the next attempt.
     pub(super) fn refused(&mut self, shard: usize, message: String) -> Fault {
         match error_code(&message) {
-            // Redis has forgotten the script: a restart, or SCRIPT FLUSH.
+            // Redis has lost the script, after a restart or SCRIPT FLUSH.
             "NOSCRIPT" => self.sinks.reload(),
             "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
             "FULL" => {
@@ -169,15 +169,15 @@ impl<S: Send> Committer<S> {
                     "the output stream {output} is full: {length} of {limit} entries"
                 ));
             }
-            // A lost group is restored before anything is sent again. A server that is not the
-            // primary any more, or not ready, is left.
+            // A lost group is restored before anything is sent again. A server that is not ready or
+            // has been demoted is left.
             _ => {}
         }
         let endpoint = self.settings.topology.to_string();
         Fault::Refused { endpoint, command: "the commit", message }
     }
 
-    /// The last thing stored where this frame's end is to be stored.
+    /// The id last stored in the stream that this frame ends in.
     fn stored_before(&self, finished: &Finished) -> EntryId {
         let stored = &self.stored[finished.shard];
         match finished.verdict {
@@ -192,11 +192,11 @@ impl<S: Send> Committer<S> {
             Verdict::DeadLetter(_) => &mut stored.dead_letter,
             Verdict::Store(_) | Verdict::Discard(_) => &mut stored.result,
         };
-        // A stream that was made anew may begin with lower ids.
+        // A stream that was created again may begin with lower ids.
         *place = id.unwrap_or(*place);
     }
 
-    /// The input grows without bound: an operator has to know.
+    /// Warns the operator once that acknowledged entries cannot be deleted.
     fn warn_of_kept(&mut self) {
         self.metrics.add(Counter::DeletesRefused, 1);
         if !std::mem::replace(&mut self.has_warned_of_kept, true) {

@@ -1,4 +1,4 @@
-//! What is under way to Redis: frames in batches, and the task that each frame is.
+//! What is in flight to Redis: batches of frames, and the task for each frame.
 
 use smallvec::SmallVec;
 
@@ -12,21 +12,22 @@ use crate::stage::group::Held;
 
 pub(super) type Tasks<'a> = SmallVec<[Task<'a>; limits::COMMIT_BATCH_FRAMES]>;
 
-/// The shards that a batch concerns, in order.
+/// The shards of a batch, in order.
 pub(super) type Shards = SmallVec<[usize; 8]>;
 
 /// A frame that the committer has taken on.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// Its place in the order in which frames were taken on.
+    /// Its position in the order in which frames were taken on.
     pub(super) number: u64,
     pub(super) finished: Finished,
     /// When the committer took it on.
     pub(super) taken_at: Tick,
-    /// For its dead letter: the same at every attempt, so that an earlier one is recognised.
+    /// Written to its dead letter. It is the same at every attempt, so that an earlier one is
+    /// recognised.
     pub(super) failed_at: f64,
-    /// The first attempt that was sent and never answered: after which result, and in which epoch
-    /// of the journal. An answer to a later attempt says nothing about it.
+    /// The first attempt that was sent and never answered: the last stored id before it, and the
+    /// epoch of the journal. The answer to a later attempt says nothing about this one.
     pub(super) unanswered: Option<(EntryId, u64)>,
 }
 
@@ -40,7 +41,7 @@ impl Waiting {
         }
     }
 
-    /// The camera and shard within which its order is kept.
+    /// The camera and shard within which order is kept.
     pub(super) fn line(&self) -> Option<(u64, usize)> {
         self.finished.camera.map(|camera| (camera, self.finished.shard))
     }
@@ -49,7 +50,7 @@ impl Waiting {
         self.finished.receipt.id()
     }
 
-    /// What is to be done about it.
+    /// What Redis is to do with it.
     pub(super) fn action(&self, settings: &CommitSettings) -> Action<'_> {
         match &self.finished.verdict {
             Verdict::Store(results) => Action::Store { results },
@@ -62,7 +63,7 @@ impl Waiting {
         }
     }
 
-    /// How it ends when its task is done.
+    /// Its outcome once its task is done.
     pub(super) fn outcome(&self, settings: &CommitSettings) -> Outcome {
         match &self.finished.verdict {
             Verdict::Store(_) => Outcome::Out,
@@ -76,11 +77,11 @@ impl Waiting {
     }
 }
 
-/// A batch that was sent and is not answered.
+/// A batch that was sent and is not answered yet.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) frames: Vec<Waiting>,
-    /// One for each frame, or for the first of them if the rest was not sent.
+    /// One for each frame, or fewer if the last frames were not sent.
     pub(super) answers: Vec<Answer>,
     pub(super) sent: Sent,
     pub(super) sent_at: Tick,

@@ -1,22 +1,22 @@
-//! The committing stage: ends entries in Redis, and nothing else may.
+//! The committing stage. It alone ends entries in Redis.
 //!
-//! Batches follow each other without waiting for answers, as many as the window allows. A batch is
-//! what is in the lane at the moment: it is sent with its first frame, so batching costs no latency
-//! and needs no timer. Invariants:
-//! 1. Everything that was sent is answered, or its connection is lost, before anything is sent
-//!    again. So a refusal or a loss in the middle of the window changes no order: what was not done
-//!    goes first, in its order.
-//! 2. A frame names the one of its camera that is under way before it. The script refuses to let it
-//!    overtake that one.
+//! Batches follow each other without waiting for answers, as many as the window allows. A batch
+//! holds what is in the lane when its first frame arrives, so batching adds no latency and needs no
+//! timer. Invariants:
+//! 1. Before anything is sent again, everything that was sent is answered or its connection is
+//!    lost. So a refusal or a loss in the middle of the window does not change the order: frames
+//!    that were not committed go first, in their order.
+//! 2. A frame names the frame of its camera that is in flight before it. The script refuses to let
+//!    it overtake that one.
 //! 3. A batch holds the lock of its groups until its answers are taken; see `group`.
 //!
-//! Where streams are held under leases, a frame is committed only in the tenure in which it was read,
-//! and on a connection that is not younger than the first commit of that tenure: otherwise it is
-//! handed over to the next tenure, as pending. See [`super::lease::Leases`].
+//! If streams are held under leases, a frame is committed only in the tenure in which it was read,
+//! and only on a connection that is at least as old as the first commit of that tenure. Otherwise
+//! it is left pending for the next tenure. See [`super::lease::Leases`].
 //!
-//! After a lost connection all that is unanswered is sent again, with word of the attempt that was
-//! never answered: the script then tells a result of ours from that of another engine, and does not
-//! store it a second time even if the group was restored in between.
+//! After a lost connection, all unanswered frames are sent again and name the unanswered attempt.
+//! The script can then tell a result of this engine from one of another engine, and does not store
+//! it twice even if the group was restored in between.
 
 mod answers;
 mod flight;
@@ -34,7 +34,7 @@ use self::flight::{Flight, Waiting};
 use super::group::Groups;
 use super::retry::Attempts;
 use super::window::Window;
-use crate::base::threads::{Role, Turn};
+use crate::base::threads::{LoopHook, Role};
 use crate::base::{Fault, Stop, error_code, limits};
 use crate::frame::{EntryId, Handed, Next, WakingReceiver};
 use crate::metrics::clock::Tick;
@@ -46,27 +46,27 @@ use crate::redis::{Answer, Plan, Sinks, Topology, Waited};
 pub struct CommitSettings {
     /// Where Redis is.
     pub topology: Topology,
-    /// Where things go.
+    /// The streams, and what to store where.
     pub plan: Arc<Plan>,
     /// Longest wait for an answer.
     pub timeout: Duration,
-    /// Frames that may be under way however near the server is.
+    /// Frames that may always be in flight, however near the server is.
     pub window_frames_min: usize,
-    /// Most bytes of results under way.
+    /// Most bytes of results in flight.
     pub window_bytes_max: usize,
     /// Whether refused frames become dead letters; otherwise they are only acknowledged.
     pub dead_letters: bool,
     /// Whether to go on after a lost connection.
     pub retry: bool,
-    /// Called at each turn.
-    pub turn: Turn,
+    /// The loop hook, called at each loop iteration.
+    pub loop_hook: LoopHook,
 }
 
-/// A committer, ready to run. `S` is the slot that a frame holds in the lane.
+/// A committer, ready to run. `S` is the slot that a frame occupies in the lane.
 #[derive(Debug)]
 pub struct Committer<S> {
     index: usize,
-    /// Those whose frames come out of the lane.
+    /// The shards whose frames come out of the lane.
     shards: Vec<usize>,
     settings: CommitSettings,
     groups: Arc<Groups>,
@@ -75,57 +75,57 @@ pub struct Committer<S> {
     stop: Stop,
     lane: WakingReceiver<Handed<S>>,
     sinks: Sinks,
-    /// Frames that go before those of the lane: they were not committed at the last attempt. Their
-    /// order is restored by [`Committer::heed`].
+    /// Frames that go before those of the lane because the last attempt did not commit them.
+    /// [`Committer::handle_trouble`] restores their order.
     again: VecDeque<Waiting>,
     /// Frames taken on so far.
     taken: u64,
-    /// What is under way, the oldest first.
+    /// Batches in flight, the oldest first.
     flights: VecDeque<Flight>,
-    /// When answers were last taken.
+    /// When an answer was last received.
     answered_at: Tick,
     window: Window,
-    /// Of each camera and shard, its last frame under way.
+    /// The last frame in flight of each camera and shard.
     lines: HashMap<(u64, usize), EntryId>,
-    /// What is wrong since the window was last empty.
+    /// Faults since the window was last empty.
     trouble: Trouble,
-    /// Whether the server refused frames at the last attempt: a single one tries it out.
+    /// Whether the server refused frames at the last attempt. If so, a single frame is tried first.
     is_refused: bool,
-    /// How often in a row frames were sent on to other nodes.
+    /// How many times in a row frames were redirected to other nodes.
     hops: usize,
     attempts: Attempts,
-    /// By shard.
+    /// The ids last stored, by shard.
     stored: Vec<Stored>,
-    /// Shards whose group was met as lost, and the epoch of the journal then.
+    /// Shards whose group was found lost, and the epoch of the journal then.
     lost: SmallVec<[(usize, u64); 4]>,
-    /// Storage of batches that have ended.
+    /// Buffers of finished batches, for reuse.
     spare: Vec<(Vec<Waiting>, Vec<Answer>)>,
     connections_made: u64,
-    /// By shard, the tenure in which it has committed last.
+    /// By shard, the epoch of the tenure in which it last committed.
     committed: Vec<u64>,
-    /// Whether the refusal to delete input entries has been mentioned.
+    /// Whether the refusal to delete input entries has been logged.
     has_warned_of_kept: bool,
 }
 
 /// What a committer does next.
-#[allow(clippy::large_enum_variant)] // taken apart at once, and a box would be an allocation a frame
+#[allow(clippy::large_enum_variant)] // short-lived; a box would be an allocation a frame
 enum Step<S> {
-    /// Sends what was not committed before.
+    /// Sends frames that were not committed before.
     SendAgain,
-    /// Sends this and what is in the lane beside it.
+    /// Sends this frame and the others in the lane.
     Send(Handed<S>),
-    /// Takes the oldest answers.
+    /// Receives the answers to the oldest batch.
     Receive,
-    /// Looks again: something has come.
+    /// Looks again: the lane or a connection has something new.
     Look,
-    /// Nothing is under way: heeds what is wrong.
+    /// Handles the faults; nothing is in flight.
     Heed,
     /// Ends.
     End,
 }
 
 impl<S: Send> Committer<S> {
-    /// Committer number `index`, which ends what comes out of `lane`: frames of `shards`.
+    /// Committer number `index`, which commits the frames of `shards` that come out of `lane`.
     pub fn new(
         index: usize,
         shards: Vec<usize>,
@@ -145,7 +145,7 @@ impl<S: Send> Committer<S> {
             let frames = limits::COMMIT_BATCH_FRAMES;
             (Vec::with_capacity(frames), Vec::with_capacity(frames))
         };
-        // Beside a server there are no more batches under way than frames.
+        // With a nearby server, no more batches are in flight than frames.
         let spare = (0..settings.window_frames_min).map(|_| storage()).collect();
         Committer {
             index,
@@ -179,10 +179,10 @@ impl<S: Send> Committer<S> {
     /// Commits until the lane is closed and empty.
     ///
     /// # Errors
-    /// With `retry` off, the first lost connection; otherwise none but "leave at once" ends it
-    /// early, and what is not committed then stays pending.
+    /// With `retry` off, the first lost connection. Otherwise only a stop at once ends it early;
+    /// frames that are not committed then stay pending.
     pub fn run(mut self) -> Result<(), Fault> {
-        // Connecting before the first frame is there keeps the first frame fast.
+        // Connecting before the first frame arrives keeps the first frame fast.
         while let Err(fault) = self.sinks.connect(&self.shards) {
             self.lost(fault)?;
             if self.stop.is_draining() {
@@ -194,13 +194,13 @@ impl<S: Send> Committer<S> {
             self.metrics.health.works(Part::Committer(self.index));
         }
         while !self.stop.is_now() {
-            self.settings.turn.begins(Role::Commit);
+            self.settings.loop_hook.call(Role::Commit);
             match self.next() {
                 Step::SendAgain => self.send_again(),
                 Step::Send(first) => self.send_new(first),
                 Step::Receive => self.receive(),
                 Step::Look => {}
-                Step::Heed => self.heed()?,
+                Step::Heed => self.handle_trouble()?,
                 Step::End => break,
             }
         }
@@ -254,7 +254,7 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    /// Takes the answers to the oldest batch.
+    /// Receives the answers to the oldest batch.
     fn receive(&mut self) {
         let Some(mut flight) = self.flights.pop_front() else { return };
         let Flight { frames, answers, sent, .. } = &mut flight;
@@ -276,8 +276,8 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    /// Does what the refusals and losses since the window was last empty ask for.
-    fn heed(&mut self) -> Result<(), Fault> {
+    /// Handles the refusals and losses since the window was last empty.
+    fn handle_trouble(&mut self) -> Result<(), Fault> {
         let trouble = std::mem::take(&mut self.trouble);
         if trouble.lost.is_some() {
             self.end_tenures(|_| true);
@@ -286,7 +286,7 @@ impl<S: Send> Committer<S> {
         let is_sent_on =
             |(_, message): &(usize, String)| matches!(error_code(message), "MOVED" | "ASK");
         if trouble.lost.is_none() && trouble.refusals.iter().all(is_sent_on) {
-            // The nodes have named the ones to be asked instead.
+            // The nodes have named the right ones; ask those.
             self.hops += usize::from(!trouble.refusals.is_empty());
             if self.hops <= limits::HOPS_MAX {
                 return Ok(());
@@ -316,7 +316,7 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    /// A connection is gone: the next attempt makes another one.
+    /// Notes a lost connection. The next attempt opens another one.
     fn lost(&mut self, fault: Fault) -> Result<(), Fault> {
         self.note(&fault);
         if !self.settings.retry {
@@ -332,7 +332,7 @@ impl<S: Send> Committer<S> {
         self.attempts.failed(fault);
     }
 
-    /// All but the first connections are made again after a loss.
+    /// Counts reconnects. The first connections are not counted.
     fn count_connections(&mut self) {
         let made = self.sinks.made();
         if made == self.connections_made {

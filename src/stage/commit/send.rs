@@ -1,4 +1,4 @@
-//! What is sent, and when: batches of new frames, or of those that were not committed before.
+//! Sending batches of new frames, or of frames that were not committed before.
 
 use super::Committer;
 use super::flight::{Flight, Tasks, Waiting, shards_of};
@@ -15,7 +15,7 @@ impl<S: Send> Committer<S> {
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(Handed { finished, slot }) = next {
-            // The frame counts by its bytes from now on; the next one may be worked on.
+            // From here the frame counts by its bytes, so the next one may be worked on.
             drop(slot);
             self.metrics.lower(Gauge::CommitLanes);
             self.taken += 1;
@@ -31,7 +31,7 @@ impl<S: Send> Committer<S> {
             let has_room =
                 batch.len() < limits::COMMIT_BATCH_FRAMES && bytes < limits::COMMIT_BATCH_BYTES;
             if !has_room {
-                break; // before a frame is taken out of the lane
+                break; // before another frame is taken out of the lane
             }
             next = match self.lane.next() {
                 Next::Item(handed) => Some(handed),
@@ -53,7 +53,7 @@ impl<S: Send> Committer<S> {
         self.send(batch, answers);
     }
 
-    /// Sends a batch, or puts it back before all others with the reason noted.
+    /// Sends a batch. If that fails, notes the reason and puts the batch back before all others.
     fn send(&mut self, mut batch: Vec<Waiting>, mut answers: Vec<Answer>) {
         if self.groups.leases().is_some() {
             if self.flights.is_empty() {
@@ -106,7 +106,7 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    /// The right to commit a batch; `None` if that needs an empty window.
+    /// The right to commit a batch; `None` if the window must be empty first.
     fn hold(&mut self, batch: &[Waiting]) -> Result<Option<Held>, Fault> {
         let shards = shards_of(batch);
         if !self.flights.is_empty() {
@@ -114,7 +114,7 @@ impl<S: Send> Committer<S> {
                 self.lost.is_empty() && !self.sinks.is_apart() && self.sinks.is_ready(&shards);
             return Ok(may_follow.then(|| self.groups.try_hold(&shards)).flatten());
         }
-        // A connection that was closed for being idle could not be told from one that was lost.
+        // A connection closed for being idle looks like a lost one.
         self.sinks.tidy(self.groups.leases().is_none());
         while let Some(&(shard, epoch)) = self.lost.first() {
             self.groups.recover(shard, epoch)?;
@@ -123,8 +123,8 @@ impl<S: Send> Committer<S> {
         self.groups.hold(&shards).map(Some)
     }
 
-    /// What is to be done about each frame of the batch. Between two nodes of a Cluster a frame
-    /// cannot name the one before it, so of each camera only one goes at a time.
+    /// The task for each frame of the batch. Between two nodes of a Cluster a frame cannot name the
+    /// one before it, so only one frame of each camera is sent at a time.
     fn tasks<'b>(&self, batch: &'b [Waiting], held: &'b Held, is_apart: bool) -> Tasks<'b> {
         let mut tasks = Tasks::new();
         for (index, waiting) in batch.iter().enumerate() {

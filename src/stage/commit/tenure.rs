@@ -1,20 +1,20 @@
-//! What leases ask of a committer; see the head of the folder.
+//! What leases require of a committer; see the head of the folder.
 
 use super::Committer;
 use super::flight::{Waiting, shards_of};
 use crate::frame::Verdict;
 use crate::metrics::{Counter, Outcome, Timer};
 
-/// Refusals that come from a server that is not the primary any more, or from one that knows another
-/// holder or no group.
+/// Error codes of a server that is not the primary or not ready, or that knows another holder or no
+/// group.
 const ENDS: [&str; 6] = ["LEASE", "NOGROUP", "MOVED", "READONLY", "MASTERDOWN", "CLUSTERDOWN"];
 
 impl<S: Send> Committer<S> {
-    /// Connects for a batch before it is sent. If that makes a connection in the middle of a tenure, the
-    /// server may be another one, which lacks what was acknowledged: the tenure ends.
+    /// Connects for a batch before it is sent. If that opens a connection in the middle of a
+    /// tenure, the server may be another one that lacks what was acknowledged, so the tenure ends.
     pub(super) fn connect_for(&mut self, batch: &[Waiting]) {
         let made = self.sinks.made();
-        // A fault is met again when the batch is sent.
+        // A fault occurs again when the batch is sent.
         let _ = self.sinks.connect(&shards_of(batch));
         if self.sinks.made() != made {
             let committed = self.committed.clone();
@@ -43,8 +43,8 @@ impl<S: Send> Committer<S> {
         true
     }
 
-    /// Hands over the frames whose tenure has ended: they stay pending, or were stored and the answer
-    /// is lost. The next holder sees which.
+    /// Closes the frames whose tenure has ended. Each one is still pending, or it was stored and
+    /// the answer was lost; the next holder finds out which.
     pub(super) fn hand_over(&self, batch: &mut Vec<Waiting>) {
         let Some(leases) = self.groups.leases() else { return };
         let is_over = |waiting: &mut Waiting| {
@@ -55,7 +55,8 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    /// Notes that a tenure has a result.
+    /// Notes that a tenure has committed a frame, and records the takeover time at its first
+    /// result.
     pub(super) fn note_tenure(&mut self, waiting: &Waiting) {
         let Some(leases) = self.groups.leases() else { return };
         let (shard, tenure) = (waiting.finished.shard, waiting.finished.receipt.tenure());

@@ -1,15 +1,15 @@
-//! Which engine is to hold which shard: a pure function, so that every engine finds the same answer
-//! from the same list. Engines that see different lists for a moment do no harm, for the lease of a
-//! shard decides, not this.
+//! Which engine is to hold which shard. This is a pure function, so that every engine computes the
+//! same answer from the same list. If engines see different lists for a moment, no harm is done,
+//! because the lease of a shard decides.
 //!
 //! The result is optimal in two respects, in this order:
 //! 1. The loads differ as little as the members' subsets allow; without subsets by at most one.
 //! 2. As few shards as possible change their holder.
 //!
 //! It is a minimum-cost flow: each member's load costs its square, each move costs a little, and
-//! negative cycles are removed until there is none (Klein, "A primal method for minimal cost flows",
-//! 1967). The graph has one node for each member and one for the loads, so the number of shards hardly
-//! matters.
+//! negative cycles are removed until there is none (Klein, "A primal method for minimal cost
+//! flows", 1967). The graph has one node for each member and one for the loads, so its size does
+//! not depend on the number of shards.
 
 /// An engine that may hold shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,17 +21,17 @@ pub struct Member {
 }
 
 impl Member {
-    /// Whether it may hold that shard.
+    /// Whether it may hold this shard.
     pub fn may_hold(&self, shard: usize) -> bool {
         self.subset.as_ref().is_none_or(|subset| subset.binary_search(&shard).is_ok())
     }
 }
 
-/// An edge of the graph that has not been found.
+/// Cost of an edge that does not exist.
 const NONE: i64 = i64::MAX / 4;
 
-/// For each shard the place of its holder in `members`, which are sorted by name; `None` where no
-/// member may hold it. `holders` are the present ones, in the same way.
+/// For each shard the index of its holder in `members`, which are sorted by name; `None` if no
+/// member may hold it. `holders` are the present holders, as indices too.
 pub fn assign(members: &[Member], holders: &[Option<usize>]) -> Vec<Option<usize>> {
     let may_hold = |member: usize, shard: usize| {
         members.get(member).is_some_and(|member| member.may_hold(shard))
@@ -52,7 +52,7 @@ pub fn assign(members: &[Member], holders: &[Option<usize>]) -> Vec<Option<usize
             loads[member] += 1;
         }
     }
-    // Each round makes the result better; far fewer are needed.
+    // Each iteration improves the result; in practice far fewer are needed.
     for _ in 0..4 * (holders.len() + members.len()) {
         let graph = Graph::of(members, holders, &found, &loads);
         let Some(cycle) = graph.negative_cycle() else { break };
@@ -67,8 +67,8 @@ pub fn assign(members: &[Member], holders: &[Option<usize>]) -> Vec<Option<usize
     found
 }
 
-/// What it costs to move one shard from a member to another. The last node stands for the loads: the
-/// edges from it take a shard away from a member's load, those to it add one.
+/// The costs of moving one shard from a member to another. The last node stands for the loads: an
+/// edge from it takes a shard off a member's load, an edge to it adds one.
 struct Graph {
     nodes: usize,
     costs: Vec<i64>,
@@ -98,7 +98,7 @@ impl Graph {
                 }
             }
         }
-        // One more of balance outweighs every move.
+        // One step of balance outweighs all moves together.
         let weight = 2 * (i64::try_from(found.len()).unwrap_or(i64::MAX / 8) + 1);
         for (member, load) in loads.iter().enumerate() {
             let (taken, added) = (graph.edge(nodes - 1, member), graph.edge(member, nodes - 1));
@@ -116,7 +116,7 @@ impl Graph {
         self.shards[self.edge(from, to)]
     }
 
-    /// The edges of a cycle whose costs sum to less than nothing, after Bellman and Ford.
+    /// The edges of a cycle of negative cost, found by the algorithm of Bellman and Ford.
     fn negative_cycle(&self) -> Option<Vec<(usize, usize)>> {
         let nodes = self.nodes;
         let (mut costs, mut before) = (vec![0_i64; nodes], vec![0_usize; nodes]);
@@ -134,7 +134,7 @@ impl Graph {
                 }
             }
         }
-        // So many steps back it is on the cycle.
+        // After this many steps back the node is on the cycle.
         let start = (0..nodes).fold(last?, |node, _| before[node]);
         let mut cycle = Vec::new();
         let mut node = start;
@@ -172,7 +172,7 @@ mod tests {
         (0..members).map(|it| found.iter().filter(|holder| **holder == Some(it)).count()).collect()
     }
 
-    /// What a result costs: its loads squared, and its moves.
+    /// The cost of a result: shards without a holder, the sum of squared loads, the moves.
     fn cost(
         members: usize,
         holders: &[Option<usize>],
@@ -187,7 +187,7 @@ mod tests {
         (missing, squares, moves)
     }
 
-    /// The least cost of all results that are allowed.
+    /// The least cost of all allowed results.
     fn least_cost(members: &[Member], holders: &[Option<usize>]) -> (usize, usize, usize) {
         let mut results = vec![Vec::new()];
         for shard in 0..holders.len() {

@@ -1,5 +1,5 @@
-//! The keeper: says that this engine is there, renews its leases, and decides which shards it is to
-//! hold. All of that is one round trip to each server.
+//! The keeper: lists this engine as present, renews its leases, and decides which shards it is to
+//! hold. All of that takes one round trip to each server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::assign::{Member, assign};
 use super::table::Leases;
-use crate::base::threads::{Role, Turn};
+use crate::base::threads::{LoopHook, Role};
 use crate::base::{Fault, Stop};
 use crate::metrics::Counter;
 use crate::metrics::clock::Tick;
@@ -16,29 +16,29 @@ use crate::redis::{LeaseAsk, LeaseClient, LeaseState, Members, Presence, Topolog
 use crate::stage::group::Groups;
 use crate::stage::retry::Attempts;
 
-/// Leases are renewed at most twice a second, as long as they last for twice that time.
+/// Shortest time between renewals, unless half of the lease is shorter.
 const RENEWAL_MIN: Duration = Duration::from_millis(500);
 
-/// How long the keeper waits for a change before it looks at the stop signal again.
+/// How long the keeper waits for a change before it checks the stop signal again.
 const SLICE: Duration = Duration::from_millis(200);
 
-/// Shortest pause between two rounds.
+/// Shortest time between the beginnings of two rounds.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 
-/// Shortest limit on waiting for an answer.
+/// Lower bound of the time-out for an answer.
 const TIMEOUT_MIN: Duration = Duration::from_millis(500);
 
-/// The limit while it is not known how far away the servers are.
+/// The time-out while the round trips to the servers are unknown.
 const TIMEOUT_FIRST: Duration = Duration::from_secs(5);
 
-/// Round trips that fit into the limit.
+/// Round trips that fit into the time-out.
 const TIMEOUT_TRIPS: u32 = 4;
 
-/// A stream that is free for so many lengths of a lease is taken by any engine: the one that is to
-/// hold it cannot, for a reason that others do not see.
+/// If a stream is free for this many lease lengths, any engine takes it: the engine that is to hold
+/// it cannot, for a reason that the others do not see.
 const LEFT_LYING: u32 = 2;
 
-/// For how many lengths of a lease such a stream is then kept.
+/// For how many lease lengths such a stream is then kept.
 const KEPT: u32 = 15;
 
 /// What the keeper needs to know.
@@ -46,7 +46,7 @@ const KEPT: u32 = 15;
 pub struct KeeperSettings {
     /// Where Redis is.
     pub topology: Topology,
-    /// The list of engines, and the stream that tells of its changes.
+    /// The names of the list of engines and of the stream that announces its changes.
     pub engines: [String; 2],
     /// The keys of the leases of all shards, held here or not.
     pub keys: Arc<[String]>,
@@ -54,12 +54,12 @@ pub struct KeeperSettings {
     pub own: Vec<usize>,
     /// Whether to go on after a lost connection.
     pub retry: bool,
-    /// Called at each turn.
-    pub turn: Turn,
+    /// The loop hook, called at each loop iteration.
+    pub loop_hook: LoopHook,
 }
 
-/// The name under which an engine stands in the list and holds leases: unique to this start, and it
-/// says which shards it may hold.
+/// The name under which an engine is listed and holds leases. It is unique to this start and
+/// contains the shards that the engine may hold.
 pub fn member_name(consumer: &str, unique: &str, subset: Option<&[usize]>) -> String {
     let consumer = consumer.replace(['~', '/'], "_");
     match subset {
@@ -71,7 +71,7 @@ pub fn member_name(consumer: &str, unique: &str, subset: Option<&[usize]>) -> St
     }
 }
 
-/// What a name says; a name that no engine would have may hold nothing.
+/// The member behind a name. A name of another form may hold nothing.
 fn member_of(name: &str) -> Member {
     let subset = match name.rsplit_once('~') {
         None => Some(Vec::new()),
@@ -88,9 +88,9 @@ fn member_of(name: &str) -> Member {
 /// What is known of one shard.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    /// Since when no engine holds it.
+    /// Since when no engine has held it.
     free_since: Option<Tick>,
-    /// Until when it is kept, though another engine is to hold it.
+    /// Until when it is kept although another engine is assigned.
     kept_until: Option<Tick>,
     /// When a server that did not answer is asked again.
     asked_again: Option<Tick>,
@@ -101,11 +101,11 @@ struct Seen {
 pub struct Keeper {
     settings: KeeperSettings,
     client: LeaseClient,
-    /// How long it waits for an answer.
+    /// Longest wait for an answer.
     timeout: Duration,
     leases: Arc<Leases>,
     groups: Arc<Groups>,
-    /// Who holds each shard, for those who ask.
+    /// The holder of each shard, for the dashboard.
     holders: Arc<Mutex<Vec<String>>>,
     seen: Vec<Seen>,
     stop: Stop,
@@ -130,7 +130,7 @@ impl Keeper {
         Ok(Keeper { settings, client, timeout, leases, groups, holders, seen, stop })
     }
 
-    /// Keeps the leases until everything is given back after draining has begun.
+    /// Keeps the leases until draining has begun and every lease has been given back.
     ///
     /// # Errors
     /// With `retry` off, the first fault.
@@ -138,7 +138,7 @@ impl Keeper {
         let longest = self.settings.topology.pause_longest();
         let mut attempts = Attempts::new("keeping the leases", longest);
         while !self.stop.is_now() && (!self.stop.is_draining() || self.leases.count() > 0) {
-            self.settings.turn.begins(Role::Lease);
+            self.settings.loop_hook.call(Role::Lease);
             let began = Tick::now();
             match self.round() {
                 Ok((members, pause)) => {
@@ -161,13 +161,13 @@ impl Keeper {
         Ok(())
     }
 
-    /// A server that is silent must not keep the leases of others from being renewed, but the answer of
-    /// one that is far away takes its time.
+    /// Sets the time-out. A silent server must not delay the renewal of other leases, but a distant
+    /// server needs time to answer.
     fn fit_timeout(&mut self) -> Result<(), Fault> {
         let length = self.leases.terms().length;
         let far = self.leases.trip_longest() * TIMEOUT_TRIPS;
         let timeout = (length / 2).max(TIMEOUT_MIN).max(far);
-        // Made anew only if it matters, for that is another connection.
+        // A new client costs a connection, so make one only for a large change.
         if timeout > self.timeout || timeout < self.timeout / 2 {
             let (terms, engines) = (self.leases.terms().clone(), self.settings.engines.clone());
             self.client = LeaseClient::new(&self.settings.topology, terms, engines, timeout)?;
@@ -182,8 +182,8 @@ impl Keeper {
         (length / 3).max(RENEWAL_MIN).min(length / 2)
     }
 
-    /// One round: the engines that are there, and how long the next one can wait. Leases whose servers
-    /// have answered are dealt with, whatever the others do.
+    /// One round: returns the engines that are present, and how long the next round can wait.
+    /// Leases whose servers have answered are handled even if other servers fail.
     fn round(&mut self) -> Result<(Members, Duration), Fault> {
         let is_leaving = self.stop.is_draining();
         let presence = if is_leaving { Presence::Gone } else { Presence::Here };
@@ -236,7 +236,7 @@ impl Keeper {
         }
     }
 
-    /// The place of a shard among this engine's streams.
+    /// The index of a shard among this engine's streams.
     fn own(&self, shard: usize) -> Option<usize> {
         self.settings.own.iter().position(|own| *own == shard)
     }
@@ -302,7 +302,7 @@ impl Keeper {
             holders.iter().map(|holder| holder.unwrap_or_default().to_owned()).collect();
     }
 
-    /// Until the next renewal, or until the first lease of another engine may end.
+    /// Time until the next renewal, or until the first lease of another engine may end.
     fn pause(&self, states: &[Option<LeaseState>]) -> Duration {
         let caller = &self.leases.terms().holder;
         let others = states.iter().flatten().filter(|state| state.holder != *caller);
@@ -311,7 +311,8 @@ impl Keeper {
         self.interval().min(first).max(PAUSE_MIN)
     }
 
-    /// Waits for the next round: for so long after the last one began, or until a change is told of.
+    /// Waits for the next round: until `pause` after the last one began, or until a change is
+    /// announced.
     fn wait(&mut self, members: &Members, began: Tick, pause: Duration) {
         let was_leaving = self.stop.is_draining();
         loop {

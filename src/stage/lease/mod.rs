@@ -1,9 +1,9 @@
-//! Several engines, one order: each shard is read by one engine at a time, under a lease.
+//! Several engines that keep one order: each shard is read by one engine at a time, under a lease.
 //!
-//! The lease lies in Redis beside the shard and is the truth; see `redis/lease.lua`. Which engine is
-//! to take which shard every engine works out for itself, from the same list ([`assign`]). The
-//! [`Keeper`] keeps the list and renews leases; the reader of a shard takes its lease, and gives it
-//! back. What both and the committers know is in [`Leases`].
+//! The lease is stored in Redis beside the shard, and Redis decides who has it; see
+//! `redis/lease.lua`. Every engine computes from the same list which engine is to take which shard
+//! ([`assign`]). The [`Keeper`] keeps the list and renews leases. The reader of a shard takes its
+//! lease and gives it back. [`Leases`] holds the state that keeper, readers and committers share.
 
 pub mod assign;
 mod keeper;

@@ -1,13 +1,14 @@
-//! What this engine knows of its leases: shared by the keeper, the readers and the committers.
+//! What this engine knows of its leases, shared by the keeper, the readers and the committers.
 //!
 //! Invariants:
-//! 1. A reader takes a lease, and gives it back; the keeper renews it; any of them ends it. Ends and
-//!    renewals name the epoch they mean, so that a late one does nothing.
-//! 2. Time is counted from before the request was sent, on this process's own clock: the server counts
-//!    from later on. So the lease ends here before it ends there, whatever its clock says.
-//! 3. A lease lasts no longer than the connections on which its reader reads and its committers have
-//!    committed under it. A server that takes over after a failover may lack acknowledgements of the
-//!    last moments; what is in hand then must not be stored before those frames come again.
+//! 1. A reader takes a lease and gives it back; the keeper renews it; each of them can end it. Ends
+//!    and renewals name the epoch they mean, so that a late one has no effect.
+//! 2. Time is counted on this process's own clock from before the request is sent. The server
+//!    starts counting later. So the lease ends here before it ends there, whatever the server's
+//!    clock says.
+//! 3. A lease lasts no longer than the connections on which its reader reads and its committers
+//!    have committed under it. A server that takes over after a failover may lack recent
+//!    acknowledgements. Frames in hand then must not be stored before they are delivered again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,25 +19,26 @@ use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics};
 use crate::redis::{Handover, LeaseAsk, LeaseState, LeaseTerms, Tenure};
 
-/// A lease lasts for at least so many round trips: taking it, finding the group and a renewal have to fit.
+/// A lease lasts for at least this many round trips, enough to take it, find the group and renew
+/// it.
 const TRIPS_MIN: u32 = 10;
 
-/// Reading goes on for three quarters of a lease. What is read then has time to be committed.
+/// Reading stops after three quarters of a lease, so that what was read can be committed in time.
 const READING_QUARTERS: u32 = 3;
 
-/// Takeovers that took longer are none: the engines had been away.
+/// Longer takeovers are not recorded: no engine was running in between.
 const TAKEOVER_MAX: Duration = Duration::from_secs(600);
 
 /// The leases of the streams of this engine.
 #[derive(Debug)]
 pub struct Leases {
     terms: LeaseTerms,
-    /// By shard.
+    /// The key of the lease, by shard.
     keys: Vec<String>,
     cells: Vec<(Mutex<Cell>, Condvar)>,
-    /// The engines that were there at the last look.
+    /// The engines that were present at the last look.
     present: Mutex<Vec<String>>,
-    /// Why the keeper is out of touch with Redis; `None` while it is not.
+    /// Why the keeper cannot reach Redis; `None` while it can.
     trouble: Mutex<Option<String>>,
     metrics: Arc<Metrics>,
 }
@@ -46,24 +48,24 @@ pub struct Leases {
 struct Cell {
     /// Whether this engine is to hold the stream.
     is_wanted: bool,
-    /// When it may be free; `None` while that is not known.
+    /// When the lease may become free; `None` while that is not known.
     free_from: Option<Tick>,
-    /// The highest epoch heard of.
+    /// The highest epoch seen.
     known: u64,
     /// The epoch in which this engine holds it; 0 if it does not.
     held: u64,
-    /// The epoch in which it held it last.
+    /// The epoch in which this engine held it last.
     held_last: u64,
-    /// Before the last request that took or renewed it, and for how long it did.
+    /// The last request that took or renewed it: when it was sent, and the length of the lease.
     renewed: Option<(Tick, Duration)>,
     /// The round trip to its server.
     trip: Duration,
-    /// The end of the lease before, until there is a result.
+    /// When the lease before it ended; `None` after the first result.
     took_over: Option<Tick>,
 }
 
 impl Cell {
-    /// Whether it is held in `epoch`, and less than so many quarters of it have passed.
+    /// Whether it is held in `epoch` and less than this many quarters of its length have passed.
     fn is_held(&self, epoch: u64, quarters: u32) -> bool {
         let is_within = |(at, length): (Tick, Duration)| at.elapsed() < length / 4 * quarters;
         self.held == epoch && epoch != 0 && self.renewed.is_some_and(is_within)
@@ -71,14 +73,14 @@ impl Cell {
 }
 
 impl Leases {
-    /// Of streams whose leases have these keys; none is held.
+    /// The leases of streams, by their keys; none is held.
     pub fn new(terms: LeaseTerms, keys: Vec<String>, metrics: Arc<Metrics>) -> Leases {
         let cells = keys.iter().map(|_| Default::default()).collect();
         let trouble = Mutex::new(Some("starting".into()));
         Leases { terms, keys, cells, present: Mutex::default(), trouble, metrics }
     }
 
-    /// Who asks, and for how long.
+    /// The group, the holder and the length of its leases.
     pub fn terms(&self) -> &LeaseTerms {
         &self.terms
     }
@@ -93,17 +95,17 @@ impl Leases {
         self.terms.length.max(self.cells[shard].0.lock().trip * TRIPS_MIN)
     }
 
-    /// How far away the farthest server is, as far as that is known.
+    /// The longest known round trip to a server.
     pub fn trip_longest(&self) -> Duration {
         self.cells.iter().map(|(cell, _)| cell.lock().trip).max().unwrap_or_default()
     }
 
-    /// How far away the server of a shard is.
+    /// Sets the round trip to the server of a shard.
     pub fn set_trip(&self, shard: usize, trip: Duration) {
         self.cells[shard].0.lock().trip = trip;
     }
 
-    /// Waits, for at most `limit`, until a stream is to be taken; what to ask for.
+    /// Waits, for at most `limit`, until a stream is to be taken. Returns what to ask for.
     pub fn stand_by(&self, shard: usize, limit: Duration) -> Option<LeaseAsk> {
         let (cell, changed) = &self.cells[shard];
         let mut cell = cell.lock();
@@ -118,25 +120,27 @@ impl Leases {
         is_due(&cell).then_some(LeaseAsk::Take(cell.known))
     }
 
-    /// Another engine has the lease.
+    /// Notes that another engine has the lease.
     pub fn refused(&self, shard: usize, state: &LeaseState) {
         let mut cell = self.cells[shard].0.lock();
         cell.known = cell.known.max(state.epoch);
         cell.free_from = Some(Tick::now().after(state.left));
     }
 
-    /// The engines that are there.
+    /// Sets the engines that are present.
     pub fn set_present(&self, names: &[String]) {
         *self.present.lock() = names.to_vec();
     }
 
-    /// Whether the last holder of a lease that was just taken has given it back, or is there.
+    /// Whether the last holder of a lease that was just taken has given it back or is still
+    /// present.
     pub fn is_alive(&self, state: &LeaseState) -> bool {
         state.holder.is_empty() || self.present.lock().contains(&state.holder)
     }
 
-    /// The lease was taken by a request that was sent at `sent`: its tenure, and whether no other engine
-    /// has held the stream since this one did. It is not held before [`Leases::begin`].
+    /// Notes that a request sent at `sent` took the lease. Returns its tenure, and whether no other
+    /// engine has held the stream since this one did. The lease is not held before
+    /// [`Leases::begin`].
     pub fn taken(&self, shard: usize, state: &LeaseState, sent: Tick) -> (Tenure, bool) {
         let mut cell = self.cells[shard].0.lock();
         let is_known = cell.held_last != 0 && state.epoch == cell.held_last + 1;
@@ -147,7 +151,7 @@ impl Leases {
         (self.terms.tenure(&self.keys[shard], state.epoch), is_known)
     }
 
-    /// Holds the lease from now on.
+    /// Begins to hold the lease.
     pub fn begin(&self, shard: usize, epoch: u64, sent: (Tick, Duration)) {
         let mut cell = self.cells[shard].0.lock();
         cell.held = epoch;
@@ -181,7 +185,7 @@ impl Leases {
         self.cells.iter().filter(|(cell, _)| cell.lock().held != 0).count()
     }
 
-    /// Ends a tenure. Says whether it had not ended before.
+    /// Ends a tenure. Returns whether it was still held.
     pub fn end(&self, shard: usize, epoch: u64, as_what: Counter) -> bool {
         let (cell, changed) = &self.cells[shard];
         let mut cell = cell.lock();
@@ -196,12 +200,12 @@ impl Leases {
         true
     }
 
-    /// From the end of the lease before to now, if there has been no result in this tenure yet.
+    /// Time from the end of the lease before to now; `None` if this tenure already had a result.
     pub fn first_result(&self, shard: usize) -> Option<Duration> {
         self.cells[shard].0.lock().took_over.take().map(|over| over.elapsed())
     }
 
-    /// What the keeper asks for: the stream is held, or it wants to know how it stands.
+    /// What the keeper asks for: renewal of a lease that is held, otherwise its state.
     pub fn ask(&self, shard: usize, handover: impl FnOnce() -> Handover) -> LeaseAsk {
         match self.held(shard) {
             0 => LeaseAsk::Look,
@@ -209,7 +213,7 @@ impl Leases {
         }
     }
 
-    /// How a lease stands that this engine does not hold.
+    /// Notes the state of a lease that this engine does not hold.
     pub fn seen(&self, shard: usize, state: &LeaseState) {
         let mut cell = self.cells[shard].0.lock();
         cell.known = cell.known.max(state.epoch);
@@ -220,7 +224,8 @@ impl Leases {
         }
     }
 
-    /// A lease was renewed by a request that was sent then, for so long.
+    /// Notes that a lease was renewed. `sent` is when the request was sent, and the length of the
+    /// lease.
     pub fn renewed(&self, shard: usize, epoch: u64, sent: (Tick, Duration)) {
         let mut cell = self.cells[shard].0.lock();
         if cell.held == epoch {
@@ -229,14 +234,14 @@ impl Leases {
         }
     }
 
-    /// Whether the stream is to be held, and wakes its reader.
+    /// Sets whether the stream is to be held, and wakes its reader.
     pub fn want(&self, shard: usize, is_wanted: bool) {
         let (cell, changed) = &self.cells[shard];
         cell.lock().is_wanted = is_wanted;
         changed.notify_all();
     }
 
-    /// Why the keeper is out of touch with Redis; `None` if it is not.
+    /// Sets why the keeper cannot reach Redis; `None` if it can.
     pub fn set_trouble(&self, trouble: Option<String>) {
         *self.trouble.lock() = trouble;
     }
@@ -258,7 +263,7 @@ mod tests {
         Leases::new(terms, vec!["in:lease".into()], Metrics::new())
     }
 
-    /// The lease was last renewed so long ago.
+    /// A lease that was last renewed this long ago.
     fn held_for(time: Duration) -> Leases {
         let leases = leases();
         leases.begin(0, 5, (Tick::now().before(time), LENGTH));

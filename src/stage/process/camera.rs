@@ -1,4 +1,4 @@
-//! What is known of each camera: its gate, its background, its figures.
+//! The state of each camera: its gate, its background, its figures.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,32 +18,33 @@ use crate::image::CameraTables;
 use crate::metrics::clock::unix_seconds;
 use crate::metrics::{Counter, Metrics};
 
-/// Seconds without a frame after which a camera does not count as active.
+/// After this many seconds without a frame a camera counts as inactive.
 const ACTIVE_SECONDS: f64 = 10.0;
 
-/// Cameras with a time series of their own; all others are summed up.
+/// Most cameras with a separate time series; the others are summed up.
 pub const CAMERA_SERIES_MAX: usize = 50;
 
 /// One camera.
 pub(super) struct Camera {
     pub(super) id: String,
-    /// Of the id: decides which committer ends its frames.
+    /// Hash of the id; it decides which committer gets its frames.
     pub(super) hash: u64,
     settings: Mutex<Arc<CameraSettings>>,
     /// The number of the next frame read; only dispatchers take one.
     pub(super) tickets: AtomicU64,
     /// Held while frames pass, so that they also reach the committer in order.
     pub(super) gate: Mutex<Gate<Arrived>>,
-    /// What the second half of a job works on, frame after frame. Nothing else is locked while this
-    /// is: frames of a batch update the backgrounds of cameras at whose gate the batch is not.
+    /// Used by the second half of a job, frame after frame. No other lock is taken while this one
+    /// is held: frames of a batch update the backgrounds of cameras whose gates the batch does not
+    /// pass.
     pub(super) background: Mutex<Background>,
-    /// The Huffman tables of its pictures; gone with it.
+    /// The Huffman tables of its pictures; dropped with the camera.
     pub(super) tables: CameraTables,
     status: Mutex<Status>,
     used: AtomicU64,
-    /// The latest picture, while somebody looks at it.
+    /// The latest picture, while a client watches it.
     pub(super) snapshot: Snapshot,
-    /// Where its frames count as well if it has no time series of its own.
+    /// The totals that also count its frames, if it has no separate time series.
     others: Option<Arc<Totals>>,
 }
 
@@ -103,24 +104,24 @@ pub struct CameraStatus {
     pub frames_shed_at_encode: u64,
     /// Frames below the quality threshold.
     pub frames_below_threshold: u64,
-    /// Frames written over in their frame ring before they were read.
+    /// Frames overwritten in their frame ring before they were read.
     pub frames_overwritten: u64,
     /// When the last result was ready, in seconds since the Unix epoch; 0 for never.
     pub last_frame_time: f64,
-    /// Of the last frame.
+    /// Quality score of the last frame, 0 to 1.
     pub quality_score: f32,
-    /// Of the last frame.
+    /// Vehicle density of the last frame, 0 to 1.
     pub vehicle_density: f32,
-    /// Of the last frame.
+    /// Congestion of the last frame.
     pub congestion_level: &'static str,
-    /// Of the last frame.
+    /// Processing time of the last frame, in milliseconds.
     pub processing_time_ms: f32,
-    /// Whether it has a time series of its own.
+    /// Whether it has a separate time series.
     #[serde(skip)]
     pub has_series: bool,
 }
 
-/// Frames of the cameras without a time series of their own, those that are gone included.
+/// Frames of the cameras without a separate time series, including cameras that were evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OtherCameras {
     /// Results handed to the committer.
@@ -146,7 +147,7 @@ pub(super) enum Ended {
 }
 
 impl Camera {
-    /// What is configured for it now.
+    /// Its current settings.
     pub(super) fn settings(&self) -> Arc<CameraSettings> {
         Arc::clone(&self.settings.lock())
     }
@@ -162,7 +163,7 @@ impl Camera {
             Ended::Dropped(Discard::Shed(_)) => status.shed_at_encode += 1,
             Ended::Dropped(Discard::BelowThreshold) => status.below_threshold += 1,
             Ended::Dropped(Discard::Overwritten) => status.overwritten += 1,
-            // The camera of the first is gone with its body; the second is counted already.
+            // `LostToTrim` has no body that names a camera; `Repeated` is counted already.
             Ended::Dropped(Discard::LostToTrim | Discard::Repeated) => {}
             Ended::Result { quality, density, congestion, processing_ms, is_damaged } => {
                 *status = Status {
@@ -180,9 +181,9 @@ impl Camera {
     }
 }
 
-/// The cameras seen lately, at most so many: the least recently used one goes first. A camera with a
-/// frame in work stays, so for as long as frames of more cameras than that are in work at once,
-/// there are more; slots bound them.
+/// The cameras seen recently, up to a limit; the least recently used one is evicted first. A camera
+/// with a frame in work stays, so there are more while frames of more cameras are in work at once.
+/// The number of slots bounds them.
 pub struct Cameras {
     by_id: Mutex<HashMap<String, Arc<Camera>>>,
     configured: Mutex<HashMap<String, Arc<CameraSettings>>>,
@@ -194,7 +195,7 @@ pub struct Cameras {
 }
 
 impl Cameras {
-    /// Room for `limit` cameras, some of which are configured.
+    /// Room for `limit` cameras. `configured` holds the settings of single cameras.
     pub fn new(
         limit: usize,
         configured: &HashMap<String, CameraSettings>,
@@ -215,7 +216,7 @@ impl Cameras {
         })
     }
 
-    /// The camera of that name, known or new.
+    /// The camera of this name, known or new.
     pub(super) fn get(&self, id: &str) -> Arc<Camera> {
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         let mut by_id = self.by_id.lock();
@@ -247,9 +248,9 @@ impl Cameras {
         camera
     }
 
-    /// Whether a new camera gets a time series of its own. It keeps it for as long as it is kept:
-    /// counters that moved between cameras and "other" would seem to start again. Places are kept
-    /// free for configured cameras; the others take theirs in the order they appear.
+    /// Whether a new camera gets a separate time series. It keeps it until it is evicted, because a
+    /// counter that moves between a camera and "other" would seem to restart. Places are reserved
+    /// for configured cameras; other cameras take the rest in order of appearance.
     fn has_place(&self, by_id: &HashMap<String, Arc<Camera>>, is_configured: bool) -> bool {
         let taken = by_id.values().filter(|camera| camera.others.is_none());
         let configured = self.configured.lock();
@@ -263,7 +264,7 @@ impl Cameras {
         }
     }
 
-    /// The frames of cameras without a time series of their own.
+    /// The frames of cameras without a separate time series.
     pub fn others(&self) -> OtherCameras {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         OtherCameras {
@@ -273,8 +274,8 @@ impl Cameras {
         }
     }
 
-    /// The latest picture of a camera; `None` if there is no such camera, `Some(None)` if it has
-    /// no picture yet: one is kept of its next frame, and for as long as somebody asks.
+    /// The latest picture of a camera: `None` if there is no such camera, `Some(None)` if it has no
+    /// picture yet. After a call, pictures are kept from its next frame on, as long as clients ask.
     pub fn photo(&self, id: &str) -> Option<Option<Photo>> {
         let by_id = self.by_id.lock();
         for camera in by_id.values().filter(|camera| camera.id != id) {
@@ -283,7 +284,7 @@ impl Cameras {
         by_id.get(id).map(|camera| camera.snapshot.ask())
     }
 
-    /// Configures a camera, from its next frame on.
+    /// Configures a camera from its next frame on.
     pub fn configure(&self, id: &str, settings: CameraSettings) {
         let settings = Arc::new(settings);
         self.configured.lock().insert(id.to_owned(), Arc::clone(&settings));
@@ -292,11 +293,11 @@ impl Cameras {
         }
     }
 
-    /// Replaces all that is configured for single cameras, from their next frames on.
+    /// Replaces the settings of all single cameras from their next frames on.
     pub fn reconfigure(&self, configured: HashMap<String, CameraSettings>) {
         let configured: HashMap<_, _> =
             configured.into_iter().map(|(id, settings)| (id, Arc::new(settings))).collect();
-        // All under one lock: a camera that appears meanwhile is configured by the new.
+        // All under one lock, so that a camera that appears meanwhile gets the new settings.
         let by_id = self.by_id.lock();
         for camera in by_id.values() {
             *camera.settings.lock() = configured.get(&camera.id).cloned().unwrap_or_default();
@@ -319,8 +320,8 @@ impl Cameras {
     }
 }
 
-/// The camera that was used least recently, of those without a frame in work: each of those frames
-/// holds its camera.
+/// The least recently used camera without a frame in work. Each frame in work holds a reference to
+/// its camera.
 fn least_recently_used(cameras: &HashMap<String, Arc<Camera>>) -> Option<String> {
     let idle = cameras.values().filter(|camera| Arc::strong_count(camera) == 1);
     let oldest = idle.min_by_key(|camera| camera.used.load(Ordering::Relaxed))?;

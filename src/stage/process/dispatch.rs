@@ -1,4 +1,4 @@
-//! A dispatcher: gives each frame its camera, its ticket and a slot, and makes a job of it.
+//! A dispatcher: gives each frame its camera, its ticket and a slot, and starts a job for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ pub(super) struct Job {
     pub(super) slot: Slot<Work>,
 }
 
-/// The dispatcher of one way, ready to run.
+/// The dispatcher of one pipeline, ready to run.
 pub struct Dispatcher {
     shared: Arc<Shared>,
     groups: Arc<Groups>,
@@ -47,33 +47,34 @@ pub struct Dispatcher {
 pub struct DispatcherParts {
     /// One per thread of `threads`.
     pub workers: Workers,
-    /// Where jobs run.
+    /// The threads that run jobs.
     pub threads: Arc<ThreadPool>,
-    /// Where attempts are counted.
+    /// The consumer groups, for counting attempts.
     pub groups: Arc<Groups>,
     /// Buffers for results.
     pub pool: Pool,
     /// The cameras seen.
     pub cameras: Arc<Cameras>,
-    /// What may change meanwhile.
+    /// The settings that may change while the engine runs.
     pub live: Live,
-    /// For each way its lane of frames that were read, and room for frames in work.
-    pub ways: Vec<(Receiver<RawFrame>, Slots<Work>)>,
+    /// For each pipeline, its lane of frames that were read and its slots.
+    pub pipelines: Vec<(Receiver<RawFrame>, Slots<Work>)>,
     /// A lane to each committer, with room for every slot that leads to it.
     pub lanes: Vec<WakingSender<Outgoing>>,
 }
 
 impl Dispatcher {
-    /// The dispatchers of all ways, made of their parts.
+    /// The dispatchers of all pipelines.
     pub fn all(
         settings: ProcessSettings,
         parts: DispatcherParts,
         metrics: Arc<Metrics>,
         stop: &Stop,
     ) -> Vec<Dispatcher> {
-        let DispatcherParts { workers, threads, groups, pool, cameras, live, ways, lanes } = parts;
+        let DispatcherParts { workers, threads, groups, pool, cameras, live, pipelines, lanes } =
+            parts;
         let recorder = metrics.recorder();
-        let routes = Routes { ways: ways.len(), lanes: lanes.len() };
+        let routes = Routes { pipelines: pipelines.len(), lanes: lanes.len() };
         let (jobs, alone) = (AtomicUsize::new(0), RwLock::new(()));
         let shared = Shared {
             settings,
@@ -98,18 +99,18 @@ impl Dispatcher {
             stop: stop.clone(),
             lane,
         };
-        ways.into_iter().map(of_way).collect()
+        pipelines.into_iter().map(of_way).collect()
     }
 
     /// Dispatches until the lane is closed and empty.
     ///
     /// # Errors
-    /// None of its own; an engine that is told to leave at once simply ends here.
+    /// Never fails. If the engine is to stop at once, it returns early.
     pub fn run(self) -> Result<(), Fault> {
         while let Some(frame) = frame::recv(&self.lane, &self.stop) {
             let metrics = &self.shared.metrics;
             metrics.lower(Gauge::ReadLane);
-            self.shared.settings.turn.begins(Role::Dispatch);
+            self.shared.settings.loop_hook.call(Role::Dispatch);
             let began = Tick::now();
             let Some(mut slot) = self.slots.acquire(&self.stop) else { break };
             metrics.add_micros(Counter::SlotsBlockedMicros, began.elapsed());
@@ -140,15 +141,14 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Whether a former process may have died of this frame.
+    /// Whether a former process may have crashed on this frame.
     fn is_suspect(&self, frame: &RawFrame) -> bool {
         matches!(frame.receipt.origin(), Origin::Again { is_counted: false, .. })
     }
 
-    /// Processes a suspect while no other frame is in work. The server counts the
-    /// attempt before it begins, and forgets it when it has ended: if the process dies of the frame,
-    /// the next one knows which frame it was, and no other frame is blamed. `false` if the engine
-    /// leaves at once.
+    /// Processes a suspect frame while no other frame is in work. The server's delivery count is
+    /// raised before the attempt and lowered after it. So if the process crashes, the next one
+    /// knows which frame caused it and blames no other. `false` if the engine stops at once.
     fn process_alone(&self, job: Job) -> bool {
         let _alone = self.shared.alone.write();
         while self.shared.jobs.load(Ordering::Acquire) > 0 {
@@ -166,7 +166,7 @@ impl Dispatcher {
         self.count_deliveries(shard, id, deliveries.saturating_sub(1))
     }
 
-    /// Sets the server's delivery count of an entry; `false` if the engine leaves at once.
+    /// Sets the server's delivery count of an entry; `false` if the engine stops at once.
     fn count_deliveries(&self, shard: usize, id: EntryId, deliveries: u32) -> bool {
         let mut attempts = Attempts::new("counting an attempt", limits::BACKOFF_LONGEST);
         while let Err(fault) = self.groups.set_deliveries(shard, id, deliveries) {
@@ -194,7 +194,7 @@ impl Dispatcher {
         self.shared.cameras.get(id)
     }
 
-    /// What is decided without looking at the frame.
+    /// The verdict on a frame that needs no processing.
     fn without_work(&self, frame: &RawFrame) -> Option<Verdict> {
         let settings = &*self.shared.live.load();
         if frame.receipt.origin() == Origin::Repeated {
@@ -222,14 +222,14 @@ impl Dispatcher {
 }
 
 impl Shared {
-    /// Whether more frames wait than the workers can begin with in two turns; a few cameras that send at
-    /// the same moment are no queue.
+    /// Whether more frames wait than the workers can begin with within two jobs each. A few cameras
+    /// that send at the same moment are not a queue.
     pub(super) fn has_queue(&self) -> bool {
         self.jobs.load(Ordering::Relaxed) > 3 * self.workers.len()
     }
 
-    /// Whether a frame is older than it may be: by the clock that made its id, and at least as old
-    /// as the time for which it has been here.
+    /// Whether a frame is older than allowed: by the clock that made its id, or by the time since
+    /// it was read.
     pub(super) fn is_too_old(&self, settings: &LiveSettings, receipt: &frame::Receipt) -> bool {
         settings.frame_age_max.is_some_and(|limit| {
             self.metrics.redis_clock.age_of(receipt.id().millis) > limit

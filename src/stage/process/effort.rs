@@ -1,9 +1,10 @@
-//! `webp_method: auto` and `png_level: auto`: as much effort as idle cores and the latency target allow.
+//! `webp_method: auto` and `png_level: auto`: as much effort as idle cores and the latency target
+//! allow.
 //!
-//! Each frame gets the highest level whose predicted time keeps the age of the frame below half of the
-//! target and the workers busy for less than [`BUSY_MAX`] of the time. Costs are learnt here, by size of
-//! the picture. When frames queue, the level falls to the lowest at once; without a queue it rises by one
-//! with each [`WINDOW`].
+//! Each frame gets the highest level whose predicted time meets two conditions: the age of the
+//! frame stays below half of the target, and the workers are busy for less than [`BUSY_MAX`] of the
+//! time. Costs are learnt at run time, by picture size. When frames queue, the level falls to the
+//! lowest at once. Without a queue it rises by one with each [`WINDOW`].
 
 use std::time::Duration;
 
@@ -11,31 +12,31 @@ use parking_lot::Mutex;
 
 use crate::metrics::clock::Tick;
 
-/// Share of the workers' time that coding at a level may take.
+/// Largest share of the workers' time for coding at a level.
 const BUSY_MAX: f64 = 0.8;
-/// How often the rate of frames is measured and the level may rise.
+/// How often the frame rate is measured and the level may rise.
 const WINDOW: Duration = Duration::from_millis(500);
-/// Sizes of pictures, by powers of two of their pixels.
+/// Picture sizes, by powers of two of their pixels.
 const SIZES: usize = 32;
 /// Levels of all formats.
 const LEVELS: usize = 10;
-/// Nanoseconds per pixel before anything was measured, at the lowest level of WebP.
+/// Nanoseconds per pixel at the lowest level of WebP, before a measurement.
 const FIRST_GUESS: f64 = 30.0;
-/// What each level costs beside the others, as far as it was not measured: methods 0 to 6 of WebP, then
-/// fast, balanced and high of PNG.
+/// Cost of each level relative to the others, used until it is measured: methods 0 to 6 of WebP,
+/// then fast, balanced and high of PNG.
 const RELATIVE: [f64; LEVELS] = [0.8, 1.0, 1.4, 3.0, 3.6, 5.0, 8.0, 0.2, 1.5, 6.0];
 
-/// What effort is chosen for.
+/// The formats for which an effort is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
-    /// Methods 1 to 6; 0 saves little time and costs many bytes.
+    /// Methods 1 to 6. Method 0 saves little time and costs many bytes.
     Webp,
     /// Fast, balanced, high.
     Png,
 }
 
 impl Scale {
-    /// Where its levels are among all, and the lowest and highest that are chosen.
+    /// The index of its first level among all, and the lowest and highest level that are chosen.
     fn levels(self) -> (usize, u8, u8) {
         match self {
             Scale::Webp => (0, 1, 6),
@@ -48,9 +49,9 @@ impl Scale {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ahead {
     pub pixels: usize,
-    /// Since it was read.
+    /// Time since it was read.
     pub age: Duration,
-    /// Since a worker began with it.
+    /// Time since a worker began with it.
     pub worked: Duration,
     /// Whether more frames wait than the workers can begin with.
     pub is_queue: bool,
@@ -58,17 +59,17 @@ pub(super) struct Ahead {
     pub target: Duration,
 }
 
-/// The effort of all workers.
+/// The effort chosen for all workers.
 #[derive(Debug)]
 pub(super) struct Effort(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// Nanoseconds per pixel, 0 if not known.
+    /// Nanoseconds per pixel; 0 if unknown.
     costs: [[f64; LEVELS]; SIZES],
-    /// The same for any size, of the last picture.
+    /// The same for the last picture, whatever its size.
     last: [f64; LEVELS],
-    /// How far levels may go above the lowest.
+    /// How far levels may rise above the lowest.
     rise: u8,
     since: Tick,
     frames: u32,
@@ -95,7 +96,7 @@ impl Effort {
         self.0.lock().choose(scale, ahead, Tick::now())
     }
 
-    /// Learns what a picture took.
+    /// Learns from the time a picture took.
     pub(super) fn note(&self, scale: Scale, level: u8, pixels: usize, took: Duration) {
         self.0.lock().note(scale, level, pixels, took);
     }
@@ -129,7 +130,7 @@ impl State {
         let at = scale.levels().0 + usize::from(level);
         let found = took.as_secs_f64() * 1e9 / pixels.max(1) as f64;
         for known in [&mut self.costs[size_of(pixels)][at], &mut self.last[at]] {
-            // Dearer pictures count more, so that the prediction is rather too high.
+            // Slower pictures weigh more, so that the prediction errs on the high side.
             let weight = if found > *known { 0.5 } else { 0.1 };
             *known = if *known == 0.0 { found } else { *known + weight * (found - *known) };
         }
@@ -140,7 +141,7 @@ impl State {
         let (first, lowest, highest) = scale.levels();
         let at = first + usize::from(level);
         let of_size = &self.costs[size_of(pixels)];
-        // By the nearest level that was measured, of this size or of the last one.
+        // From the nearest measured level, of this size or of the last picture.
         let measured = [of_size, &self.last].into_iter().find_map(|costs| {
             let known = (first + usize::from(lowest)..=first + usize::from(highest))
                 .filter(|near| costs[*near] > 0.0)
@@ -172,8 +173,8 @@ mod tests {
         }
     }
 
-    /// Frames at a rate for some seconds, each taking what method 1 takes times the relative cost;
-    /// the methods chosen.
+    /// Frames at a rate for some seconds. Each takes the time of method 1 times the relative cost.
+    /// Returns the methods chosen.
     fn run(state: &mut State, at: &mut Tick, fps: u64, seconds: u64, method_1_ms: f64) -> Vec<u8> {
         (0..fps * seconds)
             .map(|_| {
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(run(&mut state, &mut at, 5, 10, 8.0).last(), Some(&5));
         // 100 frames a second leave 16 ms a frame on two workers: method 1 at 8, method 2 at 11.
         assert_eq!(run(&mut state, &mut at, 100, 10, 8.0).last(), Some(&2));
-        // Less than it takes at all.
+        // More frames than even the lowest method can manage.
         assert_eq!(run(&mut state, &mut at, 400, 10, 8.0).last(), Some(&1));
     }
 

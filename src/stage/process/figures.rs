@@ -1,4 +1,4 @@
-//! The figures of a picture by itself, into the message.
+//! The figures of a single picture, written into the message.
 
 use super::work::Work;
 use super::{AnalysisSettings, CameraSettings};
@@ -42,7 +42,7 @@ pub(super) fn judge(
     Ok(())
 }
 
-/// Lighting and weather. Where there are RGB pixels they are exact; planes have lost a little.
+/// Lighting and weather. From RGB pixels they are exact; YCbCr planes have lost a little.
 fn scene(traffic: &mut TrafficFeatures, stats: &LumaStats, view: &View<'_>, planes: &Planes) {
     let value = match view.interleaved {
         Some(rgb) if view.channels == 3 => analysis::mean_value_rgb(rgb, view.width, view.height),
@@ -53,10 +53,10 @@ fn scene(traffic: &mut TrafficFeatures, stats: &LumaStats, view: &View<'_>, plan
     replace(&mut traffic.weather_conditions, weather.name());
 }
 
-/// Brightness of each region; its density needs the camera's past and comes later.
+/// Brightness of each region; its density needs the camera's past and is filled in later.
 ///
-/// Figures that this camera has no use for wait in `spare` for one that has: a slot serves all
-/// cameras in turn.
+/// A slot serves different cameras. Region figures that this camera does not need wait in `spare`
+/// for one that does.
 fn regions(
     message: &mut ProcessedFrame,
     spare: &mut Vec<RoiAnalysis>,
@@ -75,7 +75,7 @@ fn regions(
     }
 }
 
-/// Keeps the storage of the string, and takes enough of it for any of our own words at once.
+/// Replaces the text and keeps its storage. Reserves enough for any of the fixed names at once.
 pub(super) fn replace(text: &mut String, with: &str) {
     text.clear();
     text.reserve(with.len().max(32));

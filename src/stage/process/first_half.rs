@@ -1,4 +1,4 @@
-//! The first half of a job: what concerns the picture alone.
+//! The first half of a job: everything that concerns the picture alone.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,10 +18,10 @@ use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Recorder, Timer};
 use crate::wire::{self, Batch, Draft, Envelope, Opened};
 
-/// Runs on a worker. Whatever happens, the frame arrives at its camera's gate.
+/// Runs on a worker. In every case the frame arrives at its camera's gate.
 pub(super) fn run(shared: &Shared, job: Job) {
     let _ended = EndedJob(&shared.jobs);
-    shared.settings.turn.begins(Role::Work);
+    shared.settings.loop_hook.call(Role::Work);
     let Job { frame, camera, ticket, mut slot } = job;
     let RawFrame { receipt, entry, shard, .. } = frame;
     let mut worker = shared.workers.mine();
@@ -44,17 +44,17 @@ pub(super) fn run(shared: &Shared, job: Job) {
     let has_lesson = worker.tools.coder.has_lesson();
     drop(worker);
     let verdict = verdict.map_err(|verdict| with_pixels(shared, verdict, entry.as_ref()));
-    drop(entry); // its buffers go home before the frame waits for anything
+    drop(entry); // returns its buffers before the frame waits at the gate
     let arrived = Arrived { receipt, shard, slot, verdict: verdict.err() };
     second_half::arrive(shared, &camera, ticket, arrived);
     if has_lesson {
-        // The frame is on its way; its files are still in the worker's buffers.
+        // The frame is handed on; its files are still in the worker's buffers.
         shared.workers.mine().tools.coder.learn(&camera.tables, &shared.metrics);
     }
 }
 
-/// Opens an entry and processes the frame in it, or the frames one after the other. On success the
-/// drafts of the messages are in `work`; otherwise the verdict says what becomes of the entry.
+/// Opens an entry and processes its frame, or all frames of a batch. On success the drafts of the
+/// messages are in `work`; otherwise the verdict says how the entry ends.
 fn process(
     shared: &Shared,
     worker: &mut Worker,
@@ -79,8 +79,9 @@ fn process(
     }
 }
 
-/// The frames of a batch, each with its own camera. One that is refused refuses the entry: it has one
-/// end, and a dead letter that is replayed must not give the results of the others twice.
+/// Processes the frames of a batch, each with its own camera. If one is refused, the entry is
+/// refused: an entry ends once, and replaying its dead letter must not store the results of the
+/// others twice.
 fn batch(
     shared: &Shared,
     tools: &mut Tools,
@@ -122,7 +123,7 @@ fn batch(
     Ok(())
 }
 
-/// Decodes, judges and encodes a frame, of which work began at `since`. On success the draft of the
+/// Decodes, judges and encodes a frame; work on it began at `since`. On success the draft of the
 /// message is in `work`.
 fn frame(
     shared: &Shared,
@@ -177,7 +178,7 @@ fn frame(
     work.draft = Some(coded.draft(&work.composer, work.camera.regions.len(), &shared.pool));
     laps.end(Timer::Serialization);
     if camera.snapshot.is_due() {
-        // A picture that cannot be kept for people is no fault of the frame.
+        // Failing to keep a picture for the dashboard does not fail the frame.
         match coded.jpeg(&work.composer) {
             Some(jpeg) => camera.snapshot.keep(jpeg),
             None => coder.photograph(&view).map_or((), |jpeg| camera.snapshot.keep(jpeg)),
@@ -186,8 +187,8 @@ fn frame(
     Ok(())
 }
 
-/// A dead letter of a frame whose pixels lie in a frame ring takes them along: the slot will hold
-/// another frame before the dead letter is looked at.
+/// Adds the pixels to a dead letter whose pixels lie in a frame ring, because the ring slot will
+/// soon hold another frame.
 pub(super) fn with_pixels(shared: &Shared, verdict: Verdict, entry: Option<&Entry>) -> Verdict {
     match (verdict, entry) {
         (Verdict::DeadLetter(Refused { reject, whole: None }), Some(entry)) => {
@@ -199,12 +200,12 @@ pub(super) fn with_pixels(shared: &Shared, verdict: Verdict, entry: Option<&Entr
     }
 }
 
-/// The end of an entry over which a worker panicked.
+/// The verdict on an entry that made a worker panic.
 fn panicked(payload: &(dyn Any + Send)) -> Verdict {
     Reject::new(Reason::Panic, Stage::Decode, panic_message(payload)).into()
 }
 
-/// Counts a job as ended, however it ends.
+/// Counts a job as ended, also if it panics.
 struct EndedJob<'a>(&'a AtomicUsize);
 
 impl Drop for EndedJob<'_> {

@@ -1,19 +1,19 @@
-//! The gate of a camera: things arrive in any order and pass in the order of their tickets.
+//! The gate of a camera: items arrive in any order and pass in the order of their tickets.
 //!
-//! Each ticket arrives exactly once. Whoever brings the one whose turn it is also takes those
-//! through that were waiting behind it, so nobody waits and nothing is left at the gate. How many
-//! wait is bounded by the slots that frames hold.
+//! Each ticket arrives exactly once. The thread that brings the next ticket also passes the items
+//! waiting behind it, so no thread waits and no item is left behind. The slots that frames hold
+//! bound how many items wait.
 
 /// Puts arrivals back into the order of their tickets.
 #[derive(Debug)]
 pub(super) struct Gate<T> {
-    turn: u64,
+    next_ticket: u64,
     waiting: Vec<(u64, T)>,
 }
 
 impl<T> Default for Gate<T> {
     fn default() -> Self {
-        Gate { turn: 0, waiting: Vec::with_capacity(8) }
+        Gate { next_ticket: 0, waiting: Vec::with_capacity(8) }
     }
 }
 
@@ -23,10 +23,10 @@ impl<T> Gate<T> {
         self.waiting.push((ticket, thing));
     }
 
-    /// The next thing whose turn it is, if it has arrived.
+    /// The item with the next ticket, if it has arrived.
     pub(super) fn pass(&mut self) -> Option<T> {
-        let index = self.waiting.iter().position(|(ticket, _)| *ticket == self.turn)?;
-        self.turn += 1;
+        let index = self.waiting.iter().position(|(ticket, _)| *ticket == self.next_ticket)?;
+        self.next_ticket += 1;
         Some(self.waiting.swap_remove(index).1)
     }
 }

@@ -1,4 +1,4 @@
-//! What comes with a frame beside its pixels: names, times, and what the picture is.
+//! The fields of a frame except its pixels: names, times, and the format of the picture.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::image::{Format, Matrix, PixelLayout, Range, RawLayout, Source};
 use crate::wire::proto::ProcessingStage;
 use crate::wire::{self, Envelope, ImageRef};
 
-/// The frame itself.
+/// The field `data` of the entry.
 pub(super) fn data_of(entry: &Entry) -> Result<&[u8], Reject> {
     if let Some(len) = entry.oversized {
         return Err(Reject::new(
@@ -23,7 +23,7 @@ pub(super) fn data_of(entry: &Entry) -> Result<&[u8], Reject> {
         .ok_or_else(|| Reject::new(Reason::Undecodable, Stage::Read, "the entry has no field data"))
 }
 
-/// Gives an envelope the pixels that lie in a frame ring.
+/// Fills in the pixels that lie in a frame ring.
 pub(super) fn fetch_pixels<'a>(
     envelope: &mut Envelope<'a>,
     entry: &'a Entry,
@@ -36,7 +36,7 @@ pub(super) fn fetch_pixels<'a>(
     Ok(())
 }
 
-/// The camera of a frame: as it says, or as the field beside `data` says.
+/// The camera of a frame: from the envelope, or from the field beside `data`.
 pub(super) fn camera_id<'a>(envelope: &'a Envelope<'_>, entry: &'a Entry) -> &'a str {
     match &*envelope.camera_id {
         "" => entry.side_text("camera_id").unwrap_or_default(),
@@ -44,8 +44,8 @@ pub(super) fn camera_id<'a>(envelope: &'a Envelope<'_>, entry: &'a Entry) -> &'a
     }
 }
 
-/// The message's fields that come with the frame; fields beside `data` stand in for missing ones. False
-/// if there was a capture time that could not be understood.
+/// Fills in the message fields that come with the frame. Fields beside `data` replace missing ones.
+/// Returns false if a capture time could not be parsed.
 pub(super) fn fill(
     work: &mut Work,
     envelope: &Envelope<'_>,
@@ -80,14 +80,14 @@ pub(super) fn fill(
     is_understood
 }
 
-/// The trace a frame belongs to; known before anything else, so that a refusal names it as well.
+/// Sets the trace of a frame. This happens first, so that a refusal carries it as well.
 pub(super) fn trace(work: &mut Work, entry: Option<&Entry>) {
     work.traceparent.clear();
     let given = entry.and_then(|entry| entry.side_text("traceparent"));
     work.traceparent.push_str(given.unwrap_or_default());
 }
 
-/// What the picture is: the bytes know better than the name they were given.
+/// The format of the picture. Its bytes override the declared name.
 pub(super) fn source_of<'a>(image: &ImageRef<'a>) -> Result<Source<'a>, Reject> {
     let name = image.format;
     let pixels = PixelLayout::from_name(name);
@@ -117,7 +117,7 @@ pub(super) fn source_of<'a>(image: &ImageRef<'a>) -> Result<Source<'a>, Reject> 
             image.width, image.height, image.channels
         ))),
         _ => match named {
-            // The decoder says what is wrong with it.
+            // The decoder reports what is wrong with it.
             Some(format) => Ok(coded(format)),
             None => Err(Reject::undecodable("the picture is no JPEG, PNG or WebP file")),
         },
@@ -132,8 +132,8 @@ fn is_raw_rgb(image: &ImageRef<'_>) -> bool {
             == i64::try_from(image.bytes.len()).ok()
 }
 
-/// Raw pixels. A file that was called raw is told by its first bytes, where its length is not that of
-/// the pixels.
+/// Raw pixels. If the length does not fit and the first bytes are those of an image file, it is
+/// decoded as that file.
 fn raw<'a>(image: &ImageRef<'a>, pixels: Option<PixelLayout>) -> Result<Source<'a>, Reject> {
     let side = |value: i32, name: &str| {
         u32::try_from(value).map_err(|_| Reject::unsupported(format!("{name} is {value}")))
@@ -167,7 +167,7 @@ fn raw<'a>(image: &ImageRef<'a>, pixels: Option<PixelLayout>) -> Result<Source<'
     if let Some(format) = Format::sniff(image.bytes) {
         return Ok(Source::file(format, image.bytes));
     }
-    // Some producers leave it at 0; the length says what it is.
+    // Some producers leave `channels` at 0; the length tells it.
     if image.channels == 0 && pixels.is_none() {
         for channels in [1, 3] {
             let source = sized(channels)?;

@@ -1,8 +1,9 @@
-//! What may change while the engine runs.
+//! Settings that may change while the engine runs.
 //!
-//! A job takes these settings once, so no picture is made half by the old and half by the new. Age and
-//! deliveries are judged before, by the dispatcher.
-//! Whatever decides about a frame's way (order, the gate, the lanes) is deliberately absent.
+//! A job reads these settings once, so no picture is made half with old and half with new ones. The
+//! dispatcher judges age and deliveries earlier.
+//!
+//! Settings that decide how a frame is routed (order, the gate, the lanes) are deliberately absent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,25 +12,25 @@ use arc_swap::ArcSwap;
 
 use crate::image::{Huffman, PngLevel, Target, Treatment};
 
-/// The settings in force, for everybody who uses or replaces them.
+/// The settings in force, shared by all threads that use or replace them.
 pub type Live = Arc<ArcSwap<LiveSettings>>;
 
-/// How frames are treated from now on.
+/// How frames are treated.
 #[derive(Clone, Debug)]
 pub struct LiveSettings {
     /// How results are coded.
     pub target: Target,
-    /// Whether the method of WebP follows idle cores.
+    /// Whether the WebP method adapts to idle cores.
     pub is_webp_open: bool,
-    /// How hard PNG is compressed; `None` if that follows idle cores.
+    /// How hard PNG is compressed; `None` if it adapts to idle cores.
     pub png_level: Option<PngLevel>,
-    /// What the effort for WebP and PNG is to keep.
+    /// The latency that the effort for WebP and PNG must keep.
     pub latency_target: Duration,
     /// The Huffman tables of JPEG output.
     pub huffman: Huffman,
-    /// When JPEG input is coded anew.
+    /// When JPEG input is coded again.
     pub recoding: Recoding,
-    /// What becomes of damaged and of turned pictures.
+    /// What is done with damaged and with rotated pictures.
     pub treatment: Treatment,
     /// Figures and features; `None` switches them off.
     pub analysis: Option<AnalysisSettings>,
@@ -43,12 +44,12 @@ pub struct LiveSettings {
     pub frame_age_max: Option<Duration>,
 }
 
-/// What becomes of a frame that is a JPEG already, where the result is one.
+/// What is done with a JPEG frame if the result is to be a JPEG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recoding {
-    /// It is decoded and coded.
+    /// It is decoded and coded again.
     Always,
-    /// It is handed on as it was coded if it is at or below the target quality.
+    /// It is handed on unchanged if its quality is at or below the target quality.
     WhenSmaller,
     /// It keeps its coefficients.
     Lossless,

@@ -1,16 +1,16 @@
-//! The processing stage: a dispatcher thread for each way, and a rayon job per frame.
+//! The processing stage: a dispatcher thread for each pipeline, and a rayon job for each frame.
 //!
-//! A job has two halves. The first is everything that concerns the picture alone: decoding,
-//! figures, encoding; jobs of all cameras run side by side. The second needs the camera's past
-//! (background model) and its place in the order; it goes through the camera's gate, which
-//! lets frames pass in the order of their tickets. A job whose turn it is not leaves its frame at
-//! the gate and ends; nobody ever waits inside a job. Each camera has a gate of its own, behind a
-//! lock of its own: a frame that takes long holds up the later frames of its camera, at their gate,
-//! and no other camera, no worker, and no part of the work that concerns the picture alone.
+//! A job has two halves. The first half is everything that concerns the picture alone: decoding,
+//! figures, encoding. Jobs of all cameras run it in parallel. The second half needs the camera's
+//! past (background model) and its order. It goes through the camera's gate, which lets frames pass
+//! in the order of their tickets. If a job's ticket is not the next one, the job leaves its frame
+//! at the gate and ends; no job ever waits. Each camera has its own gate behind its own lock. So a
+//! slow frame holds up only later frames of its camera, at their gate, and no worker.
 //!
-//! Every frame past a dispatcher holds a slot, and each lane to a committer has room for every slot
-//! of the ways that lead into it, so handing a finished frame on never waits either. Slots are of
-//! one way: frames that cannot be committed take none from those of another; see [`Routes`].
+//! Every frame past a dispatcher holds a slot. Each lane to a committer has room for every slot of
+//! the pipelines that lead into it, so handing on a finished frame never waits either. Each
+//! pipeline has its own slots, so frames that cannot be committed take none from another pipeline;
+//! see [`Routes`].
 
 mod camera;
 mod dispatch;
@@ -42,45 +42,45 @@ pub use work::{Work, Workers};
 
 use self::effort::Effort;
 use crate::analysis::RegionBox;
-use crate::base::threads::Turn;
+use crate::base::threads::LoopHook;
 use crate::frame::{Handed, Pool, Slot, WakingSender};
 use crate::metrics::{Metrics, Recorder};
 
-/// A frame on its way to the committer.
+/// A finished frame, handed to the committer.
 pub type Outgoing = Handed<Slot<Work>>;
 
-/// Called with the frame id before a frame is decoded. For tests of what a panic does, and for
-/// programs that want to watch.
+/// Called with the frame id before a frame is decoded. For tests of panics, and for programs that
+/// observe the engine.
 pub type Probe = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What the processing stage needs to know.
 #[derive(Clone)]
 pub struct ProcessSettings {
-    /// What the engine begins with and may be told otherwise later.
+    /// The settings to begin with; they may be replaced later.
     pub live: LiveSettings,
     /// Largest picture, in pixels.
     pub pixels_max: u64,
-    /// Most bytes that gzip may hold.
+    /// Most bytes that unpacking gzip may yield.
     pub payload_bytes_max: usize,
     /// Whether frames of one camera leave in the order they were read.
     pub keep_order: bool,
-    /// Whether frames pass their camera's gate: for their order, or for figures that need the
+    /// Whether frames pass their camera's gate: to keep their order, or for figures that need the
     /// camera's past.
     pub gated: bool,
-    /// Cameras whose state is kept.
+    /// Most cameras whose state is kept.
     pub cameras_max: usize,
-    /// What is configured for single cameras.
+    /// Settings of single cameras.
     pub cameras: HashMap<String, CameraSettings>,
     /// See [`Probe`].
     pub probe: Option<Probe>,
-    /// Called by the dispatcher at each turn, by workers at each job.
-    pub turn: Turn,
+    /// The loop hook, called by the dispatcher at each loop iteration and by workers at each job.
+    pub loop_hook: LoopHook,
 }
 
-/// What is configured for one camera.
+/// Settings of one camera.
 #[derive(Clone, Debug, Default)]
 pub struct CameraSettings {
-    /// Boxes with figures of their own, each with its label.
+    /// Boxes with separate figures, each with its label.
     pub regions: Vec<(String, RegionBox)>,
     /// Overrides the general threshold.
     pub quality_threshold: Option<f32>,
@@ -98,11 +98,11 @@ struct Shared {
     live: Live,
     workers: Workers,
     cameras: Arc<Cameras>,
-    /// Frames that workers have, or that wait for one.
+    /// Frames that a worker has or that wait for a worker.
     jobs: AtomicUsize,
-    /// Chosen for pictures where the settings leave it open.
+    /// Chooses the effort if the settings leave it open.
     effort: Effort,
-    /// Held for writing while a suspect is in work, so that no dispatcher begins another job.
+    /// Held for writing while a suspect frame is in work, so that no dispatcher begins another job.
     alone: RwLock<()>,
     pool: Pool,
     metrics: Arc<Metrics>,

@@ -25,14 +25,14 @@ const THUMBNAIL_SIDE: usize = 128;
 /// JPEG quality of the thumbnail.
 const THUMBNAIL_QUALITY: u8 = 90;
 
-/// JPEG quality of pictures for people, where results are something else.
+/// JPEG quality of pictures for the dashboard, if results have another format.
 const PHOTO_QUALITY: u8 = 80;
 
-/// Bytes by which the message may still grow: times and traffic features, and per region.
+/// Bytes by which the message may still grow: times and traffic features, and for each region.
 const GROWTH: usize = 256;
 const GROWTH_PER_REGION: usize = 128;
 
-/// The forms in which the decoder must give the picture.
+/// The forms in which the decoder must deliver the picture.
 pub(super) fn needs(settings: &LiveSettings) -> Needs {
     Needs {
         planes: settings.ml_image || settings.thumbnail || settings.analysis.is_some(),
@@ -40,17 +40,17 @@ pub(super) fn needs(settings: &LiveSettings) -> Needs {
     }
 }
 
-/// Encoder, scaler and their scratch memory.
+/// Encoder, scaler and their buffers.
 pub(super) struct Coder {
     encoder: Encoder,
     scaler: Scaler,
     scaled: Planes,
     original: Vec<u8>,
-    /// A JPEG as it was coded, without what is not of its picture.
+    /// A JPEG as it was coded, without the segments that are not part of its picture.
     kept: Vec<u8>,
     ml_image: Vec<u8>,
     thumbnail: Vec<u8>,
-    /// Whether the picture and the ML image of the last frame are to be learnt from.
+    /// Set if Huffman tables are to be learnt from the picture or the ML image of the last frame.
     lessons: [Option<Lesson>; 2],
     learner: Learner,
 }
@@ -76,7 +76,7 @@ pub(super) struct Leeway<'a> {
 }
 
 impl Leeway<'_> {
-    /// Sets the level of PNG, and gives the method of WebP.
+    /// Sets the level of PNG, and returns the method of WebP.
     fn begin(&self, settings: &LiveSettings, view: &View<'_>, encoder: &mut Encoder) -> u8 {
         let choose = |scale| {
             let ahead = Ahead {
@@ -98,7 +98,7 @@ impl Leeway<'_> {
         settings.target.webp_method
     }
 
-    /// Notes what the picture took and with which effort.
+    /// Learns from the time the picture took at its effort.
     fn end(
         &self,
         settings: &LiveSettings,
@@ -161,7 +161,8 @@ impl Coder {
         let webp_method = leeway.begin(settings, view, &mut self.encoder);
         let target = Target { webp_method, ..target };
         let began = Tick::now();
-        // What was turned is upright now; else the result says what the file said.
+        // A rotated picture is upright by now; otherwise the result repeats the orientation in the
+        // file.
         let orientation = match settings.treatment.turn_upright {
             true => Orientation::default(),
             false => findings.orientation,
@@ -182,7 +183,8 @@ impl Coder {
             &Target { quality: kept.unwrap_or(target.quality), ..target },
         );
         let ml_target = Target { format: Format::Jpeg, ..target };
-        // A frame that lies in the square as it is, as 640x480 does, is coded once for both.
+        // A frame that fits into the square without scaling, such as 640x480, is coded once for
+        // both.
         let at_once = settings.ml_image
             && kept.is_none()
             && target.format == Format::Jpeg
@@ -240,10 +242,11 @@ impl Coder {
 }
 
 impl Coder {
-    /// Copies a JPEG that may be handed on as it was coded, and gives its quality: one that was read
-    /// without a warning and of which no quantisation table is finer than the target's. One that may
-    /// still be larger than a new file, for its subsampling or its colour profile, is compared with that;
-    /// the second value says that the new file is there.
+    /// Copies a JPEG that may be handed on as it was coded, and returns its quality. The JPEG must
+    /// decode without a warning, and none of its quantisation tables may be finer than the
+    /// target's. If its chroma subsampling or colour profile may make it larger than a new file,
+    /// the new file is coded too and the smaller one is used. The second value is true if the new
+    /// file was coded.
     fn keep(
         &mut self,
         source: &Source<'_>,
@@ -268,9 +271,9 @@ impl Coder {
         Ok((quality.filter(|_| !is_smaller), true))
     }
 
-    /// Writes a JPEG with its own coefficients and the best Huffman tables for them, and gives its quality;
-    /// one that can only be handed on as it was coded, as progressive ones can, is. `None` for what was
-    /// not read without a warning.
+    /// Writes a JPEG with its own coefficients and the best Huffman tables for them, and returns
+    /// its quality. A JPEG that cannot be rewritten, such as a progressive one, is handed on as it
+    /// was coded. `None` if it did not decode without a warning.
     fn recode(
         &mut self,
         source: &Source<'_>,
@@ -308,8 +311,8 @@ impl Coder {
         self.lessons.iter().any(Option::is_some)
     }
 
-    /// Learns the Huffman tables that the last frame showed to be wanting; `tables` are those of its
-    /// camera.
+    /// Learns Huffman tables from the last frame where the old ones fitted badly; `tables` are
+    /// those of its camera.
     pub(super) fn learn(&mut self, tables: &CameraTables, metrics: &Metrics) {
         let files = [(&tables.picture, &self.original), (&tables.ml_image, &self.ml_image)];
         for (lesson, (adaptive, file)) in self.lessons.iter_mut().zip(files) {
@@ -321,7 +324,7 @@ impl Coder {
         }
     }
 
-    /// The picture as a JPEG for people to look at, where the result is something else.
+    /// The picture as a JPEG for the dashboard, if the result has another format.
     pub(super) fn photograph(&mut self, view: &View<'_>) -> Result<&[u8], Reject> {
         let target = Target { format: Format::Jpeg, quality: PHOTO_QUALITY, webp_method: 0 };
         self.encoder.encode(view, &target, &mut self.original)?;
@@ -329,7 +332,7 @@ impl Coder {
     }
 }
 
-/// Encodes one output of a camera, and says whether its Huffman tables are to be learnt from it.
+/// Encodes one output of a camera. Returns a lesson if its Huffman tables are to be learnt from it.
 fn encode(
     encoder: &mut Encoder,
     view: &View<'_>,
@@ -410,8 +413,8 @@ fn describe(about: &mut ImageData, view: &View<'_>, target: &Target) {
     };
 }
 
-/// What the frame would take as JSON with base64 of its raw pixels: four characters for every
-/// three bytes, and about 120 for ids, time and braces.
+/// Bytes of the frame as JSON with base64 of its raw pixels: four characters for every three bytes,
+/// and about 120 for ids, time and braces.
 fn json_base64_bytes(raw_bytes: u64) -> u64 {
     raw_bytes.div_ceil(3) * 4 + 120
 }

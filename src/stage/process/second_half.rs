@@ -1,4 +1,4 @@
-//! The second half of a job: what needs the camera's past, in the order of its frames.
+//! The second half of a job: what needs the camera's past, in frame order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,11 +20,11 @@ pub(super) struct Arrived {
     pub(super) receipt: Receipt,
     pub(super) shard: usize,
     pub(super) slot: Slot<Work>,
-    /// The end of it, if that is decided already; else its draft is in the slot.
+    /// Set if the verdict is already known; otherwise the draft is in the slot.
     pub(super) verdict: Option<Verdict>,
 }
 
-/// Leaves a frame at its camera's gate and takes through all whose turn has come.
+/// Leaves a frame at its camera's gate and finishes every frame that may pass.
 pub(super) fn arrive(shared: &Shared, camera: &Camera, ticket: u64, arrived: Arrived) {
     if !shared.settings.gated {
         finish(shared, camera, arrived);
@@ -66,7 +66,7 @@ fn results(shared: &Shared, batch: Vec<(Arc<Camera>, Work)>, receipt: &Receipt) 
     all.collect::<Result<_, _>>().map_or_else(Verdict::from, Verdict::Store)
 }
 
-/// The result of a frame, which its camera then has among its figures.
+/// The result of a frame. It is added to the figures of its camera.
 fn result(
     shared: &Shared,
     camera: &Camera,
@@ -104,7 +104,7 @@ fn warn(camera: &Camera, work: &Work, receipt: &Receipt, reject: &Reject) {
     );
 }
 
-/// Completes the message and writes it behind its pictures.
+/// Completes the message and appends it to its pictures.
 fn complete(
     shared: &Shared,
     camera: &Camera,
@@ -152,8 +152,8 @@ fn complete(
 
 fn hand_on(shared: &Shared, handed: Outgoing, camera: u64) {
     let index = shared.routes.lane_of(handed.finished.shard, camera);
-    // A lane has room for every slot; if its committer is gone, the engine is ending and the
-    // receipt says so itself.
+    // A lane has room for every slot. If its committer is gone, the engine is ending and the
+    // receipt reports the loss itself.
     if shared.lanes[index].try_send(handed) {
         shared.metrics.raise(Gauge::CommitLanes);
     }

@@ -1,7 +1,8 @@
-//! The latest picture of a camera, kept for whoever looks at it.
+//! The latest picture of a camera, for the dashboard.
 //!
-//! A copy is made at most once a second, only while somebody has asked within the last minute, and
-//! only within a budget shared by all cameras: a frame nobody looks at costs one atomic load.
+//! A copy is made at most once a second, only if a client has asked within the last minute, and
+//! only within a budget shared by all cameras. A frame of a camera that no client watches costs one
+//! atomic load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,13 +12,13 @@ use parking_lot::Mutex;
 
 use crate::metrics::clock::unix_millis;
 
-/// Most bytes of pictures kept, over all cameras: some sixty JPEG files of 1080p.
+/// Most bytes of pictures kept, over all cameras: about sixty JPEG files of 1080p.
 const BYTES_MAX: usize = 32 << 20;
 
 /// How often a picture is renewed.
 const PERIOD_MS: u64 = 1_000;
 
-/// How long after the last question pictures are still taken.
+/// How long pictures are taken after the last request.
 const INTEREST_MS: u64 = 60_000;
 
 /// Bytes of pictures kept, over all cameras.
@@ -51,13 +52,13 @@ impl Snapshot {
         }
     }
 
-    /// The picture, if there is one; from now on there will be.
+    /// The picture, if there is one. Pictures are taken from this call on.
     pub(super) fn ask(&self) -> Option<Photo> {
         self.asked_ms.store(unix_millis(), Ordering::Relaxed);
         self.photo.lock().clone()
     }
 
-    /// Whether a frame is to be copied now. Of several workers that ask at once, one is told so.
+    /// Whether a frame is to be copied. If several workers ask at once, only one gets true.
     pub(super) fn is_due(&self) -> bool {
         let asked = self.asked_ms.load(Ordering::Relaxed);
         if asked == 0 {
@@ -78,7 +79,7 @@ impl Snapshot {
                 .is_ok()
     }
 
-    /// Keeps a picture in place of the last one, if the budget allows.
+    /// Replaces the last picture, if the budget allows.
     pub(super) fn keep(&self, jpeg: &[u8]) {
         self.put(None);
         let reserved = self.kept.fetch_add(jpeg.len(), Ordering::Relaxed) + jpeg.len();
@@ -90,7 +91,7 @@ impl Snapshot {
         self.put(Some(Photo { jpeg: Bytes::copy_from_slice(jpeg), taken_ms }));
     }
 
-    /// Forgets the picture when nobody has asked for a while: for cameras that have gone quiet.
+    /// Drops the picture if no client has asked for a while. For cameras that send no frames.
     pub(super) fn forget_if_unwatched(&self) {
         let asked = self.asked_ms.load(Ordering::Relaxed);
         if asked != 0 && unix_millis().saturating_sub(asked) > INTEREST_MS {

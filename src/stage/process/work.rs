@@ -1,4 +1,5 @@
-//! What a worker keeps from frame to frame, and what a slot carries along with its frame.
+//! The state a worker keeps between frames, and the storage that a slot carries along with its
+//! frame.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::metrics::{Metrics, Recorder};
 use crate::wire::proto::RoiAnalysis;
 use crate::wire::{Composer, Draft, Scratch};
 
-/// Storage of one slot: what the second half of the job needs of the first.
+/// Storage of one slot: what the second half of the job needs from the first.
 #[derive(Default)]
 pub struct Work {
     /// The message under construction.
@@ -25,16 +26,15 @@ pub struct Work {
     pub(super) reduced: Reduced,
     /// The pictures of the message, already written.
     pub(super) draft: Option<Draft>,
-    /// Whether the picture was damaged and accepted all the same.
+    /// Whether the picture was damaged and still accepted.
     pub(super) is_damaged: bool,
-    /// From the input entry; empty if there was none.
+    /// The `traceparent` of the input entry; empty if it has none.
     pub(super) traceparent: String,
-    /// What was configured for the camera when work on the frame began.
+    /// The settings of the camera when work on the frame began.
     pub(super) camera: Arc<CameraSettings>,
-    /// The frames of a batch, in their order; empty for a frame by itself. Their storage goes with
-    /// them.
+    /// The frames of a batch, in order, with their storage; empty for a single frame.
     pub(super) batch: Vec<(Arc<Camera>, Work)>,
-    /// Figures of regions that are not in use, kept for the storage of their strings.
+    /// Unused region figures, kept to reuse their strings.
     pub(super) spare_regions: Vec<RoiAnalysis>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Worker {
     pub(super) unpacked: Scratch,
 }
 
-/// What one frame after the other is worked on with.
+/// The codecs and buffers used for each frame.
 pub(super) struct Tools {
     pub(super) decoder: Decoder,
     pub(super) coder: Coder,
@@ -69,7 +69,7 @@ impl Worker {
         Ok(Worker { tools, unpacked: Scratch::new(payload_max) })
     }
 
-    /// Throws everything away that a panic may have left half done.
+    /// Replaces everything that a panic may have left half done.
     pub(super) fn renew(&mut self, bounds: Bounds, payload_max: usize) {
         match Worker::new(bounds, payload_max, self.tools.recorder.clone()) {
             Ok(fresh) => *self = fresh,
@@ -84,10 +84,9 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// As many as the pool has threads.
+    /// One worker for each thread of the pool.
     ///
-    /// # Errors
-    /// Those of the codecs, when memory is short.
+    /// Those of the codecs, if memory is short.
     pub fn new(
         count: usize,
         pixels_max: u64,
@@ -105,7 +104,7 @@ impl Workers {
         self.workers.len()
     }
 
-    /// The worker of the calling pool thread. Nobody else wants its lock.
+    /// The worker of the calling pool thread. No other thread takes its lock.
     pub(super) fn mine(&self) -> MutexGuard<'_, Worker> {
         let index = rayon::current_thread_index().unwrap_or(0);
         self.workers[index % self.workers.len()].lock()

@@ -1,8 +1,8 @@
-//! Reading a stream under a lease: stand by, take it, end what is pending, read, give it back.
+//! Reading a stream under a lease: stand by, take it, finish what is pending, read, give it back.
 //!
 //! The lease is taken on the connection that reads; see the invariants of [`Leases`]. It is taken
-//! again only when nothing of the stream is in flight: what was read in an earlier tenure comes again
-//! as pending, and the journal must not take it for what it still has.
+//! again only when no entry of the stream is in flight: entries read in an earlier tenure come
+//! again as pending, and the journal must not mistake them for entries that are still in work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,36 +17,36 @@ use crate::redis::{Address, Delivered, LeaseAsk, Pending, Presence, Source};
 use crate::stage::lease::Leases;
 use crate::stage::retry::Attempts;
 
-/// What a server says to a request of a holder whose lease has been taken.
+/// Error codes by which a server tells a holder that its lease has been taken.
 const LOST: [&str; 3] = ["LEASE", "NOGROUP", "UNBLOCKED"];
 
-/// How often a reader looks whether nothing is in hand any more, or whether a late renewal has come.
+/// How often a reader checks whether the journal is empty or a late renewal has come.
 const TICK: Duration = Duration::from_millis(2);
 
-/// How long a connection made ahead of the first lease is kept.
+/// How long a connection opened before the first lease is kept.
 const AHEAD_MAX: Duration = Duration::from_secs(10);
 
-/// How a tenure ended, if no fault ended it.
+/// How a tenure ended, if not by a fault.
 enum End {
-    /// Another engine is to hold the stream, or this one leaves.
+    /// Another engine is to hold the stream, or this engine is stopping.
     Unwanted,
-    /// It was not renewed in time, or a committer lost its connection.
+    /// The lease was not renewed in time, or a committer lost its connection.
     Lost,
 }
 
 impl Reader {
-    /// Stands by, and reads whenever the lease is to be had, until draining begins.
+    /// Stands by, and reads whenever the lease is available, until draining begins.
     pub(super) fn run_leased(mut self, leases: &Arc<Leases>) -> Result<(), Fault> {
         let mut attempts = Attempts::new("reading", self.settings.topology.pause_longest());
         let shard = self.settings.source.shard;
-        // Connecting before the first lease is to be had keeps the first frame fast.
+        // Connecting before the first lease is available keeps the first frame fast.
         let mut ahead = self.connect_ahead();
         let began = Tick::now();
         while !self.stop.is_draining() {
             if began.elapsed() > AHEAD_MAX {
                 ahead = None;
             }
-            self.settings.turn.begins(Role::Read);
+            self.settings.loop_hook.call(Role::Read);
             match leases.trouble() {
                 None => self.metrics.health.works(self.part()),
                 Some(why) => self.metrics.health.fails(self.part(), why),
@@ -76,7 +76,7 @@ impl Reader {
         Some(source)
     }
 
-    /// Finds the server, and holds the stream there for as long as that goes well.
+    /// Finds the server and holds the stream there until a fault or the end of the tenure.
     fn visit_leased(
         &mut self,
         leases: &Arc<Leases>,
@@ -90,7 +90,7 @@ impl Reader {
         let end = self.hold(&address, (leases, ask), ready, attempts);
         self.window.show(0, 0); // the requests are gone with the connection
         let Err(fault) = end else { return Ok(()) };
-        self.route.heed(&settings.stream, &address, &fault);
+        self.route.handle_trouble(&settings.stream, &address, &fault);
         let epoch = leases.held(settings.shard);
         self.groups.end_tenure(settings.shard, epoch, Counter::LeasesLost);
         if fault.redis_code().is_some_and(|code| LOST.contains(&code)) {
@@ -101,7 +101,7 @@ impl Reader {
         Err(fault)
     }
 
-    /// One tenure.
+    /// Runs one tenure.
     fn hold(
         &mut self,
         address: &Address,
@@ -144,7 +144,7 @@ impl Reader {
         }
     }
 
-    /// Whether the tenure goes on; waits while it is not known.
+    /// How the tenure has ended; `None` while it goes on. Waits while a renewal is late.
     fn is_over(&self, leases: &Leases, epoch: u64) -> Option<End> {
         let shard = self.settings.source.shard;
         loop {
@@ -162,7 +162,7 @@ impl Reader {
         }
     }
 
-    /// Ends all pending entries of the group, then reads new ones.
+    /// Finishes all pending entries of the group, then reads new ones.
     fn read_leased(
         &mut self,
         source: &mut Source,
@@ -190,13 +190,13 @@ impl Reader {
         self.journal.found_left(source.epoch(), settings.source.reader);
         self.window.move_to(Arc::clone(source.round_trip()));
         loop {
-            settings.turn.begins(Role::Read);
+            settings.loop_hook.call(Role::Read);
             if let Some(end) = self.is_over(leases, epoch) {
                 return Ok(end);
             }
             self.stay_with(address)?;
             if self.groups.take_stale(settings.source.shard) {
-                // A consumer that knows no leases has left entries lying.
+                // A consumer that does not use leases has left entries pending.
                 let mut beside = self.open(address)?;
                 source.tenure().cloned().into_iter().for_each(|it| beside.begin_tenure(it));
                 self.claim(&mut beside)?;
@@ -216,8 +216,8 @@ impl Reader {
         }
     }
 
-    /// Takes what is under way, has it committed, and gives the lease back. What cannot be had in time
-    /// stays pending, and the next holder begins with it.
+    /// Reads the outstanding replies, waits until their frames are committed, and gives the lease
+    /// back. Entries that do not arrive in time stay pending, and the next holder begins with them.
     fn give_back(
         &mut self,
         mut source: Source,
@@ -252,7 +252,7 @@ impl Reader {
         tracing::info!("{} is given back", self.settings.source.stream);
         let presence = if self.stop.is_draining() { Presence::Left } else { Presence::Told };
         if let Err(fault) = self.groups.tell(presence) {
-            // The others look by themselves now and again.
+            // The other engines check by themselves now and then.
             tracing::debug!("cannot tell of a change: {fault}");
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Pixels past Redis: an entry whose pixels lie in a frame ring is given a copy of them, in a buffer of
-//! the pool, as if they had come with it.
+//! Pixels outside Redis: if the pixels of an entry lie in a frame ring, the entry gets a copy of
+//! them in a pool buffer, as if they had come with it.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::frame::{Entry, Pool, RawFrame, RingPixels};
 use crate::metrics::{Counter, Metrics};
 use crate::ring::{Reference, Rings, Unread};
 
-/// The rings of this machine, as one reader reads them.
+/// The rings of this machine, as seen by one reader.
 #[derive(Debug)]
 pub(super) struct RingReader {
     rings: Rings,
@@ -35,11 +35,11 @@ impl RingReader {
         }
     }
 
-    /// Copies the pixels of a frame, if they lie in a ring. What became of them stands in the entry.
+    /// Copies the pixels of a frame if they lie in a ring. The outcome is stored in the entry.
     ///
     /// # Errors
-    /// [`Fault::Io`] if this process lacks descriptors or memory: the entry stays pending.
-    /// [`Fault::NeighbourGone`] if the engine leaves at once.
+    /// [`Fault::Io`] if this process lacks descriptors or memory; the entry stays pending.
+    /// [`Fault::NeighbourGone`] if the engine stops at once.
     pub(super) fn fetch(&mut self, frame: &mut RawFrame) -> Result<(), Fault> {
         let Some(entry) = frame.entry.as_mut().filter(|_| !frame.is_stale) else { return Ok(()) };
         let Some(reference) = entry.side(b"ring").map(Reference::parse) else { return Ok(()) };
@@ -53,7 +53,7 @@ impl RingReader {
         Ok(())
     }
 
-    /// Lets go of rings that were removed. To be called now and then.
+    /// Closes rings that were removed. To be called now and then.
     pub(super) fn tidy(&mut self) {
         self.rings.tidy();
     }
@@ -62,7 +62,7 @@ impl RingReader {
         let refused =
             |reason, detail: String| RingPixels::Refused(Reject::new(reason, Stage::Read, detail));
         let Reference { name, length, .. } = reference;
-        // A reader that waits for a large buffer must not hold one; see [`Pool`].
+        // A reader must not hold a large buffer while it waits for another one; see [`Pool`].
         if entry.data().is_some_and(|data| data.len() > Pool::SMALL) {
             let detail = "data is too long for a frame whose pixels lie in a ring".into();
             return Ok(refused(Reason::TooLarge, detail));

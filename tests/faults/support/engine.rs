@@ -1,4 +1,4 @@
-//! Engines: in this process, or as the program itself.
+//! Engines, in this process or as a separate program.
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
@@ -16,8 +16,8 @@ use tempfile::TempDir;
 
 use super::{LONG, wait_until};
 
-/// Settings that suit tests of faults: short time-outs, and no limit on deliveries, for each
-/// fault may cost every entry one.
+/// Default settings for fault tests: short timeouts, and no limit on deliveries, as each fault may
+/// add one to the delivery count of every entry.
 const ORDINARY: [(&str, &str); 9] = [
     ("redis_queue.block_time_ms", "100"),
     ("redis_queue.timeout", "1"),
@@ -44,7 +44,7 @@ pub fn config(url: &str, flags: &[(&str, &str)]) -> Config {
     loader.load().unwrap_or_else(|error| panic!("{error}")).config
 }
 
-/// An engine in this process; left at once with the value.
+/// An engine in this process. Dropping the value stops it without draining.
 pub struct RunningEngine {
     engine: Option<Engine>,
     stop: Stop,
@@ -69,7 +69,7 @@ impl RunningEngine {
         &self.stop
     }
 
-    /// Where every frame read went; the sum holds at every moment.
+    /// Where every frame read went; asserts that the sum balances.
     #[track_caller]
     pub fn account(&self) -> Conservation {
         let account = self.view.metrics.ledger.read();
@@ -77,8 +77,8 @@ impl RunningEngine {
         account
     }
 
-    /// Waits for the end, whoever asked for it; how it ended and how long that took. An engine
-    /// that does not end is left behind.
+    /// Waits for the end, requested or not; returns how the engine ended and how long that took.
+    /// Leaks an engine that does not end.
     #[track_caller]
     pub fn wait(mut self, limit: Duration) -> (Result<(), Fault>, Duration) {
         let began = Tick::now();
@@ -99,12 +99,12 @@ impl RunningEngine {
         });
         let result = told.recv_timeout(limit).ok();
         if result.is_none() {
-            std::mem::forget(waiting); // else its handle would wait for it
+            std::mem::forget(waiting); // otherwise its handle would wait for it
         }
         result
     }
 
-    /// Stops it in order: it ends without fault, and nothing is in flight any more.
+    /// Stops the engine cleanly: asserts an end without a fault, and nothing in flight.
     #[track_caller]
     pub fn stop(self) -> Conservation {
         self.stop.drain();
@@ -124,7 +124,7 @@ impl Drop for RunningEngine {
     }
 }
 
-/// A running `framepress run`; ended, by its process id, with the value.
+/// A running `framepress run`; dropping the value kills it by process id.
 pub struct ProgramUnderTest {
     child: Child,
     folder: TempDir,
@@ -158,7 +158,7 @@ impl ProgramUnderTest {
         kill_process(id, signal).unwrap();
     }
 
-    /// Waits for its end with exit code 0; how long it took.
+    /// Waits for an end with exit code 0; returns how long it took.
     #[track_caller]
     pub fn ends_well(&mut self, limit: Duration) -> Duration {
         let mut status = None;
@@ -173,7 +173,7 @@ impl ProgramUnderTest {
 
 impl Drop for ProgramUnderTest {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // also ends one that is stopped
+        let _ = self.child.kill(); // also kills a stopped process
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("framepress said:\n{}", self.said());

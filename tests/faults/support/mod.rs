@@ -1,4 +1,5 @@
-//! What every test here needs: a Redis that can be ended, engines, frames, and a way to wait.
+//! Shared by all fault tests: a Redis that can be killed, engines, frames, and waiting for a
+//! condition.
 
 mod engine;
 mod server;
@@ -14,14 +15,14 @@ use framepress::metrics::clock::{Tick, unix_seconds};
 use framepress::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 
-/// What nothing in a healthy test takes; generous, for machines that do other things as well.
+/// Longer than any wait in a healthy test, also on a busy machine.
 pub const LONG: Duration = Duration::from_secs(180);
 
 pub const INPUT: &str = "camera_frames";
 pub const OUTPUT: &str = "processed_frames";
 pub const GROUP: &str = "stream_processor";
 
-/// Waits until `condition` holds; fails with `what` after `limit`. How long it took.
+/// Waits until `condition` holds; fails with `what` after `limit`. Returns how long it took.
 #[track_caller]
 pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
     let began = Tick::now();
@@ -32,12 +33,12 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     began.elapsed()
 }
 
-/// Numbers that look random and repeat with their seed (Vigna's splitmix64).
+/// Pseudo-random numbers that repeat with their seed (Vigna's splitmix64).
 #[derive(Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// Dice of a seed of the moment, or of `FRAMEPRESS_SEED`; the seed is printed.
+    /// Dice seeded by `FRAMEPRESS_SEED` or by the time of day; prints the seed.
     pub fn thrown() -> Dice {
         let given = std::env::var("FRAMEPRESS_SEED").ok().and_then(|text| text.parse().ok());
         let seed = given.unwrap_or_else(|| unix_seconds().to_bits());
@@ -53,13 +54,13 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// Somewhere between the two, in milliseconds.
+    /// A random duration between the two, in milliseconds.
     pub fn millis(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(least + self.next() % (most - least + 1))
     }
 }
 
-/// Interleaved RGB with gradients and a texture, so that coding it takes real work.
+/// Interleaved RGB with gradients and a texture, so that encoding it takes real work.
 pub fn pixels(width: usize, height: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(width * height * 3);
     for y in 0..height {
@@ -89,7 +90,7 @@ pub fn picture(format: Format, width: usize, height: usize) -> ImageData {
     }
 }
 
-/// The `data` of a frame with that picture.
+/// The `data` field of a frame with that picture.
 pub fn frame(frame_id: &str, camera_id: &str, image: &ImageData) -> Vec<u8> {
     let frame = ProcessedFrame {
         frame_id: frame_id.to_owned(),

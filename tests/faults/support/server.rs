@@ -1,4 +1,4 @@
-//! A real redis-server that can be ended, stopped in its tracks and started again.
+//! A real redis-server that can be killed, stopped and started again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ use super::{GROUP, INPUT, LONG, OUTPUT, frame, picture, wait_until};
 use framepress::image::Format;
 use framepress::wire::proto::ImageData;
 
-/// A server on a free loopback port, with a folder of its own; both go with the value.
+/// A server on a free loopback port with a temporary folder. Dropping the value ends both.
 pub struct Server {
     child: Child,
     port: u16,
@@ -46,7 +46,7 @@ impl Server {
     }
 
     fn with(durable: bool) -> Server {
-        // Somebody else may take the port between our asking for it and the server's start.
+        // Another process may take the port between the look-up and the server's start.
         for _ in 0..10 {
             let folder = tempfile::Builder::new().prefix("framepress-fault-").tempdir().unwrap();
             let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
@@ -68,20 +68,20 @@ impl Server {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the server, as a power cut would.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Starts it again, on the same port and with the same folder.
+    /// Starts the server again, on the same port and with the same folder.
     pub fn restart(&mut self) {
         assert!(self.durable, "a server that kept nothing has nothing to come back with");
         self.child = spawn(self.port, self.durable, &self.folder);
         assert!(self.comes_up(), "redis-server starts again on its port");
     }
 
-    /// `STOP`: it neither answers nor hangs up. `CONT`: it goes on.
+    /// With `STOP` the server neither answers nor closes connections; with `CONT` it continues.
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
         kill_process(id, signal).unwrap();
@@ -93,8 +93,8 @@ impl Server {
                 return false;
             }
             if let Ok(mut connection) = self.try_connect() {
-                // While it loads its data it answers with an error; and who answers on this port
-                // may be somebody else's server that took it first.
+                // While the server loads its data it answers with an error. The answer may also
+                // come from another test's server that took the port first.
                 let loaded = cmd("PING").query::<String>(&mut connection);
                 if loaded.is_ok() && process_id(&mut connection) == Some(self.child.id()) {
                     return true;
@@ -116,7 +116,7 @@ impl Server {
         self.try_connect().expect("the server of this test answers")
     }
 
-    /// Runs one command on a fresh connection.
+    /// Runs one command on a new connection.
     pub fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> T {
         command.query(&mut self.connect()).expect("the server of this test does as it is told")
     }
@@ -148,7 +148,7 @@ impl Server {
         }
     }
 
-    /// Forgets everything, frames added included.
+    /// Deletes everything, and resets the count of added frames.
     pub fn clear(&mut self) {
         let _: () = self.ask(&cmd("FLUSHALL"));
         self.added = 0;
@@ -185,7 +185,7 @@ impl Server {
         self.ask(cmd("XLEN").arg(OUTPUT))
     }
 
-    /// Entries delivered to the group and not acknowledged.
+    /// Number of entries in the group's pending entries list.
     pub fn pending(&self) -> usize {
         match self.ask(cmd("XPENDING").arg(INPUT).arg(GROUP)) {
             StreamPendingReply::Data(data) => data.count,
@@ -193,7 +193,7 @@ impl Server {
         }
     }
 
-    /// The same, of one consumer.
+    /// The same for one consumer.
     pub fn pending_of(&self, consumer: &str) -> usize {
         self.pending_ids(Some(consumer)).len()
     }
@@ -205,7 +205,7 @@ impl Server {
         rows.into_iter().map(|row| row.0).collect()
     }
 
-    /// The last entry that was given to any consumer, as a pair that can be compared.
+    /// The last entry delivered to any consumer, as a comparable pair.
     fn last_delivered(&self) -> (u64, u64) {
         let groups: redis::streams::StreamInfoGroupsReply =
             self.ask(cmd("XINFO").arg("GROUPS").arg(INPUT));
@@ -244,11 +244,11 @@ impl Server {
         assert_eq!(self.pending(), 0, "nothing is left pending");
     }
 
-    /// What no crash may break: at no time has a frame two results, and each that is not pending
-    /// any more has one.
+    /// Holds after any crash: no frame ever has two results, and each delivered frame is pending or
+    /// has a result.
     #[track_caller]
     pub fn assert_nothing_acknowledged_without_result(&self) {
-        // What an engine has sent is carried out even after its end.
+        // The server executes what an engine has sent even after the engine's end.
         wait_until("the engine's connections are closed", LONG, || {
             !self.ask::<String>(cmd("CLIENT").arg("LIST")).contains("name=framepress")
         });
@@ -287,11 +287,11 @@ fn parts(id: &str) -> (u64, u64) {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.kill(); // also ends one that is stopped
+        self.kill(); // also kills a stopped process
     }
 }
 
-/// The process of the server at the other end.
+/// The process id of the server at the other end.
 fn process_id(connection: &mut Connection) -> Option<u32> {
     let info: redis::InfoDict = cmd("INFO").arg("server").query(connection).ok()?;
     info.get("process_id")

@@ -1,7 +1,7 @@
-//! What each fuzz target does with its bytes, and what it holds the result against.
+//! The checks of each fuzz target.
 //!
-//! Ordinary tests include this file as well: they run it on the corpus and on what proptest makes
-//! of the same samples, so that nothing here needs a fuzzer to be checked.
+//! Ordinary tests include this file too. They run it on the corpus and on proptest's mutations of
+//! the same samples, so that the checks also run without a fuzzer.
 
 mod onward;
 pub mod samples;
@@ -17,17 +17,17 @@ use framepress::wire::{self, Envelope, Opened, Scratch};
 use prost::Message as _;
 use std::io::{self, Read};
 
-/// Pixels accepted: enough for the samples, little enough to be quick.
+/// Pixels accepted: enough for the samples, and few enough to be quick.
 pub const PIXELS_MAX: u64 = 1 << 14;
 
-/// Small, so that what is declared within them can be stored.
+/// Small, so that values of the declared sizes fit in memory.
 const RESP_LIMITS: RespLimits = RespLimits { bulk_bytes_max: 1 << 16, array_max: 1 << 10 };
 
 /// Values read from one stream of bytes.
 const VALUES_MAX: usize = 1 << 12;
 
-/// A reference to a frame ring, or the header of one: what is taken leads to no place outside the ring,
-/// and is written as it was read.
+/// A reference to a frame ring, or the header of one: if accepted, it points to no place outside
+/// the ring, and serialises to the same bytes.
 pub fn ring(data: &[u8]) {
     if let Ok(reference) = Reference::parse(data) {
         assert!(is_name(&reference.name) && reference.generation.is_multiple_of(2));
@@ -43,8 +43,8 @@ pub fn ring(data: &[u8]) {
     }
 }
 
-/// A stream of RESP: whatever it is, it reads the same in one piece and in many. The first byte
-/// says how large the pieces are.
+/// A RESP stream reads the same in one piece and in many. The first byte gives the size of the
+/// pieces.
 pub fn resp(data: &[u8]) {
     let Some((&piece, stream)) = data.split_first() else { return };
     let whole = transcript(&mut Pieces { rest: stream, size: usize::MAX });
@@ -60,7 +60,7 @@ pub fn resp(data: &[u8]) {
     }
 }
 
-/// Gives out its bytes at most `size` at a time.
+/// A reader that returns at most `size` bytes at a time.
 struct Pieces<'a> {
     rest: &'a [u8],
     size: usize,
@@ -75,8 +75,8 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// Everything in a stream up to its end or its first fault, bulk strings in turn by each of the
-/// reader's ways.
+/// Everything in a stream up to its end or first fault. Reads bulk strings alternately with each of
+/// the reader's methods.
 fn transcript(io: &mut Pieces<'_>) -> Vec<Vec<u8>> {
     let mut reader = RespReader::new(RESP_LIMITS);
     let mut parts = Vec::new();
@@ -101,7 +101,7 @@ fn transcript(io: &mut Pieces<'_>) -> Vec<Vec<u8>> {
         };
         match read {
             Ok(bytes) => parts.push(bytes),
-            // How the end of the stream is worded depends on who met it.
+            // The wording of an end of stream depends on the method.
             Err(Trouble::Io(_)) => {
                 parts.push(b"the end".to_vec());
                 break;
@@ -115,9 +115,9 @@ fn transcript(io: &mut Pieces<'_>) -> Vec<Vec<u8>> {
     parts
 }
 
-/// The `data` of an entry as a protobuf frame, held against prost.
+/// The `data` of an entry as a protobuf frame, compared with prost.
 pub fn protobuf(data: &[u8]) {
-    // White space may be in front of JSON, which is the other target's.
+    // Leading white space may introduce JSON, which the other target covers.
     if data
         .first()
         .is_none_or(|first| *first == b'{' || first.is_ascii_whitespace() && *first != b'\n')
@@ -132,7 +132,7 @@ pub fn protobuf(data: &[u8]) {
     let has_image = theirs.original_image.is_some();
     let image = theirs.original_image.unwrap_or_default();
     match ours {
-        // JSON behind a line feed that prost takes for the tag of a frame id.
+        // JSON after a line feed that prost takes for the tag of a frame id.
         Ok(_) if !has_image => {}
         Ok(ours) => {
             assert_eq!(ours.frame_id, theirs.frame_id);
@@ -153,7 +153,7 @@ pub fn protobuf(data: &[u8]) {
     }
 }
 
-/// The frames of a `ProcessedFrameBatch`, held against prost.
+/// The frames of a `ProcessedFrameBatch`, compared with prost.
 fn batch(data: &[u8]) {
     let mut scratch = Scratch::default();
     let Ok(Opened::Batch(batch)) = wire::open_all(data, PIXELS_MAX, &mut scratch) else { return };
@@ -176,7 +176,7 @@ fn batch(data: &[u8]) {
     }
 }
 
-/// The `data` of an entry as a JSON frame, held against serde_json's own values.
+/// The `data` of an entry as a JSON frame, compared with serde_json's values.
 pub fn json(data: &[u8]) {
     if data.first() != Some(&b'{') {
         return;
@@ -199,7 +199,7 @@ pub fn json(data: &[u8]) {
     }
     match theirs["image_base64"].as_str().or(theirs["image"].as_str()) {
         Some(text) => {
-            // What is no strict base64 has no other reading to be held against.
+            // There is no reference for anything but strict base64.
             if let Ok(bytes) = base64_simd::STANDARD.decode_to_vec(text) {
                 assert_eq!(ours.image.bytes, bytes);
             }
@@ -228,7 +228,7 @@ fn flatten(value: &serde_json::Value, into: &mut Vec<u8>) {
     }
 }
 
-/// The dispatcher puts a frame into the order of the camera that the worker will see.
+/// The dispatcher orders a frame by the same camera that the worker sees.
 fn agrees_on_the_camera<E>(data: &[u8], opened: &Result<Envelope<'_>, E>) {
     let camera = wire::camera_of(data, 64 << 20);
     if let Ok(envelope) = opened {
@@ -236,12 +236,12 @@ fn agrees_on_the_camera<E>(data: &[u8], opened: &Result<Envelope<'_>, E>) {
     }
 }
 
-/// The `data` of an entry all the way to pixels, and from there to what is made of them.
+/// The `data` of an entry decoded to pixels and processed like a worker does.
 pub fn pictures(data: &[u8]) {
     reads(data);
 }
 
-/// Everything a worker does with `data`; whether there were any pixels.
+/// Runs all of a worker's steps on `data`; returns whether there were any pixels.
 pub fn reads(data: &[u8]) -> bool {
     let mut scratch = Scratch::default();
     match wire::open_all(data, PIXELS_MAX, &mut scratch) {
@@ -258,7 +258,7 @@ pub fn reads(data: &[u8]) -> bool {
     }
 }
 
-/// What a worker does with a frame; whether there were any pixels.
+/// Runs a worker's steps on a frame; returns whether there were any pixels.
 fn shows(envelope: &Envelope<'_>) -> bool {
     let image = envelope.image;
     let pixels = PixelLayout::from_name(image.format);
@@ -289,7 +289,7 @@ fn shows(envelope: &Envelope<'_>) -> bool {
     })[0]
 }
 
-/// A JPEG that is kept as it was coded decodes to what it did before.
+/// A JPEG kept in its coded form decodes to the same pixels.
 fn kept(decoder: &mut Decoder, source: &Source<'_>) {
     let needs = Needs { planes: false, interleaved: true };
     let mut store = Picture::default();
@@ -309,7 +309,7 @@ fn kept(decoder: &mut Decoder, source: &Source<'_>) {
     assert_eq!(view.interleaved.map(<[u8]>::to_vec), before);
 }
 
-/// The picture in every form; whether there were any pixels.
+/// Decodes the picture to every form; returns whether there were any pixels.
 fn decodes(decoder: &mut Decoder, source: &Source<'_>) -> bool {
     let mut any = false;
     for (planes, interleaved) in [(true, false), (false, true), (true, true)] {

@@ -1,4 +1,4 @@
-//! What a worker makes of a picture once it has one: figures, small pictures, files.
+//! A worker's outputs for a decoded picture: figures, small pictures, files.
 
 use framepress::analysis::{self, Background, Reduced, RegionBox};
 use framepress::frame::{Planes, View};
@@ -8,13 +8,13 @@ use framepress::image::{
 
 use super::PIXELS_MAX;
 
-/// Sides of the small pictures: an odd one, and one that most samples are smaller than.
+/// Sides of the small pictures: an odd one, and one larger than most samples.
 const SIDES: [usize; 2] = [37, 96];
 
-/// The format's own limit.
+/// The limit of the WebP format.
 const WEBP_SIDE_MAX: usize = 16383;
 
-/// Analyses, scales and encodes `view` in every way, and reads each file back.
+/// Analyses, scales and encodes `view` with every option, and decodes each file again.
 pub fn every_way(view: &View<'_>) {
     let mut encoder = Encoder::new().unwrap();
     let mut file = Vec::new();
@@ -36,7 +36,7 @@ pub fn every_way(view: &View<'_>) {
     }
 }
 
-/// Both files of a picture that is coded together with its letterboxed form.
+/// Both files of a picture that is encoded together with its letterboxed form.
 fn boxed(encoder: &mut Encoder, view: &View<'_>, side: usize) {
     if !keeps_its_rows(view, side) || (side * side) as u64 > PIXELS_MAX {
         return;
@@ -73,7 +73,7 @@ fn figures(view: &View<'_>, planes: &Planes) {
     assert_eq!(background.region_density(&region, view.width, view.height), 0.0);
 }
 
-/// What is written can be read again, at the same size.
+/// An encoded file decodes again, at the same size.
 fn write(encoder: &mut Encoder, view: &View<'_>, format: Format, file: &mut Vec<u8>) {
     let target = Target { format, quality: 85, webp_method: 0 };
     let written = encoder.encode(view, &target, file);
@@ -92,7 +92,7 @@ fn write(encoder: &mut Encoder, view: &View<'_>, format: Format, file: &mut Vec<
     }
 }
 
-/// The same symbols under tables that know nothing of the picture, and under its own.
+/// The same symbols with tables independent of the picture, and with its own.
 fn with_other_tables(encoder: &mut Encoder, view: &View<'_>, file: &[u8]) {
     let counts = image::count_symbols(file).unwrap();
     let (mut other, mut own) = (Vec::new(), Vec::new());

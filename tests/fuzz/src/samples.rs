@@ -1,4 +1,4 @@
-//! Valid input of every kind, from which fuzzing and property tests set out.
+//! Valid input of every kind, the starting point of fuzzing and property tests.
 
 use framepress::frame::View;
 use framepress::image::{Encoder, Format, Orientation, Target, tag};
@@ -45,7 +45,7 @@ pub fn protobuf() -> Vec<Vec<u8>> {
     all
 }
 
-/// Valid `data` of entries that is a picture file by itself.
+/// Valid `data` of entries that is only a picture file.
 pub fn files() -> Vec<Vec<u8>> {
     [Format::Jpeg, Format::Png, Format::Webp]
         .map(|format| picture(format, 48, 34).compressed_data)
@@ -80,7 +80,7 @@ pub fn json() -> Vec<Vec<u8>> {
     all
 }
 
-/// Answers of a server as the data plane meets them, each behind the byte that says how it is cut.
+/// Replies of a server as the data plane reads them, each after the byte that gives the piece size.
 pub fn resp() -> Vec<Vec<u8>> {
     let bulk = |bytes: &str| format!("${}\r\n{bytes}\r\n", bytes.len());
     let entry = format!(
@@ -139,7 +139,7 @@ fn pixels(width: usize, height: usize) -> Vec<u8> {
     (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y))).collect()
 }
 
-/// References to frame rings, and headers of rings with a number of a slot behind them.
+/// References to frame rings, and headers of rings followed by a slot number.
 pub fn ring() -> Vec<Vec<u8>> {
     let reference = Reference {
         name: "cam-1".into(),

@@ -1,4 +1,4 @@
-//! What a camera may do to a producer: other rates, silence, absence, another size.
+//! Camera faults that a producer must handle: changed rates, silence, absence, another size.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use super::{Camera, Sent, children_of, ingest, median, sent, wait_for_frames, wait_for_news};
 use crate::support::{INPUT, LONG, RedisServer, has_program, skip, wait_until};
 
-/// Ages after the first frames, in which the camera's encoder has its own delay as well.
+/// Ages without those of the first frames, which include the start-up delay of the camera's
+/// encoder.
 fn ages(frames: &[Sent]) -> Vec<i64> {
     frames.iter().skip(5).map(Sent::age_ms).collect()
 }
@@ -25,14 +26,15 @@ fn a_rate_below_the_cameras_does_not_make_frames_old() {
     ingest.ends_with(0);
     let frames = sent(&server);
     let ages = ages(&frames);
-    // Two intervals in the camera's encoder, one until the next picture ends this one.
+    // Two intervals for the camera's encoder, and one until the next picture marks the end of this
+    // one.
     let limit = 3 * 100 + 100 + 250;
     assert!(median(ages[..20].to_vec()) < limit, "{ages:?}");
     assert!(median(ages[ages.len() - 20..].to_vec()) < limit, "it does not grow: {ages:?}");
     let times: Vec<u64> = frames.iter().map(|frame| frame.captured_ms).collect();
     let rate = (times.len() - 1) as f64 * 1000.0 / (times[times.len() - 1] - times[0]) as f64;
     assert!((4.0..=5.2).contains(&rate), "five a second, whatever the camera's rate: {rate}");
-    // The timestamp is the arrival: neither the time of sending nor one that drifts.
+    // The timestamp is the arrival time: not the send time, and without drift.
     let apart = |frame: &Sent| frame.captured_ms as i64 - frame.made_ms() as i64;
     assert!(median(frames.iter().map(apart).collect()) < limit, "timestamps are of the pictures");
 }
@@ -63,7 +65,7 @@ fn a_redis_that_is_away_costs_old_frames_and_never_makes_new_ones_late() {
     ingest.signal(Signal::TERM);
     let said = ingest.ends_with(0);
     let old = sent(&server).iter().filter(|frame| frame.age_ms() > 2000).count();
-    // What was under way when Redis stopped, and no backlog of six seconds.
+    // Only frames in flight when Redis stopped are old; there is no backlog of six seconds.
     assert!(old <= 20, "{old} frames were old; it said {said}");
     let tail: Vec<i64> = ages(&sent(&server)).into_iter().rev().take(20).collect();
     assert!(median(tail.clone()) < 700, "{tail:?}");
@@ -127,7 +129,7 @@ fn no_child_outlives_a_producer_that_is_killed() {
     let server = RedisServer::start();
     let mut ingest = ingest(&server, &camera.url(), &[]);
     wait_for_frames(&server, 5);
-    // A child that writes nothing does not notice that its reader has gone.
+    // A child that writes nothing does not notice that its reader is gone.
     camera.tell("stall");
     std::thread::sleep(Duration::from_millis(500));
     let children = children_of(ingest.pid());
@@ -157,12 +159,12 @@ fn another_size_in_mid_stream_brings_whole_pictures_of_that_size() {
     for frame in sent(&server) {
         let image = frame.frame.original_image.as_ref().unwrap();
         assert!([(320, 240), (640, 480)].contains(&(image.width, image.height)));
-        // A sheared picture shows no time.
+        // The stamp of a sheared picture cannot be read.
         assert!((-50..10_000).contains(&frame.age_ms()), "{}", frame.age_ms());
     }
 }
 
-/// A video of a white square, 64x64 pixels of which each is twice as wide as high.
+/// A video of a white square, 64x64 pixels, each pixel twice as wide as high.
 pub fn video(folder: &std::path::Path, name: &str, options: &[&str]) -> Option<String> {
     if !has_program("ffmpeg") {
         skip("the program ffmpeg is not installed");
@@ -217,7 +219,7 @@ fn wide_pixels_rotation_and_ten_bits_give_the_right_picture() {
             assert_eq!(image.compression_format, "jpeg", "{name}: bytes are bounded");
         }
     }
-    // A size of another shape leaves bars.
+    // A different aspect ratio leaves bars.
     let Some(path) =
         video(folder.path(), "white.mkv", &["-i", "color=white:s=64x64:d=0.2", "-c:v", "mpeg4"])
     else {

@@ -1,4 +1,5 @@
-//! Live cameras, each with the time in its picture: how old what is sent really is.
+//! Live cameras that draw the time into each picture, so that tests can measure the age of each
+//! frame.
 
 mod faults;
 mod network;
@@ -18,10 +19,10 @@ use prost::Message;
 
 use crate::support::{FramepressProcess, INPUT, RedisServer, Sample, decoded, skip, wait_until};
 
-/// What nothing here takes, on a machine that does other things as well.
+/// Longer than any wait here, also on a busy machine.
 const LONG: Duration = Duration::from_secs(40);
 
-/// A camera: an RTSP server that another program plays. Ended with the value.
+/// A camera: an RTSP server played by another program. Dropping the value ends it.
 pub struct Camera {
     child: Child,
     input: ChildStdin,
@@ -29,10 +30,10 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// A camera with these options; `None`, loudly, where GStreamer is not installed.
+    /// A camera with these options; `None`, with a message, if GStreamer is not installed.
     pub fn start(options: &[&str]) -> Option<Camera> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cameras/camera.py");
-        // Debian's own Python has Debian's modules.
+        // Only Debian's own Python finds Debian's modules.
         let mut child = Command::new("/usr/bin/python3")
             .arg(script)
             .args(options)
@@ -58,12 +59,12 @@ impl Camera {
         format!("rtsp://127.0.0.1:{}/cam", self.port)
     }
 
-    /// Tells it to `stall`, `resume`, change `fps N` or `size WxH`.
+    /// Sends a command to the camera: `stall`, `resume`, `fps N` or `size WxH`.
     pub fn tell(&mut self, what: &str) {
         writeln!(self.input, "{what}").unwrap();
     }
 
-    /// Takes it off the network, as a power cut would.
+    /// Kills the camera, as a power cut would.
     pub fn vanish(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -76,7 +77,7 @@ impl Drop for Camera {
     }
 }
 
-/// `ingest` of one camera.
+/// `ingest` for one camera.
 pub fn ingest(server: &RedisServer, source: &str, options: &[&str]) -> FramepressProcess {
     let url = server.url();
     let common = ["ingest", "--redis-url", &url, "--camera", "cam", "--source", source];
@@ -84,34 +85,34 @@ pub fn ingest(server: &RedisServer, source: &str, options: &[&str]) -> Framepres
     FramepressProcess::start(&all, &[])
 }
 
-/// A frame as it is in the stream.
+/// A frame as stored in the stream.
 pub struct Sent {
-    /// Milliseconds of its entry id: when Redis had it.
+    /// Milliseconds of the entry id: when Redis stored the frame.
     pub added_ms: u64,
-    /// Its capture time.
+    /// Capture time.
     pub captured_ms: u64,
     pub frame: ProcessedFrame,
 }
 
 impl Sent {
-    /// When its picture was made, by the clock in it.
+    /// When the picture was made, by the clock drawn into it.
     pub fn made_ms(&self) -> u64 {
         let near = self.added_ms;
         let image = decoded(self.frame.original_image.as_ref().unwrap());
         let stamp = u64::from(stamp_of(&image));
-        // The picture has the lower 32 bits of the time.
+        // The picture holds the lower 32 bits of the time.
         let high = near & !0xFFFF_FFFF;
         let made = high | stamp;
         if made > near + 0x8000_0000 { made - 0x1_0000_0000 } else { made }
     }
 
-    /// How old the picture was when Redis had it.
+    /// Age of the picture when Redis stored it.
     pub fn age_ms(&self) -> i64 {
         self.added_ms as i64 - self.made_ms() as i64
     }
 }
 
-/// The clock in a picture.
+/// The timestamp drawn into a picture.
 fn stamp_of(image: &Sample) -> u32 {
     let block = image.width / 16;
     let white = |bit: usize| {
@@ -122,7 +123,7 @@ fn stamp_of(image: &Sample) -> u32 {
     (0..32).fold(0, |stamp, bit| stamp << 1 | u32::from(white(bit)))
 }
 
-/// Everything in the stream.
+/// All frames in the stream.
 pub fn sent(server: &RedisServer) -> Vec<Sent> {
     let entries = server.range(INPUT).into_iter();
     entries
@@ -143,7 +144,7 @@ pub fn wait_for_frames(server: &RedisServer, count: usize) {
     wait_until(&format!("{count} frames"), LONG, || server.len(INPUT) >= count);
 }
 
-/// Waits until a frame comes that was made after this moment; how long that took.
+/// Waits for a frame made after this call and returns how long that took.
 #[track_caller]
 pub fn wait_for_news(server: &RedisServer) -> Duration {
     let (began, now) = (Tick::now(), unix_millis());
@@ -153,13 +154,12 @@ pub fn wait_for_news(server: &RedisServer) -> Duration {
     began.elapsed()
 }
 
-/// The median.
 pub fn median(mut values: Vec<i64>) -> i64 {
     values.sort_unstable();
     values.get(values.len() / 2).copied().expect("there are some")
 }
 
-/// The processes that `parent` has started, as `/proc` shows them: id and state.
+/// Children of the process `parent`, from `/proc`: process id and state.
 pub fn children_of(parent: u32) -> Vec<(u32, char)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::{Camera, ingest, sent, wait_for_frames, wait_for_news};
 use crate::support::{RedisServer, wait_until};
 
-/// `ingest` with short deadlines.
+/// `ingest` with short timeouts.
 fn hasty(server: &RedisServer, source: &str) -> crate::support::FramepressProcess {
     let folder = tempfile::tempdir().unwrap().keep();
     let config = folder.join("c.yaml");
@@ -47,7 +47,7 @@ fn a_listener_that_never_answers_and_a_name_that_is_none_are_tried_again() {
     let port = mute.local_addr().unwrap().port();
     let accepted = std::thread::scope(|scope| {
         let accept = scope.spawn(|| {
-            // Held open until the other end leaves.
+            // Held open until the peer closes the connection.
             let (mut stream, _) = mute.accept().unwrap();
             let _ = stream.read_to_end(&mut Vec::new());
         });

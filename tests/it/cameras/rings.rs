@@ -1,4 +1,4 @@
-//! Cameras whose pixels are left in a frame ring.
+//! Cameras whose pixels stay in a frame ring.
 
 use std::fs;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn engine(server: &RedisServer, folder: &Path) -> RunningEngine {
     RunningEngine::start(server, &[("ring.dir", &dir), ("redis_queue.retention", "delete")])
 }
 
-/// Results as pictures with a clock in them.
+/// Results as pictures with a clock drawn into them.
 fn results(server: &RedisServer) -> Vec<Sent> {
     let outputs = server.outputs().into_iter();
     let sent = outputs.map(|output| {
@@ -60,7 +60,7 @@ fn a_live_camera_leaves_planes_and_the_results_are_of_now() {
         })
     });
     let before = server.outputs().len();
-    // What is left in a ring that another one replaces is a dead letter.
+    // Frames left in a replaced ring become dead letters.
     camera.tell("stall");
     wait_until("everything has been read", LONG, || server.len(INPUT) == 0);
     camera.tell("size 640x480");
@@ -119,7 +119,7 @@ fn a_lossless_ring_needs_entries_that_go() {
     let mut kept = FramepressProcess::start(&all, &[("RING__DIR", &dir)]);
     let said = kept.ends_with(2);
     assert!(said.contains("retention: delete"), "{said}");
-    // No engine reads, and a stop is heard all the same.
+    // The producer stops on request even if no engine reads.
     let synthetic = ["--ring", "3", "--ring-reuse", "lossless"];
     let mut stuck = ingest(&server, folder.path(), "synthetic", &synthetic);
     wait_for_frames(&server, 3);
@@ -149,7 +149,7 @@ fn a_ring_that_cannot_be_made_is_named_and_tried_again() {
     ingest.ends_with(0);
     let image = sent(&server).remove(0).frame.original_image.unwrap();
     assert_eq!(image.compression_format, "yuv420p", "no program has converted it");
-    // The same of a file ends the command.
+    // With a source that is not live, the same error ends the command.
     let mut refused = self::ingest(&server, Path::new("/dev/null"), "synthetic", &["--ring", "4"]);
     let said = refused.ends_with(1);
     assert!(said.contains("/dev/null"), "{said}");

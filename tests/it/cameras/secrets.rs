@@ -1,4 +1,4 @@
-//! Passwords of cameras: they work whatever they hold, and show nowhere.
+//! Camera passwords: any characters work, and the password is never shown.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use super::{Camera, children_of, ingest, wait_for_frames};
 use crate::support::{RedisServer, wait_until};
 
-/// The arguments of a process, as everybody can read them.
+/// The command line of a process, which every user can read.
 fn arguments_of(pid: u32) -> String {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ")
@@ -42,7 +42,7 @@ fn a_refused_account_waits_and_says_so_without_the_password() {
     let url = format!("rtsp://user:hunter2@127.0.0.1:{}/cam", camera.port);
     let mut ingest = ingest(&server, &url, &[]);
     wait_until("it is refused", Duration::from_secs(20), || ingest.said().contains("401"));
-    // Half of the longest pause at least: no account is locked by that.
+    // At least half of the longest pause, so that retries do not lock an account.
     wait_until("it waits", Duration::from_secs(5), || ingest.said().contains("again in "));
     let said = ingest.said();
     let pause = said.split("again in ").nth(1).unwrap().split(' ').next().unwrap();

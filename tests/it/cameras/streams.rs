@@ -1,4 +1,4 @@
-//! Streams over HTTP that are no MJPEG, pictures that come out of order, key frames, turned pictures.
+//! HTTP streams other than MJPEG, reordered pictures, key frames, rotated pictures.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::faults::video;
 use super::{Camera, Sent, ingest, median, sent, wait_for_frames};
 use crate::support::{INPUT, LONG, RedisServer, wait_until};
 
-/// Ended with the value.
+/// Dropping the value ends the program.
 struct Program(Child);
 
 impl Drop for Program {
@@ -20,7 +20,7 @@ impl Drop for Program {
     }
 }
 
-/// A web server of a folder, and its port.
+/// A web server for a folder, and its port.
 fn serve(folder: &Path) -> (Program, u16) {
     let mut child = Command::new("python3")
         .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
@@ -31,7 +31,7 @@ fn serve(folder: &Path) -> (Program, u16) {
         .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    // Serving HTTP on 127.0.0.1 port N (...
+    // Parse "Serving HTTP on 127.0.0.1 port N (...".
     let port = line.split(' ').nth(5).and_then(|port| port.parse().ok());
     (Program(child), port.unwrap_or_else(|| panic!("no port in {line:?}")))
 }
@@ -99,7 +99,7 @@ fn pictures_that_come_out_of_order_are_sent_in_order() {
     assert!(made.is_sorted(), "{made:?}");
     assert!(frames.is_sorted_by(|a, b| a.frame.timestamp < b.frame.timestamp));
     let ages: Vec<i64> = frames.iter().skip(5).map(Sent::age_ms).collect();
-    // x264 looks ahead without `zerolatency`; two pictures more for the order.
+    // x264 without `zerolatency` looks ahead; reordering needs two more pictures.
     assert!(median(ages.clone()) < 8000, "{ages:?}");
 }
 

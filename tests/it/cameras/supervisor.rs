@@ -13,7 +13,7 @@ use crate::support::{FramepressProcess, INPUT, RedisServer, free_port, wait_unti
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// `ingest` of a configuration that can be changed.
+/// `ingest` with a configuration file that the test can change.
 pub(super) struct Box {
     pub(super) ingest: FramepressProcess,
     file: PathBuf,
@@ -112,7 +112,7 @@ fn every_camera_of_the_configuration_is_read_shown_and_counted() {
         assert!(page.contains(series), "no {series} in {page}");
     }
     assert_eq!(boxed.get("/api/v1/cameras/one/latest.jpg").unwrap().0 / 100, 2);
-    // The engine shows every configured camera, also those of which no frame has come.
+    // The engine shows every configured camera, also one without frames.
     let port = free_port().to_string();
     let address = format!("127.0.0.1:{port}");
     let arguments = ["run", "--config", boxed.file.to_str().unwrap(), "--stats-addr", &address];
@@ -132,7 +132,7 @@ fn every_camera_of_the_configuration_is_read_shown_and_counted() {
     });
     engine.signal(Signal::TERM);
     engine.ends_with(0);
-    // A camera that vanishes costs the other ones nothing.
+    // A camera that vanishes does not affect the others.
     two.vanish();
     boxed.wait_for_state("two", "backoff");
     let before = of(&server, "one");
@@ -165,7 +165,7 @@ fn a_reload_adds_removes_and_restarts_only_what_has_changed() {
     assert_eq!((after.len(), kept), (3, 1), "a was not touched: {before:?} {after:?}");
     let said = boxed.ingest.said();
     assert!(said.contains("1 cameras added, 1 removed, 1 begun again"), "{said}");
-    // A wrong configuration changes nothing.
+    // An invalid configuration changes nothing.
     boxed.change(&server, "  - {id: a, source: 'rtsp://x/y', ring: 1}\n");
     wait_until("it is refused", SOON, || boxed.ingest.said().contains("2 to 65536 slots"));
     assert_eq!(boxed.camera("a")["state"], "live");

@@ -1,4 +1,4 @@
-//! MJPEG over HTTP, as cameras write it.
+//! MJPEG over HTTP, as cameras send it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,16 +13,16 @@ use rustix::process::Signal;
 use super::{Camera, ingest, median, sent, wait_for_frames};
 use crate::support::{Clock, FramepressProcess, RedisServer, Sample, wait_until};
 
-/// How a server writes.
+/// How the server writes its response.
 #[derive(Clone, Copy)]
 struct Style {
     kind: &'static str,
-    /// What stands before a picture; `LENGTH` is replaced.
+    /// Bytes before each picture; the server replaces `LENGTH`.
     before: &'static str,
     chunked: bool,
     /// Pictures without Huffman tables.
     bare: bool,
-    /// Basic authentication is asked for.
+    /// Requires basic authentication.
     login: bool,
     interval: Duration,
 }
@@ -36,24 +36,24 @@ const PLAIN: Style = Style {
     interval: Duration::from_millis(33),
 };
 
-/// A server of HTTP that answers one client after the other; ended with the value.
+/// An HTTP server that answers one client after the other. Dropping the value ends it.
 pub(super) struct Server {
     port: u16,
     ended: Arc<AtomicBool>,
 }
 
 impl Server {
-    /// One of MJPEG with the time in its pictures.
+    /// An MJPEG server that draws the time into its pictures.
     fn start(style: Style) -> Server {
         Server::answering(move |stream, end| serve(stream, style, end))
     }
 
-    /// One whose pictures pass on as they are.
+    /// A server whose pictures pass through unchanged.
     pub(super) fn plain() -> Server {
         Server::start(PLAIN)
     }
 
-    /// One that sends `head` and then `again` without end.
+    /// A server that sends `head` and then repeats `again` forever.
     fn flooding(head: Vec<u8>, again: Vec<u8>) -> Server {
         Server::answering(move |mut stream, end| {
             stream.write_all(&head)?;
@@ -135,7 +135,7 @@ fn serve(mut stream: TcpStream, style: Style, end: &AtomicBool) -> std::io::Resu
     Ok(())
 }
 
-/// A JPEG with the time in it, perhaps without its Huffman tables.
+/// A JPEG with the time drawn into it; with `bare`, without Huffman tables.
 fn picture(bare: bool) -> Vec<u8> {
     let stamp = unix_millis() as u32;
     let mut sample = Sample::colour(320, 240, 1);
@@ -178,7 +178,7 @@ fn passes(style: Style, account: &str) {
         let image = frame.frame.original_image.as_ref().unwrap();
         assert_eq!((image.width, image.height), (320, 240), "{said}");
         assert_eq!(image.compression_format, "jpeg");
-        // No newer than its capture time, and not much older.
+        // Not newer than the capture time, and not much older.
         let apart = frame.captured_ms as i64 - frame.made_ms() as i64;
         assert!((-2..500).contains(&apart), "{apart}");
     }
@@ -199,7 +199,7 @@ fn boundaries_of_every_kind_and_none_will_do() {
 
 #[test]
 fn pictures_without_huffman_tables_get_the_standard_ones() {
-    // Encoders of JPEG with tables of their own would make other pictures of such a file.
+    // A JPEG encoder with its own tables would make different pictures of such a file.
     let whole = picture(false);
     let standard = whole.windows(4).any(|it| it == [0xFF, 0xC4, 0x00, 0x1F]);
     if standard {
@@ -218,13 +218,13 @@ fn a_camera_that_never_stops_sending_is_held_to_its_time_and_to_a_stop() {
     let jpeg = picture(false);
     let scan = jpeg.windows(2).position(|it| it == [0xFF, 0xDA]).unwrap();
     let floods = [
-        // A scan without end.
+        // An endless scan.
         ([head.as_bytes(), &jpeg[..scan + 14]].concat(), vec![0x55; 1 << 16]),
         // Segments without a picture.
         ([head.as_bytes(), &[0xFF, 0xD8]].concat(), [0xFF, 0xE1, 0, 2].repeat(8000)),
-        // One picture, and then no other.
+        // One picture, then only zeros.
         ([head.as_bytes(), &jpeg].concat(), vec![0; 1 << 16]),
-        // Not even an answer.
+        // Not even a complete response head.
         (b"HTTP/1.1 200 OK\r\n".to_vec(), b"A: b\r\n".to_vec()),
     ];
     for (head, again) in floods {
@@ -241,7 +241,7 @@ fn a_camera_that_never_stops_sending_is_held_to_its_time_and_to_a_stop() {
     }
 }
 
-/// Of pictures that pass on as they are, and of those that a decoder gives its own times.
+/// Covers pictures that pass through unchanged and pictures to which a decoder gives its own times.
 #[test]
 fn frames_go_on_when_the_clock_is_set_back() {
     let Some(clock) = Clock::new() else { return };

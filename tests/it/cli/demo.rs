@@ -1,10 +1,10 @@
-//! What is drawn on a terminal fits one of 80 columns.
+//! What the demo draws fits a terminal of 80 columns.
 
 use std::process::{Command, Stdio};
 
 use crate::support::skip;
 
-/// The lines of a transcript, redrawn ones included, without what steers the terminal.
+/// The lines of a transcript, including redrawn ones, without terminal control sequences.
 fn drawn(transcript: &str) -> Vec<String> {
     let mut text = String::new();
     let mut letters = transcript.chars();
@@ -27,7 +27,7 @@ fn a_demo_fits_80_columns() {
     let output = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
         .envs([("TERM", "xterm"), ("NO_COLOR", "1"), ("STATS__ADDR", "127.0.0.1:0")])
-        // It says where its Redis listens: below this folder.
+        // The demo prints the path of its Redis socket, which is below this folder.
         .env("TMPDIR", "/tmp")
         .stdin(Stdio::piped())
         .output();

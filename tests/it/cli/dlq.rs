@@ -1,4 +1,4 @@
-//! Dead letters: looked at, put back, and removed only when that is meant.
+//! The `dlq` command: dead letters are listed, requeued, and removed only with confirmation.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use crate::support::{
     DEAD_LETTERS, Fields, FramepressProcess, INPUT, RedisServer, Sample, protobuf_of, skip,
 };
 
-/// An entry that cannot be decoded, with a field of bytes that are no text.
+/// An entry that cannot be decoded, with a non-text field.
 fn broken() -> Fields {
     vec![
         ("data".into(), b"no frame at all".to_vec()),
@@ -20,7 +20,7 @@ fn broken() -> Fields {
     ]
 }
 
-/// A server with `count` dead letters of that entry, made by an engine.
+/// A server with `count` dead letters of that entry, written by an engine.
 fn with_dead_letters(count: usize) -> (RedisServer, Vec<String>) {
     let server = RedisServer::start();
     let mut engine = FramepressProcess::run(&server, &[]);

@@ -1,4 +1,4 @@
-//! What is generated or converted for others to read: completions, manual pages, configurations.
+//! Generated output: completions, manual pages, converted configurations.
 
 use std::process::{Command, Stdio};
 

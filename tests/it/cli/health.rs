@@ -1,4 +1,4 @@
-//! `health` tells a script whether an engine lives, and whether it is ready.
+//! `health` tells a script whether an engine is alive, and whether it is ready.
 
 use super::{complains, says};
 use crate::support::{FramepressProcess, LONG, RedisServer, free_port, wait_until};

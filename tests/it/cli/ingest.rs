@@ -20,7 +20,7 @@ fn ingest(proxy: &Proxy, arguments: &[&str]) -> FramepressProcess {
     FramepressProcess::start(&all, &[("ENGINE__DRAIN_TIMEOUT_MS", "500")])
 }
 
-/// The number in `N frames of cam sent in S s`, and S.
+/// N and S of the line `N frames of cam sent in S s`.
 fn sent(said: &str) -> (usize, f64) {
     let line = said.lines().find(|line| line.contains("frames of cam sent in")).unwrap();
     let words: Vec<&str> = line.split(' ').collect();
@@ -35,7 +35,7 @@ fn the_rate_is_kept_over_a_long_round_trip() {
     let said = ingest.ends_with(0);
     let (frames, seconds) = sent(&said);
     assert_eq!((frames, server.len(INPUT)), (180, 180), "{said}");
-    // One at a time they would take 18 s.
+    // One frame per round trip would take 18 s.
     assert!(seconds < 8.0, "{said}");
     let ids = server.range(INPUT).into_iter().map(|(_, fields)| fields["frame_id"].clone());
     assert!(ids.collect::<Vec<_>>().is_sorted_by(|a, b| a < b), "in order");
@@ -59,7 +59,7 @@ fn frames_that_are_not_confirmed_in_time_are_counted_and_no_success() {
     let mut ingest = ingest(&proxy, &["--fps", "30"]);
     wait_until("frames are sent", LONG, || server.len(INPUT) > 10);
     proxy.stall(true);
-    // Some more are handed over meanwhile.
+    // Let the producer queue some more frames.
     std::thread::sleep(Duration::from_millis(200));
     ingest.signal(Signal::TERM);
     let said = ingest.ends_with(1);

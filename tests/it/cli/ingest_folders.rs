@@ -1,4 +1,4 @@
-//! `ingest` of folders as they are found.
+//! `ingest` of folders with mixed content.
 
 use std::fs;
 
@@ -34,7 +34,7 @@ fn one_bad_file_in_a_folder_costs_that_file() {
     }
     assert!(!said.contains("frame1.jpg") && !said.contains("hidden"), "{said}");
 
-    // Pictures that have to be coded anew are opened, and those that are cut off noticed.
+    // Pictures that must be re-encoded are decoded, so truncated ones are detected.
     put("frame2.jpg", &good[..good.len() / 2]);
     put("frame4.png", &Sample::colour(48, 32, 1).encode(Format::Png));
     let said = complains(1, &[&arguments[..], &["--fps", "0", "--format", "raw"]].concat());

@@ -1,4 +1,4 @@
-//! `inspect` meets whatever lies in a stream.
+//! `inspect` handles any stream content.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -45,7 +45,7 @@ fn foreign_entries_are_named_and_nothing_of_them_steers_the_terminal() {
     assert_eq!(lines[2]["camera_id"], HOSTILE);
 }
 
-/// Once with entries small enough to be held, once with those that are read a second time.
+/// Once with entries small enough to hold, once with entries that are read a second time.
 #[test]
 fn a_short_shard_and_a_long_one_are_merged_and_the_short_one_is_asked_no_more() {
     for picture_bytes in [10, 400_000] {
@@ -146,7 +146,7 @@ fn of_no_frames_only_what_follows_is_shown() {
     inspect.signal(Signal::TERM);
     let said = inspect.ends_with(0);
     assert!(!said.contains("before"), "{said}");
-    // A camera without a name has a place all the same.
+    // A camera without a name still fills its column.
     let row = said.lines().nth(1).unwrap();
     assert_eq!(row.split_whitespace().nth(1), Some("-"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! Log lines: one per event, readable by people and by programs, and never a flood.
+//! Log lines: one per event, readable by people and programs, and rate-limited.
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -36,7 +36,7 @@ fn a_fault_that_repeats_is_shown_once_per_camera_and_counted() {
     for (camera, count) in [("north", FRAMES), ("south", 2)] {
         let (shown, held) = refused(camera);
         assert_eq!(shown.len() as u64 + held, count as u64, "{camera}: {said}");
-        // A kind is shown again only after ten quiet seconds, and there are none here.
+        // A kind is shown again only after ten quiet seconds, which do not occur here.
         assert!(shown.len() < count.min(50), "{camera}: {said}");
         let first = shown[0];
         assert!(first["entry"].as_str().unwrap().contains('-'), "{first}");
@@ -73,7 +73,7 @@ fn a_summary_says_now_and_again_how_it_goes() {
         let events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         events.filter(|event| !event["fps_out"].is_null()).collect()
     };
-    // What is counted from now on is in a summary to come.
+    // The frames below are counted in a later summary.
     wait_until("a first summary", LONG, || !summaries(engine.said()).is_empty());
     server.add_frames("cam", 5);
     wait_until("a summary of these frames", LONG, || {

@@ -1,4 +1,5 @@
-//! Commands that look at many entries need memory for some of them: entries hold whole frames.
+//! Commands that look at many entries hold only some of them in memory, as entries hold whole
+//! frames.
 
 use std::process::{Command, Stdio};
 
@@ -8,15 +9,15 @@ use redis::cmd;
 
 use crate::support::{DEAD_LETTERS, INPUT, OUTPUT, RedisServer};
 
-/// Entries of a megabyte each, between others that are small.
+/// Entries of 1 MiB each, between small ones.
 const LARGE: usize = 240;
 const SMALL: usize = 400;
 const LARGE_BYTES: usize = 1 << 20;
 
-/// Most memory a command may need at any time, in bytes; far less than the entries together.
+/// Highest peak memory of a command, in bytes; far less than the entries together.
 const PEAK_MAX: u64 = 96 << 20;
 
-/// Runs the program to its end: what it said, and the most memory it was seen to need.
+/// Runs the program to its end; returns its output and its peak memory.
 #[track_caller]
 fn peak_of(arguments: &[&str]) -> (String, u64) {
     let said = tempfile::NamedTempFile::new().unwrap();
@@ -28,7 +29,7 @@ fn peak_of(arguments: &[&str]) -> (String, u64) {
         .unwrap();
     let mut peak = 0;
     let status = loop {
-        // The high-water mark, so only what happened after the last look is missed.
+        // VmHWM is a high-water mark, so only growth after the last read is missed.
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
         let line =
             status.iter().flat_map(|text| text.lines()).find(|line| line.starts_with("VmHWM"));
@@ -46,7 +47,7 @@ fn peak_of(arguments: &[&str]) -> (String, u64) {
     (said, peak)
 }
 
-/// A server with large and small entries in a stream, in an order that surprises.
+/// A server with large and small entries in a stream, mixed irregularly.
 fn with_entries(stream: &str, beside: &[(&str, &str)]) -> RedisServer {
     let server = RedisServer::start();
     let data = |bytes| {
@@ -86,7 +87,7 @@ fn inspecting_many_large_frames_needs_memory_for_some() {
     assert_eq!(ids, expected, "each once, the oldest first");
     assert!(peak < PEAK_MAX, "{peak} bytes");
 
-    // Fewer than there are, and more than are held at once.
+    // Fewer than the stream holds, and more than the command holds at once.
     let count = LARGE / 2 + 5;
     let (said, _) = peak_of(&["inspect", "--redis-url", &url, "--count", &count.to_string()]);
     let shown: Vec<&str> =

@@ -1,4 +1,4 @@
-//! The program as people use it at a terminal, in scripts and under a service manager.
+//! The program as used at a terminal, in scripts and under a service manager.
 
 mod demo;
 mod dlq;
@@ -17,7 +17,7 @@ mod troubleshooting;
 
 use std::process::{Command, Output, Stdio};
 
-/// Runs the program to its end, with nobody at its standard input.
+/// Runs the program to its end with a closed standard input.
 fn framepress(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_framepress"))
         .args(arguments)
@@ -27,7 +27,7 @@ fn framepress(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         .unwrap()
 }
 
-/// What it said to standard output, which was to end with exit code `code`.
+/// Standard output of a run that must end with exit code `code`.
 #[track_caller]
 fn says(code: i32, arguments: &[&str]) -> String {
     let output = framepress(arguments, &[]);
@@ -37,7 +37,7 @@ fn says(code: i32, arguments: &[&str]) -> String {
     text
 }
 
-/// The same for what it said to standard error.
+/// Standard error of a run that must end with exit code `code`.
 #[track_caller]
 fn complains(code: i32, arguments: &[&str]) -> String {
     let output = framepress(arguments, &[]);

@@ -1,4 +1,4 @@
-//! A configuration file of the replaced system, given to the program as it is.
+//! A configuration file of the replaced system, given to the program unchanged.
 
 use redis::cmd;
 

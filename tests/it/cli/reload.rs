@@ -1,4 +1,5 @@
-//! SIGHUP: what can change does, what cannot is named, and a wrong file changes nothing.
+//! SIGHUP: changeable keys take effect, other changed keys are named, an invalid file changes
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ impl Subject {
         Subject::with(extra, &[], &[])
     }
 
-    /// The same with more flags, and with environment variables.
+    /// The same with additional flags and environment variables.
     fn with(extra: &str, flags: &[&str], environment: &[(&str, &str)]) -> Subject {
         let server = RedisServer::start();
         let folder = tempfile::tempdir().unwrap();
@@ -39,13 +40,13 @@ impl Subject {
         subject
     }
 
-    /// Writes another file and has it read.
+    /// Writes another file and reloads it.
     fn reload(&self, extra: &str) {
         std::fs::write(&self.file, text(&self.server, extra)).unwrap();
         self.engine.signal(Signal::HUP);
     }
 
-    /// The same, and waits until the key named is in force.
+    /// The same, and waits until the given key is in force.
     #[track_caller]
     fn reload_with(&self, key: &str, extra: &str) {
         let words = format!("the configuration has been read again: {key}\n");
@@ -60,7 +61,7 @@ impl Subject {
         wait_until(words, LONG, || self.engine.said().contains(words));
     }
 
-    /// Sends one more frame; its result.
+    /// Sends one more frame and returns its result.
     #[track_caller]
     fn next(&self) -> Output {
         self.next_of("cam")
@@ -147,7 +148,7 @@ fn the_general_threshold_changes() {
 #[test]
 fn the_age_from_which_frames_are_shed_changes() {
     let mut subject = Subject::start("");
-    // The age of a frame is that of its entry's id.
+    // The age of a frame is the age of its entry id.
     let add_old = |millis: u64| {
         let mut command = cmd("XADD");
         command.arg(INPUT).arg(format!("{millis}-1"));
@@ -186,7 +187,7 @@ fn cameras_get_and_lose_what_is_theirs_alone() {
     subject.reload_with("cameras", &camera("south"));
     check("north", false);
     check("south", true);
-    // One that had never been seen before.
+    // A camera that is configured for the first time.
     subject.reload_with("cameras", &camera("west"));
     check("south", false);
     check("west", true);
@@ -200,7 +201,7 @@ fn what_environment_and_flags_say_stays_above_the_file() {
         &[("REDIS_QUEUE__COMPRESSION_QUALITY", "33")],
     );
     assert_eq!(quality(&subject.next()), 33);
-    // The level is not among what is taken on: the flag has said it.
+    // The flag sets the level, so the reload does not change it.
     subject.reload_with(
         "analysis.thumbnail",
         "compression_quality: 40\nanalysis: {thumbnail: true}\nlog: {level: error}",
@@ -248,7 +249,7 @@ fn the_level_of_the_log_changes_both_ways() {
     let subject = Subject::start("log: {level: info}");
     subject.reload("log: {level: warn}");
     subject.wait_for("the configuration has been read again: log.level");
-    // Nothing of level info after that, until it is wanted again.
+    // No log line of level info appears until the level is lowered again.
     subject.reload("log: {level: warn}\ncompression_quality: 30");
     wait_until("taken on in silence", LONG, || quality(&subject.next()) == 30);
     let said = subject.engine.said();

@@ -1,5 +1,5 @@
-//! Faults that repeat in commands other than `run`: the first at once, then how often, and above
-//! whatever is drawn on a terminal.
+//! Repeated faults in commands other than `run`: the first is logged at once, repetitions as a
+//! count, and all lines appear above a progress display.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -32,7 +32,8 @@ fn a_producer_that_waits_says_so_at_once_and_then_how_often_it_tried() {
 #[test]
 fn on_a_terminal_the_log_stands_above_the_bar() {
     let mut server = RedisServer::start();
-    // Far more than there is time for: a signal ends it, and reaches no shell.
+    // Far more frames than time allows: a signal ends the program. `exec`, so that no shell gets
+    // it.
     let command = format!(
         "exec {} ingest --redis-url {} --camera cam --source synthetic --fps 50 --limit 1000000",
         env!("CARGO_BIN_EXE_framepress"),
@@ -58,7 +59,7 @@ fn on_a_terminal_the_log_stands_above_the_bar() {
     assert!(script.wait().unwrap().success(), "{}", text());
     let text = text();
     let line = text.split('\n').find(|line| line.contains("trying again in")).unwrap();
-    // What was on the line before has been wiped away.
+    // The previous content of the line has been erased.
     let wiped = line.rsplit("\x1b[2K").next().unwrap().trim_start_matches('\r');
     let (time, rest) = wiped.split_once(' ').unwrap();
     assert!(time.ends_with('Z') && time.len() == 27, "{line:?}");

@@ -1,4 +1,4 @@
-//! `top --once` says what the API says.
+//! `top --once` shows the figures of the API.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ fn plain_text_shows_the_figures_of_the_api() {
     let _engine = FramepressProcess::run(&server, &[("STATS__ADDR", &address)]);
     server.add_frames("north", 7);
     server.wait_for_outputs(7);
-    // The queues are looked at every second; nothing changes afterwards.
+    // The engine measures the queues every second; nothing changes afterwards.
     let metrics = || get(&address, "/api/v1/system/metrics").unwrap_or_default();
     wait_until("the figures have settled", LONG, || {
         let metrics = metrics();

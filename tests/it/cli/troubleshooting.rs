@@ -1,5 +1,5 @@
-//! docs/troubleshooting.md shows each common mistake exactly as the program does: here they are
-//! made, and what is said is compared. `FRAMEPRESS_WRITE_DOCS=1` writes it into the page instead.
+//! docs/troubleshooting.md quotes the program's output for each common mistake. These tests make
+//! the mistakes and compare the output. `FRAMEPRESS_WRITE_DOCS=1` writes it into the page instead.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ fn page() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md")
 }
 
-/// Runs the program in a folder of its own that holds `files`; what it said to standard error.
+/// Runs the program in a temporary folder that holds `files`; returns its standard error.
 fn said(arguments: &[&str], environment: &[(&str, &str)], files: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -33,12 +33,12 @@ fn said(arguments: &[&str], environment: &[(&str, &str)], files: &[(&str, &str)]
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// The first line that a running engine logs with `words`, without its time.
+/// The first line with `words` that a running engine logs, without its time.
 fn logged(engine: &FramepressProcess, words: &str) -> String {
     let line = || {
         let said = engine.said();
         let line = said.lines().find(|line| line.contains(words))?;
-        // Half a line may be there already, without its end.
+        // The line may be incomplete.
         said.contains(&format!("{line}\n")).then(|| line.to_owned())
     };
     wait_until(&format!("a line with {words:?}"), LONG, || line().is_some());
@@ -50,7 +50,7 @@ fn run_on(url: &str) -> FramepressProcess {
     FramepressProcess::start(&["run"], &[("REDIS_QUEUE__URL", url), ("STATS__ADDR", "null")])
 }
 
-/// Every mistake by its name in the page, made on the spot.
+/// Output of every mistake, keyed by its name in the page.
 fn mistakes() -> BTreeMap<&'static str, String> {
     let mut all = BTreeMap::new();
     let nobody = free_port();
@@ -117,7 +117,7 @@ fn mistakes() -> BTreeMap<&'static str, String> {
     all
 }
 
-/// The page with what was said in its blocks; the names of the blocks in it.
+/// The page with its blocks filled in, and the names of those blocks.
 fn filled(page: &str, mistakes: &BTreeMap<&'static str, String>) -> (String, Vec<String>) {
     let mut names = Vec::new();
     let mut parts = page.split(OPENS);

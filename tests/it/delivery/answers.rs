@@ -1,5 +1,5 @@
-//! What a server answers when it cannot do as it is asked: each is waited out, and every frame is
-//! stored once all the same.
+//! Error replies of a server that cannot serve a command: the engine waits until it can, and stores
+//! every frame once.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use redis::cmd;
 use super::{engine_in_work, finish};
 use crate::support::{INPUT, LONG, RedisServer, RunningEngine, wait_until};
 
-/// A server that is told to follow a primary which accepts the connection and says nothing.
+/// A server that follows a primary which accepts the connection and never answers.
 struct Follower<'a> {
     server: &'a RedisServer,
     _mute: TcpListener,
@@ -53,7 +53,7 @@ fn masterdown_is_waited_out() {
     let server = RedisServer::with(&["--replica-serve-stale-data", "no"]);
     let engine = engine_in_work(&server, 200);
     let follower = Follower::of_a_mute_primary(&server);
-    // A script that stores is refused as on any other replica, all else for the lost primary.
+    // The replica refuses a storing script with READONLY, and other commands with MASTERDOWN.
     wait_until("the engine says so", LONG, || {
         ["MASTERDOWN", "READONLY"].iter().any(|code| engine.complaint().contains(code))
     });
@@ -64,14 +64,14 @@ fn masterdown_is_waited_out() {
 
 #[test]
 fn loading_is_waited_out() {
-    // Looks at its connections after every kilobyte it has loaded.
+    // The server serves its connections after every kilobyte it has loaded.
     let mut server = RedisServer::with(&["--loading-process-events-interval-bytes", "1024"]);
     let filler = "for i = 1, 5000 do redis.call('SET', 'filler:' .. i, i) end";
     let _: redis::Value = server.ask(cmd("EVAL").arg(filler).arg(0));
     let engine = engine_in_work(&server, 200);
     let _: () = server.ask(&cmd("SAVE"));
     server.kill();
-    // Ten milliseconds for each key: it will not be through before we have seen it.
+    // Ten milliseconds per key: the server is still loading when the engine reconnects.
     server.restart_unready(&["--key-load-delay", "10000"]);
     wait_for_complaint(&engine, "LOADING");
     server.configure("key-load-delay", "0");
@@ -80,7 +80,7 @@ fn loading_is_waited_out() {
     server.wait_for_outputs(220);
     server.wait_until_done();
     server.assert_every_entry_once();
-    // What was done after the snapshot was done once more, so the engine counts more than 220.
+    // What came after the snapshot was processed again, so the engine counts more than 220.
     assert!(engine.stop().out >= 220);
 }
 
@@ -92,7 +92,7 @@ fn a_busy_script_is_waited_out() {
     somebody.write_all(b"EVAL \"while true do end\" 0\r\n").unwrap();
     wait_for_complaint(&engine, "BUSY");
     let _: () = server.ask(cmd("SCRIPT").arg("KILL"));
-    // The script notices a little later.
+    // The script ends a little later.
     server.wait_until_up();
     server.add_frames("more", 20);
     finish(&server, engine, 220);
@@ -124,14 +124,14 @@ fn a_read_that_is_unblocked_with_an_error_is_asked_again() {
     finish(&server, engine, 40);
 }
 
-/// Redis 7.0 ends with "Unknown btype in replyToBlockedClientOnTimeout" at a CLIENT UNBLOCK of a
-/// client that is paused.
+/// Redis 7.0 crashes with "Unknown btype in replyToBlockedClientOnTimeout" at a CLIENT UNBLOCK of a
+/// paused client.
 #[test]
 fn a_stop_while_clients_are_paused_does_not_end_the_server() {
     let server = RedisServer::start();
     let engine = blocked_engine(&server);
     let _: () = server.ask(cmd("CLIENT").arg("PAUSE").arg(6000).arg("WRITE"));
-    // The read that is blocked ends after a second; the next one is held back.
+    // The blocked read ends after a second; the server holds the next one back.
     std::thread::sleep(Duration::from_millis(1500));
     engine.stop();
     let _: () = server.ask(cmd("CLIENT").arg("UNPAUSE"));
@@ -168,7 +168,7 @@ fn a_stream_that_becomes_something_else_is_waited_for() {
     assert_eq!(engine.stop().out, 40);
 }
 
-/// For streams that have lost entries whose results are still there.
+/// For streams that have lost entries but still hold their results.
 #[track_caller]
 fn assert_each_has_one_result(server: &RedisServer, ids: &[String]) {
     let results: Vec<_> = server.outputs().into_iter().map(|output| output.source_id()).collect();

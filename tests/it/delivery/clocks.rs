@@ -1,4 +1,4 @@
-//! Clocks that are set while frames are on their way.
+//! Clocks that are set while frames are in flight.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use crate::support::{
     protobuf, wait_until,
 };
 
-/// Adds frames of three cameras while `disturb` is called every now and then.
+/// Adds frames of three cameras and calls `disturb` between batches.
 fn under_load(server: &RedisServer, rounds: usize, mut disturb: impl FnMut(usize)) {
     for round in 0..rounds {
         for camera in ["a", "b", "c"] {
@@ -68,9 +68,9 @@ fn a_frame_in_work_while_its_group_is_lost_is_stored_once_all_the_same() {
 fn a_group_lost_while_a_commit_is_on_its_way_doubles_nothing() {
     let server = RedisServer::start();
     let commits = HeldCommits::default();
-    let seam = commits.seam(Operation::Read);
+    let fault_point = commits.fault_point(Operation::Read);
     let flags = [("redis_queue.claim_idle_ms", "1000"), ("redis_queue.retry_attempts", "100")];
-    let engine = RunningEngine::launch(&server, &flags, Hooks { seam, ..Hooks::default() });
+    let engine = RunningEngine::launch(&server, &flags, Hooks { fault_point, ..Hooks::default() });
     wait_until("the engine is ready", LONG, || engine.is_ready());
     server.add_frames("before", 5);
     server.wait_for_outputs(5);
@@ -78,8 +78,8 @@ fn a_group_lost_while_a_commit_is_on_its_way_doubles_nothing() {
 
     engine.wait_until_heard();
     commits.hold();
-    server.add_frames("cam", 10); // fewer than hold the reader up
-    server.wait_for_outputs(6); // stored, and the engine has not heard of it
+    server.add_frames("cam", 10); // fewer than stop the reader
+    server.wait_for_outputs(6); // stored, but the engine has no reply
     let _: i64 = server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
     std::thread::sleep(Duration::from_millis(500));
     assert!(!has_group(&server), "it is not restored while an answer is on its way");
@@ -95,9 +95,10 @@ fn a_commit_that_was_stored_before_its_group_was_lost_and_never_answered_is_not_
     for delivery in ["exactly_once", "at_least_once"] {
         let server = RedisServer::start();
         let commits = HeldCommits::default();
-        let seam = commits.seam(Operation::Read);
+        let fault_point = commits.fault_point(Operation::Read);
         let flags = [("redis_queue.delivery", delivery)];
-        let engine = RunningEngine::launch(&server, &flags, Hooks { seam, ..Hooks::default() });
+        let engine =
+            RunningEngine::launch(&server, &flags, Hooks { fault_point, ..Hooks::default() });
         wait_until("the engine is ready", LONG, || engine.is_ready());
         server.add_frames("before", 5);
         server.add(&data("{no frame"));
@@ -106,9 +107,9 @@ fn a_commit_that_was_stored_before_its_group_was_lost_and_never_answered_is_not_
 
         engine.wait_until_heard();
         commits.hold();
-        server.add_frames("cam", 7); // with one more, fewer than hold the reader up
+        server.add_frames("cam", 7); // with one more, fewer than stop the reader
         server.add(&data("{no frame"));
-        // Some are stored, and the engine has not heard of it.
+        // Some are stored, but the engine has no reply.
         wait_until("a result", LONG, || server.len(OUTPUT) > 5);
         std::thread::sleep(Duration::from_millis(200));
         let _: i64 = server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
@@ -139,7 +140,7 @@ fn a_flush_under_load_is_recovered_from() {
         let keys: i64 = server.ask(cmd("EXISTS").arg(INPUT));
         keys == 1 && has_group(&server)
     });
-    // What was flushed is gone; what comes afterwards is not.
+    // Flushed frames are lost; later frames are not.
     let ids = server.add_frames("after", 30);
     server.wait_until_done();
     let results: Vec<_> = server.outputs().into_iter().map(|output| output.source_id()).collect();
@@ -182,8 +183,8 @@ fn connections_cut_under_load_cost_nothing() {
     server.assert_every_entry_once();
     assert!(server.dead_letters().is_empty(), "a lost connection is not the frames' fault");
     let account = engine.stop();
-    // Read twice are those that were being read when the connection was cut (given up), and those
-    // whose commit was on its way (the second result is fenced off).
+    // Two kinds of frames are read twice: those being read when the connection was cut (given up),
+    // and those whose commit was in flight (the second result is fenced off).
     let twice = account.abandoned + account.superseded;
     assert_eq!(
         (account.out, account.read - twice, account.lost_to_trim),

@@ -24,7 +24,7 @@ fn an_entry_with_more_than_a_million_parts_is_a_dead_letter_like_any_other() {
         command.arg(index).arg("x");
     }
     let id: String = server.ask(&command);
-    // With a frame in it, it is a frame: other fields are ignored.
+    // An entry with a frame is a frame; other fields are ignored.
     command.arg("data").arg(&protobuf("wide-0", "wide")[0].1[..]);
     let _: String = server.ask(&command);
     server.add_frames("after", 3);
@@ -40,7 +40,7 @@ fn an_entry_with_more_than_a_million_parts_is_a_dead_letter_like_any_other() {
 
 #[test]
 fn a_value_above_the_servers_usual_limit_is_a_dead_letter_like_any_other() {
-    // Half a gigabyte is stored and sent once; a server with little memory is no place for it.
+    // Half a gigabyte is stored and sent once, so this test needs a server with enough memory.
     let server =
         RedisServer::with(&["--proto-max-bulk-len", "1gb", "--client-query-buffer-limit", "2gb"]);
     let engine = RunningEngine::start(&server, &[("redis_queue.timeout", "60")]);
@@ -62,7 +62,7 @@ fn a_value_above_the_servers_usual_limit_is_a_dead_letter_like_any_other() {
     assert_eq!(engine.stop().dead_lettered, 1);
 }
 
-/// Nineteen raw frames of 1920x1080: 118 MB.
+/// Adds raw frames of 1920x1080: nineteen are 118 MB.
 fn add_large_frames(server: &RedisServer, count: usize) {
     let picture = Sample::colour(1920, 1080, 1);
     for index in 0..count {
@@ -103,7 +103,7 @@ fn frames_of_a_dead_engine_are_read_within_the_servers_output_limit() {
 fn new_frames_are_read_within_the_servers_output_limit() {
     let server = RedisServer::with(&["--client-output-buffer-limit", "normal 20mb 0 0"]);
     server.create_group(GROUP);
-    // Small ones first: what follows is larger than the reader has reason to expect.
+    // Small frames first: the later replies are larger than the reader expects.
     server.add_frames("small", 20);
     add_large_frames(&server, 12);
     let engine = RunningEngine::start(&server, &[]);
@@ -113,7 +113,7 @@ fn new_frames_are_read_within_the_servers_output_limit() {
     assert_eq!(server.outputs().len(), 32);
 }
 
-/// Makes everything pending without reading it: the reply would be cut off, too.
+/// Makes all entries pending without reading them, as that reply would be cut off too.
 fn deliver_to(server: &RedisServer, consumer: &str) {
     let script = "redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'STREAMS', KEYS[1], '>')";
     let mut command = cmd("EVAL");
@@ -126,9 +126,10 @@ fn deliver_to(server: &RedisServer, consumer: &str) {
 fn a_full_commit_leaves_the_next_frame_in_its_lane() {
     let server = RedisServer::start();
     let commits = HeldCommits::default();
-    let seam = commits.seam(Operation::Write);
+    let fault_point = commits.fault_point(Operation::Write);
     let flags = [("redis_queue.enable_compression", "false"), ("analysis.enabled", "false")];
-    let engine = RunningEngine::with_hooks(&server, &flags, Hooks { seam, ..Hooks::default() });
+    let engine =
+        RunningEngine::with_hooks(&server, &flags, Hooks { fault_point, ..Hooks::default() });
     engine.wait_until_heard();
     commits.hold();
     // 8.4 MB each as raw pixels: two fill a commit. While one is sent, the others queue up.

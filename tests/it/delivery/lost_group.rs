@@ -1,4 +1,4 @@
-//! A consumer group that is lost while frames are in hand: order, place and account hold.
+//! A consumer group that is lost while frames are in flight: order, position and account are kept.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn destroy_group(server: &RedisServer) {
     let _: i64 = server.ask(cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP));
 }
 
-/// Results that are stored behind a later one of their camera. Frame ids end with their number.
+/// Number of results stored after a later one of the same camera. Frame ids end with their number.
 fn out_of_order(server: &RedisServer) -> usize {
     let mut last: BTreeMap<String, usize> = BTreeMap::new();
     let mut count = 0;
@@ -113,7 +113,7 @@ fn a_stream_made_anew_with_older_ids_is_read_from_its_beginning() {
 
     let mut all = redis::pipe();
     all.atomic().cmd("FLUSHALL").ignore();
-    // Ten of a clock that is behind, and three of one that is not.
+    // Ten ids of a clock that is behind, and three of a correct one.
     let ids =
         (0..10).map(|index| millis - 60_000 + index).chain((1..4).map(|index| millis + index));
     for (index, id) in ids.enumerate() {
@@ -162,7 +162,7 @@ fn a_group_replaced_within_one_step_is_noticed_by_what_it_does_not_know() {
     });
     server.add_frames("cam", 60);
     wait_until("some results", LONG, || server.len(OUTPUT) >= 10);
-    // As another engine restores it: behind what this one has in hand.
+    // As another engine restores the group: positioned after the entries that this engine holds.
     let mut both = redis::pipe();
     both.atomic();
     both.cmd("XGROUP").arg("DESTROY").arg(INPUT).arg(GROUP).ignore();

@@ -1,4 +1,4 @@
-//! Other consumers of the group: dead ones, quick ones, and this one's former self.
+//! Other consumers of the group: dead ones, fast ones, and this engine's own earlier process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use framepress::engine::Hooks;
 use framepress::metrics::Counter;
-use framepress::redis::{Operation, Seam};
+use framepress::redis::{FaultPoint, Operation};
 use redis::cmd;
 
 use crate::support::{
     FramepressProcess, GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, wait_until,
 };
 
-/// A short claim time; the least the configuration allows.
+/// The shortest claim time that the configuration allows.
 const CLAIM: (&str, &str) = ("redis_queue.claim_idle_ms", "1000");
 
 #[test]
@@ -25,7 +25,7 @@ fn a_restart_finds_what_the_engine_was_given_before() {
     server.read_as("engine-0", 5);
     assert_eq!(server.pending(), 5);
     let engine = RunningEngine::start(&server, &[("redis_queue.claim_idle_ms", "600000")]);
-    // The claim time is ten minutes: nobody but the owner can have taken them sooner.
+    // The claim time is ten minutes, so only the owner can have taken them sooner.
     server.wait_for_outputs(12);
     server.wait_until_done();
     server.assert_every_entry_once();
@@ -136,13 +136,14 @@ fn what_another_consumer_has_acknowledged_is_not_stored_again() {
     assert!(server.outputs().iter().all(|output| output.source_id() != ids[2]));
 }
 
-/// The other engine stores and acknowledges while a commit of this one is cut off before it is sent.
+/// The other engine stores and acknowledges while a commit of this engine is cut off before it is
+/// sent.
 #[test]
 fn what_another_engine_has_stored_is_not_counted_after_a_lost_connection() {
     let server = RedisServer::start();
     let [armed, reached, go_on] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
     let (is_armed, there, gate) = (Arc::clone(&armed), Arc::clone(&reached), Arc::clone(&go_on));
-    let seam = Seam::new(move |operation| {
+    let fault_point = FaultPoint::new(move |operation| {
         let thread = std::thread::current();
         let commits = thread.name().is_some_and(|name| name.starts_with("fp-commit"));
         if !commits || operation != Operation::Write || !is_armed.swap(false, Ordering::SeqCst) {
@@ -154,7 +155,7 @@ fn what_another_engine_has_stored_is_not_counted_after_a_lost_connection() {
         }
         Err(std::io::Error::other("cut"))
     });
-    let engine = RunningEngine::with_hooks(&server, &[], Hooks { seam, ..Hooks::default() });
+    let engine = RunningEngine::with_hooks(&server, &[], Hooks { fault_point, ..Hooks::default() });
     server.add_frames("before", 1);
     server.wait_for_outputs(1);
     server.wait_until_done();
@@ -199,7 +200,7 @@ fn two_engines_in_one_group_store_each_frame_once() {
 #[test]
 fn an_engine_killed_again_and_again_stores_each_frame_once() {
     let server = RedisServer::start();
-    // Each kill counts as a delivery of what was in work; that is not the frames' fault.
+    // Each kill counts as a delivery of the frames in work, which is not the frames' fault.
     let environment = [("REDIS_QUEUE__RETRY_ATTEMPTS", "100")];
     const ROUNDS: usize = 5;
     const FRAMES: usize = 150;
@@ -207,7 +208,7 @@ fn an_engine_killed_again_and_again_stores_each_frame_once() {
     for round in 0..ROUNDS {
         server.add_frames(&format!("cam{round}"), FRAMES);
         let mut engine = FramepressProcess::run(&server, &environment);
-        // Killed while it works: some of the frames are stored, most are not.
+        // Kill the engine while it works: some of the frames are stored, most are not.
         let goal = stored + FRAMES / 3;
         wait_until("some results of this round", LONG, || server.outputs().len() >= goal);
         engine.kill();
@@ -224,7 +225,7 @@ fn an_engine_killed_again_and_again_stores_each_frame_once() {
     assert!(server.dead_letters().is_empty());
 }
 
-/// Entries delivered and not acknowledged, and those not delivered yet.
+/// Number of entries that are pending or not delivered yet.
 fn unfinished(server: &RedisServer) -> usize {
     let groups: redis::streams::StreamInfoGroupsReply =
         server.ask(cmd("XINFO").arg("GROUPS").arg(INPUT));

@@ -1,4 +1,4 @@
-//! Redis out of memory: back-pressure, never a drop.
+//! Redis out of memory: backpressure, never a drop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,7 +69,7 @@ fn frames_that_hardly_fit_into_the_budget_all_come_through() {
         (0..40).map(|index| protobuf_of(&format!("{index}"), "cam", image.clone())).collect();
     server.add_all(&entries);
     let payload = (entries[0][0].1.len() + 100).to_string();
-    // Room for hardly two frames: slow, and none lost.
+    // Room for barely two frames: slow, but without loss.
     let bytes = (entries[0][0].1.len() * 2 + 200).to_string();
     let flags = [("engine.max_inflight_bytes", &*bytes), ("limits.max_payload_bytes", &*payload)];
     let engine = RunningEngine::start(&server, &flags);

@@ -1,5 +1,5 @@
-//! Servers that refuse one command: nothing is stored twice, nothing is acknowledged that is not
-//! stored, nothing is trimmed that was not ended.
+//! Servers that refuse one command: no result is stored twice, no entry is acknowledged without a
+//! stored result, and no unfinished entry is trimmed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{
     FramepressProcess, GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, wait_until,
 };
 
-/// Changes the rights of every client's account.
+/// Changes the rights of the default account, which every client uses.
 fn allow(server: &RedisServer, rule: &str) {
     let _: () = server.ask(cmd("ACL").arg("SETUSER").arg("default").arg(rule));
 }
@@ -82,7 +82,7 @@ fn nothing_is_trimmed_while_the_own_group_is_missing() {
     });
     server.create_group_at("ahead", "$");
     server.add_frames("cam", 300);
-    // The other group is through at once, and ours is lost in the middle.
+    // The other group reads everything at once; the engine's group is lost in the middle.
     let mut read = cmd("XREADGROUP");
     read.arg("GROUP").arg("ahead").arg("fast").arg("NOACK").arg("COUNT").arg(1000);
     let _: redis::Value = server.ask(read.arg("STREAMS").arg(INPUT).arg(">"));
@@ -138,7 +138,7 @@ fn an_input_that_may_not_be_deleted_is_counted_and_said() {
     assert_eq!(said.matches("refuses to delete").count(), 1, "once: {said}");
 }
 
-/// For a command that not every server has.
+/// Like [`allow`], for a command that some servers lack.
 fn allow_quietly(server: &RedisServer, rule: &str) {
     let mut command = cmd("ACL");
     command.arg("SETUSER").arg("default").arg(rule);

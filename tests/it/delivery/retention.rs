@@ -1,17 +1,17 @@
-//! What becomes of input entries afterwards, and of the output stream when it is long.
+//! Retention of input entries, and a full output stream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use framepress::base::threads::{Role, Turn};
+use framepress::base::threads::{LoopHook, Role};
 use framepress::engine::Hooks;
 use framepress::metrics::Counter;
 use redis::cmd;
 
 use crate::support::{GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, wait_until};
 
-/// Redis trims whole nodes; small ones, whatever the size of their entries, make it visible.
+/// Redis trims whole nodes; nodes with few entries make trimming visible.
 const SMALL_NODES: [&str; 4] = ["--stream-node-max-entries", "10", "--stream-node-max-bytes", "0"];
 
 #[test]
@@ -66,13 +66,13 @@ fn what_every_group_has_acknowledged_is_trimmed() {
     server.create_group("archive");
     let looks = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&looks);
-    let turn = Turn::new(move |role| {
+    let loop_hook = LoopHook::new(move |role| {
         count.fetch_add(u64::from(role == Role::Watch), Ordering::SeqCst);
     });
-    let hooks = Hooks { turn, ..Hooks::default() };
+    let hooks = Hooks { loop_hook, ..Hooks::default() };
     let flags = [("redis_queue.retention", "trim_acked")];
     let engine = RunningEngine::with_hooks(&server, &flags, hooks);
-    // The one under way may have begun before what it is to see.
+    // The watch pass in progress may have begun before the change, so wait for two.
     let has_looked_again = || {
         let before = looks.load(Ordering::SeqCst);
         wait_until("another look", LONG, || looks.load(Ordering::SeqCst) >= before + 2);
@@ -104,7 +104,7 @@ fn a_full_output_stream_blocks_if_so_configured() {
     server.add_frames("cam", 200);
     wait_until("the engine waits", LONG, || engine.count(Counter::OutputFullWaits) > 2);
     let mut seen: Vec<_> = server.outputs().into_iter().map(|output| output.source_id()).collect();
-    // It may exceed the limit by one batch, and no batch is larger than the frames in work.
+    // The stream may exceed the limit by one batch; a batch has at most the frames in work.
     assert!((10..=40).contains(&seen.len()), "{} results", seen.len());
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(server.len(OUTPUT), seen.len(), "nothing more while it is full");
@@ -145,7 +145,7 @@ fn at_least_once_stores_and_acknowledges_all() {
     server.add_frames("b", 40);
     server.wait_for_outputs(80);
     server.wait_until_done();
-    server.assert_every_entry_once(); // nothing was disturbed, so it is once here
+    server.assert_every_entry_once(); // without disturbance each entry has one result
     assert_eq!(engine.stop().out, 80);
 }
 
@@ -181,7 +181,7 @@ fn frames_that_grow_old_in_work_are_shed_before_they_are_encoded() {
     let engine = RunningEngine::probed(&server, &flags, |_| {
         std::thread::sleep(Duration::from_secs(5));
     });
-    // On a machine that stands still for two seconds a frame is too old when it is read.
+    // If the machine stalls for two seconds, a frame is already too old when it is read.
     let mut added = 0;
     wait_until("a frame is shed just before it is encoded", LONG, || {
         if engine.account().shed == added && engine.count(Counter::ShedAtEncode) == 0 {

@@ -1,4 +1,4 @@
-//! A server that goes back in time, to a snapshot or to nothing.
+//! A server that returns to an earlier snapshot, or to an empty data set.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use redis::cmd;
 
 use crate::support::{GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, wait_until};
 
-/// Holds one frame in work until told to go on.
+/// Holds one frame in work until released.
 #[derive(Clone, Default)]
 struct Held {
     reached: Arc<AtomicBool>,
@@ -47,7 +47,7 @@ fn a_restart_from_a_snapshot_takes_the_engine_back_with_it() {
     let engine = RunningEngine::probed(&server, &flags, held.probe("cam-3"));
     server.add_frames("cam", 20);
     held.wait();
-    // In the snapshot the held frame and those behind it are pending.
+    // In the snapshot, the held frame and those after it are pending.
     let _: () = server.ask(&cmd("SAVE"));
     held.release();
     server.wait_for_outputs(20);
@@ -55,7 +55,7 @@ fn a_restart_from_a_snapshot_takes_the_engine_back_with_it() {
     server.kill();
     server.restart();
     assert!(server.len(OUTPUT) < 20 && server.pending() > 0, "it has gone back");
-    // The engine has ended these frames once. They are its own again all the same.
+    // The engine has already ended these frames; they must still become its own again.
     server.wait_for_outputs(20);
     server.wait_until_done();
     server.add_frames("more", 10);
@@ -73,7 +73,7 @@ fn a_restart_with_nothing_saved_is_recovered_from() {
     wait_until("the engine notices", LONG, || !engine.is_ready());
     server.restart();
     wait_until("the group is made again", LONG, || engine.count(Counter::GroupRecreated) >= 1);
-    // What was lost with the server is gone; what comes afterwards is not.
+    // Frames lost with the server are gone; later frames are not.
     let ids = server.add_frames("after", 30);
     server.wait_until_done();
     let results: Vec<_> = server.outputs().into_iter().map(|output| output.source_id()).collect();
@@ -124,7 +124,7 @@ fn a_frame_whose_entry_is_trimmed_while_it_is_in_work_is_stored() {
     server.add_frames("cam", 5);
     held.wait();
     let _: i64 = server.ask(cmd("XTRIM").arg(INPUT).arg("MAXLEN").arg(0));
-    // Renewing an entry without a body must not take it from the pending list.
+    // Renewing an entry without a body must not remove it from the pending entries list.
     wait_until("it was to be renewed", LONG, || engine.count(Counter::Renewed) >= 4);
     held.release();
     server.wait_for_outputs(5);
@@ -137,7 +137,7 @@ fn a_frame_whose_entry_is_trimmed_while_it_is_in_work_is_stored() {
 fn a_stream_trimmed_under_load_loses_what_was_not_read_and_nothing_else() {
     let server = RedisServer::start();
     server.create_group(GROUP);
-    // A consumer that is gone holds the first ten.
+    // A dead consumer holds the first ten.
     server.add_frames("old", 10);
     server.read_as("dead", 10);
     let _: i64 = server.ask(cmd("XTRIM").arg(INPUT).arg("MAXLEN").arg(4));

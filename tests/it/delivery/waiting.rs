@@ -1,4 +1,5 @@
-//! Frames that wait: an attempt that did not fail is not counted, and no reader waits for itself.
+//! Frames that wait: an attempt that did not fail is not counted, and no reader waits for its own
+//! frames.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ fn make_room(server: &RedisServer) {
     let _: u64 = server.ask(cmd("DEL").arg(OUTPUT));
 }
 
-/// Pending entries with their delivery counts.
+/// Delivery counts of all pending entries.
 fn deliveries(server: &RedisServer) -> Vec<u64> {
     let mut command = cmd("XPENDING");
     command.arg(INPUT).arg(GROUP).arg("-").arg("+").arg(1000);
@@ -32,7 +33,7 @@ fn deliveries(server: &RedisServer) -> Vec<u64> {
     rows.into_iter().map(|row| row.3).collect()
 }
 
-/// Starts an engine that cannot commit, waits until it has every frame, and ends it by `end`.
+/// Starts an engine that cannot commit, waits until it has every frame, and ends it with `end`.
 fn wait_in_vain(server: &RedisServer, mut end: impl FnMut(&mut FramepressProcess)) {
     let mut engine = FramepressProcess::run(server, &FULL);
     wait_until("the output is found full", LONG, || engine.said().contains("is full"));
@@ -41,7 +42,7 @@ fn wait_in_vain(server: &RedisServer, mut end: impl FnMut(&mut FramepressProcess
     end(&mut engine);
 }
 
-/// After all that waiting every frame comes out, in order, and none is a dead letter.
+/// After the wait every frame comes out, in order, and none is a dead letter.
 fn come_out(server: &RedisServer) {
     make_room(server);
     let _engine = FramepressProcess::run(server, &[]);
@@ -117,11 +118,11 @@ fn frames_that_waited_between_claims_of_others_count_the_claims_alone() {
     assert!(server.dead_letters().is_empty());
 }
 
-/// Names the server to the process that is to die.
+/// Passes the server's port to the process that must die.
 const POISONED: &str = "FRAMEPRESS_TEST_POISONED_PORT";
 
-/// Not a claim of its own: the process that [`poison_is_capped_and_its_neighbours_are_not_blamed`]
-/// starts. It dies, as of a fault in a decoder, when it works at the frame `poison-0`.
+/// Not a test by itself: the process that [`poison_is_capped_and_its_neighbours_are_not_blamed`]
+/// starts. It dies, as of a decoder fault, when it processes the frame `poison-0`.
 #[test]
 fn the_process_that_dies_of_poison() {
     let Ok(port) = std::env::var(POISONED) else { return };

@@ -1,4 +1,4 @@
-//! Engines that are far from their Redis, through a network that delays, narrows and breaks.
+//! Engines far from their Redis, through a network with delay, low bandwidth and faults.
 
 mod narrow;
 mod tools;
@@ -11,7 +11,7 @@ use framepress_proxy::{Link, Proxy};
 
 use crate::support::{LONG, RedisServer, RunningEngine, parts, wait_until};
 
-/// A server, and the network before it.
+/// A server, and the proxy in front of it.
 struct Far {
     server: RedisServer,
     proxy: Proxy,
@@ -28,7 +28,7 @@ impl Far {
         Far::with(RedisServer::start(), Link::with_round_trip(round_trip))
     }
 
-    /// An engine that reaches the server through the network, ready.
+    /// An engine that reaches the server through the proxy, ready.
     #[track_caller]
     fn engine(&self, flags: &[(&str, &str)]) -> RunningEngine {
         let url = format!("redis://127.0.0.1:{}/0", self.proxy.port());
@@ -39,7 +39,7 @@ impl Far {
         engine
     }
 
-    /// The promise of the engine, order within each camera included.
+    /// The engine's promise, including the order within each camera.
     #[track_caller]
     fn assert_every_entry_once_in_order(&self) {
         self.server.wait_until_done();

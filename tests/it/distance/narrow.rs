@@ -1,4 +1,4 @@
-//! A link that carries less than is added.
+//! A link with less bandwidth than the added frames need.
 
 use framepress::metrics::Counter;
 use framepress::wire::proto::ImageData;

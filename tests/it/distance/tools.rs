@@ -1,4 +1,4 @@
-//! The programs beside the engine, far from Redis.
+//! The commands other than the engine, far from Redis.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::support::{
     DEAD_LETTERS, FramepressProcess, GROUP, INPUT, LONG, OUTPUT, RedisServer, free_port, wait_until,
 };
 
-/// Round trip of a satellite or of a mobile link in a bad hour, in milliseconds.
+/// Round trip of a satellite link or a bad mobile link, in milliseconds.
 const ROUND_TRIP_MS: u64 = 300;
 
 impl Far {
@@ -18,7 +18,7 @@ impl Far {
         format!("redis://127.0.0.1:{}/0", self.proxy.port())
     }
 
-    /// Runs the program, which reaches the server through the network, to its success.
+    /// Runs the program through the proxy; it must succeed.
     #[track_caller]
     fn says(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_framepress"));
@@ -72,7 +72,7 @@ fn check_finds_everything_in_order_and_says_how_far_it_is() {
     assert!(said.contains("a question and its answer take 30"), "{said}");
 }
 
-/// The engine looks at its queues beside its work.
+/// The engine measures its queues beside its work.
 #[test]
 fn queues_are_looked_at() {
     let far = Far::new(ROUND_TRIP_MS);
@@ -88,7 +88,7 @@ fn queues_are_looked_at() {
     engine.stop();
 }
 
-/// `top` speaks to the engine, not to Redis.
+/// `top` connects to the engine, not to Redis.
 #[test]
 fn an_engine_far_away_is_watched() {
     let server = RedisServer::start();

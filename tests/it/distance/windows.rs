@@ -1,5 +1,5 @@
-//! Windows instead of turns: throughput that does not depend on the round trip, and order that
-//! does not depend on what happens in the middle of a window.
+//! Windows of requests instead of one request per round trip: throughput does not depend on the
+//! round trip, and order does not depend on faults in the middle of a window.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::{
 
 const CAMERAS: [&str; 3] = ["one", "two", "three"];
 
-/// Adds frames of all cameras in turn; how many.
+/// Adds frames of all cameras alternately; returns how many.
 fn add_frames(server: &RedisServer, of_each: usize) -> usize {
     for _ in 0..of_each {
         CAMERAS.iter().for_each(|camera| drop(server.add_frames(camera, 1)));
@@ -26,11 +26,12 @@ fn under_way(engine: &RunningEngine, stage: WindowStage) -> u64 {
     engine.view().metrics.windows.read(stage).0
 }
 
-/// A server so far away, and an engine that has asked it for many frames; how many were added.
+/// A server at this round trip, and an engine with many frames requested; returns also how many
+/// frames were added.
 fn with_open_window(round_trip_ms: u64, flags: &[(&str, &str)]) -> (Far, RunningEngine, usize) {
     let far = Far::new(round_trip_ms);
     let engine = far.engine(flags);
-    // Not before a frame has come: its size decides how many may be asked for.
+    // Only after the first frame: its size decides how many frames may be requested.
     let added = add_frames(&far.server, 2);
     wait_until("the window opens", LONG, || under_way(&engine, WindowStage::Read) >= 20);
     (far, engine, added)
@@ -41,7 +42,7 @@ fn requests_for_many_frames_are_under_way_at_a_time() {
     let far = Far::new(200);
     let engine = far.engine(&[]);
     let added = add_frames(&far.server, 40);
-    // Not before a frame has come: its size decides how many may be asked for.
+    // Only after the first frame: its size decides how many frames may be requested.
     wait_until("the window opens", LONG, || under_way(&engine, WindowStage::Read) >= 20);
     far.server.wait_for_outputs(added);
     assert_eq!(engine.stop().out, added as u64);
@@ -64,7 +65,7 @@ fn commits_follow_each_other_without_waiting_for_answers() {
     let far = Far::new(600);
     let engine = far.engine(&[("engine.workers", "1")]);
     let added = add_frames(&far.server, 60);
-    // More than one worker's slots, and more than one batch can hold of them.
+    // More than the slots of one worker, and more than one batch can hold.
     wait_until("commits are under way", LONG, || under_way(&engine, WindowStage::Commit) > 32);
     far.server.wait_for_outputs(added);
     assert_eq!(engine.stop().out, added as u64);
@@ -76,19 +77,19 @@ fn a_stop_ends_all_requests_that_wait_at_the_server() {
     let (far, engine, mut added) = with_open_window(300, &[("redis_queue.block_time_ms", "1000")]);
     added += add_frames(&far.server, 20);
     let account = engine.stop();
-    // What had been read is finished, and what was on its way has not been forgotten.
+    // Frames that were read are finished, and results in flight are not forgotten.
     assert_eq!(far.server.pending(), 0, "{account:?}");
     assert_eq!(far.server.len(OUTPUT) as u64, account.out);
     assert!(account.out <= added as u64);
 }
 
-/// What happens to a server while the windows are full; frames wait until it has been undone.
+/// A server fault while the windows are full; frames wait until `end` undoes it.
 struct Trouble {
     begin: fn(&Far),
     end: fn(&Far),
 }
 
-/// Lets trouble happen twice while all windows are full. Everything comes out once and in order.
+/// Causes the fault twice while all windows are full. Everything comes out once and in order.
 #[track_caller]
 fn in_the_middle(flags: &[(&str, &str)], trouble: Trouble) -> RunningEngine {
     let far = Far::new(100);
@@ -159,7 +160,7 @@ fn an_output_that_is_full_holds_frames_back_in_order() {
     let engine = far.engine(&flags);
     let added = add_frames(&far.server, 20);
     wait_until("the output is full", LONG, || engine.count(Counter::OutputFullWaits) > 0);
-    // The server itself sees to the limit, however many commits are under way.
+    // The server itself enforces the limit, however many commits are in flight.
     assert_eq!(far.server.len(OUTPUT), 20);
     let mut seen = Vec::new();
     wait_until("all results taken away", LONG, || {
@@ -181,11 +182,11 @@ fn an_output_that_is_full_holds_frames_back_in_order() {
 #[test]
 fn the_window_opens_again_after_a_cut() {
     let (far, engine, mut added) = with_open_window(200, &[]);
-    // The second time with nothing read since, and so nothing known of the size of frames.
+    // The second time no frame has been read since, so the frame size is unknown.
     for _ in 0..2 {
         wait_until("entries are asked for", LONG, || under_way(&engine, WindowStage::Read) > 0);
         far.proxy.cut();
-        // Noticed, and none of the requests counts any more.
+        // The engine has noticed the cut and counts none of the requests.
         wait_until("it closes", LONG, || under_way(&engine, WindowStage::Read) == 0);
     }
     added += add_frames(&far.server, 2);
@@ -214,7 +215,7 @@ fn the_distance_is_measured_and_shown() {
     let engine = far.engine(&[]);
     let trip = || engine.view().metrics.round_trips.longest().unwrap_or_default();
     wait_until("it has been measured", LONG, || trip() >= Duration::from_millis(100));
-    // A longer way is believed after a while, a shorter one at once.
+    // The engine adopts a longer round trip after a while, a shorter one at once.
     far.proxy.change(|link| link.delay = Duration::ZERO);
     wait_until("the shorter way", LONG, || trip() < Duration::from_millis(100));
 }
@@ -244,7 +245,7 @@ fn a_start_takes_few_round_trips() {
 #[test]
 fn frames_swallowed_by_a_cut_are_not_doubled_by_a_lost_group() {
     let (far, engine, mut added) = with_open_window(200, &[]);
-    // The requests arrive there; the server gives frames out, and they are cut off on their way.
+    // The requests reach the server; it delivers frames, and the replies are cut off.
     std::thread::sleep(Duration::from_millis(400));
     added += add_frames(&far.server, 10);
     far.proxy.cut();

@@ -1,11 +1,11 @@
-//! Files that are made to cost memory, and variables that are left empty.
+//! Configuration files made to exhaust memory, and empty environment variables.
 
 use rustix::process::Signal;
 
 use super::{Guest, limited, run, said};
 use crate::support::{LONG, Output, RedisServer, protobuf, wait_until};
 
-/// Some hundred bytes that stand for nine to the power of twelve words.
+/// A few hundred bytes that expand to nine to the power of twelve words.
 fn bomb() -> String {
     let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
     for level in 1..12 {
@@ -16,7 +16,7 @@ fn bomb() -> String {
     text
 }
 
-/// Address space for the whole program, in KiB: a hundredth of what the bomb would take at first.
+/// Address space of the whole program, in KiB: a hundredth of what the bomb needs when expanded.
 const ROOM: &str = "ulimit -v 2000000";
 
 #[test]

@@ -1,4 +1,4 @@
-//! More connections to the statistics than the process may have descriptors.
+//! More connections to the statistics server than the process has descriptors.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,10 +24,10 @@ fn idle_connections_never_take_the_descriptors_of_the_pipeline() {
     server.add_frames("cam", 2);
     server.wait_for_outputs(2);
 
-    // Idle connections are sent away after some seconds, so others follow all the time.
+    // The server closes idle connections after some seconds, so the attack keeps opening new ones.
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // However this ends, the threads beside it leave.
+        // Whatever happens, the other threads end.
         let _end = RaisedAtEnd(&over);
         let over = &over;
         scope.spawn(move || {
@@ -39,8 +39,8 @@ fn idle_connections_never_take_the_descriptors_of_the_pipeline() {
                 before = std::mem::replace(&mut before, fresh);
             }
         });
-        // Every connection to Redis is lost and has to be made anew. Meanwhile the next in line
-        // would take the descriptors that have become free.
+        // Every connection to Redis is lost and must be reopened. Meanwhile waiting clients compete
+        // for the freed descriptors.
         for round in 0..3 {
             server.kill();
             std::thread::sleep(Duration::from_millis(1500));

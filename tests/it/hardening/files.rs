@@ -1,4 +1,4 @@
-//! Files of the program in folders that others can write to, on disks that are full.
+//! Files of the program in world-writable folders and on full disks.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -37,7 +37,6 @@ fn a_picture_is_never_saved_through_a_link() {
     assert!(fs::read(at(&format!("cam-{entry}-2.jpg"))).unwrap().starts_with(&[0xff, 0xd8]));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "the second run found its file");
 
-    // A dead letter.
     let id = server.add(&vec![("data".to_owned(), b"no frame".to_vec())]);
     let mut engine = FramepressProcess::run(&server, &[]);
     wait_until("it is a dead letter", LONG, || !server.dead_letters().is_empty());
@@ -66,7 +65,7 @@ fn a_report_is_replaced_whole_or_not_at_all() {
         [bench, &[path]].concat()
     }
 
-    // No byte may be written to any file: the old report stays, and the process is not killed.
+    // No file may be written: the old report stays, and the process is not killed.
     let mut command = limited("ulimit -f 0", &with(&bench, report.to_str().unwrap()), &[]);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{:?}: {}", output.status, said(&output));
@@ -143,7 +142,7 @@ fn output_that_cannot_be_written_is_a_failure_of_every_command() {
         let output = command.stdout(full()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", said(&output));
         assert!(said(&output).contains("cannot write to standard output"), "{arguments:?}");
-        // A reader that has gone is no failure.
+        // A closed pipe is not a failure.
         let mut command = limited("exec \"$0\" \"$@\" | head -c 1", &arguments, &[]);
         let output = command.output().unwrap();
         assert!(!said(&output).contains("panicked"), "{arguments:?}: {}", said(&output));

@@ -37,7 +37,7 @@ fn only_addresses_localhost_and_configured_names_are_answered() {
         for host in ["127.0.0.1", "[::1]:80", "LOCALHOST:1", "cabinet-7.example", "10.1.2.3:8080"] {
             assert!(status(path, &[("Host", host)]) < 405, "{host} {path}");
         }
-        // The page itself is asked for by the name, but by another page.
+        // The host name is right, but another page sends the request.
         let of = |origin| [("Host", "127.0.0.1"), ("Origin", origin)];
         assert_eq!(status(path, &of("http://evil.example")), 403, "{path}");
         let embedded = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")];
@@ -46,7 +46,7 @@ fn only_addresses_localhost_and_configured_names_are_answered() {
     assert_eq!(status("http://evil.example/metrics", &[]), 421, "the target counts as well");
     let linked = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate")];
     assert_eq!(status("/", &linked), 200, "a link leads to the page");
-    // A forwarded name is not asked after.
+    // A forwarded name is ignored.
     assert_eq!(status("/livez", &[("X-Forwarded-Host", "evil.example")]), 200);
     let refused = ask(addr, "GET", "/metrics", &[("Host", "evil.example")]).unwrap();
     assert!(refused.text().contains("stats.hosts") && !refused.text().contains("framepress_"));

@@ -1,5 +1,5 @@
-//! What a hostile neighbour can try on a machine at the roadside: another user of the machine, a
-//! page in the browser of an operator, a server, a camera, a file. One module for each kind.
+//! Attacks on a machine at the roadside: by another user of the machine, a page in the operator's
+//! browser, a server, a camera, a file. One module for each kind.
 
 mod clocks;
 mod configuration;
@@ -16,7 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The program behind a line of shell, as `umask 000` or `ulimit -n 64`.
+/// The program run after a line of shell, such as `umask 000` or `ulimit -n 64`.
 fn limited(line: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new("sh");
     command
@@ -27,18 +27,18 @@ fn limited(line: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Comm
     command
 }
 
-/// Runs the program to its end, which comes within two minutes or is no success.
+/// Runs the program to its end; a run of more than two minutes fails.
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let line = "exec timeout -k 1 120 \"$0\" \"$@\"";
     limited(line, arguments, environment).output().unwrap()
 }
 
-/// Everything that a program has said.
+/// Standard output and standard error together.
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 
-/// A program that is ended with the value; what it says goes to a file.
+/// A program whose output goes to a file. Dropping the value ends it.
 struct Guest {
     child: Child,
     log: tempfile::NamedTempFile,
@@ -80,7 +80,7 @@ impl Drop for Guest {
     }
 }
 
-/// Names of everything in a folder and below.
+/// Paths of everything in a folder, recursively.
 fn inside(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -14,7 +14,7 @@ const EMBEDDED: [(&str, &str); 3] = [
     ("STATS__TOKEN", "open-sesame"),
 ];
 
-/// An engine with a server of its own, whose folders are in `scratch`.
+/// An engine with an embedded server, whose folders are in `scratch`.
 fn engine(scratch: &std::path::Path) -> Guest {
     let mut environment = EMBEDDED.to_vec();
     environment.push(("TMPDIR", scratch.to_str().unwrap()));
@@ -46,10 +46,10 @@ fn sockets_are_private_whatever_the_umask() {
         let mode = std::fs::symlink_metadata(&path).unwrap().mode();
         let is_within = path.parent() != Some(scratch.path());
         let is_file = path.is_file();
-        // A plain file is kept by its folder; a folder and a socket also keep themselves.
+        // A plain file is protected by its folder; a folder and a socket need their own mode.
         assert!((is_within && is_file) || mode & 0o077 == 0, "{}: {mode:o}", path.display());
     }
-    // The socket that carries the token has no name by which another process could take its place.
+    // The socket that carries the token has no file name, so no other process can take its place.
     let names: Vec<_> = inside(scratch.path());
     assert!(names.iter().all(|path| !path.ends_with("http")), "{names:?}");
     let socket = redis_socket(scratch.path());
@@ -79,7 +79,7 @@ fn nothing_is_left_after_a_kill_or_leaving_at_once() {
     let left = inside(scratch.path());
     assert!(left.len() <= 3, "only what belongs to the killed server: {left:?}");
 
-    // The next start clears what it can prove to be dead, and touches nothing else.
+    // The next start removes folders that are provably dead, and touches nothing else.
     let others = scratch.path().join("framepress-redis-of-others");
     std::fs::create_dir(&others).unwrap();
     let running = engine(scratch.path());
@@ -88,7 +88,7 @@ fn nothing_is_left_after_a_kill_or_leaving_at_once() {
     let second = engine(scratch.path());
     assert!(socket.exists() && others.exists());
 
-    // Two signals: the second leaves at once.
+    // On the second signal the engine exits at once.
     drop(running);
     let mut second = second;
     second.signal(Signal::STOP);
@@ -100,7 +100,7 @@ fn nothing_is_left_after_a_kill_or_leaving_at_once() {
         !second.is_running()
     });
     std::fs::remove_dir(&others).unwrap();
-    // The first was killed by this test; one start more, and its end, clear that as well.
+    // This test killed the first engine; another start and end clean up after it.
     let output = run(
         &["check", "--redis-url", "embedded://"],
         &[("TMPDIR", scratch.path().to_str().unwrap())],
@@ -118,7 +118,7 @@ fn leaving_at_once_leaves_nothing_by_itself() {
     environment.push(("REDIS_QUEUE__BLOCK_TIME_MS", "1000"));
     let mut engine = Guest::start(limited(":", &["run"], &environment));
     wait_until("the engine runs", LONG, || engine.said().contains("running: "));
-    // A server that does not answer keeps the engine from ending, once the engine waits for it.
+    // A stopped server keeps the engine from ending as long as the engine waits for it.
     let url = format!("redis+unix://{}", redis_socket(scratch.path()).display());
     let mut asking = redis::Client::open(url).unwrap().get_connection().unwrap();
     wait_until("a read waits", LONG, || {
@@ -127,7 +127,7 @@ fn leaving_at_once_leaves_nothing_by_itself() {
     });
     let server = server_of(engine.child.id());
     rustix::process::kill_process(server, Signal::STOP).unwrap();
-    // Had that read just been answered, the engine asks again.
+    // If that read was answered meanwhile, the engine reads again.
     std::thread::sleep(std::time::Duration::from_millis(200));
     engine.signal(Signal::TERM);
     wait_until("it has heard", LONG, || engine.said().contains("stopping; a second signal"));

@@ -1,4 +1,4 @@
-//! Passwords that were typed where none is expected.
+//! Passwords typed where none is expected.
 
 use super::{run, said};
 

@@ -1,4 +1,4 @@
-//! Rates that never end a frame, and commands that are busy when a signal comes.
+//! Rates at which a frame never ends, and commands that are busy when a signal comes.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn every_command_hears_a_signal_within_a_second() {
             !guest.is_running() || (told && !is_painting)
         };
         while !has_heard(&mut guest) {
-            // Twice the second, for a machine that does other things as well.
+            // Twice the promised second, for a busy machine.
             assert!(began.elapsed() < Duration::from_secs(2), "{arguments:?} is deaf");
             std::thread::sleep(Duration::from_millis(5));
         }

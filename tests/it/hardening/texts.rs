@@ -1,4 +1,4 @@
-//! Text from outside that would steer a terminal, or be read in another order than it stands.
+//! Foreign text that would control a terminal or change its reading order.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -13,8 +13,8 @@ use crate::support::{
     DEAD_LETTERS, LONG, OUTPUT, RaisedAtEnd, RedisServer, RunningEngine, protobuf, wait_until,
 };
 
-/// Sets the title, clears the screen (by ESC and by C1), turns the direction, hides a word, and
-/// says something else in tags.
+/// Sets the title, clears the screen (by ESC and by C1), reverses the text direction, hides a word,
+/// and adds text in tag characters.
 const HOSTILE: &str =
     "\x1b]0;owned\x07\x1b[2J\u{9b}31m\u{202e}evil\u{2066}\u{200b}\u{feff}\u{e0041}\u{2028}\u{7f}";
 
@@ -24,14 +24,14 @@ fn assert_clean(what: &str, text: &str) {
     assert!(bad.is_empty(), "{what} holds {bad:?}: {text:?}");
 }
 
-/// A server that answers everything with an error of its choice.
+/// A server that answers every command with a hostile error.
 fn with_hostile_server(act: impl FnOnce(&str)) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // However this ends, the threads beside it leave.
+        // Whatever happens, the other threads end.
         let _end = RaisedAtEnd(&over);
         let over = &over;
         scope.spawn(move || {
@@ -88,7 +88,7 @@ fn what_a_hostile_server_answers_steers_no_terminal() {
             engine.kill();
             assert!(engine.said().contains("evil"));
             assert_clean(format, &engine.said());
-            // The last word, about an engine that does not start, is no line of the log.
+            // The final message about an engine that does not start is not a log line.
             let said = engine.said();
             let logged = said.lines().filter(|line| !line.starts_with("framepress: "));
             for line in logged.filter(|_| format == "json") {
@@ -106,7 +106,7 @@ fn names_of_cameras_and_entries_steer_nothing() {
     let camera = format!("{HOSTILE}\ncam");
     server.add(&protobuf(&format!("frame{HOSTILE}"), &camera));
     server.wait_for_outputs(1);
-    // An entry that was never made by an engine, and dead letters with fields of any name.
+    // An entry that no engine wrote, and dead letters with arbitrary field names.
     let mut command = redis::cmd("XADD");
     let data = [b"\x0a\x05".as_slice(), HOSTILE.as_bytes()].concat();
     command.arg(OUTPUT).arg("*").arg("data").arg(data).arg(HOSTILE).arg(HOSTILE);

@@ -144,7 +144,7 @@ fn many_cameras_are_few_series() {
 fn an_input_that_may_not_be_deleted_is_said_although_the_engine_is_ready() {
     let server = RedisServer::start();
     let _: () = server.ask(cmd("ACL").arg("SETUSER").arg("default").arg("-xdel"));
-    // Not every server has it.
+    // Some servers lack this command.
     let mut also = cmd("ACL");
     let _ = also.arg("SETUSER").arg("default").arg("-xackdel").query::<()>(&mut server.connect());
     let engine = RunningEngine::start(&server, &[("redis_queue.retention", "delete")]);
@@ -182,8 +182,8 @@ fn depth_and_limit_are_those_of_all_shards() {
     }
 }
 
-/// Runs `body` beside a watcher of two shards, the second of which no engine knows: nobody creates
-/// its group.
+/// Runs `body` beside a watcher of two shards. No engine reads the second shard, so its group is
+/// never created.
 fn watching(streams: [[&str; 3]; 2], engine: &RunningEngine, body: impl FnOnce(&Mutex<Queues>)) {
     let mut settings = engine.view().plan.watch.clone();
     settings.streams = streams.map(|names| names.map(str::to_owned)).to_vec();
@@ -210,7 +210,7 @@ fn watching(streams: [[&str; 3]; 2], engine: &RunningEngine, body: impl FnOnce(&
         stop.clone(),
     );
     std::thread::scope(|scope| {
-        // However this ends, the watcher does.
+        // Whatever happens, the watcher ends.
         struct End<'a>(&'a Stop);
         impl Drop for End<'_> {
             fn drop(&mut self) {

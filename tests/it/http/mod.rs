@@ -1,4 +1,4 @@
-//! The statistics server, asked as any client may ask it, politely or not.
+//! The statistics server, with well-behaved and hostile clients.
 
 mod metrics;
 mod monitoring;
@@ -14,7 +14,7 @@ use framepress::http::{Listener, Serving};
 
 use crate::support::{FramepressProcess, LONG, RunningEngine, wait_until};
 
-/// An answer, taken apart.
+/// A parsed response.
 pub struct Answer {
     pub status: u16,
     /// Names in lower case.
@@ -38,7 +38,7 @@ impl Answer {
     }
 }
 
-/// A served engine in this process.
+/// An engine in this process with a statistics server.
 pub struct Site {
     addr: SocketAddr,
     _serving: Serving,
@@ -65,12 +65,12 @@ impl Site {
     }
 }
 
-/// Where a program that was told to take any free port serves its figures.
+/// Address of the statistics server of a program that took a free port.
 pub fn address_of(process: &FramepressProcess) -> SocketAddr {
     let told = || {
         let said = process.said();
         let (_, rest) = said.split_once("statistics on http://")?;
-        // The line may not be complete yet.
+        // The line may be incomplete.
         let (addr, _) = rest.split_once(char::is_whitespace)?;
         addr.parse().ok()
     };
@@ -78,7 +78,7 @@ pub fn address_of(process: &FramepressProcess) -> SocketAddr {
     told().unwrap()
 }
 
-/// One request on a connection of its own; `None` if the connection ends without an answer.
+/// One request on a new connection; `None` if the connection ends without an answer.
 pub fn ask(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Option<Answer> {
     let mut request = format!("{method} {path} HTTP/1.1\r\n");
     if headers.iter().all(|(name, _)| *name != "Host") {
@@ -91,7 +91,7 @@ pub fn ask(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)])
     stream.set_read_timeout(Some(LONG)).unwrap();
     stream.write_all((request + "\r\n").as_bytes()).ok()?;
     let mut bytes = Vec::new();
-    // A reset after the answer does not take back what was said.
+    // A reset after the answer does not invalidate the answer.
     let _ = stream.read_to_end(&mut bytes);
     let head_len = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..head_len]).ok()?.to_owned();

@@ -1,4 +1,4 @@
-//! What is delivered for Prometheus and Grafana fits what the engine shows.
+//! The shipped Prometheus and Grafana files match the engine's metrics.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(folder().join(name)).unwrap()
 }
 
-/// Every name of a metric in a text.
+/// Every metric name in a text.
 fn names_in(text: &str) -> BTreeSet<String> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     text.match_indices("framepress_")
@@ -25,7 +25,7 @@ fn names_in(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every name a scrape has.
+/// Every metric name in a scrape.
 fn known() -> BTreeSet<String> {
     let of_series = |series: Series| match series.kind() {
         Kind::Histogram => {
@@ -68,7 +68,7 @@ fn promtool_accepts_the_rules_and_each_fires_when_it_should() {
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {said}");
     }
-    // Every alert there is has its test.
+    // Every alert has a test.
     let tests = read("framepress.rules.test.yml");
     let rules = read("framepress.rules.yml");
     let alerts: Vec<_> =

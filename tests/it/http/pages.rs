@@ -1,4 +1,4 @@
-//! Routes: what is there, what is not, and who may see it.
+//! Routes: which exist, and who may see them.
 
 use framepress::image::Format;
 use framepress::wire::proto::ImageData;
@@ -12,7 +12,7 @@ use crate::support::{
 
 const NASTY: &str = "<script>alert(1)</script>/../\"x\" %41";
 
-/// As a browser's encodeURIComponent would.
+/// Like a browser's encodeURIComponent.
 fn encoded(id: &str) -> String {
     let all = percent_encoding::NON_ALPHANUMERIC;
     percent_encoding::utf8_percent_encode(id, all).to_string()
@@ -110,7 +110,7 @@ fn an_address_others_can_reach_without_a_token_is_warned_of() {
     wait_until("it warns", LONG, || process.said().contains("without a token"));
     assert!(process.said().contains("WARN"), "{}", process.said());
 
-    // Neither with a token, nor where only this machine can ask.
+    // No warning if there is a token, or if only this machine can connect.
     for environment in [
         &[("STATS__ADDR", "0.0.0.0:0"), ("STATS__TOKEN", "secret")][..],
         &[("STATS__ADDR", "127.0.0.1:0")],
@@ -142,7 +142,7 @@ fn a_camera_may_be_called_anything() {
 
 #[test]
 fn the_latest_picture_is_there_for_whoever_asks() {
-    // Whatever results are made of, people get a JPEG.
+    // People get a JPEG, whatever the format of the results.
     for flags in [
         &[][..],
         &[("redis_queue.compression_format", "webp")],

@@ -1,4 +1,5 @@
-//! Clients that mean harm, or only seem to: they neither stop the frames nor fill the memory.
+//! Hostile clients, and clients that look hostile: they neither stop the frames nor fill the
+//! memory.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -13,31 +14,31 @@ use crate::support::{
     FramepressProcess, LONG, OUTPUT, RaisedAtEnd, RedisServer, RunningEngine, wait_until,
 };
 
-/// Connections that are opened and say nothing.
+/// Number of open connections that send nothing.
 const IDLE: usize = 1_000;
 
-/// How often each kind of attack must have been tried while frames were processed.
+/// How often each kind of attack must run while frames are processed.
 const ROUNDS: usize = 30;
 
-/// Memory an attack may cost, in bytes: the answers held for slow clients, the threads that answer,
-/// and what an allocator keeps of them.
+/// Memory that an attack may cost, in bytes: the answers held for slow clients, the threads that
+/// answer, and what the allocator keeps of them.
 const GROWTH_MAX: u64 = 64 << 20;
 
-/// Frames of one measurement of CPU time, in peace and under attack, and how many are made of each:
-/// the least counts, for whatever else goes on only adds to it.
+/// Frames per measurement of CPU time, without and under attack, and the number of measurements of
+/// each. The lowest counts, as other load only adds to it.
 const FRAMES_IN_PEACE: usize = 800;
 const FRAMES_ATTACKED: usize = 250;
 const MEASUREMENTS: usize = 3;
 
-/// How much more CPU time a frame may cost the threads that process it while the server is under
-/// attack: caches and cores are shared, work is not.
+/// How much more CPU time a frame may cost the processing threads while the server is under attack.
+/// Caches and cores are shared, work is not.
 const ENGINE_RATIO_MAX: f64 = 3.0;
 
-/// The same for the whole process while a thousand connections say nothing. Their threads and the
-/// gate may look at them now and then.
+/// The same for the whole process while a thousand connections send nothing. Their threads and the
+/// gate may poll them now and then.
 const IDLE_RATIO_MAX: f64 = 3.0;
 
-/// One connection that sends `bytes` until it is shut out, or has sent 64 MiB.
+/// Opens a connection and sends `bytes` until it is closed, or 64 MiB were sent.
 fn flood(addr: SocketAddr, start: &[u8], bytes: &[u8]) {
     let Ok(mut stream) = TcpStream::connect(addr) else { return };
     let _ = stream.set_write_timeout(Some(Duration::from_secs(10)));
@@ -69,17 +70,17 @@ fn endless_chunks(addr: SocketAddr) {
     flood(addr, head, &b"10\r\n0123456789abcdef\r\n".repeat(512));
 }
 
-/// Many requests at once, and not a byte of the answers is read.
+/// Many pipelined requests whose answers are never read.
 fn pipelined(addr: SocketAddr) {
     flood(addr, b"", &b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(256));
 }
 
-/// Bytes without end that are no request at all.
+/// Endless bytes that are not a request.
 fn noise(addr: SocketAddr) {
     flood(addr, b"", &b"\r\n\0\xff".repeat(4096));
 }
 
-/// Asks for the largest page and does not read it.
+/// Requests the largest page and does not read it.
 fn slow_reader(addr: SocketAddr) {
     let Ok(mut stream) = TcpStream::connect(addr) else { return };
     let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
@@ -90,18 +91,18 @@ fn slow_reader(addr: SocketAddr) {
 const ATTACKS: [fn(SocketAddr); 7] =
     [endless_headers, endless_line, huge_body, endless_chunks, pipelined, noise, slow_reader];
 
-/// A figure of a process, from its status file, in the unit that stands there.
+/// A figure from the status file of a process, in the unit given there.
 fn status_of(pid: u32, name: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// CPU time of a process so far, in nanoseconds: of all of it, which the system tells in hundredths
-/// of a second, and of the threads that process frames, which it tells exactly.
+/// CPU time of a process so far, in nanoseconds: of the whole process, which the kernel counts in
+/// hundredths of a second, and of the threads that process frames, which it counts exactly.
 fn cpu_of(pid: u32) -> (u64, u64) {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name, in brackets, may hold anything.
+    // The name, in brackets, may hold any characters.
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u64 = [11, 12].iter().map(|&field| fields[field].parse::<u64>().unwrap()).sum();
     let whole = ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second());
@@ -119,7 +120,7 @@ fn cpu_of(pid: u32) -> (u64, u64) {
     (whole, engine)
 }
 
-/// CPU time per frame between two looks at [`cpu_of`], in milliseconds.
+/// CPU time per frame between two readings of [`cpu_of`], in milliseconds.
 #[allow(clippy::cast_precision_loss)]
 fn cost(before: (u64, u64), after: (u64, u64), frames: usize) -> (f64, f64) {
     let each = |nanos: u64| nanos as f64 / 1e6 / frames as f64;
@@ -128,13 +129,13 @@ fn cost(before: (u64, u64), after: (u64, u64), frames: usize) -> (f64, f64) {
 
 #[test]
 fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear() {
-    // This side of the thousand connections needs descriptors too.
+    // The client side of the thousand connections needs descriptors too.
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
 
     let server = RedisServer::start();
-    // Every result is counted in the end, so none may be trimmed.
+    // Every result is counted at the end, so none may be trimmed.
     let environment =
         [("STATS__ADDR", "127.0.0.1:0"), ("REDIS_QUEUE__MAX_QUEUE_LENGTH", "1000000")];
     let process = FramepressProcess::run(&server, &environment);
@@ -142,7 +143,8 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear()
     let is_ready = || ask(addr, "GET", "/readyz", &[]).is_some_and(|answer| answer.status == 200);
     wait_until("the engine is ready", LONG, is_ready);
 
-    // What it takes to process frames and to answer is there before anything is compared.
+    // Process frames and answer requests once before measuring, so that start-up costs are not
+    // counted.
     let frames = Cell::new(100);
     server.add_frames("cam", frames.get());
     server.wait_for_outputs(frames.get());
@@ -151,7 +153,7 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear()
     }
     let (rss, threads) = (status_of(process.pid(), "VmRSS:"), status_of(process.pid(), "Threads:"));
 
-    // Frames go through fifty at a time, and an honest question with them.
+    // Frames are processed fifty at a time, with a well-formed request each time.
     let most = Cell::new((0, 0));
     let pass = || {
         frames.set(frames.get() + 50);
@@ -177,7 +179,7 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear()
     let over = AtomicBool::new(false);
     let rounds: Vec<AtomicUsize> = ATTACKS.iter().map(|_| AtomicUsize::new(0)).collect();
     std::thread::scope(|scope| {
-        // However this ends, the threads beside it leave.
+        // Whatever happens, the other threads end.
         let _end = RaisedAtEnd(&over);
         for (attack, rounds) in ATTACKS.iter().zip(&rounds) {
             let over = &over;
@@ -188,7 +190,7 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear()
                 }
             });
         }
-        // Frames go through while every attack is made again and again, and so do questions.
+        // Frames and well-formed requests continue while every attack repeats.
         let enough = || rounds.iter().all(|rounds| rounds.load(Ordering::Relaxed) >= ROUNDS);
         let mut costs = Vec::new();
         loop {
@@ -200,7 +202,7 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear()
         }
         let growth = most.get().0.saturating_sub(rss) * 1024;
         assert!(growth < GROWTH_MAX, "resident memory grew by {growth} bytes");
-        // Of the connections, 64 at most have a thread behind the gate.
+        // At most 64 connections have a thread behind the gate.
         let most = most.get().1;
         assert!(most <= threads + 64, "{threads} threads became {most}");
 
@@ -223,7 +225,7 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear()
     });
     drop(idle);
 
-    // Nothing was lost on the way, and all is in order afterwards.
+    // Nothing was lost, and afterwards the engine works as before.
     wait_until("the engine answers as before", LONG, is_ready);
     let metrics = ask(addr, "GET", "/api/v1/system/metrics", &[]).unwrap().json();
     let (account, frames) = (&metrics["conservation"], frames.get());
@@ -232,7 +234,7 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear()
     assert_eq!(server.len(OUTPUT), frames);
 }
 
-/// Sends `request` in pieces and reads what comes.
+/// Sends `request` in pieces and returns the answer.
 fn say(addr: SocketAddr, pieces: &[&[u8]]) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
@@ -256,20 +258,20 @@ fn requests_at_the_limits_are_answered_in_order() {
     starts(&say(addr, &long), "HTTP/1.1 431 ");
     let header = format!("GET /livez HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(7_000));
     starts(&say(addr, &[header.as_bytes()]), "HTTP/1.1 200 ");
-    // A head in single bytes, its end across two reads.
+    // A head sent byte by byte, so that its end spans several reads.
     let bytes: Vec<_> = b"GET /livez HTTP/1.1\r\n\r\n".chunks(1).collect();
     starts(&say(addr, &bytes), "HTTP/1.1 200 ");
     starts(&say(addr, &[b"nonsense\r\n\r\n"]), "HTTP/1.1 400 ");
-    // Nobody waits for the body that was announced, nor takes it for a second request.
+    // The server neither waits for the announced body nor takes it for a second request.
     let smuggled = b"POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\nGET /livez HTTP/1.1\r\n\r\n";
     let answer = say(addr, &[smuggled]);
     starts(&answer, "HTTP/1.1 405 ");
     assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
-    // One answer for each connection; the client is told so.
+    // One answer per connection; the client is told so.
     let twice = say(addr, &[&b"GET /livez HTTP/1.1\r\nConnection: keep-alive\r\n\r\n".repeat(2)]);
     assert_eq!(twice.matches("HTTP/1.1 200").count(), 1, "{twice}");
     assert!(twice.contains("Connection: close\r\n"), "{twice}");
-    // What stops in the middle is told so after a while, and holds nothing up meanwhile.
+    // An incomplete request times out with an answer, and blocks nothing meanwhile.
     starts(&say(addr, &[b"GET /livez HTTP/1.1\r\nHost:"]), "HTTP/1.1 408 ");
 }
 
@@ -279,14 +281,15 @@ fn a_head_that_is_not_beyond_doubt_is_refused() {
     let engine = RunningEngine::start(&server, &[]);
     let site = Site::of(&engine, None);
     for head in [
-        // Headers in hiding: one that was believed would ask for all the memory there is.
+        // Folded and malformed Content-Length headers: if one were believed, it would request all
+        // memory.
         "POST / HTTP/1.1\r\n Content-Length: 9223372036854775807\r\n\r\n",
         "POST / HTTP/1.1\r\n\tContent-Length: 9223372036854775807\r\n\r\n",
         "POST / HTTP/1.1\r\nX: y\r\n Content-Length: 18446744073709551615\r\n\r\n",
         "POST / HTTP/1.1\r\nContent-Length : 9223372036854775807\r\n\r\n",
         "POST / HTTP/1.1\r\n Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
         "GET /livez HTTP/1.1\r\n Expect: 100-continue\r\n\r\n",
-        // Requests in hiding.
+        // Smuggled requests.
         "GET /livez HTTP/1.1\nHost: x\r\n\r\n",
         "GET /livez HTTP/1.1\r\nX: y\n\nGET /metrics HTTP/1.1\r\n\r\n",
         "GET /livez HTTP/1.1\r\nX: y\rContent-Length: 5\r\n\r\n",

@@ -1,4 +1,4 @@
-//! The tables: what comes, and what is to become of it.
+//! The tables: inputs and their expected outcomes.
 
 use framepress::image::Format;
 use framepress::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};

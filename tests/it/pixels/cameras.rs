@@ -1,5 +1,5 @@
-//! What is kept of cameras: each sees its own frames in order, none waits for another, and only so
-//! many are remembered.
+//! State kept per camera: each camera sees its own frames in order, no camera waits for another,
+//! and the number of remembered cameras is limited.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::support::{
     Fields, LONG, Output, RedisServer, RunningEngine, Sample, protobuf, protobuf_of,
 };
 
-/// Lets frames begin, and holds them until others have begun.
+/// Records which frames have begun, and holds frames until others have begun.
 #[derive(Default)]
 struct Starts {
     begun: Mutex<Vec<String>>,
@@ -25,7 +25,7 @@ impl Starts {
         self.changed.notify_all();
     }
 
-    /// Waits until `frame` has begun, or long enough for the test to fail.
+    /// Waits until `frame` has begun, or until the test must fail.
     fn wait_for(&self, frame: &str) {
         let mut begun = self.begun.lock();
         while !begun.iter().any(|known| known == frame) {
@@ -51,7 +51,7 @@ fn a_frame_held_up_delays_its_own_camera_and_no_other() {
     let engine = RunningEngine::probed(&server, &[("engine.workers", "2")], probe);
     server.add_frames("slow", 4);
     server.add_frames("other", 30);
-    // The first frame of one camera is still being worked on; three of its frames wait behind it.
+    // The first frame of one camera is still in work; three of its frames wait behind it.
     server.wait_for_outputs(30);
     let frames: Vec<_> = server.outputs().into_iter().map(|out| out.frame.frame_id).collect();
     let other: Vec<_> = (0..30).map(|number| format!("other-{number}")).collect();
@@ -63,8 +63,8 @@ fn a_frame_held_up_delays_its_own_camera_and_no_other() {
     engine.stop();
 }
 
-/// A block that moves on by a different step in each frame, so that density and motion depend on
-/// which frames came before.
+/// A block that moves by a different step in each frame, so that density and motion depend on the
+/// frames before.
 fn moving_block(frames: usize) -> Vec<Fields> {
     let block = |number: usize| {
         let mut sample = Sample::gray(96, 64, 1);
@@ -102,8 +102,8 @@ fn figures(
 fn the_background_sees_frames_in_order_whatever_order_they_are_ready_in() {
     let one_by_one = figures("1", |_| ());
     assert!(one_by_one.values().any(|(density, motion)| *density > 0.1 && *motion > 0.02));
-    // With four workers, every sixth frame is held until the fifth after it has begun: by then at
-    // least two of those between are ready.
+    // With four workers, every sixth frame is held until the fifth after it has begun. By then at
+    // least two of the frames between are ready.
     let starts = Starts::default();
     let shuffled = figures("4", move |frame| {
         let number: usize = frame.parse().unwrap();
@@ -119,7 +119,7 @@ fn the_background_sees_frames_in_order_whatever_order_they_are_ready_in() {
 fn cameras_beyond_the_limit_are_forgotten_the_least_recently_used_first() {
     const LIMIT: usize = 8;
     const STRANGERS: usize = 60;
-    /// Of an engine with two workers.
+    /// Slots of an engine with two workers.
     const SLOTS: usize = 8;
     let server = RedisServer::start();
     let flags = [("engine.max_concurrent_streams", "8")];
@@ -136,7 +136,7 @@ fn cameras_beyond_the_limit_are_forgotten_the_least_recently_used_first() {
     assert_eq!(regular.frames_processed, STRANGERS as u64, "and was at no time forgotten");
     let forgotten = engine.count(Counter::CamerasEvicted);
     assert_eq!(forgotten + cameras.len() as u64, STRANGERS as u64 + 1);
-    // A camera with a frame in work cannot be forgotten, so a few more may be left at the end.
+    // A camera with a frame in work cannot be forgotten, so a few more may remain at the end.
     assert!(cameras.len() <= LIMIT + SLOTS, "{} cameras are kept", cameras.len());
     engine.stop();
 }

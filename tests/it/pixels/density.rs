@@ -7,7 +7,7 @@ use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
 /// Largest mean difference between density and truth.
 const OFF_MAX: f32 = 0.05;
 
-/// The demo as it is by default: four cameras, twenty seconds at fifteen frames.
+/// The default demo: four cameras, twenty seconds at fifteen frames per second.
 const CAMERAS: u32 = 4;
 const FRAMES: usize = 300;
 

@@ -65,7 +65,7 @@ fn light_and_weather_are_told_from_level_and_contrast() {
     }
 }
 
-/// A road that stands empty for a while; then vehicles cover the left part of it.
+/// A road that is empty for a while, then vehicles cover its left part.
 fn filling(covered: usize) -> Vec<Fields> {
     let empty = drawn(|_, _| 90);
     let full = drawn(|x, _| if x < covered { 200 } else { 90 });

@@ -1,4 +1,4 @@
-//! The figures of golden pictures that come in as YUV, beside those OpenCV found for their RGB.
+//! The figures of golden pictures sent as YUV, compared with those OpenCV found for their RGB.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use serde_json::Value;
 
 use super::parity::check;
 
-/// How far a score may be off, as for pixels that come in as RGB.
+/// Largest difference of a score, as for RGB pixels.
 const SCORE: f64 = 0.01;
 
-/// The same for limited range: 220 levels of luma become 256, and what was rounded looks like noise in
+/// The same for limited range: 220 levels of luma become 256, and rounding looks like noise in
 /// smooth pictures.
 const SCORE_LIMITED: f64 = 0.02;
 
-/// The same where the luma is worked out anew with chroma of 2x2 pixels: BT.709 comes in, the figures
-/// are those of BT.601. As for codecs with loss.
+/// The same if luma is recomputed with chroma of 2x2 pixels: the input is BT.709, the figures use
+/// BT.601. As for lossy codecs.
 const SCORE_709: f64 = 0.05;
 
 /// Exact luma and chroma of a pixel, in levels.
@@ -37,7 +37,7 @@ fn yuv(pixel: [f64; 3], range: Range, matrix: Matrix) -> [f64; 3] {
     }
 }
 
-/// A picture in a layout, chroma as the mean of the pixels it stands for, rows padded to `stride`.
+/// A picture in a layout: chroma is the mean of the pixels it covers, rows are padded to `stride`.
 fn laid_out(
     pixels: &[u8],
     (width, height): (usize, usize),

@@ -1,4 +1,4 @@
-//! Huffman tables of results: they follow the camera, and no pixel changes.
+//! Huffman tables of results: they adapt to the camera, and no pixel changes.
 
 use framepress::image::{Format, count_symbols, jpeg_quality, standard_tables};
 use framepress::metrics::{Counter, Gauge};
@@ -6,7 +6,7 @@ use framepress::metrics::{Counter, Gauge};
 use super::pictures::result_of;
 use crate::support::{LONG, RedisServer, RunningEngine, Sample, decoded, protobuf_of, wait_until};
 
-/// Files of a camera that sends the same picture again and again, each after the result of the one before.
+/// Files of a camera that repeats one picture; each frame is sent after the previous result.
 fn files(sample: &Sample, frames: usize, flags: &[(&str, &str)]) -> (Vec<Vec<u8>>, u64) {
     let server = RedisServer::start();
     let engine = RunningEngine::start(&server, flags);
@@ -56,7 +56,7 @@ fn pictures_of_few_bytes_are_coded_in_two_passes() {
     let (best, _) = files(&sample, 2, &[("redis_queue.jpeg_huffman", "optimised")]);
     assert_eq!(learnt, 0);
     assert!(adaptive == best);
-    // One that turns out to be small although it is not by its pixels.
+    // A picture whose file is small although its pixel count is not.
     let sample = Sample { width: 320, height: 240, channels: 3, pixels: vec![90; 3 * 320 * 240] };
     let (adaptive, _) = files(&sample, 3, &[]);
     let (best, _) = files(&sample, 3, &[("redis_queue.jpeg_huffman", "optimised")]);
@@ -84,7 +84,7 @@ fn lossless_keeps_every_coefficient_in_fewer_bytes() {
     let sample = Sample::colour(320, 240, 5);
     let mut image = sample.image(Format::Jpeg);
     let plain = image.compressed_data.clone();
-    // What a camera or a phone writes of itself.
+    // Metadata as cameras and phones write it.
     let comment = [&plain[..2], b"\xff\xfe\0\x08secret", &plain[2..]].concat();
     image.compressed_data = comment;
     let flags = [("engine.reencode", "lossless"), ("redis_queue.compression_quality", "20")];

@@ -11,7 +11,7 @@ use crate::support::{Sample, decoded, has_program, mean_difference, protobuf_of,
 /// Mean difference from FFmpeg's conversion, in levels.
 const LEVELS_MAX: f64 = 2.0;
 
-/// What FFmpeg makes of raw frames.
+/// FFmpeg's conversion of raw frames.
 fn ffmpeg(input: &[u8], from: &str, to: &str, size: (usize, usize), filter: &str) -> Vec<u8> {
     let size = format!("{}x{}", size.0, size.1);
     let mut child = Command::new("ffmpeg")
@@ -58,7 +58,8 @@ fn colours_are_those_that_ffmpeg_gives() {
                         (_, range) => range,
                     },
                 );
-                // Without these flags FFmpeg rounds some layouts down by two levels, others not.
+                // Without these flags FFmpeg rounds some layouts down by two levels, but not
+                // others.
                 let flags = "flags=neighbor+accurate_rnd+full_chroma_int";
                 let with =
                     |side: &str| format!("{side}_color_matrix={named}:{side}_range={span}:{flags}");
@@ -66,7 +67,7 @@ fn colours_are_those_that_ffmpeg_gives() {
                     true => (format!("scale={}", with("out")), format!("scale={}", with("in"))),
                     false => ("null".to_owned(), "null".to_owned()),
                 };
-                // The full-range name would say its range again.
+                // The name `yuvj420p` would set the range a second time.
                 let plain = if layout == "yuvj420p" { "yuv420p" } else { layout };
                 let frame = ffmpeg(&sample.pixels, "rgb24", plain, size, &write);
                 let reference = ffmpeg(&frame, plain, "rgb24", size, &read);

@@ -1,4 +1,4 @@
-//! Pixels and figures, across the rooms: what a consumer finds in a result.
+//! Pixels and figures that a consumer finds in a result.
 
 mod cameras;
 mod density;

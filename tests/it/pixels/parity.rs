@@ -1,4 +1,4 @@
-//! The figures of frames that come in as files, beside those OpenCV found for their pixels.
+//! The figures of frames sent as files, compared with those OpenCV found for their pixels.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::support::{data_folder, skip};
 
-/// How far a score may be off after a codec with loss, and after none.
+/// Largest difference of a score after a lossy and after a lossless codec.
 const LOSSY: f64 = 0.05;
 const LOSSLESS: f64 = 0.01;
 
-/// A label may differ where its figure is this near to a limit, in 8-bit levels.
+/// A label may differ if its figure is this close to a limit, in 8-bit levels.
 const BOUNDARY: f64 = 2.0;
 
 const PIXELS: Needs = Needs { planes: false, interleaved: true };
@@ -38,7 +38,7 @@ fn png_frames_have_the_figures_of_their_pixels() {
 fn check_all(format: Format, quality: u8, score_off_max: f64) {
     let target = Target { format, quality, webp_method: 1 };
     let own = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
-    // The others are a few pixels of noise and stripes, which no codec with loss keeps.
+    // The others are a few pixels of noise and stripes, which no lossy codec keeps.
     let keeps = |name: &str| format == Format::Png || matches!(name, "gradient" | "road");
     check_folder(own, own, &target, score_off_max, keeps);
     let shared = data_folder();
@@ -71,7 +71,7 @@ fn check_folder(
     println!("{target:?}: scores are off by {worst:.4} at most ({worst_name})");
 }
 
-/// A PNG file as a file of another kind.
+/// A PNG file re-encoded as another format.
 fn recoded(path: &Path, target: &Target) -> Vec<u8> {
     let png = std::fs::read(path).unwrap();
     let (mut decoder, mut store) = (decoder(), Picture::default());
@@ -90,8 +90,8 @@ fn file_of(format: Format, bytes: &[u8]) -> Source<'_> {
     Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }
 
-/// Compares the figures of a picture with the golden ones; how far the worst score is off, and the
-/// figures of its luma.
+/// Compares the figures of a picture with the golden ones. Returns the largest difference of a
+/// score, and the figures of its luma.
 pub(super) fn check(
     name: &str,
     golden: &Value,

@@ -1,4 +1,4 @@
-//! The pictures of a result: how they are coded, and what the small ones show.
+//! The pictures of a result: their encoding, and the content of the small ones.
 
 use framepress::image::{Format, jpeg_quality};
 use framepress::wire::proto::ProcessedFrame;
@@ -136,7 +136,8 @@ fn a_jpeg_is_kept_only_if_no_table_is_finer_than_the_target() {
             let out = result_of(&protobuf_of("f", "cam", image), &flags).original_image.unwrap();
             let what = format!("{subsampling:?} at {quality}");
             let (is_kept, len) = (out.compressed_data == file, out.compressed_data.len());
-            // The engine's own subsampling takes less room, so another one may not be worth keeping.
+            // The engine's own subsampling takes less space, so the other file may not be worth
+            // keeping.
             let may_be_smaller = kept && subsampling == turbojpeg::Subsamp::None;
             assert!(is_kept == kept || may_be_smaller && len < file.len(), "{what}");
             assert_eq!(out.quality, if is_kept { quality } else { 80 }, "{what}");

@@ -5,7 +5,7 @@ use framepress::wire::proto::ImageData;
 
 use crate::support::{Fields, Output, RedisServer, RunningEngine, Sample, decoded, protobuf_of};
 
-/// Everything on, with a region that no small picture holds.
+/// Everything on, with a region that no small picture contains.
 const EVERYTHING: [(&str, &str); 3] = [
     ("analysis.ml_image", "true"),
     ("analysis.thumbnail", "true"),
@@ -17,7 +17,7 @@ const EVERYTHING: [(&str, &str); 3] = [
     ),
 ];
 
-/// One pixel, odd, one row, one column, and all black.
+/// One pixel, odd sizes, one row, one column, and all black.
 fn samples() -> Vec<Sample> {
     let sizes = [(1, 1), (2, 1), (1, 2), (3, 3), (31, 17), (1, 300), (300, 1), (65, 1), (1, 65)];
     let mut samples = Vec::new();
@@ -112,7 +112,7 @@ fn extreme_sizes_become_raw() {
     all_pass("raw");
 }
 
-/// Frames as wide as a format allows, and wider: a result, or a dead letter that says why.
+/// Frames of the maximum width of a format, and wider: a result, or a dead letter with the reason.
 #[test]
 fn the_widest_frames_have_a_result_or_a_reason() {
     let gray = |width| Sample { width, height: 1, channels: 1, pixels: vec![90; width] };
@@ -151,7 +151,7 @@ fn the_widest_frames_have_a_result_or_a_reason() {
         (names, reasons)
     };
     let up_to_65500 = ["gray 65500", "jpeg 65500", "png 65500", "raw 65500", "webp 16383"];
-    // With analysis, colour of 65535 has no planes; gray has, but no JPEG.
+    // With analysis, colour of width 65535 has no planes. Gray has planes, but no JPEG.
     let (names, reasons) = outcome("jpeg", true);
     assert_eq!(names, up_to_65500);
     assert_eq!(reasons, ["encode_failed", "unsupported_image"]);

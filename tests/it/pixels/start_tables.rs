@@ -1,4 +1,4 @@
-//! The program that makes `src/image/huffman/start_weights.rs`, the tables that cameras begin with:
+//! Generates `src/image/huffman/start_weights.rs`, the Huffman tables that cameras begin with:
 //! `FRAMEPRESS_WRITE_TABLES=1 cargo test --test it start_tables`. Without the variable it compares.
 //!
 //! Its frames are those of synthetic cameras over a day and a night, and the picture of a road in
@@ -14,17 +14,17 @@ use framepress::image::{
     count_symbols, start_bands,
 };
 
-/// The last quality of each band, and the quality that it is made at.
+/// The last quality of each band, and the quality at which its table is made.
 const BANDS: [(u8, u8); 6] = [(35, 25), (55, 47), (68, 62), (80, 75), (91, 86), (100, 95)];
 const WIDTH: u32 = 640;
 const HEIGHT: u32 = 480;
 const CAMERAS: u32 = 4;
-/// Seconds between the frames of a camera: they spread over a day of the scene.
+/// Seconds between the frames of a camera, spread over a day of the scene.
 const STEP_SECONDS: f64 = 50.0;
 const FRAMES: usize = 7;
-/// What one step of rarity is, as parts of a bit.
+/// Steps of rarity per bit.
 const STEPS: f64 = 4.0;
-/// How often a symbol counts that was not seen.
+/// Count assumed for a symbol that never occurred.
 const UNSEEN: f64 = 0.05;
 
 struct Frame {

@@ -1,4 +1,4 @@
-//! Rings and references that are wrong: none ends or stalls the engine, none makes it read elsewhere.
+//! Invalid rings and references: none ends or stalls the engine, and none makes it read elsewhere.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -48,7 +48,7 @@ fn entry(frame_id: &str, reference: impl std::fmt::Display) -> Fields {
     fields
 }
 
-/// A ring of its own with one frame in slot 1.
+/// A new ring with one frame in slot 1.
 fn sound(folder: &Path, name: &str) -> (Ring, Reference) {
     let mut made = Ring::create(&ring(folder, name, 3)).unwrap();
     let reference = made.write(1, &pixels(RGB, 1)).unwrap();
@@ -61,7 +61,7 @@ fn scribble(folder: &Path, name: &str, at: u64, bytes: &[u8]) {
     fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
 }
 
-/// Each entry by itself, beside sound ones, in an engine that works all the time.
+/// Sends each entry alone, beside a valid one, to one running engine.
 #[track_caller]
 fn check(folder: &Path, cases: Vec<(&'static str, Fields, End)>) {
     let server = RedisServer::start();
@@ -74,7 +74,7 @@ fn check(folder: &Path, cases: Vec<(&'static str, Fields, End)>) {
         server.add(&fields);
         server.add(&entry("sound", &sound));
         server.wait_until_done();
-        // The server knows that a frame has ended before the engine has counted it.
+        // The server knows that a frame has ended before the engine counts it.
         wait_until("everything is counted", LONG, || engine.account().in_flight == 0);
         let after = engine.account();
         let sound = 1;
@@ -247,7 +247,7 @@ fn no_ring_is_made_where_a_stranger_could_read_or_replace_it() {
     if !rustix::process::geteuid().is_root() {
         return crate::support::skip("only the superuser can give a folder to another account");
     }
-    // Made beforehand by another user of the machine, where everybody may make folders.
+    // Another user of the machine made the folder first, in a world-writable parent.
     std::os::unix::fs::chown(folder.path(), Some(12_345), Some(12_345)).unwrap();
     assert!(refused().contains("belongs to another account (user id 12345)"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
@@ -275,7 +275,7 @@ fn a_ring_may_change_while_it_is_open() {
     let (mut ring, first) = sound(root, "cam");
     assert_eq!(ends(&first), [1, 0, 0]);
 
-    // Its producer died while it wrote.
+    // The producer died while it wrote.
     let slot = ring.header().slot_at(1).unwrap();
     let writing = SlotHead { generation: 3, length: RGB as u64, hash: 0 };
     scribble(root, "cam", slot, &writing.encode());
@@ -283,21 +283,21 @@ fn a_ring_may_change_while_it_is_open() {
     let after = ring.write(1, &pixels(RGB, 2)).unwrap();
     assert_eq!(ends(&after), [1, 0, 0]);
 
-    // Its generations have been through all numbers there are.
+    // The generation counter is at its maximum.
     let last = SlotHead { generation: u64::MAX - 1, length: RGB as u64, hash: 0 };
     scribble(root, "cam", slot, &last.encode());
     let reference = Reference { generation: u64::MAX - 1, ..after.clone() };
     assert_eq!(ends(&reference), [1, 0, 0]);
     assert_eq!(ends(&after), [0, 1, 0]);
 
-    // Another producer's ring of the same name takes its place.
+    // Another producer's ring of the same name replaces it.
     drop(ring);
     let (next, other) = sound(root, "cam");
     assert_eq!(ends(&other), [1, 0, 0]);
     assert_eq!(ends(&after), [0, 0, 1], "the file of that frame is gone");
     drop(next);
 
-    // The file is cut short under the reader, and removed.
+    // The file is truncated while the reader uses it, and then removed.
     let path = root.join("cam.ring");
     fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(100).unwrap();
     assert_eq!(ends(&other), [0, 0, 1]);
@@ -331,11 +331,11 @@ fn a_slot_that_is_written_all_the_time_never_shows_a_mixture() {
     assert!(account.out > 0);
 }
 
-/// A small tmpfs; unmounted with the value.
+/// A small tmpfs; dropping the value unmounts it.
 struct Small(tempfile::TempDir);
 
 impl Small {
-    /// `None`, loudly, where mounting is not allowed.
+    /// `None`, with a message, if mounting is not allowed.
     fn mount() -> Option<Small> {
         let folder = tempfile::tempdir().unwrap();
         let mount = std::process::Command::new("mount")

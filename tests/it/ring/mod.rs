@@ -1,5 +1,5 @@
-//! Frames whose pixels lie in a ring of shared memory: the engine reads them as if they had come with
-//! the entry, and is harmed by nothing that lies there.
+//! Frames whose pixels lie in a ring of shared memory: the engine reads them as if they came with
+//! the entry, and no ring content harms it.
 
 mod broken;
 mod whole_way;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::support::{INPUT, RedisServer};
 
-/// A folder for rings, on a tmpfs where there is one.
+/// A folder for rings, on a tmpfs if there is one.
 pub fn rings_folder() -> TempDir {
     let shared_memory = Path::new("/dev/shm");
     let parent = if shared_memory.is_dir() { shared_memory.into() } else { std::env::temp_dir() };

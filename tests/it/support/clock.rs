@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use super::skip;
 
-/// A clock that a test can set, for a program that is started with [`Clock::environment`]: its
-/// time of day, not its monotonic clock, as an operator or an NTP client sets it.
+/// A clock that a test can set, for a program started with [`Clock::environment`]. It sets the time
+/// of day, not the monotonic clock, as an operator or an NTP client does.
 pub struct Clock {
     library: PathBuf,
     folder: tempfile::TempDir,
 }
 
 impl Clock {
-    /// `None`, said loudly, where Debian's `faketime` is not installed.
+    /// `None`, with a message, if Debian's `faketime` is not installed.
     pub fn new() -> Option<Clock> {
         let library = faketime()?;
         let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
@@ -25,7 +25,7 @@ impl Clock {
         self.folder.path().join("offset")
     }
 
-    /// Sets it ahead or back by so many seconds.
+    /// Sets the clock ahead or back by `offset` seconds.
     pub fn set(&self, offset: &str) {
         let new = self.folder.path().join("new");
         std::fs::write(&new, offset).unwrap();
@@ -34,8 +34,8 @@ impl Clock {
 
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
-            // Debian's redis-server has an allocator that asks for the time before libfaketime is
-            // ready; with the C library in front, that one's is used.
+            // The allocator of Debian's redis-server asks for the time before libfaketime is ready.
+            // With the C library preloaded first, its allocator is used instead.
             ("LD_PRELOAD", format!("{} libc.so.6", self.library.display())),
             ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
@@ -45,8 +45,8 @@ impl Clock {
     }
 }
 
-/// The library that fakes a clock; `None`, said loudly, where Debian's `faketime` is not installed. The
-/// program of that name would stand between a test and what it starts.
+/// The library that fakes a clock; `None`, with a message, if Debian's `faketime` is not installed.
+/// The program `faketime` would be an extra process between a test and its child.
 pub fn faketime() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
     let mut libraries = folders.map(|it| it.path().join("faketime/libfaketimeMT.so.1"));

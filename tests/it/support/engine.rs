@@ -7,7 +7,7 @@ use framepress::metrics::{Conservation, Counter};
 
 use super::{LONG, RedisServer, wait_until};
 
-/// Settings that suit tests; `flags` win.
+/// Default settings for tests; `flags` take precedence.
 const ORDINARY: [(&str, &str); 7] = [
     ("redis_queue.block_time_ms", "100"),
     ("redis_queue.timeout", "5"),
@@ -30,7 +30,7 @@ fn config(url: &str, flags: &[(&str, &str)]) -> Config {
     loader.load().unwrap_or_else(|error| panic!("{error}")).config
 }
 
-/// An engine that is stopped with the value; [`RunningEngine::stop`] also looks at its account.
+/// An engine that stops when the value is dropped; [`RunningEngine::stop`] also checks its account.
 pub struct RunningEngine {
     engine: Option<Engine>,
     stop: Stop,
@@ -63,8 +63,8 @@ impl RunningEngine {
         running
     }
 
-    /// An engine on a server that lets it do nothing yet. It is not waited for: between connecting
-    /// and its first failure such an engine is ready only for a moment, which a waiter may miss.
+    /// An engine on a server that refuses its work. Does not wait until it is ready: such an engine
+    /// is ready only briefly between connecting and its first failure, and a waiter may miss that.
     #[track_caller]
     pub fn launch(server: &RedisServer, flags: &[(&str, &str)], hooks: Hooks) -> RunningEngine {
         let stop = Stop::default();
@@ -74,7 +74,7 @@ impl RunningEngine {
         RunningEngine { engine: Some(engine), stop, view }
     }
 
-    /// What can be seen of it.
+    /// The engine's metrics, cameras and plan.
     pub fn view(&self) -> &View {
         &self.view
     }
@@ -83,13 +83,13 @@ impl RunningEngine {
         self.view.metrics.get(counter)
     }
 
-    /// Waits until the engine has heard what has become of every frame; the server knows it sooner.
+    /// Waits until the engine knows the outcome of every frame; the server knows it sooner.
     #[track_caller]
     pub fn wait_until_heard(&self) {
         wait_until("nothing is in flight", LONG, || self.account().in_flight == 0);
     }
 
-    /// Where every frame read went; the sum holds at every moment.
+    /// Where every frame read went; asserts that the sum balances.
     #[track_caller]
     pub fn account(&self) -> Conservation {
         let account = self.view.metrics.ledger.read();
@@ -106,12 +106,12 @@ impl RunningEngine {
         std::sync::Arc::clone(&self.view.cameras)
     }
 
-    /// Why it is not ready; empty if it is.
+    /// Why the engine is not ready; empty if it is.
     pub fn complaint(&self) -> String {
         self.view.metrics.health.unready().unwrap_or_default()
     }
 
-    /// Stops it in order; the account, in which nothing is in flight any more.
+    /// Stops the engine cleanly; returns the account, with nothing in flight.
     #[track_caller]
     pub fn stop(mut self) -> Conservation {
         let ended = self.end();
@@ -121,7 +121,7 @@ impl RunningEngine {
         account
     }
 
-    /// Stops it and says how it ended. However that is, the sum holds.
+    /// Stops the engine and returns how it ended. The sum must balance in any case.
     #[track_caller]
     pub fn end(&mut self) -> Result<(), Fault> {
         self.stop.drain();
@@ -130,7 +130,7 @@ impl RunningEngine {
         ended
     }
 
-    /// Waits for an end that nobody asked for. However it ends, the sum holds.
+    /// Waits for an end that the test did not request. The sum must balance in any case.
     #[track_caller]
     pub fn wait(mut self) -> Result<(), Fault> {
         let ended = self.engine.take().map_or(Ok(()), Engine::wait);
@@ -141,7 +141,7 @@ impl RunningEngine {
 
 impl Drop for RunningEngine {
     fn drop(&mut self) {
-        // After a failed claim there is nothing to drain for.
+        // After a failed claim there is nothing to drain.
         self.stop.now();
         if let Some(engine) = self.engine.take() {
             let _ = engine.wait();

@@ -37,14 +37,14 @@ impl Sample {
         Sample { width, height, channels: 3, pixels }
     }
 
-    /// The green of [`Sample::colour`].
+    /// The green channel of [`Sample::colour`].
     pub fn gray(width: usize, height: usize, seed: usize) -> Sample {
         let colour = Sample::colour(width, height, seed);
         let pixels = colour.pixels.chunks_exact(3).map(|pixel| pixel[1]).collect();
         Sample { width, height, channels: 1, pixels }
     }
 
-    /// As a file of `format`; quality 95, so that what is lost is lost by the engine.
+    /// Encodes to a file of `format`, at quality 95, so that any visible loss is the engine's.
     pub fn encode(&self, format: Format) -> Vec<u8> {
         let view = View {
             width: self.width,
@@ -59,7 +59,7 @@ impl Sample {
         out
     }
 
-    /// As the picture of a message.
+    /// The sample as the picture of a message.
     pub fn image(&self, format: Format) -> ImageData {
         ImageData {
             compressed_data: self.encode(format),
@@ -73,7 +73,7 @@ impl Sample {
     }
 }
 
-/// The pixels of a picture of the engine.
+/// The pixels of a picture from the engine.
 pub fn decoded(image: &ImageData) -> Sample {
     let source = Source {
         format: Format::from_name(&image.compression_format).expect("a known format"),
@@ -104,12 +104,12 @@ pub fn mean_difference(a: &Sample, b: &Sample) -> f64 {
     sum as f64 / count as f64
 }
 
-/// An entry that is a protobuf frame with a small JPEG.
+/// An entry with a protobuf frame that holds a small JPEG.
 pub fn protobuf(frame_id: &str, camera_id: &str) -> Fields {
     protobuf_of(frame_id, camera_id, Sample::colour(48, 32, 1).image(Format::Jpeg))
 }
 
-/// An entry that is a protobuf frame with a picture, taken at second 1700000000.25.
+/// An entry with a protobuf frame that holds a picture, taken at second 1700000000.25.
 pub fn protobuf_of(frame_id: &str, camera_id: &str, image: ImageData) -> Fields {
     let frame = ProcessedFrame {
         frame_id: frame_id.to_owned(),
@@ -121,13 +121,13 @@ pub fn protobuf_of(frame_id: &str, camera_id: &str, image: ImageData) -> Fields 
     data(frame.encode_to_vec())
 }
 
-/// An entry that is a legacy frame with a file in base64.
+/// An entry with a legacy frame that holds a file in base64.
 pub fn json_base64(frame_id: &str, camera_id: &str, file: &[u8]) -> Fields {
     let text = base64_simd::STANDARD.encode_to_string(file);
     json(frame_id, camera_id, "image_base64", serde_json::Value::String(text))
 }
 
-/// An entry that is a legacy frame with rows of pixels.
+/// An entry with a legacy frame that holds rows of pixels.
 pub fn json_array(frame_id: &str, camera_id: &str, rows: serde_json::Value) -> Fields {
     json(frame_id, camera_id, "image_array", rows)
 }

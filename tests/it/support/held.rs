@@ -1,10 +1,10 @@
-//! Committers that are held up, as by a network that has stopped for a while.
+//! Committers held up as if the network had stopped for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use framepress::redis::{Operation, Seam};
+use framepress::redis::{FaultPoint, Operation};
 
 use super::{LONG, wait_until};
 
@@ -16,10 +16,10 @@ pub struct HeldCommits {
 }
 
 impl HeldCommits {
-    /// What an engine is started with; it is held up at `operation`.
-    pub fn seam(&self, operation: Operation) -> Seam {
+    /// The fault-injection point to start an engine with; it holds committers at `operation`.
+    pub fn fault_point(&self, operation: Operation) -> FaultPoint {
         let (is_held, is_cut) = (Arc::clone(&self.is_held), Arc::clone(&self.is_cut));
-        Seam::new(move |now| {
+        FaultPoint::new(move |now| {
             let thread = std::thread::current();
             let commits = thread.name().is_some_and(|name| name.starts_with("fp-commit"));
             while commits && now == operation && is_held.load(Ordering::SeqCst) {
@@ -36,7 +36,7 @@ impl HeldCommits {
         self.is_held.store(true, Ordering::SeqCst);
     }
 
-    /// Has what is held up fail once, as if its connection were lost.
+    /// Makes the held operation fail once, as if its connection were lost.
     #[track_caller]
     pub fn cut(&self) {
         self.is_cut.store(true, Ordering::SeqCst);

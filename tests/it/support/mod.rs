@@ -1,4 +1,4 @@
-//! What every test needs: a Redis of its own, an engine, frames, and a way to wait.
+//! Shared by all tests: a Redis server, an engine, frames, and waiting for a condition.
 
 mod clock;
 mod engine;
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use framepress::metrics::clock::Tick;
 
-/// What nothing in a healthy test takes; generous, for machines that do other things as well.
+/// Longer than any wait in a healthy test, also on a busy machine.
 pub const LONG: Duration = Duration::from_secs(180);
 
 /// The streams and the group of every test.
@@ -46,17 +46,17 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     }
 }
 
-/// Says loudly that a test could not be run, and why.
+/// Reports that a test was skipped, and why.
 pub fn skip(why: &str) {
     eprintln!("skipped: {why}");
-    // The test runner keeps what a passing test prints; this line reaches the terminal.
+    // The test runner captures what a passing test prints; this line reaches the terminal.
     if let Ok(mut terminal) = std::fs::OpenOptions::new().append(true).open("/dev/stderr") {
         use std::io::Write;
         let _ = writeln!(terminal, "skipped: {why}");
     }
 }
 
-/// Raises a flag when it goes, however its scope ends.
+/// Sets a flag when dropped, however its scope ends.
 pub struct RaisedAtEnd<'a>(pub &'a std::sync::atomic::AtomicBool);
 
 impl Drop for RaisedAtEnd<'_> {
@@ -73,7 +73,7 @@ pub fn has_program(name: &str) -> bool {
     command.status().is_ok()
 }
 
-/// The folder of recordings beside the repository; `FRAMEPRESS_DATA` names another.
+/// The folder of recordings beside the repository, or `FRAMEPRESS_DATA`.
 pub fn data_folder() -> PathBuf {
     match std::env::var_os("FRAMEPRESS_DATA") {
         Some(folder) => folder.into(),
@@ -81,7 +81,7 @@ pub fn data_folder() -> PathBuf {
     }
 }
 
-/// An entry of one field.
+/// An entry with only the field `data`.
 pub fn data(bytes: impl Into<Vec<u8>>) -> Fields {
     vec![("data".to_owned(), bytes.into())]
 }

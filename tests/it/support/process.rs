@@ -1,4 +1,4 @@
-//! The program itself, as somebody would start it.
+//! The program as a process.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,13 +10,13 @@ use tempfile::TempDir;
 
 use super::{LONG, RedisServer, wait_until};
 
-/// The program under test. `FRAMEPRESS_BIN` names another than the one just built: a script that runs one
-/// for another processor.
+/// The program under test. `FRAMEPRESS_BIN` names another than the one just built: a script that
+/// runs a build for another processor.
 pub fn program() -> OsString {
     std::env::var_os("FRAMEPRESS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_framepress").into())
 }
 
-/// A running `framepress`; ended, by its process id, with the value.
+/// A running `framepress`; dropping the value kills it by process id.
 pub struct FramepressProcess {
     child: Child,
     folder: TempDir,
@@ -76,7 +76,7 @@ impl FramepressProcess {
         kill_process(id, signal).unwrap();
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the program, as a power cut would.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -93,7 +93,7 @@ impl FramepressProcess {
         status.unwrap()
     }
 
-    /// Waits for its end, which is to be with exit code `code`; what it said.
+    /// Waits for its end, asserts the exit code, and returns its output.
     #[track_caller]
     pub fn ends_with(&mut self, code: i32) -> String {
         let status = self.wait(LONG);
@@ -113,7 +113,7 @@ impl Drop for FramepressProcess {
     }
 }
 
-/// An engine that ends in order says where every frame went: the sum holds, and nothing is left.
+/// A clean end reports where every frame went: the sum must balance, with nothing in flight.
 #[track_caller]
 fn assert_sum_holds(said: &str) {
     let Some(line) = said.lines().rfind(|line| line.contains("ended: ")) else { return };

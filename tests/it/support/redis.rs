@@ -14,7 +14,7 @@ use super::{
     DEAD_LETTERS, DeadLetter, Fields, GROUP, INPUT, LONG, OUTPUT, Output, protobuf, wait_until,
 };
 
-/// A server on a free loopback port, with a folder of its own; both go with the value.
+/// A server on a free loopback port with a temporary folder. Dropping the value ends both.
 pub struct RedisServer {
     /// `None` for a server that another process has started.
     child: Option<Child>,
@@ -25,7 +25,7 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// A server that saves nothing.
+    /// A server without persistence.
     pub fn start() -> RedisServer {
         RedisServer::with(&[])
     }
@@ -48,7 +48,7 @@ impl RedisServer {
     fn started(options: &[&str], environment: &[(&'static str, String)]) -> RedisServer {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let environment = environment.to_vec();
-        // Somebody else may take the port between our asking for it and the server's start.
+        // Another process may take the port between `free_port` and the server's start.
         for _ in 0..10 {
             let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
             let port = free_port();
@@ -67,7 +67,7 @@ impl RedisServer {
         panic!("redis-server does not start; on Debian: apt-get install redis-server");
     }
 
-    /// A server on this port, which somebody waits for already.
+    /// A server on this port, for which a client already waits.
     pub fn on(port: u16) -> RedisServer {
         let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
         let child = spawn(port, &[], &[], &folder);
@@ -77,7 +77,7 @@ impl RedisServer {
         server
     }
 
-    /// The server that another process has started on this port, and will end.
+    /// A server on this port that another process started and will end.
     pub fn elsewhere(port: u16) -> RedisServer {
         let folder = tempfile::Builder::new().prefix("framepress-test-").tempdir().unwrap();
         RedisServer { child: None, port, options: Vec::new(), environment: Vec::new(), folder }
@@ -108,7 +108,7 @@ impl RedisServer {
         Ok(connection)
     }
 
-    /// Ends the server as a power cut would.
+    /// Kills the server, as a power cut would.
     pub fn kill(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
@@ -116,20 +116,20 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again, on the same port and with the same folder.
+    /// Starts the server again, on the same port and with the same folder.
     pub fn restart(&mut self) {
         self.child = Some(spawn(self.port, &self.options, &self.environment, &self.folder));
         assert!(self.comes_up(), "redis-server starts again on its port");
     }
 
-    /// Starts it again with further options, and does not wait until it can answer.
+    /// Starts the server again with further options, without waiting until it can answer.
     pub fn restart_unready(&mut self, options: &[&str]) {
         let mut all = self.options.clone();
         all.extend(options.iter().map(|&option| option.to_owned()));
         self.child = Some(spawn(self.port, &all, &self.environment, &self.folder));
     }
 
-    /// Waits until it answers.
+    /// Waits until the server answers.
     #[track_caller]
     pub fn wait_until_up(&mut self) {
         assert!(self.comes_up(), "redis-server answers");
@@ -144,8 +144,8 @@ impl RedisServer {
             }
             let id = child.id();
             if let Ok(mut connection) = self.try_connect() {
-                // While it loads its data it answers with an error; and who answers on this port
-                // may be somebody else's server that took it first.
+                // While the server loads its data it answers with an error. The answer may also
+                // come from another test's server that took the port first.
                 let loaded = cmd("PING").query::<String>(&mut connection);
                 if loaded.is_ok() && process_id(&mut connection) == Some(id) {
                     return true;
@@ -157,20 +157,20 @@ impl RedisServer {
     }
 }
 
-/// What tests ask of the streams.
+/// Access to the streams.
 impl RedisServer {
-    /// Adds one entry to the input stream; its id.
+    /// Adds one entry to the input stream; returns its id.
     pub fn add(&self, fields: &Fields) -> String {
         add(&mut self.connect(), fields)
     }
 
-    /// Adds entries to the input stream; their ids.
+    /// Adds entries to the input stream; returns their ids.
     pub fn add_all<'a>(&self, entries: impl IntoIterator<Item = &'a Fields>) -> Vec<String> {
         let mut connection = self.connect();
         entries.into_iter().map(|fields| add(&mut connection, fields)).collect()
     }
 
-    /// Adds `count` small frames `<camera>-0`, `<camera>-1` and so on; their entry ids.
+    /// Adds `count` small frames `<camera>-0`, `<camera>-1` and so on; returns their entry ids.
     pub fn add_frames(&self, camera: &str, count: usize) -> Vec<String> {
         let mut connection = self.connect();
         (0..count)
@@ -178,7 +178,7 @@ impl RedisServer {
             .collect()
     }
 
-    /// Creates the group of the engine before there is an engine.
+    /// Creates the engine's group before an engine starts.
     pub fn create_group(&self, group: &str) {
         self.create_group_at(group, "0");
     }
@@ -190,14 +190,14 @@ impl RedisServer {
         let _: () = self.ask(&command);
     }
 
-    /// Has a consumer that is no engine read `count` entries, and never acknowledge them.
+    /// Makes a consumer that is not an engine read `count` entries and never acknowledge them.
     pub fn read_as(&self, consumer: &str, count: usize) {
         let mut command = cmd("XREADGROUP");
         command.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(count);
         let _: redis::Value = self.ask(command.arg("STREAMS").arg(INPUT).arg(">"));
     }
 
-    /// Runs one command on a fresh connection.
+    /// Runs one command on a new connection.
     pub fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> T {
         command.query(&mut self.connect()).expect("the server of this test does as it is told")
     }
@@ -206,7 +206,7 @@ impl RedisServer {
         let _: () = self.ask(cmd("CONFIG").arg("SET").arg(key).arg(value));
     }
 
-    /// Puts a folder where the server would write the file `name`.
+    /// Creates a folder in place of the file `name` that the server would write.
     pub fn block_file(&self, name: &str) {
         std::fs::create_dir(self.folder.path().join(name)).unwrap();
     }
@@ -215,7 +215,7 @@ impl RedisServer {
         self.ask(cmd("XLEN").arg(stream))
     }
 
-    /// Entries delivered to the group and not acknowledged.
+    /// Number of entries in the group's pending entries list.
     pub fn pending(&self) -> usize {
         match self.ask(cmd("XPENDING").arg(INPUT).arg(GROUP)) {
             StreamPendingReply::Data(data) => data.count,
@@ -272,8 +272,8 @@ impl RedisServer {
         reply.ids.into_iter().next().map(|entry| entry.id)
     }
 
-    /// The promise of the engine: every entry of the input stream has exactly one result, and
-    /// every result has an entry.
+    /// The engine's promise: every entry of the input stream has exactly one result, and every
+    /// result has an entry.
     #[track_caller]
     pub fn assert_every_entry_once(&self) {
         let entries: BTreeSet<String> = self.range(INPUT).into_iter().map(|(id, _)| id).collect();
@@ -291,12 +291,12 @@ impl RedisServer {
     }
 }
 
-/// What holds however an engine has ended.
+/// Holds however an engine has ended.
 impl RedisServer {
-    /// No entry has two results, and each that was delivered either is pending or has one.
+    /// No entry has two results, and each delivered entry is pending or has a result.
     #[track_caller]
     pub fn assert_nothing_acknowledged_without_result(&self) {
-        // What an engine has sent is carried out even after its end.
+        // The server executes what an engine has sent even after the engine's end.
         wait_until("the engine's connections are closed", LONG, || {
             !self.ask::<String>(cmd("CLIENT").arg("LIST")).contains("name=framepress")
         });
@@ -324,7 +324,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// The process of the server at the other end.
+/// The process id of the server at the other end.
 fn process_id(connection: &mut Connection) -> Option<u32> {
     let info: redis::InfoDict = cmd("INFO").arg("server").query(connection).ok()?;
     info.get("process_id")
@@ -340,13 +340,13 @@ fn add(connection: &mut Connection, fields: &Fields) -> String {
     command.query(connection).expect("the server of this test takes entries")
 }
 
-/// An entry id as a pair that can be compared.
+/// An entry id as a comparable pair.
 pub fn parts(id: &str) -> (u64, u64) {
     let (millis, sequence) = id.split_once('-').unwrap();
     (millis.parse().unwrap(), sequence.parse().unwrap())
 }
 
-/// A loopback port that nobody listens on at this moment.
+/// A loopback port on which no process listens at present.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

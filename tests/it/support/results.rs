@@ -1,4 +1,4 @@
-//! What the engine wrote, as a consumer would read it.
+//! The engine's output, as a consumer reads it.
 
 use std::collections::BTreeMap;
 
@@ -20,12 +20,12 @@ impl Output {
         Output { id, fields, frame }
     }
 
-    /// The value of a field that is text; empty if there is none.
+    /// The value of a text field; empty if there is none.
     pub fn text(&self, name: &str) -> String {
         text(&self.fields, name)
     }
 
-    /// The input entry it was made of.
+    /// Id of the input entry that this result is of.
     pub fn source_id(&self) -> String {
         self.text("source_id")
     }
@@ -38,7 +38,7 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// The value of a field that is text; empty if there is none.
+    /// The value of a text field; empty if there is none.
     pub fn text(&self, name: &str) -> String {
         text(&self.fields, name)
     }

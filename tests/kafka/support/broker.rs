@@ -21,7 +21,7 @@ use super::java::{available, java};
 use super::process::Process;
 use crate::common::{free_port, wait_until};
 
-/// What every broker here has; [`Broker::with`] overrides it.
+/// Default settings of every broker; [`Broker::with`] overrides them.
 const SETTINGS: [(&str, &str); 19] = [
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
@@ -31,7 +31,7 @@ const SETTINGS: [(&str, &str); 19] = [
         "listener.security.protocol.map",
         "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
     ),
-    // A broker that was killed registers again only after its old session.
+    // A killed broker can register again only after its old session ends.
     ("broker.session.timeout.ms", "2000"),
     ("broker.heartbeat.interval.ms", "200"),
     ("offsets.topic.replication.factor", "1"),
@@ -48,11 +48,11 @@ const SETTINGS: [(&str, &str); 19] = [
     ("message.max.bytes", MESSAGE_BYTES_MAX),
 ];
 
-/// The largest message that broker, producer and consumer here take, unless a test says otherwise.
+/// Largest message that broker, producer and consumer accept by default, in bytes.
 pub const MESSAGE_BYTES_MAX: &str = "33554432";
 
-/// A client that does not log in has all rights, and so has `admin`; `bridge` has those that a test
-/// gives it.
+/// A client without login has all rights, and so has `admin`. `bridge` has those that a test
+/// grants.
 const SECURITY: [(&str, &str); 4] = [
     ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
     ("super.users", "User:admin;User:ANONYMOUS"),
@@ -64,18 +64,18 @@ const SECURITY: [(&str, &str); 4] = [
     ),
 ];
 
-/// How many brokers run at once, the shared one aside. A test that holds this many and starts another
-/// fails after ten minutes.
+/// How many brokers run at once besides the shared one. A test that holds this many and starts
+/// another fails after ten minutes.
 const BROKERS_MAX: usize = 2;
 
-/// A broker on free loopback ports, with a folder of its own; both go with the value.
+/// A broker on free loopback ports with a temporary folder. Dropping the value ends both.
 pub struct Broker {
     server: Option<Process>,
-    /// The tests' own way in: no login, all rights.
+    /// The port of the tests themselves: no login, all rights.
     port: u16,
-    /// Where clients log in, if they have to.
+    /// Protocol and port of the clients that must log in, if any.
     login: Option<(&'static str, u16)>,
-    /// The id of its cluster; no other broker has the same.
+    /// The cluster id, unique to this broker.
     id: String,
     folder: TempDir,
     /// `None` for the shared broker.
@@ -90,7 +90,7 @@ pub fn shared() -> Option<&'static Broker> {
 }
 
 impl Broker {
-    /// A broker for one test. Ask [`available`] first.
+    /// A broker for one test. Check [`available`] first.
     pub fn start() -> Broker {
         Broker::with(&[])
     }
@@ -100,13 +100,14 @@ impl Broker {
         Broker::started(settings, None, Some(Permit::take()))
     }
 
-    /// A broker whose clients log in by SASL/PLAIN and have the rights that [`Broker::allow`] gives.
+    /// A broker whose clients log in by SASL/PLAIN and have the rights granted by
+    /// [`Broker::allow`].
     pub fn secured() -> Broker {
         Broker::started(&SECURITY, Some("SASL_PLAINTEXT"), Some(Permit::take()))
     }
 
-    /// A broker whose clients log in by SCRAM-SHA-256 over TLS, with all rights; certificate and key are
-    /// PEM.
+    /// A broker whose clients log in by SCRAM-SHA-256 over TLS, with all rights. Certificate and
+    /// key are PEM.
     pub fn encrypted(certificate: &str, key: &str) -> Broker {
         let lines = |pem: &str| pem.trim().replace("\r", "").replace('\n', "\\n");
         let (certificate, key) = (lines(certificate), lines(key));
@@ -130,7 +131,7 @@ impl Broker {
     ) -> Broker {
         assert!(available(), "a test that needs Kafka asks `available` first");
         let mut said = String::new();
-        // Another process may take a port between our asking for it and the broker's start.
+        // Another process may take a port between `free_port` and the broker's start.
         for _ in 0..3 {
             let folder = tempfile::Builder::new().prefix("framepress-kafka-").tempdir().unwrap();
             let (port, id) = (free_port(), cluster_id());
@@ -161,7 +162,7 @@ impl Broker {
              log.dirs={}\n",
             data.display()
         );
-        // Java takes the last of two properties of one name.
+        // Java uses the last of two properties with the same name.
         for (name, value) in SETTINGS.iter().chain(settings) {
             writeln!(text, "{name}={value}").unwrap();
         }
@@ -197,8 +198,8 @@ impl Broker {
                 return false;
             }
             let metadata = consumer.fetch_metadata(None, Duration::from_millis(500));
-            // Before its registration with the controller, it names no broker. Another test's
-            // broker may have taken the port.
+            // Before its registration with the controller, a broker lists no brokers. Another
+            // test's broker may have taken the port.
             if metadata.is_ok_and(|metadata| !metadata.brokers().is_empty()) {
                 return consumer.client().fetch_cluster_id(LONG).as_ref() == Some(&self.id);
             }
@@ -206,18 +207,18 @@ impl Broker {
         false
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the broker, as a power cut would.
     pub fn kill(&mut self) {
         self.server = None;
     }
 
-    /// Ends it in order.
+    /// Ends the broker cleanly.
     #[track_caller]
     pub fn stop(&mut self) {
         self.server.take().expect("a broker that runs").terminate();
     }
 
-    /// Starts it again, on the same ports and with the same folder.
+    /// Starts the broker again, on the same ports and with the same folder.
     #[track_caller]
     pub fn start_again(&mut self) {
         self.kill();
@@ -225,17 +226,17 @@ impl Broker {
         assert!(self.comes_up(), "Kafka starts again; the end of its log:\n{}", self.log_tail());
     }
 
-    /// Silences it: connections stay, and nothing is answered.
+    /// Silences the broker: connections stay open, and nothing is answered.
     pub fn freeze(&mut self) {
         self.server.as_ref().expect("a broker that runs").signal(Signal::STOP);
     }
 
-    /// Has it go on where it was silenced.
+    /// Resumes the silenced broker.
     pub fn thaw(&mut self) {
         self.server.as_ref().expect("a broker that runs").signal(Signal::CONT);
     }
 
-    /// The end of its log.
+    /// The end of the log.
     pub fn log_tail(&self) -> String {
         let bytes = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
@@ -244,9 +245,9 @@ impl Broker {
     }
 }
 
-/// What tests ask of it.
+/// Access for tests.
 impl Broker {
-    /// Where clients connect, as `host:port`; of a secured broker, where they log in.
+    /// Address for clients as `host:port`; with a secured broker, the one that requires a login.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.login.map_or(self.port, |(_, port)| port))
     }
@@ -279,7 +280,8 @@ impl Broker {
         format!("{user}-secret")
     }
 
-    /// Gives a user rights, in the words of `kafka-acls.sh`: `--operation Read --topic frames`.
+    /// Grants rights to a user, in the syntax of `kafka-acls.sh`: `--operation Read --topic
+    /// frames`.
     #[track_caller]
     pub fn allow(&self, user: &str, rights: &[&str]) {
         let output = java("org.apache.kafka.tools.AclCommand", self.folder.path())
@@ -310,7 +312,7 @@ impl Broker {
         });
     }
 
-    /// Creates a topic whose name no other test has; the name.
+    /// Creates a topic with a unique name; returns the name.
     #[track_caller]
     pub fn new_topic(&self, prefix: &str, partitions: usize) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -336,7 +338,7 @@ fn cluster_id() -> String {
     format!("{:010}{count:010}AA", std::process::id())
 }
 
-/// The right of a test to run a broker.
+/// The permit of a test to run a broker.
 struct Permit;
 
 static TAKEN: Mutex<usize> = Mutex::new(0);

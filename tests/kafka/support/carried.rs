@@ -1,11 +1,11 @@
-//! A bridge between a broker and a Redis, with topics and streams of its own.
+//! A bridge between a broker and a Redis, with its own topics and streams.
 
 use std::time::Duration;
 
 use super::{Broker, Message};
 use crate::common::{FramepressProcess, RedisServer, Sample, json_base64, wait_until};
 
-/// How long a bridge may take for what takes it a moment.
+/// Time limit of bridge operations that usually take a moment.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Topics and streams that no other test uses.
@@ -13,25 +13,25 @@ pub struct Carried {
     pub server: RedisServer,
     pub input: String,
     pub output: String,
-    /// The output stream: places and transactions go by its name.
+    /// The output stream: positions and transactional ids derive from its name.
     pub results: String,
     settings: Vec<(String, String)>,
 }
 
 impl Carried {
-    /// Topics of so many partitions.
+    /// Topics with `partitions` partitions.
     pub fn new(broker: &Broker, partitions: usize) -> Carried {
         let input = broker.new_topic("frames", partitions);
         let output = broker.new_topic("results", partitions);
         Carried::between(broker, &input, &output)
     }
 
-    /// Topics that may not be there yet.
+    /// Topics that may not exist yet.
     pub fn between(broker: &Broker, input: &str, output: &str) -> Carried {
         Carried::at(&broker.bootstrap(), input, output)
     }
 
-    /// The same at any brokers.
+    /// The same for any bootstrap servers.
     pub fn at(bootstrap: &str, input: &str, output: &str) -> Carried {
         let settings = vec![("KAFKA__BOOTSTRAP_SERVERS".to_owned(), bootstrap.to_owned())];
         Carried {
@@ -57,7 +57,7 @@ impl Carried {
         self
     }
 
-    /// The configuration as the environment has it.
+    /// The configuration as environment variables.
     pub fn environment(&self) -> Vec<(String, String)> {
         let own = [
             ("REDIS_QUEUE__URL", self.server.url()),
@@ -84,18 +84,18 @@ impl Carried {
         FramepressProcess::start(arguments, &environment)
     }
 
-    /// A direction, until it is stopped.
+    /// Runs one direction until stopped.
     pub fn bridge(&self, direction: &str) -> FramepressProcess {
         self.start(&["bridge", direction])
     }
 
-    /// A direction, until it has caught up; what it said.
+    /// Runs one direction until it has caught up; returns its output.
     #[track_caller]
     pub fn catch_up(&self, direction: &str) -> String {
         self.start(&["bridge", direction, "--until-caught-up"]).ends_with(0)
     }
 
-    /// The frames in the input stream, by what Kafka they came from: partition, offset, frame id.
+    /// The frames in the input stream with their origin in Kafka: partition, offset, frame id.
     pub fn frames(&self) -> Vec<(i32, i64, String)> {
         let entries = self.server.range("camera_frames").into_iter();
         let of_entry = |(_, fields): (String, std::collections::BTreeMap<String, Vec<u8>>)| {
@@ -110,7 +110,7 @@ impl Carried {
         entries.map(of_entry).collect()
     }
 
-    /// Waits for so many frames in the input stream.
+    /// Waits for `count` frames in the input stream.
     #[track_caller]
     pub fn wait_for_frames(&self, count: usize) {
         let what =
@@ -118,7 +118,7 @@ impl Carried {
         wait_until(&what, LIMIT, || self.server.len("camera_frames") >= count);
     }
 
-    /// Every frame is there once, and those of a partition in their order.
+    /// Every frame is there once, and those of a partition are in order.
     #[track_caller]
     pub fn assert_once_and_in_order(&self, count: usize) {
         let frames = self.frames();
@@ -134,7 +134,8 @@ impl Carried {
     }
 }
 
-/// Frames of so many cameras, each of which has a partition; `from` is the number of the first one.
+/// Frames of as many cameras as partitions, one partition each; `from` is the number of the first
+/// frame.
 pub fn frames(from: usize, count: usize, partitions: usize) -> Vec<Message> {
     let picture = Sample::colour(48, 32, 1).encode(framepress::image::Format::Jpeg);
     let frame = |number: usize| {

@@ -1,4 +1,4 @@
-//! Messages in and out, by clients of librdkafka that have all rights.
+//! Messages in and out, by librdkafka clients that have all rights.
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
@@ -21,12 +21,12 @@ use super::broker::{Broker, MESSAGE_BYTES_MAX};
 /// A message to send, or as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// `None` leaves it to the producer, by the key; a stored message has one.
+    /// `None` lets the producer choose by the key; a stored message always has a partition.
     pub partition: Option<i32>,
     pub key: Option<Vec<u8>>,
     /// `None` is a tombstone.
     pub value: Option<Vec<u8>>,
-    /// In order; a name may be there more than once.
+    /// In order; a name may occur more than once.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
@@ -95,12 +95,12 @@ pub fn send(broker: &Broker, topic: &str, messages: &[Message]) {
     try_send(broker.client(), topic, messages).unwrap();
 }
 
-/// The same by a client of other settings; the first error that the producer reports.
+/// The same with other client settings; returns the first error that the producer reports.
 pub fn try_send(client: ClientConfig, topic: &str, messages: &[Message]) -> KafkaResult<()> {
     deliver(&producer(client)?, topic, messages)
 }
 
-/// Sends messages in a transaction of their own.
+/// Sends messages in a separate transaction.
 #[track_caller]
 pub fn send_in_transaction(broker: &Broker, topic: &str, messages: &[Message], outcome: Outcome) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -175,7 +175,8 @@ pub fn read(broker: &Broker, topic: &str, isolation: Isolation, limit: Duration)
     collect(broker, topic, isolation, limit, |_, open| open == 0)
 }
 
-/// Waits until a topic has `count` messages; those, by partition and offset. Fails after `limit`.
+/// Waits until a topic has `count` messages; returns them by partition and offset. Fails after
+/// `limit`.
 #[track_caller]
 pub fn read_until(
     broker: &Broker,
@@ -187,8 +188,8 @@ pub fn read_until(
     collect(broker, topic, isolation, limit, |found, _| found >= count)
 }
 
-/// Reads from the beginning until `done`, which is told the number of messages found and that of
-/// partitions whose end has not been seen.
+/// Reads from the beginning until `done` returns true. Its arguments are the number of messages
+/// found and the number of partitions whose end has not been seen.
 #[track_caller]
 fn collect(
     broker: &Broker,
@@ -219,7 +220,7 @@ fn collect(
                 open.remove(&partition);
             }
             Some(Err(error)) => match error.rdkafka_error_code() {
-                // The client connects again by itself.
+                // The client reconnects by itself.
                 Some(
                     RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown,
                 ) => {}

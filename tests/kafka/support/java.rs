@@ -29,8 +29,8 @@ pub fn available() -> bool {
     })
 }
 
-/// A class of the jars as a program, with its temporary files in `folder`: a JVM that is killed
-/// leaves the libraries that it has unpacked.
+/// A class of the jars as a program, with its temporary files in `folder`, as a killed JVM leaves
+/// the libraries that it has unpacked.
 pub fn java(class: &str, folder: &Path) -> Command {
     let mut classes = OsString::from(self::folder().join("libs"));
     classes.push("/*");

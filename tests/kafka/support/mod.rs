@@ -1,4 +1,4 @@
-//! What every test here needs: a broker, topics, and messages in and out.
+//! Shared by all Kafka tests: a broker, topics, and messages in and out.
 
 mod broker;
 mod carried;
@@ -15,5 +15,5 @@ pub use java::{available, java};
 
 use std::time::Duration;
 
-/// What no request to a healthy broker takes; generous, for machines that do other things as well.
+/// Longer than any request to a healthy broker, also on a busy machine.
 pub const LONG: Duration = Duration::from_secs(60);

@@ -11,11 +11,12 @@ use super::LONG;
 use crate::common::wait_until;
 
 /// Waits for the end of its input, which the kernel closes when the tests end, then kills the
-/// process and removes its folder. A parent-death signal would come when the thread ends that started
-/// the process, which the shared broker outlives. The shared broker is a static, and not dropped.
+/// process and removes its folder. A parent-death signal would come when the thread ends that
+/// started the process, and the shared broker outlives that thread. The shared broker is a static,
+/// so it is never dropped.
 const WATCH: &str = r#"read -r _; kill -9 "$1"; sleep 0.3; rm -rf "$2""#;
 
-/// A running process; killed with the value.
+/// A running process; dropping the value kills it.
 pub struct Process {
     child: Child,
     watch: Child,
@@ -31,7 +32,7 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C is for the tests; the watch acts on their end.
+            // Ctrl-C is for the tests only; the watch reacts to their end.
             .process_group(0)
             .spawn()
             .unwrap();
@@ -46,7 +47,7 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Ends it in order, by SIGTERM.
+    /// Ends the process cleanly, by SIGTERM.
     #[track_caller]
     pub fn terminate(mut self) {
         self.signal(Signal::TERM);

@@ -1,15 +1,15 @@
-//! A model of the lease protocol: one shard, one camera, several engines. What a server does is what
-//! `lease.lua`, `fence.lua`, `commit.lua` and XREADGROUP do; what an engine does is what its reader and
-//! one committer do.
+//! A model of the lease protocol: one shard, one camera, several engines. The server behaves like
+//! `lease.lua`, `fence.lua`, `commit.lua` and XREADGROUP. An engine behaves like its reader and one
+//! committer.
 //!
-//! Time has no numbers: a lease may be over at any moment, which includes every pause of an engine, every
-//! step of a clock and every wait. What can happen besides: engines crash and start anew, connections
-//! break with requests under way that are carried out later, answers are lost, and a replica takes over
-//! that lacks the last writes.
+//! Time has no numbers: a lease may expire at any moment, which covers every pause of an engine,
+//! every step of a clock and every wait. Other events are: engines crash and restart, connections
+//! break with requests in flight that are executed later, replies are lost, and a replica takes
+//! over that lacks the last writes.
 //!
-//! The safeguards can be left out one by one, to see that the exploration misses each of them.
+//! Each safeguard can be removed, to check that the exploration finds a violation without it.
 
-/// Which safeguards there are.
+/// Which safeguards are active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Safeguards {
     /// Commits name holder and epoch.
@@ -18,11 +18,11 @@ pub struct Safeguards {
     pub pending_fence: bool,
     /// Reads name the stream of the tenure.
     pub fenced_reads: bool,
-    /// A lost connection ends the tenure, and what is in hand is handed over.
+    /// A lost connection ends the tenure, and the entries in hand are handed over.
     pub connection_ends_tenure: bool,
     /// A new holder ends all pending entries before it reads new ones.
     pub pending_first: bool,
-    /// A lease is taken again only when nothing is in hand.
+    /// An engine takes a lease again only when it holds no entries.
     pub empty_hands: bool,
 }
 
@@ -38,7 +38,7 @@ impl Safeguards {
     };
 }
 
-/// How much may happen.
+/// Bounds of the exploration.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Entries in the stream, numbered from 1.
@@ -53,22 +53,22 @@ pub struct Limits {
     pub losses: u8,
 }
 
-/// What a server is asked.
+/// A request to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// The lease, in a higher epoch than this.
+    /// Take the lease, in a higher epoch than this.
     Take(u8),
-    /// The lease of that epoch back.
+    /// Give the lease of that epoch back.
     Give(u8),
-    /// The first pending entry after that one, under that epoch.
+    /// Read the first pending entry after that one, under that epoch.
     Pending(u8, u8),
-    /// A new entry, under that epoch.
+    /// Read a new entry, under that epoch.
     New(u8),
-    /// The result of an entry, under that epoch.
+    /// Store the result of an entry, under that epoch.
     Commit(u8, u8),
 }
 
-/// What it says.
+/// A server's reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reply {
     /// The lease was taken in that epoch.
@@ -77,20 +77,20 @@ pub enum Reply {
     Given,
     /// An entry, if there is one.
     Entry(Option<u8>),
-    /// The entry has ended, now or before.
+    /// The entry has ended, through this request or earlier.
     Ended,
     /// Another engine holds the stream.
     Refused(u8),
 }
 
-/// One server, or what a replica has of it.
+/// One server, or a replica's copy of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Server {
-    /// Who holds the lease; 0 for none.
+    /// Holder of the lease; 0 for none.
     pub holder: u8,
     /// Its epoch.
     pub epoch: u8,
-    /// Whether the lease is over.
+    /// Whether the lease has expired.
     pub is_over: bool,
     /// Delivered and not acknowledged, in order.
     pub pending: Vec<u8>,
@@ -146,14 +146,14 @@ impl Server {
     }
 }
 
-/// A connection: what is on its way to the server, and back.
+/// A connection: its requests and replies in flight.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Line {
     /// The server it leads to, by the number of failovers before.
     pub server: u8,
-    /// On the way to it.
+    /// Requests in flight.
     pub requests: Vec<Request>,
-    /// On the way back.
+    /// Replies in flight.
     pub replies: Vec<Reply>,
 }
 
@@ -167,33 +167,33 @@ impl Line {
     }
 }
 
-/// The lines of an engine.
+/// The connections of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Which {
-    /// Its reader's.
+    /// The reader's connection.
     Reader,
-    /// Its committer's.
+    /// The committer's connection.
     Committer,
 }
 
 /// One engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Engine {
-    /// Its name: another one at each start.
+    /// Its name, which changes at each start.
     pub name: u8,
-    /// The highest epoch it has heard of.
+    /// The highest epoch it has seen.
     pub known: u8,
     /// The epoch in which it holds the stream; 0 if it does not.
     pub tenure: u8,
     /// The last pending entry seen; `None` when it reads new ones.
     pub after: Option<u8>,
-    /// Read and not sent to be committed.
+    /// Entries read and not yet sent to be committed.
     pub hand: Vec<u8>,
-    /// Sent and not answered.
+    /// Entries sent and not answered.
     pub sent: Vec<u8>,
-    /// Its reader's connection.
+    /// The reader's connection.
     pub reader: Line,
-    /// Its committer's.
+    /// The committer's connection.
     pub committer: Line,
 }
 
@@ -205,7 +205,7 @@ impl Engine {
         }
     }
 
-    /// The tenure is over: what is in hand and not sent is handed over.
+    /// Ends the tenure: entries in hand that were not sent are handed over.
     fn end_tenure(&mut self) {
         self.tenure = 0;
         self.hand.clear();
@@ -241,21 +241,21 @@ impl Engine {
     }
 }
 
-/// Requests of a connection that its engine has given up; the server carries them out all the same.
+/// Requests of a connection that its engine has given up; the server still executes them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ghost {
-    /// Whose they are.
+    /// Name of the engine that sent them.
     pub name: u8,
-    /// They, and the server that they are on the way to.
+    /// The requests, and the server that they go to.
     pub line: Line,
 }
 
-/// Everything at one moment.
+/// The complete state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     /// The primary.
     pub server: Server,
-    /// What the replica has of it.
+    /// The replica's copy of it.
     pub replica: Server,
     /// The number of failovers.
     pub failovers: u8,
@@ -269,37 +269,37 @@ pub struct World {
     pub ghosts: Vec<Ghost>,
 }
 
-/// What may happen next.
+/// A possible next event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// An engine asks for the lease.
+    /// An engine requests the lease.
     Take(usize),
-    /// It gives it back.
+    /// An engine gives the lease back.
     Give(usize),
-    /// Its reader asks for an entry.
+    /// An engine's reader requests an entry.
     Read(usize),
-    /// Its committer sends what is in hand the longest.
+    /// An engine's committer sends the entry that is in hand the longest.
     Commit(usize),
-    /// The server serves the first request of a connection.
+    /// The server executes the first request of a connection.
     Serve(usize, Which),
-    /// It serves the first one of a lost connection.
+    /// The server executes the first request of a lost connection.
     ServeGhost(usize),
-    /// An engine takes the first reply of a connection.
+    /// An engine receives the first reply of a connection.
     Reply(usize, Which),
     /// An engine loses a connection.
     Lose(usize, Which),
-    /// The lease is over.
+    /// The lease expires.
     Over,
-    /// The replica is in step.
+    /// The replica catches up with the primary.
     Replicate,
     /// The replica takes over.
     FailOver,
-    /// An engine crashes and starts anew.
+    /// An engine crashes and restarts.
     Crash(usize),
 }
 
 impl World {
-    /// So many engines, and a stream whose entries wait to be read.
+    /// A number of engines, and a stream whose entries wait to be read.
     pub fn new(engines: u8) -> World {
         let engine = |name: u8| Engine { name: name + 1, ..Engine::default() };
         World {
@@ -313,7 +313,7 @@ impl World {
         }
     }
 
-    /// Everything that may happen next.
+    /// All possible next events.
     pub fn events(&self, limits: Limits, has: Safeguards) -> Vec<Event> {
         let mut events = Vec::new();
         for (at, engine) in self.engines.iter().enumerate() {
@@ -362,7 +362,7 @@ impl World {
         events
     }
 
-    /// The world after something has happened.
+    /// The state after an event.
     pub fn after(&self, event: Event, limits: Limits, has: Safeguards) -> World {
         let mut next = self.clone();
         match event {
@@ -431,7 +431,7 @@ impl World {
             }
         }
         let failovers = next.failovers;
-        // What is on its way to a server that is gone arrives nowhere.
+        // Requests in flight to a dead server are lost.
         next.ghosts
             .retain(|ghost| ghost.line.server == failovers && !ghost.line.requests.is_empty());
         next.ghosts.sort_by_key(|ghost| ghost.name);
@@ -444,7 +444,7 @@ impl World {
         let line = std::mem::replace(engine.line(which), Line::to(failovers));
         if has.connection_ends_tenure {
             engine.end_tenure();
-            // The reader of a tenure that has ended leaves its connection.
+            // When a tenure ends, the reader abandons its connection.
             if which == Which::Committer {
                 let reader = std::mem::replace(&mut engine.reader, Line::to(failovers));
                 self.ghosts.push(Ghost { name: engine.name, line: reader });
@@ -453,7 +453,7 @@ impl World {
         if which == Which::Committer {
             let sent = std::mem::take(&mut engine.sent);
             if !has.connection_ends_tenure {
-                // They are sent again.
+                // These entries are sent again.
                 engine.hand.splice(0..0, sent);
             }
         }
@@ -465,19 +465,19 @@ impl World {
         self.server.results.is_sorted_by(|one, other| one < other)
     }
 
-    /// Whether each entry that was delivered has a result or is pending.
+    /// Whether each delivered entry has a result or is pending.
     pub fn is_complete(&self) -> bool {
         let Server { pending, results, delivered, .. } = &self.server;
         (1..=*delivered).all(|entry| pending.contains(&entry) != results.contains(&entry))
     }
 
-    /// Whether no result stands before one that is still to come.
+    /// Whether every stored result comes before those that are still pending.
     pub fn is_none_overtaken(&self) -> bool {
         let last = self.server.results.last().copied().unwrap_or(0);
         self.server.pending.iter().all(|entry| *entry > last)
     }
 
-    /// Whether everything is done.
+    /// Whether every entry has its result.
     pub fn is_done(&self, limits: Limits) -> bool {
         self.server.results.len() == usize::from(limits.entries)
     }

@@ -1,5 +1,5 @@
-//! Explores the model exhaustively: with all safeguards no invariant breaks; without any one of them
-//! one does.
+//! Explores the model exhaustively: with all safeguards no invariant breaks; without any one of
+//! them an invariant breaks.
 #![allow(missing_docs)]
 
 use framepress_lease_model::{Event, Limits, Safeguards, World};
@@ -49,7 +49,7 @@ impl Model for Explored {
     }
 }
 
-/// One kind of trouble at a time; together they would take hours.
+/// One kind of fault at a time; together they would take hours.
 const TROUBLES: [(&str, Limits); 3] = [
     ("failover", Limits { entries: 2, epochs: 2, failovers: 1, crashes: 0, losses: 0 }),
     ("crash", Limits { entries: 2, epochs: 2, failovers: 0, crashes: 1, losses: 0 }),
@@ -59,7 +59,7 @@ const TROUBLES: [(&str, Limits); 3] = [
 /// One exploration at a time: each keeps millions of states in memory.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-/// Which invariants break, in the first trouble that breaks any.
+/// The broken invariant, and the first kind of fault that breaks one.
 fn broken(safeguards: Safeguards) -> Option<(&'static str, &'static str)> {
     let _alone = ALONE.lock();
     TROUBLES.into_iter().find_map(|(trouble, limits)| {
@@ -89,14 +89,14 @@ fn with_all_safeguards_no_invariant_breaks() {
     }
 }
 
-/// `delivery: at_least_once`: each result is stored once all the same.
+/// With `delivery: at_least_once` each result is still stored once.
 #[test]
 fn leases_alone_keep_results_single_and_in_order() {
     let safeguards = Safeguards { pending_fence: false, ..Safeguards::ALL };
     assert_eq!(broken(safeguards), None);
 }
 
-/// Where commits are fenced by the pending entry, the fence of the lease is a second one.
+/// The pending fence alone already fences commits, so the lease fence is only missed without it.
 #[test]
 fn each_safeguard_is_missed() {
     let all = Safeguards::ALL;

@@ -7,14 +7,14 @@ use framepress::metrics::clock::Tick;
 
 /// Bytes of a segment: the largest read and the largest write.
 pub(crate) const SEGMENT_BYTES: usize = 256 << 10;
-/// A segment with less room than this at its end is not read into.
+/// A segment with less free space than this, in bytes, is not read into.
 const ROOM_MIN: usize = 32 << 10;
-/// Most bytes of a direction that wait: 200 ms at more than 1 GB/s.
+/// Most queued bytes of a direction: 200 ms at more than 1 GB/s.
 const QUEUE_BYTES: usize = 256 << 20;
-/// Segments that are kept for later: as many as a full queue has.
+/// Most spare segments: as many as a full queue has.
 const SPARE_MAX: usize = QUEUE_BYTES / SEGMENT_BYTES;
 
-/// Segments that are used again.
+/// Segments kept for reuse.
 #[derive(Default)]
 pub(crate) struct Spare(Vec<Box<[u8]>>);
 
@@ -49,12 +49,12 @@ pub(crate) enum End {
 #[derive(Default)]
 pub(crate) struct Flow {
     segments: VecDeque<Segment>,
-    /// When bytes are due, in order: so many of them at that time.
+    /// Due times in order, each with its number of bytes.
     due: VecDeque<(Tick, usize)>,
     waiting: usize,
-    /// Nothing more is read; the moment at which the end is due.
+    /// Set when nothing more is read: when the end is due, and its kind.
     end: Option<(Tick, End)>,
-    /// The receiver takes no more for now.
+    /// The receiver accepts no more bytes at present.
     pub(crate) blocked: bool,
     /// The end was passed on.
     pub(crate) over: bool,
@@ -66,7 +66,7 @@ impl Flow {
         self.end.is_none() && self.waiting < QUEUE_BYTES
     }
 
-    /// Reads once, `limit` bytes at most. Says how many came; 0 if none were there.
+    /// Reads once, at most `limit` bytes. Returns how many came; 0 if none were available.
     pub(crate) fn read(
         &mut self,
         from: &mut impl Read,
@@ -91,12 +91,12 @@ impl Flow {
         }
     }
 
-    /// The bytes read last are due at this time.
+    /// Sets when the bytes read last are due.
     pub(crate) fn note(&mut self, at: Tick, bytes: usize) {
         self.due.push_back((at, bytes));
     }
 
-    /// Takes back the last `bytes` bytes that were read.
+    /// Removes the last `bytes` bytes that were read.
     pub(crate) fn take_back(&mut self, bytes: usize) {
         if let Some(last) = self.segments.back_mut() {
             last.end -= bytes;
@@ -104,12 +104,12 @@ impl Flow {
         }
     }
 
-    /// Nothing more comes.
+    /// Marks the end of input.
     pub(crate) fn finish(&mut self, at: Tick, end: End) {
         self.end.get_or_insert((at, end));
     }
 
-    /// Forgets what cannot be delivered any more.
+    /// Drops all bytes that can no longer be delivered.
     pub(crate) fn give_up(&mut self, spare: &mut Spare) {
         self.segments.drain(..).for_each(|segment| spare.put(segment.bytes));
         self.due.clear();
@@ -117,7 +117,7 @@ impl Flow {
         self.finish(Tick::now(), End::Closed);
     }
 
-    /// When something is to be done next without a socket having become ready.
+    /// When the next action is due that no socket event triggers.
     pub(crate) fn next_due(&self) -> Option<Tick> {
         if self.over || self.blocked {
             return None;
@@ -125,7 +125,7 @@ impl Flow {
         self.due.front().map(|(at, _)| *at).or(self.end.map(|(at, _)| at))
     }
 
-    /// Writes what is due. Says how many bytes went.
+    /// Writes the bytes that are due. Returns how many were written.
     pub(crate) fn write(
         &mut self,
         to: &mut impl Write,

@@ -1,13 +1,13 @@
-//! A TCP proxy that behaves like a long, narrow or broken network, for tests and instruments.
+//! A TCP proxy that behaves like a long, narrow or broken network, for tests and measurements.
 //!
-//! It forwards connections from a loopback port to an address. Bytes are read at once, wait in a
-//! queue until they are due, and are written in order: a delay adds to the round trip and does not
-//! limit the throughput. A connection's first bytes wait one round trip longer, for the handshake
-//! that a real connection would have needed. The settings of the [`Link`] can be changed while
-//! connections are open.
+//! It forwards connections from a loopback port to an address. It reads bytes at once, queues them
+//! until they are due, and writes them in order: a delay adds to the round trip and does not limit
+//! the throughput. A connection's first bytes wait one round trip longer, for the handshake that a
+//! real connection would need. The settings of the [`Link`] can be changed while connections are
+//! open.
 //!
-//! One thread serves all connections. It sleeps until a socket is ready or bytes are due; it ends
-//! with the value.
+//! One thread serves all connections. It sleeps until a socket is ready or bytes are due. Dropping
+//! the [`Proxy`] ends it.
 
 mod flow;
 mod serve;
@@ -29,11 +29,11 @@ use rustix::event::{EventfdFlags, eventfd};
 pub struct Link {
     /// Delay of each direction: half of a round trip.
     pub delay: Duration,
-    /// Bytes per second of each direction, over all connections together. In front of the link
-    /// stands a router's queue of [`ROUTER_BYTES`]; when it is full, the proxy stops reading. The
-    /// kernel's socket buffers of the sender come on top of it.
+    /// Bytes per second of each direction, over all connections together. In front of the link is a
+    /// router queue of [`ROUTER_BYTES`]; when it is full, the proxy stops reading. The socket
+    /// buffers of the sender's kernel come on top of it.
     pub bytes_per_second: Option<u64>,
-    /// Nothing is read or written. What was read before goes on when the stall ends.
+    /// Stops reading and writing. Bytes already read are delivered when the stall ends.
     pub stalled: bool,
     /// What happens to new connections.
     pub admission: Admission,
@@ -49,7 +49,7 @@ impl Link {
 /// What happens to new connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Admission {
-    /// They are accepted and joined with the server.
+    /// They are accepted and connected to the server.
     #[default]
     Open,
     /// They are closed at once.
@@ -58,10 +58,10 @@ pub enum Admission {
     Hold,
 }
 
-/// Bytes that wait in front of a narrow link.
+/// Bytes queued in front of a narrow link.
 pub const ROUTER_BYTES: u64 = 256 << 10;
 
-/// Where bytes go.
+/// Direction of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the server.
@@ -70,14 +70,14 @@ pub enum Direction {
     Answer,
 }
 
-/// What the proxy has counted so far.
+/// Counters of the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Connections that were accepted and joined with the server.
+    /// Connections that were accepted and connected to the server.
     pub connections: u64,
     /// Of those, connections that are open.
     pub open: usize,
-    /// Connections that were closed at once: refused, or no server was there.
+    /// Connections closed at once: refused, or no server was available.
     pub refused: u64,
     /// Connections that were reset inside a piece; see [`Proxy::reset_inside`].
     pub resets: u64,
@@ -90,21 +90,21 @@ pub struct Counts {
 #[derive(Debug)]
 struct Shared {
     link: Mutex<Link>,
-    /// Connections made before the last cut are closed.
+    /// Number of cuts; connections made before the last cut are closed.
     cuts: AtomicU64,
-    /// By direction, the size of a piece that is broken off in its middle; 0 for none.
+    /// By direction, the minimum size of a piece to break off in its middle; 0 for none.
     reset_inside: [AtomicUsize; 2],
     connections: AtomicU64,
     open: AtomicUsize,
     refused: AtomicU64,
     resets: AtomicU64,
     bytes: [AtomicU64; 2],
-    /// Written to when the thread is to look at all this again.
+    /// Written to when the thread must read these settings again.
     wake: OwnedFd,
     stop: Stop,
 }
 
-/// The proxy; it ends with the value.
+/// The proxy. Dropping the value ends it.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -117,7 +117,7 @@ impl Proxy {
     /// A proxy in front of `server`, on a free loopback port.
     ///
     /// # Errors
-    /// When there is no port or no thread to be had.
+    /// If no port or no thread is available.
     pub fn start(server: SocketAddr, link: Link) -> io::Result<Proxy> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -146,7 +146,7 @@ impl Proxy {
     /// A proxy in front of a loopback port.
     ///
     /// # Errors
-    /// As [`Proxy::start`].
+    /// Like [`Proxy::start`].
     pub fn before_port(server_port: u16, link: Link) -> io::Result<Proxy> {
         Proxy::start((Ipv4Addr::LOCALHOST, server_port).into(), link)
     }
@@ -156,13 +156,13 @@ impl Proxy {
         self.port
     }
 
-    /// Changes how the link behaves from now on. Bytes that were read keep the time they are due.
+    /// Changes the link's behaviour from this call on. Bytes already read keep their due time.
     pub fn change(&self, change: impl FnOnce(&mut Link)) {
         change(&mut self.shared.link.lock());
         self.wake();
     }
 
-    /// Passes nothing on, or goes on where it stopped.
+    /// Stops forwarding, or resumes it.
     pub fn stall(&self, stalled: bool) {
         self.change(|link| link.stalled = stalled);
     }
@@ -174,12 +174,12 @@ impl Proxy {
     }
 
     /// Resets the connection that carries the next piece of at least `bytes` bytes in this
-    /// direction, in the middle of it; 0 takes the order back.
+    /// direction, in the middle of it; 0 cancels the order.
     pub fn reset_inside(&self, direction: Direction, bytes: usize) {
         self.shared.reset_inside[direction as usize].store(bytes, Ordering::SeqCst);
     }
 
-    /// What was counted so far.
+    /// The counters so far.
     pub fn counts(&self) -> Counts {
         let shared = &self.shared;
         let bytes = |direction: Direction| shared.bytes[direction as usize].load(Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! The thread: waits for sockets and for bytes that are due.
+//! The proxy thread: waits for sockets and for bytes that are due.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,15 +15,15 @@ use crate::{Admission, Direction, Link, ROUTER_BYTES, Shared};
 
 /// Most connections; further ones wait.
 const CONNECTIONS_MAX: usize = 1_000;
-/// How long a connection to the server may take.
+/// Time limit of a connection to the server.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// The longest sleep.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-/// A narrow link is given bytes for so long at a time.
+/// The duration of link capacity written at once to a narrow link.
 const SLICE: Duration = Duration::from_millis(1);
-/// Bounds of such a piece: a packet, and a read.
+/// Bounds of such a slice: a packet, and a read.
 const SLICE_BYTES: (u64, u64) = (1_500, SEGMENT_BYTES as u64);
-/// Receive buffers in front of a narrow link, which would otherwise hold megabytes.
+/// Receive buffer in front of a narrow link, which would otherwise hold megabytes.
 const NARROW_BUFFER: usize = 64 << 10;
 
 const DIRECTIONS: [Direction; 2] = [Direction::Request, Direction::Answer];
@@ -32,16 +32,16 @@ struct Pair {
     /// The client's socket and the server's.
     sockets: [TcpStream; 2],
     flows: [Flow; 2],
-    /// Before this moment nothing of the client is read: the handshake takes its time.
+    /// The client's bytes are read only from this moment on, to simulate the handshake.
     opened: Tick,
     cuts: u64,
     broken: bool,
 }
 
-/// When the narrow link has sent what it was given, by direction.
+/// When the narrow link has sent its last slice, by direction.
 type Sent = [Tick; 2];
 
-/// What a descriptor in the list of those that are waited for belongs to.
+/// What a polled descriptor belongs to.
 #[derive(Clone, Copy)]
 enum Place {
     Wake,
@@ -60,7 +60,7 @@ pub(crate) fn serve(listener: &TcpListener, server: SocketAddr, shared: &Shared)
         pairs.retain(|pair| pair.cuts == cuts && !pair.broken);
         shared.open.store(pairs.len(), Ordering::SeqCst);
         let ready = wait(&pairs, &link, &sent, listener, shared)?;
-        // As it is now: an order that was given meanwhile holds for what has become ready since.
+        // Read the settings again, so that a change made during the wait applies to the new events.
         let link = *shared.link.lock();
         let cuts = shared.cuts.load(Ordering::SeqCst);
         for place in ready {
@@ -78,7 +78,7 @@ pub(crate) fn serve(listener: &TcpListener, server: SocketAddr, shared: &Shared)
                 Place::Read(at, direction) => {
                     pairs[at].read(direction, &link, &mut sent, shared, &mut spare);
                 }
-                // What is due is written below.
+                // Bytes that are due are written below.
                 Place::Write(at, direction) => pairs[at].flows[direction as usize].blocked = false,
             }
         }
@@ -144,7 +144,7 @@ fn accept(
 ) -> io::Result<Option<Pair>> {
     let client = match listener.accept() {
         Ok((client, _)) => client,
-        // It has left again.
+        // The client has closed the connection already.
         Err(_) => return Ok(None),
     };
     let joined = (link.admission == Admission::Open)
@@ -171,7 +171,7 @@ fn accept(
 }
 
 impl Pair {
-    /// Where bytes of this direction come from and where they go.
+    /// Source and destination of this direction.
     fn ends(&self, direction: Direction) -> [&TcpStream; 2] {
         let [client, server] = &self.sockets;
         match direction {
@@ -180,7 +180,7 @@ impl Pair {
         }
     }
 
-    /// The moment from which on bytes of this direction may be read.
+    /// The moment from which bytes of this direction may be read.
     fn reads_at(&self, direction: Direction, link: &Link, sent: &Sent) -> Tick {
         let narrow = link.bytes_per_second.map(|rate| {
             let queue = time_of(ROUTER_BYTES, rate).saturating_sub(time_of(slice(rate), rate));
@@ -250,7 +250,7 @@ impl Pair {
                 Ok(bytes) => {
                     shared.bytes[direction as usize].fetch_add(bytes as u64, Ordering::SeqCst);
                 }
-                // The other direction may still have something to say.
+                // The other direction may still have data.
                 Err(_) => flow.give_up(spare),
             }
             match flow.ending(now) {
@@ -259,7 +259,7 @@ impl Pair {
                     let _ = to.shutdown(Shutdown::Write);
                 }
                 Some(End::Reset) => {
-                    // With no time to linger, closing sends a reset.
+                    // With a linger time of zero, closing sends a reset.
                     for socket in &self.sockets {
                         let _ = sockopt::set_socket_linger(socket.as_fd(), Some(Duration::ZERO));
                     }
@@ -273,13 +273,13 @@ impl Pair {
     }
 }
 
-/// Bytes that a narrow link is given at a time.
+/// Bytes of one slice of a narrow link.
 fn slice(bytes_per_second: u64) -> u64 {
     let bytes = bytes_per_second.saturating_mul(SLICE.as_millis() as u64) / 1_000;
     bytes.clamp(SLICE_BYTES.0, SLICE_BYTES.1)
 }
 
-/// How long a narrow link takes for so many bytes.
+/// How long a narrow link takes for this many bytes.
 fn time_of(bytes: u64, bytes_per_second: u64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64)
 }

@@ -1,4 +1,4 @@
-//! What the proxy does to bytes, against servers of this process.
+//! The proxy's effect on bytes, tested against servers in this process.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{ErrorKind, Read, Write};
@@ -10,7 +10,7 @@ use framepress::base::{Fault, Stop};
 use framepress::metrics::clock::Tick;
 use framepress_proxy::{Admission, Direction, Link, Proxy, ROUTER_BYTES};
 
-/// Longer than anything here takes on a busy machine.
+/// Longer than any wait here, also on a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
 /// Serves every connection with `body` until the proxy in front of it ends.

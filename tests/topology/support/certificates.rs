@@ -1,11 +1,11 @@
-//! Certificates made here.
+//! Certificates made by the tests.
 
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tempfile::TempDir;
 
-/// A CA, and what it has signed.
+/// A CA and the certificates it has signed.
 pub struct Certificates {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -23,20 +23,20 @@ impl Certificates {
         Certificates { folder, issuer: Issuer::new(params, key) }
     }
 
-    /// With a certificate called `server` for the servers on this machine.
+    /// A CA with a certificate called `server` for the servers on this machine.
     pub fn of_this_machine() -> Certificates {
         let certificates = Certificates::new();
         certificates.sign("server", "127.0.0.1", |_| {});
         certificates
     }
 
-    /// The file of the CA.
+    /// The file of the CA certificate.
     pub fn ca(&self) -> String {
         self.path("ca.pem")
     }
 
-    /// Name and value of what a server needs to show the certificate called `server`; clients may
-    /// come without one.
+    /// Names and values of the settings with which a server presents the certificate called
+    /// `server`. Client certificates are optional.
     pub fn server_settings(&self) -> [(&'static str, String); 4] {
         [
             ("tls-cert-file", self.path("server.crt")),
@@ -50,11 +50,11 @@ impl Certificates {
         self.folder.path().join(name).display().to_string()
     }
 
-    /// Certificate and key for `host`, in files called `name`.
+    /// Signs a certificate for `host` and writes it and its key to files called `name`.
     pub fn sign(&self, name: &str, host: &str, change: impl FnOnce(&mut CertificateParams)) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        // Of the same name as its CA it would pass for one that has signed itself.
+        // With the same name as its CA it would look self-signed.
         params.distinguished_name.push(DnType::CommonName, host);
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();

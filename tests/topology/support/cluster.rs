@@ -1,4 +1,4 @@
-//! Three primaries with a replica each, made by `redis-cli --cluster create`.
+//! Three primaries with a replica each, created by `redis-cli --cluster create`.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use super::{Certificates, Server, wait_until};
 /// The whole deployment.
 pub struct Cluster {
     pub nodes: Vec<Server>,
-    /// One that is not to be asked, for it does not answer.
+    /// A silenced node, which must not be asked, as it does not answer.
     silent: Option<usize>,
     certificates: Option<Certificates>,
 }
@@ -20,12 +20,12 @@ impl Cluster {
         Cluster::with_node_timeout("2000")
     }
 
-    /// One whose nodes count as failed after so many milliseconds.
+    /// A Cluster whose nodes count as failed after this many milliseconds.
     pub fn with_node_timeout(node_timeout_ms: &str) -> Cluster {
         Cluster::of(None, node_timeout_ms)
     }
 
-    /// One whose nodes encrypt all they say to others and among themselves.
+    /// A Cluster with TLS for clients and between nodes.
     pub fn encrypted() -> Cluster {
         Cluster::of(Some(Certificates::of_this_machine()), "2000")
     }
@@ -76,7 +76,7 @@ impl Cluster {
         format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", ports.0, ports.1)
     }
 
-    /// Which node owns the slot of a key, by its place among the nodes; asks one that is alive.
+    /// Index of the node that owns the slot of a key; asks a live node.
     pub fn owner(&self, key: &str) -> Option<usize> {
         let slot = i64::from(slot_of(key));
         let awake = self.nodes.iter().enumerate().filter(|(at, _)| Some(*at) != self.silent);
@@ -94,7 +94,7 @@ impl Cluster {
         self.nodes.iter().position(|node| i64::from(node.port) == port)
     }
 
-    /// The file of the CA of nodes that encrypt.
+    /// The file of the CA certificate of an encrypted Cluster.
     pub fn ca(&self) -> String {
         self.certificates.as_ref().expect("its nodes encrypt").ca()
     }
@@ -105,7 +105,7 @@ impl Cluster {
         self.silent = Some(node);
     }
 
-    /// Has the silenced node go on.
+    /// Resumes the silenced node.
     pub fn wake(&mut self) {
         if let Some(node) = self.silent.take() {
             self.nodes[node].wake();
@@ -118,15 +118,15 @@ impl Cluster {
         self.nodes[self.owner(key).expect("every slot has an owner")].connect()
     }
 
-    /// As [`super::is_done`], wherever the stream is now.
+    /// Like [`super::is_done`], on whichever node has the stream.
     pub fn is_done(&self, input: &str) -> bool {
         let owner = self.owner(input).and_then(|owner| self.nodes[owner].try_connect().ok());
         owner.is_some_and(|mut connection| super::is_done(&mut connection, input))
     }
 
-    /// Moves the slot of `key`, with all keys in it, to node `to`, while everybody goes on.
-    /// `between` is called when the target takes the slot in and before the keys move, `arrived`
-    /// when all of them have and the slot has not changed its owner yet.
+    /// Moves the slot of `key`, with all keys in it, to node `to`, while clients keep working.
+    /// Calls `between` when the target has begun to import the slot and no key has moved yet, and
+    /// `arrived` when all keys have moved and the slot still has its old owner.
     pub fn migrate(
         &self,
         key: &str,

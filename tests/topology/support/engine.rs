@@ -7,12 +7,12 @@ use framepress::metrics::Conservation;
 
 use super::wait_until;
 
-/// Settings that suit tests; `flags` win.
+/// Default settings for tests; `flags` take precedence.
 const ORDINARY: [(&str, &str); 8] = [
     ("redis_queue.block_time_ms", "100"),
     ("redis_queue.timeout", "5"),
     ("redis_queue.claim_idle_ms", "2000"),
-    // A failover may cost every entry a delivery.
+    // A failover may add one to the delivery count of every entry.
     ("redis_queue.retry_attempts", "1000"),
     ("redis_queue.consumer_name", "engine"),
     ("engine.workers", "2"),
@@ -32,7 +32,7 @@ pub fn config(url: &str, flags: &[(&str, &str)]) -> Config {
     loader.load().unwrap_or_else(|error| panic!("{error}")).config
 }
 
-/// An engine that is stopped with the value; [`RunningEngine::stop`] also looks at its account.
+/// An engine that stops when the value is dropped; [`RunningEngine::stop`] also checks its account.
 pub struct RunningEngine {
     engine: Option<Engine>,
     stop: Stop,
@@ -57,7 +57,7 @@ impl RunningEngine {
         RunningEngine { engine: Some(engine), stop, view }
     }
 
-    /// Stops it in order; the account, in which nothing is in flight any more.
+    /// Stops the engine cleanly; returns the account, with nothing in flight.
     #[track_caller]
     pub fn stop(mut self) -> Conservation {
         self.stop.drain();
@@ -78,7 +78,7 @@ impl Drop for RunningEngine {
     }
 }
 
-/// What keeps an engine from starting; one that would try again is told not to.
+/// The fault that prevents an engine's start, with retries disabled.
 #[track_caller]
 pub fn start_fault(url: &str, flags: &[(&str, &str)]) -> Fault {
     let mut flags = flags.to_vec();

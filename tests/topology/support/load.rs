@@ -62,7 +62,7 @@ pub fn producer(config: &Config, stop: &Stop) -> Producer {
     Producer::connect(options, stop).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
-/// Cameras that film until they are told to stop.
+/// Cameras that send frames until stopped.
 pub struct Load {
     stop: Stop,
     sent: Arc<AtomicUsize>,
@@ -76,7 +76,7 @@ impl Load {
         Load::of(config, (0..CAMERAS).map(|number| format!("camera-{number}")).collect())
     }
 
-    /// These cameras.
+    /// The given cameras.
     pub fn of(config: &Config, cameras: Vec<String>) -> Load {
         let stop = Stop::default();
         let sent = Arc::new(AtomicUsize::new(0));
@@ -106,19 +106,19 @@ impl Load {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Frames that not every replica asked for has confirmed.
+    /// Frames that fewer replicas than requested have confirmed.
     pub fn replica_acks_missing(&self) -> usize {
         self.acks_missing.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more are on their way.
+    /// Waits until `count` more frames have been sent.
     #[track_caller]
     pub fn wait_for_more(&self, count: usize) {
         let goal = self.sent() + count;
         wait_until(&format!("{count} more frames sent"), || self.sent() >= goal);
     }
 
-    /// Ends it; how many have been confirmed.
+    /// Stops the load; returns how many frames have been confirmed.
     #[track_caller]
     pub fn stop(mut self) -> usize {
         self.stop.drain();

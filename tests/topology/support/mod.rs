@@ -1,4 +1,5 @@
-//! What every test here needs: servers in all deployments, an engine, a load, and a way to wait.
+//! Shared by all topology tests: servers in all deployments, an engine, a load, and waiting for a
+//! condition.
 
 mod certificates;
 mod cluster;
@@ -24,7 +25,7 @@ use framepress::metrics::clock::Tick;
 use redis::streams::StreamRangeReply;
 use redis::{Connection, cmd};
 
-/// What nothing in a healthy test takes; generous, for machines that do other things as well.
+/// Longer than any wait in a healthy test, also on a busy machine.
 pub const LONG: Duration = Duration::from_secs(180);
 
 pub const INPUT: &str = "camera_frames";
@@ -48,7 +49,7 @@ pub fn ids(connection: &mut Connection, stream: &str) -> BTreeSet<String> {
     reply.ids.into_iter().map(|entry| entry.id).collect()
 }
 
-/// The frames that a stream's entries hold, each once.
+/// The distinct frame ids in a stream.
 pub fn frame_ids(connection: &mut Connection, stream: &str) -> BTreeSet<String> {
     let reply: StreamRangeReply =
         cmd("XRANGE").arg(stream).arg("-").arg("+").query(connection).unwrap();
@@ -67,7 +68,7 @@ pub fn results(connection: &mut Connection, output: &str) -> BTreeMap<String, us
     results
 }
 
-/// How many results stand behind one of a later entry of the same camera.
+/// How many results come after one of a later entry of the same camera.
 pub fn out_of_order(connection: &mut Connection, output: &str) -> usize {
     let reply: StreamRangeReply =
         cmd("XRANGE").arg(output).arg("-").arg("+").query(connection).unwrap();
@@ -101,8 +102,8 @@ pub fn longest_gap(connection: &mut Connection, outputs: &[String]) -> Duration 
     Duration::from_millis(longest)
 }
 
-/// Whether every entry of a stream has been read and acknowledged, as far as the server that
-/// answers knows.
+/// Whether every entry of a stream has been read and acknowledged, according to the server that
+/// answers.
 pub fn is_done(connection: &mut Connection, input: &str) -> bool {
     let groups: redis::RedisResult<redis::streams::StreamInfoGroupsReply> =
         cmd("XINFO").arg("GROUPS").arg(input).query(connection);
@@ -118,7 +119,7 @@ pub fn is_done(connection: &mut Connection, input: &str) -> bool {
 }
 
 /// The promise: every entry of `input` has exactly one result in `output`, and every result has an
-/// entry. How many there are.
+/// entry. Returns the count.
 #[track_caller]
 pub fn assert_every_entry_once(
     (input_at, input): (&mut Connection, &str),

@@ -1,4 +1,4 @@
-//! `framepress run` as a process, to be killed, stopped and woken.
+//! `framepress run` as a process that can be killed, stopped and resumed.
 
 use std::process::{Child, Command, Stdio};
 
@@ -7,14 +7,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::LONG;
 
-/// A running engine; killed, by its process id, with the value.
+/// A running engine; dropping the value kills it by process id.
 pub struct Process {
     child: Child,
     name: String,
 }
 
 impl Process {
-    /// An engine of that consumer name, with settings by dotted key.
+    /// An engine with that consumer name, with settings by dotted key.
     pub fn run(url: &str, name: &str, flags: &[(&str, &str)]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_framepress"));
         command.arg("run");
@@ -36,7 +36,7 @@ impl Process {
         Process { child, name: name.to_owned() }
     }
 
-    /// Its consumer name.
+    /// The consumer name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -45,23 +45,23 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the process, as a power cut would.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Stops it where it is.
+    /// Stops the process by SIGSTOP.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Has it go on there.
+    /// Resumes the process.
     pub fn wake(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Ends it in order.
+    /// Ends the process cleanly.
     #[track_caller]
     pub fn terminate(mut self) {
         self.signal(Signal::TERM);

@@ -9,10 +9,10 @@ use redis::Connection;
 
 use super::{Certificates, Server, wait_until};
 
-/// What the Sentinels call the primary.
+/// The Sentinels' name of the primary.
 pub const SERVICE: &str = "cabinet";
 
-/// Time after which a silent primary counts as gone.
+/// Time after which a silent primary counts as down, in milliseconds.
 pub const DOWN_AFTER_MS: u64 = 500;
 
 /// The whole deployment.
@@ -24,17 +24,17 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// Sentinels that let everybody in.
+    /// Sentinels without a password.
     pub fn start() -> Sentinels {
         Sentinels::with_password(None)
     }
 
-    /// Sentinels that want a password, which the servers do not.
+    /// Sentinels with a password; the servers have none.
     pub fn with_password(password: Option<&str>) -> Sentinels {
         Sentinels::of(password, None)
     }
 
-    /// Sentinels and servers that encrypt all they say to others and among themselves.
+    /// Sentinels and servers with TLS for clients and among themselves.
     pub fn encrypted() -> Sentinels {
         Sentinels::of(None, Some(Certificates::of_this_machine()))
     }
@@ -101,7 +101,7 @@ impl Sentinels {
         command.query(&mut connection).unwrap()
     }
 
-    /// `redis-sentinel://` with the Sentinels, behind further ones in front of them.
+    /// `redis-sentinel://` with the Sentinels, preceded by the ports `in_front`.
     pub fn url(&self, in_front: &[u16]) -> String {
         let own = self.sentinels.iter().map(Server::deployed_port);
         let nodes: Vec<String> =
@@ -109,7 +109,7 @@ impl Sentinels {
         format!("redis-sentinel://{}/{SERVICE}", nodes.join(","))
     }
 
-    /// The file of the CA of servers that encrypt.
+    /// The file of the CA certificate of an encrypted deployment.
     pub fn ca(&self) -> String {
         self.certificates.as_ref().expect("its servers encrypt").ca()
     }
@@ -129,7 +129,7 @@ impl Sentinels {
 
     /// Orders a failover.
     pub fn fail_over(&self) {
-        // A replica that has just come up is not good enough for a moment.
+        // The Sentinel refuses a replica that has only just started.
         wait_until("the failover is accepted", || {
             let mut command = redis::cmd("SENTINEL");
             let mut connection = self.sentinels[0].connect();
@@ -159,13 +159,13 @@ fn online(server: &Server) -> usize {
     told.matches("state=online").count()
 }
 
-/// A port on which connections are accepted and nobody ever answers.
+/// A port that accepts connections and never answers.
 pub fn black_hole() -> TcpListener {
     TcpListener::bind(("127.0.0.1", 0)).unwrap()
 }
 
 impl Sentinels {
-    /// Somebody who answers every question with the same server; gone with the process.
+    /// A fake Sentinel that answers every question with the same server, until the process ends.
     pub fn lying(port: u16) -> TcpListener {
         use std::io::{Read, Write};
         let listener = black_hole();

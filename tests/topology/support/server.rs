@@ -1,4 +1,4 @@
-//! A redis-server, or anything else that answers PING, as a process.
+//! A redis-server, or another program that answers PING, as a process.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 
 use super::{Certificates, LONG};
 
-/// A server on a free loopback port, with a folder of its own; both go with the value.
+/// A server on a free loopback port with a temporary folder. Dropping the value ends both.
 pub struct Server {
     child: Child,
-    /// A plain one: the tests' own way in.
+    /// A plain port, which the tests use.
     pub port: u16,
-    /// The one that is encrypted, if there is one.
+    /// The encrypted port, if there is one.
     tls_port: Option<u16>,
-    /// Declared after the child: it goes last.
+    /// Declared after the child, so dropped last.
     _folder: TempDir,
 }
 
@@ -35,7 +35,7 @@ impl Server {
         })
     }
 
-    /// A server with further options that has an encrypted port as well.
+    /// A server with further options and an additional encrypted port.
     pub fn encrypted(certificates: &Certificates, options: &[&str]) -> Server {
         Server::run_encrypted(|port, tls_port, folder| {
             let mut command = Command::new(Embedded::program());
@@ -49,9 +49,9 @@ impl Server {
         })
     }
 
-    /// Whether the server program is built with TLS; says so if it is not.
+    /// Whether the server program is built with TLS; prints a message if not.
     pub fn knows_tls() -> bool {
-        // Without a certificate it ends at once in any case, and says what it misses.
+        // Without a certificate the server exits at once in any case, and says what is missing.
         let options = ["--port", "0", "--tls-port", &free_port().to_string()];
         let output = Command::new(Embedded::program()).args(options).output();
         let output = output.expect("redis-server is needed; apt-get install redis-server");
@@ -63,7 +63,7 @@ impl Server {
         knows
     }
 
-    /// What `command` makes of two free ports, the second for TLS, and an empty folder.
+    /// Runs `command` with two free ports, the second for TLS, and an empty folder.
     pub fn run_encrypted(command: impl Fn(u16, u16, &Path) -> Command) -> Server {
         let tls_port = std::cell::Cell::new(0);
         let mut server = Server::run(|port, folder| {
@@ -74,14 +74,14 @@ impl Server {
         server
     }
 
-    /// The port that others than the tests are to use: the encrypted one, if there is one.
+    /// The port for clients other than the tests: the encrypted one, if there is one.
     pub fn deployed_port(&self) -> u16 {
         self.tls_port.unwrap_or(self.port)
     }
 
-    /// What `command` makes of a free port and an empty folder.
+    /// Runs `command` with a free port and an empty folder.
     pub fn run(command: impl Fn(u16, &Path) -> Command) -> Server {
-        // Somebody else may take the port between our asking for it and the server's start.
+        // Another process may take the port between `free_port` and the server's start.
         for _ in 0..10 {
             let folder = tempfile::Builder::new().prefix("framepress-topology-").tempdir().unwrap();
             let port = free_port();
@@ -101,18 +101,18 @@ impl Server {
         panic!("redis-server does not start; on Debian: apt-get install redis-server");
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the server, as a power cut would.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Silences it as a power cut does: nothing is reset, and nobody answers any more.
+    /// Silences the server as a power cut does: nothing is reset, and nothing is answered.
     pub fn silence(&self) {
         kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
     }
 
-    /// Has it go on where it was silenced.
+    /// Resumes the silenced server.
     pub fn wake(&self) {
         kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
     }
@@ -128,12 +128,12 @@ impl Server {
         Ok(connection)
     }
 
-    /// Runs one command on a fresh connection.
+    /// Runs one command on a new connection.
     pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_ask(words).expect("the server of this test does as it is told")
     }
 
-    /// The same of a server that Sentinels may make a replica at this moment: they cut its clients off.
+    /// The same for a server that Sentinels may be making a replica, which disconnects its clients.
     pub fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::Cmd::new();
         for word in words {
@@ -153,7 +153,7 @@ impl Server {
             match self.try_connect().and_then(|mut c| info.query::<String>(&mut c)) {
                 // Another test's server may have taken the port before.
                 Ok(told) => return told.contains(&format!("process_id:{}\r\n", self.child.id())),
-                // One that wants a password first is there as well.
+                // A server that requires a password is up as well.
                 Err(error) if error.code() == Some("NOAUTH") => return true,
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
@@ -168,8 +168,8 @@ impl Drop for Server {
     }
 }
 
-/// A loopback port that nobody listens on at this moment, nor 10,000 above it: nodes of a Cluster
-/// talk there.
+/// A loopback port on which no process listens at present, nor on the port 10,000 above it, where
+/// Cluster nodes talk to each other.
 pub fn free_port() -> u16 {
     for _ in 0..100 {
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();

@@ -1,8 +1,8 @@
-//! Makes the faults happen, and ends them.
+//! Begins and ends the faults.
 //!
-//! One thread does all of it, in the order of the plan. What takes a moment and cannot be divided (a
-//! server that is stopped, or restarted) happens within one call; everything else has a beginning
-//! and an end of its own, so that faults of different lanes overlap.
+//! One thread executes the plan in order. Brief and indivisible faults (a server that is stopped,
+//! or restarted) happen within one call. All others have a separate beginning and end, so that
+//! faults of different lanes overlap.
 
 mod processes;
 mod server;
@@ -25,17 +25,18 @@ use super::snapshot::Snapshot;
 use super::world::World;
 use crate::Outcome;
 
-/// A result is stored and seen by the archive at most so long before its answer is lost.
+/// Longest time, in milliseconds, between storing a result that the archive sees and losing its
+/// answer.
 const ANSWER_MS: u64 = 500;
 
-/// Engines that end by themselves are started again so often.
+/// Engines that end unexpectedly are restarted at most this often.
 const COMPLAINTS_MAX: usize = 10;
 
-/// What became of a step.
+/// Outcome of a step.
 pub enum Step {
-    /// It is done, with a word about what it did.
+    /// Done, with a note on what it did.
     Done(String),
-    /// Not yet: another fault is in the way.
+    /// Postponed: another fault is in progress.
     Later,
 }
 
@@ -45,32 +46,32 @@ impl Step {
     }
 }
 
-/// How long no result came because of a failover: from its beginning to the first result that the new
-/// primary has of its own.
+/// Gap in the results because of a failover: from its beginning to the first result of the new
+/// primary.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Outage {
     pub kind: Kind,
     pub ms: u64,
 }
 
-/// Everything that faults act upon.
+/// All targets of faults.
 pub struct Nemesis {
     pub setup: Setup,
-    // Engines end before their servers do.
+    // Drop order: engines before their servers.
     pub engines: Vec<Engine>,
     pub world: World,
     pub archive: Arc<Archive>,
     pub admin: Link,
     pub excuses: Excuses,
     pub ended: Vec<Ended>,
-    /// What engines did that they must not do.
+    /// Forbidden behaviour of engines.
     pub complaints: Vec<String>,
-    /// Servers that ended by themselves. They keep their data, so that nothing is excused.
+    /// Servers that ended unexpectedly. They keep their data, so this excuses nothing.
     pub notes: Vec<String>,
     pub outages: Vec<Outage>,
-    /// Which server is the primary that Sentinels watch, after the last failover.
+    /// The expected primary of the Sentinels after the last failover.
     primary_expected: Option<usize>,
-    /// Faults that have begun and not ended during which no engine is started.
+    /// Number of current faults during which no engine is started.
     spoiling: usize,
     /// Whether the consumer of the output deletes what it has read, or has done so once.
     are_results_deleted: bool,
@@ -150,7 +151,7 @@ impl Nemesis {
         }
     }
 
-    /// Ends a fault that lasts.
+    /// Ends a lasting fault.
     pub fn end(&mut self, fault: &Planned) -> Outcome<Step> {
         use Kind::*;
         let step = match fault.kind {
@@ -172,18 +173,18 @@ impl Nemesis {
         step
     }
 
-    /// Whether the kind has an end of its own, after its beginning.
+    /// Whether the fault has a separate end step.
     pub fn has_end(fault: &Planned) -> bool {
         use Kind::*;
         match fault.kind {
-            // Their beginning is their end as well.
+            // These begin and end in one step.
             StopServer | RestartServer | CrashServer | RestartEmpty | FailoverSilent => false,
             KillEngine | TermEngine => true,
             _ => fault.lasts_ms > 0,
         }
     }
 
-    /// Looks after the engines: one that has ended is put on record.
+    /// Checks the engines, and records those that have ended.
     pub fn look(&mut self) -> Outcome<()> {
         self.busy.retain(|thread| !thread.is_finished());
         for node in &mut self.world.nodes {
@@ -217,13 +218,13 @@ impl Nemesis {
         Ok(&mut self.admin)
     }
 
-    /// Looks at the streams and runs a command in the same step, as [`Snapshot::with`]; tries again
-    /// while the server is busy.
+    /// Takes a snapshot of the streams and runs a command in the same step, like
+    /// [`Snapshot::with`]; tries again while the server is busy.
     fn snapshot(&mut self, command: &[&str]) -> Outcome<Snapshot> {
         self.snapshot_of(command, false)
     }
 
-    /// The same; says whether the output stream ends with it.
+    /// The same; `output_ends` says whether the command removes the output stream.
     fn snapshot_of(&mut self, command: &[&str], output_ends: bool) -> Outcome<Snapshot> {
         let began = std::time::Instant::now();
         loop {

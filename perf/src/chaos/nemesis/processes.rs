@@ -34,14 +34,14 @@ impl Nemesis {
 
     pub(super) fn stop_engine(&mut self, index: usize) -> Outcome<Step> {
         let engine = &mut self.engines[index];
-        // One that has been asked to end is to end in time, and cannot while it is stopped.
+        // An ending engine must end in time, which it cannot while stopped.
         if !engine.is_running() || engine.is_ending() {
             return Step::done("it was not there");
         }
         engine.signal(Signal::STOP)?;
         engine.is_stopped = true;
         if self.setup.engines > 1 {
-            // Others claim what it has in hand, as if it had died.
+            // Others claim the entries it has in hand, as if it had died.
             self.count_hits(index);
         }
         Step::done(format!("engine {index}"))
@@ -54,7 +54,7 @@ impl Nemesis {
         Step::done("")
     }
 
-    /// Counts the entries that the consumer of an engine has in hand, and says how many.
+    /// Counts the entries that the consumer of an engine has in hand, and returns the number.
     fn count_hits(&mut self, index: usize) -> usize {
         let consumer = format!("engine-{index}");
         let input = self.world.streams.input.clone();
@@ -62,7 +62,7 @@ impl Nemesis {
         let words = ["XPENDING", &input, GROUP, "-", "+", "1000000"];
         // Without a group, the consumer has nothing in hand.
         let mut entries: Vec<(String, String, u64, u64)> = link.insist(&words).unwrap_or_default();
-        // Each reader of an engine is a consumer of its own.
+        // Each reader of an engine is a separate consumer.
         entries.retain(|(_, owner, ..)| owner.starts_with(&consumer));
         for (id, ..) in &entries {
             *self.excuses.hits.entry(id.clone()).or_default() += 1;
@@ -70,21 +70,21 @@ impl Nemesis {
         entries.len()
     }
 
-    /// Starts an engine that is not there.
+    /// Starts an engine that is not running.
     pub fn start_engine(&mut self, index: usize) -> Outcome<Step> {
         self.look()?;
         if self.spoiling > 0 {
             return Ok(Step::Later);
         }
         if self.engines[index].is_running() {
-            // It was asked to end and has not done so yet, or it is there again already.
+            // It is still ending, or it already runs again.
             let is_new = !self.engines[index].is_ending();
             return Ok(if is_new { Step::Done(String::new()) } else { Step::Later });
         }
         if self.setup.topology == Topology::Single {
             let now = self.snapshot(&[])?;
             if !now.has_group {
-                // It makes the group, to begin at the beginning.
+                // It creates the group, which then begins at the start of the stream.
                 self.excuses.may_double(now.frames(|_| true));
             }
         }
@@ -108,7 +108,7 @@ impl Nemesis {
         Step::done("")
     }
 
-    /// What the proxy of an engine does to its connections.
+    /// Disturbs the connections of an engine through its proxy.
     pub(super) fn disturb(&mut self, fault: &Planned) -> Outcome<Step> {
         let Some(proxy) = &self.engines[fault.engine].proxy else {
             return Step::done("it has no proxy");

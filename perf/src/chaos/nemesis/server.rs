@@ -1,4 +1,4 @@
-//! Faults of the server: what it refuses, how long it is silent, and when it ends.
+//! Faults of the server: refused commands, silence and process ends.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::chaos::kind::Kind;
 use crate::chaos::names::{PASSWORD, USER};
 use crate::chaos::node::{Link, free_port, until};
 
-/// Counts: the clock stands still in a script.
+/// Counts iterations, as the clock stands still in a script.
 const BUSY: &str = "local n = 0 while n < tonumber(ARGV[1]) do n = n + 1 end return n";
-/// Steps by which it is measured how many of them take a millisecond.
+/// Iterations used to measure how many run per millisecond.
 const SAMPLE: u64 = 1_000_000;
 
 impl Nemesis {
-    /// Faults that a command begins.
+    /// Begins a fault that a command causes.
     pub(super) fn trouble(&mut self, fault: &Planned) -> Outcome<Step> {
         let lasts = fault.lasts_ms.to_string();
         match fault.kind {
@@ -66,7 +66,7 @@ impl Nemesis {
             Kind::NoReplicas => self.tell(&["CONFIG", "SET", "min-replicas-to-write", "1"])?,
             Kind::ReadOnly => self.tell(&["REPLICAOF", "127.0.0.1", "1"])?,
             Kind::MaxClients => {
-                // Enough for the instrument itself.
+                // Enough for this process' own connections.
                 self.tell(&["CONFIG", "SET", "maxclients", "5"])?;
                 self.tell(&["CLIENT", "KILL", "USER", USER])?;
             }
@@ -107,12 +107,12 @@ impl Nemesis {
         Ok(())
     }
 
-    /// Runs a command that the server takes long for, on a connection of its own.
+    /// Runs a long command on a separate connection.
     fn keep_busy(&mut self, words: Vec<String>) -> Outcome<()> {
         let port = self.holder()?.port();
         self.busy.push(std::thread::spawn(move || {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            // A script that is killed answers with an error.
+            // A killed script answers with an error.
             let _: Result<redis::Value, _> = Link::to(port).run(&words);
         }));
         Ok(())
@@ -145,7 +145,7 @@ impl Nemesis {
             }
             _ => {
                 self.world.nodes[0].end(Signal::KILL)?;
-                // Where no engine looks, it is seen what is lost.
+                // Restarted on another port, where no engine connects, to find out what is lost.
                 let port = free_port()?;
                 self.world.nodes[0].spawn(&["--port", &port.to_string()])?;
                 let usual = std::mem::replace(&mut self.admin, Link::to(port));
@@ -159,7 +159,7 @@ impl Nemesis {
                 return self.input_is_gone(&gone?);
             }
         }
-        // Whatever connection there was before may be broken.
+        // All earlier connections may be broken.
         self.admin = Link::to(self.admin.port());
         Step::done("")
     }

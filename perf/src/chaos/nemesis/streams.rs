@@ -12,7 +12,7 @@ use crate::chaos::snapshot::{Snapshot, place};
 /// Most entries that are deleted or handed out again at once.
 const FEW: u64 = 12;
 
-/// In one step, so that the group cannot go on between the look and the command.
+/// In one step, so that the group cannot advance between reading the id and setting it.
 const SET_ID_SAME: &str = "
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 for _, group in ipairs(groups) do
@@ -60,14 +60,14 @@ impl Nemesis {
             Kind::DelOutput => {
                 self.snapshot_of(&["DEL", &output], true)?;
                 self.are_results_deleted = true;
-                // The engines may not have restored a group yet that was destroyed just before.
+                // The engines may not have restored a recently destroyed group yet.
                 let recent = self.archive.now_ms().saturating_sub(RESTORE_MS);
                 if let Some((at_ms, frames)) = &self.on_their_way
                     && *at_ms > recent
                 {
                     self.excuses.may_lose(frames.iter(), &self.archive);
                 }
-                // Then only the lease tells what has ended, as it was when it was last renewed.
+                // Then only the lease records what has ended, as of its last renewal.
                 if self.group_destroyed_ms.is_some_and(|at_ms| at_ms > recent) {
                     let ended: Vec<String> =
                         self.archive.lock().all.iter().map(|it| it.frame.clone()).collect();
@@ -103,10 +103,10 @@ impl Nemesis {
         }
     }
 
-    /// The input is gone, with the group: what was in it and not finished may be lost.
+    /// Excuses the unfinished frames of a deleted input stream and its group.
     pub(super) fn input_is_gone(&mut self, gone: &Snapshot) -> Outcome<Step> {
         self.excuses.may_lose(gone.frames(|_| true), &self.archive);
-        // An engine whose commit got no answer cannot find out any more whether it was done.
+        // An engine whose commit got no answer cannot find out whether it was executed.
         self.excuses.untold += gone.pending.len() as u64;
         self.warn_of_new_engines(gone);
         Step::done(format!("{} entries, {} pending", gone.input.len(), gone.pending.len()))
@@ -114,8 +114,8 @@ impl Nemesis {
 
     fn destroy_group(&mut self, input: &str) -> Outcome<Step> {
         if !self.engines.iter().all(Engine::is_at_work) {
-            // An engine that starts without a group may take every entry of the stream again, which
-            // would excuse nearly everything.
+            // An engine that starts without a group may process every entry of the stream again,
+            // which would excuse nearly everything.
             return Ok(Step::Later);
         }
         let gone = self.snapshot(&["XGROUP", "DESTROY", input, GROUP])?;
@@ -127,7 +127,7 @@ impl Nemesis {
                 let recent = results.all.iter().rev().take_while(|it| it.at_ms >= since);
                 recent.map(|stored| stored.frame.clone()).collect()
             };
-            // The consumer of the output deletes what it has archived, all the time or now and then.
+            // The consumer of the output deletes what it has archived, always or sometimes.
             let is_deleted = self.setup.retention == "delete";
             if !is_deleted {
                 let pending = gone.frames(|id| gone.pending.contains(id));
@@ -137,7 +137,8 @@ impl Nemesis {
                 }
                 self.on_their_way = Some((self.archive.now_ms(), pending));
             } else if self.setup.delivery == "at_least_once" {
-                // Everything is delivered again, also what an engine has in hand, without a fence.
+                // Every entry is delivered again, also those that an engine has in hand, without a
+                // fence.
                 self.excuses.may_double(gone.frames(|_| true));
             }
             self.excuses.may_double(unseen.iter());
@@ -147,15 +148,15 @@ impl Nemesis {
         Step::done(format!("{} pending", gone.pending.len()))
     }
 
-    /// An engine that is starting may not have seen the group that is gone; it then makes it anew,
-    /// to begin at the beginning.
+    /// A starting engine may not have seen the destroyed group. It then creates the group at the
+    /// beginning of the stream.
     fn warn_of_new_engines(&mut self, gone: &Snapshot) {
         if self.engines.iter().any(|engine| engine.is_running() && !engine.is_at_work()) {
             self.excuses.may_double(gone.frames(|_| true));
         }
     }
 
-    /// Sets the place of the group; entries behind it that were delivered are delivered again.
+    /// Sets the group's position; delivered entries after it are delivered again.
     fn set_group(&mut self, input: &str, id: &str) -> Outcome<Step> {
         let command = ["XGROUP", "SETID", input, GROUP, id];
         if self.setup.topology != Topology::Single {
@@ -170,7 +171,7 @@ impl Nemesis {
         Step::done(format!("to {id}, {} entries again", again.len()))
     }
 
-    /// Puts a string where the output stream was.
+    /// Puts a string in place of the output stream.
     pub(super) fn replace_output(&mut self) -> Outcome<Step> {
         let output = self.world.streams.output.clone();
         let aside = format!("{output}:aside");

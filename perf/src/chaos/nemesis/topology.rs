@@ -1,4 +1,4 @@
-//! Faults of the arrangement of servers: failovers, and slots that move.
+//! Faults of the topology: failovers and moving slots.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::chaos::kind::Kind;
 use crate::chaos::node::until;
 use crate::chaos::world::SERVICE;
 
-/// Before a failover: replication is later than the primary by less than this.
+/// Before a failover: the replication lag is less than this, in milliseconds.
 const REPLICATION_MS: u64 = 1_000;
-/// After it: the producer has followed by then.
+/// After a failover: the producer has reached the new primary by then, in milliseconds.
 const FOLLOWED_MS: u64 = 1_000;
-/// How long a result of the new primary is waited for.
+/// Time limit of the first result of the new primary, in milliseconds.
 const RESULT_MS: u64 = 5_000;
-/// The old primary learns that it is one no longer after less than this.
+/// The old primary is demoted within this time, in milliseconds.
 const OLD_PRIMARY_MS: u64 = 1_500;
 
 impl Nemesis {
@@ -34,7 +34,7 @@ impl Nemesis {
             Kind::FailoverSilent => self.world.nodes[old].signal(Signal::STOP)?,
             _ => {
                 let mut sentinel = self.world.sentinels[0].link();
-                // A replica that has just come up is not good enough for a moment.
+                // The Sentinel refuses a replica that has only just started.
                 until("the failover is accepted", || {
                     sentinel.run::<()>(&["SENTINEL", "FAILOVER", SERVICE]).is_ok()
                 })?;
@@ -52,14 +52,14 @@ impl Nemesis {
         if let Some(ms) = outage {
             self.outages.push(Outage { kind: fault.kind, ms });
         }
-        // The old primary takes writes meanwhile, if it is there.
+        // Meanwhile the old primary, if it runs, accepts writes.
         std::thread::sleep(Duration::from_millis(fault.pick % OLD_PRIMARY_MS));
         match fault.kind {
             Kind::FailoverKill => self.world.nodes[old].spawn(&[])?,
             Kind::FailoverSilent => self.world.nodes[old].signal(Signal::CONT)?,
             _ => {}
         }
-        // The Sentinels would say so as well, ten seconds later.
+        // The Sentinels would do the same ten seconds later.
         let port = self.world.nodes[new].port.to_string();
         let mut link = self.world.nodes[old].link();
         link.insist::<String>(&["REPLICAOF", "127.0.0.1", &port])?;
@@ -74,7 +74,8 @@ impl Nemesis {
         Step::done(format!("from server {old} to {new}, {results}"))
     }
 
-    /// A failover that was not ordered here, as of a machine that is too slow, costs what others do.
+    /// Excuses a failover that this plan did not order, for example on an overloaded machine, like
+    /// any other.
     pub fn notice_other_failovers(&mut self) -> Outcome<()> {
         let holder = self.world.holder()?;
         if self.setup.topology == Topology::Sentinel
@@ -86,8 +87,8 @@ impl Nemesis {
         Ok(())
     }
 
-    /// When the first result comes that the new primary has of its own; `None` if no engine is at
-    /// work, or none comes in a while.
+    /// When the first result of the new primary comes; `None` if no engine is at work, or none
+    /// comes within the limit.
     fn first_result(&self, new: usize) -> Option<u64> {
         if !self.engines.iter().any(|engine| engine.is_at_work() && !engine.is_stopped) {
             return None;
@@ -105,7 +106,7 @@ impl Nemesis {
         None
     }
 
-    /// Moves the slot of the streams to the next node, with everything in it.
+    /// Moves the slot of the streams to the next node, with all its keys.
     fn move_slot(&mut self) -> Outcome<Step> {
         let nodes = &self.world.nodes;
         let from = self.world.holder()?;

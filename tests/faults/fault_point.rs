@@ -1,4 +1,4 @@
-//! A sweep over the seam below the data plane: each operation of a run fails once.
+//! A sweep over the fault-injection point below the data plane: each operation of a run fails once.
 
 use std::io;
 use std::sync::Arc;
@@ -6,24 +6,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use framepress::engine::Hooks;
 use framepress::metrics::clock::Tick;
-use framepress::redis::{Operation, Seam};
+use framepress::redis::{FaultPoint, Operation};
 
 use crate::support::{LONG, RunningEngine, Server, wait_until};
 
 /// Frames of each run.
 const FRAMES: usize = 20;
 
-/// Most operations at which each sweep fails; more are sampled evenly.
+/// Most operations at which each sweep fails; of more, an even sample.
 const FAILURES_MAX: u64 = 60;
 
-/// What the seam of one run does.
+/// What the fault-injection point of one run does.
 #[derive(Default)]
 struct Script {
     /// Operations so far.
     count: AtomicU64,
     /// The operation that fails, counted from 1; 0 for none.
     fails_at: u64,
-    /// Whether all after it fail as well.
+    /// Whether all operations after it fail as well.
     for_good: bool,
     failed: AtomicBool,
 }
@@ -31,7 +31,10 @@ struct Script {
 impl Script {
     fn hooks(self: &Arc<Script>) -> Hooks {
         let script = Arc::clone(self);
-        Hooks { seam: Seam::new(move |operation| script.check(operation)), ..Hooks::default() }
+        Hooks {
+            fault_point: FaultPoint::new(move |operation| script.check(operation)),
+            ..Hooks::default()
+        }
     }
 
     fn check(&self, operation: Operation) -> io::Result<()> {
@@ -46,10 +49,10 @@ impl Script {
     }
 }
 
-/// Runs an engine until all frames are through or an operation has failed, then stops it.
+/// Runs an engine until all frames are done or an operation has failed, then stops it.
 fn run(server: &Server, script: &Arc<Script>, flags: &[(&str, &str)]) {
-    // A failure of the seam is known at once; nothing here needs a short time-out, and a short one
-    // would add failures of the machine's own.
+    // The engine sees an injected failure at once, so it needs no short timeout. A short one would
+    // add real failures on a slow machine.
     let mut all = vec![
         ("redis_queue.batch_size", "4"),
         ("redis_queue.block_time_ms", "1000"),
@@ -62,7 +65,7 @@ fn run(server: &Server, script: &Arc<Script>, flags: &[(&str, &str)]) {
         server.is_done() || (!heals && script.failed.load(Ordering::SeqCst))
     });
     engine.signal().drain();
-    // With a fault that is not overcome, the end is that fault; it comes in time all the same.
+    // If the fault is permanent, the engine ends with it, but still in time.
     let (result, _) = engine.wait(LONG);
     if heals {
         assert!(result.is_ok(), "{result:?}");
@@ -71,7 +74,7 @@ fn run(server: &Server, script: &Arc<Script>, flags: &[(&str, &str)]) {
     }
 }
 
-/// The least of some runs: one on a machine that is slow for a while has some more.
+/// The lowest count of three runs, as a slow machine adds operations.
 fn operations_of_a_run(server: &mut Server) -> u64 {
     let runs = (0..3).map(|_| {
         let script = Arc::new(Script::default());
@@ -84,7 +87,7 @@ fn operations_of_a_run(server: &mut Server) -> u64 {
     runs.min().unwrap_or_default()
 }
 
-/// Fails at each operation of a run of its own; `check` looks at the server after each.
+/// Fails each operation in a separate run; `check` inspects the server after each.
 fn sweep(for_good: bool, flags: &[(&str, &str)], check: impl Fn(&mut Server)) {
     let began = Tick::now();
     let mut server = Server::start();
@@ -97,7 +100,7 @@ fn sweep(for_good: bool, flags: &[(&str, &str)], check: impl Fn(&mut Server)) {
         server.clear();
         server.add(FRAMES);
         run(&server, &script, flags);
-        // Runs differ by a few operations, so the last ones may not come to pass.
+        // Runs differ by a few operations, so the last ones may not occur.
         failures += u64::from(script.failed.load(Ordering::SeqCst));
         check(&mut server);
     }

@@ -1,13 +1,13 @@
-//! EXIF orientations, and pictures turned by them.
+//! EXIF orientations, and rotating and mirroring pictures by them.
 
 use super::samples::stretch;
 use crate::frame::Planes;
 
-/// Rows and columns of the squares in which a picture is transposed, so that both sides stay in the
-/// cache.
+/// Side of the square tiles in which a picture is transposed, in pixels. Source and target of a
+/// tile both fit the cache.
 const TILE: usize = 32;
 
-/// How a stored picture has to be turned to be upright: EXIF's number, 1 to 8.
+/// EXIF orientation number, 1 to 8: how a stored picture is rotated and mirrored to be upright.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orientation(u8);
 
@@ -19,7 +19,7 @@ impl Default for Orientation {
 }
 
 impl Orientation {
-    /// The orientation of EXIF's number; `None` if there is none.
+    /// The orientation of an EXIF number; `None` if the number is not 1 to 8.
     pub fn new(number: u16) -> Option<Orientation> {
         u8::try_from(number).ok().filter(|number| (1..=8).contains(number)).map(Orientation)
     }
@@ -34,7 +34,7 @@ impl Orientation {
         self.0 == 1
     }
 
-    /// Whether turning exchanges width and height.
+    /// Whether width and height are exchanged.
     pub fn swaps_sides(self) -> bool {
         self.0 >= 5
     }
@@ -49,21 +49,21 @@ impl Orientation {
         matches!(self.0, 3 | 4 | 6 | 7)
     }
 
-    /// The size of the turned picture.
+    /// The size of the upright picture.
     pub fn size(self, (width, height): (usize, usize)) -> (usize, usize) {
         if self.swaps_sides() { (height, width) } else { (width, height) }
     }
 
-    /// Whether turned chroma samples cover the same pixels as before: not where a side that is read
-    /// backwards is odd, because its last sample covers one pixel and would become the first.
+    /// Whether rotated chroma samples cover the same pixels as before. They do not if a side that
+    /// is read backwards is odd: its last sample covers one pixel and would become the first.
     pub(super) fn keeps_chroma(self, (width, height): (usize, usize)) -> bool {
         let odd = |side: usize| side % 2 == 1;
         !(self.flips_columns() && odd(width) || self.flips_rows() && odd(height))
     }
 }
 
-/// Turns `source`, pixels of `N` bytes without padding, into `out`.
-pub(super) fn turn<const N: usize>(
+/// Rotates and mirrors `source`, pixels of `N` bytes without padding, into `out`.
+pub(super) fn orient<const N: usize>(
     source: &[u8],
     (width, height): (usize, usize),
     orientation: Orientation,
@@ -99,8 +99,8 @@ pub(super) fn turn<const N: usize>(
     }
 }
 
-/// Turns interleaved RGB in place.
-pub(super) fn turn_pixels(
+/// Rotates and mirrors interleaved RGB in place.
+pub(super) fn orient_pixels(
     rgb: &mut [u8],
     size: (usize, usize),
     orientation: Orientation,
@@ -108,11 +108,11 @@ pub(super) fn turn_pixels(
 ) {
     let stored = stretch(scratch, rgb.len());
     stored.copy_from_slice(rgb);
-    turn::<3>(stored, size, orientation, rgb);
+    orient::<3>(stored, size, orientation, rgb);
 }
 
-/// Turns planes in place; only where [`Orientation::keeps_chroma`] or the picture is gray.
-pub(super) fn turn_planes(planes: &mut Planes, orientation: Orientation, scratch: &mut Vec<u8>) {
+/// Rotates and mirrors planes in place. Colour planes require [`Orientation::keeps_chroma`].
+pub(super) fn orient_planes(planes: &mut Planes, orientation: Orientation, scratch: &mut Vec<u8>) {
     let (size, gray) = ((planes.width(), planes.height()), planes.is_gray());
     let chroma = (planes.chroma_width(), planes.chroma_height());
     let samples = planes.samples();
@@ -122,11 +122,11 @@ pub(super) fn turn_planes(planes: &mut Planes, orientation: Orientation, scratch
     planes.reshape(width, height, gray);
     let (luma, rest) = stored.split_at(size.0 * size.1);
     let [luma_out, cb_out, cr_out] = planes.split_mut();
-    turn::<1>(luma, size, orientation, luma_out);
+    orient::<1>(luma, size, orientation, luma_out);
     if !gray {
         let (cb, cr) = rest.split_at(chroma.0 * chroma.1);
-        turn::<1>(cb, chroma, orientation, cb_out);
-        turn::<1>(cr, chroma, orientation, cr_out);
+        orient::<1>(cb, chroma, orientation, cb_out);
+        orient::<1>(cr, chroma, orientation, cr_out);
     }
 }
 
@@ -136,17 +136,17 @@ mod tests {
 
     #[test]
     fn every_orientation_is_what_exif_says() {
-        // Letters by rows: the eight pictures of the EXIF specification, from "abc/def".
+        // The eight pictures of the EXIF specification, row by row, stored as "abc/def".
         let pictures =
             ["abcdef", "cbafed", "fedcba", "defabc", "adbecf", "daebfc", "fcebda", "cfbead"];
         for (number, want) in (1..).zip(pictures) {
             let orientation = Orientation::new(number).unwrap();
             let mut out = [0; 6];
-            turn::<1>(b"abcdef", (3, 2), orientation, &mut out);
+            orient::<1>(b"abcdef", (3, 2), orientation, &mut out);
             assert_eq!(std::str::from_utf8(&out).unwrap(), want, "{number}");
             let wide: Vec<u8> = b"abcdef".iter().flat_map(|&pixel| [pixel; 3]).collect();
             let mut turned = wide.clone();
-            turn_pixels(&mut turned, (3, 2), orientation, &mut Vec::new());
+            orient_pixels(&mut turned, (3, 2), orientation, &mut Vec::new());
             assert!(turned.iter().step_by(3).eq(want.as_bytes()), "{number}");
         }
         assert_eq!(Orientation::new(0), None);
@@ -161,7 +161,7 @@ mod tests {
         let (mut size, mut now) = ((width, height), picture.clone());
         for _ in 0..4 {
             let mut out = vec![0; now.len()];
-            turn::<1>(&now, size, right, &mut out);
+            orient::<1>(&now, size, right, &mut out);
             (size, now) = (right.size(size), out);
         }
         assert_eq!(now, picture);
