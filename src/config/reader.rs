@@ -38,7 +38,7 @@ impl Reader {
 
     /// The text of the file that `file_key` names: the value of `key`, which then must not be there.
     /// A file that holds no such text is a fault.
-    pub fn from_file<T>(
+    pub fn value_in_file<T>(
         &mut self,
         key: &'static str,
         file_key: &'static str,

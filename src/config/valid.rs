@@ -24,19 +24,21 @@ fn secret_files(config: &mut Config, r: &mut Reader) {
         RedisUrl::parse(&text).map_err(|valid| format!("in the file: valid: {valid}"))
     };
     let file = queue.url_file.as_deref();
-    if let Some(url) = r.from_file("redis_queue.url", "redis_queue.url_file", file, url) {
+    if let Some(url) = r.value_in_file("redis_queue.url", "redis_queue.url_file", file, url) {
         queue.url = url;
     }
     let secret = |text: String| Ok(Secret::new(text));
     let (key, file_key) = ("redis_queue.sentinel_password", "redis_queue.sentinel_password_file");
     if let Some(secret) =
-        r.from_file(key, file_key, queue.sentinel_password_file.as_deref(), secret)
+        r.value_in_file(key, file_key, queue.sentinel_password_file.as_deref(), secret)
     {
         queue.sentinel_password = Some(secret);
     }
     let kafka = &mut config.kafka;
     let (key, file_key) = ("kafka.sasl_password", "kafka.sasl_password_file");
-    if let Some(secret) = r.from_file(key, file_key, kafka.sasl_password_file.as_deref(), secret) {
+    if let Some(secret) =
+        r.value_in_file(key, file_key, kafka.sasl_password_file.as_deref(), secret)
+    {
         kafka.sasl_password = Some(secret);
     }
 }
