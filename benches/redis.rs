@@ -22,8 +22,8 @@ use framepress::base::Stop;
 use framepress::frame::{EntryId, Journal, Labels, Pool, Stored};
 use framepress::metrics::{Metrics, Outcome};
 use framepress::redis::{
-    Action, Answer, Delivered, Delivery, Embedded, Feed, Plan, Retention, Sinks, Source,
-    SourceOptions, Task, Topology,
+    Action, Answer, CommitPlan, Delivered, Delivery, Embedded, Feed, Retention, Sinks,
+    SourceOptions, StreamSource, Task, Topology,
 };
 use redis::streams::StreamReadReply;
 use redis::{Value, cmd};
@@ -117,7 +117,7 @@ impl Bench {
         self.run::<Value>(&["XGROUP", "SETID", "in", GROUP, "0"]);
     }
 
-    fn source(&self) -> Source {
+    fn source(&self) -> StreamSource {
         let options = Arc::new(SourceOptions {
             stream: "in".into(),
             shard: 0,
@@ -133,12 +133,20 @@ impl Bench {
         let journal = Journal::new(1, Arc::clone(&self.metrics));
         let recorder = self.metrics.recorder();
         let address = self.server.address();
-        Source::open(address, &options, &journal, &self.pool, &self.metrics, &recorder, &self.stop)
-            .unwrap()
+        StreamSource::open(
+            address,
+            &options,
+            &journal,
+            &self.pool,
+            &self.metrics,
+            &recorder,
+            &self.stop,
+        )
+        .unwrap()
     }
 
     fn sinks(&self, delivery: Delivery) -> Sinks {
-        let plan = Arc::new(Plan {
+        let plan = Arc::new(CommitPlan {
             streams: vec![["in".into(), "out".into(), "dead".into()]],
             group: GROUP.into(),
             output_length_max: 8,
@@ -179,8 +187,8 @@ fn entries_of(bytes: usize) -> usize {
     (STEP_BYTES / bytes).clamp(1, STEP_ENTRIES)
 }
 
-/// One step of reading: all entries of the stream through [`Source`].
-fn read_ours(bench: &Bench, source: &mut Source, count: usize) -> Cost {
+/// One step of reading: all entries of the stream through [`StreamSource`].
+fn read_ours(bench: &Bench, source: &mut StreamSource, count: usize) -> Cost {
     bench.rewind();
     measured(|| {
         source.request(count).unwrap();

@@ -55,7 +55,7 @@ pub struct Engine {
     worker_fault: WorkerFault,
     stop: Stop,
     drain_timeout: Duration,
-    view: View,
+    view: EngineView,
     /// Kept alive because frames in flight may have to go to another primary.
     _lookout: Option<Lookout>,
     /// Dropped after everything that connects to it.
@@ -64,12 +64,12 @@ pub struct Engine {
 
 /// External view of a running engine.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct EngineView {
     /// Counters, latencies, conservation, health.
     pub metrics: Arc<Metrics>,
     /// Cameras seen so far.
     pub cameras: Arc<Cameras>,
-    /// Changed only by [`View::reload`].
+    /// Changed only by [`EngineView::reload`].
     live: Live,
     /// State of the queues.
     pub queues: Arc<Mutex<Queues>>,
@@ -88,7 +88,7 @@ pub struct View {
     pub plan: Arc<Plan>,
 }
 
-impl View {
+impl EngineView {
     /// Applies the part of `config` that may change at run time; see
     /// [`Config::take_live`](crate::config::Config::take_live). The rest is ignored: whether
     /// analysis runs and the output format stay as the engine was built. Each picture is processed
@@ -130,7 +130,7 @@ impl Engine {
         let cameras_max = plan.process.cameras_max;
         let cameras = Cameras::new(cameras_max, &plan.process.cameras, Arc::clone(&metrics));
         let queues = Arc::new(Mutex::new(Queues::default()));
-        let view = View {
+        let view = EngineView {
             metrics: Arc::clone(&metrics),
             cameras,
             live: Arc::new(ArcSwap::from_pointee(plan.process.live.clone())),
@@ -174,7 +174,7 @@ impl Engine {
     }
 
     /// The external view of the engine.
-    pub fn view(&self) -> &View {
+    pub fn view(&self) -> &EngineView {
         &self.view
     }
 
@@ -357,7 +357,7 @@ fn build_workers(plan: &Plan, fault: &WorkerFault, stop: &Stop) -> Result<Arc<Th
 
 /// Creates all lanes with their bounds, connects the stages and starts their threads.
 fn start_threads(
-    view: &View,
+    view: &EngineView,
     groups: &Arc<Groups>,
     workers: &Arc<ThreadPool>,
     loop_hook: &LoopHook,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::base::{Fault, Stop};
 use crate::camera::{Full, Outbound, Producer, ProducerOptions};
 use crate::config::{Camera, Config};
-use crate::engine::{self, Engine, Hooks, View};
+use crate::engine::{self, Engine, EngineView, Hooks};
 use crate::frame::EntryId;
 use crate::metrics::{Conservation, Timer};
 use crate::stage::process::CameraStatus;
@@ -39,7 +39,7 @@ pub fn create_stream_processor(config: &Config) -> Result<StreamProcessor, Fault
 #[derive(Debug)]
 pub struct StreamProcessor {
     engine: Engine,
-    view: View,
+    view: EngineView,
     producer: Mutex<Producer>,
 }
 
@@ -116,7 +116,7 @@ impl StreamProcessor {
     }
 
     /// The external view of the engine.
-    pub fn view(&self) -> &View {
+    pub fn view(&self) -> &EngineView {
         &self.view
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use framepress::camera::{Source as _, Still, Synthetic, SyntheticOptions};
+use framepress::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
 use framepress::frame::{Planes, View};
 use framepress::image::{Decoder, Format, Picture, Source};
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use framepress::Producer;
 use framepress::base::Stop;
 use framepress::camera::{
-    Full, Outbound, ProducerOptions, Source as _, Still, Synthetic, SyntheticOptions,
+    FrameSource as _, Full, Outbound, ProducerOptions, Still, Synthetic, SyntheticOptions,
 };
 use framepress::frame::View;
 use framepress::image::{Encoder, Format, Source, Target};

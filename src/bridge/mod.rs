@@ -32,8 +32,8 @@ use inbound::Inbound;
 use outbound::Outbound;
 
 pub use compare::{Agreement, Comparison, Difference, Side, compare};
-pub use status::{Direction, SERIES, Series, Status};
-pub use trial::{Found, TopicFacts, try_out};
+pub use status::{BridgeSeries, BridgeStatus, Direction, SERIES};
+pub use trial::{KafkaFound, TopicFacts, try_out};
 
 /// Maximum messages and bytes of one script call or transaction. During the script Redis answers no
 /// other client. The last message may exceed the bytes.
@@ -62,7 +62,7 @@ pub struct Setup {
 /// A running direction.
 #[derive(Debug)]
 pub struct Bridge {
-    status: Arc<Status>,
+    status: Arc<BridgeStatus>,
     thread: Running,
 }
 
@@ -74,7 +74,7 @@ impl Bridge {
     /// started.
     pub fn start(direction: Direction, setup: Setup, stop: &Stop) -> Result<Bridge, Fault> {
         has_brokers(&setup.config)?;
-        let status = Arc::new(Status::new(direction));
+        let status = Arc::new(BridgeStatus::new(direction));
         let identity = Identity { role: Role::Bridge, index: 0, core: None };
         let thread = match direction {
             Direction::KafkaToRedis => {
@@ -90,7 +90,7 @@ impl Bridge {
     }
 
     /// The live state of the direction.
-    pub fn status(&self) -> &Arc<Status> {
+    pub fn status(&self) -> &Arc<BridgeStatus> {
         &self.status
     }
 

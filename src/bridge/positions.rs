@@ -12,7 +12,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, ANSWER_LIMIT, Asking};
-use super::status::Status;
+use super::status::BridgeStatus;
 use crate::base::{Fault, Stop};
 use crate::config::Kafka;
 use crate::frame::EntryId;
@@ -54,7 +54,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(70);
 /// instead of a map if there is no such topic.
 pub(super) fn read(
     kafka: &Kafka,
-    status: &Status,
+    status: &BridgeStatus,
     stop: &Stop,
 ) -> Result<Option<HashMap<String, Option<EntryId>>>, Fault> {
     let what = || format!("reading {TOPIC}");

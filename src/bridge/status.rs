@@ -32,7 +32,7 @@ impl Direction {
 
 /// A time series of the metrics.
 #[derive(Clone, Copy, Debug)]
-pub struct Series {
+pub struct BridgeSeries {
     /// Its name.
     pub name: &'static str,
     /// `counter` or `gauge`.
@@ -40,24 +40,24 @@ pub struct Series {
     /// What it counts.
     pub help: &'static str,
     /// Its value, if it is known.
-    pub value: fn(&Status) -> Option<u64>,
+    pub value: fn(&BridgeStatus) -> Option<u64>,
 }
 
 /// Every series, each with the label `direction`.
 #[rustfmt::skip]
-pub const SERIES: [Series; 7] = [
-    Series { name: "framepress_bridge_messages_total", kind: "counter", help: "Messages handed over.", value: |it| Some(it.messages()) },
-    Series { name: "framepress_bridge_bytes_total", kind: "counter", help: "Bytes of their values.", value: |it| Some(it.bytes()) },
-    Series { name: "framepress_bridge_refused_total", kind: "counter", help: "Messages that the other side could not take; they are in the dead letters.", value: |it| Some(it.refused()) },
-    Series { name: "framepress_bridge_fenced_total", kind: "counter", help: "Times that another bridge had moved the place, or has taken over.", value: |it| Some(it.fenced()) },
-    Series { name: "framepress_bridge_lost_total", kind: "counter", help: "Messages that were gone before they could be read.", value: |it| Some(it.lost()) },
-    Series { name: "framepress_bridge_lag", kind: "gauge", help: "Messages that wait at the source.", value: Status::lag },
-    Series { name: "framepress_bridge_paused", kind: "gauge", help: "1 while it waits for room at the other side.", value: |it| Some(it.is_paused().into()) },
+pub const SERIES: [BridgeSeries; 7] = [
+    BridgeSeries { name: "framepress_bridge_messages_total", kind: "counter", help: "Messages handed over.", value: |it| Some(it.messages()) },
+    BridgeSeries { name: "framepress_bridge_bytes_total", kind: "counter", help: "Bytes of their values.", value: |it| Some(it.bytes()) },
+    BridgeSeries { name: "framepress_bridge_refused_total", kind: "counter", help: "Messages that the other side could not take; they are in the dead letters.", value: |it| Some(it.refused()) },
+    BridgeSeries { name: "framepress_bridge_fenced_total", kind: "counter", help: "Times that another bridge had moved the place, or has taken over.", value: |it| Some(it.fenced()) },
+    BridgeSeries { name: "framepress_bridge_lost_total", kind: "counter", help: "Messages that were gone before they could be read.", value: |it| Some(it.lost()) },
+    BridgeSeries { name: "framepress_bridge_lag", kind: "gauge", help: "Messages that wait at the source.", value: BridgeStatus::lag },
+    BridgeSeries { name: "framepress_bridge_paused", kind: "gauge", help: "1 while it waits for room at the other side.", value: |it| Some(it.is_paused().into()) },
 ];
 
 /// The counters and the state of a direction.
 #[derive(Debug)]
-pub struct Status {
+pub struct BridgeStatus {
     /// The direction.
     pub direction: Direction,
     messages: AtomicU64,
@@ -72,9 +72,9 @@ pub struct Status {
     life: Mutex<Tick>,
 }
 
-impl Status {
-    pub(super) fn new(direction: Direction) -> Status {
-        Status {
+impl BridgeStatus {
+    pub(super) fn new(direction: Direction) -> BridgeStatus {
+        BridgeStatus {
             direction,
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),

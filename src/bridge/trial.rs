@@ -17,7 +17,7 @@ const RESULTS: usize = 20;
 
 /// The state of Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct KafkaFound {
     /// Number of brokers.
     pub brokers: usize,
     /// The topic of frames.
@@ -52,7 +52,7 @@ pub struct TopicFacts {
 /// # Errors
 /// [`Fault::Kafka`] if no broker can be reached; [`Fault::Unusable`] for a configuration that the
 /// library rejects.
-pub fn try_out(setup: &Setup) -> Result<Found, Fault> {
+pub fn try_out(setup: &Setup) -> Result<KafkaFound, Fault> {
     has_brokers(&setup.config)?;
     let kafka = &setup.config.kafka;
     let asking = client::asking(kafka, &kafka.bridge_group)?;
@@ -97,7 +97,7 @@ pub fn try_out(setup: &Setup) -> Result<Found, Fault> {
         })
         .flatten()
         .map(|error| client::fault(&kafka.bridge_group, &error).to_string());
-    Ok(Found {
+    Ok(KafkaFound {
         brokers: all.brokers().len(),
         input,
         output,

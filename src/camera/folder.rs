@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Coding, Source, Still};
+use super::{Coding, FrameSource, Still};
 use crate::base::{Fault, Stop};
 
 /// Extensions of image files, in lower case.
@@ -80,7 +80,7 @@ impl Folder {
     }
 }
 
-impl Source for Folder {
+impl FrameSource for Folder {
     fn next(&mut self, still: &mut Still) -> Result<bool, Fault> {
         if let Some(followed) = &mut self.followed
             && self.next == self.files.len()

@@ -1,6 +1,6 @@
 //! Floor 4: sources of frames.
 //!
-//! A [`Source`] repeatedly fills a [`Still`]: a synthetic road, a video through the `ffmpeg`
+//! A [`FrameSource`] repeatedly fills a [`Still`]: a synthetic road, a video through the `ffmpeg`
 //! program, a folder of images, or raw pixels on standard input. No source reads the clock or waits
 //! until a frame is due. [`Pace`] computes when a frame is due, and the caller waits.
 
@@ -72,7 +72,7 @@ pub struct Still {
 }
 
 /// A source of frames.
-pub trait Source: Send {
+pub trait FrameSource: Send {
     /// Replaces `still` with the next frame. `false` means the end; `still` is then meaningless.
     ///
     /// The reason why the source cannot continue. No frame follows an error.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::video::Pixels;
-use super::{Folder, RawInput, Source, Synthetic, SyntheticOptions, Video};
+use super::{Folder, FrameSource, RawInput, Synthetic, SyntheticOptions, Video};
 use crate::base::{Fault, Stop};
 
 /// Options of a source besides its location.
@@ -14,7 +14,7 @@ pub struct OpenOptions {
     /// the synthetic camera. Image files keep their size.
     pub size: Option<(u32, u32)>,
     /// Frames per second of the synthetic camera; 15 by default. Other sources have their own rate,
-    /// see [`Source::fps`].
+    /// see [`FrameSource::fps`].
     pub fps: Option<f64>,
     /// Seed of the synthetic camera.
     pub seed: u64,
@@ -34,7 +34,7 @@ pub struct OpenOptions {
 /// file or URL.
 ///
 /// The error of the source; [`Fault::Unusable`] if raw input has no size.
-pub fn open(spec: impl AsRef<OsStr>, options: &OpenOptions) -> Result<Box<dyn Source>, Fault> {
+pub fn open(spec: impl AsRef<OsStr>, options: &OpenOptions) -> Result<Box<dyn FrameSource>, Fault> {
     let &OpenOptions { size, loop_, .. } = options;
     let spec = spec.as_ref();
     match spec.to_str() {

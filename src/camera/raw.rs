@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 
 use super::readiness::readable;
-use super::{Coding, SIDE_MAX, Source, Still};
+use super::{Coding, FrameSource, SIDE_MAX, Still};
 use crate::base::{Fault, Stop};
 
 /// Reads frames of one size from a reader.
@@ -50,7 +50,7 @@ impl RawInput {
     }
 }
 
-impl Source for RawInput {
+impl FrameSource for RawInput {
     fn next(&mut self, still: &mut Still) -> Result<bool, Fault> {
         if self.ended {
             return Ok(false);

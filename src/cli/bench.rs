@@ -15,7 +15,7 @@ use super::size::Size;
 use super::{Common, Failure, logging, out, progress};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
-use crate::engine::{Engine, Hooks, View};
+use crate::engine::{Engine, EngineView, Hooks};
 use crate::metrics::clock::{Tick, unix_millis};
 use crate::metrics::{Metrics, Timer};
 use crate::redis::Control;
@@ -129,7 +129,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
 }
 
 /// Ends the engine and removes the run's streams, because the server may live on.
-fn leave(engine: Engine, view: &View, timeout: Duration) -> Result<(), Fault> {
+fn leave(engine: Engine, view: &EngineView, timeout: Duration) -> Result<(), Fault> {
     let removed = Control::new(&view.topology, timeout).and_then(|mut control| {
         view.plan.streams.iter().flatten().try_for_each(|key| control.remove(key))
     });

@@ -1,7 +1,5 @@
 //! `framepress bridge`: moves messages between the Kafka of the previous system and Redis.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 
 use super::{Common, Failure};
@@ -117,6 +115,7 @@ fn with_addr(carry: &CarryArgs, key: &str) -> crate::config::Loader {
 #[cfg(feature = "kafka")]
 mod work {
     use std::fmt::Write;
+    use std::time::Duration;
 
     use super::*;
     use crate::base::{Stop, descriptors};

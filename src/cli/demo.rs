@@ -15,10 +15,11 @@ use super::{Common, Failure, logging, out, progress};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, descriptors};
 use crate::camera::{
-    Full, Outbound, Pace, Producer, ProducerOptions, Source, Still, Synthetic, SyntheticOptions,
+    FrameSource, Full, Outbound, Pace, Producer, ProducerOptions, Still, Synthetic,
+    SyntheticOptions,
 };
 use crate::config::{Config, HostPort};
-use crate::engine::{Engine, Hooks, View};
+use crate::engine::{Engine, EngineView, Hooks};
 use crate::http::{Listener, Serving};
 use crate::image::{self, Format};
 use crate::metrics::Timer;
@@ -134,7 +135,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
 }
 
 /// Ends the engine and removes the demo's streams, because the server may live on.
-fn engine_end(engine: Engine, view: &View) -> Result<(), Fault> {
+fn engine_end(engine: Engine, view: &EngineView) -> Result<(), Fault> {
     let timeout = Duration::from_secs(2);
     for key in view.plan.streams.iter().flatten() {
         Control::new(&view.topology, timeout)?.remove(key)?;
@@ -208,7 +209,7 @@ fn start_cameras(
     args: &DemoArgs,
     scenes: Vec<Synthetic>,
     config: &Config,
-    view: &View,
+    view: &EngineView,
     filmed: &Arc<Filmed>,
 ) -> Result<Filming, Fault> {
     let mut filming = Filming { stop: Stop::default(), cameras: Vec::new() };
@@ -243,7 +244,7 @@ fn film(
     number: usize,
     fps: f64,
     backlog_max: u64,
-    view: &View,
+    view: &EngineView,
     filmed: &Filmed,
     stop: &Stop,
 ) -> Result<(), Fault> {
@@ -299,7 +300,14 @@ fn film(
 }
 
 /// Shows the progress until the time is over or a signal arrives.
-fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &Stop, began: Tick) {
+fn watch(
+    args: &DemoArgs,
+    view: &EngineView,
+    filmed: &Filmed,
+    enough: &Stop,
+    stop: &Stop,
+    began: Tick,
+) {
     let whole = Duration::from_secs(args.seconds);
     let bar = ProgressBar::new(args.seconds * 10);
     let on_terminal = !bar.is_hidden();
@@ -335,7 +343,7 @@ fn watch(args: &DemoArgs, view: &View, filmed: &Filmed, enough: &Stop, stop: &St
     bar.finish_and_clear();
 }
 
-fn wait_for_last_results(view: &View, filmed: &Filmed, stop: &Stop) {
+fn wait_for_last_results(view: &EngineView, filmed: &Filmed, stop: &Stop) {
     let began = Tick::now();
     let sent = filmed.sent.load(Ordering::Relaxed);
     while began.elapsed() < LAST_RESULTS_LIMIT {

@@ -10,7 +10,7 @@ use super::summary::Summary;
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::config::{Changes, Config, Loader};
-use crate::engine::View;
+use crate::engine::EngineView;
 
 /// Interval of checking for due work.
 const TICK: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Starts the thread. It loads the configuration through `loader` on each `reload`.
     pub(super) fn start(
-        view: View,
+        view: EngineView,
         config: Config,
         loader: impl Fn() -> Loader + Send + 'static,
         reload: Receiver<()>,
@@ -50,7 +50,7 @@ impl Drop for Keeper {
 }
 
 fn keep(
-    view: &View,
+    view: &EngineView,
     mut config: Config,
     loader: &impl Fn() -> Loader,
     reload: &Receiver<()>,
@@ -77,7 +77,7 @@ fn keep(
 
 /// Applies the changes that need no restart, and logs the others. A wrong configuration changes
 /// nothing.
-fn read_again(view: &View, config: &mut Config, loader: Loader) {
+fn read_again(view: &EngineView, config: &mut Config, loader: Loader) {
     let loaded = match loader.load() {
         Ok(loaded) => loaded,
         Err(error) => {

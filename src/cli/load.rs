@@ -15,10 +15,10 @@ use super::size::Size;
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Reject, Stop};
 use crate::camera::{
-    Full, Outbound, Pace, Producer, ProducerOptions, Source as _, Still, Synthetic,
+    FrameSource as _, Full, Outbound, Pace, Producer, ProducerOptions, Still, Synthetic,
     SyntheticOptions,
 };
-use crate::engine::View;
+use crate::engine::EngineView;
 use crate::frame::{self, EntryId};
 use crate::image::{Encoder, Format, Source, Target};
 use crate::metrics::clock::{Tick, unix_seconds};
@@ -148,7 +148,7 @@ impl Load {
     /// arrive.
     pub(super) fn drive(
         &self,
-        view: &View,
+        view: &EngineView,
         timeout: Duration,
         stop: &Stop,
         mut show: impl FnMut(&Progress, &Metrics),
@@ -208,7 +208,12 @@ struct State {
 }
 
 impl Feeding {
-    fn start(load: &Load, view: &View, timeout: Duration, stop: &Stop) -> Result<Feeding, Fault> {
+    fn start(
+        load: &Load,
+        view: &EngineView,
+        timeout: Duration,
+        stop: &Stop,
+    ) -> Result<Feeding, Fault> {
         let own_stop = Stop::default();
         let state = Arc::new(State::default());
         let mut feeder = Feeder::open(view, timeout, &own_stop)?;
@@ -251,7 +256,7 @@ impl Drop for Feeding {
 fn feed(
     feeder: &mut Feeder,
     load: &Load,
-    view: &View,
+    view: &EngineView,
     state: &State,
     stops: &[Stop; 2],
 ) -> Result<(), Fault> {
@@ -270,7 +275,7 @@ fn feed(
 fn feed_until(
     feeder: &mut Feeder,
     load: &Load,
-    view: &View,
+    view: &EngineView,
     state: &State,
     [own, outer]: &[Stop; 2],
 ) -> Result<u64, Fault> {
@@ -314,7 +319,7 @@ struct Feeder {
 }
 
 impl Feeder {
-    fn open(view: &View, timeout: Duration, stop: &Stop) -> Result<Feeder, Fault> {
+    fn open(view: &EngineView, timeout: Duration, stop: &Stop) -> Result<Feeder, Fault> {
         let [stream, ..] = view.plan.streams[0].clone();
         let options = ProducerOptions {
             topology: view.topology.clone(),

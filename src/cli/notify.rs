@@ -15,7 +15,7 @@ use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, text};
 #[cfg(feature = "kafka")]
 use crate::bridge;
-use crate::engine::View;
+use crate::engine::EngineView;
 use crate::http::silence_max;
 use crate::ingest::{self, State};
 use crate::metrics::clock::Tick;
@@ -65,18 +65,18 @@ impl Notifier {
     }
 
     /// Reports on this engine from this call on.
-    pub(super) fn watch(&self, view: &View) {
+    pub(super) fn watch(&self, view: &EngineView) {
         *self.view.lock() = Some(Watched::Engine(view.clone()));
     }
 
     /// Reports on this bridge from this call on.
     #[cfg(feature = "kafka")]
-    pub(super) fn watch_bridge(&self, status: &Arc<bridge::Status>) {
+    pub(super) fn watch_bridge(&self, status: &Arc<bridge::BridgeStatus>) {
         *self.view.lock() = Some(Watched::Bridge(Arc::clone(status)));
     }
 
     /// Reports on these cameras from this call on.
-    pub(super) fn watch_ingest(&self, view: &ingest::View) {
+    pub(super) fn watch_ingest(&self, view: &ingest::IngestView) {
         *self.view.lock() = Some(Watched::Ingest(view.clone()));
     }
 }
@@ -92,10 +92,10 @@ impl Drop for Notifier {
 /// The subject of the notifications.
 #[derive(Clone, Debug)]
 enum Watched {
-    Engine(View),
-    Ingest(ingest::View),
+    Engine(EngineView),
+    Ingest(ingest::IngestView),
     #[cfg(feature = "kafka")]
-    Bridge(Arc<bridge::Status>),
+    Bridge(Arc<bridge::BridgeStatus>),
 }
 
 impl Watched {
@@ -207,7 +207,7 @@ impl Teller {
     }
 }
 
-fn working(view: &View) -> String {
+fn working(view: &EngineView) -> String {
     let account = view.metrics.ledger.read();
     let queues = *view.queues.lock();
     let lag = queues.input.lag.map_or_else(|| "unknown".into(), |lag| lag.to_string());

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use crate::base::{Fault, files, text};
 use crate::config::Config;
-use crate::engine::View;
+use crate::engine::EngineView;
 use crate::http::{compression_ratio, latency_json};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Conservation, Counter, Distribution, Timer};
@@ -34,7 +34,7 @@ impl Report {
     /// Collects the measurements from an engine that is still running; `began` is the time at which
     /// the first frame was sent.
     #[allow(clippy::cast_precision_loss)]
-    pub(super) fn take(view: &View, config: &Config, began: Tick) -> Report {
+    pub(super) fn take(view: &EngineView, config: &Config, began: Tick) -> Report {
         let metrics = &*view.metrics;
         let account = metrics.ledger.read();
         Report {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::View;
+use crate::engine::EngineView;
 use crate::metrics::clock::Tick;
 use crate::metrics::{Conservation, Counter, Distribution, Timer};
 
@@ -17,7 +17,7 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Starts counting.
-    pub(super) fn start(view: &View) -> Summary {
+    pub(super) fn start(view: &EngineView) -> Summary {
         Summary {
             at: Tick::now(),
             account: view.metrics.ledger.read(),
@@ -27,7 +27,7 @@ impl Summary {
     }
 
     /// Logs the line if `every_seconds` have passed since the last one; 0 for never.
-    pub(super) fn tick(&mut self, view: &View, every_seconds: u64) {
+    pub(super) fn tick(&mut self, view: &EngineView, every_seconds: u64) {
         // Ticks are only approximately a second apart.
         let due = Duration::from_secs(every_seconds).saturating_sub(Duration::from_millis(50));
         if every_seconds > 0 && self.at.elapsed() >= due {
@@ -35,7 +35,7 @@ impl Summary {
         }
     }
 
-    fn write(&mut self, view: &View) {
+    fn write(&mut self, view: &EngineView) {
         let before = std::mem::replace(self, Summary::start(view));
         let seconds = self.at.since(before.at).as_secs_f64();
         let latency = self.latency.since(&before.latency);

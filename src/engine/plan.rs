@@ -128,7 +128,7 @@ impl Plan {
                 loop_hook: hooks.loop_hook.clone(),
             })
             .collect();
-        let commit_plan = Arc::new(redis::Plan {
+        let commit_plan = Arc::new(redis::CommitPlan {
             streams: streams.clone(),
             group: queue.consumer_group.clone(),
             output_length_max: match queue.output_full {

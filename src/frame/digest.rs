@@ -27,9 +27,9 @@ pub fn hash_of(bytes: &[u8]) -> u64 {
 }
 
 /// XXH3, 64 bits, seed 0, of bytes that come in pieces. Allocates nothing.
-pub struct Running(RawHasher<Secret>);
+pub struct RunningDigest(RawHasher<Secret>);
 
-impl Running {
+impl RunningDigest {
     /// Takes the next piece.
     pub fn add(&mut self, piece: &[u8]) {
         self.0.write(piece);
@@ -41,15 +41,15 @@ impl Running {
     }
 }
 
-impl Default for Running {
+impl Default for RunningDigest {
     fn default() -> Self {
-        Running(RawHasher::new(SecretBuffer::<Secret>::default()))
+        RunningDigest(RawHasher::new(SecretBuffer::<Secret>::default()))
     }
 }
 
-impl fmt::Debug for Running {
+impl fmt::Debug for RunningDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Running")
+        f.write_str("RunningDigest")
     }
 }
 
@@ -75,7 +75,7 @@ pub struct Digester {
     /// The range of the picture, and how far it is hashed.
     part: Option<Range<usize>>,
     hashed: usize,
-    hasher: Running,
+    hasher: RunningDigest,
 }
 
 impl fmt::Debug for Digester {
@@ -87,7 +87,7 @@ impl fmt::Debug for Digester {
 impl Digester {
     /// A digester for `len` bytes that are about to arrive.
     pub fn new(len: usize, locate: Locate) -> Digester {
-        Digester { locate, len, part: None, hashed: 0, hasher: Running::default() }
+        Digester { locate, len, part: None, hashed: 0, hasher: RunningDigest::default() }
     }
 
     /// Takes everything that has arrived since the beginning. Returns whether further pieces are

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{EntryId, Origin, Receipt};
+use super::{EntryId, EntryOrigin, Receipt};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, Outcome};
 
@@ -193,7 +193,7 @@ impl Journal {
     }
 
     /// Takes responsibility for an entry that was read.
-    pub fn open(self: &Arc<Self>, id: EntryId, origin: Origin, session: Session) -> Opened {
+    pub fn open(self: &Arc<Self>, id: EntryId, origin: EntryOrigin, session: Session) -> Opened {
         let read_at = Tick::now();
         let mut book = self.book.lock();
         if session.epoch != book.epoch || session.tenure != book.tenure {
@@ -201,7 +201,7 @@ impl Journal {
         }
         let ended_at = book.ended_at.get(&id);
         let late = ended_at.is_some_and(|ended_at| *ended_at >= session.asked_at);
-        if (origin != Origin::New && late) || book.in_flight.contains_key(&id) {
+        if (origin != EntryOrigin::New && late) || book.in_flight.contains_key(&id) {
             return Opened::Known;
         }
         let is_repeated = ended_at.is_some() && id <= book.repeated_up_to;
@@ -213,7 +213,7 @@ impl Journal {
         });
         book.in_flight.insert(id, InFlight { since: read_at, is_gone: false });
         drop(book);
-        let origin = if is_repeated { Origin::Repeated } else { origin };
+        let origin = if is_repeated { EntryOrigin::Repeated } else { origin };
         if !is_repeated {
             self.metrics.ledger.open();
         }
@@ -319,7 +319,7 @@ impl Journal {
     }
 
     /// Removes an entry from this process.
-    pub(super) fn end(&self, id: EntryId, origin: Origin, outcome: Outcome) {
+    pub(super) fn end(&self, id: EntryId, origin: EntryOrigin, outcome: Outcome) {
         let mut book = self.book.lock();
         book.in_flight.remove(&id);
         match outcome {
@@ -346,7 +346,7 @@ impl Journal {
             }
         }
         drop(book);
-        if origin != Origin::Repeated {
+        if origin != EntryOrigin::Repeated {
             self.metrics.ledger.close(outcome);
         }
     }
@@ -358,7 +358,7 @@ mod tests {
 
     const ID: EntryId = EntryId { millis: 5, sequence: 0 };
     const LATER: EntryId = EntryId { millis: 9, sequence: 1 };
-    const AGAIN: Origin = Origin::Again { deliveries: 2, is_counted: true };
+    const AGAIN: EntryOrigin = EntryOrigin::Again { deliveries: 2, is_counted: true };
 
     fn journal() -> Arc<Journal> {
         Journal::new(1, Metrics::new())
@@ -368,7 +368,7 @@ mod tests {
         Session { epoch: journal.epoch(), tenure: 0, asked_at: Tick::now() }
     }
 
-    fn take(journal: &Arc<Journal>, id: EntryId, origin: Origin) -> Receipt {
+    fn take(journal: &Arc<Journal>, id: EntryId, origin: EntryOrigin) -> Receipt {
         match journal.open(id, origin, session(journal)) {
             Opened::Taken(receipt) => receipt,
             other => panic!("{other:?}"),
@@ -379,7 +379,7 @@ mod tests {
     fn a_dropped_receipt_is_counted_and_the_entry_can_be_taken_again() {
         let metrics = Metrics::new();
         let journal = Journal::new(1, Arc::clone(&metrics));
-        let receipt = take(&journal, ID, Origin::New);
+        let receipt = take(&journal, ID, EntryOrigin::New);
         let second = journal.open(ID, AGAIN, session(&journal));
         assert!(matches!(second, Opened::Known), "held already");
         drop(receipt);
@@ -394,16 +394,16 @@ mod tests {
     fn a_late_copy_of_what_has_ended_is_not_taken() {
         let journal = journal();
         let asked = session(&journal);
-        take(&journal, ID, Origin::New).close(Outcome::Out);
+        take(&journal, ID, EntryOrigin::New).close(Outcome::Out);
         assert!(matches!(journal.open(ID, AGAIN, asked), Opened::Known));
-        let again = journal.open(ID, Origin::New, asked);
+        let again = journal.open(ID, EntryOrigin::New, asked);
         assert!(matches!(again, Opened::Taken(_)), "an operator moved the group back");
     }
 
     #[test]
     fn what_is_pending_after_we_have_ended_it_is_taken_once_more() {
         let journal = journal();
-        take(&journal, ID, Origin::New).close(Outcome::Out);
+        take(&journal, ID, EntryOrigin::New).close(Outcome::Out);
         let asked_at = Tick::now().after(Duration::from_nanos(1));
         let again = journal.open(ID, AGAIN, Session { epoch: 0, tenure: 0, asked_at });
         assert!(matches!(again, Opened::Taken(_)), "Redis has lost our commit");
@@ -415,11 +415,11 @@ mod tests {
         journal.begin(ID);
         journal.ask(journal.epoch(), 0, None);
         let before = session(&journal);
-        let receipts = [LATER, ID].map(|id| take(&journal, id, Origin::New));
+        let receipts = [LATER, ID].map(|id| take(&journal, id, EntryOrigin::New));
         let recovery = journal.begin_recovery();
         assert_eq!(recovery, Recovery { start: ID, held: vec![ID, LATER], ended: Vec::new() });
         let unread = EntryId { millis: 10, sequence: 0 };
-        assert!(matches!(journal.open(unread, Origin::New, before), Opened::Void));
+        assert!(matches!(journal.open(unread, EntryOrigin::New, before), Opened::Void));
         drop(receipts);
     }
 
@@ -428,7 +428,7 @@ mod tests {
         let journal = Journal::new(2, Metrics::new());
         journal.begin(ID);
         journal.ask(journal.epoch(), 0, None); // its answer is not read yet
-        take(&journal, LATER, Origin::New).close(Outcome::Out);
+        take(&journal, LATER, EntryOrigin::New).close(Outcome::Out);
         journal.ask(journal.epoch(), 1, None);
         assert_eq!(journal.begin_recovery().start, ID);
         // It asks for more before it has read the last entry of its answer.
@@ -439,13 +439,13 @@ mod tests {
     #[test]
     fn of_a_stream_made_anew_nothing_has_been_read() {
         let journal = journal();
-        take(&journal, LATER, Origin::New).close(Outcome::Out);
+        take(&journal, LATER, EntryOrigin::New).close(Outcome::Out);
         journal.ask(journal.epoch(), 0, None);
         let recovery = journal.begin_recovery();
         assert_eq!(recovery.start, LATER);
         journal.begin(EntryId::default());
-        let again = take(&journal, LATER, Origin::New);
-        assert_eq!(again.origin(), Origin::New, "an entry with the same id is another one");
+        let again = take(&journal, LATER, EntryOrigin::New);
+        assert_eq!(again.origin(), EntryOrigin::New, "an entry with the same id is another one");
         again.close(Outcome::Out);
         journal.ask(journal.epoch(), 0, Some(ID));
         assert_eq!(journal.begin_recovery().start, ID);
@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn what_was_given_up_is_made_pending_until_it_has_been_read_again() {
         let journal = journal();
-        drop(take(&journal, ID, Origin::New));
+        drop(take(&journal, ID, EntryOrigin::New));
         assert_eq!(journal.begin_recovery().held, [ID]);
         take(&journal, ID, AGAIN).close(Outcome::Out);
         assert_eq!(journal.begin_recovery().held, []);
@@ -478,17 +478,17 @@ mod tests {
     fn what_a_restored_group_repeats_is_counted_nowhere() {
         let metrics = Metrics::new();
         let journal = Journal::new(1, Arc::clone(&metrics));
-        take(&journal, ID, Origin::New).close(Outcome::Out);
+        take(&journal, ID, EntryOrigin::New).close(Outcome::Out);
         journal.begin_recovery();
-        let repeated = take(&journal, ID, Origin::New);
-        assert_eq!(repeated.origin(), Origin::Repeated);
+        let repeated = take(&journal, ID, EntryOrigin::New);
+        assert_eq!(repeated.origin(), EntryOrigin::Repeated);
         repeated.close(Outcome::Superseded);
         let sum = metrics.ledger.read();
         assert_eq!((sum.read, sum.out, sum.superseded, sum.balanced), (1, 1, 0, true));
-        take(&journal, LATER, Origin::New).close(Outcome::Out);
+        take(&journal, LATER, EntryOrigin::New).close(Outcome::Out);
         journal.ask(journal.epoch(), 0, None);
-        let again = take(&journal, ID, Origin::New);
-        assert_eq!(again.origin(), Origin::New, "an operator moved the group back");
+        let again = take(&journal, ID, EntryOrigin::New);
+        assert_eq!(again.origin(), EntryOrigin::New, "an operator moved the group back");
         again.close(Outcome::Out);
     }
 }

@@ -16,7 +16,7 @@ mod receipt;
 mod slot;
 mod waker;
 
-pub use digest::{Digest, Digester, Locate, Running, hash_of};
+pub use digest::{Digest, Digester, Locate, RunningDigest, hash_of};
 pub use entry::{Entry, EntryBuilder, EntryId, RingPixels};
 pub use hops::{Discard, Finished, Handed, Labels, RawFrame, Refused, Results, Stored, Verdict};
 pub use journal::{Journal, Opened, Recovery, Session};
@@ -24,6 +24,6 @@ pub use kind::FileKind;
 pub use lane::{recv, send};
 pub use plane::{Plane, Planes, View};
 pub use pool::{Lease, Pool};
-pub use receipt::{Origin, Receipt};
+pub use receipt::{EntryOrigin, Receipt};
 pub use slot::{Slot, Slots};
 pub use waker::{Next, WakingReceiver, WakingSender, waking};

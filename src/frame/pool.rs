@@ -55,7 +55,7 @@ pub struct Pool {
 
 /// How much a pool holds, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
+pub struct PoolUsage {
     /// In use.
     pub leased_bytes: usize,
     /// Waiting to be used again.
@@ -116,9 +116,9 @@ impl Pool {
     }
 
     /// The current usage of the pool.
-    pub fn usage(&self) -> Usage {
+    pub fn usage(&self) -> PoolUsage {
         let free = self.shared.free.lock();
-        Usage {
+        PoolUsage {
             leased_bytes: free.leased_bytes,
             idle_bytes: free.idle_bytes,
             leased_count: free.leased_count,

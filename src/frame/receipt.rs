@@ -10,7 +10,7 @@ use crate::metrics::clock::{Tick, unix_seconds};
 
 /// How an entry came to this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum EntryOrigin {
     /// Delivered for the first time.
     New,
     /// From this consumer's pending entries list, or claimed from another consumer.
@@ -24,12 +24,12 @@ pub enum Origin {
     Repeated,
 }
 
-impl Origin {
+impl EntryOrigin {
     /// Attempts so far, including this one.
     pub fn deliveries(self) -> u32 {
         match self {
-            Origin::New | Origin::Repeated => 1,
-            Origin::Again { deliveries, .. } => deliveries,
+            EntryOrigin::New | EntryOrigin::Repeated => 1,
+            EntryOrigin::Again { deliveries, .. } => deliveries,
         }
     }
 }
@@ -40,7 +40,7 @@ impl Origin {
 #[must_use = "a receipt that is dropped leaves its entry pending"]
 pub struct Receipt {
     id: EntryId,
-    origin: Origin,
+    origin: EntryOrigin,
     read_at: Tick,
     read_unix_seconds: f64,
     tenure: u64,
@@ -52,7 +52,7 @@ impl Receipt {
     /// The receipt of an entry that the journal has just added.
     pub(super) fn new(
         id: EntryId,
-        origin: Origin,
+        origin: EntryOrigin,
         read_at: Tick,
         tenure: u64,
         journal: Arc<Journal>,
@@ -67,7 +67,7 @@ impl Receipt {
     }
 
     /// How the entry came to this process.
-    pub fn origin(&self) -> Origin {
+    pub fn origin(&self) -> EntryOrigin {
         self.origin
     }
 

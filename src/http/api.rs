@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::base::Stage;
-use crate::engine::{Plan, View};
+use crate::engine::{EngineView, Plan};
 use crate::metrics::{Conservation, Counter, Distribution, Gauge, Metrics, Timer};
 use crate::stage::watch::{QueueState, Recent};
 
 /// `/api/v1/system/metrics`.
-pub fn metrics_json(view: &View) -> Value {
+pub fn metrics_json(view: &EngineView) -> Value {
     let metrics = &*view.metrics;
     let account = metrics.ledger.read();
     let queues = *view.queues.lock();
@@ -104,14 +104,14 @@ pub fn metrics_json(view: &View) -> Value {
 }
 
 /// Shards whose leases this engine holds.
-pub(super) fn shards_held(view: &View) -> u64 {
+pub(super) fn shards_held(view: &EngineView) -> u64 {
     let own = view.plan.lease.as_ref().map(|(_, terms)| terms.holder.as_str());
     let holders = view.holders.lock();
     holders.iter().filter(|holder| Some(holder.as_str()) == own).count() as u64
 }
 
 /// How shards are assigned, and the engine that holds each.
-fn shards_json(view: &View) -> Value {
+fn shards_json(view: &EngineView) -> Value {
     let Some((_, terms)) = &view.plan.lease else {
         return json!({ "assignment": "shared" });
     };
@@ -136,14 +136,14 @@ pub(super) fn connections_open(metrics: &Metrics) -> u64 {
 }
 
 /// Why the engine is not ready; `None` if it is.
-pub(super) fn unready(view: &View) -> Option<String> {
+pub(super) fn unready(view: &EngineView) -> Option<String> {
     let is_balanced = view.metrics.ledger.read().balanced;
     let why = view.metrics.health.unready();
     why.or_else(|| (!is_balanced).then(|| "frames are unaccounted for".to_owned()))
 }
 
 /// Remarks for the operator about an engine that is ready.
-pub(super) fn remarks(view: &View) -> Vec<String> {
+pub(super) fn remarks(view: &EngineView) -> Vec<String> {
     let metrics = &view.metrics;
     let mut remarks = Vec::new();
     let kept = metrics.get(Counter::DeletesRefused);
@@ -162,7 +162,7 @@ pub(super) fn remarks(view: &View) -> Vec<String> {
 }
 
 /// `/api/v1/dead-letters`.
-pub(super) fn dead_letters_json(view: &View) -> Value {
+pub(super) fn dead_letters_json(view: &EngineView) -> Value {
     let known = view.dead_letters.lock().clone();
     json!({
         "as_of": known.as_of,
@@ -172,13 +172,13 @@ pub(super) fn dead_letters_json(view: &View) -> Value {
 }
 
 /// `/api/v1/history`.
-pub(super) fn history_json(view: &View) -> Value {
+pub(super) fn history_json(view: &EngineView) -> Value {
     let points: Vec<_> = view.history.lock().points().collect();
     json!({ "points": points })
 }
 
 /// `/api/v1/cameras`.
-pub(super) fn cameras_json(view: &View) -> Value {
+pub(super) fn cameras_json(view: &EngineView) -> Value {
     let mut cameras: Vec<Value> = view
         .cameras
         .statuses()
@@ -220,7 +220,7 @@ fn unseen(id: &str, told: Value) -> Value {
 }
 
 /// `/api/v1/cameras/{id}`.
-pub(super) fn camera_json(view: &View, id: &str) -> Option<Value> {
+pub(super) fn camera_json(view: &EngineView, id: &str) -> Option<Value> {
     view.cameras.status(id).and_then(|status| serde_json::to_value(status).ok())
 }
 

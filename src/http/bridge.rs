@@ -9,7 +9,7 @@ use tiny_http::Request;
 use super::routes::{Answer, Site, not_found};
 use super::{Listener, Serving};
 use crate::base::{Fault, Stop};
-use crate::bridge::{Direction, SERIES, Series, Status};
+use crate::bridge::{BridgeSeries, BridgeStatus, Direction, SERIES};
 use crate::config::Config;
 
 /// A running statistics server of `bridge`; dropping it ends it.
@@ -25,7 +25,7 @@ impl BridgeServer {
     /// [`Fault::Io`] if the address is not available.
     pub fn start(
         config: &Config,
-        status: &Arc<Status>,
+        status: &Arc<BridgeStatus>,
         stop: &Stop,
     ) -> Result<BridgeServer, Fault> {
         let addr = match status.direction {
@@ -43,7 +43,7 @@ impl BridgeServer {
 }
 
 struct BridgeSite {
-    status: Arc<Status>,
+    status: Arc<BridgeStatus>,
 }
 
 impl Site for BridgeSite {
@@ -86,10 +86,10 @@ impl Site for BridgeSite {
 }
 
 /// The series of a direction in Prometheus' text format.
-fn exposition(status: &Status) -> String {
+fn exposition(status: &BridgeStatus) -> String {
     let mut page = String::new();
     let direction = status.direction.name();
-    for Series { name, kind, help, value } in SERIES {
+    for BridgeSeries { name, kind, help, value } in SERIES {
         if let Some(value) = value(status) {
             let _ = writeln!(
                 page,

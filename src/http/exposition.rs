@@ -8,7 +8,7 @@ use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{Result, TextEncoder};
 
 use crate::base::{Stage, limits, text};
-use crate::engine::View;
+use crate::engine::EngineView;
 use crate::metrics::clock::unix_seconds;
 use crate::metrics::{
     Counter as Count, Distribution, Gauge as Level, Kind, Series, Timer, WindowStage,
@@ -30,7 +30,7 @@ const BUCKETS: [f64; 18] = [
 const CAMERA_OUTCOMES: [&str; 3] = ["processed", "rejected", "dropped"];
 
 /// All figures of an engine.
-pub(super) fn page(view: &View) -> Result<String> {
+pub(super) fn page(view: &EngineView) -> Result<String> {
     let mut page = Page::default();
     engine(view, &mut page);
     frames(view, &mut page);
@@ -119,7 +119,7 @@ fn labelled(labels: Labels<'_>) -> Metric {
     Metric::from_label(pairs.collect())
 }
 
-fn engine(view: &View, page: &mut Page) {
+fn engine(view: &EngineView, page: &mut Page) {
     let metrics = &view.metrics;
     let pixels = if view.plan.compression { "compressed" } else { "raw" };
     let about = [("version", env!("CARGO_PKG_VERSION")), ("pixels", pixels)];
@@ -133,7 +133,7 @@ fn engine(view: &View, page: &mut Page) {
     page.count(Series::Errors, &[], metrics.get(Count::Errors));
 }
 
-fn frames(view: &View, page: &mut Page) {
+fn frames(view: &EngineView, page: &mut Page) {
     let metrics = &view.metrics;
     let account = metrics.ledger.read();
     page.count(Series::FramesRead, &[], account.read);
@@ -182,7 +182,7 @@ fn frames(view: &View, page: &mut Page) {
     page.number(Series::CompressionRatio, &[], api::compression_ratio(metrics));
 }
 
-fn latencies(view: &View, page: &mut Page) {
+fn latencies(view: &EngineView, page: &mut Page) {
     let metrics = &view.metrics;
     let plain = [
         (Series::EndToEnd, Timer::EndToEnd),
@@ -201,7 +201,7 @@ fn latencies(view: &View, page: &mut Page) {
 }
 
 #[allow(clippy::cast_precision_loss)] // microseconds far below 2^53
-fn lanes(view: &View, page: &mut Page) {
+fn lanes(view: &EngineView, page: &mut Page) {
     let metrics = &view.metrics;
     let plan = &view.plan;
     let commit_room = (0..plan.committers).map(|lane| plan.commit_room(lane)).sum();
@@ -233,7 +233,7 @@ fn lanes(view: &View, page: &mut Page) {
     page.count(Series::PoolLimit, &[], view.plan.inflight_bytes_max as u64);
 }
 
-fn queues(view: &View, page: &mut Page) {
+fn queues(view: &EngineView, page: &mut Page) {
     let queues = *view.queues.lock();
     let limits = &view.plan;
     let all = [
@@ -259,7 +259,7 @@ fn queues(view: &View, page: &mut Page) {
     page.count(Series::RedisMemoryLimit, &[], queues.server_memory.limit);
 }
 
-fn connections(view: &View, page: &mut Page) {
+fn connections(view: &EngineView, page: &mut Page) {
     let metrics = &view.metrics;
     page.count(Series::Connections, &[], api::connections_open(metrics));
     page.count(Series::ConnectionLimit, &[], view.plan.connections_max as u64);
@@ -287,7 +287,7 @@ fn connections(view: &View, page: &mut Page) {
     }
 }
 
-fn leases(view: &View, page: &mut Page) {
+fn leases(view: &EngineView, page: &mut Page) {
     let metrics = &view.metrics;
     page.count(Series::ShardsHeld, &[], api::shards_held(view));
     let free = view.holders.lock().iter().filter(|holder| holder.is_empty()).count();
@@ -303,7 +303,7 @@ fn leases(view: &View, page: &mut Page) {
     }
 }
 
-fn cameras(view: &View, page: &mut Page) {
+fn cameras(view: &EngineView, page: &mut Page) {
     let all = view.cameras.statuses();
     let active = all.iter().filter(|camera| camera.status == "active").count();
     page.count(Series::Cameras, &[("state", "active")], active as u64);

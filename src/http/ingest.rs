@@ -10,7 +10,7 @@ use super::routes::{Answer, JSON, Site, not_found};
 use super::{Listener, Serving};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
-use crate::ingest::{AGE_BOUNDS, Outcome, State, Status, View};
+use crate::ingest::{AGE_BOUNDS, IngestStatus, IngestView, SendOutcome, State};
 use crate::metrics::clock::unix_seconds;
 
 /// A running statistics server of `ingest`; dropping it ends it.
@@ -23,7 +23,7 @@ impl IngestServer {
     /// Serves at `ingest.stats.addr`, with the token and the host names of `stats`.
     ///
     /// [`Fault::Io`] if the address is not available.
-    pub fn start(config: &Config, view: View, stop: &Stop) -> Result<IngestServer, Fault> {
+    pub fn start(config: &Config, view: IngestView, stop: &Stop) -> Result<IngestServer, Fault> {
         let Some(addr) = &config.ingest.stats.addr else {
             return Ok(IngestServer { _serving: None });
         };
@@ -37,7 +37,7 @@ impl IngestServer {
 }
 
 struct IngestSite {
-    view: View,
+    view: IngestView,
 }
 
 impl Site for IngestSite {
@@ -95,7 +95,7 @@ impl Site for IngestSite {
 
 impl IngestSite {
     fn away(&self) -> Vec<String> {
-        let away = |camera: &Arc<Status>| {
+        let away = |camera: &Arc<IngestStatus>| {
             let (state, _) = camera.state();
             let fine = matches!(state, State::Live | State::Disabled);
             (!fine).then(|| format!("{}: {}", camera.id, state.name()))
@@ -105,13 +105,14 @@ impl IngestSite {
 }
 
 /// The series of `ingest` in Prometheus' text format.
-fn exposition(cameras: &[Arc<Status>]) -> String {
+fn exposition(cameras: &[Arc<IngestStatus>]) -> String {
     let mut page = String::new();
     let head = |page: &mut String, name: &str, kind: &str, help: &str| {
         let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
     };
-    let label =
-        |status: &Status| status.id.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let label = |status: &IngestStatus| {
+        status.id.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    };
     let name = "framepress_ingest_camera_state";
     head(&mut page, name, "gauge", "1 for the state in which a camera is.");
     for camera in cameras {
@@ -124,7 +125,7 @@ fn exposition(cameras: &[Arc<Status>]) -> String {
     let name = "framepress_ingest_frames_total";
     head(&mut page, name, "counter", "Frames by what has become of them.");
     for camera in cameras {
-        for outcome in Outcome::ALL {
+        for outcome in SendOutcome::ALL {
             let (id, word, count) = (label(camera), outcome.name(), camera.frames(outcome));
             let _ = writeln!(page, "{name}{{camera=\"{id}\",outcome=\"{word}\"}} {count}");
         }
@@ -144,13 +145,13 @@ fn exposition(cameras: &[Arc<Status>]) -> String {
             let _ = writeln!(page, "{name}{{camera=\"{}\"}} {last:.3}", label(camera));
         }
     }
-    type Counter = (&'static str, &'static str, fn(&Status) -> f64);
+    type Counter = (&'static str, &'static str, fn(&IngestStatus) -> f64);
     let counters: [Counter; 3] = [
         ("framepress_ingest_bytes_total", "Bytes of the pictures sent.", |it| it.bytes() as f64),
         (
             "framepress_ingest_child_cpu_seconds_total",
             "CPU time of the children that read a camera.",
-            Status::child_cpu,
+            IngestStatus::child_cpu,
         ),
         (
             "framepress_ingest_hwaccel_fallbacks_total",

@@ -26,7 +26,7 @@ use tiny_http::{Request, Server};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, descriptors};
 use crate::config::{HostPort, Secret};
-use crate::engine::View;
+use crate::engine::EngineView;
 
 pub use api::{compression_ratio, latency_json, metrics_json};
 #[cfg(feature = "kafka")]
@@ -94,7 +94,12 @@ impl Listener {
     ///
     /// # Errors
     /// [`Fault::Io`] if the server cannot be set up.
-    pub fn serve(self, view: View, token: Option<Secret>, stop: &Stop) -> Result<Serving, Fault> {
+    pub fn serve(
+        self,
+        view: EngineView,
+        token: Option<Secret>,
+        stop: &Stop,
+    ) -> Result<Serving, Fault> {
         let serving = self.serve_before_start(token, stop)?;
         serving.show(view);
         Ok(serving)
@@ -113,7 +118,7 @@ impl Listener {
     fn serve_site(
         self,
         site: Box<dyn Site>,
-        view: Arc<OnceLock<View>>,
+        view: Arc<OnceLock<EngineView>>,
         token: Option<Secret>,
         stop: &Stop,
     ) -> Result<Serving, Fault> {
@@ -166,7 +171,7 @@ impl Listener {
 
 /// A running server; dropping it ends it.
 pub struct Serving {
-    view: Arc<OnceLock<View>>,
+    view: Arc<OnceLock<EngineView>>,
     ended: Stop,
     server: Arc<Server>,
     threads: Vec<Running>,
@@ -174,7 +179,7 @@ pub struct Serving {
 
 impl Serving {
     /// Provides the engine to show. Later calls have no effect.
-    pub fn show(&self, view: View) {
+    pub fn show(&self, view: EngineView) {
         let _ = self.view.set(view);
     }
 

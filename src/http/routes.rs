@@ -13,7 +13,7 @@ use super::hosts::{Asking, Hosts, Refusal};
 use super::{api, exposition};
 use crate::base::text;
 use crate::config::Secret;
-use crate::engine::{Plan, View};
+use crate::engine::{EngineView, Plan};
 use crate::metrics::clock;
 
 /// The engine counts as dead if a part gives no sign of life for the Redis time-out plus this
@@ -168,7 +168,7 @@ impl Routes {
 #[derive(Debug)]
 pub(super) struct EngineSite {
     /// Set once the engine exists.
-    pub(super) view: Arc<OnceLock<View>>,
+    pub(super) view: Arc<OnceLock<EngineView>>,
 }
 
 impl Site for EngineSite {
@@ -237,7 +237,7 @@ impl EngineSite {
     }
 }
 
-fn picture(view: &View, request: &Request, id: &str) -> Answer {
+fn picture(view: &EngineView, request: &Request, id: &str) -> Answer {
     match view.cameras.photo(id) {
         None => Answer::error(404, "no such camera has been seen"),
         // A page that polls does not want an error.

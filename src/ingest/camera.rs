@@ -13,9 +13,9 @@ use twox_hash::XxHash3_64;
 use super::coder::{Coder, Form};
 use super::link::{Ffmpeg, Finding, Link, LinkEnd, Loss, is_worth, live};
 use super::pause::Pauses;
-use super::slot::{Shot, Slot};
+use super::slot::{FrameSlot, Shot};
 use super::source::{Place, Spec};
-use super::status::{Outcome, State, Status};
+use super::status::{IngestStatus, SendOutcome, State};
 use super::web::Web;
 use crate::base::{Fault, Reject, Stop};
 use crate::camera::Still;
@@ -51,8 +51,8 @@ struct Known {
 /// The reader of one camera.
 pub(super) struct Reader {
     pub(super) spec: Spec,
-    pub(super) slot: Arc<Slot>,
-    pub(super) status: Arc<Status>,
+    pub(super) slot: Arc<FrameSlot>,
+    pub(super) status: Arc<IngestStatus>,
     pub(super) stop: Stop,
     /// Whether the first loss ends the reader.
     pub(super) once: bool,
@@ -257,7 +257,7 @@ impl Reader {
             };
             self.status.touch();
             let next = link.next(&mut still, until);
-            self.status.count(Outcome::DecodeError, link.take_damages());
+            self.status.count(SendOutcome::DecodeError, link.take_damages());
             self.report(link, &mut course);
             match next {
                 Ok(captured) => {
@@ -299,7 +299,7 @@ impl Reader {
         course: &mut Course,
     ) -> Result<(), LinkEnd> {
         if still.bytes.is_empty() {
-            self.status.count(Outcome::DecodeError, 1);
+            self.status.count(SendOutcome::DecodeError, 1);
             return Ok(());
         }
         let now = Tick::now();
@@ -332,7 +332,7 @@ impl Reader {
             // not matter.
             let cell = (captured * fps).floor() as i64;
             if course.cell == Some(cell) {
-                self.status.count(Outcome::SampledOut, 1);
+                self.status.count(SendOutcome::SampledOut, 1);
                 return Ok(());
             }
             course.cell = Some(cell);
@@ -340,11 +340,11 @@ impl Reader {
         match self.shot(still, captured, now, course) {
             Ok(shot) => {
                 if self.slot.put(shot) {
-                    self.status.count(Outcome::Superseded, 1);
+                    self.status.count(SendOutcome::Superseded, 1);
                 }
             }
             Err(reject) => {
-                self.status.count(Outcome::DecodeError, 1);
+                self.status.count(SendOutcome::DecodeError, 1);
                 tracing::debug!(camera = self.spec.id.as_str(), "{reject}");
             }
         }
@@ -352,7 +352,7 @@ impl Reader {
         // The waiting frame would be refused as well, and reported after this camera has started
         // again.
         if self.slot.take().is_some() {
-            self.status.count(Outcome::Superseded, 1);
+            self.status.count(SendOutcome::Superseded, 1);
         }
         Err(Loss::new("ring", why).into())
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
-use super::slot::{Shot, Slot};
-use super::status::{Outcome, Status};
+use super::slot::{FrameSlot, Shot};
+use super::status::{IngestStatus, SendOutcome};
 use crate::base::{Fault, Stop};
 use crate::camera::{Outbound, Producer, ProducerOptions, RingUse, Ticket};
 use crate::image::{Format, Source};
@@ -33,9 +33,9 @@ const RING_GRACE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Lane {
     /// Its waiting frame.
-    pub slot: Arc<Slot>,
+    pub slot: Arc<FrameSlot>,
     /// Its counts.
-    pub status: Arc<Status>,
+    pub status: Arc<IngestStatus>,
     /// The frame ring for its pixels; the sender sizes it for the frames.
     pub ring: Option<RingUse>,
 }
@@ -51,7 +51,7 @@ impl Lane {
 
     /// Drops a frame and tells the reader why.
     fn refuse(&self, shot: Shot, fault: &Fault) {
-        self.status.count(Outcome::Superseded, 1);
+        self.status.count(SendOutcome::Superseded, 1);
         self.slot.give_back(shot.bytes);
         self.slot.refuse(fault.to_string());
     }
@@ -60,9 +60,9 @@ impl Lane {
 /// The lanes of all cameras; the supervisor changes them while the sender runs.
 pub type Lanes = Arc<Mutex<Vec<Arc<Lane>>>>;
 
-/// Limits of the sender.
+/// SenderLimits of the sender.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct SenderLimits {
     /// Maximum entries of a stream; 0 for no limit.
     pub entries: u64,
     /// Maximum bytes of a stream.
@@ -86,7 +86,7 @@ impl Refusals {
     /// Handles a refused frame. Cameras continue to be read: permissions, memory and key types are
     /// fixed on the server, and restarting this process does not help. A run with a fixed number of
     /// frames fails instead.
-    fn survive(&self, fault: Fault, limits: &Limits) -> Result<(), Fault> {
+    fn survive(&self, fault: Fault, limits: &SenderLimits) -> Result<(), Fault> {
         if limits.frames.is_some() || !matches!(fault, Fault::Refused { .. }) {
             return Err(fault);
         }
@@ -136,7 +136,7 @@ pub fn run(
     options: ProducerOptions,
     lanes: &Lanes,
     bell: &Receiver<()>,
-    limits: &Limits,
+    limits: &SenderLimits,
     (confirmed, refusals): (&AtomicU64, &Refusals),
     stop: &Stop,
 ) -> Result<(), Fault> {
@@ -196,7 +196,7 @@ pub fn run(
                 }
                 Err(fault) => {
                     refusals.survive(fault, limits)?;
-                    lane.status.count(Outcome::Superseded, 1);
+                    lane.status.count(SendOutcome::Superseded, 1);
                     lane.slot.give_back(shot.bytes);
                     continue;
                 }
@@ -212,7 +212,7 @@ pub fn run(
                 }
                 None => {
                     if lane.slot.put_back(shot) {
-                        lane.status.count(Outcome::Superseded, 1);
+                        lane.status.count(SendOutcome::Superseded, 1);
                     }
                 }
             }
@@ -247,7 +247,7 @@ fn take_replies(
     producer: &mut Producer,
     under_way: &mut HashMap<Ticket, UnderWay>,
     (confirmed, refusals): (&AtomicU64, &Refusals),
-    limits: &Limits,
+    limits: &SenderLimits,
 ) -> Result<(), Fault> {
     let before = producer.counts().sendings.superseded;
     let replies: Vec<_> = producer.replies().collect();
@@ -263,11 +263,11 @@ fn take_replies(
             }
             Err(_) if given_up > 0 => {
                 given_up -= 1;
-                sent.lane.status.count(Outcome::Superseded, 1);
+                sent.lane.status.count(SendOutcome::Superseded, 1);
             }
             Err(fault) => {
                 refusals.survive(fault, limits)?;
-                sent.lane.status.count(Outcome::Superseded, 1);
+                sent.lane.status.count(SendOutcome::Superseded, 1);
             }
         }
     }

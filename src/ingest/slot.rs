@@ -31,7 +31,7 @@ pub struct Shot {
 
 /// Holds at most one frame, and wakes the sender.
 #[derive(Debug)]
-pub struct Slot {
+pub struct FrameSlot {
     waiting: Mutex<Option<Shot>>,
     spare: Mutex<Vec<u8>>,
     refusal: Mutex<Option<String>>,
@@ -44,11 +44,11 @@ pub fn bell() -> (Sender<()>, Receiver<()>) {
     bounded(1)
 }
 
-impl Slot {
+impl FrameSlot {
     /// An empty slot that notifies `wake`.
-    pub fn new(wake: Sender<()>) -> Slot {
+    pub fn new(wake: Sender<()>) -> FrameSlot {
         let (waiting, spare, refusal) = Default::default();
-        Slot { waiting, spare, refusal, wake }
+        FrameSlot { waiting, spare, refusal, wake }
     }
 
     /// Stores the reason why frames of this camera cannot be sent, for its reader.
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn the_newest_frame_replaces_the_waiting_one() {
         let (wake, bell) = bell();
-        let slot = Slot::new(wake);
+        let slot = FrameSlot::new(wake);
         assert!(!slot.put(shot(1.0)) && slot.put(shot(2.0)) && slot.put(shot(3.0)));
         assert_eq!((bell.len(), slot.take().map(|shot| shot.captured)), (1, Some(3.0)));
         assert!(slot.take().is_none() && !slot.put_back(shot(3.0)) && slot.put_back(shot(2.0)));

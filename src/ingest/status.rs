@@ -51,9 +51,9 @@ impl State {
     }
 }
 
-/// Outcome of a frame.
+/// SendOutcome of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SendOutcome {
     /// Stored in the stream.
     Sent,
     /// Skipped to keep the configured frame rate.
@@ -64,18 +64,22 @@ pub enum Outcome {
     DecodeError,
 }
 
-impl Outcome {
+impl SendOutcome {
     /// Every outcome.
-    pub const ALL: [Outcome; 4] =
-        [Outcome::Sent, Outcome::SampledOut, Outcome::Superseded, Outcome::DecodeError];
+    pub const ALL: [SendOutcome; 4] = [
+        SendOutcome::Sent,
+        SendOutcome::SampledOut,
+        SendOutcome::Superseded,
+        SendOutcome::DecodeError,
+    ];
 
     /// The name in metrics.
     pub const fn name(self) -> &'static str {
         match self {
-            Outcome::Sent => "sent",
-            Outcome::SampledOut => "sampled_out",
-            Outcome::Superseded => "superseded",
-            Outcome::DecodeError => "decode_error",
+            SendOutcome::Sent => "sent",
+            SendOutcome::SampledOut => "sampled_out",
+            SendOutcome::Superseded => "superseded",
+            SendOutcome::DecodeError => "decode_error",
         }
     }
 }
@@ -97,7 +101,7 @@ pub const AGE_BOUNDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 1
 
 /// State of one camera, shared between its reader, the sender and the servers that show it.
 #[derive(Debug)]
-pub struct Status {
+pub struct IngestStatus {
     /// Camera id.
     pub id: String,
     outcomes: [AtomicU64; 4],
@@ -137,10 +141,10 @@ const WATCHED_FOR: Duration = Duration::from_secs(10);
 /// Number of arrivals from which the rate is computed.
 const RECENT: usize = 32;
 
-impl Status {
+impl IngestStatus {
     /// A camera that is not opened yet; `wait_max` is the longest wait of its thread.
-    pub fn new(id: &str, state: State, wait_max: Duration) -> Status {
-        Status {
+    pub fn new(id: &str, state: State, wait_max: Duration) -> IngestStatus {
+        IngestStatus {
             id: id.into(),
             outcomes: Default::default(),
             bytes: AtomicU64::new(0),
@@ -227,12 +231,12 @@ impl Status {
         self.more.lock().child_cpu += seconds;
     }
 
-    pub(super) fn count(&self, outcome: Outcome, count: u64) {
+    pub(super) fn count(&self, outcome: SendOutcome, count: u64) {
         self.outcomes[outcome as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     pub(super) fn sent(&self, bytes: u64, age_seconds: f64) {
-        self.count(Outcome::Sent, 1);
+        self.count(SendOutcome::Sent, 1);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let at = AGE_BOUNDS.iter().position(|bound| age_seconds <= *bound);
         self.ages[at.unwrap_or(AGE_BOUNDS.len())].fetch_add(1, Ordering::Relaxed);
@@ -268,7 +272,7 @@ impl Status {
     }
 
     /// Number of frames with an outcome.
-    pub fn frames(&self, outcome: Outcome) -> u64 {
+    pub fn frames(&self, outcome: SendOutcome) -> u64 {
         self.outcomes[outcome as usize].load(Ordering::Relaxed)
     }
 
@@ -330,10 +334,10 @@ impl Status {
             "height": more.size.1,
             "codec": more.codec,
             "source": more.source,
-            "sent": self.frames(Outcome::Sent),
-            "sampled_out": self.frames(Outcome::SampledOut),
-            "superseded": self.frames(Outcome::Superseded),
-            "decode_errors": self.frames(Outcome::DecodeError),
+            "sent": self.frames(SendOutcome::Sent),
+            "sampled_out": self.frames(SendOutcome::SampledOut),
+            "superseded": self.frames(SendOutcome::Superseded),
+            "decode_errors": self.frames(SendOutcome::DecodeError),
             "bytes": self.bytes(),
             "hwaccel_fallbacks": more.hwaccel_fallbacks,
         })

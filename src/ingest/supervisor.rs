@@ -9,10 +9,10 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 use super::camera::{Reader, coder};
-use super::sender::{self, Lane, Lanes, Limits, Refusals};
-use super::slot::{Slot, bell};
+use super::sender::{self, Lane, Lanes, Refusals, SenderLimits};
+use super::slot::{FrameSlot, bell};
 use super::source::Spec;
-use super::status::{Outcome, State, Status};
+use super::status::{IngestStatus, SendOutcome, State};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::camera::{Full, ProducerOptions, Reuse, RingUse};
@@ -51,19 +51,19 @@ struct Camera {
 
 /// Read access to the state of all cameras.
 #[derive(Clone, Debug, Default)]
-pub struct View {
-    statuses: Arc<Mutex<BTreeMap<String, Arc<Status>>>>,
+pub struct IngestView {
+    statuses: Arc<Mutex<BTreeMap<String, Arc<IngestStatus>>>>,
     refusals: Refusals,
 }
 
-impl View {
+impl IngestView {
     /// Every configured camera, ordered by id.
-    pub fn cameras(&self) -> Vec<Arc<Status>> {
+    pub fn cameras(&self) -> Vec<Arc<IngestStatus>> {
         self.statuses.lock().values().cloned().collect()
     }
 
     /// The camera with this id.
-    pub fn camera(&self, id: &str) -> Option<Arc<Status>> {
+    pub fn camera(&self, id: &str) -> Option<Arc<IngestStatus>> {
         self.statuses.lock().get(id).cloned()
     }
 
@@ -92,7 +92,10 @@ impl View {
     /// Total number of frames with an outcome.
     pub fn progress(&self) -> u64 {
         let cameras = self.cameras();
-        cameras.iter().map(|it| Outcome::ALL.iter().map(|&out| it.frames(out)).sum::<u64>()).sum()
+        cameras
+            .iter()
+            .map(|it| SendOutcome::ALL.iter().map(|&out| it.frames(out)).sum::<u64>())
+            .sum()
     }
 }
 
@@ -105,7 +108,7 @@ pub struct Supervisor {
     bell: (Sender<()>, Receiver<()>),
     bytes_max: Arc<AtomicU64>,
     confirmed: Arc<AtomicU64>,
-    view: View,
+    view: IngestView,
     sender: Option<Running>,
     started: usize,
     stop: Stop,
@@ -130,7 +133,7 @@ impl Supervisor {
             bell: bell(),
             bytes_max: Arc::new(AtomicU64::new(config.ingest.defaults.max_stream_bytes)),
             confirmed: Arc::default(),
-            view: View::default(),
+            view: IngestView::default(),
             sender: None,
             started: 0,
             stop: stop.clone(),
@@ -150,7 +153,7 @@ impl Supervisor {
             full: Full::Drop,
             ring: None,
         };
-        let limits = Limits {
+        let limits = SenderLimits {
             entries: self.mode.entries_max,
             bytes: Arc::clone(&self.bytes_max),
             frames: self.mode.frames,
@@ -169,7 +172,7 @@ impl Supervisor {
     }
 
     /// The state of the cameras.
-    pub fn view(&self) -> &View {
+    pub fn view(&self) -> &IngestView {
         &self.view
     }
 
@@ -209,7 +212,7 @@ impl Supervisor {
         }
         self.view.statuses.lock().retain(|id, _| self.cameras.contains_key(id));
         for id in disabled {
-            let status = Arc::new(Status::new(&id, State::Disabled, Duration::ZERO));
+            let status = Arc::new(IngestStatus::new(&id, State::Disabled, Duration::ZERO));
             self.view.statuses.lock().insert(id, status);
         }
         let bytes = wanted.values().map(|spec| spec.feed.max_stream_bytes).min();
@@ -242,9 +245,9 @@ impl Supervisor {
         let feed = &spec.feed;
         let longest = feed.open_timeout_ms.max(feed.no_frame_ms).max(feed.backoff_ms.1);
         let longest = Duration::from_millis(longest);
-        let status = Arc::new(Status::new(&spec.id, State::Connecting, longest));
+        let status = Arc::new(IngestStatus::new(&spec.id, State::Connecting, longest));
         self.view.statuses.lock().insert(spec.id.clone(), Arc::clone(&status));
-        let slot = Arc::new(Slot::new(self.bell.0.clone()));
+        let slot = Arc::new(FrameSlot::new(self.bell.0.clone()));
         let ring = ring_of(&self.config, &spec.id, feed);
         let lane = Arc::new(Lane { slot: Arc::clone(&slot), status: Arc::clone(&status), ring });
         self.lanes.lock().push(Arc::clone(&lane));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::cmd;
 
-use super::supervisor::View;
+use super::supervisor::IngestView;
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
@@ -30,7 +30,7 @@ impl Teller {
     pub fn start(
         config: &Config,
         topology: Topology,
-        view: View,
+        view: IngestView,
         stop: &Stop,
     ) -> Result<Teller, Fault> {
         let ended = Stop::default();
@@ -78,7 +78,7 @@ impl Drop for Teller {
 fn tell(
     control: &mut Control,
     key: &str,
-    view: &View,
+    view: &IngestView,
     told: &mut Vec<String>,
 ) -> Result<(), Fault> {
     let cameras = view.cameras();

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::camera::{Reader, coder};
-use super::slot::{Slot, bell};
+use super::slot::{FrameSlot, bell};
 use super::source::Spec;
-use super::status::{Outcome, State, Status};
+use super::status::{IngestStatus, SendOutcome, State};
 use crate::base::threads::{self, Identity, Role};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
@@ -22,7 +22,7 @@ const CLOCK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Result of a trial.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct CameraFound {
     /// The codec, if known.
     pub codec: Option<String>,
     /// Width and height of its pictures, in pixels.
@@ -51,12 +51,12 @@ pub struct Found {
 /// Opens the camera and counts its pictures for three seconds.
 ///
 /// [`Fault::Unusable`] with the reason, without secrets; [`Fault::Io`] if no thread can be started.
-pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault> {
+pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<CameraFound, Fault> {
     let feed = &spec.feed;
     let limit = Duration::from_millis(feed.open_timeout_ms);
-    let status = Arc::new(Status::new(&spec.id, State::Connecting, limit));
+    let status = Arc::new(IngestStatus::new(&spec.id, State::Connecting, limit));
     let (wake, rung) = bell();
-    let slot = Arc::new(Slot::new(wake));
+    let slot = Arc::new(FrameSlot::new(wake));
     let ended = Stop::default();
     let reader = Reader {
         spec: spec.clone(),
@@ -70,8 +70,9 @@ pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault
     let identity = Identity { role: Role::Camera, index: 0, core: None };
     let thread = threads::spawn(identity, &ended, move || reader.run())?;
     let arrivals = || {
-        let sampled = status.frames(Outcome::SampledOut) + status.frames(Outcome::DecodeError);
-        sampled + status.frames(Outcome::Superseded)
+        let sampled =
+            status.frames(SendOutcome::SampledOut) + status.frames(SendOutcome::DecodeError);
+        sampled + status.frames(SendOutcome::Superseded)
     };
     let (mut opened, mut before) = (None, 0);
     let (mut count, mut bytes, mut form) = (0_u64, 0, String::new());
@@ -108,7 +109,7 @@ pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<Found, Fault
     delays.sort_unstable();
     let json = status.json();
     let side = |name: &str| json[name].as_u64().and_then(|side| u32::try_from(side).ok());
-    Ok(Found {
+    Ok(CameraFound {
         codec: json["codec"].as_str().map(str::to_owned),
         size: (side("width").unwrap_or(0), side("height").unwrap_or(0)),
         fps: (count + arrivals() - before) as f64 / seconds,

@@ -256,7 +256,9 @@ fn ask(
                 return Ok(head);
             }
             Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => {}
-            Ok(httparse::Status::Partial) => return Err(lost("its answer has no end".into())),
+            Ok(httparse::Status::Partial) => {
+                return Err(lost("its answer has no end".into()));
+            }
             Err(error) => return Err(lost(format!("its answer is no HTTP: {error}"))),
         }
         let mut part = [0; 2048];

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::connection::{Connection, text};
-use super::resp::{Header, Trouble};
+use super::resp::{RespHeader, Trouble};
 use crate::base::Fault;
 use crate::frame::{Digest, Digester, Locate};
 use crate::metrics::Counter;
@@ -18,9 +18,9 @@ impl Connection {
     /// [`Fault::Refused`] if the server answered `command` with an error.
     pub(super) fn array(&mut self, command: &'static str) -> Result<Option<usize>, Fault> {
         match self.reader.header(&mut self.socket) {
-            Ok(Header::Array(count)) => Ok(Some(count)),
-            Ok(Header::Nil) => Ok(None),
-            Ok(Header::Error(message)) => {
+            Ok(RespHeader::Array(count)) => Ok(Some(count)),
+            Ok(RespHeader::Nil) => Ok(None),
+            Ok(RespHeader::Error(message)) => {
                 let message = text(message);
                 Err(self.refused(command, message))
             }
@@ -32,7 +32,7 @@ impl Connection {
     /// Reads the header of a bulk string: its length in bytes.
     pub(super) fn bulk(&mut self) -> Result<u64, Fault> {
         match self.reader.header(&mut self.socket) {
-            Ok(Header::Bulk(len)) => Ok(len),
+            Ok(RespHeader::Bulk(len)) => Ok(len),
             Ok(_) => Err(self.surprised()),
             Err(trouble) => Err(self.fault(trouble)),
         }
@@ -40,7 +40,7 @@ impl Connection {
 
     pub(super) fn integer(&mut self) -> Result<i64, Fault> {
         match self.reader.header(&mut self.socket) {
-            Ok(Header::Int(number)) => Ok(number),
+            Ok(RespHeader::Int(number)) => Ok(number),
             Ok(_) => Err(self.surprised()),
             Err(trouble) => Err(self.fault(trouble)),
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::address::Place;
 use super::open::Connected;
 use super::request::Request;
-use super::resp::{Header, Reader, Trouble};
+use super::resp::{RespHeader, RespReader, Trouble};
 use super::transport::{Readable, Transport, is_pause};
 use super::{Address, FaultPoint, Operation};
 use crate::base::{Fault, Stop, limits};
@@ -158,7 +158,7 @@ impl Write for Socket {
 #[derive(Debug)]
 pub struct Connection {
     pub(super) socket: Socket,
-    pub(super) reader: Reader,
+    pub(super) reader: RespReader,
     address: Address,
     endpoint: String,
     /// Whether the server has answered at least once.
@@ -240,14 +240,14 @@ impl Connection {
     /// Reads a small answer. Returns the number, or 0 if the answer is not a number.
     pub(super) fn number(&mut self, name: &'static str) -> Result<i64, Fault> {
         let answer = match self.reader.header(&mut self.socket) {
-            Ok(Header::Int(number)) => Ok(number),
-            Ok(Header::Bulk(len)) => {
+            Ok(RespHeader::Int(number)) => Ok(number),
+            Ok(RespHeader::Bulk(len)) => {
                 return match self.reader.bulk_discard(&mut self.socket, len) {
                     Ok(()) => Ok(0),
                     Err(trouble) => Err(self.fault(trouble)),
                 };
             }
-            Ok(Header::Error(message)) => Err(Ok(text(message))),
+            Ok(RespHeader::Error(message)) => Err(Ok(text(message))),
             Ok(_) => Ok(0),
             Err(trouble) => Err(Err(trouble)),
         };
@@ -302,7 +302,7 @@ impl Connection {
             return None;
         }
         match self.reader.header(&mut self.socket) {
-            Ok(Header::Error(words)) => Some(text(words)),
+            Ok(RespHeader::Error(words)) => Some(text(words)),
             _ => None,
         }
     }

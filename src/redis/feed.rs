@@ -7,7 +7,7 @@ use super::Address;
 use super::connection::{Connection, text};
 use super::open::Connected;
 use super::request::{Request, pack};
-use super::resp::Header;
+use super::resp::RespHeader;
 use crate::base::{Fault, Stop, limits};
 use crate::frame::EntryId;
 use crate::metrics::Metrics;
@@ -132,8 +132,8 @@ impl Feed {
     fn added(&mut self) -> Result<Result<EntryId, String>, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
         let id = match reader.header(socket) {
-            Ok(Header::Bulk(len)) => reader.bulk_small(socket, len).map(EntryId::parse),
-            Ok(Header::Error(message)) => {
+            Ok(RespHeader::Bulk(len)) => reader.bulk_small(socket, len).map(EntryId::parse),
+            Ok(RespHeader::Error(message)) => {
                 return Ok(Err(text(message)));
             }
             Ok(_) => Ok(None),

@@ -4,7 +4,7 @@ use redis::{Cmd, Value, cmd};
 
 use super::control::converted;
 use super::slot::slot_of;
-use super::{Control, Source, Tenure};
+use super::{Control, StreamSource, Tenure};
 use crate::base::{Fault, limits};
 use crate::frame::{EntryId, Recovery};
 use crate::metrics::clock::unix_nanos;
@@ -110,7 +110,7 @@ impl Control {
     }
 }
 
-impl Source {
+impl StreamSource {
     /// Finds the group of `streams` for the holder of a new lease, on this connection. `before` is
     /// the identity of the group that `recovery` describes, empty if it is not known. If the
     /// identity has changed, the group is recovered as in [`Control::find_group`].

@@ -1,6 +1,6 @@
 //! Floor 3: two planes to Redis.
 //!
-//! The *data plane* ([`Source`], [`Sink`], [`Pipeline`]) is our own small RESP client for the hot
+//! The *data plane* ([`StreamSource`], [`Sink`], [`Pipeline`]) is our own small RESP client for the hot
 //! commands only: bulk replies are copied once, from the socket into a pooled buffer, and payloads
 //! are sent by vectored writes. The *control plane* ([`Control`]) does everything else, with a
 //! limit on every wait. Both use the same connections and find their servers through [`Topology`].
@@ -71,13 +71,13 @@ pub use pending::{Page, Pending};
 pub use pipeline::{Pipeline, PipelineOptions, Sendings, Ticket};
 pub use places::{PlaceKeys, Placed, PlacedBatch, PlacedEntry, StreamCounts};
 pub use records::Record;
-pub use resp::{Header, Limits as RespLimits, Reader as RespReader, Trouble};
+pub use resp::{RespHeader, RespLimits, RespReader, Trouble};
 pub use route::Route;
 pub use sentinel::Lookout;
-pub use sink::{Action, Answer, Delivery, Earlier, Plan, Retention, Sink, Task};
+pub use sink::{Action, Answer, CommitPlan, Delivery, Earlier, Retention, Sink, Task};
 pub use sinks::{Sent, Sinks};
 pub use slot::{SLOTS, slot_of, tag_of};
-pub use source::{Batch, Delivered, Source, SourceOptions};
+pub use source::{Batch, Delivered, SourceOptions, StreamSource};
 pub use survey::Survey;
 pub use tls::{Tls, TlsOptions};
 pub use topology::Topology;

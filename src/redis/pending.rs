@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::source::{Batch, Deliver, Source};
+use super::source::{Batch, Deliver, StreamSource};
 use crate::base::{Fault, limits};
-use crate::frame::{EntryId, Opened, Origin, RawFrame, Session};
+use crate::frame::{EntryId, EntryOrigin, Opened, RawFrame, Session};
 
 const CLAIM: &str =
     concat!("local LEASE = 2\n", include_str!("fence.lua"), include_str!("claim.lua"));
@@ -53,7 +53,7 @@ pub struct Page {
     pub last: Option<EntryId>,
 }
 
-impl Source {
+impl StreamSource {
     /// Delivers one page of the pending entries after `after`. Entries that this process holds are
     /// left alone. `largest` is the size of the largest body in bytes, 0 if unknown.
     ///
@@ -62,7 +62,7 @@ impl Source {
     /// fence then refuses the owner's commit, and the frame is lost.
     ///
     /// # Errors
-    /// As [`Source::receive`].
+    /// As [`StreamSource::receive`].
     pub fn pending(
         &mut self,
         which: Pending,
@@ -98,9 +98,12 @@ impl Source {
             }
             let origin = match which {
                 Pending::Own { is_left: true } | Pending::All { is_left: true, .. } if is_own => {
-                    Origin::Again { deliveries: deliveries.saturating_add(1), is_counted: false }
+                    EntryOrigin::Again {
+                        deliveries: deliveries.saturating_add(1),
+                        is_counted: false,
+                    }
                 }
-                _ => Origin::Again { deliveries, is_counted: true },
+                _ => EntryOrigin::Again { deliveries, is_counted: true },
             };
             let delivered = match self.connection.array("XRANGE")? {
                 Some(1) => self.one_entry(session, &|_| origin, deliver)?,
@@ -116,7 +119,7 @@ impl Source {
     fn bodiless(
         &mut self,
         id: EntryId,
-        origin: Origin,
+        origin: EntryOrigin,
         session: Session,
         deliver: &mut Deliver<'_>,
     ) -> Result<Batch, Fault> {
@@ -257,7 +260,8 @@ mod tests {
         let (pool, recorder) = (Pool::new(1 << 20), metrics.recorder());
         let address = address.through(fault_point);
         let mut source =
-            Source::open(&address, &options, &journal, &pool, &metrics, &recorder, &stop).unwrap();
+            StreamSource::open(&address, &options, &journal, &pool, &metrics, &recorder, &stop)
+                .unwrap();
         armed.store(true, Ordering::SeqCst);
         let mut bodies = Vec::new();
         let stale = Pending::Stale(Duration::ZERO);

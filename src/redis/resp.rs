@@ -15,29 +15,33 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// Size of a piece shown to the watcher of a bulk string: small enough to be still in the L2 cache.
 const PIECE_BYTES: usize = 128 << 10;
 
-/// Limits on the lengths that a peer may declare.
+/// RespLimits on the lengths that a peer may declare.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct RespLimits {
     /// Maximum bytes of one bulk string.
     pub bulk_bytes_max: u64,
     /// Maximum elements of one array.
     pub array_max: usize,
 }
 
-impl Limits {
+impl RespLimits {
     /// For replies that are kept whole in memory.
-    pub const REDIS: Limits =
-        Limits { bulk_bytes_max: limits::RESP_BULK_BYTES_MAX, array_max: limits::RESP_ARRAY_MAX };
+    pub const REDIS: RespLimits = RespLimits {
+        bulk_bytes_max: limits::RESP_BULK_BYTES_MAX,
+        array_max: limits::RESP_ARRAY_MAX,
+    };
 
     /// For stream entries, whose parts are read one by one: whatever a server can store. The caller
     /// decides what to keep of a value and skips the rest.
-    pub const ENTRIES: Limits =
-        Limits { bulk_bytes_max: limits::ENTRY_BULK_BYTES_MAX, array_max: limits::ENTRY_ARRAY_MAX };
+    pub const ENTRIES: RespLimits = RespLimits {
+        bulk_bytes_max: limits::ENTRY_BULK_BYTES_MAX,
+        array_max: limits::ENTRY_ARRAY_MAX,
+    };
 }
 
 /// The beginning of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Header<'a> {
+pub enum RespHeader<'a> {
     /// A status such as `OK`.
     Simple(&'a [u8]),
     /// An error answer, which begins with its code.
@@ -65,21 +69,21 @@ pub enum Trouble {
 
 /// Reads values from a transport that is passed in at each call.
 #[derive(Debug)]
-pub struct Reader {
+pub struct RespReader {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
-    limits: Limits,
+    limits: RespLimits,
 }
 
-impl Reader {
+impl RespReader {
     /// A reader with an empty buffer.
-    pub fn new(limits: Limits) -> Self {
-        Reader { buffer: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0, limits }
+    pub fn new(limits: RespLimits) -> Self {
+        RespReader { buffer: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0, limits }
     }
 
     /// Changes the limits for what follows.
-    pub fn allow(&mut self, limits: Limits) {
+    pub fn allow(&mut self, limits: RespLimits) {
         self.limits = limits;
     }
 
@@ -92,34 +96,34 @@ impl Reader {
     ///
     /// # Errors
     /// [`Trouble::Protocol`] for anything that is not a header or exceeds a limit.
-    pub fn header(&mut self, io: &mut impl Read) -> Result<Header<'_>, Trouble> {
+    pub fn header(&mut self, io: &mut impl Read) -> Result<RespHeader<'_>, Trouble> {
         let line = self.line(io)?;
         let line = &self.buffer[line.0..line.1];
         let (&kind, rest) = line.split_first().ok_or(Trouble::Protocol("an empty line"))?;
         match kind {
-            b'+' => Ok(Header::Simple(rest)),
-            b'-' => Ok(Header::Error(rest)),
-            b':' => Ok(Header::Int(number(rest)?)),
+            b'+' => Ok(RespHeader::Simple(rest)),
+            b'-' => Ok(RespHeader::Error(rest)),
+            b':' => Ok(RespHeader::Int(number(rest)?)),
             b'$' => match number(rest)? {
-                -1 => Ok(Header::Nil),
+                -1 => Ok(RespHeader::Nil),
                 len => {
                     let len =
                         u64::try_from(len).map_err(|_| Trouble::Protocol("negative length"))?;
                     if len > self.limits.bulk_bytes_max {
                         return Err(Trouble::Protocol("bulk string above the limit"));
                     }
-                    Ok(Header::Bulk(len))
+                    Ok(RespHeader::Bulk(len))
                 }
             },
             b'*' => match number(rest)? {
-                -1 => Ok(Header::Nil),
+                -1 => Ok(RespHeader::Nil),
                 len => {
                     let len =
                         usize::try_from(len).map_err(|_| Trouble::Protocol("negative length"))?;
                     if len > self.limits.array_max {
                         return Err(Trouble::Protocol("array above the limit"));
                     }
-                    Ok(Header::Array(len))
+                    Ok(RespHeader::Array(len))
                 }
             },
             _ => Err(Trouble::Protocol("unknown type of value")),
@@ -141,7 +145,7 @@ impl Reader {
     /// has arrived. Once it returns false, the rest is read in one piece.
     ///
     /// # Errors
-    /// As [`Reader::bulk_into`].
+    /// As [`RespReader::bulk_into`].
     pub fn bulk_into_watched(
         &mut self,
         io: &mut impl Read,
@@ -172,7 +176,7 @@ impl Reader {
     /// Skips the bytes of a bulk string and the CRLF after them.
     ///
     /// # Errors
-    /// As [`Reader::bulk_into`].
+    /// As [`RespReader::bulk_into`].
     pub fn bulk_discard(&mut self, io: &mut impl Read, len: u64) -> Result<(), Trouble> {
         let mut left = len;
         while left > 0 {
@@ -216,15 +220,15 @@ impl Reader {
         while pending > 0 {
             pending -= 1;
             match self.header(io)? {
-                Header::Bulk(len) => self.bulk_discard(io, len)?,
-                Header::Array(len) => {
+                RespHeader::Bulk(len) => self.bulk_discard(io, len)?,
+                RespHeader::Array(len) => {
                     pending = pending
                         .checked_add(len)
                         .filter(|&pending| pending <= self.limits.array_max)
                         .ok_or(Trouble::Protocol("array above the limit"))?;
                 }
-                Header::Error(_) => is_error = true,
-                Header::Simple(_) | Header::Int(_) | Header::Nil => {}
+                RespHeader::Error(_) => is_error = true,
+                RespHeader::Simple(_) | RespHeader::Int(_) | RespHeader::Nil => {}
             }
         }
         Ok(is_error)
@@ -313,7 +317,7 @@ mod tests {
     }
 
     fn header(bytes: &[u8]) -> Result<String, String> {
-        let mut reader = Reader::new(Limits { bulk_bytes_max: 100, array_max: 10 });
+        let mut reader = RespReader::new(RespLimits { bulk_bytes_max: 100, array_max: 10 });
         reader
             .header(&mut &*bytes)
             .map(|header| format!("{header:?}"))
@@ -354,10 +358,10 @@ mod tests {
             }
             bytes.extend(b"+END\r\n");
             let mut io = Trickle { rest: &bytes, pieces, at: 0 };
-            let mut reader = Reader::new(Limits::REDIS);
-            prop_assert_eq!(reader.header(&mut io).unwrap(), Header::Array(values.len()));
+            let mut reader = RespReader::new(RespLimits::REDIS);
+            prop_assert_eq!(reader.header(&mut io).unwrap(), RespHeader::Array(values.len()));
             for (index, value) in values.iter().enumerate() {
-                let Header::Bulk(len) = reader.header(&mut io).unwrap() else { panic!() };
+                let RespHeader::Bulk(len) = reader.header(&mut io).unwrap() else { panic!() };
                 prop_assert_eq!(len, value.len() as u64);
                 match index % 4 {
                     2 => {
@@ -382,12 +386,12 @@ mod tests {
                     _ => reader.bulk_discard(&mut io, len).unwrap(),
                 }
             }
-            prop_assert_eq!(reader.header(&mut io).unwrap(), Header::Simple(b"END"));
+            prop_assert_eq!(reader.header(&mut io).unwrap(), RespHeader::Simple(b"END"));
         }
 
         #[test]
         fn no_bytes_whatever_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut reader = Reader::new(Limits::REDIS);
+            let mut reader = RespReader::new(RespLimits::REDIS);
             let mut io = &bytes[..];
             for _ in 0..10 {
                 if reader.skip_value(&mut io).is_err() {

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::connection::{Connection, Waited, text};
 use super::open::Connected;
 use super::request::Request;
-use super::resp::Header;
+use super::resp::RespHeader;
 use super::{Address, DEAD_LETTER_FIELDS, Tenure};
 use crate::base::{Fault, Stop, error_code, limits};
 use crate::frame::{EntryId, Refused, Stored};
@@ -53,7 +53,7 @@ pub enum Retention {
 
 /// The settings that all commits share.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct CommitPlan {
     /// Input, output and dead-letter stream of each shard.
     pub streams: Vec<[String; 3]>,
     /// The consumer group.
@@ -165,7 +165,7 @@ pub(super) type Which = SmallVec<[usize; limits::COMMIT_BATCH_FRAMES]>;
 #[derive(Debug)]
 pub struct Sink {
     connection: Connection,
-    plan: Arc<Plan>,
+    plan: Arc<CommitPlan>,
     /// Digests of [`STORE`], or of its substitute, and of [`PLAIN`].
     digests: [Vec<u8>; 2],
     /// The retention passed to the script.
@@ -196,7 +196,7 @@ impl Sink {
     /// As [`Connection::open`]; [`Fault::Refused`] if scripts may not be loaded.
     pub fn open(
         address: &Address,
-        plan: &Arc<Plan>,
+        plan: &Arc<CommitPlan>,
         name: &str,
         timeout: Duration,
         metrics: &Arc<Metrics>,
@@ -331,8 +331,8 @@ impl Sink {
     fn script_answer(&mut self) -> Result<Answer, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
         match reader.header(socket) {
-            Ok(Header::Array(2)) => {}
-            Ok(Header::Error(message)) => return Ok(Answer::Refused(text(message))),
+            Ok(RespHeader::Array(2)) => {}
+            Ok(RespHeader::Error(message)) => return Ok(Answer::Refused(text(message))),
             Ok(_) => return Err(self.connection.surprised()),
             Err(trouble) => return Err(self.connection.fault(trouble)),
         }
@@ -362,12 +362,12 @@ impl Sink {
     fn plain_answer(&mut self) -> Result<Answer, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
         match reader.header(socket) {
-            Ok(Header::Int(_)) => Ok(Answer::Done { stored: None, is_kept: false }),
-            Ok(Header::Bulk(len)) => {
+            Ok(RespHeader::Int(_)) => Ok(Answer::Done { stored: None, is_kept: false }),
+            Ok(RespHeader::Bulk(len)) => {
                 self.connection.pass_over(len)?;
                 Ok(Answer::Done { stored: None, is_kept: false })
             }
-            Ok(Header::Error(message)) => Ok(Answer::Refused(text(message))),
+            Ok(RespHeader::Error(message)) => Ok(Answer::Refused(text(message))),
             Ok(_) => Err(self.connection.surprised()),
             Err(trouble) => Err(self.connection.fault(trouble)),
         }
@@ -444,7 +444,7 @@ impl Sink {
 /// Whether the server can acknowledge and delete in one command, and lets this account do so. This
 /// is tested on an entry that does not exist. A server that has the command may still answer with
 /// an error, for example a Cluster node for another node's key.
-fn has_xackdel(connection: &mut Connection, plan: &Plan) -> Result<bool, Fault> {
+fn has_xackdel(connection: &mut Connection, plan: &CommitPlan) -> Result<bool, Fault> {
     let mut attempt = cmd("XACKDEL");
     attempt.arg(&plan.streams[0][0]).arg(&plan.group).arg("IDS").arg(1).arg("0-0");
     match connection.query("XACKDEL", &attempt) {
@@ -462,11 +462,11 @@ fn load(connection: &mut Connection, script: &str) -> Result<Vec<u8>, Fault> {
     connection.send(&request, &[])?;
     let Connection { reader, socket, .. } = connection;
     match reader.header(socket) {
-        Ok(Header::Bulk(len)) => {
+        Ok(RespHeader::Bulk(len)) => {
             let hash = reader.bulk_small(socket, len).map(<[u8]>::to_vec);
             hash.map_err(|trouble| connection.fault(trouble))
         }
-        Ok(Header::Error(message)) => {
+        Ok(RespHeader::Error(message)) => {
             let message = text(message);
             Err(connection.refused("SCRIPT LOAD", message))
         }
@@ -475,7 +475,7 @@ fn load(connection: &mut Connection, script: &str) -> Result<Vec<u8>, Fault> {
     }
 }
 
-fn add(request: &mut Request, plan: &Plan, output: &str, stored: &Stored) {
+fn add(request: &mut Request, plan: &CommitPlan, output: &str, stored: &Stored) {
     let limited = plan.output_length_max > 0;
     let fields = 2 * fields_of(stored);
     request.command(3 + fields + if limited { 3 } else { 0 }).arg("XADD").arg(output);

@@ -17,7 +17,7 @@ use super::open::{Connected, Open};
 use super::route::{Next, is_sent_on};
 use super::sink::{Part, Which};
 use super::{
-    Action, Answer, Control, DEAD_LETTER_FIELDS, Plan, Route, Sink, Task, Topology, slot_of,
+    Action, Answer, CommitPlan, Control, DEAD_LETTER_FIELDS, Route, Sink, Task, Topology, slot_of,
 };
 use crate::base::{Fault, Stop, error_code, limits};
 use crate::frame::{EntryId, Refused};
@@ -27,7 +27,7 @@ use crate::metrics::{Metrics, RoundTrip};
 #[derive(Debug)]
 pub struct Sinks {
     route: Route,
-    plan: Arc<Plan>,
+    plan: Arc<CommitPlan>,
     name: String,
     timeout: Duration,
     metrics: Arc<Metrics>,
@@ -55,7 +55,7 @@ impl Sinks {
     /// Creates sinks for the streams of `plan`; connects nothing yet.
     pub fn new(
         topology: &Topology,
-        plan: &Arc<Plan>,
+        plan: &Arc<CommitPlan>,
         name: String,
         timeout: Duration,
         metrics: &Arc<Metrics>,
@@ -455,7 +455,7 @@ fn is_done(answer: &Answer) -> bool {
 }
 
 /// The key that decides where a part of a task is sent.
-fn key_of(plan: &Plan, shard: usize, part: Part) -> &str {
+fn key_of(plan: &CommitPlan, shard: usize, part: Part) -> &str {
     let [input, output, _] = &plan.streams[shard];
     match part {
         Part::Whole | Part::Probe | Part::Acknowledge => input,

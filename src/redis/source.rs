@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use super::connection::{Connection, Waited};
 use super::request::Request;
-use super::resp::Limits;
+use super::resp::RespLimits;
 use super::{Address, Tenure};
 use crate::base::{Fault, Stage, Stop, limits};
 use crate::frame::{
-    Entry, EntryBuilder, EntryId, Journal, Lease, Locate, Opened, Origin, Pool, RawFrame, Session,
+    Entry, EntryBuilder, EntryId, EntryOrigin, Journal, Lease, Locate, Opened, Pool, RawFrame,
+    Session,
 };
 use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, Recorder, RoundTrip, Timer};
@@ -107,7 +108,7 @@ pub(super) struct Asked {
 
 /// A connection that reads one stream as a consumer of a group.
 #[derive(Debug)]
-pub struct Source {
+pub struct StreamSource {
     pub(super) connection: Connection,
     pub(super) options: Arc<SourceOptions>,
     pub(super) journal: Arc<Journal>,
@@ -125,7 +126,7 @@ pub struct Source {
     pub(super) tenure: Option<Tenure>,
 }
 
-impl Source {
+impl StreamSource {
     /// Connects.
     ///
     /// # Errors
@@ -138,16 +139,16 @@ impl Source {
         metrics: &Arc<Metrics>,
         recorder: &Recorder,
         stop: &Stop,
-    ) -> Result<Source, Fault> {
+    ) -> Result<StreamSource, Fault> {
         let name = format!("framepress-{}", options.consumer);
         // Read before connecting: whatever this connection reads was delivered by the group of this
         // epoch or a later one.
         let epoch = journal.epoch();
         let mut connection =
             Connection::open_with_clock(address, &name, options.timeout, metrics, stop)?;
-        connection.reader.allow(Limits::ENTRIES);
+        connection.reader.allow(RespLimits::ENTRIES);
         let request = connection.request();
-        Ok(Source {
+        Ok(StreamSource {
             connection,
             options: Arc::clone(options),
             journal: Arc::clone(journal),
@@ -258,7 +259,7 @@ impl Source {
     /// not arrive.
     ///
     /// # Errors
-    /// As [`Source::receive`].
+    /// As [`StreamSource::receive`].
     pub fn receive_last(
         &mut self,
         limit: Duration,
@@ -309,7 +310,7 @@ impl Source {
         let session = self.asked_now();
         let mut batch = Batch::default();
         for _ in 0..count {
-            batch = batch.and(self.one_entry(session, &|_| Origin::New, deliver)?);
+            batch = batch.and(self.one_entry(session, &|_| EntryOrigin::New, deliver)?);
         }
         Ok(batch)
     }
@@ -318,7 +319,7 @@ impl Source {
     pub(super) fn one_entry(
         &mut self,
         session: Session,
-        origin: &dyn Fn(EntryId) -> Origin,
+        origin: &dyn Fn(EntryId) -> EntryOrigin,
         deliver: &mut Deliver<'_>,
     ) -> Result<Batch, Fault> {
         let began = Tick::now();

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::source::{Batch, Deliver, Source};
+use super::source::{Batch, Deliver, StreamSource};
 use crate::base::{Fault, limits};
-use crate::frame::{EntryBuilder, EntryId, Opened, Origin, RawFrame};
+use crate::frame::{EntryBuilder, EntryId, EntryOrigin, Opened, RawFrame};
 
 const STALE: &str =
     concat!("local LEASE = 2\n", include_str!("fence.lua"), include_str!("stale.lua"));
@@ -17,7 +17,7 @@ const STALE_MAX: usize = 64;
 /// Maximum bytes of `data` that are kept to find its camera; the script sends fewer.
 const HEAD_BYTES_MAX: usize = 1 << 10;
 
-impl Source {
+impl StreamSource {
     /// Requests the new entries that were added longer than `age` ago, with only the first bytes of
     /// their `data`, after what was requested before. Their frames have [`RawFrame::is_stale`] set.
     ///
@@ -59,7 +59,7 @@ impl Source {
             };
             self.connection.read_into(&mut head)?;
             builder.set_data(head, None);
-            let receipt = match self.journal.open(id, Origin::New, session) {
+            let receipt = match self.journal.open(id, EntryOrigin::New, session) {
                 Opened::Taken(receipt) => receipt,
                 Opened::Known => continue,
                 Opened::Void => return Err(self.void()),

@@ -6,12 +6,12 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use smallvec::SmallVec;
 
-use super::Source;
+use super::StreamSource;
 use super::leases::{is_not_compiled, lease_state};
 use super::{LeaseAsk, LeaseState, LeaseTerms, Tenure};
 use crate::base::Fault;
 
-impl Source {
+impl StreamSource {
     /// Sends a request about the lease `key`, with the given length.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use redis::{Cmd, Value};
 
 use super::connection::{Connection, text};
-use super::resp::{Header, Trouble};
+use super::resp::{RespHeader, Trouble};
 use crate::base::Fault;
 
 /// Maximum nesting of an answer; XINFO STREAM FULL has 5.
@@ -60,21 +60,21 @@ impl Connection {
             return Err(self.fault(Trouble::Protocol("an answer nested too deeply")));
         };
         let count = match self.reader.header(&mut self.socket) {
-            Ok(Header::Int(number)) => return Ok(Value::Int(number)),
-            Ok(Header::Nil) => return Ok(Value::Nil),
-            Ok(Header::Simple(b"OK")) => return Ok(Value::Okay),
-            Ok(Header::Simple(status)) => return Ok(Value::SimpleString(text(status))),
-            Ok(Header::Error(message)) => {
+            Ok(RespHeader::Int(number)) => return Ok(Value::Int(number)),
+            Ok(RespHeader::Nil) => return Ok(Value::Nil),
+            Ok(RespHeader::Simple(b"OK")) => return Ok(Value::Okay),
+            Ok(RespHeader::Simple(status)) => return Ok(Value::SimpleString(text(status))),
+            Ok(RespHeader::Error(message)) => {
                 let message = text(message);
                 refusal.get_or_insert(message);
                 return Ok(Value::Nil);
             }
-            Ok(Header::Bulk(len)) => {
+            Ok(RespHeader::Bulk(len)) => {
                 let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
                 self.read_into(&mut bytes)?;
                 return Ok(Value::BulkString(bytes));
             }
-            Ok(Header::Array(count)) => count,
+            Ok(RespHeader::Array(count)) => count,
             Err(trouble) => return Err(self.fault(trouble)),
         };
         let mut values = Vec::new();

@@ -101,7 +101,7 @@ impl Window {
         self.was_full = true;
     }
 
-    /// Limits the window to one request until [`Window::opens`], and forgets the rate.
+    /// RespLimits the window to one request until [`Window::opens`], and forgets the rate.
     pub(super) fn restart(&mut self) {
         (self.careful, self.measuring, self.rates) = (true, false, [0.0; 2]);
     }

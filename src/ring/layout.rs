@@ -22,7 +22,7 @@ const NAME_MAX: usize = 64;
 
 /// The properties of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct RingHeader {
     /// Number of slots, [`SLOTS_MIN`] to [`SLOTS_MAX`].
     pub slots: u32,
     /// Bytes for pixels in each slot, a multiple of [`PAGE`].
@@ -54,7 +54,7 @@ pub enum BadHeader {
     Room(u64),
 }
 
-impl Header {
+impl RingHeader {
     /// The first bytes of a ring.
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
@@ -78,7 +78,7 @@ impl Header {
     ///
     /// # Errors
     /// [`BadHeader`] for bytes that are not a header, or that a producer must not write.
-    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Header, BadHeader> {
+    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<RingHeader, BadHeader> {
         let mut rest = &bytes[..];
         if take::<8>(&mut rest) != MAGIC {
             return Err(BadHeader::Magic);
@@ -86,7 +86,7 @@ impl Header {
         if u64::from(u32::from_le_bytes(take(&mut rest))) != PAGE {
             return Err(BadHeader::Length);
         }
-        let header = Header {
+        let header = RingHeader {
             slots: u32::from_le_bytes(take(&mut rest)),
             room: u64::from_le_bytes(take(&mut rest)),
             epoch: u128::from_be_bytes(take(&mut rest)),
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SOUND: Header = Header {
+    const SOUND: RingHeader = RingHeader {
         slots: 3,
         room: 8192,
         epoch: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff,
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(bytes[12..16], [3, 0, 0, 0]);
         assert_eq!(bytes[16..24], [0, 32, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[24..28], [0x00, 0x11, 0x22, 0x33]);
-        assert_eq!(Header::decode(&bytes), Ok(SOUND));
+        assert_eq!(RingHeader::decode(&bytes), Ok(SOUND));
         assert_eq!(SOUND.file_len(), Ok(4096 + 3 * (4096 + 8192)));
         assert_eq!(SOUND.slot_at(2), Some(4096 + 2 * (4096 + 8192)));
         assert_eq!(SOUND.slot_at(3), None);
@@ -201,7 +201,7 @@ mod tests {
         let changed = |at: usize, with: &[u8]| {
             let mut bytes = SOUND.encode();
             bytes[at..at + with.len()].copy_from_slice(with);
-            Header::decode(&bytes).unwrap_err()
+            RingHeader::decode(&bytes).unwrap_err()
         };
         assert_eq!(changed(0, b"FPRING2\n"), BadHeader::Magic);
         assert_eq!(changed(8, &[0, 32, 0, 0]), BadHeader::Length);
@@ -226,7 +226,7 @@ mod tests {
     proptest! {
         #[test]
         fn slots_lie_within_the_file(slots: u32, room: u64, slot: u32) {
-            let header = Header { slots, room, ..SOUND };
+            let header = RingHeader { slots, room, ..SOUND };
             if let (Ok(len), Some(at)) = (header.file_len(), header.slot_at(slot)) {
                 prop_assert!(at >= PAGE && at + PAGE + room <= len);
             }

@@ -1,7 +1,7 @@
 //! Frame rings: a producer on this machine leaves pixels in shared memory, while Redis carries the
 //! entry. The format is fixed; programs in other languages write it too.
 //!
-//! A ring is a file `NAME.ring` on a tmpfs. It begins with a [`Header`], followed by the slots.
+//! A ring is a file `NAME.ring` on a tmpfs. It begins with a [`RingHeader`], followed by the slots.
 //! Each slot is a page with a [`SlotHead`] and room for pixels. A producer writes the pixels of a
 //! frame into a slot and adds an entry whose field `ring` is a [`Reference`] to them.
 //!
@@ -18,7 +18,7 @@ mod survey;
 mod writer;
 
 pub use folder::{default_folder, name_of};
-pub use layout::{BadHeader, Header, PAGE, SLOTS_MAX, SLOTS_MIN, SlotHead, is_name};
+pub use layout::{BadHeader, PAGE, RingHeader, SLOTS_MAX, SLOTS_MIN, SlotHead, is_name};
 pub use reader::{Rings, Unread};
 pub use reference::{BadReference, Reference};
 pub use survey::{Listed, list};

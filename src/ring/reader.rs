@@ -11,9 +11,9 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::folder::{boot_id, is_open_to_all};
-use super::layout::{HEADER_BYTES, Header, PAGE, SLOT_HEAD_BYTES, SlotHead};
+use super::layout::{HEADER_BYTES, PAGE, RingHeader, SLOT_HEAD_BYTES, SlotHead};
 use super::reference::Reference;
-use crate::frame::Running;
+use crate::frame::RunningDigest;
 use crate::metrics::clock::Tick;
 
 /// Most rings that are kept open.
@@ -50,7 +50,7 @@ pub struct Rings {
 #[derive(Debug)]
 struct Open {
     name: String,
-    header: Header,
+    header: RingHeader,
     file: File,
     used_at: Tick,
 }
@@ -75,7 +75,7 @@ impl Rings {
         let at =
             ring.header.slot_at(reference.slot).filter(|_| reference.length <= ring.header.room);
         let at = at.ok_or_else(|| {
-            let Header { slots, room, .. } = ring.header;
+            let RingHeader { slots, room, .. } = ring.header;
             Unread::Gone(format!(
                 "the ring {} has {slots} slots for {room} bytes, not slot {} with {} bytes",
                 reference.name, reference.slot, reference.length
@@ -99,7 +99,7 @@ impl Rings {
     ///
     /// # Errors
     /// [`Unread::Gone`], [`Unread::Fault`].
-    pub fn look(&mut self, name: &str) -> Result<Header, Unread> {
+    pub fn look(&mut self, name: &str) -> Result<RingHeader, Unread> {
         self.find(name).map(|ring| ring.header)
     }
 
@@ -165,7 +165,7 @@ impl Rings {
         let file = File::from(file);
         let mut head = [0; HEADER_BYTES];
         file.read_exact_at(&mut head, 0).map_err(|error| gone(error.to_string()))?;
-        let header = Header::decode(&head).map_err(|bad| gone(bad.to_string()))?;
+        let header = RingHeader::decode(&head).map_err(|bad| gone(bad.to_string()))?;
         let (len, expected) = (about.st_size, header.file_len().unwrap_or(0));
         if u64::try_from(len) != Ok(expected) {
             return Err(gone(format!("it has {len} bytes, and {expected} by its header")));
@@ -189,7 +189,7 @@ impl Open {
     }
 
     fn copy(&self, at: u64, pixels: &mut [u8]) -> Result<u64, Unread> {
-        let mut hash = Running::default();
+        let mut hash = RunningDigest::default();
         let mut at = at;
         for piece in pixels.chunks_mut(PIECE) {
             self.file.read_exact_at(piece, at).map_err(|error| self.cut(&error))?;

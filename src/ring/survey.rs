@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::layout::{Header, is_name};
+use super::layout::{RingHeader, is_name};
 use super::reader::{Rings, Unread};
 
 /// The file in which the kernel lists locks.
@@ -17,7 +17,7 @@ pub struct Listed {
     /// The name of the ring.
     pub name: String,
     /// Its header, or why it is not a valid ring.
-    pub header: Result<Header, String>,
+    pub header: Result<RingHeader, String>,
     /// Whether a producer holds it; `None` if the kernel does not tell.
     pub has_producer: Option<bool>,
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 
 use super::folder::{boot_id, why_no_place};
-use super::layout::{Header, PAGE, SlotHead, is_name};
+use super::layout::{PAGE, RingHeader, SlotHead, is_name};
 use super::reference::Reference;
 use crate::base::Fault;
 use crate::metrics::clock::unix_nanos;
@@ -42,7 +42,7 @@ pub struct RingOptions {
 #[derive(Debug)]
 pub struct Ring {
     name: String,
-    header: Header,
+    header: RingHeader,
     file: File,
     generations: Vec<u64>,
 }
@@ -65,7 +65,7 @@ impl Ring {
                  \"-\", a letter or digit first"
             )));
         }
-        let header = Header {
+        let header = RingHeader {
             slots: *slots,
             room: frame_bytes_max.max(&1).saturating_add(PAGE - 1) / PAGE * PAGE,
             epoch: random().map_err(|error| failed("finding an epoch for", error))?,
@@ -119,7 +119,7 @@ impl Ring {
     }
 
     /// Its properties.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &RingHeader {
         &self.header
     }
 

@@ -30,7 +30,9 @@ use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Journal, Recovery};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics};
-use crate::redis::{Control, Handover, LeaseState, Presence, Retention, Source, Tenure, Topology};
+use crate::redis::{
+    Control, Handover, LeaseState, Presence, Retention, StreamSource, Tenure, Topology,
+};
 
 /// Longest wait for one answer; the caller has frames in hand.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -298,11 +300,11 @@ impl Groups {
     /// whether the group has anything pending.
     ///
     /// # Errors
-    /// As [`Source::adopt_group`]; [`Fault::NeighbourGone`] if the engine stops at once.
+    /// As [`StreamSource::adopt_group`]; [`Fault::NeighbourGone`] if the engine stops at once.
     pub fn adopt(
         &self,
         shard: usize,
-        source: &mut Source,
+        source: &mut StreamSource,
         tenure: &Tenure,
         taken: &LeaseState,
         is_known: bool,

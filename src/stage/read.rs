@@ -26,7 +26,9 @@ use crate::metrics::clock::Tick;
 use crate::metrics::{
     Counter, Gauge, Metrics, Part, Recorder, RoundTrip, WindowGauge, WindowStage,
 };
-use crate::redis::{Address, Batch, Delivered, Pending, Route, Source, SourceOptions, Topology};
+use crate::redis::{
+    Address, Batch, Delivered, Pending, Route, SourceOptions, StreamSource, Topology,
+};
 
 /// Longest wait at a stop for outstanding replies, in addition to [`LAST_TRIPS`] round trips.
 const LAST_REPLIES_LIMIT: Duration = Duration::from_millis(500);
@@ -250,7 +252,7 @@ impl Reader {
     }
 
     /// Asks for as many entries as the window, the lane and the budget have room for.
-    fn ask(&mut self, source: &mut Source) -> Result<(), Fault> {
+    fn ask(&mut self, source: &mut StreamSource) -> Result<(), Fault> {
         let room = self.room();
         // While stale entries are skipped, each read is preceded by a request that skips them.
         let requests_max = room.requests * if self.stale_age.is_some() { 2 } else { 1 };
@@ -360,7 +362,7 @@ impl Reader {
     }
 
     /// Reads the entries delivered to this consumer and never acknowledged.
-    fn recover(&mut self, source: &mut Source) -> Result<(), Fault> {
+    fn recover(&mut self, source: &mut StreamSource) -> Result<(), Fault> {
         let which = Pending::Own { is_left: !self.is_recovered };
         self.fetch(source, which, Counter::Recovered)?;
         if !self.stop.is_draining() {
@@ -372,7 +374,7 @@ impl Reader {
     }
 
     /// Claims entries that other consumers have left pending.
-    fn claim(&mut self, source: &mut Source) -> Result<(), Fault> {
+    fn claim(&mut self, source: &mut StreamSource) -> Result<(), Fault> {
         let idle = self.settings.claim_idle;
         let taken = self.fetch(source, Pending::Stale(idle), Counter::Claimed)?;
         if taken > 0 {
@@ -384,7 +386,7 @@ impl Reader {
     /// Reads pending entries page by page. Returns how many were taken.
     fn fetch(
         &mut self,
-        source: &mut Source,
+        source: &mut StreamSource,
         which: Pending,
         counter: Counter,
     ) -> Result<u64, Fault> {
@@ -406,8 +408,8 @@ impl Reader {
         Ok(taken)
     }
 
-    fn open(&self, address: &Address) -> Result<Source, Fault> {
-        Source::open(
+    fn open(&self, address: &Address) -> Result<StreamSource, Fault> {
+        StreamSource::open(
             address,
             &self.settings.source,
             &self.journal,
@@ -425,7 +427,7 @@ impl Reader {
     ///
     /// CLIENT UNBLOCK would also end such a request, but it crashes a Redis 7.0 whose clients are
     /// paused, for example during a failover: "Unknown btype in replyToBlockedClientOnTimeout".
-    fn leave(&mut self, source: Source, address: &Address) -> Result<(), Fault> {
+    fn leave(&mut self, source: StreamSource, address: &Address) -> Result<(), Fault> {
         self.is_leaving = true;
         self.take_last(source, address).or_else(|fault| {
             tracing::debug!("the last reads: {fault}");
@@ -433,7 +435,7 @@ impl Reader {
         })
     }
 
-    fn take_last(&mut self, mut source: Source, address: &Address) -> Result<(), Fault> {
+    fn take_last(&mut self, mut source: StreamSource, address: &Address) -> Result<(), Fault> {
         let trip = self.window.trip();
         let until = Tick::now().after(LAST_REPLIES_LIMIT + LAST_TRIPS * trip);
         while source.requests() > 0 && Tick::now() < until {

@@ -6,16 +6,16 @@ use crate::base::{Reason, Reject, Stage, limits};
 
 /// The frames of a batch, each opened when the iterator reaches it.
 #[derive(Clone, Debug)]
-pub struct Batch<'a> {
+pub struct FrameBatch<'a> {
     fields: Fields<'a>,
     len: usize,
     taken: usize,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> FrameBatch<'a> {
     /// `None` if `data` is not a batch: one of its fields has another type than in a batch, or none
     /// of its frames can be read.
-    pub(super) fn of(data: &'a [u8]) -> Option<Batch<'a>> {
+    pub(super) fn of(data: &'a [u8]) -> Option<FrameBatch<'a>> {
         let (mut len, mut has_frame) = (0, false);
         let mut fields = Fields::new(data);
         while let Some((number, value)) = fields.next().ok()? {
@@ -31,7 +31,7 @@ impl<'a> Batch<'a> {
                 _ => {}
             }
         }
-        has_frame.then(|| Batch { fields: Fields::new(data), len, taken: 0 })
+        has_frame.then(|| FrameBatch { fields: Fields::new(data), len, taken: 0 })
     }
 
     /// Number of frames.
@@ -52,7 +52,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Refuses a batch with more than [`limits::BATCH_FRAMES_MAX`] frames.
-    pub(super) fn bounded(self) -> Result<Batch<'a>, Reject> {
+    pub(super) fn bounded(self) -> Result<FrameBatch<'a>, Reject> {
         let (len, most) = (self.len, limits::BATCH_FRAMES_MAX);
         if len <= most {
             return Ok(self);
@@ -80,7 +80,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-impl<'a> Iterator for Batch<'a> {
+impl<'a> Iterator for FrameBatch<'a> {
     type Item = Result<Envelope<'a>, Reject>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -15,7 +15,7 @@ const COMPRESSED_DATA: u32 = 1;
 
 /// One picture of the message.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
+pub struct MessagePart<'a> {
     /// Everything except the bytes; its `compressed_data` is empty.
     pub about: &'a ImageData,
     /// The coded picture.
@@ -66,9 +66,9 @@ impl Composer {
         pool: &Pool,
     ) -> Draft {
         let parts = [
-            (4, Some(Part { about: &self.original, bytes: original })),
-            (5, processed.map(|bytes| Part { about: &self.processed, bytes })),
-            (6, thumbnail.map(|bytes| Part { about: &self.thumbnail, bytes })),
+            (4, Some(MessagePart { about: &self.original, bytes: original })),
+            (5, processed.map(|bytes| MessagePart { about: &self.processed, bytes })),
+            (6, thumbnail.map(|bytes| MessagePart { about: &self.thumbnail, bytes })),
         ];
         let parts = parts.iter().filter_map(|(field, part)| part.map(|part| (*field, part)));
         let used = parts.clone().map(|(field, part)| part.len_as(field)).sum::<usize>();
@@ -108,7 +108,7 @@ pub fn whole(data: &[u8], bytes: &[u8], pool: &Pool) -> Option<Lease> {
     Some(composer.finish(draft, pool))
 }
 
-impl Part<'_> {
+impl MessagePart<'_> {
     fn body_len(&self) -> usize {
         let bytes = self.bytes.len();
         key_len(COMPRESSED_DATA)

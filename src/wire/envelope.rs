@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::batch::Batch;
+use super::batch::FrameBatch;
 use super::cursor::{Fields, Malformed};
 use super::{gzip, json, text};
 use crate::base::{Reject, limits};
@@ -87,11 +87,11 @@ impl Default for Scratch {
 
 /// The contents of an entry.
 #[derive(Debug)]
-pub enum Opened<'a> {
+pub enum OpenedEnvelope<'a> {
     /// One frame.
     Frame(Envelope<'a>),
     /// Several frames.
-    Batch(Batch<'a>),
+    Batch(FrameBatch<'a>),
 }
 
 /// Opens the `data` of an entry that holds one frame; see [`open_all`].
@@ -104,8 +104,8 @@ pub fn open<'a>(
     scratch: &'a mut Scratch,
 ) -> Result<Envelope<'a>, Reject> {
     match open_all(data, pixels_max, scratch)? {
-        Opened::Frame(envelope) => Ok(envelope),
-        Opened::Batch(batch) => Err(Reject::undecodable(format!(
+        OpenedEnvelope::Frame(envelope) => Ok(envelope),
+        OpenedEnvelope::Batch(batch) => Err(Reject::undecodable(format!(
             "data is a ProcessedFrameBatch of {} frames; one is expected",
             batch.len()
         ))),
@@ -128,7 +128,7 @@ pub fn open_all<'a>(
     data: &'a [u8],
     pixels_max: u64,
     scratch: &'a mut Scratch,
-) -> Result<Opened<'a>, Reject> {
+) -> Result<OpenedEnvelope<'a>, Reject> {
     let Scratch { unpacked, inflated, inflated_max, json } = scratch;
     let mut data = data;
     let mut kind = Kind::of(data);
@@ -141,8 +141,10 @@ pub fn open_all<'a>(
         Kind::Json => json::open(data, pixels_max, unpacked, json)?,
         Kind::Protobuf => match protobuf(data) {
             Ok(envelope) => envelope,
-            Err(what) => match Batch::of(data) {
-                Some(batch) if batch.len() > 1 => return Ok(Opened::Batch(batch.bounded()?)),
+            Err(what) => match FrameBatch::of(data) {
+                Some(batch) if batch.len() > 1 => {
+                    return Ok(OpenedEnvelope::Batch(batch.bounded()?));
+                }
                 Some(mut batch) => batch.next().unwrap_or_else(|| Err(not_a_frame(what)))?,
                 None => return Err(not_a_frame(what)),
             },
@@ -159,7 +161,7 @@ pub fn open_all<'a>(
             )));
         }
     };
-    envelope.bounded().map(Opened::Frame)
+    envelope.bounded().map(OpenedEnvelope::Frame)
 }
 
 pub(super) fn not_a_frame(what: Malformed) -> Reject {
@@ -217,7 +219,7 @@ fn camera_of_protobuf(data: &[u8]) -> Option<Cow<'_, str>> {
             _ => {}
         }
     }
-    if !has_image && let Some(frame) = Batch::of(data).and_then(Batch::first) {
+    if !has_image && let Some(frame) = FrameBatch::of(data).and_then(FrameBatch::first) {
         return camera_of_protobuf(frame);
     }
     camera.map(Cow::Borrowed)

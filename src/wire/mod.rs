@@ -20,9 +20,9 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/its_camera_ai.streaming.rs"));
 }
 
-pub use batch::Batch;
+pub use batch::FrameBatch;
 pub use compose::{Composer, Draft, whole};
 pub use envelope::{
-    Envelope, ImageRef, Opened, Scratch, camera_of, locate_picture, open, open_all,
+    Envelope, ImageRef, OpenedEnvelope, Scratch, camera_of, locate_picture, open, open_all,
 };
 pub use time::seconds;

@@ -330,6 +330,31 @@ fn comments_and_documents_have_no_opaque_words() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// The public type that a line of code defines, if it does.
+fn public_type(code: &str) -> Option<&str> {
+    let rest = code.trim_start().strip_prefix("pub ")?;
+    let kinds = ["struct ", "enum ", "trait ", "type ", "union "];
+    let rest = kinds.iter().find_map(|kind| rest.strip_prefix(kind))?;
+    rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next()
+}
+
+#[test]
+fn a_public_type_has_a_name_of_its_own() {
+    assert_eq!(public_type("pub struct Frame<'a> {"), Some("Frame"));
+    assert_eq!(public_type("pub(super) struct Frame {"), None);
+    let mut found = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for (path, text) in sources("src") {
+        for line in text.lines() {
+            if let Some(name) = public_type(&code_of(line)) {
+                found.entry(name.to_owned()).or_default().push(path.clone());
+            }
+        }
+    }
+    assert!(found.len() > 100, "{} types", found.len());
+    found.retain(|_, paths| paths.len() > 1);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn commit_subjects_are_short_and_finished() {
     let log = std::process::Command::new("git")

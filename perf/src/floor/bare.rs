@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use framepress::frame::{Planes, View};
 use framepress::image::{Adaptive, Codes, Encoder, Format, Learner, Target};
-use framepress::redis::{Header, RespLimits, RespReader};
+use framepress::redis::{RespHeader, RespLimits, RespReader};
 use framepress::wire::{self, Scratch};
 use turbojpeg::{Decompressor, Subsamp, YuvImage};
 
@@ -127,8 +127,8 @@ impl Bare {
         self.input.write_all(&self.request)?;
         let (reader, input) = (&mut self.reader, &mut self.input);
         match reader.header(input)? {
-            Header::Nil => return Ok(0),
-            Header::Array(1) => {}
+            RespHeader::Nil => return Ok(0),
+            RespHeader::Array(1) => {}
             other => return Err(format!("XREADGROUP answered {other:?}").into()),
         }
         expect_array(reader, input)?;
@@ -256,14 +256,14 @@ fn command(request: &mut Vec<u8>, words: &[&str]) {
 
 fn expect_array(reader: &mut RespReader, io: &mut UnixStream) -> Outcome<usize> {
     match reader.header(io)? {
-        Header::Array(len) => Ok(len),
+        RespHeader::Array(len) => Ok(len),
         other => Err(format!("expected an array, got {other:?}").into()),
     }
 }
 
 fn expect_bulk(reader: &mut RespReader, io: &mut UnixStream) -> Outcome<u64> {
     match reader.header(io)? {
-        Header::Bulk(len) => Ok(len),
+        RespHeader::Bulk(len) => Ok(len),
         other => Err(format!("expected a string, got {other:?}").into()),
     }
 }

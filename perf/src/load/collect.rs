@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
-use framepress::redis::{Header, RespLimits, RespReader};
+use framepress::redis::{RespHeader, RespLimits, RespReader};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriter, IntervalLogWriterBuilder};
@@ -112,8 +112,8 @@ pub fn run(args: &CollectArgs) -> Outcome<bool> {
         ask(&mut request, &places);
         io.write_all(&request)?;
         let with_entries = match reader.header(&mut io)? {
-            Header::Nil => continue,
-            Header::Array(count) => count,
+            RespHeader::Nil => continue,
+            RespHeader::Array(count) => count,
             other => return Err(format!("XREAD answered {other:?}").into()),
         };
         for _ in 0..with_entries {
@@ -174,7 +174,7 @@ impl Entry {
         for _ in 0..array(reader, io)? / 2 {
             let name = small(reader, io)?;
             let len = match reader.header(io)? {
-                Header::Bulk(len) => len,
+                RespHeader::Bulk(len) => len,
                 other => return Err(format!("expected a string, got {other:?}").into()),
             };
             match &name[..] {
@@ -199,14 +199,14 @@ impl Entry {
 
 fn array(reader: &mut RespReader, io: &mut UnixStream) -> Outcome<usize> {
     match reader.header(io)? {
-        Header::Array(len) => Ok(len),
+        RespHeader::Array(len) => Ok(len),
         other => Err(format!("expected an array, got {other:?}").into()),
     }
 }
 
 fn small(reader: &mut RespReader, io: &mut UnixStream) -> Outcome<Vec<u8>> {
     match reader.header(io)? {
-        Header::Bulk(len) => Ok(reader.bulk_small(io, len)?.to_vec()),
+        RespHeader::Bulk(len) => Ok(reader.bulk_small(io, len)?.to_vec()),
         other => Err(format!("expected a string, got {other:?}").into()),
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
-use framepress::camera::{Source as _, Still, Synthetic, SyntheticOptions};
+use framepress::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
 use framepress::frame::View;
 use framepress::image::{Encoder, Format, Target};
 use serde::{Deserialize, Serialize};

@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::assignment::{Group, Wish};
 use super::client;
-use super::status::Status;
+use super::status::BridgeStatus;
 use super::{BATCH_BYTES, BATCH_MESSAGES, LOOK, PAUSE, Setup, is_final};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
@@ -37,7 +37,7 @@ pub(super) struct Inbound {
     consumer: BaseConsumer<Group>,
     control: Control,
     keys: Vec<PlaceKeys>,
-    status: Arc<Status>,
+    status: Arc<BridgeStatus>,
     stop: Stop,
     /// Partitions assigned by the group, before their places are known.
     wanted: Option<Vec<i32>>,
@@ -85,7 +85,7 @@ impl Held {
 }
 
 impl Inbound {
-    pub fn new(setup: Setup, status: &Arc<Status>, stop: &Stop) -> Result<Inbound, Fault> {
+    pub fn new(setup: Setup, status: &Arc<BridgeStatus>, stop: &Stop) -> Result<Inbound, Fault> {
         let Setup { config, topology, streams, until_caught_up } = setup;
         let kafka = &config.kafka;
         let mut client = client::consumer(kafka, &kafka.bridge_group);

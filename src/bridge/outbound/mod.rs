@@ -15,7 +15,7 @@ use redis::cmd;
 
 use super::client::{self, ANSWER_LIMIT};
 use super::result::message;
-use super::status::Status;
+use super::status::BridgeStatus;
 use super::{BATCH_BYTES, BATCH_MESSAGES, LOOK, PAUSE, Setup, dead_letter, is_final, positions};
 use crate::base::{Fault, Reason, Stop};
 use crate::config::{Begin, Config};
@@ -37,7 +37,7 @@ pub(super) struct Outbound {
     control: Control,
     sources: Vec<Source>,
     producer: Option<BaseProducer<Deliveries>>,
-    status: Arc<Status>,
+    status: Arc<BridgeStatus>,
     stop: Stop,
     until_caught_up: bool,
     looked: Option<Tick>,
@@ -64,7 +64,7 @@ struct Source {
 }
 
 impl Outbound {
-    pub fn new(setup: Setup, status: &Arc<Status>, stop: &Stop) -> Result<Outbound, Fault> {
+    pub fn new(setup: Setup, status: &Arc<BridgeStatus>, stop: &Stop) -> Result<Outbound, Fault> {
         let Setup { config, topology, streams, until_caught_up } = setup;
         let control = Control::new(topology, Duration::from_secs(config.redis_queue.timeout))?;
         let source = |[_, output, _]: [String; 3]| Source {

@@ -22,7 +22,7 @@ use self::place::Place;
 use self::traffic::{LANE_VEHICLES, Traffic};
 use self::vehicle::Placed;
 use super::random::Random;
-use super::{Coding, SIDE_MAX, Source, Still};
+use super::{Coding, FrameSource, SIDE_MAX, Still};
 use crate::base::Fault;
 
 /// Options of a synthetic camera.
@@ -127,7 +127,7 @@ impl Synthetic {
     }
 }
 
-impl Source for Synthetic {
+impl FrameSource for Synthetic {
     fn next(&mut self, still: &mut Still) -> Result<bool, Fault> {
         let light = self.light();
         still.bytes.clear();

@@ -24,7 +24,7 @@ pub(crate) use self::nut::Nut;
 pub(crate) use self::words::{Level, Line};
 
 use self::probe::{Shape, probe};
-use super::{Coding, SIDE_MAX, Source, Still};
+use super::{Coding, FrameSource, SIDE_MAX, Still};
 use crate::base::{Fault, Stop};
 use crate::image::{Matrix, PixelLayout, RawLayout};
 
@@ -126,7 +126,7 @@ impl Video {
     }
 }
 
-impl Source for Video {
+impl FrameSource for Video {
     fn next(&mut self, still: &mut Still) -> Result<bool, Fault> {
         if self.ended || self.stop.is_draining() {
             return Ok(false);

@@ -4,7 +4,7 @@ use super::finding::Finding;
 use crate::base::Stop;
 use crate::cli::report::bytes;
 use crate::config::Config;
-use crate::ingest::{Found, Spec, try_out};
+use crate::ingest::{CameraFound, Spec, try_out};
 
 /// A clock that is off by at most this many seconds counts as right, because cameras report whole
 /// seconds.
@@ -25,8 +25,8 @@ fn judge_one(config: &Config, spec: &Spec) -> Finding {
     }
 }
 
-fn describe(id: &str, found: &Found) -> Finding {
-    let Found { codec, size: (width, height), fps, sent_fps, form, .. } = found;
+fn describe(id: &str, found: &CameraFound) -> Finding {
+    let CameraFound { codec, size: (width, height), fps, sent_fps, form, .. } = found;
     let codec = codec.as_deref().unwrap_or("unknown codec");
     let clock = match found.clock_ahead {
         None => "its clock is not told".to_owned(),

@@ -47,7 +47,7 @@ pub(super) fn judge(config: &Config) -> Vec<Finding> {
 const HEAD_BYTES: usize = 300;
 
 #[cfg(feature = "kafka")]
-fn described(found: &crate::bridge::Found, config: &Config) -> Vec<Finding> {
+fn described(found: &crate::bridge::KafkaFound, config: &Config) -> Vec<Finding> {
     use crate::bridge::TopicFacts;
     use crate::cli::report::bytes;
 

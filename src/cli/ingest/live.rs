@@ -12,7 +12,7 @@ use crate::cli::{Failure, logging, out};
 use crate::config::{Config, Loader, RedisUrl};
 use crate::engine;
 use crate::http::IngestServer;
-use crate::ingest::{Mode, Outcome, Spec, Supervisor};
+use crate::ingest::{Mode, SendOutcome, Spec, Supervisor};
 use crate::metrics::clock::Tick;
 
 /// How often the cameras are checked.
@@ -50,7 +50,8 @@ pub(super) fn one(args: &IngestArgs, camera: &str, url: &str) -> Result<(), Fail
     let seconds = began.elapsed().as_secs_f64();
     out::line(format!("{confirmed} frames of {camera} sent in {seconds:.1} s"))?;
     for status in view.cameras() {
-        let [_, sampled, superseded, damaged] = Outcome::ALL.map(|outcome| status.frames(outcome));
+        let [_, sampled, superseded, damaged] =
+            SendOutcome::ALL.map(|outcome| status.frames(outcome));
         if sampled + superseded + damaged > 0 {
             out::line(format!(
                 "{sampled} frames were more than --fps, {superseded} were replaced by newer ones, \

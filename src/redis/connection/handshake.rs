@@ -10,7 +10,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::redis::Address;
 use crate::redis::address::Login;
 use crate::redis::request::Request;
-use crate::redis::resp::{Limits, Reader};
+use crate::redis::resp::{RespLimits, RespReader};
 
 impl Connection {
     /// Sends all commands of the handshake at once, for one round trip.
@@ -29,7 +29,7 @@ impl Connection {
         }
         let mut connection = Connection {
             socket,
-            reader: Reader::new(Limits::REDIS),
+            reader: RespReader::new(RespLimits::REDIS),
             address: address.clone(),
             endpoint: address.to_string(),
             answered: false,

@@ -39,7 +39,7 @@ use crate::base::{Fault, Stop, error_code, limits};
 use crate::frame::{EntryId, Handed, Next, WakingReceiver};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics, Part, Recorder, RoundTrip, WindowGauge, WindowStage};
-use crate::redis::{Answer, Plan, Sinks, Topology, Waited};
+use crate::redis::{Answer, CommitPlan, Sinks, Topology, Waited};
 
 /// What a committer needs to know.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub struct CommitSettings {
     /// Where Redis is.
     pub topology: Topology,
     /// The streams, and what to store where.
-    pub plan: Arc<Plan>,
+    pub plan: Arc<CommitPlan>,
     /// Longest wait for an answer.
     pub timeout: Duration,
     /// Frames that may always be in flight, however near the server is.

@@ -19,7 +19,8 @@ use super::{
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop, limits};
 use crate::frame::{
-    self, Discard, EntryId, Origin, Pool, RawFrame, RingPixels, Slot, Slots, Verdict, WakingSender,
+    self, Discard, EntryId, EntryOrigin, Pool, RawFrame, RingPixels, Slot, Slots, Verdict,
+    WakingSender,
 };
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Gauge, Metrics};
@@ -143,7 +144,7 @@ impl Dispatcher {
 
     /// Whether a former process may have crashed on this frame.
     fn is_suspect(&self, frame: &RawFrame) -> bool {
-        matches!(frame.receipt.origin(), Origin::Again { is_counted: false, .. })
+        matches!(frame.receipt.origin(), EntryOrigin::Again { is_counted: false, .. })
     }
 
     /// Processes a suspect frame while no other frame is in work. The server's delivery count is
@@ -197,7 +198,7 @@ impl Dispatcher {
     /// The verdict on a frame that needs no processing.
     fn without_work(&self, frame: &RawFrame) -> Option<Verdict> {
         let settings = &*self.shared.live.load();
-        if frame.receipt.origin() == Origin::Repeated {
+        if frame.receipt.origin() == EntryOrigin::Repeated {
             return Some(Verdict::Discard(Discard::Repeated));
         }
         let Some(entry) = &frame.entry else {

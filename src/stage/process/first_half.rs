@@ -16,7 +16,7 @@ use crate::frame::{Discard, Entry, RawFrame, Receipt, Refused, Verdict};
 use crate::image::Bounds;
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Recorder, Timer};
-use crate::wire::{self, Batch, Draft, Envelope, Opened};
+use crate::wire::{self, Draft, Envelope, FrameBatch, OpenedEnvelope};
 
 /// Runs on a worker. In every case the frame arrives at its camera's gate.
 pub(super) fn run(shared: &Shared, job: Job) {
@@ -68,14 +68,14 @@ fn process(
     work.batch.clear();
     let data = label::data_of(entry)?;
     match wire::open_all(data, shared.settings.pixels_max, unpacked)? {
-        Opened::Frame(mut envelope) => {
+        OpenedEnvelope::Frame(mut envelope) => {
             label::fetch_pixels(&mut envelope, entry)?;
             frame(shared, tools, since, work, &envelope, (entry, receipt), camera)
         }
-        Opened::Batch(_) if entry.ring.is_some() => {
+        OpenedEnvelope::Batch(_) if entry.ring.is_some() => {
             Err(Reject::undecodable("a batch of frames with one reference to a frame ring").into())
         }
-        Opened::Batch(frames) => batch(shared, tools, work, frames, (entry, receipt)),
+        OpenedEnvelope::Batch(frames) => batch(shared, tools, work, frames, (entry, receipt)),
     }
 }
 
@@ -86,7 +86,7 @@ fn batch(
     shared: &Shared,
     tools: &mut Tools,
     work: &mut Work,
-    mut frames: Batch<'_>,
+    mut frames: FrameBatch<'_>,
     of: (&Entry, &Receipt),
 ) -> Result<(), Verdict> {
     let most = shared.settings.payload_bytes_max;

@@ -13,7 +13,7 @@ use crate::base::{Fault, limits};
 use crate::frame::EntryId;
 use crate::metrics::Counter;
 use crate::metrics::clock::Tick;
-use crate::redis::{Address, Delivered, LeaseAsk, Pending, Presence, Source};
+use crate::redis::{Address, Delivered, LeaseAsk, Pending, Presence, StreamSource};
 use crate::stage::lease::Leases;
 use crate::stage::retry::Attempts;
 
@@ -67,7 +67,7 @@ impl Reader {
         Ok(())
     }
 
-    fn connect_ahead(&mut self) -> Option<Source> {
+    fn connect_ahead(&mut self) -> Option<StreamSource> {
         let settings = Arc::clone(&self.settings.source);
         let address = self.route.server_of(&settings.stream).ok()?;
         let source = self.open(&address).ok()?;
@@ -81,7 +81,7 @@ impl Reader {
         &mut self,
         leases: &Arc<Leases>,
         ask: &LeaseAsk,
-        ready: Option<Source>,
+        ready: Option<StreamSource>,
         attempts: &mut Attempts,
     ) -> Result<(), Fault> {
         let settings = Arc::clone(&self.settings.source);
@@ -106,7 +106,7 @@ impl Reader {
         &mut self,
         address: &Address,
         (leases, ask): (&Arc<Leases>, &LeaseAsk),
-        ready: Option<Source>,
+        ready: Option<StreamSource>,
         attempts: &mut Attempts,
     ) -> Result<(), Fault> {
         let settings = Arc::clone(&self.settings.source);
@@ -165,7 +165,7 @@ impl Reader {
     /// Finishes all pending entries of the group, then reads new ones.
     fn read_leased(
         &mut self,
-        source: &mut Source,
+        source: &mut StreamSource,
         address: &Address,
         leases: &Leases,
         (epoch, pending): (u64, Option<Pending>),
@@ -220,7 +220,7 @@ impl Reader {
     /// back. Entries that do not arrive in time stay pending, and the next holder begins with them.
     fn give_back(
         &mut self,
-        mut source: Source,
+        mut source: StreamSource,
         address: &Address,
         leases: &Leases,
         epoch: u64,

@@ -8,7 +8,7 @@ use crossbeam_channel::bounded;
 use framepress::base::threads::{self, Identity, Role};
 use framepress::base::{Fault, Stop};
 use framepress::config::{Config, Loader};
-use framepress::engine::{Engine, Hooks, View};
+use framepress::engine::{Engine, EngineView, Hooks};
 use framepress::metrics::Conservation;
 use framepress::metrics::clock::Tick;
 use rustix::process::{Pid, Signal, kill_process};
@@ -48,7 +48,7 @@ pub fn config(url: &str, flags: &[(&str, &str)]) -> Config {
 pub struct RunningEngine {
     engine: Option<Engine>,
     stop: Stop,
-    pub view: View,
+    pub view: EngineView,
 }
 
 impl RunningEngine {

@@ -10,10 +10,10 @@ use framepress::image::{
     Bounds, Decoder, Format, Matrix, Needs, Picture, PixelLayout, Range, RawLayout, Source,
     Treatment, keep_jpeg,
 };
-use framepress::redis::{Header as Answer, RespLimits, RespReader, Trouble};
-use framepress::ring::{Header, PAGE, Reference, is_name};
+use framepress::redis::{RespHeader as Answer, RespLimits, RespReader, Trouble};
+use framepress::ring::{PAGE, Reference, RingHeader, is_name};
 use framepress::wire::proto::{ProcessedFrame, ProcessedFrameBatch};
-use framepress::wire::{self, Envelope, Opened, Scratch};
+use framepress::wire::{self, Envelope, OpenedEnvelope, Scratch};
 use prost::Message as _;
 use std::io::{self, Read};
 
@@ -34,7 +34,7 @@ pub fn ring(data: &[u8]) {
         assert_eq!(Reference::parse(reference.to_string().as_bytes()), Ok(reference));
     }
     let Some((bytes, rest)) = data.split_first_chunk() else { return };
-    let Ok(header) = Header::decode(bytes) else { return };
+    let Ok(header) = RingHeader::decode(bytes) else { return };
     assert_eq!(header.encode(), *bytes);
     let len = header.file_len().unwrap();
     let slot = rest.first_chunk().map_or(header.slots - 1, |slot| u32::from_le_bytes(*slot));
@@ -156,7 +156,9 @@ pub fn protobuf(data: &[u8]) {
 /// The frames of a `ProcessedFrameBatch`, compared with prost.
 fn batch(data: &[u8]) {
     let mut scratch = Scratch::default();
-    let Ok(Opened::Batch(batch)) = wire::open_all(data, PIXELS_MAX, &mut scratch) else { return };
+    let Ok(OpenedEnvelope::Batch(batch)) = wire::open_all(data, PIXELS_MAX, &mut scratch) else {
+        return;
+    };
     let len = batch.len();
     let frames: Vec<_> = batch.collect();
     assert_eq!(frames.len(), len, "a frame each, readable or not");
@@ -245,12 +247,12 @@ pub fn pictures(data: &[u8]) {
 pub fn reads(data: &[u8]) -> bool {
     let mut scratch = Scratch::default();
     match wire::open_all(data, PIXELS_MAX, &mut scratch) {
-        Ok(Opened::Frame(envelope)) => {
+        Ok(OpenedEnvelope::Frame(envelope)) => {
             let opened: Result<_, ()> = Ok(envelope);
             agrees_on_the_camera(data, &opened);
             opened.is_ok_and(|envelope| shows(&envelope))
         }
-        Ok(Opened::Batch(batch)) => {
+        Ok(OpenedEnvelope::Batch(batch)) => {
             let shown: Vec<_> = batch.filter_map(Result::ok).map(|frame| shows(&frame)).collect();
             shown.contains(&true)
         }

@@ -2,7 +2,7 @@
 
 use framepress::frame::View;
 use framepress::image::{Encoder, Format, Orientation, Target, tag};
-use framepress::ring::{Header, Reference};
+use framepress::ring::{Reference, RingHeader};
 use framepress::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};
 use prost::Message as _;
 
@@ -149,7 +149,7 @@ pub fn ring() -> Vec<Vec<u8>> {
         length: 3_110_400,
         hash: 0xfedc_ba98_7654_3210,
     };
-    let header = Header {
+    let header = RingHeader {
         slots: 16,
         room: 3_112_960,
         epoch: reference.epoch,

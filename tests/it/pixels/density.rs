@@ -1,7 +1,7 @@
 //! Vehicle density on the scene of the demo, whose true share of vehicle pixels is known.
 
 use framepress::analysis::{Background, Reduced};
-use framepress::camera::{Source as _, Still, Synthetic, SyntheticOptions};
+use framepress::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
 use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
 
 /// Largest mean difference between density and truth.

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use framepress::camera::{Source as _, Still, Synthetic, SyntheticOptions};
+use framepress::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
 use framepress::frame::View;
 use framepress::image::{
     Band, Bounds, Counts, Decoder, Encoder, Format, Needs, Picture, Source, Target, ac_symbols,

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use framepress::ring::{Header, Reference, Ring, RingOptions, SlotHead};
+use framepress::ring::{Reference, Ring, RingHeader, RingOptions, SlotHead};
 use framepress::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 
@@ -179,12 +179,12 @@ fn files_that_are_no_rings_are_refused() {
             fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap()
         }
     };
-    let header = |change: fn(&mut Header)| {
+    let header = |change: fn(&mut RingHeader)| {
         move |path: &Path| {
             let mut bytes = [0; 64];
             let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
             file.read_exact_at(&mut bytes, 0).unwrap();
-            let mut header = Header::decode(&bytes).unwrap();
+            let mut header = RingHeader::decode(&bytes).unwrap();
             change(&mut header);
             file.write_all_at(&header.encode(), 0).unwrap();
         }

@@ -2,7 +2,7 @@
 
 use framepress::base::{Fault, Stop};
 use framepress::config::{Config, Loader};
-use framepress::engine::{Engine, Hooks, View};
+use framepress::engine::{Engine, EngineView, Hooks};
 use framepress::metrics::{Conservation, Counter};
 
 use super::{LONG, RedisServer, wait_until};
@@ -34,7 +34,7 @@ fn config(url: &str, flags: &[(&str, &str)]) -> Config {
 pub struct RunningEngine {
     engine: Option<Engine>,
     stop: Stop,
-    view: View,
+    view: EngineView,
 }
 
 impl RunningEngine {
@@ -75,7 +75,7 @@ impl RunningEngine {
     }
 
     /// The engine's metrics, cameras and plan.
-    pub fn view(&self) -> &View {
+    pub fn view(&self) -> &EngineView {
         &self.view
     }
 

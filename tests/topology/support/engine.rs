@@ -2,7 +2,7 @@
 
 use framepress::base::{Fault, Stop};
 use framepress::config::{Config, Loader};
-use framepress::engine::{Engine, Hooks, View};
+use framepress::engine::{Engine, EngineView, Hooks};
 use framepress::metrics::Conservation;
 
 use super::wait_until;
@@ -36,7 +36,7 @@ pub fn config(url: &str, flags: &[(&str, &str)]) -> Config {
 pub struct RunningEngine {
     engine: Option<Engine>,
     stop: Stop,
-    pub view: View,
+    pub view: EngineView,
 }
 
 impl RunningEngine {
