@@ -60,7 +60,7 @@ impl Lane {
 /// The lanes of all cameras; the supervisor changes them while the sender runs.
 pub type Lanes = Arc<Mutex<Vec<Arc<Lane>>>>;
 
-/// SenderLimits of the sender.
+/// Bounds of the sender.
 #[derive(Clone, Debug)]
 pub struct SenderLimits {
     /// Maximum entries of a stream; 0 for no limit.

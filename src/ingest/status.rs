@@ -51,7 +51,7 @@ impl State {
     }
 }
 
-/// SendOutcome of a frame.
+/// The outcome of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
     /// Stored in the stream.

@@ -15,7 +15,7 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// Size of a piece shown to the watcher of a bulk string: small enough to be still in the L2 cache.
 const PIECE_BYTES: usize = 128 << 10;
 
-/// RespLimits on the lengths that a peer may declare.
+/// Limits on the lengths that a peer may declare.
 #[derive(Clone, Copy, Debug)]
 pub struct RespLimits {
     /// Maximum bytes of one bulk string.

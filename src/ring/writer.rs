@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -176,6 +177,13 @@ fn put_in_place(file: &File, folder: &OwnedFd, path: &Path) -> Result<(), Fault>
     Err(failed(Errno::EXIST))
 }
 
+/// Further attempts to lock the file of a former producer. While this process starts a child, the child
+/// holds copies of all descriptors until it executes its program, and with them the locks of producers
+/// that have ended here.
+const LOCK_ATTEMPTS: u32 = 20;
+/// The pause before each of them.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// Removes the file of a producer that has ended.
 fn remove_left(folder: &OwnedFd, path: &Path) -> Result<(), Fault> {
     let failed =
@@ -190,7 +198,16 @@ fn remove_left(folder: &OwnedFd, path: &Path) -> Result<(), Fault> {
     if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
         return Err(failed(Errno::EXIST));
     }
-    match rustix::fs::flock(&left, FlockOperation::NonBlockingLockExclusive) {
+    let lock = || rustix::fs::flock(&left, FlockOperation::NonBlockingLockExclusive);
+    let mut locked = lock();
+    for _ in 0..LOCK_ATTEMPTS {
+        if locked != Err(Errno::WOULDBLOCK) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        locked = lock();
+    }
+    match locked {
         Err(Errno::WOULDBLOCK) => {
             return Err(Fault::Unusable(format!(
                 "the ring {} has a producer already; valid: another name for each",
@@ -254,6 +271,23 @@ mod tests {
         let path = folder.path().join("cam.ring");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), ring.header().file_len().unwrap());
+    }
+
+    #[test]
+    fn a_child_that_is_being_started_does_not_keep_a_ring() {
+        let parent = tempfile::tempdir().unwrap();
+        let options = options(&parent.path().join("framepress"));
+        drop(Ring::create(&options).unwrap());
+        // A child that has not executed its program yet has a copy of the descriptor, as this one.
+        let held = File::open(parent.path().join("framepress/cam.ring")).unwrap();
+        rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                drop(held);
+            });
+            Ring::create(&options).unwrap();
+        });
     }
 
     #[test]

@@ -335,7 +335,9 @@ fn public_type(code: &str) -> Option<&str> {
     let rest = code.trim_start().strip_prefix("pub ")?;
     let kinds = ["struct ", "enum ", "trait ", "type ", "union "];
     let rest = kinds.iter().find_map(|kind| rest.strip_prefix(kind))?;
-    rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next()
+    let name = rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next()?;
+    // A macro has a parameter in place of the name.
+    Some(name).filter(|name| !name.is_empty())
 }
 
 #[test]
