@@ -108,7 +108,7 @@ impl fmt::Debug for LoopHook {
 
 /// A running thread; dropping the handle waits for the thread.
 #[derive(Debug)]
-#[must_use = "a thread that nobody joins cannot report its fault"]
+#[must_use = "a thread that is not joined cannot report its fault"]
 pub struct Running {
     name: String,
     handle: Option<JoinHandle<Result<(), Fault>>>,

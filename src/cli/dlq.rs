@@ -346,7 +346,7 @@ fn confirmed(control: &mut Control, queues: &[Queue], which: &Which) -> Result<b
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
-        let text = "purging is for good, and there is nobody to ask: add --yes";
+        let text = "purging cannot be undone; without a terminal, add --yes";
         return Err(Failure::Usage(text.into()));
     }
     out::question(format!("remove {count} dead letters for good? [y/N] "));

@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(kept, 1 + usize::from(kept == 2), "the storage came back with the slot");
         let held = (slots.acquire(&stop).unwrap(), slots.acquire(&stop).unwrap());
         stop.now();
-        assert!(slots.acquire(&stop).is_none(), "nobody waits once all are to leave");
+        assert!(slots.acquire(&stop).is_none(), "no thread waits once all are to leave");
         drop(held);
     }
 }

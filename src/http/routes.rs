@@ -246,7 +246,7 @@ fn picture(view: &EngineView, request: &Request, id: &str) -> Answer {
         }
         Some(None) => Answer::error(
             404,
-            "no picture yet: it is kept from the camera's next frame on, while somebody asks",
+            "no picture yet: one is kept from the camera's next frame on, while clients ask",
         )
         .with("Retry-After", "1"),
         Some(Some(photo)) => {

@@ -21,7 +21,7 @@ use crate::base::{Fault, Stop, error_code};
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Owner index of a slot without an owner.
-const NOBODY: u16 = u16::MAX;
+const NO_OWNER: u16 = u16::MAX;
 
 pub(super) struct Cluster {
     seeds: Vec<Address>,
@@ -61,7 +61,7 @@ impl Map {
 
 impl Cluster {
     pub(super) fn new(seeds: Vec<Address>, timeout: Duration, stop: &Stop) -> Cluster {
-        let owners = vec![NOBODY; usize::from(SLOTS)].into_boxed_slice();
+        let owners = vec![NO_OWNER; usize::from(SLOTS)].into_boxed_slice();
         let map = Mutex::new(Map { nodes: Vec::new(), owners, edition: 0 });
         let (timeout, stop) = (timeout.min(ANSWER_LIMIT), stop.clone());
         Cluster { seeds, timeout, stop, map, reading: Mutex::new(()) }
@@ -120,7 +120,7 @@ impl Cluster {
             map.nodes.push(Node::sound(node));
             map.nodes.len() - 1
         });
-        map.owners[usize::from(slot)] = u16::try_from(place).unwrap_or(NOBODY);
+        map.owners[usize::from(slot)] = u16::try_from(place).unwrap_or(NO_OWNER);
         None
     }
 
@@ -169,7 +169,7 @@ impl Cluster {
         let ranges = Vec::<Vec<Value>>::from_redis_value(answer)
             .map_err(|error| Fault::connection(node, error))?;
         let mut nodes: Vec<Address> = Vec::new();
-        let mut owners = vec![NOBODY; usize::from(SLOTS)].into_boxed_slice();
+        let mut owners = vec![NO_OWNER; usize::from(SLOTS)].into_boxed_slice();
         for range in &ranges {
             let Some((first, last, primary)) = owner_of(range, node) else { continue };
             let place = nodes.iter().position(|known| known.is_at(&primary)).unwrap_or_else(|| {
@@ -177,7 +177,7 @@ impl Cluster {
                 nodes.len() - 1
             });
             if let Some(slots) = owners.get_mut(usize::from(first)..=usize::from(last)) {
-                slots.fill(u16::try_from(place).unwrap_or(NOBODY));
+                slots.fill(u16::try_from(place).unwrap_or(NO_OWNER));
             }
         }
         Ok((nodes, owners))

@@ -25,7 +25,7 @@ fi
 
 case "$profile" in
     release) flags="--release" native="--release" ;;
-    # The bridge is left out: librdkafka takes as long to compile as all other C code together.
+    # The bridge is left out: librdkafka takes long to compile.
     debug) flags="--no-default-features" native="" ;;
     *) fail "release or debug, not $profile" ;;
 esac

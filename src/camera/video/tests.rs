@@ -120,7 +120,7 @@ fn a_local_playlist_cannot_reach_the_network() {
     fs::write(&path, list).unwrap();
     let refused = Video::open(path.to_str().unwrap(), None, false, &Stop::default());
     assert!(matches!(refused, Err(Fault::Unusable(_))), "{refused:?}");
-    assert!(server.accept().is_err(), "nobody has even knocked");
+    assert!(server.accept().is_err(), "no client has connected");
 }
 
 #[test]

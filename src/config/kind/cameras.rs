@@ -1,7 +1,7 @@
 //! The entries of `cameras`, and the lists in them.
 
 use super::lists::each;
-use super::{Given, Kind, Parsed, Secrets, problem};
+use super::{Given, Kind, Parsed, Secrets};
 use crate::config::given::{Fields, Problem};
 use crate::config::secret::shown_key;
 use crate::config::table::{Camera, Feed, Section, mapping};
@@ -116,28 +116,28 @@ fn write_camera(camera: &Camera, secrets: Secrets) -> Value {
     Value::Object(map)
 }
 
-/// The id of a camera, which every camera has.
-pub(in crate::config) struct CameraId;
+/// A value that must be there.
+pub(in crate::config) struct Required<K>(pub K);
 
-impl Kind<String> for CameraId {
-    fn read(&self, given: Given<'_>) -> Parsed<String> {
-        given.text().map(String::from).map_err(problem)
+impl<T, K: Kind<T>> Kind<T> for Required<K> {
+    fn read(&self, given: Given<'_>) -> Parsed<T> {
+        self.0.read(given)
     }
 
-    fn write(&self, value: &String, _: Secrets) -> Value {
-        json!(value)
+    fn write(&self, value: &T, secrets: Secrets) -> Value {
+        self.0.write(value, secrets)
     }
 
     fn value_type(&self) -> String {
-        "text".into()
+        self.0.value_type()
     }
 
     fn valid(&self) -> String {
-        "text, not empty, without control characters".into()
+        self.0.valid()
     }
 
     fn examples(&self) -> Vec<Value> {
-        vec![json!("cam1"), json!("cam2")]
+        self.0.examples()
     }
 
     fn is_required(&self) -> bool {

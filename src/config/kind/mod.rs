@@ -11,15 +11,16 @@ mod optional;
 mod text;
 mod words;
 
-pub(super) use cameras::{CameraId, Cameras, InputArgs, RoiBoxes};
+pub(super) use cameras::{Cameras, InputArgs, Required, RoiBoxes};
 pub use cameras::{InputArg, RoiBox};
 pub use lists::is_secret as is_secret_property;
 pub(super) use lists::{Brokers, Cores, Hosts, Properties, SentinelNodes, Shards};
-pub(super) use network::{Address, SecretUrl, ServerName, Url};
-pub(super) use numbers::{Backoff, Effort, Rate, RingSlots, Share, Size, Threads, Whole};
+pub(super) use network::{Address, Url};
+pub(super) use numbers::{Backoff, Effort, RATE, RingSlots, SHARE, Size, Threads, Whole};
 pub(super) use optional::{guarded, or_null};
 pub(super) use text::{
-    Folder, Name, Password, PathText, Pem, SecretFile, Token, Topic, read_secret_file,
+    CAMERA_ID, CAMERA_SOURCE, FILE, FOLDER, NAME, PASSWORD, PEM, SECRET_FILE, SERVER_NAME, TOKEN,
+    TOPIC, read_secret_file,
 };
 pub(super) use words::{Truth, Word};
 

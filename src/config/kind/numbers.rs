@@ -37,37 +37,27 @@ impl<T: TryFrom<u64> + Serialize> Kind<T> for Whole {
     }
 }
 
-/// A number from 0 to 1.
-pub(in crate::config) struct Share;
-
-impl Kind<f64> for Share {
-    fn read(&self, given: Given<'_>) -> Parsed<f64> {
-        given.number().filter(|number| (0.0..=1.0).contains(number)).ok_or_else(|| self.fault())
-    }
-
-    fn write(&self, value: &f64, _: Secrets) -> Value {
-        json!(value)
-    }
-
-    fn value_type(&self) -> String {
-        "number".into()
-    }
-
-    fn valid(&self) -> String {
-        "a number from 0.0 to 1.0".into()
-    }
-
-    fn examples(&self) -> Vec<Value> {
-        vec![json!(0.5), json!(1.0)]
-    }
+/// A number in a range.
+pub(in crate::config) struct Real {
+    range: RangeInclusive<f64>,
+    valid: &'static str,
+    examples: [f64; 2],
 }
 
-/// A rate of frames.
-pub(in crate::config) struct Rate;
+/// A number from 0 to 1.
+pub(in crate::config) const SHARE: Real =
+    Real { range: 0.0..=1.0, valid: "a number from 0.0 to 1.0", examples: [0.5, 1.0] };
 
-impl Kind<f64> for Rate {
+/// A rate of frames.
+pub(in crate::config) const RATE: Real = Real {
+    range: 0.001..=1000.0,
+    valid: "frames a second, from 0.001 to 1000",
+    examples: [2.5, 0.1],
+};
+
+impl Kind<f64> for Real {
     fn read(&self, given: Given<'_>) -> Parsed<f64> {
-        given.number().filter(|fps| (0.001..=1000.0).contains(fps)).ok_or_else(|| self.fault())
+        given.number().filter(|number| self.range.contains(number)).ok_or_else(|| self.fault())
     }
 
     fn write(&self, value: &f64, _: Secrets) -> Value {
@@ -79,11 +69,11 @@ impl Kind<f64> for Rate {
     }
 
     fn valid(&self) -> String {
-        "frames a second, from 0.001 to 1000".into()
+        self.valid.into()
     }
 
     fn examples(&self) -> Vec<Value> {
-        vec![json!(2.5), json!(0.1)]
+        self.examples.into_iter().map(Value::from).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{FIRST, SECOND, section};
 use crate::config::choice::{BelowThreshold, DamagedImages, LogFormat, LogLevel};
 use crate::config::kind::{
-    Address, Folder, Hosts, Share, Token, Truth, Whole, Word, guarded, or_null,
+    Address, FOLDER, Hosts, SHARE, TOKEN, Truth, Whole, Word, guarded, or_null,
 };
 use crate::config::secret::Secret;
 use crate::config::url::HostPort;
@@ -38,7 +38,7 @@ section! {
         /// Whether figures are computed at all.
         enabled: bool = true => Truth, reload: no, since: FIRST;
         /// Quality score below which `validation_passed` is false.
-        quality_threshold: f64 = 0.0 => Share, reload: yes, since: FIRST;
+        quality_threshold: f64 = 0.0 => SHARE, reload: yes, since: FIRST;
         /// What happens to a frame below the threshold.
         below_threshold: BelowThreshold = BelowThreshold::Emit => Word, reload: yes, since: FIRST;
         /// Whether results carry a letterboxed image of 640x640 pixels.
@@ -55,7 +55,7 @@ section! {
     Ring in "ring." {
         /// The folder of frame rings. With null it is the folder that systemd makes for the service,
         /// else the user's own, else `/run/framepress`.
-        dir: Option<PathBuf> = None => guarded(Folder), reload: no, since: SECOND;
+        dir: Option<PathBuf> = None => guarded(FOLDER), reload: no, since: SECOND;
     }
     sections {}
     beside {}
@@ -74,7 +74,7 @@ section! {
         /// The address of the HTTP server; null means no server, port 0 any free port.
         addr: Option<HostPort> = Some(HostPort::local(8080)) => or_null(Address), reload: no, since: FIRST;
         /// The bearer token for every page but `/livez` and `/readyz`.
-        token: Option<Secret> = None => guarded(Token), reload: no, since: FIRST;
+        token: Option<Secret> = None => guarded(TOKEN), reload: no, since: FIRST;
         /// Host names under which browsers may ask, besides addresses and `localhost`.
         hosts: Vec<String> = Vec::new() => Hosts, reload: no, since: SECOND;
     }

@@ -4,8 +4,8 @@ use super::{FIRST, SECOND, Section, section};
 use crate::config::choice::{FeedFormat, Hwaccel, RingReuse, Transport};
 use crate::config::given::Fields;
 use crate::config::kind::{
-    Address, Backoff, CameraId, DAY_MS, InputArg, InputArgs, PathText, Rate, RingSlots, RoiBox,
-    RoiBoxes, SecretUrl, Share, Size, Truth, Whole, Word, or_null,
+    Address, Backoff, CAMERA_ID, CAMERA_SOURCE, DAY_MS, FILE, InputArg, InputArgs, RATE, Required,
+    RingSlots, RoiBox, RoiBoxes, SHARE, Size, Truth, Whole, Word, or_null,
 };
 use crate::config::secret::Secret;
 use crate::config::url::HostPort;
@@ -41,7 +41,7 @@ section! {
     /// Section `ingest.defaults`: how a camera is read. A camera may have each of these keys itself.
     Feed in "ingest.defaults." {
         /// Most frames that are sent; null means all.
-        fps: Option<f64> = None => or_null(Rate), unit: "frames/s", reload: no, since: SECOND;
+        fps: Option<f64> = None => or_null(RATE), unit: "frames/s", reload: no, since: SECOND;
         /// Width and height of the pictures, letterboxed; null means the camera's own.
         size: Option<(u32, u32)> = None => or_null(Size), unit: "pixels", reload: no, since: SECOND;
         /// The form in which pictures are sent. With `auto` Motion JPEG is sent as it is, other video as
@@ -79,19 +79,19 @@ section! {
     /// One entry of `cameras`.
     Camera in "cameras[]." {
         /// The camera id that producers send.
-        id: String = String::new() => CameraId, reload: yes, since: FIRST;
+        id: String = String::new() => Required(CAMERA_ID), reload: yes, since: FIRST;
         /// Regions that are analysed separately.
         roi_boxes: Vec<RoiBox> = Vec::new() => RoiBoxes, reload: yes, since: FIRST;
         /// The camera's own value in place of `analysis.quality_threshold`.
-        quality_threshold: Option<f64> = None => or_null(Share), reload: yes, since: FIRST;
+        quality_threshold: Option<f64> = None => or_null(SHARE), reload: yes, since: FIRST;
         /// Where `framepress ingest` reads the camera; see docs/cameras.md. It may hold a password.
-        source: Option<Secret> = None => or_null(SecretUrl), reload: yes, since: SECOND;
+        source: Option<Secret> = None => or_null(CAMERA_SOURCE), reload: yes, since: SECOND;
         /// Instead of `source`: a file that holds it.
-        source_file: Option<PathBuf> = None => or_null(PathText), reload: yes, since: SECOND;
+        source_file: Option<PathBuf> = None => or_null(FILE), reload: yes, since: SECOND;
         /// A file of mode 0600 that holds `user:password`.
-        credentials_file: Option<PathBuf> = None => or_null(PathText), reload: yes, since: SECOND;
+        credentials_file: Option<PathBuf> = None => or_null(FILE), reload: yes, since: SECOND;
         /// Another source after three failures.
-        fallback: Option<Secret> = None => or_null(SecretUrl), reload: yes, since: SECOND;
+        fallback: Option<Secret> = None => or_null(CAMERA_SOURCE), reload: yes, since: SECOND;
         /// Options of `ffmpeg` before its input.
         input_args: Vec<InputArg> = Vec::new() => InputArgs, reload: yes, since: SECOND;
         /// With false, `framepress ingest` leaves the camera out.

@@ -4,8 +4,8 @@
 use super::{SECOND, section};
 use crate::config::choice::{Begin, KafkaProtocol, ResultFormat, ResultImage, SaslMechanism};
 use crate::config::kind::{
-    Address, Brokers, ENTRIES_MAX, Name, Password, Pem, Properties, SecretFile, Topic, Whole, Word,
-    guarded, or_null,
+    Address, Brokers, ENTRIES_MAX, NAME, PASSWORD, PEM, Properties, SECRET_FILE, TOPIC, Whole,
+    Word, guarded, or_null,
 };
 use crate::config::secret::Secret;
 use crate::config::url::HostPort;
@@ -18,13 +18,13 @@ section! {
         /// The brokers to begin with; an empty list means that there is no Kafka.
         bootstrap_servers: Vec<HostPort> = Vec::new() => Brokers, reload: no, since: SECOND;
         /// The topic of frames.
-        input_topic: String = "camera_frames".into() => Topic, reload: no, since: SECOND;
+        input_topic: String = "camera_frames".into() => TOPIC, reload: no, since: SECOND;
         /// The topic of results.
-        output_topic: String = "processed_frames".into() => Topic, reload: no, since: SECOND;
+        output_topic: String = "processed_frames".into() => TOPIC, reload: no, since: SECOND;
         /// The consumer group of the old processor.
-        consumer_group: String = "stream_processor".into() => Name, reload: no, since: SECOND;
+        consumer_group: String = "stream_processor".into() => NAME, reload: no, since: SECOND;
         /// The consumer group of the bridge, in Kafka and in Redis.
-        bridge_group: String = "framepress_bridge".into() => Name, reload: no, since: SECOND;
+        bridge_group: String = "framepress_bridge".into() => NAME, reload: no, since: SECOND;
         /// Where frames are read from while no position is stored: where `consumer_group` stands, the
         /// oldest message, or what arrives from then on.
         begin: Begin = Begin::Group => Word, reload: no, since: SECOND;
@@ -39,17 +39,17 @@ section! {
         /// How the bridge authenticates itself, where the protocol has SASL.
         sasl_mechanism: SaslMechanism = SaslMechanism::Plain => Word, reload: no, since: SECOND;
         /// The user name.
-        sasl_username: Option<String> = None => guarded(Name), reload: no, since: SECOND;
+        sasl_username: Option<String> = None => guarded(NAME), reload: no, since: SECOND;
         /// The user's password.
-        sasl_password: Option<Secret> = None => guarded(Password), reload: no, since: SECOND;
+        sasl_password: Option<Secret> = None => guarded(PASSWORD), reload: no, since: SECOND;
         /// Instead of `sasl_password`: a file that holds it.
-        sasl_password_file: Option<PathBuf> = None => guarded(SecretFile), reload: no, since: SECOND;
+        sasl_password_file: Option<PathBuf> = None => guarded(SECRET_FILE), reload: no, since: SECOND;
         /// The certificates to trust; null means the system's.
-        ssl_cafile: Option<PathBuf> = None => guarded(Pem), reload: no, since: SECOND;
+        ssl_cafile: Option<PathBuf> = None => guarded(PEM), reload: no, since: SECOND;
         /// The bridge's certificate.
-        ssl_certfile: Option<PathBuf> = None => guarded(Pem), reload: no, since: SECOND;
+        ssl_certfile: Option<PathBuf> = None => guarded(PEM), reload: no, since: SECOND;
         /// The private key of that certificate.
-        ssl_keyfile: Option<PathBuf> = None => guarded(Pem), reload: no, since: SECOND;
+        ssl_keyfile: Option<PathBuf> = None => guarded(PEM), reload: no, since: SECOND;
         /// Any other property of librdkafka, by its name there.
         properties: BTreeMap<String, Secret> = BTreeMap::new() => Properties, reload: no, since: SECOND;
     }

@@ -71,9 +71,7 @@ impl From<Node> for Value {
     fn from(node: Node) -> Value {
         match node {
             Node::Key(value) => value,
-            Node::Section(keys) => Value::Object(
-                keys.into_iter().map(|(name, node)| (name.to_owned(), node.into())).collect(),
-            ),
+            Node::Section(keys) => Value::Object(mapping(keys)),
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::config::choice::{
     WebpMethod,
 };
 use crate::config::kind::{
-    ENTRIES_MAX, Effort, Name, Password, Pem, SecretFile, SentinelNodes, ServerName, Shards, Truth,
-    Url, WEEK_MS, Whole, Word, guarded, or_null,
+    ENTRIES_MAX, Effort, NAME, PASSWORD, PEM, SECRET_FILE, SERVER_NAME, SentinelNodes, Shards,
+    Truth, Url, WEEK_MS, Whole, Word, guarded, or_null,
 };
 use crate::config::secret::Secret;
 use crate::config::url::{HostPort, RedisUrl};
@@ -24,7 +24,7 @@ section! {
         /// The Redis server. `embedded://` starts a private redis-server.
         url: RedisUrl = RedisUrl::local() => Url, reload: no, since: FIRST;
         /// Instead of `url`: a file that holds the URL, with its password.
-        url_file: Option<PathBuf> = None => guarded(SecretFile), reload: no, since: FIRST;
+        url_file: Option<PathBuf> = None => guarded(SECRET_FILE), reload: no, since: FIRST;
         /// Most connections this process may open.
         pool_size: usize = 20 => Whole(1..=10_000), unit: "connections", reload: no, since: FIRST;
         /// Longest wait for a connection or a reply. Longer than `block_time_ms`.
@@ -33,14 +33,14 @@ section! {
         retry_on_failure: bool = true => Truth, reload: no, since: FIRST;
         /// The stream that frames are read from. Its dead letters go to the stream of this name with
         /// `:dlq` behind it.
-        input_queue: String = "camera_frames".into() => Name, reload: no, since: FIRST;
+        input_queue: String = "camera_frames".into() => NAME, reload: no, since: FIRST;
         /// The stream that results are written to.
-        output_queue: String = "processed_frames".into() => Name, reload: no, since: FIRST;
+        output_queue: String = "processed_frames".into() => NAME, reload: no, since: FIRST;
         /// The consumer group on the input stream.
-        consumer_group: String = "stream_processor".into() => Name, reload: no, since: FIRST;
+        consumer_group: String = "stream_processor".into() => NAME, reload: no, since: FIRST;
         /// The name of this consumer. With null it is the host name; two engines on one host need a
         /// name each.
-        consumer_name: Option<String> = None => or_null(Name), reload: no, since: FIRST;
+        consumer_name: Option<String> = None => or_null(NAME), reload: no, since: FIRST;
         /// Longest output stream.
         max_queue_length: u64 = 10_000 => Whole(1..=ENTRIES_MAX), unit: "entries", reload: no, since: FIRST;
         /// What happens when the output stream has reached `max_queue_length`.
@@ -92,15 +92,15 @@ section! {
         /// The effort of PNG. With `auto` it is as high as idle cores and `engine.latency_target_ms` allow.
         png_level: PngLevel = PngLevel::Fast => Word, reload: yes, since: SECOND;
         /// The name of the primary that the Sentinels watch.
-        sentinel_service_name: Option<String> = None => or_null(Name), reload: no, since: FIRST;
+        sentinel_service_name: Option<String> = None => or_null(NAME), reload: no, since: FIRST;
         /// The Sentinels.
         sentinel_nodes: Vec<HostPort> = Vec::new() => SentinelNodes, reload: no, since: FIRST;
         /// The user name at the Sentinels; null means their default user.
-        sentinel_username: Option<String> = None => guarded(Name), reload: no, since: FIRST;
+        sentinel_username: Option<String> = None => guarded(NAME), reload: no, since: FIRST;
         /// The password at the Sentinels; null means that they want none.
-        sentinel_password: Option<Secret> = None => guarded(Password), reload: no, since: FIRST;
+        sentinel_password: Option<Secret> = None => guarded(PASSWORD), reload: no, since: FIRST;
         /// Instead of `sentinel_password`: a file that holds it.
-        sentinel_password_file: Option<PathBuf> = None => guarded(SecretFile), reload: no, since: FIRST;
+        sentinel_password_file: Option<PathBuf> = None => guarded(SECRET_FILE), reload: no, since: FIRST;
     }
     sections {
         /// Files for TLS.
@@ -124,13 +124,13 @@ section! {
     /// Section `redis_queue.tls`: files in PEM format.
     Tls in "redis_queue.tls." {
         /// The certificates to trust; null means the system's.
-        ca: Option<PathBuf> = None => guarded(Pem), reload: no, since: FIRST;
+        ca: Option<PathBuf> = None => guarded(PEM), reload: no, since: FIRST;
         /// This client's certificate chain; comes with `key`.
-        cert: Option<PathBuf> = None => guarded(Pem), reload: no, since: FIRST;
+        cert: Option<PathBuf> = None => guarded(PEM), reload: no, since: FIRST;
         /// The file of this client's private key; comes with `cert`.
-        key: Option<PathBuf> = None => guarded(Pem), reload: no, since: FIRST;
+        key: Option<PathBuf> = None => guarded(PEM), reload: no, since: FIRST;
         /// The name the server's certificate must have; null means the host of the URL.
-        server_name: Option<String> = None => guarded(ServerName), reload: no, since: FIRST;
+        server_name: Option<String> = None => guarded(SERVER_NAME), reload: no, since: FIRST;
     }
     sections {}
     beside {}

@@ -137,10 +137,9 @@ fn now(key: &Key) -> &'static str {
     if key.is_reloadable { " (now)" } else { "" }
 }
 
-/// Whether the key names a file that holds the value of another key.
+/// Whether the key is written only instead of another one.
 fn is_alternative(key: &Key) -> bool {
-    let other = key.name.strip_suffix("_file");
-    Config::keys().iter().any(|it| it.section == key.section && Some(it.name) == other)
+    Config::builtin().to_json().pointer(&pointer(key)).is_none()
 }
 
 fn example() -> String {
