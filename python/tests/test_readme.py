@@ -94,7 +94,7 @@ def test_the_rights_are_enough(server: Server, ring_folder: pathlib.Path) -> Non
         for _ in range(3):
             producer.send(image, "cam")
         assert producer.counts.dropped_newest == 1
-    for rows in (["`Consumer`"], ["`Consumer`", "for dead letters"]):
+    for rows in (["`Consumer`"], ["`Consumer`", "dead letters in one step"]):
         server.client.delete("processed_frames", "processed_frames:dlq")
         server.client.xadd("processed_frames", {"data": b"\xff"})
         server.client.xadd("processed_frames", {"data": b""})
