@@ -17,6 +17,7 @@ cargo-test: setup-test $(VENV)/.complete
 	@$(CARGO) test --no-run
 	@$(CARGO) test --quiet
 	@$(CARGO) test --quiet -p framepress-proxy
+	@$(CARGO) test --quiet -p framepress-embedding
 
 # Random kills of bridge, Redis and broker, fifty rounds per direction; `make test` runs eight.
 kafka-kills: setup-test
@@ -113,6 +114,8 @@ docs:
 lint:
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --quiet --no-default-features -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --document-private-items
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps
 	@sh deploy/deny.sh
 

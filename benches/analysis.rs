@@ -11,12 +11,12 @@ mod support;
 
 use std::hint::black_box;
 
-use framepress::analysis::{
+use framepress::internals::analysis::{
     self, Background, Reduced, luma_stats, mean_value, mean_value_rgb, quality, scalar,
 };
-use framepress::frame::Planes;
-use framepress::image::{
-    Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target, keeps_its_rows,
+use framepress::internals::frame::Planes;
+use framepress::internals::image::{
+    Decoder, Encoder, Format, InputImage, Needs, Picture, Scaler, Target, keeps_its_rows,
     standard_tables,
 };
 
@@ -113,7 +113,7 @@ impl Everything {
         }
     }
 
-    fn run(&mut self, source: &Source<'_>) {
+    fn run(&mut self, source: &InputImage<'_>) {
         let needs = Needs { planes: true, interleaved: false };
         let view = self.decoder.decode(source, needs, &mut self.store).unwrap();
         let planes = view.planes.unwrap();

@@ -13,9 +13,9 @@ mod support;
 use std::hint::black_box;
 
 use fast_image_resize as fir;
-use framepress::frame::{Planes, View};
-use framepress::image::{Decoder, Encoder, Format, Picture, Scaler};
-use framepress::wire::{self, Scratch};
+use framepress::internals::frame::{Planes, View};
+use framepress::internals::image::{Decoder, Encoder, Format, Picture, Scaler};
+use framepress::internals::wire::{self, Scratch};
 
 use support::frames::{Frames, coded};
 use support::turns::{compare, side};

@@ -14,9 +14,9 @@ use std::hash::Hasher;
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use framepress::analysis::{Background, Reduced, luma_stats, mean_value, quality};
-use framepress::frame::Planes;
-use framepress::image::{Decoder, Encoder, Format, Picture, Scaler};
+use framepress::internals::analysis::{Background, Reduced, luma_stats, mean_value, quality};
+use framepress::internals::frame::Planes;
+use framepress::internals::image::{Decoder, Encoder, Format, Picture, Scaler};
 use twox_hash::XxHash3_64;
 
 use support::frames::{Frames, coded, of};

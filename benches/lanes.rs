@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use framepress::base::{Stop, limits};
-use framepress::frame::{self, Pool, Slots};
+use framepress::internals::base::{Stop, limits};
+use framepress::internals::frame::{self, Pool, Slots};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::time::{ClockId, clock_gettime};
 

@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use framepress::base::Stop;
-use framepress::frame::{EntryId, Journal, Labels, Pool, Stored};
-use framepress::metrics::{Metrics, Outcome};
-use framepress::redis::{
+use framepress::internals::base::Stop;
+use framepress::internals::frame::{EntryId, Journal, Labels, Pool, Stored};
+use framepress::internals::metrics::{Metrics, Outcome};
+use framepress::internals::redis::{
     Action, Answer, CommitPlan, Delivered, Delivery, Embedded, Feed, Retention, Sinks,
     SourceOptions, StreamSource, Task, Topology,
 };

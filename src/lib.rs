@@ -2,22 +2,44 @@
 //! `ProcessedFrame` protobuf messages to another Redis stream. It is synchronous from end to end:
 //! threads joined by bounded lanes, no async runtime.
 //!
-//! Most users want the program; see `framepress --help`. A program that embeds the engine starts
-//! with [`create_stream_processor`]; one that only sends frames starts with [`Producer`]:
+//! Most users want the program; see `framepress --help`. This library is for programs that embed
+//! the engine or send frames to one. They do not need the program's dependencies:
+//!
+//! ```toml
+//! framepress = { version = "0.1", default-features = false }
+//! ```
+//!
+//! | task | begin with |
+//! | --- | --- |
+//! | configure | [`Config::builtin`](config::Config::builtin), or [`Loader`](config::Loader) for a file, the environment and flags |
+//! | run an engine in this process | [`create_stream_processor`], which returns a [`StreamProcessor`] |
+//! | send frames to an engine elsewhere | [`create_producer`], which returns a [`Producer`] for [`Outbound`] frames |
+//! | bypass Redis with pixels on one machine | [`RingUse`], given to [`create_producer`] |
+//! | read results | [`proto::ProcessedFrame`], in the field `data` of each entry of the output stream |
+//! | watch an engine | [`StreamProcessor::get_processing_stats`], [`get_queue_health`](StreamProcessor::get_queue_health), [`get_stream_status`](StreamProcessor::get_stream_status) |
+//! | handle errors | [`Fault`] of a connection or setting, [`ConfigError`](config::ConfigError) of a configuration |
+//!
+//! An engine and a producer in one process:
 //!
 //! ```
-//! use framepress::camera::Outbound;
 //! use framepress::config::{Config, RedisUrl};
-//! use framepress::image::{Format, Source};
+//! use framepress::{Format, Outbound, InputImage, create_stream_processor};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut config = Config::builtin();
 //! // A private redis-server, for as long as the processor lives.
 //! config.redis_queue.url = RedisUrl::parse("embedded://")?;
-//! let processor = framepress::create_stream_processor(&config)?;
+//! let processor = create_stream_processor(&config)?;
 //!
 //! let gray = vec![128; 64 * 48];
-//! let picture = Source { format: Format::Raw, width: 64, height: 48, channels: 1, layout: Default::default(), bytes: &gray };
+//! let picture = InputImage {
+//!     format: Format::Raw,
+//!     width: 64,
+//!     height: 48,
+//!     channels: 1,
+//!     layout: Default::default(),
+//!     bytes: &gray,
+//! };
 //! processor.enqueue_frame_for_processing(&Outbound {
 //!     frame_id: "frame-1",
 //!     camera_id: "camera-1",
@@ -34,55 +56,145 @@
 //! # }
 //! ```
 //!
-//! # The house
+//! A producer for an engine elsewhere:
 //!
-//! The modules ("rooms") are arranged in floors. A room uses only rooms on lower floors, never a
-//! sibling. In reading order:
+//! ```no_run
+//! use framepress::config::Loader;
+//! use framepress::{Format, Full, Outbound, InputImage, Stop, create_producer};
 //!
-//! | floor | room | what it is |
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // The same file as the engine's, and its environment variables.
+//! let config = Loader::new().file(Some("framepress.yaml".into())).process_environment().load()?.config;
+//! // Another thread may call `stop.drain()` to end a wait.
+//! let stop = Stop::default();
+//! let mut producer = create_producer(&config, Full::Block, None, &stop)?;
+//! let jpeg = std::fs::read("frame.jpg")?;
+//! let id = producer.send(&Outbound {
+//!     frame_id: "frame-1",
+//!     camera_id: "camera-1",
+//!     timestamp: 1_700_000_000.0,
+//!     picture: InputImage {
+//!         format: Format::Jpeg,
+//!         // Not known; the engine reads them from the file.
+//!         width: 0,
+//!         height: 0,
+//!         channels: 0,
+//!         layout: Default::default(),
+//!         bytes: &jpeg,
+//!     },
+//!     quality: 0,
+//! })?;
+//! println!("stored as entry {id}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
 //! | --- | --- | --- |
-//! | 0 | [`base`] | errors, the stop signal, thread creation, bounds |
-//! | 1 | [`metrics`] | counters, latencies, conservation; the only reader of the clock |
-//! | 2 | [`frame`] | what travels: entries, receipts, buffers, slots, lanes, planes |
-//! | 3 | [`wire`] | the envelope: protobuf and legacy JSON |
-//! | 3 | [`image`] | codecs and scaling; nearly all unsafe code |
-//! | 3 | [`analysis`] | figures and the background model |
-//! | 3 | [`redis`] | data plane, control plane, the commit script |
-//! | 3 | [`ring`] | pixels in shared memory, bypassing Redis |
-//! | 4 | [`stage`] | read, process, commit; housekeeping beside them |
-//! | 4 | [`camera`] | sources of frames, and the producer |
-//! | 4 | [`config`] | configuration as typed and as valid |
-//! | 5 | [`engine`] | pools, lanes, threads: the wiring |
-//! | 5 | `bridge` | messages between Kafka and Redis, with the feature `kafka` |
-//! | 5 | [`ingest`] | live cameras, kept alive, into the input stream |
-//! | 6 | [`processor`] | the engine as a library |
-//! | 6 | [`http`] | the statistics server |
-//! | 7 | [`cli`] | one file per subcommand |
+//! | `program` | yes | the command line, the displays, the statistics server, live cameras |
+//! | `kafka` | yes | `framepress bridge`; includes `program` and compiles librdkafka |
+//! | `native-webp` | no | libwebp with SSE4.1 and AVX2 throughout; the program refuses other processors |
+//!
+//! CONTRIBUTING.md and docs/architecture.md in the repository describe the inside.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-pub mod base;
-pub mod metrics;
+mod base;
+mod metrics;
 
-pub mod frame;
+mod frame;
 
-pub mod analysis;
-pub mod image;
-pub mod redis;
-pub mod ring;
-pub mod wire;
+mod analysis;
+mod image;
+mod redis;
+mod ring;
+mod wire;
 
-pub mod camera;
+mod camera;
 pub mod config;
-pub mod stage;
+mod stage;
 
 #[cfg(feature = "kafka")]
-pub mod bridge;
-pub mod engine;
-pub mod ingest;
+mod bridge;
+mod engine;
+#[cfg(feature = "program")]
+mod ingest;
 
-pub mod cli;
-pub mod http;
-pub mod processor;
+#[cfg(feature = "program")]
+mod http;
+mod processor;
 
-pub use camera::Producer;
-pub use processor::{StreamProcessor, create_stream_processor};
+#[cfg(feature = "program")]
+mod cli;
+
+pub use base::{Fault, Stop};
+pub use camera::{Full, Outbound, Producer, ProducerCounts, Reuse, RingUse, Sendings, Ticket};
+pub use frame::EntryId;
+pub use image::{Format, InputImage, Matrix, PixelLayout, Range, RawLayout};
+pub use metrics::Conservation;
+pub use processor::{
+    ProcessingStats, QueueHealth, StreamProcessor, create_producer, create_stream_processor,
+};
+pub use ring::RingOptions;
+pub use stage::process::CameraStatus;
+pub use stage::watch::Queues;
+pub use wire::proto;
+
+/// Everything else that the tests, benchmarks and instruments of this repository use. It can change
+/// in every version.
+#[doc(hidden)]
+pub mod internals {
+    pub mod base {
+        pub use crate::base::*;
+    }
+    pub mod metrics {
+        pub use crate::metrics::*;
+    }
+    pub mod frame {
+        pub use crate::frame::*;
+    }
+    pub mod analysis {
+        pub use crate::analysis::*;
+    }
+    pub mod image {
+        pub use crate::image::*;
+    }
+    pub mod redis {
+        pub use crate::redis::*;
+    }
+    pub mod ring {
+        pub use crate::ring::*;
+    }
+    pub mod wire {
+        pub use crate::wire::*;
+    }
+    pub mod camera {
+        pub use crate::camera::*;
+    }
+    pub mod stage {
+        pub use crate::stage::*;
+    }
+    #[cfg(feature = "kafka")]
+    pub mod bridge {
+        pub use crate::bridge::*;
+    }
+    pub mod engine {
+        pub use crate::engine::*;
+    }
+    #[cfg(feature = "program")]
+    pub mod ingest {
+        pub use crate::ingest::*;
+    }
+    #[cfg(feature = "program")]
+    pub mod http {
+        pub use crate::http::*;
+    }
+    pub mod processor {
+        pub use crate::processor::*;
+    }
+    #[cfg(feature = "program")]
+    pub mod cli {
+        pub use crate::cli::*;
+    }
+}

@@ -1,4 +1,4 @@
-//! The program `framepress`. Everything it does is in the library; see `framepress::cli`.
+//! The program `framepress`. Everything it does is in the library; see `framepress::internals::cli`.
 
 use std::process::ExitCode;
 
@@ -8,5 +8,5 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    framepress::cli::main()
+    framepress::internals::cli::main()
 }

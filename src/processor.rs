@@ -6,11 +6,12 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::base::{Fault, Stop};
-use crate::camera::{Full, Outbound, Producer, ProducerOptions};
-use crate::config::{Camera, Config};
+use crate::camera::{Full, Outbound, Producer, ProducerOptions, RingUse};
+use crate::config::{Camera, Config, Scheme};
 use crate::engine::{self, Engine, EngineView, Hooks};
 use crate::frame::EntryId;
 use crate::metrics::{Conservation, Timer};
+use crate::redis::Topology;
 use crate::stage::process::CameraStatus;
 use crate::stage::watch::Queues;
 
@@ -21,18 +22,54 @@ pub fn create_stream_processor(config: &Config) -> Result<StreamProcessor, Fault
     config.check().map_err(|error| Fault::Unusable(error.to_string()))?;
     let engine = Engine::start(config, Hooks::default(), Stop::default())?;
     let view = engine.view().clone();
+    let producer = producer(config, view.topology.clone(), Full::Block, None, engine.stop())?;
+    Ok(StreamProcessor { engine, view, producer: Mutex::new(producer) })
+}
+
+/// Connects a producer to the input streams of a running engine with the same configuration.
+///
+/// `ring` sends the pixels through shared memory on the engine's machine. `stop` ends every wait.
+///
+/// # Errors
+/// [`Fault::Unusable`] for an invalid configuration, and for `embedded://`, because the server would
+/// end with this function. [`Fault::Connection`] or [`Fault::Refused`] if the server cannot be
+/// reached or rejects the login; with `retry_on_failure`, an unreachable server is not an error.
+/// [`Fault::Io`] if no thread can be started or the ring cannot be made.
+pub fn create_producer(
+    config: &Config,
+    full: Full,
+    ring: Option<RingUse>,
+    stop: &Stop,
+) -> Result<Producer, Fault> {
+    config.check().map_err(|error| Fault::Unusable(error.to_string()))?;
+    if config.redis_queue.url.scheme() == Scheme::Embedded {
+        let why =
+            "a producer cannot share the server of embedded://; use that of a StreamProcessor";
+        return Err(Fault::Unusable(why.into()));
+    }
+    let (topology, _) = engine::find_server(&config.redis_queue, stop)?;
+    producer(config, topology, full, ring, stop)
+}
+
+fn producer(
+    config: &Config,
+    topology: Topology,
+    full: Full,
+    ring: Option<RingUse>,
+    stop: &Stop,
+) -> Result<Producer, Fault> {
+    let queue = &config.redis_queue;
     let options = ProducerOptions {
-        topology: view.topology.clone(),
+        topology,
         streams: engine::input_streams(config),
         length_max: 0,
-        wait_replicas: config.redis_queue.wait_replicas,
-        timeout: Duration::from_secs(config.redis_queue.timeout),
-        retry: config.redis_queue.retry_on_failure,
-        full: Full::Block,
-        ring: None,
+        wait_replicas: queue.wait_replicas,
+        timeout: Duration::from_secs(queue.timeout),
+        retry: queue.retry_on_failure,
+        full,
+        ring,
     };
-    let producer = Producer::connect(options, engine.stop())?;
-    Ok(StreamProcessor { engine, view, producer: Mutex::new(producer) })
+    Producer::connect(options, stop)
 }
 
 /// A running engine and a producer for its input.
@@ -113,11 +150,6 @@ impl StreamProcessor {
     /// The figures of a camera; `None` if no frame of it was seen lately.
     pub fn get_stream_status(&self, camera_id: &str) -> Option<CameraStatus> {
         self.view.cameras.status(camera_id)
-    }
-
-    /// The external view of the engine.
-    pub fn view(&self) -> &EngineView {
-        &self.view
     }
 
     /// Completes the frames in flight and ends.

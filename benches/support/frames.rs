@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use framepress::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
-use framepress::frame::{Planes, View};
-use framepress::image::{Decoder, Format, Picture, Source};
+use framepress::internals::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
+use framepress::internals::frame::{Planes, View};
+use framepress::internals::image::{Decoder, Format, InputImage, Picture};
 
 use super::{BOUNDS, PLANES, recording};
 
@@ -82,8 +82,8 @@ impl Frames {
         View { width, height, channels: 3, interleaved: Some(&self.rgb[number]), planes: None }
     }
 
-    pub fn source(&self, number: usize) -> Source<'_> {
-        Source {
+    pub fn source(&self, number: usize) -> InputImage<'_> {
+        InputImage {
             format: Format::Raw,
             width: self.width as u32,
             height: self.height as u32,
@@ -101,6 +101,6 @@ pub fn of(planes: &Planes) -> View<'_> {
 }
 
 /// An image given as a file.
-pub fn coded(format: Format, bytes: &[u8]) -> Source<'_> {
-    Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
+pub fn coded(format: Format, bytes: &[u8]) -> InputImage<'_> {
+    InputImage { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }

@@ -7,7 +7,7 @@ pub mod frames;
 pub mod recording;
 pub mod turns;
 
-use framepress::image::{Bounds, Format, Needs, Target};
+use framepress::internals::image::{Bounds, Format, Needs, Target};
 
 /// The program's own allocator, for both sides.
 #[global_allocator]

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use framepress::frame::View;
-use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
+use framepress::internals::frame::View;
+use framepress::internals::image::{Bounds, Decoder, Format, InputImage, Needs, Picture};
 
 /// Larger images are skipped.
 const BOUNDS: Bounds = Bounds { pixels_max: 1 << 25 };
@@ -32,7 +32,7 @@ pub fn frames(folder: &Path, width: usize, height: usize, count: usize) -> Optio
     let (mut decoder, mut store) = (Decoder::new(BOUNDS).ok()?, Picture::default());
     let mut frame = |path: &PathBuf| {
         let bytes = std::fs::read(path).ok()?;
-        let source = Source {
+        let source = InputImage {
             format: Format::Png,
             width: 0,
             height: 0,

@@ -4,13 +4,13 @@ use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use framepress::Producer;
-use framepress::base::Stop;
-use framepress::camera::{
+use framepress::internals::base::Stop;
+use framepress::internals::camera::{
     FrameSource as _, Full, Outbound, ProducerOptions, Still, Synthetic, SyntheticOptions,
 };
-use framepress::frame::View;
-use framepress::image::{Encoder, Format, Source, Target};
-use framepress::redis::Address;
+use framepress::internals::frame::View;
+use framepress::internals::image::{Encoder, Format, InputImage, Target};
+use framepress::internals::redis::Address;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
@@ -62,7 +62,7 @@ impl Pictures {
             frame_id: id,
             camera_id: camera,
             timestamp: 1_700_000_000.0 + number as f64 / 30.0,
-            picture: Source {
+            picture: InputImage {
                 format: self.format,
                 width: self.width as u32,
                 height: self.height as u32,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use framepress::redis::Embedded;
+use framepress::internals::redis::Embedded;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! The private redis-server of a run, and a plain connection to it.
 
-use framepress::base::Stop;
-use framepress::redis::{Address, Embedded};
+use framepress::internals::base::Stop;
+use framepress::internals::redis::{Address, Embedded};
 use redis::FromRedisValue;
 
 use crate::Outcome;

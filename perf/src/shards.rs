@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use framepress::Producer;
-use framepress::base::Stop;
-use framepress::camera::{Full, ProducerOptions};
 use framepress::config::Loader;
-use framepress::engine::{self, Engine, Hooks};
-use framepress::image::Format;
-use framepress::redis::Embedded;
+use framepress::internals::base::Stop;
+use framepress::internals::camera::{Full, ProducerOptions};
+use framepress::internals::engine::{self, Engine, Hooks};
+use framepress::internals::image::Format;
+use framepress::internals::redis::Embedded;
 use serde::Serialize;
 use tempfile::TempDir;
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing here reads a clock, logs, or knows streams and cameras: the stage above passes planes
 //! and a time, and gets numbers. There are two groups:
-//! - of a single picture: [`luma_stats`], [`quality`], [`mean_value`], [`lighting`], [`weather`],
+//! - of a single picture: [`luma_stats`], [`quality()`], [`mean_value`], [`lighting`], [`weather`],
 //!   [`region_luma`];
 //! - against the past of one camera: [`Reduced`] and [`Background`], which give density and motion.
 //!

@@ -13,6 +13,8 @@ mod raw;
 mod readiness;
 mod slots;
 mod synthetic;
+// Live cameras in `ingest` use the rest of it.
+#[cfg_attr(not(feature = "program"), allow(dead_code, unused_imports))]
 pub(crate) mod video;
 
 pub use crate::redis::{Sendings, Ticket};

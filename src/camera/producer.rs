@@ -8,7 +8,7 @@ use twox_hash::XxHash3_64;
 use super::slots::{Place, RingUse, Rings};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Lease, Pool};
-use crate::image::{Matrix, PixelLayout, Range, Source as Picture};
+use crate::image::{InputImage, Matrix, PixelLayout, Range};
 use crate::metrics::{Counter, Metrics};
 use crate::redis::{Lookout, Pipeline, PipelineOptions, Sendings, Ticket, Topology};
 use crate::wire::Composer;
@@ -82,7 +82,7 @@ pub struct Outbound<'a> {
     /// Capture time in seconds since the Unix epoch.
     pub timestamp: f64,
     /// The picture; the size of a coded picture may be 0 if it is not known.
-    pub picture: Picture<'a>,
+    pub picture: InputImage<'a>,
     /// Quality with which the picture was encoded; 0 if not known.
     pub quality: i32,
 }

@@ -7,7 +7,7 @@ use redis::{Value, cmd};
 
 use crate::base::Fault;
 use crate::frame::EntryId;
-use crate::image::{Format, Source as Picture};
+use crate::image::{Format, InputImage};
 use crate::metrics::clock::Tick;
 use crate::redis::{Control, Pipeline, Ticket, Topology};
 use crate::ring::{Ring, RingOptions};
@@ -135,7 +135,7 @@ impl Rings {
     }
 
     /// Whether a picture of a camera would be written to a slot.
-    pub(super) fn takes(&self, camera_id: &str, picture: &Picture<'_>) -> bool {
+    pub(super) fn takes(&self, camera_id: &str, picture: &InputImage<'_>) -> bool {
         match (self.own.get(camera_id), &self.shared) {
             (Some(own), _) => own.is_for(picture, true),
             (None, Some(shared)) => shared.is_for(picture, false),
@@ -148,7 +148,7 @@ impl Rings {
     pub(super) fn leave(
         &mut self,
         camera_id: &str,
-        picture: &Picture<'_>,
+        picture: &InputImage<'_>,
         pipeline: &mut Pipeline,
     ) -> Result<Place, Fault> {
         let takes = self.takes(camera_id, picture);
@@ -221,7 +221,7 @@ impl RingSlots {
 
     /// Whether a picture goes into a slot. In a camera's own ring only pixels do, because its files
     /// differ in size.
-    fn is_for(&self, picture: &Picture<'_>, is_own: bool) -> bool {
+    fn is_for(&self, picture: &InputImage<'_>, is_own: bool) -> bool {
         let fits = picture.bytes.len() as u64 <= self.ring.header().room;
         fits && (!is_own || picture.format == Format::Raw)
     }

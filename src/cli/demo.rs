@@ -265,7 +265,7 @@ fn film(
             filmed.skipped.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let picture = image::Source {
+        let picture = image::InputImage {
             format: Format::Raw,
             width: still.width,
             height: still.height,

@@ -20,7 +20,7 @@ use crate::camera::{
 };
 use crate::engine::EngineView;
 use crate::frame::{self, EntryId};
-use crate::image::{Encoder, Format, Source, Target};
+use crate::image::{Encoder, Format, InputImage, Target};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Distribution, Metrics, Timer};
 use crate::redis::Control;
@@ -362,7 +362,7 @@ impl Feeder {
         let format = if frames.input == Input::Raw { Format::Raw } else { Format::Jpeg };
         let Size { width, height } = frames.size;
         let picture =
-            Source { format, width, height, channels: 3, layout: Default::default(), bytes };
+            InputImage { format, width, height, channels: 3, layout: Default::default(), bytes };
         let outbound =
             Outbound { frame_id: &id, camera_id: &camera, timestamp: due, picture, quality: 0 };
         let ticket = self.producer.enqueue(&outbound)?;

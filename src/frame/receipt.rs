@@ -1,6 +1,6 @@
 //! The receipt: the obligation to answer for one entry. Only the committer closes it, after Redis
 //! has confirmed. A receipt that is dropped instead counts as abandoned; its entry stays pending in
-//! Redis and is delivered again. The [`Journal`](super::Journal) lists the entries of this process.
+//! Redis and is delivered again. The [`Journal`] lists the entries of this process.
 
 use std::sync::Arc;
 

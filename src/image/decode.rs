@@ -1,7 +1,7 @@
 //! Decodes files and raw pixels to views.
 
 use super::exif;
-use super::format::{Bounds, Format, Header, Source};
+use super::format::{Bounds, Format, Header, InputImage};
 use super::jpeg::{Colours, Decompressor, Outcome};
 use super::layout::{Extent, PixelLayout};
 use super::orient::{Orientation, orient_pixels, orient_planes};
@@ -130,7 +130,7 @@ impl Decoder {
     /// are needed and the picture has more than 65500 pixels a side.
     pub fn decode<'a>(
         &mut self,
-        source: &Source<'a>,
+        source: &InputImage<'a>,
         needs: Needs,
         store: &'a mut Picture,
     ) -> Result<View<'a>, Reject> {
@@ -355,7 +355,7 @@ impl Decoder {
 
     fn raw(
         &mut self,
-        source: &Source<'_>,
+        source: &InputImage<'_>,
         header: Header,
         needs: Needs,
         store: &mut Picture,

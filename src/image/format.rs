@@ -72,7 +72,7 @@ impl Format {
 
 /// A picture as it came in.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+pub struct InputImage<'a> {
     /// Format of `bytes`.
     pub format: Format,
     /// Claimed pixels in a row. Width, height and channels define a [`Format::Raw`] picture and are
@@ -88,11 +88,11 @@ pub struct Source<'a> {
     pub bytes: &'a [u8],
 }
 
-impl<'a> Source<'a> {
+impl<'a> InputImage<'a> {
     /// A file that describes its own size and channels.
-    pub fn file(format: Format, bytes: &'a [u8]) -> Source<'a> {
+    pub fn file(format: Format, bytes: &'a [u8]) -> InputImage<'a> {
         let layout = RawLayout::default();
-        Source { format, width: 0, height: 0, channels: 0, layout, bytes }
+        InputImage { format, width: 0, height: 0, channels: 0, layout, bytes }
     }
 
     /// Whether the number of bytes matches the claimed size of a raw picture.

@@ -38,7 +38,7 @@ pub use compress::Codes;
 pub use cpu::supported_cpu;
 pub use decode::{Decoder, Findings, Needs, Picture, Treatment};
 pub use encode::{Encoder, Target};
-pub use format::{Bounds, Format, Header, Source};
+pub use format::{Bounds, Format, Header, InputImage};
 pub use huffman::{
     Adaptive, Band, CameraTables, Chosen, Counts, Huffman, Learner, Tables, ac_symbols,
     count_symbols, is_small, jpeg_blocks, recode_jpeg, standard_tables, start_bands, start_tables,

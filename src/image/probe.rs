@@ -1,6 +1,6 @@
 //! Reads a picture's header and decides whether the picture can be decoded.
 
-use super::format::{Bounds, Format, Header, Source};
+use super::format::{Bounds, Format, Header, InputImage};
 use super::layout::{Extent, PixelLayout};
 use super::{markers, png, webp};
 use crate::base::error::Reject;
@@ -15,7 +15,7 @@ pub(super) const JPEG_SIDE_MAX: usize = 65_500;
 /// `undecodable` if the bytes are not of the claimed format; `unsupported_image` for CMYK,
 /// lossless and 12-bit JPEG, for animated WebP, and for raw pictures whose size, channels and
 /// number of bytes do not agree; `too_large` above `bounds`.
-pub fn probe(source: &Source<'_>, bounds: &Bounds) -> Result<Header, Reject> {
+pub fn probe(source: &InputImage<'_>, bounds: &Bounds) -> Result<Header, Reject> {
     let bytes = source.bytes;
     let of = |width, height, channels| Header { format: source.format, width, height, channels };
     match source.format {
@@ -32,7 +32,7 @@ pub fn probe(source: &Source<'_>, bounds: &Bounds) -> Result<Header, Reject> {
             of(features.width, features.height, 3).bounded(bounds)
         }
         Format::Raw => {
-            let Source { width, height, channels, layout, .. } = *source;
+            let InputImage { width, height, channels, layout, .. } = *source;
             let channels = layout.pixels.map_or(channels, PixelLayout::channels);
             if width == 0 || height == 0 || !matches!(channels, 1 | 3) {
                 return Err(Reject::unsupported(format!(

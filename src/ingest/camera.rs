@@ -21,7 +21,7 @@ use crate::base::{Fault, Reject, Stop};
 use crate::camera::Still;
 use crate::camera::video::{Pixels, Reading};
 use crate::config::{Config, Feed, FeedFormat, Hwaccel, Transport};
-use crate::image::{Format, Source};
+use crate::image::{Format, InputImage};
 use crate::metrics::clock::{Tick, unix_seconds};
 
 /// Maximum immediate reconnections because of findings.
@@ -368,7 +368,7 @@ impl Reader {
     ) -> Result<Shot, Reject> {
         let is_due = course.shown.is_none_or(|at| now.since(at) >= SHOW_EVERY);
         let ready = self.coder.code(still)?;
-        let Source { format, layout, width, height, channels, bytes } = ready.picture;
+        let InputImage { format, layout, width, height, channels, bytes } = ready.picture;
         if is_due && format == Format::Jpeg {
             course.shown = Some(now);
             self.status.show(bytes, true);

@@ -3,7 +3,9 @@
 use crate::base::{Fault, Reject};
 use crate::camera::{Coding, Still};
 use crate::config::Config;
-use crate::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, RawLayout, Source, Target};
+use crate::image::{
+    Bounds, Decoder, Encoder, Format, InputImage, Needs, Picture, RawLayout, Target,
+};
 
 /// Form in which pictures are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub enum Form {
 #[derive(Clone, Copy, Debug)]
 pub struct Ready<'a> {
     /// The picture.
-    pub picture: Source<'a>,
+    pub picture: InputImage<'a>,
     /// Its quality; 0 if not known.
     pub quality: i32,
     /// Whether its bytes are those from the source.
@@ -60,7 +62,7 @@ impl Coder {
     /// The error of the decoder or encoder.
     pub fn code<'a>(&'a mut self, still: &'a Still) -> Result<Ready<'a>, Reject> {
         let found = found(still)?;
-        let Source { format, layout, .. } = found;
+        let InputImage { format, layout, .. } = found;
         let wanted = match self.form {
             Form::Coded(wanted) => wanted,
             Form::FoundOrJpeg if format == Format::Raw => Format::Jpeg,
@@ -83,7 +85,7 @@ impl Coder {
     fn encode<'a>(
         &'a mut self,
         still: &Still,
-        found: &Source<'_>,
+        found: &InputImage<'_>,
         wanted: Format,
     ) -> Result<Ready<'a>, Reject> {
         let needs = Needs { planes: false, interleaved: true };
@@ -101,13 +103,13 @@ impl Coder {
         };
         let layout = RawLayout::default();
         let bytes = &self.coded;
-        let picture = Source { format: wanted, width, height, channels, layout, bytes };
+        let picture = InputImage { format: wanted, width, height, channels, layout, bytes };
         Ok(Ready { picture, quality, is_found: false })
     }
 }
 
 /// The picture of a still.
-fn found(still: &Still) -> Result<Source<'_>, Reject> {
+fn found(still: &Still) -> Result<InputImage<'_>, Reject> {
     let (format, layout) = match still.coding {
         Coding::Rgb | Coding::Gray => (Format::Raw, RawLayout::default()),
         Coding::Planes => (Format::Raw, still.layout),
@@ -118,5 +120,5 @@ fn found(still: &Still) -> Result<Source<'_>, Reject> {
         }
     };
     let Still { width, height, channels, ref bytes, .. } = *still;
-    Ok(Source { format, width, height, channels, layout, bytes })
+    Ok(InputImage { format, width, height, channels, layout, bytes })
 }

@@ -12,7 +12,7 @@ use super::slot::{FrameSlot, Shot};
 use super::status::{IngestStatus, SendOutcome};
 use crate::base::{Fault, Stop};
 use crate::camera::{Outbound, Producer, ProducerOptions, RingUse, Ticket};
-use crate::image::{Format, Source};
+use crate::image::{Format, InputImage};
 use crate::metrics::clock::{Tick, unix_millis};
 
 /// Longest wait for a frame before answers are read again.
@@ -276,7 +276,7 @@ fn take_replies(
 
 fn outbound<'a>(frame_id: &'a str, camera_id: &'a str, shot: &'a Shot) -> Outbound<'a> {
     let Shot { bytes, format, layout, width, height, channels, quality, captured, .. } = shot;
-    let picture = Source {
+    let picture = InputImage {
         format: *format,
         width: *width,
         height: *height,

@@ -1,7 +1,9 @@
 //! Every exit path of a codec frees what the C libraries allocated.
 
-use framepress::frame::View;
-use framepress::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
+use framepress::internals::frame::View;
+use framepress::internals::image::{
+    Bounds, Decoder, Encoder, Format, InputImage, Needs, Picture, Target,
+};
 
 use crate::{HEIGHT, ONE_AT_A_TIME, WIDTH, counter, pixels};
 
@@ -22,15 +24,15 @@ fn leaves_nothing(what: &str, fine: bool, mut run: impl FnMut() -> bool) {
     assert_eq!(counter::c_blocks() - before, 0, "{what}: blocks left after {ROUNDS} rounds");
 }
 
-fn coded(format: Format, bytes: &[u8]) -> Source<'_> {
-    Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
+fn coded(format: Format, bytes: &[u8]) -> InputImage<'_> {
+    InputImage { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }
 
 #[test]
 fn every_way_out_of_an_encoder_frees_its_picture() {
     let _alone = ONE_AT_A_TIME.lock();
     let rgb = pixels(1);
-    let raw = Source {
+    let raw = InputImage {
         format: Format::Raw,
         width: WIDTH as u32,
         height: HEIGHT as u32,

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framepress::Producer;
-use framepress::base::Stop;
-use framepress::camera::{Full, Outbound, ProducerOptions};
 use framepress::config::{Camera, CompressionFormat, Config, RedisUrl, Retention, RoiBox};
-use framepress::engine::{Engine, Hooks, input_streams};
-use framepress::frame::View;
-use framepress::image::{Encoder, Format, Source, Target};
-use framepress::redis::Control;
+use framepress::internals::base::Stop;
+use framepress::internals::camera::{Full, Outbound, ProducerOptions};
+use framepress::internals::engine::{Engine, Hooks, input_streams};
+use framepress::internals::frame::View;
+use framepress::internals::image::{Encoder, Format, InputImage, Target};
+use framepress::internals::redis::Control;
 use parking_lot::{Condvar, Mutex};
 
 const WIDTH: usize = 640;
@@ -151,7 +151,7 @@ impl Run {
     fn send(&mut self, count: u64) {
         for _ in 0..count {
             let number = self.sent as usize;
-            let picture = Source {
+            let picture = InputImage {
                 format: self.format,
                 width: WIDTH as u32,
                 height: HEIGHT as u32,

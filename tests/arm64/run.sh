@@ -26,7 +26,7 @@ fi
 case "$profile" in
     release) flags="--release" native="--release" ;;
     # The bridge is left out: librdkafka takes long to compile.
-    debug) flags="--no-default-features" native="" ;;
+    debug) flags="--no-default-features --features program" native="" ;;
     *) fail "release or debug, not $profile" ;;
 esac
 cargo="$(command -v cargo || echo "$HOME/.cargo/bin/cargo")"

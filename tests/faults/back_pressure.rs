@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use framepress::base::threads::{self, Identity, Role, Running};
-use framepress::base::{Stop, limits};
-use framepress::engine::Hooks;
-use framepress::image::Format;
-use framepress::wire::proto::ImageData;
+use framepress::internals::base::threads::{self, Identity, Role, Running};
+use framepress::internals::base::{Stop, limits};
+use framepress::internals::engine::Hooks;
+use framepress::internals::image::Format;
+use framepress::internals::wire::proto::ImageData;
 use redis::cmd;
 
 use crate::support::{LONG, OUTPUT, RunningEngine, Server, picture, wait_until};

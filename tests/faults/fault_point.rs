@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use framepress::engine::Hooks;
-use framepress::metrics::clock::Tick;
-use framepress::redis::{FaultPoint, Operation};
+use framepress::internals::engine::Hooks;
+use framepress::internals::metrics::clock::Tick;
+use framepress::internals::redis::{FaultPoint, Operation};
 
 use crate::support::{LONG, RunningEngine, Server, wait_until};
 

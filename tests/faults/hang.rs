@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use framepress::base::threads::{self, LoopHook, Role};
-use framepress::base::{Fault, limits};
-use framepress::engine::Hooks;
-use framepress::image::Format;
-use framepress::metrics::clock::Tick;
+use framepress::internals::base::threads::{self, LoopHook, Role};
+use framepress::internals::base::{Fault, limits};
+use framepress::internals::engine::Hooks;
+use framepress::internals::image::Format;
+use framepress::internals::metrics::clock::Tick;
 use redis::cmd;
 use rustix::process::Signal;
 

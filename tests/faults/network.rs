@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use framepress::engine::Hooks;
-use framepress::metrics::Counter;
-use framepress::metrics::clock::Tick;
+use framepress::internals::engine::Hooks;
+use framepress::internals::metrics::Counter;
+use framepress::internals::metrics::clock::Tick;
 
 use crate::proxy::{Proxy, Weather};
 use crate::support::{Dice, LONG, RunningEngine, Server, wait_until};

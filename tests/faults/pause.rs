@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use framepress::engine::Hooks;
-use framepress::image::Format;
-use framepress::metrics::Counter;
+use framepress::internals::engine::Hooks;
+use framepress::internals::image::Format;
+use framepress::internals::metrics::Counter;
 use rustix::process::Signal;
 
 use crate::support::{LONG, ProgramUnderTest, RunningEngine, Server, picture, wait_until};

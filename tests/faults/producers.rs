@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use framepress::base::{Fault, Stop};
-use framepress::camera::{Full, Outbound, Producer, ProducerOptions, Ticket};
-use framepress::image::{Format, Source};
-use framepress::metrics::clock::Tick;
-use framepress::redis::{Address, Topology};
+use framepress::internals::base::{Fault, Stop};
+use framepress::internals::camera::{Full, Outbound, Producer, ProducerOptions, Ticket};
+use framepress::internals::image::{Format, InputImage};
+use framepress::internals::metrics::clock::Tick;
+use framepress::internals::redis::{Address, Topology};
 use framepress_proxy::{Link, Proxy};
 use redis::cmd;
 use redis::streams::StreamRangeReply;
@@ -68,7 +68,7 @@ fn enqueue(producer: &mut Producer, number: usize, bytes: usize) -> Result<Optio
         frame_id: &format!("frame-{number}"),
         camera_id: &format!("camera-{}", number % CAMERAS),
         timestamp: 1.5,
-        picture: Source {
+        picture: InputImage {
             format: Format::Raw,
             width: u32::try_from(bytes / 3).unwrap(),
             height: 1,
@@ -129,7 +129,7 @@ fn send_waits_for_its_own_frame_behind_those_under_way() {
         enqueue(&mut producer, number, 300).unwrap();
     }
     let pixels = [9; 300];
-    let picture = Source {
+    let picture = InputImage {
         format: Format::Raw,
         width: 100,
         height: 1,

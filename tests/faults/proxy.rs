@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use framepress::base::threads::{self, Identity, Role, Running};
-use framepress::base::{Fault, Stop};
+use framepress::internals::base::threads::{self, Identity, Role, Running};
+use framepress::internals::base::{Fault, Stop};
 use parking_lot::Mutex;
 
 /// How often a waiting pump checks the weather.

@@ -1,8 +1,8 @@
 //! Bad input gets a clear error, and no frame is lost.
 
-use framepress::image::Format;
-use framepress::metrics::clock::unix_seconds;
-use framepress::wire::proto::{ImageData, ProcessedFrame};
+use framepress::internals::image::Format;
+use framepress::internals::metrics::clock::unix_seconds;
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 
 use crate::support::{

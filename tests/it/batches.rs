@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use framepress::engine::Hooks;
-use framepress::image::Format;
-use framepress::metrics::Counter;
-use framepress::redis::Operation;
-use framepress::wire::proto::{ProcessedFrame, ProcessedFrameBatch};
+use framepress::internals::engine::Hooks;
+use framepress::internals::image::Format;
+use framepress::internals::metrics::Counter;
+use framepress::internals::redis::Operation;
+use framepress::internals::wire::proto::{ProcessedFrame, ProcessedFrameBatch};
 use prost::Message;
 use redis::cmd;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use framepress::config::Loader;
-use framepress::redis::Embedded;
+use framepress::internals::redis::Embedded;
 use redis::{Value, cmd};
 use tempfile::TempDir;
 

@@ -229,20 +229,39 @@ fn no_file_is_too_long() {
     assert!(long.is_empty(), "more than {LINES_MAX} lines: {long:?}");
 }
 
-#[test]
-fn there_is_no_async_runtime_in_the_program() {
+/// Every crate that a build with `features` compiles into the library, as name and version.
+fn crates(features: &[&str]) -> std::collections::BTreeSet<String> {
     let tree = std::process::Command::new(env!("CARGO"))
         .args(["tree", "--locked", "-e", "normal", "--prefix", "none", "--format", "{p}"])
+        .args(features)
         .current_dir(root())
         .output()
         .unwrap();
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).unwrap();
-    let packages: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert!(packages.contains(&"prost") && packages.len() > 50, "the tree is there: {tree}");
+    let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    tree.lines().filter(|line| !line.is_empty()).map(name).collect()
+}
+
+#[test]
+fn there_is_no_async_runtime_in_the_program() {
+    let crates = crates(&[]);
+    let has = |name: &str| crates.iter().any(|found| found.split(' ').next() == Some(name));
+    assert!(has("prost") && crates.len() > 50, "the tree is there: {crates:?}");
     for runtime in ["tokio", "async-std", "smol", "async-executor", "futures-executor"] {
-        assert!(!packages.contains(&runtime), "{runtime} is a dependency");
+        assert!(!has(runtime), "{runtime} is a dependency");
     }
+}
+
+#[test]
+fn the_library_needs_at_most_half_of_the_crates_of_the_program() {
+    let (program, library) = (crates(&[]), crates(&["--no-default-features"]));
+    assert!(
+        2 * library.len() <= program.len(),
+        "{} of {} crates: {library:?}",
+        library.len(),
+        program.len()
+    );
 }
 
 /// Words that a reader has to decode: an actor without a name, or a word of this project only. The

@@ -1,8 +1,8 @@
 //! Every kind of input to every kind of output: pixels, fields and metadata.
 
-use framepress::image::Format;
-use framepress::metrics::clock::unix_seconds;
-use framepress::wire::proto::{ImageData, ProcessedFrame, ProcessingStage};
+use framepress::internals::image::Format;
+use framepress::internals::metrics::clock::unix_seconds;
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame, ProcessingStage};
 use prost::Message;
 
 use crate::support::{

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use framepress::image::{Format, Orientation, tag};
-use framepress::metrics::Counter;
-use framepress::wire::proto::{ImageData, ProcessedFrame};
+use framepress::internals::image::{Format, Orientation, tag};
+use framepress::internals::metrics::Counter;
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame};
 
 use crate::support::{
     Fields, Output, RedisServer, RunningEngine, Sample, data, decoded, mean_difference, protobuf_of,

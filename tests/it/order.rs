@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use framepress::image::Format;
-use framepress::wire::proto::ImageData;
+use framepress::internals::image::Format;
+use framepress::internals::wire::proto::ImageData;
 
 use crate::support::{Fields, RedisServer, RunningEngine, Sample, data, protobuf_of};
 

@@ -2,8 +2,8 @@
 
 use std::process::{Command, Output};
 
-use framepress::redis::rights::{Account, Lack, Right, Usage, When};
-use framepress::redis::{Address, Control};
+use framepress::internals::redis::rights::{Account, Lack, Right, Usage, When};
+use framepress::internals::redis::{Address, Control};
 use redis::{Value, cmd};
 
 use crate::support::{

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use framepress::metrics::Counter;
-use framepress::metrics::clock::Tick;
+use framepress::internals::metrics::Counter;
+use framepress::internals::metrics::clock::Tick;
 use rustix::process::Signal;
 
 use crate::support::{FramepressProcess, LONG, OUTPUT, RedisServer, RunningEngine, wait_until};

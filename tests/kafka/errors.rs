@@ -53,7 +53,7 @@ fn what_may_pass_is_tried_again_and_nothing_comes_twice() {
     way.assert_once_and_in_order(50);
 
     for number in 0..30 {
-        let frame = framepress::wire::proto::ProcessedFrame {
+        let frame = framepress::internals::wire::proto::ProcessedFrame {
             frame_id: format!("frame-{number:06}"),
             ..Default::default()
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framepress::redis::{Address, Control, PlaceKeys, PlacedBatch};
+use framepress::internals::redis::{Address, Control, PlaceKeys, PlacedBatch};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};

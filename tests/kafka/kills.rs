@@ -95,7 +95,7 @@ fn redis_to_kafka_survives_kills() {
             let mut added = 0;
             while !stop.load(Ordering::Relaxed) {
                 let camera = format!("cam-{}", added % 4);
-                let frame = framepress::wire::proto::ProcessedFrame {
+                let frame = framepress::internals::wire::proto::ProcessedFrame {
                     frame_id: format!("frame-{added:06}"),
                     camera_id: camera.clone(),
                     ..Default::default()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use framepress::wire::proto::{ImageData, ProcessedFrame, QualityMetrics};
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame, QualityMetrics};
 use prost::Message as _;
 use redis::{Value, cmd};
 use rustix::process::Signal;

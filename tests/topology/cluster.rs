@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use framepress::base::{Fault, limits};
-use framepress::camera::shard_of;
 use framepress::config::Loader;
-use framepress::engine::Hooks;
-use framepress::metrics::Counter;
-use framepress::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};
+use framepress::internals::base::{Fault, limits};
+use framepress::internals::camera::shard_of;
+use framepress::internals::engine::Hooks;
+use framepress::internals::metrics::Counter;
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};
 use parking_lot::Mutex;
 use prost::Message;
 
@@ -92,7 +92,8 @@ fn frames_of_other_nodes_keep_flowing_past_one_that_is_silent() {
     // A backlog on the node that falls silent: its frames occupy every slot they can get.
     let backlog = 400;
     let picture = crate::support::picture();
-    let mut producer = crate::support::producer(&config, &framepress::base::Stop::default());
+    let mut producer =
+        crate::support::producer(&config, &framepress::internals::base::Stop::default());
     for (number, camera) in cameras(&held).iter().cycle().take(backlog).enumerate() {
         let frame_id = format!("early-{number}");
         producer.send(&crate::support::frame(&frame_id, camera, &picture)).unwrap();
@@ -195,7 +196,7 @@ fn frames_under_way_to_a_slot_that_moves_keep_their_order() {
     const CAMERAS: usize = 8;
     let cluster = Cluster::start();
     let config = config(&cluster.url(), &TOGETHER);
-    let stop = framepress::base::Stop::default();
+    let stop = framepress::internals::base::Stop::default();
     let mut producer = crate::support::producer(&config, &stop);
     let from = cluster.owner(INPUT).unwrap();
     let is_primary = |node: &usize| {
@@ -261,7 +262,7 @@ fn with_at_least_once_the_streams_may_lie_on_different_nodes() {
     assert_ne!(cluster.owner(input), cluster.owner(output), "the example is one");
     for key in [input, output, INPUT] {
         let slot: u16 = cluster.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]);
-        assert_eq!(slot, framepress::redis::slot_of(key), "{key}");
+        assert_eq!(slot, framepress::internals::redis::slot_of(key), "{key}");
     }
     let flags = [("redis_queue.delivery", "at_least_once"), ("redis_queue.retention", "keep")];
     let config = config(&cluster.url(), &flags);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framepress::metrics::{Counter, WindowStage};
+use framepress::internals::metrics::{Counter, WindowStage};
 use framepress_proxy::{Link, Proxy};
 
 use crate::support::{

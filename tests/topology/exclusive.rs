@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use framepress::base::Stop;
 use framepress::config::Config;
-use framepress::engine::Hooks;
-use framepress::metrics::Counter;
+use framepress::internals::base::Stop;
+use framepress::internals::engine::Hooks;
+use framepress::internals::metrics::Counter;
 use parking_lot::Mutex;
 
 use crate::support::{

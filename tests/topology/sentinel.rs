@@ -1,7 +1,7 @@
 //! A primary watched by Sentinels, and the failover.
 
-use framepress::metrics::Counter;
-use framepress::metrics::clock::Tick;
+use framepress::internals::metrics::Counter;
+use framepress::internals::metrics::clock::Tick;
 
 use crate::support::{
     INPUT, Load, OUTPUT, RunningEngine, SERVICE, Sentinels, Server, assert_every_entry_once,

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use framepress::camera::shard_of;
+use framepress::internals::camera::shard_of;
 
 use crate::support::{
     Cluster, GROUP, Load, RunningEngine, Server, assert_every_entry_once, config, is_done,
@@ -108,7 +108,7 @@ fn two_engines_share_the_shards_by_subset_and_by_group() {
         server.ask(&["XINFO", "CONSUMERS", &input(1), GROUP]);
     let named = |consumer: &&std::collections::HashMap<String, redis::Value>| {
         let name: String = redis::from_redis_value_ref(&consumer["name"]).unwrap();
-        !framepress::redis::Control::is_identity(&name)
+        !framepress::internals::redis::Control::is_identity(&name)
     };
     assert_eq!(consumers.iter().filter(named).count(), 1, "{consumers:?}");
 }

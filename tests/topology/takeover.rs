@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use framepress::base::Stop;
-use framepress::base::threads::{self, Identity, Role, Running};
-use framepress::camera::{Full, Producer, ProducerOptions, Reuse, RingUse};
 use framepress::config::Config;
-use framepress::engine;
-use framepress::metrics::clock::Tick;
-use framepress::ring::RingOptions;
+use framepress::internals::base::Stop;
+use framepress::internals::base::threads::{self, Identity, Role, Running};
+use framepress::internals::camera::{Full, Producer, ProducerOptions, Reuse, RingUse};
+use framepress::internals::engine;
+use framepress::internals::metrics::clock::Tick;
+use framepress::internals::ring::RingOptions;
 use redis::Connection;
 
 use crate::support::{
@@ -288,7 +288,7 @@ fn order_and_exactly_once_survive_a_killed_node_and_a_killed_engine_in_a_cluster
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
     // Any live node names the owner.
     let connect = move |key: &str| {
-        let slot = i64::from(framepress::redis::slot_of(key));
+        let slot = i64::from(framepress::internals::redis::slot_of(key));
         ports.iter().find_map(|port| {
             let open = |port: i64| {
                 let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).ok()?;

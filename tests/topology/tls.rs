@@ -78,14 +78,14 @@ fn a_whole_run_goes_over_tls() {
 fn frames_larger_than_any_buffer_of_tls_go_through() {
     let Some(server) = TlsServer::ordinary() else { return };
     let config = config(&server.url(), &[("redis_queue.tls.ca", &server.ca())]);
-    let stop = framepress::base::Stop::default();
+    let stop = framepress::internals::base::Stop::default();
     let mut producer = crate::support::producer(&config, &stop);
     let (width, height) = (1920, 1080);
     let pixels: Vec<u8> = (0..width * height * 3).map(|at| (at * 7 % 251) as u8).collect();
     for number in 0..10 {
         let frame_id = format!("frame-{number}");
         let mut frame = crate::support::frame(&frame_id, "camera", &pixels);
-        frame.picture.format = framepress::image::Format::Raw;
+        frame.picture.format = framepress::internals::image::Format::Raw;
         (frame.picture.width, frame.picture.height) = (width as u32, height as u32);
         producer.send(&frame).unwrap();
     }

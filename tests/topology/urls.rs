@@ -64,7 +64,7 @@ fn a_unix_socket_that_accepts_nothing_is_given_up() {
     .collect();
     assert!(!waiting.is_empty());
     let flags = [("redis_queue.timeout", "1")];
-    let began = framepress::metrics::clock::Tick::now();
+    let began = framepress::internals::metrics::clock::Tick::now();
     let fault = start_fault(&format!("redis+unix://{path}"), &flags).to_string();
     assert!(fault.contains("accepted no connection") && fault.contains(&path), "{fault}");
     assert!(began.elapsed() < std::time::Duration::from_secs(30), "{:?}", began.elapsed());
@@ -74,9 +74,11 @@ fn a_unix_socket_that_accepts_nothing_is_given_up() {
 fn an_embedded_server_is_started_and_used() {
     let config = config("embedded://", &[]);
     let engine = RunningEngine::start(&config);
-    let mut control =
-        framepress::redis::Control::new(&engine.view.topology, std::time::Duration::from_secs(5))
-            .unwrap();
+    let mut control = framepress::internals::redis::Control::new(
+        &engine.view.topology,
+        std::time::Duration::from_secs(5),
+    )
+    .unwrap();
     control.ping().unwrap();
     engine.stop();
 }

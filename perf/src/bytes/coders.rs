@@ -1,6 +1,6 @@
 //! The modes of the engine's encoders.
-use framepress::frame::View;
-use framepress::image::{
+use framepress::internals::frame::View;
+use framepress::internals::image::{
     Adaptive, Codes, Encoder, Format, Learner, PngLevel, Target, jpeg_blocks, recode_jpeg,
 };
 

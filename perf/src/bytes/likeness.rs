@@ -1,6 +1,6 @@
 //! Similarity of a picture to its original: PSNR and SSIM of luma.
 
-use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
+use framepress::internals::image::{Bounds, Decoder, Format, InputImage, Needs, Picture};
 
 use crate::Outcome;
 
@@ -15,7 +15,7 @@ const WINDOW: usize = 8;
 pub fn luma_of_file(format: Format, bytes: &[u8]) -> Outcome<Vec<f64>> {
     let mut decoder = Decoder::new(Bounds { pixels_max: 1 << 25 })?;
     let source =
-        Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes };
+        InputImage { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes };
     let mut store = Picture::default();
     let needs = Needs { planes: false, interleaved: true };
     let view = decoder.decode(&source, needs, &mut store).map_err(|reject| reject.to_string())?;

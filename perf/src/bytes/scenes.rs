@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use framepress::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
+use framepress::internals::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
 
 use crate::Outcome;
 use crate::common::Chance;

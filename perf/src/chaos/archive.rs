@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use framepress::metrics::clock::unix_millis;
+use framepress::internals::metrics::clock::unix_millis;
 use parking_lot::{Mutex, MutexGuard};
 use redis::streams::StreamRangeReply;
 

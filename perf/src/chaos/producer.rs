@@ -10,9 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use base64_simd::STANDARD;
-use framepress::image::Format;
-use framepress::ring::{Ring, RingOptions};
-use framepress::wire::proto::{ImageData, ProcessedFrame};
+use framepress::internals::image::Format;
+use framepress::internals::ring::{Ring, RingOptions};
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message as _;
 
 use super::archive::Archive;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use framepress::redis::slot_of;
+use framepress::internals::redis::slot_of;
 
 use super::clock::Clock;
 use super::draw::{Setup, Topology};

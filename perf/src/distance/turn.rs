@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use framepress::camera::{Outbound, Producer};
-use framepress::image::{Format, Source};
+use framepress::internals::camera::{Outbound, Producer};
+use framepress::internals::image::{Format, InputImage};
 use framepress_proxy::Link;
 use redis::streams::{StreamInfoConsumersReply, StreamRangeReply};
 use serde::Serialize;
@@ -369,7 +369,7 @@ impl Sender {
             frame_id: &format!("frame-{of_camera:08}"),
             camera_id: &format!("camera-{camera}"),
             timestamp: crate::load::now(),
-            picture: Source {
+            picture: InputImage {
                 format,
                 width,
                 height,

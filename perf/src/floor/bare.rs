@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use framepress::frame::{Planes, View};
-use framepress::image::{Adaptive, Codes, Encoder, Format, Learner, Target};
-use framepress::redis::{RespHeader, RespLimits, RespReader};
-use framepress::wire::{self, Scratch};
+use framepress::internals::frame::{Planes, View};
+use framepress::internals::image::{Adaptive, Codes, Encoder, Format, Learner, Target};
+use framepress::internals::redis::{RespHeader, RespLimits, RespReader};
+use framepress::internals::wire::{self, Scratch};
 use turbojpeg::{Decompressor, Subsamp, YuvImage};
 
 use crate::Outcome;

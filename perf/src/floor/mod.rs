@@ -12,10 +12,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use framepress::base::Stop;
 use framepress::config::{Config, Count, RedisUrl};
-use framepress::engine::{Engine, Hooks};
-use framepress::image::Format;
+use framepress::internals::base::Stop;
+use framepress::internals::engine::{Engine, Hooks};
+use framepress::internals::image::Format;
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use base64_simd::STANDARD;
 use clap::Args;
-use framepress::base::Stop;
-use framepress::camera::{Full, Outbound, Producer, ProducerOptions, Reuse, RingUse};
-use framepress::image::{Format, PixelLayout, RawLayout, Source};
-use framepress::metrics::Metrics;
-use framepress::redis::{Address, Feed};
-use framepress::ring::RingOptions;
+use framepress::internals::base::Stop;
+use framepress::internals::camera::{Full, Outbound, Producer, ProducerOptions, Reuse, RingUse};
+use framepress::internals::image::{Format, InputImage, PixelLayout, RawLayout};
+use framepress::internals::metrics::Metrics;
+use framepress::internals::redis::{Address, Feed};
+use framepress::internals::ring::RingOptions;
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, Kind, Size};
@@ -202,7 +202,7 @@ impl Sender {
             frame_id: &frame,
             camera_id: &camera,
             timestamp: due,
-            picture: Source {
+            picture: InputImage {
                 format,
                 width,
                 height,

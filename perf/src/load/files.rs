@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
-use framepress::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
-use framepress::frame::View;
-use framepress::image::{Encoder, Format, Target};
+use framepress::internals::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
+use framepress::internals::frame::View;
+use framepress::internals::image::{Encoder, Format, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;

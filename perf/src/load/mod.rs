@@ -30,7 +30,7 @@ pub fn streams(shards: usize) -> Vec<[String; 2]> {
     config.redis_queue.input_queue = INPUT.to_owned();
     config.redis_queue.output_queue = OUTPUT.to_owned();
     config.redis_queue.shards = shards;
-    let streams = framepress::engine::all_streams(&config).into_iter();
+    let streams = framepress::internals::engine::all_streams(&config).into_iter();
     streams.map(|[input, output, _]| [input, output]).collect()
 }
 

@@ -15,7 +15,7 @@ use super::side::{Program, Side, guarded, usage_of};
 use super::{Collected, GROUP, now, sleep_until, streams};
 use crate::Outcome;
 use crate::server::Server;
-use framepress::redis::lease_key;
+use framepress::internals::redis::lease_key;
 
 /// Time limit until a side reads.
 const START_LIMIT: Duration = Duration::from_secs(60);

@@ -1,8 +1,8 @@
 //! The frames of a run, encoded once: the same pictures for every system.
 
 use base64_simd::STANDARD;
-use framepress::frame::View;
-use framepress::image::{Encoder, Format, PngLevel, Target};
+use framepress::internals::frame::View;
+use framepress::internals::image::{Encoder, Format, PngLevel, Target};
 use serde::Serialize;
 
 use crate::Outcome;

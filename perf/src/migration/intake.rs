@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use framepress::base::Stop;
-use framepress::camera::{Full, Outbound, Producer, ProducerOptions};
-use framepress::image::{Format, Source};
+use framepress::internals::base::Stop;
+use framepress::internals::camera::{Full, Outbound, Producer, ProducerOptions};
+use framepress::internals::image::{Format, InputImage};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
@@ -89,7 +89,7 @@ impl Intake {
                     frame_id: &frame_id,
                     camera_id: &camera_id,
                     timestamp: due,
-                    picture: Source {
+                    picture: InputImage {
                         format,
                         width: frames.size.width,
                         height: frames.size.height,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use framepress::redis::Address;
-use framepress::wire::proto::ProcessedFrame;
+use framepress::internals::redis::Address;
+use framepress::internals::wire::proto::ProcessedFrame;
 use parking_lot::Mutex;
 use prost::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};

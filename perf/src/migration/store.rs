@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use framepress::redis::{Address, Embedded};
+use framepress::internals::redis::{Address, Embedded};
 use redis::streams::StreamRangeReply;
 use tempfile::TempDir;
 

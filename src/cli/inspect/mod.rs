@@ -17,7 +17,7 @@ use super::{Common, Failure, out, progress, terminal};
 use crate::base::{Fault, Stop, files, text};
 use crate::engine;
 use crate::frame::EntryId;
-use crate::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
+use crate::image::{Bounds, Decoder, Encoder, Format, InputImage, Needs, Picture, Target};
 use crate::redis::{Control, Pages, Record};
 use crate::wire::proto::{ImageData, ProcessedFrame};
 use newest::Newest;
@@ -307,7 +307,7 @@ impl<'a> Saver<'a> {
             return Ok((bytes.into(), format.extension()));
         }
         let side = |value: i32| u32::try_from(value).unwrap_or(0);
-        let source = Source {
+        let source = InputImage {
             format,
             width: side(image.width),
             height: side(image.height),

@@ -185,7 +185,7 @@ fn every_kind_of_png_becomes_eight_bit_gray_or_rgb() {
 fn raw_pictures_must_agree_with_their_claims() {
     let reason = |width, height, channels, len: usize| {
         let bytes = vec![0; len];
-        let picture = Source {
+        let picture = InputImage {
             format: Format::Raw,
             width,
             height,

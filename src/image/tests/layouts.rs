@@ -122,7 +122,7 @@ fn every_layout_gives_the_colours_it_stands_for() {
                             matrix,
                             stride,
                         );
-                        let raw = Source {
+                        let raw = InputImage {
                             format: Format::Raw,
                             width: width as u32,
                             height: height as u32,
@@ -165,8 +165,14 @@ fn lengths_are_checked_to_the_byte() {
     let refusal = |layout: PixelLayout, row_stride, len: usize| {
         let bytes = vec![0; len];
         let layout = RawLayout { pixels: Some(layout), row_stride, ..RawLayout::default() };
-        let picture =
-            Source { format: Format::Raw, width: 5, height: 3, channels: 0, layout, bytes: &bytes };
+        let picture = InputImage {
+            format: Format::Raw,
+            width: 5,
+            height: 3,
+            channels: 0,
+            layout,
+            bytes: &bytes,
+        };
         probe(&picture, &BOUNDS).map_err(|reject| reject.reason)
     };
     for (layout, stride, len) in [

@@ -17,14 +17,14 @@ const ALL: Needs = Needs { planes: true, interleaved: true };
 const PLANES: Needs = Needs { planes: true, interleaved: false };
 const PIXELS: Needs = Needs { planes: false, interleaved: true };
 
-fn source(format: Format, bytes: &[u8]) -> Source<'_> {
-    Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
+fn source(format: Format, bytes: &[u8]) -> InputImage<'_> {
+    InputImage { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }
 
-fn raw(pixels: &[u8], width: usize, height: usize) -> Source<'_> {
+fn raw(pixels: &[u8], width: usize, height: usize) -> InputImage<'_> {
     let channels = (pixels.len() / (width * height)) as u32;
     let (width, height) = (width as u32, height as u32);
-    Source {
+    InputImage {
         format: Format::Raw,
         width,
         height,

@@ -34,7 +34,7 @@ fn every_path_brings_the_picture_back() {
 
 fn check(
     decoder: &mut Decoder,
-    file: &Source<'_>,
+    file: &InputImage<'_>,
     needs: Needs,
     pixels: &[u8],
     full: &View<'_>,

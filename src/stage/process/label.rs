@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::work::Work;
 use crate::base::{Reason, Reject, Stage};
 use crate::frame::{Entry, FileKind, Receipt};
-use crate::image::{Format, Matrix, PixelLayout, Range, RawLayout, Source};
+use crate::image::{Format, InputImage, Matrix, PixelLayout, Range, RawLayout};
 use crate::wire::proto::ProcessingStage;
 use crate::wire::{self, Envelope, ImageRef};
 
@@ -88,14 +88,14 @@ pub(super) fn trace(work: &mut Work, entry: Option<&Entry>) {
 }
 
 /// The format of the picture. Its bytes override the declared name.
-pub(super) fn source_of<'a>(image: &ImageRef<'a>) -> Result<Source<'a>, Reject> {
+pub(super) fn source_of<'a>(image: &ImageRef<'a>) -> Result<InputImage<'a>, Reject> {
     let name = image.format;
     let pixels = PixelLayout::from_name(name);
     let named = Format::from_name(name);
     if pixels.is_some() || named == Some(Format::Raw) {
         return raw(image, pixels);
     }
-    let coded = |format| Source::file(format, image.bytes);
+    let coded = |format| InputImage::file(format, image.bytes);
     if let Some(format) = Format::find(image.bytes) {
         return Ok(coded(format));
     }
@@ -134,7 +134,7 @@ fn is_raw_rgb(image: &ImageRef<'_>) -> bool {
 
 /// Raw pixels. If the length does not fit and the first bytes are those of an image file, it is
 /// decoded as that file.
-fn raw<'a>(image: &ImageRef<'a>, pixels: Option<PixelLayout>) -> Result<Source<'a>, Reject> {
+fn raw<'a>(image: &ImageRef<'a>, pixels: Option<PixelLayout>) -> Result<InputImage<'a>, Reject> {
     let side = |value: i32, name: &str| {
         u32::try_from(value).map_err(|_| Reject::unsupported(format!("{name} is {value}")))
     };
@@ -150,8 +150,8 @@ fn raw<'a>(image: &ImageRef<'a>, pixels: Option<PixelLayout>) -> Result<Source<'
             name => Matrix::from_name(name).ok_or_else(|| unknown("color_matrix", name))?,
         },
     };
-    let sized = |channels| -> Result<Source<'a>, Reject> {
-        Ok(Source {
+    let sized = |channels| -> Result<InputImage<'a>, Reject> {
+        Ok(InputImage {
             format: Format::Raw,
             width: side(image.width, "width")?,
             height: side(image.height, "height")?,
@@ -161,11 +161,11 @@ fn raw<'a>(image: &ImageRef<'a>, pixels: Option<PixelLayout>) -> Result<Source<'
         })
     };
     let claimed = side(image.channels, "channels").and_then(sized);
-    if claimed.as_ref().is_ok_and(Source::fits) {
+    if claimed.as_ref().is_ok_and(InputImage::fits) {
         return claimed;
     }
     if let Some(format) = Format::sniff(image.bytes) {
-        return Ok(Source::file(format, image.bytes));
+        return Ok(InputImage::file(format, image.bytes));
     }
     // Some producers leave `channels` at 0; the length tells it.
     if image.channels == 0 && pixels.is_none() {

@@ -8,8 +8,8 @@ use super::{LiveSettings, Recoding};
 use crate::base::{Fault, Reject};
 use crate::frame::{Planes, Pool, View};
 use crate::image::{
-    self, Adaptive, CameraTables, Chosen, Codes, Encoder, Findings, Format, Huffman, Learner,
-    Needs, Orientation, PngLevel, Scaler, Source, Target,
+    self, Adaptive, CameraTables, Chosen, Codes, Encoder, Findings, Format, Huffman, InputImage,
+    Learner, Needs, Orientation, PngLevel, Scaler, Target,
 };
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Gauge, Metrics};
@@ -151,7 +151,7 @@ impl Coder {
     pub(super) fn code<'a>(
         &'a mut self,
         (settings, tables, leeway): (&LiveSettings, &CameraTables, &Leeway<'_>),
-        source: &Source<'_>,
+        source: &InputImage<'_>,
         findings: &Findings,
         view: &View<'_>,
         composer: &mut Composer,
@@ -249,7 +249,7 @@ impl Coder {
     /// file was coded.
     fn keep(
         &mut self,
-        source: &Source<'_>,
+        source: &InputImage<'_>,
         findings: &Findings,
         view: &View<'_>,
         orientation: Orientation,
@@ -276,7 +276,7 @@ impl Coder {
     /// was coded. `None` if it did not decode without a warning.
     fn recode(
         &mut self,
-        source: &Source<'_>,
+        source: &InputImage<'_>,
         findings: &Findings,
         orientation: Orientation,
         target: &Target,

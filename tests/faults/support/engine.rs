@@ -5,12 +5,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
-use framepress::base::threads::{self, Identity, Role};
-use framepress::base::{Fault, Stop};
 use framepress::config::{Config, Loader};
-use framepress::engine::{Engine, EngineView, Hooks};
-use framepress::metrics::Conservation;
-use framepress::metrics::clock::Tick;
+use framepress::internals::base::threads::{self, Identity, Role};
+use framepress::internals::base::{Fault, Stop};
+use framepress::internals::engine::{Engine, EngineView, Hooks};
+use framepress::internals::metrics::Conservation;
+use framepress::internals::metrics::clock::Tick;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 

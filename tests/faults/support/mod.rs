@@ -9,10 +9,10 @@ pub use server::Server;
 
 use std::time::Duration;
 
-use framepress::frame::View;
-use framepress::image::{Encoder, Format, Target};
-use framepress::metrics::clock::{Tick, unix_seconds};
-use framepress::wire::proto::{ImageData, ProcessedFrame};
+use framepress::internals::frame::View;
+use framepress::internals::image::{Encoder, Format, Target};
+use framepress::internals::metrics::clock::{Tick, unix_seconds};
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 
 /// Longer than any wait in a healthy test, also on a busy machine.

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use framepress::redis::Embedded;
-use framepress::wire::proto::ProcessedFrame;
+use framepress::internals::redis::Embedded;
+use framepress::internals::wire::proto::ProcessedFrame;
 use prost::Message;
 use redis::streams::{StreamPendingReply, StreamRangeReply};
 use redis::{Connection, FromRedisValue, cmd};
@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{GROUP, INPUT, LONG, OUTPUT, frame, picture, wait_until};
-use framepress::image::Format;
-use framepress::wire::proto::ImageData;
+use framepress::internals::image::Format;
+use framepress::internals::wire::proto::ImageData;
 
 /// A server on a free loopback port with a temporary folder. Dropping the value ends both.
 pub struct Server {

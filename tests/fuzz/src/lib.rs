@@ -6,14 +6,14 @@
 mod onward;
 pub mod samples;
 
-use framepress::image::{
-    Bounds, Decoder, Format, Matrix, Needs, Picture, PixelLayout, Range, RawLayout, Source,
+use framepress::internals::image::{
+    Bounds, Decoder, Format, InputImage, Matrix, Needs, Picture, PixelLayout, Range, RawLayout,
     Treatment, keep_jpeg,
 };
-use framepress::redis::{RespHeader as Answer, RespLimits, RespReader, Trouble};
-use framepress::ring::{PAGE, Reference, RingHeader, is_name};
-use framepress::wire::proto::{ProcessedFrame, ProcessedFrameBatch};
-use framepress::wire::{self, Envelope, OpenedEnvelope, Scratch};
+use framepress::internals::redis::{RespHeader as Answer, RespLimits, RespReader, Trouble};
+use framepress::internals::ring::{PAGE, Reference, RingHeader, is_name};
+use framepress::internals::wire::proto::{ProcessedFrame, ProcessedFrameBatch};
+use framepress::internals::wire::{self, Envelope, OpenedEnvelope, Scratch};
 use prost::Message as _;
 use std::io::{self, Read};
 
@@ -281,7 +281,7 @@ fn shows(envelope: &Envelope<'_>) -> bool {
         range: Range::from_name(image.color_range),
         matrix: Matrix::from_name(image.color_matrix).unwrap_or_default(),
     };
-    let source = Source { format, width, height, channels, layout, bytes: image.bytes };
+    let source = InputImage { format, width, height, channels, layout, bytes: image.bytes };
     let mut decoder = Decoder::new(Bounds { pixels_max: PIXELS_MAX }).unwrap();
     kept(&mut decoder, &source);
     let accepting = Treatment { accept_damaged: true, turn_upright: false };
@@ -292,7 +292,7 @@ fn shows(envelope: &Envelope<'_>) -> bool {
 }
 
 /// A JPEG kept in its coded form decodes to the same pixels.
-fn kept(decoder: &mut Decoder, source: &Source<'_>) {
+fn kept(decoder: &mut Decoder, source: &InputImage<'_>) {
     let needs = Needs { planes: false, interleaved: true };
     let mut store = Picture::default();
     let Ok(view) = decoder.decode(source, needs, &mut store) else { return };
@@ -306,13 +306,13 @@ fn kept(decoder: &mut Decoder, source: &Source<'_>) {
         return;
     }
     let mut store = Picture::default();
-    let view = decoder.decode(&Source::file(Format::Jpeg, &file), needs, &mut store);
+    let view = decoder.decode(&InputImage::file(Format::Jpeg, &file), needs, &mut store);
     let view = view.expect("a kept file is sound");
     assert_eq!(view.interleaved.map(<[u8]>::to_vec), before);
 }
 
 /// Decodes the picture to every form; returns whether there were any pixels.
-fn decodes(decoder: &mut Decoder, source: &Source<'_>) -> bool {
+fn decodes(decoder: &mut Decoder, source: &InputImage<'_>) -> bool {
     let mut any = false;
     for (planes, interleaved) in [(true, false), (false, true), (true, true)] {
         let mut store = Picture::default();

@@ -1,9 +1,10 @@
 //! A worker's outputs for a decoded picture: figures, small pictures, files.
 
-use framepress::analysis::{self, Background, Reduced, RegionBox};
-use framepress::frame::{Planes, View};
-use framepress::image::{
-    self, Bounds, Decoder, Encoder, Format, Needs, Picture, Scaler, Source, Target, keeps_its_rows,
+use framepress::internals::analysis::{self, Background, Reduced, RegionBox};
+use framepress::internals::frame::{Planes, View};
+use framepress::internals::image::{
+    self, Bounds, Decoder, Encoder, Format, InputImage, Needs, Picture, Scaler, Target,
+    keeps_its_rows,
 };
 
 use super::PIXELS_MAX;
@@ -109,7 +110,7 @@ fn with_other_tables(encoder: &mut Encoder, view: &View<'_>, file: &[u8]) {
 fn read_back(file: &[u8], format: Format, size: (usize, usize)) {
     let pixels_max = PIXELS_MAX.max(SIDES.map(|side| (side * side) as u64)[1]);
     let mut decoder = Decoder::new(Bounds { pixels_max }).unwrap();
-    let source = Source {
+    let source = InputImage {
         format,
         width: 0,
         height: 0,

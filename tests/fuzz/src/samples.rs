@@ -1,9 +1,9 @@
 //! Valid input of every kind, the starting point of fuzzing and property tests.
 
-use framepress::frame::View;
-use framepress::image::{Encoder, Format, Orientation, Target, tag};
-use framepress::ring::{Reference, RingHeader};
-use framepress::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};
+use framepress::internals::frame::View;
+use framepress::internals::image::{Encoder, Format, Orientation, Target, tag};
+use framepress::internals::ring::{Reference, RingHeader};
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};
 use prost::Message as _;
 
 /// Valid `data` of entries as protobuf, one for each format.

@@ -13,8 +13,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use framepress::metrics::clock::{Tick, unix_millis};
-use framepress::wire::proto::ProcessedFrame;
+use framepress::internals::metrics::clock::{Tick, unix_millis};
+use framepress::internals::wire::proto::ProcessedFrame;
 use prost::Message;
 
 use crate::support::{FramepressProcess, INPUT, RedisServer, Sample, decoded, skip, wait_until};

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use framepress::metrics::Counter;
-use framepress::ring::{Ring, RingOptions};
+use framepress::internals::metrics::Counter;
+use framepress::internals::ring::{Ring, RingOptions};
 use rustix::process::Signal;
 
 use super::faults::video;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use framepress::image::Format;
-use framepress::metrics::clock::unix_millis;
+use framepress::internals::image::Format;
+use framepress::internals::metrics::clock::unix_millis;
 use rustix::process::Signal;
 
 use super::{Camera, ingest, median, sent, wait_for_frames};
@@ -76,13 +76,13 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let ended = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&ended);
-        framepress::base::threads::spawn(
-            framepress::base::threads::Identity {
-                role: framepress::base::threads::Role::Camera,
+        framepress::internals::base::threads::spawn(
+            framepress::internals::base::threads::Identity {
+                role: framepress::internals::base::threads::Role::Camera,
                 index: 0,
                 core: None,
             },
-            &framepress::base::Stop::default(),
+            &framepress::internals::base::Stop::default(),
             move || {
                 for stream in listener.incoming() {
                     if end.load(Ordering::Relaxed) {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use framepress::image::Format;
+use framepress::internals::image::Format;
 use redis::cmd;
 
 use super::{complains, framepress, says};

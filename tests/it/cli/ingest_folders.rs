@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use framepress::image::Format;
-use framepress::wire::proto::ProcessedFrame;
+use framepress::internals::image::Format;
+use framepress::internals::wire::proto::ProcessedFrame;
 use prost::Message;
 
 use super::{complains, framepress, says};

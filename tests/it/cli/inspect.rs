@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use framepress::wire::proto::{ImageData, ProcessedFrame};
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 use redis::cmd;
 use rustix::process::Signal;

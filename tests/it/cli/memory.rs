@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use framepress::wire::proto::{ImageData, ProcessedFrame};
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 use redis::cmd;
 

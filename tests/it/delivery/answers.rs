@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use framepress::metrics::Counter;
+use framepress::internals::metrics::Counter;
 use redis::cmd;
 
 use super::{engine_in_work, finish};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framepress::metrics::Counter;
+use framepress::internals::metrics::Counter;
 
 use crate::support::{Clock, FramepressProcess, LONG, RedisServer, RunningEngine, wait_until};
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use framepress::engine::Hooks;
-use framepress::metrics::Counter;
-use framepress::redis::Operation;
+use framepress::internals::engine::Hooks;
+use framepress::internals::metrics::Counter;
+use framepress::internals::redis::Operation;
 use redis::cmd;
 
 use crate::support::{

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use framepress::engine::Hooks;
-use framepress::image::Format;
-use framepress::metrics::Gauge;
-use framepress::redis::Operation;
+use framepress::internals::engine::Hooks;
+use framepress::internals::image::Format;
+use framepress::internals::metrics::Gauge;
+use framepress::internals::redis::Operation;
 use redis::cmd;
 
 use crate::support::{

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use framepress::image::Format;
-use framepress::metrics::Counter;
+use framepress::internals::image::Format;
+use framepress::internals::metrics::Counter;
 use redis::cmd;
 
 use crate::support::{

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use framepress::engine::Hooks;
-use framepress::image::Format;
-use framepress::metrics::Counter;
+use framepress::internals::engine::Hooks;
+use framepress::internals::image::Format;
+use framepress::internals::metrics::Counter;
 
 use crate::support::{
     GROUP, LONG, OUTPUT, RedisServer, RunningEngine, Sample, protobuf_of, wait_until,

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use framepress::engine::Hooks;
-use framepress::metrics::Counter;
+use framepress::internals::engine::Hooks;
+use framepress::internals::metrics::Counter;
 use redis::cmd;
 
 use crate::support::{
@@ -103,8 +103,8 @@ fn trimming_leaves_a_stream_alone_whose_group_is_missing() {
     let ids = server.add_frames("cam", 300);
     let mut set = cmd("XGROUP");
     let _: () = server.ask(set.arg("SETID").arg(INPUT).arg("ahead").arg(&ids[299]));
-    let address = framepress::redis::Address::tcp("127.0.0.1", server.port());
-    let mut control = framepress::redis::Control::new(&address, LONG).unwrap();
+    let address = framepress::internals::redis::Address::tcp("127.0.0.1", server.port());
+    let mut control = framepress::internals::redis::Control::new(&address, LONG).unwrap();
     assert_eq!(control.trim_acked(INPUT, GROUP, "", None).unwrap(), 0);
     assert_eq!(server.len(INPUT), 300);
     let another = control.trim_acked(INPUT, "ahead", "framepress-group-of-before", None);

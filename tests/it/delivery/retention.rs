@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use framepress::base::threads::{LoopHook, Role};
-use framepress::engine::Hooks;
-use framepress::metrics::Counter;
+use framepress::internals::base::threads::{LoopHook, Role};
+use framepress::internals::engine::Hooks;
+use framepress::internals::metrics::Counter;
 use redis::cmd;
 
 use crate::support::{GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, wait_until};

@@ -6,7 +6,7 @@ mod windows;
 
 use std::time::Duration;
 
-use framepress::engine::Hooks;
+use framepress::internals::engine::Hooks;
 use framepress_proxy::{Link, Proxy};
 
 use crate::support::{LONG, RedisServer, RunningEngine, parts, wait_until};

@@ -1,7 +1,7 @@
 //! A link with less bandwidth than the added frames need.
 
-use framepress::metrics::Counter;
-use framepress::wire::proto::ImageData;
+use framepress::internals::metrics::Counter;
+use framepress::internals::wire::proto::ImageData;
 use framepress_proxy::Link;
 use redis::cmd;
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use framepress::metrics::clock::Tick;
-use framepress::metrics::{Counter, WindowStage};
+use framepress::internals::metrics::clock::Tick;
+use framepress::internals::metrics::{Counter, WindowStage};
 use redis::cmd;
 
 use super::Far;

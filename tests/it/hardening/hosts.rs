@@ -1,8 +1,8 @@
 //! A hostile page in the browser of an operator.
 
-use framepress::base::Stop;
 use framepress::config::HostPort;
-use framepress::http::Listener;
+use framepress::internals::base::Stop;
+use framepress::internals::http::Listener;
 
 use crate::http::ask;
 use crate::support::{RedisServer, RunningEngine};

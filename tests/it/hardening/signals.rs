@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framepress::metrics::clock::Tick;
+use framepress::internals::metrics::clock::Tick;
 use rustix::process::Signal;
 
 use super::{Guest, limited, run, said};

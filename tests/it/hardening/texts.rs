@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use framepress::base::text::is_unsafe;
+use framepress::internals::base::text::is_unsafe;
 
 use super::{Guest, limited, run, said};
 use crate::http::Site;

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use framepress::base::Stop;
-use framepress::metrics::{Counter, Kind, Metrics, Series};
-use framepress::redis::Retention;
-use framepress::stage::group::{Groups, Shard};
-use framepress::stage::watch::{Queues, Watcher};
+use framepress::internals::base::Stop;
+use framepress::internals::metrics::{Counter, Kind, Metrics, Series};
+use framepress::internals::redis::Retention;
+use framepress::internals::stage::group::{Groups, Shard};
+use framepress::internals::stage::watch::{Queues, Watcher};
 use parking_lot::Mutex;
 use redis::cmd;
 

@@ -8,9 +8,9 @@ mod safety;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use framepress::base::Stop;
 use framepress::config::{HostPort, Secret};
-use framepress::http::{Listener, Serving};
+use framepress::internals::base::Stop;
+use framepress::internals::http::{Listener, Serving};
 
 use crate::support::{FramepressProcess, LONG, RunningEngine, wait_until};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-use framepress::metrics::{Kind, Series};
+use framepress::internals::metrics::{Kind, Series};
 
 use crate::support::{has_program, skip};
 
@@ -33,11 +33,11 @@ fn known() -> BTreeSet<String> {
         }
         Kind::Counter | Kind::Gauge => vec![series.name().to_owned()],
     };
-    let cameras = framepress::ingest::SERIES
+    let cameras = framepress::internals::ingest::SERIES
         .into_iter()
         .flat_map(|name| ["", "_bucket", "_sum", "_count"].map(|end| name.to_owned() + end));
     #[cfg(feature = "kafka")]
-    let bridge = framepress::bridge::SERIES.map(|series| series.name.to_owned());
+    let bridge = framepress::internals::bridge::SERIES.map(|series| series.name.to_owned());
     #[cfg(not(feature = "kafka"))]
     let bridge: [String; 0] = [];
     Series::ALL.into_iter().flat_map(of_series).chain(cameras).chain(bridge).collect()

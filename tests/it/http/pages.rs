@@ -1,7 +1,7 @@
 //! Routes: which exist, and who may see them.
 
-use framepress::image::Format;
-use framepress::wire::proto::ImageData;
+use framepress::internals::image::Format;
+use framepress::internals::wire::proto::ImageData;
 use redis::cmd;
 
 use super::{Site, address_of, ask};

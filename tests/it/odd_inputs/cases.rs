@@ -1,7 +1,7 @@
 //! The tables: inputs and their expected outcomes.
 
-use framepress::image::Format;
-use framepress::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};
+use framepress::internals::image::Format;
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame, ProcessedFrameBatch};
 use prost::Message;
 
 use super::{

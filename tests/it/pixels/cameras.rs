@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use framepress::image::Format;
-use framepress::metrics::Counter;
+use framepress::internals::image::Format;
+use framepress::internals::metrics::Counter;
 use parking_lot::{Condvar, Mutex};
 
 use crate::support::{

@@ -1,8 +1,8 @@
 //! Vehicle density on the scene of the demo, whose true share of vehicle pixels is known.
 
-use framepress::analysis::{Background, Reduced};
-use framepress::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
-use framepress::image::{Bounds, Decoder, Format, Needs, Picture, Source};
+use framepress::internals::analysis::{Background, Reduced};
+use framepress::internals::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
+use framepress::internals::image::{Bounds, Decoder, Format, InputImage, Needs, Picture};
 
 /// Largest mean difference between density and truth.
 const OFF_MAX: f32 = 0.05;
@@ -35,7 +35,7 @@ fn watch(camera: u32) -> (f32, f32) {
     for frame in 0..FRAMES {
         assert!(scene.next(&mut still).unwrap());
         let (width, height, channels) = (still.width, still.height, still.channels);
-        let picture = Source {
+        let picture = InputImage {
             format: Format::Raw,
             width,
             height,

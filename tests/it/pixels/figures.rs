@@ -1,8 +1,8 @@
 //! The figures of a result: scene classes, density and motion, regions, thresholds.
 
-use framepress::image::Format;
-use framepress::metrics::Counter;
-use framepress::wire::proto::ProcessedFrame;
+use framepress::internals::image::Format;
+use framepress::internals::metrics::Counter;
+use framepress::internals::wire::proto::ProcessedFrame;
 
 use crate::support::{Fields, RedisServer, RunningEngine, Sample, protobuf_of};
 

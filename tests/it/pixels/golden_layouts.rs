@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use framepress::image::{
-    Bounds, Decoder, Format, Matrix, Needs, Picture, PixelLayout, Range, RawLayout, Source,
+use framepress::internals::image::{
+    Bounds, Decoder, Format, InputImage, Matrix, Needs, Picture, PixelLayout, Range, RawLayout,
 };
 use serde_json::Value;
 
@@ -96,7 +96,7 @@ fn yuv_pixels_have_the_figures_of_their_colours() {
         }
         let png = std::fs::read(folder.join(format!("{name}.png"))).unwrap();
         let needs = Needs { planes: false, interleaved: true };
-        let view = decoder.decode(&Source::file(Format::Png, &png), needs, &mut store).unwrap();
+        let view = decoder.decode(&InputImage::file(Format::Png, &png), needs, &mut store).unwrap();
         let (size, pixels) = ((view.width, view.height), view.interleaved.unwrap().to_vec());
         for layout in
             [PixelLayout::Yuyv422, PixelLayout::Yuv420p, PixelLayout::Yuvj420p, PixelLayout::Nv12]
@@ -111,7 +111,7 @@ fn yuv_pixels_have_the_figures_of_their_colours() {
                             range: Some(range),
                             matrix,
                         };
-                        let source = Source {
+                        let source = InputImage {
                             format: Format::Raw,
                             width: size.0 as u32,
                             height: size.1 as u32,

@@ -1,7 +1,7 @@
 //! Huffman tables of results: they adapt to the camera, and no pixel changes.
 
-use framepress::image::{Format, count_symbols, jpeg_quality, standard_tables};
-use framepress::metrics::{Counter, Gauge};
+use framepress::internals::image::{Format, count_symbols, jpeg_quality, standard_tables};
+use framepress::internals::metrics::{Counter, Gauge};
 
 use super::pictures::result_of;
 use crate::support::{LONG, RedisServer, RunningEngine, Sample, decoded, protobuf_of, wait_until};
@@ -22,7 +22,7 @@ fn files(sample: &Sample, frames: usize, flags: &[(&str, &str)]) -> (Vec<Vec<u8>
     }
     let learnt = engine.count(Counter::HuffmanTablesLearnt);
     engine.stop();
-    let file = |frame: framepress::wire::proto::ProcessedFrame| {
+    let file = |frame: framepress::internals::wire::proto::ProcessedFrame| {
         frame.original_image.unwrap().compressed_data
     };
     (server.outputs().into_iter().map(|output| file(output.frame)).collect(), learnt)

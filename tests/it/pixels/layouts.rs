@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use framepress::wire::proto::ImageData;
+use framepress::internals::wire::proto::ImageData;
 
 use super::pictures::result_of;
 use crate::support::{Sample, decoded, has_program, mean_difference, protobuf_of, skip};

@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
-use framepress::analysis::{LumaStats, lighting, luma_stats, mean_value, quality, weather};
-use framepress::frame::View;
-use framepress::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
+use framepress::internals::analysis::{
+    LumaStats, lighting, luma_stats, mean_value, quality, weather,
+};
+use framepress::internals::frame::View;
+use framepress::internals::image::{
+    Bounds, Decoder, Encoder, Format, InputImage, Needs, Picture, Target,
+};
 use serde_json::Value;
 
 use crate::support::{data_folder, skip};
@@ -86,8 +90,8 @@ fn decoder() -> Decoder {
     Decoder::new(Bounds { pixels_max: 1 << 24 }).unwrap()
 }
 
-fn file_of(format: Format, bytes: &[u8]) -> Source<'_> {
-    Source { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
+fn file_of(format: Format, bytes: &[u8]) -> InputImage<'_> {
+    InputImage { format, width: 0, height: 0, channels: 0, layout: Default::default(), bytes }
 }
 
 /// Compares the figures of a picture with the golden ones. Returns the largest difference of a
@@ -95,7 +99,7 @@ fn file_of(format: Format, bytes: &[u8]) -> Source<'_> {
 pub(super) fn check(
     name: &str,
     golden: &Value,
-    source: &Source<'_>,
+    source: &InputImage<'_>,
     score_off_max: f64,
 ) -> (f64, LumaStats) {
     let (mut decoder, mut store) = (decoder(), Picture::default());

@@ -1,7 +1,7 @@
 //! The pictures of a result: their encoding, and the content of the small ones.
 
-use framepress::image::{Format, jpeg_quality};
-use framepress::wire::proto::ProcessedFrame;
+use framepress::internals::image::{Format, jpeg_quality};
+use framepress::internals::wire::proto::ProcessedFrame;
 
 use crate::support::{
     Fields, RedisServer, RunningEngine, Sample, decoded, mean_difference, protobuf_of,

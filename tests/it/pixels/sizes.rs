@@ -1,7 +1,7 @@
 //! Extreme sizes through every codec and the whole analysis.
 
-use framepress::image::Format;
-use framepress::wire::proto::ImageData;
+use framepress::internals::image::Format;
+use framepress::internals::wire::proto::ImageData;
 
 use crate::support::{Fields, Output, RedisServer, RunningEngine, Sample, decoded, protobuf_of};
 

@@ -7,10 +7,10 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use framepress::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
-use framepress::frame::View;
-use framepress::image::{
-    Band, Bounds, Counts, Decoder, Encoder, Format, Needs, Picture, Source, Target, ac_symbols,
+use framepress::internals::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
+use framepress::internals::frame::View;
+use framepress::internals::image::{
+    Band, Bounds, Counts, Decoder, Encoder, Format, InputImage, Needs, Picture, Target, ac_symbols,
     count_symbols, start_bands,
 };
 
@@ -56,7 +56,7 @@ fn synthetic() -> Vec<Frame> {
 fn road() -> Frame {
     let file = root().join("tests/golden/road.png");
     let bytes = std::fs::read(file).unwrap();
-    let source = Source::file(Format::Png, &bytes);
+    let source = InputImage::file(Format::Png, &bytes);
     let mut store = Picture::default();
     let mut decoder = Decoder::new(Bounds { pixels_max: 1 << 22 }).unwrap();
     let needs = Needs { planes: false, interleaved: true };

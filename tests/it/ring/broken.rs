@@ -5,8 +5,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use framepress::ring::{Reference, Ring, RingHeader, RingOptions, SlotHead};
-use framepress::wire::proto::{ImageData, ProcessedFrame};
+use framepress::internals::ring::{Reference, Ring, RingHeader, RingOptions, SlotHead};
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 
 use super::{pixels, ring, rings_folder};
@@ -236,7 +236,7 @@ fn a_folder_to_which_everybody_may_write_is_not_trusted() {
 fn no_ring_is_made_where_a_stranger_could_read_or_replace_it() {
     let folder = rings_folder();
     let refused = || {
-        framepress::ring::Ring::create(&ring(folder.path(), "cam", 4))
+        framepress::internals::ring::Ring::create(&ring(folder.path(), "cam", 4))
             .map(drop)
             .unwrap_err()
             .to_string()

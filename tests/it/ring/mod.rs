@@ -7,11 +7,11 @@ mod whole_way;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use framepress::base::Stop;
-use framepress::camera::{Full, Outbound, Producer, ProducerOptions, Reuse, RingUse};
-use framepress::image::{Format, PixelLayout, RawLayout, Source};
-use framepress::redis::Address;
-use framepress::ring::RingOptions;
+use framepress::internals::base::Stop;
+use framepress::internals::camera::{Full, Outbound, Producer, ProducerOptions, Reuse, RingUse};
+use framepress::internals::image::{Format, InputImage, PixelLayout, RawLayout};
+use framepress::internals::redis::Address;
+use framepress::internals::ring::RingOptions;
 use tempfile::TempDir;
 
 use crate::support::{INPUT, RedisServer};
@@ -48,12 +48,12 @@ fn pixels(len: usize, seed: usize) -> Vec<u8> {
 }
 
 /// A raw picture of 64x48 in a layout.
-fn raw(layout: PixelLayout, bytes: &[u8]) -> Source<'_> {
+fn raw(layout: PixelLayout, bytes: &[u8]) -> InputImage<'_> {
     let layout = RawLayout { pixels: Some(layout), ..RawLayout::default() };
     let channels = if layout.pixels == Some(PixelLayout::Gray) { 1 } else { 3 };
-    Source { format: Format::Raw, width: 64, height: 48, channels, layout, bytes }
+    InputImage { format: Format::Raw, width: 64, height: 48, channels, layout, bytes }
 }
 
-fn frame<'a>(frame_id: &'a str, picture: Source<'a>) -> Outbound<'a> {
+fn frame<'a>(frame_id: &'a str, picture: InputImage<'a>) -> Outbound<'a> {
     Outbound { frame_id, camera_id: "cam", timestamp: 1_700_000_000.5, picture, quality: 0 }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use framepress::camera::{Full, Reuse};
-use framepress::image::{Format, PixelLayout, Source};
-use framepress::metrics::Counter;
+use framepress::internals::camera::{Full, Reuse};
+use framepress::internals::image::{Format, InputImage, PixelLayout};
+use framepress::internals::metrics::Counter;
 use redis::cmd;
 
 use super::{frame, pixels, producer, raw, ring, rings_folder};
@@ -37,7 +37,7 @@ fn a_frame_has_the_same_result_by_either_way() {
                 ("planes", raw(PixelLayout::Yuv420p, &planes)),
                 ("nv12", raw(PixelLayout::Nv12, &planes)),
                 ("gray", raw(PixelLayout::Gray, &gray)),
-                ("file", Source::file(Format::Jpeg, &file)),
+                ("file", InputImage::file(Format::Jpeg, &file)),
             ];
             for (name, picture) in pictures {
                 by_redis.send(&frame(name, picture)).unwrap();

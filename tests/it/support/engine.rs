@@ -1,9 +1,9 @@
 //! An engine in this process.
 
-use framepress::base::{Fault, Stop};
 use framepress::config::{Config, Loader};
-use framepress::engine::{Engine, EngineView, Hooks};
-use framepress::metrics::{Conservation, Counter};
+use framepress::internals::base::{Fault, Stop};
+use framepress::internals::engine::{Engine, EngineView, Hooks};
+use framepress::internals::metrics::{Conservation, Counter};
 
 use super::{LONG, RedisServer, wait_until};
 
@@ -102,7 +102,7 @@ impl RunningEngine {
     }
 
     /// The figures of its cameras.
-    pub fn cameras(&self) -> std::sync::Arc<framepress::stage::process::Cameras> {
+    pub fn cameras(&self) -> std::sync::Arc<framepress::internals::stage::process::Cameras> {
         std::sync::Arc::clone(&self.view.cameras)
     }
 

@@ -1,8 +1,10 @@
 //! Pictures, and the forms in which cameras send them.
 
-use framepress::frame::View;
-use framepress::image::{Bounds, Decoder, Encoder, Format, Needs, Picture, Source, Target};
-use framepress::wire::proto::{ImageData, ProcessedFrame};
+use framepress::internals::frame::View;
+use framepress::internals::image::{
+    Bounds, Decoder, Encoder, Format, InputImage, Needs, Picture, Target,
+};
+use framepress::internals::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 
 use super::{Fields, data};
@@ -75,7 +77,7 @@ impl Sample {
 
 /// The pixels of a picture from the engine.
 pub fn decoded(image: &ImageData) -> Sample {
-    let source = Source {
+    let source = InputImage {
         format: Format::from_name(&image.compression_format).expect("a known format"),
         width: image.width as u32,
         height: image.height as u32,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use framepress::redis::{FaultPoint, Operation};
+use framepress::internals::redis::{FaultPoint, Operation};
 
 use super::{LONG, wait_until};
 

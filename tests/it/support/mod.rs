@@ -22,7 +22,7 @@ pub use results::{DeadLetter, Output};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use framepress::metrics::clock::Tick;
+use framepress::internals::metrics::clock::Tick;
 
 /// Longer than any wait in a healthy test, also on a busy machine.
 pub const LONG: Duration = Duration::from_secs(180);

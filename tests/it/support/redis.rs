@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use framepress::redis::Embedded;
+use framepress::internals::redis::Embedded;
 use redis::streams::{StreamPendingReply, StreamRangeReply};
 use redis::{Connection, FromRedisValue, cmd};
 use tempfile::TempDir;
@@ -136,7 +136,7 @@ impl RedisServer {
     }
 
     fn comes_up(&mut self) -> bool {
-        let began = framepress::metrics::clock::Tick::now();
+        let began = framepress::internals::metrics::clock::Tick::now();
         while began.elapsed() < LONG {
             let Some(child) = &mut self.child else { return false };
             if matches!(child.try_wait(), Ok(Some(_))) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use framepress::wire::proto::ProcessedFrame;
+use framepress::internals::wire::proto::ProcessedFrame;
 use prost::Message;
 
 /// One entry of the output stream.

@@ -137,7 +137,7 @@ impl Carried {
 /// Frames of as many cameras as partitions, one partition each; `from` is the number of the first
 /// frame.
 pub fn frames(from: usize, count: usize, partitions: usize) -> Vec<Message> {
-    let picture = Sample::colour(48, 32, 1).encode(framepress::image::Format::Jpeg);
+    let picture = Sample::colour(48, 32, 1).encode(framepress::internals::image::Format::Jpeg);
     let frame = |number: usize| {
         let camera = format!("cam-{}", number % partitions);
         let fields = json_base64(&format!("frame-{number:06}"), &camera, &picture);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
-use framepress::metrics::clock::Tick;
+use framepress::internals::metrics::clock::Tick;
 
 /// Bytes of a segment: the largest read and the largest write.
 pub(crate) const SEGMENT_BYTES: usize = 256 << 10;

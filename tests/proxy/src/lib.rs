@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use framepress::base::threads::{self, Identity, Role, Running};
-use framepress::base::{Fault, Stop};
+use framepress::internals::base::threads::{self, Identity, Role, Running};
+use framepress::internals::base::{Fault, Stop};
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 

@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use framepress::base::threads::{self, Identity, Role, Running};
-use framepress::base::{Fault, Stop};
-use framepress::metrics::clock::Tick;
+use framepress::internals::base::threads::{self, Identity, Role, Running};
+use framepress::internals::base::{Fault, Stop};
+use framepress::internals::metrics::clock::Tick;
 use framepress_proxy::{Admission, Direction, Link, Proxy, ROUTER_BYTES};
 
 /// Longer than any wait here, also on a busy machine.

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use framepress::redis::slot_of;
+use framepress::internals::redis::slot_of;
 use redis::Connection;
 
 use super::{Certificates, Server, wait_until};

@@ -1,9 +1,9 @@
 //! An engine in this process.
 
-use framepress::base::{Fault, Stop};
 use framepress::config::{Config, Loader};
-use framepress::engine::{Engine, EngineView, Hooks};
-use framepress::metrics::Conservation;
+use framepress::internals::base::{Fault, Stop};
+use framepress::internals::engine::{Engine, EngineView, Hooks};
+use framepress::internals::metrics::Conservation;
 
 use super::wait_until;
 

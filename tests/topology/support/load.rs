@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use framepress::base::threads::{self, Identity, Role, Running};
-use framepress::base::{Fault, Stop};
-use framepress::camera::{Full, Outbound, Producer, ProducerOptions};
 use framepress::config::Config;
-use framepress::engine;
-use framepress::frame::View;
-use framepress::image::{Encoder, Format, Source, Target};
+use framepress::internals::base::threads::{self, Identity, Role, Running};
+use framepress::internals::base::{Fault, Stop};
+use framepress::internals::camera::{Full, Outbound, Producer, ProducerOptions};
+use framepress::internals::engine;
+use framepress::internals::frame::View;
+use framepress::internals::image::{Encoder, Format, InputImage, Target};
 
 use super::wait_until;
 
@@ -34,7 +34,7 @@ pub fn frame<'a>(frame_id: &'a str, camera_id: &'a str, picture: &'a [u8]) -> Ou
         frame_id,
         camera_id,
         timestamp: 1_700_000_000.25,
-        picture: Source {
+        picture: InputImage {
             format: Format::Jpeg,
             width: 64,
             height: 48,

@@ -20,8 +20,8 @@ pub use server::{Server, free_port};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use framepress::frame::EntryId;
-use framepress::metrics::clock::Tick;
+use framepress::internals::frame::EntryId;
+use framepress::internals::metrics::clock::Tick;
 use redis::streams::StreamRangeReply;
 use redis::{Connection, cmd};
 

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use framepress::metrics::clock::Tick;
+use framepress::internals::metrics::clock::Tick;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::LONG;

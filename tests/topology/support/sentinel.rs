@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use framepress::redis::Embedded;
+use framepress::internals::redis::Embedded;
 use redis::Connection;
 
 use super::{Certificates, Server, wait_until};
@@ -172,13 +172,13 @@ impl Sentinels {
         let answering = listener.try_clone().unwrap();
         let port = port.to_string();
         let answer = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
-        let identity = framepress::base::threads::Identity {
-            role: framepress::base::threads::Role::Signal,
+        let identity = framepress::internals::base::threads::Identity {
+            role: framepress::internals::base::threads::Role::Signal,
             index: 0,
             core: None,
         };
-        let stop = framepress::base::Stop::default();
-        let running = framepress::base::threads::spawn(identity, &stop, move || {
+        let stop = framepress::internals::base::Stop::default();
+        let running = framepress::internals::base::threads::spawn(identity, &stop, move || {
             for stream in answering.incoming() {
                 let Ok(mut stream) = stream else { break };
                 while stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use framepress::metrics::clock::Tick;
-use framepress::redis::Embedded;
+use framepress::internals::metrics::clock::Tick;
+use framepress::internals::redis::Embedded;
 use redis::{Connection, FromRedisValue, cmd};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;

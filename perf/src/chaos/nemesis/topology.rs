@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framepress::redis::slot_of;
+use framepress::internals::redis::slot_of;
 use rustix::process::Signal;
 
 use super::{Nemesis, Outage, Step};
