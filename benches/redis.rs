@@ -23,7 +23,7 @@ use framepress::internals::frame::{EntryId, Journal, Labels, Pool, Stored};
 use framepress::internals::metrics::{Metrics, Outcome};
 use framepress::internals::redis::{
     Action, Answer, CommitPlan, Delivered, Delivery, Embedded, Feed, Retention, Sinks,
-    SourceOptions, StreamSource, Task, Topology,
+    SourceOptions, StreamSource, Streams, Task, Topology,
 };
 use redis::streams::StreamReadReply;
 use redis::{Value, cmd};
@@ -147,7 +147,7 @@ impl Bench {
 
     fn sinks(&self, delivery: Delivery) -> Sinks {
         let plan = Arc::new(CommitPlan {
-            streams: vec![["in".into(), "out".into(), "dead".into()]],
+            streams: vec![Streams::new("in", "out")],
             group: GROUP.into(),
             output_length_max: 8,
             output_full_at: 0,

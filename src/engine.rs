@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::frame::{Pool, Slots, waking};
 use crate::metrics::Metrics;
 use crate::metrics::clock::Tick;
-use crate::redis::{Control, Embedded, FaultPoint, Greeting, Lookout, Topology};
+use crate::redis::{Control, Embedded, FaultPoint, Greeting, Lookout, Streams, Topology};
 use crate::stage::commit::Committer;
 use crate::stage::group::{Groups, Shard};
 use crate::stage::lease::{Keeper, Leases};
@@ -155,8 +155,8 @@ impl Engine {
             of(plan.workers, "worker"),
             of(plan.committers, "committer"),
             plan.process.live.target.format.name(),
-            plan.streams[0][0],
-            plan.streams[0][1],
+            plan.streams[0].input,
+            plan.streams[0].output,
             plan.topology,
         );
         let drain_timeout = plan.drain_timeout;
@@ -256,7 +256,7 @@ impl Drop for Engine {
 /// Ensures that every input stream has its consumer group and that results can be stored. Waits for
 /// Redis if so configured.
 fn prepare_streams(plan: &Plan, groups: &Groups, stop: &Stop) -> Result<(), Fault> {
-    let mut control = Control::new(&plan.topology, plan.timeout.min(PREPARE_LIMIT))?;
+    let mut control = Control::new(&plan.topology, plan.timeout.min(PREPARE_LIMIT));
     let mut pause = limits::BACKOFF_FIRST;
     loop {
         let prepared = prepare_server(&mut control)
@@ -290,8 +290,8 @@ fn prepare_server(control: &mut Control) -> Result<(), Fault> {
 
 /// Checks the types of the stream keys now; a wrong type would otherwise fail only when the first
 /// result is stored.
-fn prepare_keys(control: &mut Control, streams: &[[String; 3]]) -> Result<(), Fault> {
-    let keys: Vec<&str> = streams.iter().flatten().map(String::as_str).collect();
+fn prepare_keys(control: &mut Control, streams: &[Streams]) -> Result<(), Fault> {
+    let keys: Vec<&str> = streams.iter().flat_map(Streams::all).map(String::as_str).collect();
     for (key, kind) in keys.iter().zip(control.kinds(&keys)?) {
         if !matches!(kind.as_str(), "stream" | "none") {
             return Err(Fault::Unusable(format!(

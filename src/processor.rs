@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::base::{Fault, Stop};
 use crate::camera::{Full, Outbound, Producer, ProducerOptions, RingUse};
-use crate::config::{Camera, Config, Scheme};
+use crate::config::{CameraConfig, Config, Scheme};
 use crate::engine::{self, Engine, EngineView, Hooks};
 use crate::frame::EntryId;
 use crate::metrics::{Conservation, Timer};
@@ -142,7 +142,7 @@ impl StreamProcessor {
     }
 
     /// Configures a camera (regions of interest, quality threshold) from its next frame on.
-    pub fn register_stream(&self, camera: &Camera) {
+    pub fn register_stream(&self, camera: &CameraConfig) {
         let (id, settings) = engine::camera_settings(camera);
         self.view.cameras.configure(&id, settings);
     }

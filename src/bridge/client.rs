@@ -13,7 +13,7 @@ use rdkafka::message::{Header, Headers, Message};
 use rdkafka::metadata::MetadataPartition;
 
 use crate::base::{Fault, text, threads};
-use crate::config::{Choice, Kafka, KafkaProtocol, is_secret_property};
+use crate::config::{Choice, KafkaConfig, KafkaProtocol, is_secret_property};
 use crate::metrics::clock::Tick;
 
 /// Maximum wait for one answer of a broker.
@@ -24,7 +24,7 @@ pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const FETCHED_KIB_MAX: &str = "32768";
 
 /// The settings that all clients of the bridge share.
-pub(super) fn configuration(kafka: &Kafka) -> ClientConfig {
+pub(super) fn configuration(kafka: &KafkaConfig) -> ClientConfig {
     let brokers: Vec<String> = kafka.bootstrap_servers.iter().map(ToString::to_string).collect();
     let mut client = ClientConfig::new();
     client
@@ -62,7 +62,7 @@ pub(super) fn configuration(kafka: &Kafka) -> ClientConfig {
 }
 
 /// The settings of a consumer.
-pub(super) fn consumer(kafka: &Kafka, group: &str) -> ClientConfig {
+pub(super) fn consumer(kafka: &KafkaConfig, group: &str) -> ClientConfig {
     let mut client = configuration(kafka);
     client
         .set("group.id", group)
@@ -274,6 +274,6 @@ impl ClientContext for Asking {
 impl ConsumerContext for Asking {}
 
 /// A client that only queries, in the name of a group.
-pub(super) fn asking(kafka: &Kafka, group: &str) -> Result<BaseConsumer<Asking>, Fault> {
+pub(super) fn asking(kafka: &KafkaConfig, group: &str) -> Result<BaseConsumer<Asking>, Fault> {
     consumer(kafka, group).create_with_context(Asking::default()).map_err(unusable)
 }

@@ -16,7 +16,7 @@ use super::{Setup, has_brokers};
 use crate::base::{Fault, Stop};
 use crate::frame::EntryId;
 use crate::metrics::clock::{Tick, unix_millis};
-use crate::redis::Control;
+use crate::redis::{Control, Streams};
 use crate::wire::proto::ProcessedFrame;
 
 /// Maximum number of frames kept.
@@ -148,9 +148,9 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
         list.add_partition_offset(topic, partition, from).map_err(failed)?;
     }
     let timeout = Duration::from_secs(setup.config.redis_queue.timeout);
-    let mut control = Control::new(setup.topology.clone(), timeout)?;
+    let mut control = Control::new(setup.topology.clone(), timeout);
     let mut places: Vec<(&str, EntryId)> = Vec::new();
-    for [_, output, _] in &setup.streams {
+    for Streams { output, .. } in &setup.streams {
         places.push((output, EntryId { millis: history_ms, sequence: 0 }));
     }
     let from = consumer.offsets_for_times(list, ANSWER_LIMIT).map_err(failed)?;

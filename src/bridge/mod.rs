@@ -26,7 +26,7 @@ use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Reason, Stop};
 use crate::config::Config;
 use crate::metrics::clock::unix_seconds;
-use crate::redis::{DEAD_LETTER_FIELDS, Topology};
+use crate::redis::{DEAD_LETTER_FIELDS, Streams, Topology};
 
 use inbound::Inbound;
 use outbound::Outbound;
@@ -54,7 +54,7 @@ pub struct Setup {
     /// The Redis servers.
     pub topology: Topology,
     /// Input, output and dead-letter stream of every shard.
-    pub streams: Vec<[String; 3]>,
+    pub streams: Vec<Streams>,
     /// Whether to end once everything that existed at the start has been moved.
     pub until_caught_up: bool,
 }

@@ -14,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::client::{self, ANSWER_LIMIT, Asking};
 use super::status::BridgeStatus;
 use crate::base::{Fault, Stop};
-use crate::config::Kafka;
+use crate::config::KafkaConfig;
 use crate::frame::EntryId;
 use crate::metrics::clock::Tick;
 
@@ -22,7 +22,7 @@ use crate::metrics::clock::Tick;
 pub(super) const TOPIC: &str = "framepress_bridge_positions";
 
 /// Creates the topic. It is compacted in small segments, so that a start has little to read.
-pub(super) fn create(kafka: &Kafka) -> Result<(), Fault> {
+pub(super) fn create(kafka: &KafkaConfig) -> Result<(), Fault> {
     let admin: AdminClient<Asking> = client::configuration(kafka)
         .create_with_context(Asking::default())
         .map_err(client::unusable)?;
@@ -53,7 +53,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(70);
 /// The committed place of each stream by name; `None` for a record that is not a place. `None`
 /// instead of a map if there is no such topic.
 pub(super) fn read(
-    kafka: &Kafka,
+    kafka: &KafkaConfig,
     status: &BridgeStatus,
     stop: &Stop,
 ) -> Result<Option<HashMap<String, Option<EntryId>>>, Fault> {

@@ -4,7 +4,7 @@
 use prost::Message;
 use serde::Serialize;
 
-use crate::config::{Kafka, ResultFormat, ResultImage};
+use crate::config::{KafkaConfig, ResultFormat, ResultImage};
 use crate::redis::Record;
 use crate::wire::proto::{ImageData, ProcessedFrame};
 
@@ -56,7 +56,7 @@ struct OldImage<'a> {
 ///
 /// # Errors
 /// The reason why the entry is not a result.
-pub(super) fn message((_, fields): &Record, kafka: &Kafka) -> Result<Outgoing, String> {
+pub(super) fn message((_, fields): &Record, kafka: &KafkaConfig) -> Result<Outgoing, String> {
     let data = fields.get("data").ok_or("the entry has no field data")?;
     let side = |name: &str| fields.get(name).cloned().filter(|value| !value.is_empty());
     let mut camera = side("camera_id");

@@ -109,8 +109,8 @@ pub fn try_out(setup: &Setup) -> Result<KafkaFound, Fault> {
 
 /// Size of the largest recent result as a message; `None` if there is none.
 fn largest_result(setup: &Setup) -> Option<usize> {
-    let mut control = Control::new(setup.topology.clone(), ANSWER_LIMIT).ok()?;
-    let streams = setup.streams.iter().map(|[_, output, _]| output);
+    let mut control = Control::new(setup.topology.clone(), ANSWER_LIMIT);
+    let streams = setup.streams.iter().map(|streams| &streams.output);
     let results = streams.filter_map(|output| control.before(output, None, RESULTS).ok()).flatten();
     let sizes = results
         .filter_map(|record| Some(result::message(&record, &setup.config.kafka).ok()?.len()));

@@ -121,6 +121,7 @@ impl Producer {
     /// [`Fault::Connection`] or [`Fault::Refused`] if the server cannot be reached or rejects the
     /// login; with `retry`, an unreachable server is not an error. [`Fault::Io`] if no thread can
     /// be started. For a ring, as [`Ring::create`](crate::ring::Ring::create).
+    #[doc(hidden)]
     pub fn connect(options: ProducerOptions, stop: &Stop) -> Result<Producer, Fault> {
         let ProducerOptions {
             topology,

@@ -124,7 +124,7 @@ impl Rings {
         if usage.reuse == Reuse::Lossless && self.control.is_none() {
             // Every camera waits while this connection waits, so its time-out is short.
             let timeout = self.timeout.min(INQUIRY_LIMIT);
-            self.control = Some(Control::new(&self.topology, timeout)?);
+            self.control = Some(Control::new(&self.topology, timeout));
         }
         RingSlots::new(usage)
     }

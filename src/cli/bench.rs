@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineView, Hooks};
 use crate::metrics::clock::{Tick, unix_millis};
 use crate::metrics::{Metrics, Timer};
-use crate::redis::Control;
+use crate::redis::{Control, Streams};
 
 /// How often a progress line is printed if the output is not a terminal.
 const LINE: Duration = Duration::from_secs(5);
@@ -130,9 +130,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
 
 /// Ends the engine and removes the run's streams, because the server may live on.
 fn leave(engine: Engine, view: &EngineView, timeout: Duration) -> Result<(), Fault> {
-    let removed = Control::new(&view.topology, timeout).and_then(|mut control| {
-        view.plan.streams.iter().flatten().try_for_each(|key| control.remove(key))
-    });
+    let mut control = Control::new(&view.topology, timeout);
+    let mut streams = view.plan.streams.iter().flat_map(Streams::all);
+    let removed = streams.try_for_each(|stream| control.remove(stream));
     engine.wait().and(removed)
 }
 

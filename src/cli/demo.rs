@@ -24,7 +24,7 @@ use crate::http::{Listener, Serving};
 use crate::image::{self, Format};
 use crate::metrics::Timer;
 use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
-use crate::redis::Control;
+use crate::redis::{Control, Streams};
 
 /// How often the progress line is updated on a terminal; on a pipe, a line is printed every
 /// [`TICKS_PER_LINE`] ticks.
@@ -137,8 +137,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
 /// Ends the engine and removes the demo's streams, because the server may live on.
 fn engine_end(engine: Engine, view: &EngineView) -> Result<(), Fault> {
     let timeout = Duration::from_secs(2);
-    for key in view.plan.streams.iter().flatten() {
-        Control::new(&view.topology, timeout)?.remove(key)?;
+    for key in view.plan.streams.iter().flat_map(Streams::all) {
+        Control::new(&view.topology, timeout).remove(key)?;
     }
     engine.wait()
 }
@@ -218,7 +218,7 @@ fn start_cameras(
     for (number, mut scene) in (1..).zip(scenes) {
         let options = ProducerOptions {
             topology: view.topology.clone(),
-            streams: view.plan.streams.iter().map(|[input, ..]| input.clone()).collect(),
+            streams: view.plan.streams.iter().map(|streams| streams.input.clone()).collect(),
             length_max: 0,
             wait_replicas: config.redis_queue.wait_replicas,
             timeout: Duration::from_secs(config.redis_queue.timeout),

@@ -15,7 +15,7 @@ use crate::base::{Fault, Reason, Stop, files};
 use crate::engine;
 use crate::frame::EntryId;
 use crate::image::Format;
-use crate::redis::{Control, DeadLetterNote, Record};
+use crate::redis::{Control, DeadLetterNote, Record, dead_letters_of};
 use crate::wire::{self, Scratch};
 
 /// Arguments of `dlq`.
@@ -106,10 +106,10 @@ pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
     };
     let config = common.load(common.quiet(common.loader()))?.config;
     let (topology, _embedded) = engine::find_server(&config.redis_queue, &Stop::default())?;
-    let mut control = Control::new(&topology, Duration::from_secs(config.redis_queue.timeout))?;
+    let mut control = Control::new(&topology, Duration::from_secs(config.redis_queue.timeout));
     let queues: Vec<Queue> = engine::input_streams(&config)
         .into_iter()
-        .map(|input| Queue { dead_letters: format!("{input}:dlq"), input })
+        .map(|input| Queue { dead_letters: dead_letters_of(&input), input })
         .collect();
     progress::waiting(&format!("waiting for Redis at {topology}"), || {
         control.length(&queues[0].dead_letters)

@@ -153,8 +153,8 @@ impl Load {
         stop: &Stop,
         mut show: impl FnMut(&Progress, &Metrics),
     ) -> Result<Driven, Fault> {
-        let mut control = Control::new(&view.topology, timeout)?;
-        let [_, output, _] = &view.plan.streams[0];
+        let mut control = Control::new(&view.topology, timeout);
+        let output = &view.plan.streams[0].output;
         let own = Metrics::new();
         let recorder = own.recorder();
         let feeding = Feeding::start(self, view, timeout, stop)?;
@@ -320,7 +320,7 @@ struct Feeder {
 
 impl Feeder {
     fn open(view: &EngineView, timeout: Duration, stop: &Stop) -> Result<Feeder, Fault> {
-        let [stream, ..] = view.plan.streams[0].clone();
+        let stream = view.plan.streams[0].input.clone();
         let options = ProducerOptions {
             topology: view.topology.clone(),
             wait_replicas: 0,

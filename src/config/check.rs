@@ -1,10 +1,10 @@
 //! The rules that need more than one key.
 
-use super::choice::{Count, Delivery, Ordering, Retention};
+use super::choice::{Count, Ordering};
 use super::reader::Reader;
-use super::table::{Config, RedisQueue};
+use super::table::{Config, RedisQueueConfig};
 use super::url::Scheme;
-use crate::redis::slot_of;
+use crate::redis::{Delivery, Retention, dead_letters_of, slot_of};
 
 /// How much longer than a blocking read the reply time-out must be, in milliseconds: the time-out
 /// must not strike while Redis is merely waiting for frames.
@@ -12,11 +12,11 @@ const TIMEOUT_MARGIN_MS: u64 = 500;
 
 /// Connections beside those of readers and committers: the control plane, the reclaimer, the
 /// lookout's to a Sentinel where there are any, and the one for leases where there are any.
-pub fn connections_beside(queue: &RedisQueue) -> usize {
+pub fn connections_beside(queue: &RedisQueueConfig) -> usize {
     2 + usize::from(has_sentinels(queue)) + usize::from(queue.is_exclusive())
 }
 
-fn has_sentinels(queue: &RedisQueue) -> bool {
+fn has_sentinels(queue: &RedisQueueConfig) -> bool {
     !queue.sentinel_nodes.is_empty() || queue.url.scheme() == Scheme::Sentinel
 }
 
@@ -100,7 +100,7 @@ fn streams(config: &Config, r: &mut Reader) {
     r.rule(
         config,
         &["redis_queue.output_queue", "redis_queue.input_queue"],
-        queue.output_queue != format!("{}:dlq", queue.input_queue),
+        queue.output_queue != dead_letters_of(&queue.input_queue),
         "that is the stream of the dead letters; valid: any other name",
     );
     for (key, name) in [
@@ -147,7 +147,7 @@ fn slots(config: &Config, r: &mut Reader) {
     {
         return;
     }
-    let dead_letters = format!("{}:dlq", queue.input_queue);
+    let dead_letters = dead_letters_of(&queue.input_queue);
     let mut keys = vec![queue.input_queue.as_str(), queue.output_queue.as_str()];
     if queue.dead_letter_queue {
         keys.push(&dead_letters);
@@ -191,7 +191,7 @@ fn leases(config: &Config, r: &mut Reader) {
     let keys = [
         queue.input_queue.clone(),
         queue.output_queue.clone(),
-        format!("{}:dlq", queue.input_queue),
+        dead_letters_of(&queue.input_queue),
         format!("{}:lease", queue.input_queue),
     ];
     let is_apart = keys.iter().any(|key| slot_of(key) != slot_of(&keys[0]));

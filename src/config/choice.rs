@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::redis::{Delivery, Retention};
+
 /// A setting with a short list of legal words.
 pub trait Choice: Copy + PartialEq + 'static {
     /// Every value, in the order the documentation names them.
@@ -26,14 +28,9 @@ pub trait Choice: Copy + PartialEq + 'static {
     }
 }
 
-macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal $(| $alias:literal)*,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name {
-            $($(#[$variant_doc])* $variant,)+
-        }
-
+/// Makes an enum a [`Choice`].
+macro_rules! words {
+    ($name:ty { $($variant:ident = $word:literal $(| $alias:literal)*,)+ }) => {
         impl Choice for $name {
             const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
@@ -58,6 +55,19 @@ macro_rules! choice {
     };
 }
 
+/// Defines such an enum.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal $(| $alias:literal)*,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        words! { $name { $($variant = $word $(| $alias)*,)+ } }
+    };
+}
+
 choice! {
     /// What happens when the output stream has reached `max_queue_length`.
     OutputFull {
@@ -68,14 +78,8 @@ choice! {
     }
 }
 
-choice! {
-    /// The promise of the hand-off between the two streams.
-    Delivery {
-        /// Acknowledgement and output in one fenced script.
-        ExactlyOnce = "exactly_once",
-        /// The same without the fence: an entry that two engines have may get two results.
-        AtLeastOnce = "at_least_once",
-    }
+words! {
+    Delivery { ExactlyOnce = "exactly_once", AtLeastOnce = "at_least_once", }
 }
 
 choice! {
@@ -148,16 +152,8 @@ choice! {
     }
 }
 
-choice! {
-    /// What becomes of input entries after their acknowledgement.
-    Retention {
-        /// They stay until something else trims the stream.
-        Keep = "keep",
-        /// Each is deleted with its acknowledgement.
-        Delete = "delete",
-        /// The stream is trimmed up to what every consumer group has acknowledged.
-        TrimAcked = "trim_acked",
-    }
+words! {
+    Retention { Keep = "keep", Delete = "delete", TrimAcked = "trim_acked", }
 }
 
 choice! {
@@ -264,7 +260,7 @@ choice! {
 
 choice! {
     /// What becomes of a picture whose EXIF data say that it is not upright.
-    Orientation {
+    OrientationChoice {
         /// Its pixels are turned.
         Apply = "apply",
         /// It stays as it is; the result says the same of its orientation.
@@ -320,7 +316,7 @@ choice! {
 
 choice! {
     /// How hard PNG output is compressed.
-    PngLevel {
+    PngLevelChoice {
         /// Fast and large.
         Fast = "fast",
         /// What most programs do.

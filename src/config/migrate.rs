@@ -7,7 +7,7 @@ use super::layers::{FLAT, Layers, WITHOUT_EFFECT};
 use super::loader;
 use super::render::flow;
 use super::secret::{HIDDEN, names_a_secret, shown_key};
-use super::table::{Config, Kafka, KafkaStats, Section};
+use super::table::{Config, KafkaConfig, KafkaStatsConfig, Section};
 use super::url::RedisUrl;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -106,8 +106,8 @@ pub(super) fn in_place(name: &str) -> InPlace {
 /// Whether section `kafka` has the key `name`, as in `stats.kafka_to_redis`.
 fn is_bridge_key(name: &str) -> bool {
     match name.strip_prefix("stats.") {
-        Some(name) => KafkaStats::NAMES.contains(&name),
-        None => name != "stats" && Kafka::NAMES.contains(&name),
+        Some(name) => KafkaStatsConfig::NAMES.contains(&name),
+        None => name != "stats" && KafkaConfig::NAMES.contains(&name),
     }
 }
 

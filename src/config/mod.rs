@@ -32,12 +32,13 @@ mod url;
 mod valid;
 mod yaml;
 
+pub use crate::redis::{Delivery, Retention};
 pub use check::connections_beside;
 pub use choice::{
-    Assignment, Begin, BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, Delivery,
-    FeedFormat, Hwaccel, JpegHuffman, KafkaProtocol, LogFormat, LogLevel, Ordering, Orientation,
-    OutputFull, Pin, PngLevel, Reencode, ResultFormat, ResultImage, Retention, RingReuse,
-    SaslMechanism, Transport, WebpMethod,
+    Assignment, Begin, BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, FeedFormat,
+    Hwaccel, JpegHuffman, KafkaProtocol, LogFormat, LogLevel, Ordering, OrientationChoice,
+    OutputFull, Pin, PngLevelChoice, Reencode, ResultFormat, ResultImage, RingReuse, SaslMechanism,
+    Transport, WebpMethod,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
 pub use kind::{InputArg, RoiBox, is_secret_property};
@@ -46,7 +47,8 @@ pub use loader::{Loaded, Loader};
 pub use migrate::{Migrated, migrate};
 pub use secret::{Secret, names_a_secret};
 pub use table::{
-    Analysis, Camera, Config, Engine, Feed, Ingest, IngestStats, Kafka, KafkaStats, Key, Limits,
-    Log, RedisQueue, Ring, Stats, Tls,
+    AnalysisConfig, CameraConfig, Config, EngineConfig, FeedConfig, IngestConfig,
+    IngestStatsConfig, KafkaConfig, KafkaStatsConfig, Key, LimitsConfig, LogConfig,
+    RedisQueueConfig, RingConfig, StatsConfig, TlsConfig,
 };
 pub use url::{HostPort, RedisUrl, Scheme};

@@ -8,13 +8,14 @@ use super::Hooks;
 use crate::analysis::RegionBox;
 use crate::base::{limits, threads};
 use crate::config::{
-    self, BelowThreshold, CompressionFormat, Config, DamagedImages, Delivery, JpegHuffman,
-    Ordering, Orientation, OutputFull, Pin, Reencode, Retention, WebpMethod, connections_beside,
+    BelowThreshold, CompressionFormat, Config, DamagedImages, JpegHuffman, Ordering,
+    OrientationChoice, OutputFull, Pin, PngLevelChoice, Reencode, Retention, WebpMethod,
+    connections_beside,
 };
 use crate::image::{Format, Huffman, PngLevel, Target, Treatment};
 use crate::metrics::clock::unix_nanos;
 use crate::redis::status_key;
-use crate::redis::{self, LeaseTerms, SourceOptions, Topology};
+use crate::redis::{self, LeaseTerms, SourceOptions, Streams, Topology};
 use crate::stage::commit::CommitSettings;
 use crate::stage::feeds::Feeds;
 use crate::stage::lease::{KeeperSettings, member_name};
@@ -30,8 +31,8 @@ use crate::wire;
 pub struct Plan {
     /// The Redis topology.
     pub topology: Topology,
-    /// Input, output and dead-letter stream of each shard that this engine reads.
-    pub streams: Vec<[String; 3]>,
+    /// The streams of each shard that this engine reads.
+    pub streams: Vec<Streams>,
     /// The consumer group.
     pub group: String,
     /// Settings of each reader.
@@ -110,7 +111,7 @@ impl Plan {
                 index,
                 topology: topology.clone(),
                 source: Arc::new(SourceOptions {
-                    stream: streams[shard][0].clone(),
+                    stream: streams[shard].input.clone(),
                     shard,
                     reader: index / streams.len(),
                     group: queue.consumer_group.clone(),
@@ -140,14 +141,8 @@ impl Plan {
                 OutputFull::Block => queue.max_queue_length,
             },
             dead_letter_length_max: queue.dead_letter_max_length,
-            delivery: match queue.delivery {
-                Delivery::ExactlyOnce => redis::Delivery::ExactlyOnce,
-                Delivery::AtLeastOnce => redis::Delivery::AtLeastOnce,
-            },
-            retention: match queue.retention {
-                Retention::Delete => redis::Retention::Delete,
-                Retention::Keep | Retention::TrimAcked => redis::Retention::Keep,
-            },
+            delivery: queue.delivery,
+            retention: queue.retention,
             wait_replicas: queue.wait_replicas,
         });
         let commit = CommitSettings {
@@ -274,10 +269,10 @@ fn live_settings(config: &Config) -> LiveSettings {
         },
         is_webp_open: queue.webp_method == WebpMethod::Auto,
         png_level: match queue.png_level {
-            config::PngLevel::Fast => Some(PngLevel::Fast),
-            config::PngLevel::Balanced => Some(PngLevel::Balanced),
-            config::PngLevel::High => Some(PngLevel::High),
-            config::PngLevel::Auto => None,
+            PngLevelChoice::Fast => Some(PngLevel::Fast),
+            PngLevelChoice::Balanced => Some(PngLevel::Balanced),
+            PngLevelChoice::High => Some(PngLevel::High),
+            PngLevelChoice::Auto => None,
         },
         latency_target: Duration::from_millis(config.engine.latency_target_ms),
         huffman: match queue.jpeg_huffman {
@@ -292,7 +287,7 @@ fn live_settings(config: &Config) -> LiveSettings {
         },
         treatment: Treatment {
             accept_damaged: config.limits.damaged_images == DamagedImages::Accept,
-            turn_upright: config.engine.orientation == Orientation::Apply,
+            turn_upright: config.engine.orientation == OrientationChoice::Apply,
         },
         analysis: analysis.enabled.then(|| analysis_settings(config)),
         ml_image: analysis.ml_image,
@@ -304,7 +299,7 @@ fn live_settings(config: &Config) -> LiveSettings {
 }
 
 /// The camera's id, and the settings that the processing stage needs.
-pub fn camera_settings(camera: &crate::config::Camera) -> (String, CameraSettings) {
+pub fn camera_settings(camera: &crate::config::CameraConfig) -> (String, CameraSettings) {
     let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     let regions = camera.roi_boxes.iter().map(|roi| {
         let region = RegionBox {
@@ -356,27 +351,23 @@ fn consumer_of(name: &str, reader: usize) -> String {
 /// Input streams of all shards in a configuration, in order: where producers send, whether or not
 /// this engine reads them.
 pub fn input_streams(config: &Config) -> Vec<String> {
-    all_streams(config).into_iter().map(|[input, ..]| input).collect()
+    all_streams(config).into_iter().map(|streams| streams.input).collect()
 }
 
-/// Input, output and dead-letter streams of all shards in a configuration.
-pub fn all_streams(config: &Config) -> Vec<[String; 3]> {
+/// The streams of all shards in a configuration.
+pub fn all_streams(config: &Config) -> Vec<Streams> {
     let queue = &config.redis_queue;
     streams(&queue.input_queue, &queue.output_queue, queue.shards)
 }
 
 /// Names of all streams. With one shard they are as configured. With more, each carries its number
 /// as a hash tag, so that all streams of a shard are in one hash slot.
-fn streams(input: &str, output: &str, shards: usize) -> Vec<[String; 3]> {
+fn streams(input: &str, output: &str, shards: usize) -> Vec<Streams> {
     if shards == 1 {
-        return vec![[input.to_owned(), output.to_owned(), format!("{input}:dlq")]];
+        return vec![Streams::new(input, output)];
     }
     (0..shards)
-        .map(|shard| {
-            let input = format!("{input}:{{{shard}}}");
-            let dead_letter = format!("{input}:dlq");
-            [input, format!("{output}:{{{shard}}}"), dead_letter]
-        })
+        .map(|shard| Streams::new(format!("{input}:{{{shard}}}"), format!("{output}:{{{shard}}}")))
         .collect()
 }
 
@@ -445,9 +436,9 @@ mod tests {
 
     #[test]
     fn one_shard_keeps_its_names_and_several_carry_hash_tags() {
-        assert_eq!(streams("in", "out", 1), [["in", "out", "in:dlq"].map(String::from)]);
+        assert_eq!(streams("in", "out", 1), [Streams::new("in", "out")]);
         let two = streams("in", "out", 2);
-        assert_eq!(two[1], ["in:{1}", "out:{1}", "in:{1}:dlq"].map(String::from));
+        assert_eq!(two[1].all(), ["in:{1}", "out:{1}", "in:{1}:dlq"]);
     }
 
     #[test]

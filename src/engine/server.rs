@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use crate::base::{Fault, Stop};
-use crate::config::{HostPort, RedisQueue, RedisUrl, Scheme};
+use crate::config::{HostPort, RedisQueueConfig, RedisUrl, Scheme};
 use crate::redis::{Address, Embedded, Login, Tls, TlsOptions, Topology};
 
 /// The Redis topology; for `embedded://` a server that is started here. Opens no other connection.
 ///
 /// # Errors
 /// [`Fault::Unusable`] if a file for TLS cannot be used, or if no server can be started.
-pub fn find_server(queue: &RedisQueue, stop: &Stop) -> Result<(Topology, Option<Embedded>), Fault> {
+pub fn find_server(
+    queue: &RedisQueueConfig,
+    stop: &Stop,
+) -> Result<(Topology, Option<Embedded>), Fault> {
     let url = &queue.url;
     let timeout = Duration::from_secs(queue.timeout);
     let at = |node: &HostPort, login: &Login, tls: &Option<Tls>| {
@@ -56,7 +59,7 @@ pub fn find_server(queue: &RedisQueue, stop: &Stop) -> Result<(Topology, Option<
 }
 
 /// Whether Sentinels name the primary.
-fn is_watched(queue: &RedisQueue) -> bool {
+fn is_watched(queue: &RedisQueueConfig) -> bool {
     queue.url.scheme() == Scheme::Sentinel || !queue.sentinel_nodes.is_empty()
 }
 
@@ -70,7 +73,7 @@ fn login(url: &RedisUrl) -> Login {
 
 /// `rediss://` is always encrypted. The schemes of Sentinels and Clusters have no encrypted
 /// variant: they use TLS if any TLS option is set.
-fn tls(queue: &RedisQueue) -> Result<Option<Tls>, Fault> {
+fn tls(queue: &RedisQueueConfig) -> Result<Option<Tls>, Fault> {
     let files = &queue.tls;
     let said = files.ca.is_some() || files.cert.is_some() || files.server_name.is_some();
     if queue.url.scheme() != Scheme::Rediss && !said {

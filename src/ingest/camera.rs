@@ -20,7 +20,7 @@ use super::web::Web;
 use crate::base::{Fault, Reject, Stop};
 use crate::camera::Still;
 use crate::camera::video::{Pixels, Reading};
-use crate::config::{Config, Feed, FeedFormat, Hwaccel, Transport};
+use crate::config::{Config, FeedConfig, FeedFormat, Hwaccel, Transport};
 use crate::image::{Format, InputImage};
 use crate::metrics::clock::{Tick, unix_seconds};
 
@@ -75,7 +75,7 @@ struct Course {
 }
 
 /// The coder for a camera's pictures.
-pub(super) fn coder(config: &Config, feed: &Feed) -> Result<Coder, Fault> {
+pub(super) fn coder(config: &Config, feed: &FeedConfig) -> Result<Coder, Fault> {
     let form = match feed.format {
         // A ring takes uncompressed pixels.
         FeedFormat::Auto if feed.ring > 0 => Form::AsFound,

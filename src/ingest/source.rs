@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::base::text;
 use crate::camera::video::Location;
-use crate::config::{Camera, Feed, InputArg, Secret, Transport};
+use crate::config::{CameraConfig, FeedConfig, InputArg, Secret, Transport};
 
 /// Maximum bytes read from a source or credentials file.
 const FILE_BYTES_MAX: u64 = 8 << 10;
@@ -20,7 +20,7 @@ pub struct Spec {
     /// Camera id.
     pub id: String,
     /// Settings for reading it.
-    pub feed: Feed,
+    pub feed: FeedConfig,
     pub(super) source: Option<Secret>,
     pub(super) source_file: Option<PathBuf>,
     pub(super) credentials_file: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub(super) struct Place {
 
 impl Spec {
     /// The spec of a configured camera.
-    pub fn of(camera: &Camera) -> Spec {
+    pub fn of(camera: &CameraConfig) -> Spec {
         Spec {
             id: camera.id.clone(),
             feed: camera.feed.clone(),
@@ -49,14 +49,15 @@ impl Spec {
     }
 
     /// A camera at the URL `source`.
-    pub fn at(id: &str, source: &str, feed: Feed) -> Spec {
-        let camera = Camera { source: Some(Secret::new(source)), feed, ..Camera::named(id) };
+    pub fn at(id: &str, source: &str, feed: FeedConfig) -> Spec {
+        let camera =
+            CameraConfig { source: Some(Secret::new(source)), feed, ..CameraConfig::named(id) };
         Spec::of(&camera)
     }
 
     /// The same, with credentials, fallback and input arguments of a configured camera.
     #[must_use]
-    pub fn like(self, camera: &Camera) -> Spec {
+    pub fn like(self, camera: &CameraConfig) -> Spec {
         let (credentials_file, fallback) =
             (camera.credentials_file.clone(), camera.fallback.clone());
         Spec { credentials_file, fallback, input_args: camera.input_args.clone(), ..self }
@@ -100,7 +101,7 @@ impl Place {
     }
 
     /// Demuxer options.
-    pub(super) fn options(&self, feed: &Feed, udp: bool) -> Vec<(String, String)> {
+    pub(super) fn options(&self, feed: &FeedConfig, udp: bool) -> Vec<(String, String)> {
         let mut options: Vec<(&str, String)> = Vec::new();
         let longest = feed.open_timeout_ms.max(feed.no_frame_ms) * 1000;
         if self.location.is_rtsp() {

@@ -16,7 +16,7 @@ use super::status::{IngestStatus, SendOutcome, State};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::camera::{Full, ProducerOptions, Reuse, RingUse};
-use crate::config::{Config, Feed, RingReuse};
+use crate::config::{Config, FeedConfig, RingReuse};
 use crate::metrics::clock::Tick;
 use crate::redis::Topology;
 use crate::ring::{self, RingOptions};
@@ -344,7 +344,7 @@ impl Drop for Supervisor {
 }
 
 /// The configured frame ring of a camera, without a frame size.
-pub fn ring_of(config: &Config, camera_id: &str, feed: &Feed) -> Option<RingUse> {
+pub fn ring_of(config: &Config, camera_id: &str, feed: &FeedConfig) -> Option<RingUse> {
     let reuse = match feed.ring_reuse {
         RingReuse::Freshest => Reuse::Freshest,
         RingReuse::Lossless => Reuse::Lossless,

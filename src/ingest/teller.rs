@@ -40,23 +40,16 @@ impl Teller {
         let identity = Identity { role: Role::Watch, index: 0, core: None };
         let thread = threads::spawn(identity, stop, move || {
             threads::step_back();
-            let mut control = None;
+            let mut control = Control::new(topology, timeout);
             let mut told = Vec::new();
             while !end.sleep(PERIOD) {
-                if control.is_none() {
-                    control = Control::new(topology.clone(), timeout).ok();
-                }
                 // Without permission or server, the engine's page lacks the camera states; nothing
                 // else changes.
-                if let Some(control) = &mut control
-                    && let Err(fault) = tell(control, &key, &view, &mut told)
-                {
+                if let Err(fault) = tell(&mut control, &key, &view, &mut told) {
                     tracing::debug!("the states of the cameras: {fault}");
                 }
             }
-            if let Some(control) = &mut control {
-                let _ = forget(control, &key, &told);
-            }
+            let _ = forget(&mut control, &key, &told);
             Ok(())
         })?;
         Ok(Teller { ended, thread: Some(thread) })

@@ -83,13 +83,9 @@ pub struct GroupState {
 impl Control {
     /// A client for one server or for all servers of a topology. Connects at the first command.
     /// `timeout` bounds connecting and each pause within an answer.
-    ///
-    /// # Errors
-    /// [`Fault::Unusable`] is reserved for servers that can never be reached; at present there are
-    /// none.
-    pub fn new(servers: impl Into<Topology>, timeout: Duration) -> Result<Control, Fault> {
+    pub fn new(servers: impl Into<Topology>, timeout: Duration) -> Control {
         let route = Route::new(&servers.into().through(FaultPoint::default()));
-        Ok(Control { route, timeout, connections: Open::default() })
+        Control { route, timeout, connections: Open::default() }
     }
 
     /// The servers it speaks to, without credentials.

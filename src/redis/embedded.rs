@@ -70,7 +70,7 @@ impl Embedded {
 
     fn wait(&mut self, stop: &Stop) -> Result<(), Fault> {
         let began = Tick::now();
-        let mut control = Control::new(&self.address, Duration::from_secs(1))?;
+        let mut control = Control::new(&self.address, Duration::from_secs(1));
         loop {
             if control.ping().is_ok() {
                 return Ok(());

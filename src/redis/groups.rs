@@ -1,9 +1,9 @@
 //! Finds and creates the consumer groups of the input streams, and recovers them after a loss.
 
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, ToRedisArgs, Value, cmd};
 
 use super::control::converted;
-use super::slot::slot_of;
+use super::streams::Streams;
 use super::{Control, StreamSource, Tenure};
 use crate::base::{Fault, limits};
 use crate::frame::{EntryId, Recovery};
@@ -43,7 +43,7 @@ impl Control {
         consumer.starts_with(IDENTITY_PREFIX)
     }
 
-    /// Finds the consumer group of the first of `streams`. If it does not exist, creates it at the
+    /// Finds the consumer group of the input stream. If it does not exist, creates it at the
     /// beginning of the stream, and also the stream if necessary. The other two streams store its
     /// results and dead letters.
     ///
@@ -56,19 +56,18 @@ impl Control {
     /// As [`Control::run`].
     pub fn find_group(
         &mut self,
-        streams: &[String; 3],
+        streams: &Streams,
         group: &str,
         consumer: &str,
         recovery: Option<&Recovery>,
         reached: EntryId,
     ) -> Result<FoundGroup, Fault> {
-        let [stream, stored @ ..] = streams;
-        let is_apart = self.topology().is_cluster()
-            && stored.iter().any(|key| slot_of(key) != slot_of(stream));
-        let keys = if is_apart { &streams[..1] } else { &streams[..] };
+        let is_apart = self.topology().is_cluster() && streams.is_apart();
+        let all = streams.all();
+        let keys = if is_apart { &all[..1] } else { &all[..] };
         let before = if recovery.is_some() { LOST } else { NONE_BEFORE };
         let command = find_group(keys, None, group, consumer, recovery, reached, before);
-        self.run_on(stream, "XGROUP CREATE", &command).map(found_group)
+        self.run_on(&streams.input, "XGROUP CREATE", &command).map(found_group)
     }
 
     /// Finds or creates the group of each stream, as [`Control::find_group`] does without a
@@ -84,8 +83,9 @@ impl Control {
     ) -> Result<Vec<FoundGroup>, Fault> {
         let mut commands = Vec::new();
         for (stream, consumers) in consumers_of {
-            let (keys, none) = ([(*stream).to_owned()], EntryId::default());
-            let command = find_group(&keys, None, group, &consumers[0], None, none, NONE_BEFORE);
+            let none = EntryId::default();
+            let command =
+                find_group(&[*stream], None, group, &consumers[0], None, none, NONE_BEFORE);
             commands.push((*stream, "XGROUP CREATE", command));
             for consumer in *consumers {
                 let mut command = cmd("XPENDING");
@@ -119,7 +119,7 @@ impl StreamSource {
     /// [`Fault::Connection`], or [`Fault::Refused`] with the server's message.
     pub fn adopt_group(
         &mut self,
-        streams: &[String; 3],
+        streams: &Streams,
         tenure: &Tenure,
         recovery: &Recovery,
         reached: EntryId,
@@ -133,9 +133,10 @@ impl StreamSource {
             known = recovery.clone();
         }
         let (recovery, tenure) = (Some(&known), Some(tenure));
-        let command = find_group(streams, tenure, group, consumer, recovery, reached, before);
+        let command =
+            find_group(&streams.all(), tenure, group, consumer, recovery, reached, before);
         let mut listed = cmd("XPENDING");
-        listed.arg(&streams[0]).arg(group).arg("-").arg("+").arg(limits::LEFT_MAX);
+        listed.arg(&streams.input).arg(group).arg("-").arg("+").arg(limits::LEFT_MAX);
         let commands = [("XGROUP CREATE", command), ("XPENDING", listed)];
         let mut answers = self.query_all(&commands)?.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
@@ -154,7 +155,7 @@ const NONE_BEFORE: &str = "0";
 
 /// Builds the command of [`Control::find_group`].
 fn find_group(
-    keys: &[String],
+    keys: &[impl ToRedisArgs],
     tenure: Option<&Tenure>,
     group: &str,
     consumer: &str,

@@ -190,7 +190,7 @@ impl LeaseClient {
         engines: [String; 2],
         timeout: Duration,
     ) -> Result<LeaseClient, Fault> {
-        let control = Control::new(topology, timeout)?;
+        let control = Control::new(topology, timeout);
         Ok(LeaseClient { control, terms, engines, is_allowed: true })
     }
 

@@ -8,7 +8,7 @@ use redis::{Cmd, FromRedisValue, Value, cmd};
 use super::Control;
 use super::GroupState;
 use super::control::{LAST_GENERATED, converted, group_state};
-use super::slot::slot_of;
+use super::streams::Streams;
 use crate::base::Fault;
 use crate::frame::EntryId;
 use crate::metrics::clock::Tick;
@@ -40,8 +40,8 @@ pub struct ServerTime {
 /// State of a shard.
 #[derive(Clone, Debug, Default)]
 pub struct ShardState {
-    /// Input, output and dead-letter stream.
-    pub streams: [StreamState; 3],
+    /// The streams.
+    pub streams: Streams<StreamState>,
     /// The group, if it exists.
     pub group: Option<GroupState>,
     /// The first pending entry of the group.
@@ -73,11 +73,11 @@ impl Control {
     /// As [`Control::run`].
     pub fn look(
         &mut self,
-        streams: &[String; 3],
+        streams: &Streams,
         group: &str,
         idle: Duration,
     ) -> Result<ShardState, Fault> {
-        let [input, _, dead_letters] = streams;
+        let Streams { input, dead_letters, .. } = streams;
         let (idle_ms, most) = (idle.as_millis().to_string(), STALE_PAGE.to_string());
         let of_group = vec![
             ("XINFO GROUPS", command(&["XINFO", "GROUPS", input])),
@@ -91,18 +91,16 @@ impl Control {
         let of_dead_letters =
             ("XINFO STREAM", command(&["EVAL", LAST_GENERATED, "1", dead_letters]));
         // One round trip, unless the streams lie on different nodes.
-        let is_apart = self.topology().is_cluster()
-            && streams.iter().any(|stream| slot_of(stream) != slot_of(input));
-        let mut answers = if is_apart {
+        let mut answers = if self.topology().is_cluster() && streams.is_apart() {
             let mut answers = self.run_all(input, &of_group)?;
-            for stream in streams {
+            for stream in streams.all() {
                 answers.extend(self.run_all(stream, &of_stream(stream))?);
             }
             answers.extend(self.run_all(dead_letters, &[of_dead_letters])?);
             answers
         } else {
             let mut commands = of_group;
-            commands.extend(streams.iter().flat_map(of_stream));
+            commands.extend(streams.all().into_iter().flat_map(of_stream));
             commands.push(of_dead_letters);
             self.run_all(input, &commands)?
         }
@@ -117,7 +115,7 @@ impl Control {
             stale: stale.unwrap_or_default().iter().filter_map(|(id, ..)| id_of(id)).collect(),
             ..ShardState::default()
         };
-        for stream in &mut state.streams {
+        for stream in state.streams.all_mut() {
             let (length, memory): (u64, Option<u64>) = (converted(next()?)?, converted(next()?)?);
             *stream = StreamState { length, memory_bytes: memory.unwrap_or(0) };
         }

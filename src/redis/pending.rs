@@ -222,7 +222,7 @@ mod tests {
         let stop = Stop::default();
         let server = Embedded::start(&stop).unwrap();
         let address = server.address().clone();
-        let mut control = Control::new(&address, LIMIT).unwrap();
+        let mut control = Control::new(&address, LIMIT);
         let mut run = move |words: &[&str]| {
             let mut command = cmd(words[0]);
             words[1..].iter().for_each(|word| {

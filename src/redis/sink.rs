@@ -12,7 +12,7 @@ use super::connection::{Connection, Waited, text};
 use super::open::Connected;
 use super::request::Request;
 use super::resp::RespHeader;
-use super::{Address, DEAD_LETTER_FIELDS, Tenure};
+use super::{Address, CommitPlan, DEAD_LETTER_FIELDS, Delivery, Retention, Streams, Tenure};
 use crate::base::{Fault, Stop, error_code, limits};
 use crate::frame::{EntryId, Refused, Stored};
 use crate::metrics::clock::Tick;
@@ -32,45 +32,6 @@ const PLAIN: &str = concat!(
     include_str!("fence.lua"),
     include_str!("commit.lua")
 );
-
-/// What the commit script does with an entry that is not pending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// It does nothing: the pending entry is the fence, and repeating a commit is harmless.
-    ExactlyOnce,
-    /// It stores the result anyway.
-    AtLeastOnce,
-}
-
-/// What happens to an input entry after its acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retention {
-    /// It stays.
-    Keep,
-    /// It is deleted in the same step.
-    Delete,
-}
-
-/// The settings that all commits share.
-#[derive(Clone, Debug)]
-pub struct CommitPlan {
-    /// Input, output and dead-letter stream of each shard.
-    pub streams: Vec<[String; 3]>,
-    /// The consumer group.
-    pub group: String,
-    /// Approximate length limit of an output stream; 0 for none.
-    pub output_length_max: u64,
-    /// Length of an output stream from which on nothing is stored in it; 0 for none.
-    pub output_full_at: u64,
-    /// Approximate length limit of a dead-letter stream.
-    pub dead_letter_length_max: u64,
-    /// See [`Delivery`].
-    pub delivery: Delivery,
-    /// See [`Retention`].
-    pub retention: Retention,
-    /// Number of replicas that must have a batch before it counts as committed; 0 does not wait.
-    pub wait_replicas: u32,
-}
 
 /// One entry to end.
 #[derive(Clone, Copy, Debug)]
@@ -213,7 +174,7 @@ impl Sink {
             Err(fault) => return Err(fault),
         };
         let retention = match plan.retention {
-            Retention::Keep => "keep",
+            Retention::Keep | Retention::TrimAcked => "keep",
             Retention::Delete if has_xackdel(&mut connection, plan)? => "xackdel",
             Retention::Delete => "xdel",
         };
@@ -319,9 +280,8 @@ impl Sink {
     /// # Errors
     /// As [`Sink::open`].
     pub fn output_length(&mut self, shard: usize) -> Result<u64, Fault> {
-        let [_, output, _] = &self.plan.streams[shard];
         self.request.clear();
-        self.request.command(2).arg("XLEN").arg(output);
+        self.request.command(2).arg("XLEN").arg(&self.plan.streams[shard].output);
         self.connection.send(&self.request, &[])?;
         let length = self.connection.number("XLEN")?;
         Ok(u64::try_from(length).unwrap_or(0))
@@ -375,7 +335,7 @@ impl Sink {
 
     fn encode(&mut self, task: &Task<'_>, part: Part) {
         let Sink { plan, digests: [store, plain], retention, request, added, .. } = self;
-        let [input, output, dead_letters] = &plan.streams[task.shard];
+        let Streams { input, output, dead_letters } = &plan.streams[task.shard];
         // A repeated commit must not store a dead letter twice, so only results can be unfenced.
         let is_result = matches!(task.action, Action::Store { .. });
         let is_fenced =
@@ -446,7 +406,7 @@ impl Sink {
 /// an error, for example a Cluster node for another node's key.
 fn has_xackdel(connection: &mut Connection, plan: &CommitPlan) -> Result<bool, Fault> {
     let mut attempt = cmd("XACKDEL");
-    attempt.arg(&plan.streams[0][0]).arg(&plan.group).arg("IDS").arg(1).arg("0-0");
+    attempt.arg(&plan.streams[0].input).arg(&plan.group).arg("IDS").arg(1).arg("0-0");
     match connection.query("XACKDEL", &attempt) {
         Ok(_) => Ok(true),
         Err(Fault::Refused { message, .. }) => {

@@ -17,7 +17,7 @@ use super::open::{Connected, Open};
 use super::route::{Next, is_sent_on};
 use super::sink::{Part, Which};
 use super::{
-    Action, Answer, CommitPlan, Control, DEAD_LETTER_FIELDS, Route, Sink, Task, Topology, slot_of,
+    Action, Answer, CommitPlan, Control, DEAD_LETTER_FIELDS, Route, Sink, Streams, Task, Topology,
 };
 use crate::base::{Fault, Stop, error_code, limits};
 use crate::frame::{EntryId, Refused};
@@ -81,16 +81,13 @@ impl Sinks {
     /// As [`Sink::open`].
     pub fn connect(&mut self, shards: &[usize]) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
-        shards.iter().try_for_each(|&shard| self.sink_for(&plan.streams[shard][0]).map(|_| ()))
+        shards.iter().try_for_each(|&shard| self.sink_for(&plan.streams[shard].input).map(|_| ()))
     }
 
     /// Whether storing a result and acknowledging its entry take two steps, because a script can
     /// only use keys of one slot.
     pub fn is_apart(&self) -> bool {
-        let is_apart = |[input, stored @ ..]: &[String; 3]| {
-            stored.iter().any(|key| slot_of(key) != slot_of(input))
-        };
-        self.route.topology().is_cluster() && self.plan.streams.iter().any(is_apart)
+        self.route.topology().is_cluster() && self.plan.streams.iter().any(Streams::is_apart)
     }
 
     /// Connections opened so far.
@@ -116,7 +113,7 @@ impl Sinks {
     /// Whether tasks of `shards` can be sent on open connections without waiting.
     pub fn is_ready(&mut self, shards: &[usize]) -> bool {
         shards.iter().all(|&shard| {
-            let address = self.route.known(&self.plan.streams[shard][0]);
+            let address = self.route.known(&self.plan.streams[shard].input);
             address.is_some_and(|address| {
                 self.open.iter().any(|sink| sink.address().is_same(&address) && !sink.is_left)
             })
@@ -185,7 +182,7 @@ impl Sinks {
     /// As [`Sink::open`].
     pub fn output_length(&mut self, shard: usize) -> Result<u64, Fault> {
         let plan = Arc::clone(&self.plan);
-        let [_, output, _] = &plan.streams[shard];
+        let output = &plan.streams[shard].output;
         let mut hops = 0;
         loop {
             let at = self.sink_for(output)?;
@@ -272,7 +269,7 @@ impl Sinks {
         };
         let plan = Arc::clone(&self.plan);
         let Refused { reject, whole } = refused;
-        let [input, _, dead_letters] = &plan.streams[task.shard];
+        let Streams { input, dead_letters, .. } = &plan.streams[task.shard];
         let [original_id, queue, reason, detail, stage, times, when] = DEAD_LETTER_FIELDS;
         let added = [
             (original_id, EntryId::to_string(&task.id)),
@@ -285,7 +282,7 @@ impl Sinks {
         ];
         let mut control = match self.control.take() {
             Some(control) => control,
-            None => Control::new(self.route.topology(), self.timeout)?,
+            None => Control::new(self.route.topology(), self.timeout),
         };
         let limit = plan.dead_letter_length_max;
         let copied =
@@ -456,9 +453,9 @@ fn is_done(answer: &Answer) -> bool {
 
 /// The key that decides where a part of a task is sent.
 fn key_of(plan: &CommitPlan, shard: usize, part: Part) -> &str {
-    let [input, output, _] = &plan.streams[shard];
+    let streams = &plan.streams[shard];
     match part {
-        Part::Whole | Part::Probe | Part::Acknowledge => input,
-        Part::Add => output,
+        Part::Whole | Part::Probe | Part::Acknowledge => &streams.input,
+        Part::Add => &streams.output,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::{FromRedisValue, Value, cmd};
 
 use super::rights::{Missing, Usage, When};
-use super::{Control, Greeting, Topology, lease_key};
+use super::{Control, Greeting, Streams, Topology, lease_key};
 use crate::base::Fault;
 use crate::metrics::clock::{Tick, unix_seconds};
 
@@ -27,8 +27,8 @@ pub struct Survey {
     pub info: Option<Info>,
     /// From CONFIG GET.
     pub settings: Option<Settings>,
-    /// Input, output and dead-letter stream of each shard.
-    pub streams: Vec<[KeyState; 3]>,
+    /// The streams of each shard.
+    pub streams: Vec<Streams<KeyState>>,
     /// The consumer group on each input stream, if it exists.
     pub groups: Vec<Option<GroupFacts>>,
     /// For exclusive streams, the holder of each lease; empty if no engine holds it.
@@ -160,7 +160,7 @@ impl Survey {
     /// [`Fault::Connection`] if the server cannot be reached, [`Fault::Refused`] if it rejects the
     /// login.
     pub fn take(topology: &Topology, usage: &Usage, timeout: Duration) -> Result<Survey, Fault> {
-        let mut control = Control::new(topology, timeout)?;
+        let mut control = Control::new(topology, timeout);
         let greeting = Greeting::ask(&mut control)?;
         let info = permitted(control.info(""))?.map(|info| Info::parse(&info));
         let settings = Settings::ask(&mut control)?;
@@ -169,15 +169,19 @@ impl Survey {
         let mut streams = Vec::new();
         let (mut groups, mut holders) = (Vec::new(), Vec::new());
         let is_exclusive = usage.conditions.contains(&When::Exclusive);
-        for [input, output, dead] in &usage.streams {
+        for Streams { input, output, dead_letters } in &usage.streams {
             let mut key = |name: &String| KeyState::ask(&mut control, name);
-            streams.push([key(input)?, key(output)?, key(dead)?]);
+            streams.push(Streams {
+                input: key(input)?,
+                output: key(output)?,
+                dead_letters: key(dead_letters)?,
+            });
             groups.push(GroupFacts::ask(&mut control, input, &usage.group)?);
             let lease = is_exclusive.then(|| lease_key(input, &usage.group));
             holders.push(lease.map(|key| holder(&mut control, &key)).transpose()?.flatten());
         }
         // On a separate connection, because the server may close it after a trial.
-        let missing = usage.missing(&mut Control::new(topology, timeout)?)?;
+        let missing = usage.missing(&mut Control::new(topology, timeout))?;
         Ok(Survey {
             greeting,
             clock_ahead_seconds,

@@ -31,7 +31,7 @@ use crate::frame::{EntryId, Journal, Recovery};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics};
 use crate::redis::{
-    Control, Handover, LeaseState, Presence, Retention, StreamSource, Tenure, Topology,
+    Control, Handover, LeaseState, Presence, Retention, StreamSource, Streams, Tenure, Topology,
 };
 
 /// Longest wait for one answer; the caller has frames in hand.
@@ -63,8 +63,8 @@ struct Leased {
 /// The shard of one input stream.
 #[derive(Debug)]
 pub struct Shard {
-    /// The input stream, and the streams for its results and dead letters.
-    streams: [String; 3],
+    /// Its streams.
+    streams: Streams,
     /// This engine's consumers in the group, one for each reader.
     consumers: Vec<String>,
     /// The entries of the stream that are in this process.
@@ -77,7 +77,7 @@ pub struct Shard {
 
 impl Shard {
     /// A stream that is read under these consumer names, one for each reader, and at least one.
-    pub fn new(streams: [String; 3], consumers: Vec<String>, metrics: &Arc<Metrics>) -> Shard {
+    pub fn new(streams: Streams, consumers: Vec<String>, metrics: &Arc<Metrics>) -> Shard {
         Shard {
             streams,
             journal: Journal::new(consumers.len(), Arc::clone(metrics)),
@@ -144,7 +144,7 @@ impl Groups {
         metrics: Arc<Metrics>,
         stop: Stop,
     ) -> Result<Groups, Fault> {
-        let control = Mutex::new(Control::new(topology, TIMEOUT)?);
+        let control = Mutex::new(Control::new(topology, TIMEOUT));
         let (group, is_deleted) = (group.to_owned(), retention == Retention::Delete);
         Ok(Groups { group, is_deleted, shards, control, metrics, stop, leases: None })
     }
@@ -194,7 +194,7 @@ impl Groups {
         let consumers_of: Vec<(&str, &[String])> = self
             .shards
             .iter()
-            .map(|shard| (shard.streams[0].as_str(), &shard.consumers[..]))
+            .map(|shard| (shard.streams.input.as_str(), &shard.consumers[..]))
             .collect();
         let found = control.find_groups(&self.group, &consumers_of)?;
         for (shard, found) in self.shards.iter().zip(found) {
@@ -206,7 +206,7 @@ impl Groups {
                 tracing::warn!(
                     "the account may not mark the group of {}: if another engine makes it anew, \
                      frames in hand here are lost; see `framepress check`",
-                    shard.streams[0]
+                    shard.streams.input
                 );
             }
             let identity = found.identity;
@@ -259,7 +259,7 @@ impl Groups {
     /// then counts as lost until the next call.
     pub fn recover(&self, shard: usize, epoch: u64) -> Result<(), Fault> {
         let Shard { streams, consumers, journal, .. } = &self.shards[shard];
-        let [stream, ..] = streams;
+        let stream = &streams.input;
         let mut state = self.write(shard)?;
         if state.is_whole && journal.epoch() != epoch {
             return Ok(());
@@ -337,7 +337,7 @@ impl Groups {
             tracing::warn!(
                 "the group {} of {} was lost; it goes on after {}",
                 self.group,
-                streams[0],
+                streams.input,
                 found.last_delivered
             );
         }
@@ -371,7 +371,7 @@ impl Groups {
     /// # Errors
     /// As [`Control::set_deliveries`].
     pub fn set_deliveries(&self, shard: usize, id: EntryId, deliveries: u32) -> Result<(), Fault> {
-        let [stream, ..] = &self.shards[shard].streams;
+        let stream = &self.shards[shard].streams.input;
         let tenure = self.shards[shard].state.read().tenure.clone();
         let mut control = self.control.lock();
         control.set_deliveries(stream, &self.group, id, deliveries, tenure.as_ref())

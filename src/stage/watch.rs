@@ -18,7 +18,7 @@ use crate::base::{Fault, Stop};
 use crate::frame::EntryId;
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Counter, Metrics, Recorder, Timer};
-use crate::redis::{Control, DeadLetterNote, Topology};
+use crate::redis::{Control, DeadLetterNote, Streams, Topology};
 
 /// How often queues are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub struct WatchSettings {
     /// Where Redis is.
     pub topology: Topology,
     /// Input, output and dead-letter stream of each shard.
-    pub streams: Vec<[String; 3]>,
+    pub streams: Vec<Streams>,
     /// The consumer group of this engine.
     pub group: String,
     /// Longest wait for an answer.
@@ -135,7 +135,7 @@ pub struct Watcher {
     dead_letters: Arc<Mutex<DeadLetters>>,
     history: Arc<Mutex<History>>,
     /// Input, output and dead letters of each shard, as of its last successful look.
-    shards: Vec<[QueueState; 3]>,
+    shards: Vec<Streams<QueueState>>,
     server_memory: ServerMemory,
     /// Length and last entry of each shard's dead-letter stream.
     dead_letter_ends: Vec<(u64, EntryId)>,
@@ -184,8 +184,7 @@ impl Watcher {
     /// [`Fault::Unusable`] if the address cannot be used. An unreachable server is tried again.
     pub fn run(mut self) -> Result<(), Fault> {
         // A short time-out: nothing depends on a single look, but a stop waits for it.
-        let mut control =
-            Control::new(&self.settings.topology, self.settings.timeout.min(TIMEOUT))?;
+        let mut control = Control::new(&self.settings.topology, self.settings.timeout.min(TIMEOUT));
         let mut attempts =
             Attempts::new("watching the queues", self.settings.topology.pause_longest());
         loop {
@@ -227,16 +226,15 @@ impl Watcher {
         if settings.is_exclusive {
             return end;
         }
-        for (shard, stream) in settings.streams.iter().enumerate() {
+        for (shard, Streams { input, .. }) in settings.streams.iter().enumerate() {
             let journal = self.groups.journal(shard);
             let ids = journal.renewable(settings.claim_idle / 3);
             if ids.is_empty() {
                 continue;
             }
-            let [stream, ..] = stream;
             let consumer = &settings.consumers[shard];
             // A fault at one node must not keep the entries of the others from being renewed.
-            match control.renew(stream, &settings.group, consumer, &ids) {
+            match control.renew(input, &settings.group, consumer, &ids) {
                 Ok(()) => {
                     journal.renewed(&ids);
                     self.metrics.add(Counter::Renewed, ids.len() as u64);
@@ -274,8 +272,7 @@ impl Watcher {
     fn look_at_shard(&mut self, shard: usize, control: &mut Control) -> Result<(), Fault> {
         let settings = &self.settings;
         let streams = &settings.streams[shard];
-        let [input, ..] = streams;
-        self.measure(input, control)?;
+        self.measure(&streams.input, control)?;
         let journal = self.groups.journal(shard);
         let epoch = journal.epoch();
         let seen = control.look(streams, &settings.group, settings.claim_idle)?;
@@ -286,7 +283,7 @@ impl Watcher {
         });
         // Without the group the lag is unknown, not 0.
         if let Some(ours) = seen.group {
-            let [queue, ..] = &mut queues;
+            let queue = &mut queues.input;
             (queue.lag, queue.pending) = (ours.lag, ours.pending);
             journal.reach(epoch, ours.last_delivered);
             queue.consumers = ours.consumers.saturating_sub(self.groups.identities(shard));
@@ -297,14 +294,14 @@ impl Watcher {
         if seen.stale.iter().any(|id| !journal.holds(*id)) {
             self.groups.set_stale(shard);
         }
-        self.dead_letter_ends[shard] = (queues[2].depth, seen.last_dead_letter);
+        self.dead_letter_ends[shard] = (queues.dead_letters.depth, seen.last_dead_letter);
         self.shards[shard] = queues;
         if settings.trim_acked
             && let Some((identity, tenure)) = self.groups.settled(shard, settings.claim_idle)
         {
             let held = journal.oldest();
             let tenure = tenure.as_ref();
-            control.trim_acked_under(tenure, input, &settings.group, &identity, held)?;
+            control.trim_acked_under(tenure, &streams.input, &settings.group, &identity, held)?;
         }
         Ok(())
     }
@@ -328,13 +325,16 @@ impl Watcher {
 
     /// The sum over all shards, as last seen.
     fn seen(&self) -> Queues {
-        let sum = |kind: usize| {
-            let queues = self.shards.iter().map(|queues| queues[kind]);
-            queues.reduce(QueueState::and).unwrap_or_default()
+        let sum = |of: fn(&Streams<QueueState>) -> QueueState| {
+            self.shards.iter().map(of).reduce(QueueState::and).unwrap_or_default()
         };
-        let server_memory = self.server_memory;
-        let (input, output, dead_letter) = (sum(0), sum(1), sum(2));
-        Queues { input, output, dead_letter, server_memory, ..Queues::default() }
+        Queues {
+            input: sum(|queues| queues.input),
+            output: sum(|queues| queues.output),
+            dead_letter: sum(|queues| queues.dead_letters),
+            server_memory: self.server_memory,
+            ..Queues::default()
+        }
     }
 
     /// Reads the latest dead letters, if they have changed since the last read.
@@ -343,7 +343,7 @@ impl Watcher {
         if self.dead_letters_seen.as_ref().is_some_and(is_recent) {
             return Ok(());
         }
-        let streams = self.settings.streams.iter().map(|[_, _, dead_letters]| dead_letters);
+        let streams = self.settings.streams.iter().map(|streams| &streams.dead_letters);
         let ends = self.dead_letter_ends.clone();
         if self.dead_letters_seen.as_ref().is_none_or(|(seen, _)| *seen != ends) {
             let mut latest = Vec::new();

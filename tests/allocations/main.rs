@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framepress::Producer;
-use framepress::config::{Camera, CompressionFormat, Config, RedisUrl, Retention, RoiBox};
+use framepress::config::{CameraConfig, CompressionFormat, Config, RedisUrl, Retention, RoiBox};
 use framepress::internals::base::Stop;
 use framepress::internals::camera::{Full, Outbound, ProducerOptions};
 use framepress::internals::engine::{Engine, Hooks, input_streams};
@@ -134,7 +134,7 @@ impl Run {
         self.send(FULL_HOUSE);
         std::thread::sleep(Duration::from_millis(100));
         let timeout = Duration::from_secs(10);
-        let mut control = Control::new(&self.engine.view().topology, timeout).unwrap();
+        let mut control = Control::new(&self.engine.view().topology, timeout);
         let mut pause = redis::cmd("CLIENT");
         pause.arg("PAUSE").arg(300).arg("WRITE");
         control.run::<()>("CLIENT PAUSE", &pause).unwrap();
@@ -238,9 +238,10 @@ fn analysis_and_extra_pictures_allocate_nothing() {
     config.analysis.ml_image = true;
     config.analysis.thumbnail = true;
     let roi = |label: &str| RoiBox { x: 8, y: 8, width: 200, height: 100, label: label.into() };
-    config
-        .cameras
-        .push(Camera { roi_boxes: vec![roi("left"), roi("right")], ..Camera::named(CAMERAS[0]) });
+    config.cameras.push(CameraConfig {
+        roi_boxes: vec![roi("left"), roi("right")],
+        ..CameraConfig::named(CAMERAS[0])
+    });
     steady_state("raw to JPEG with everything", config.clone(), Format::Raw);
     steady_state("JPEG to JPEG with everything", config.clone(), Format::Jpeg);
     config.redis_queue.compression_format = CompressionFormat::Webp;

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use framepress::internals::redis::rights::{Account, Lack, Right, Usage, When};
-use framepress::internals::redis::{Address, Control};
+use framepress::internals::redis::{Address, Control, Streams};
 use redis::{Value, cmd};
 
 use crate::support::{
@@ -27,7 +27,7 @@ fn text(output: &Output) -> String {
 fn usage(account: Account, conditions: &[When]) -> Usage {
     Usage {
         account,
-        streams: vec![[INPUT, OUTPUT, DEAD_LETTERS].map(String::from)],
+        streams: vec![Streams::new(INPUT, OUTPUT)],
         group: GROUP.into(),
         database: 0,
         conditions: conditions.to_vec(),
@@ -256,7 +256,7 @@ fn every_command_that_the_server_lacks_is_reported_with_its_purpose() {
     let server = RedisServer::with(&options.iter().map(String::as_str).collect::<Vec<_>>());
     for account in Account::ALL {
         let usage = usage(account, &all);
-        let mut control = Control::new(Address::parse(&server.url()).unwrap(), LONG).unwrap();
+        let mut control = Control::new(Address::parse(&server.url()).unwrap(), LONG);
         let missing = usage.missing(&mut control).unwrap();
         let wanted: Vec<_> = usage.rights().filter(|right| right.rule != "info").collect();
         assert_eq!(missing.len(), wanted.len(), "{missing:#?}");
@@ -279,7 +279,7 @@ fn a_forbidden_key_is_missed_even_where_there_are_no_scripts() {
     let known = |rule: &String| !matches!(rule.as_str(), "+eval" | "+evalsha");
     grant(&server, "other", &rules.into_iter().filter(known).collect::<Vec<_>>());
     let address = Address::parse(&url(&server, "other", 0)).unwrap();
-    let missing = usage.missing(&mut Control::new(&address, LONG).unwrap()).unwrap();
+    let missing = usage.missing(&mut Control::new(&address, LONG)).unwrap();
     let lacks: Vec<_> = missing.iter().map(|one| (one.command.as_str(), &one.lack)).collect();
     let key = Lack::Key(OUTPUT.into());
     assert_eq!(lacks, [("XADD", &key), ("EVALSHA", &Lack::Command), ("EVAL", &Lack::Command)]);
@@ -295,7 +295,7 @@ fn rights_of_sentinel_and_cluster_are_missed_one_by_one() {
         let rules = usage.rules();
         let missing = || {
             let address = Address::parse(&url(&server, "other", 0)).unwrap();
-            usage.missing(&mut Control::new(&address, LONG).unwrap()).unwrap()
+            usage.missing(&mut Control::new(&address, LONG)).unwrap()
         };
         grant(&server, "other", &rules);
         assert_eq!(missing(), []);

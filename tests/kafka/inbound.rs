@@ -151,7 +151,7 @@ fn another_bridge_is_fenced_by_the_place() {
     send(broker, &way.input, &frames(0, 5, 1));
     let mut bridge = way.bridge("kafka-to-redis");
     way.wait_for_frames(5);
-    let mut control = Control::new(Address::parse(&way.server.url()).unwrap(), LONG).unwrap();
+    let mut control = Control::new(Address::parse(&way.server.url()).unwrap(), LONG);
     let keys = PlaceKeys::of(INPUT, "camera_frames:dlq", &way.input);
     let batch =
         PlacedBatch { keys: &keys, partition: 0, expected: Some(5), behind: 8, entries: &[] };

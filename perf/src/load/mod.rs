@@ -31,7 +31,7 @@ pub fn streams(shards: usize) -> Vec<[String; 2]> {
     config.redis_queue.output_queue = OUTPUT.to_owned();
     config.redis_queue.shards = shards;
     let streams = framepress::internals::engine::all_streams(&config).into_iter();
-    streams.map(|[input, output, _]| [input, output]).collect()
+    streams.map(|streams| [streams.input, streams.output]).collect()
 }
 
 /// Seconds since the Unix epoch, by the clock that all processes of a run share.

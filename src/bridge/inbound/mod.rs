@@ -94,7 +94,7 @@ impl Inbound {
             client.create_with_context(Group::default()).map_err(client::unusable)?;
         let keys: Vec<PlaceKeys> = streams
             .iter()
-            .map(|[input, _, dead_letters]| PlaceKeys::of(input, dead_letters, &kafka.input_topic))
+            .map(|names| PlaceKeys::of(&names.input, &names.dead_letters, &kafka.input_topic))
             .collect();
         if topology.is_cluster() && !keys.iter().all(PlaceKeys::are_together) {
             return Err(Fault::Unusable(format!(
@@ -103,7 +103,7 @@ impl Inbound {
                 keys[0].stream
             )));
         }
-        let control = Control::new(topology, Duration::from_secs(config.redis_queue.timeout))?;
+        let control = Control::new(topology, Duration::from_secs(config.redis_queue.timeout));
         Ok(Inbound {
             config,
             consumer,

@@ -21,7 +21,7 @@ use crate::base::{Fault, Reason, Stop};
 use crate::config::{Begin, Config};
 use crate::frame::EntryId;
 use crate::metrics::clock::{Tick, unix_millis};
-use crate::redis::{Control, Record, StreamCounts};
+use crate::redis::{Control, Record, StreamCounts, Streams, dead_letters_of};
 use transaction::{Deliveries, Failed};
 
 /// How far a place may be ahead of the clock, which may have been set back, in milliseconds. New
@@ -66,9 +66,9 @@ struct Source {
 impl Outbound {
     pub fn new(setup: Setup, status: &Arc<BridgeStatus>, stop: &Stop) -> Result<Outbound, Fault> {
         let Setup { config, topology, streams, until_caught_up } = setup;
-        let control = Control::new(topology, Duration::from_secs(config.redis_queue.timeout))?;
-        let source = |[_, output, _]: [String; 3]| Source {
-            stream: output,
+        let control = Control::new(topology, Duration::from_secs(config.redis_queue.timeout));
+        let source = |streams: Streams| Source {
+            stream: streams.output,
             place: EntryId::default(),
             read: None,
             mean_bytes: BATCH_BYTES / 4,
@@ -316,7 +316,7 @@ impl Outbound {
         tracing::warn!("redis-to-kafka: {stream} {id} is refused: {why}");
         let queue = &self.config.redis_queue;
         if queue.dead_letter_queue {
-            let dead_letters = format!("{stream}:dlq");
+            let dead_letters = dead_letters_of(&stream);
             let mut command = cmd("XADD");
             command.arg(&dead_letters).arg("MAXLEN").arg("~").arg(queue.dead_letter_max_length);
             command.arg("*");

@@ -6,7 +6,7 @@ use super::finding::Finding;
 use crate::cli::report::bytes;
 use crate::config::{Config, Delivery, OutputFull, Retention};
 use crate::redis::survey::{GroupFacts, KeyState};
-use crate::redis::{Survey, slot_of, tag_of};
+use crate::redis::{Streams, Survey, slot_of, tag_of};
 
 /// A consumer idle for this long will not come back.
 const GONE: Duration = Duration::from_secs(24 * 3_600);
@@ -20,8 +20,8 @@ const LAG_WARNING: u64 = 10_000;
 pub(super) fn judge(survey: &Survey, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     for ((names, group), holder) in survey.streams.iter().zip(&survey.groups).zip(&survey.holders) {
-        findings.extend(names.iter().filter_map(kind));
-        let [input, output, dead] = names;
+        findings.extend(names.all().into_iter().filter_map(kind));
+        let Streams { input, output, dead_letters: dead } = names;
         if survey.info.as_ref().is_some_and(|info| info.cluster) {
             findings.push(slots(input, output, dead, config));
         }
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn keys_of_another_type_stop_the_engine() {
-        let findings = findings(&[], |survey| survey.streams[0][1].kind = Some("hash".into()));
+        let findings = findings(&[], |survey| survey.streams[0].output.kind = Some("hash".into()));
         let wrong = findings.iter().find(|finding| finding.severity == Error).unwrap();
         assert!(wrong.what.contains("processed_frames: a hash, not a stream"), "{wrong:?}");
     }
@@ -285,9 +285,9 @@ mod tests {
             [("redis_queue.input_queue", names[0]), ("redis_queue.output_queue", names[1])];
         let mended = findings(&mended, |survey| {
             clustered(survey);
-            let dead = format!("{}:dlq", names[0]);
-            for (key, name) in survey.streams[0].iter_mut().zip([names[0], names[1], &dead]) {
-                key.name = name.to_owned();
+            let named = Streams::new(names[0], names[1]);
+            for (key, name) in survey.streams[0].all_mut().into_iter().zip(named.all()) {
+                key.name.clone_from(name);
             }
         });
         only(&mended, "streams.slots", Ok);
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn entries_nobody_needs_are_worth_a_word() {
-        let done = |survey: &mut Survey| survey.streams[0][0].length = 500;
+        let done = |survey: &mut Survey| survey.streams[0].input.length = 500;
         only(&findings(&[], done), "streams.retention", Note);
         let deleted = findings(&[("redis_queue.retention", "delete")], done);
         assert!(deleted.iter().all(|finding| finding.code != "streams.retention"));
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_full_output_stream_is_a_warning_only_where_the_engine_waits() {
-        let long = |survey: &mut Survey| survey.streams[0][1].length = 10_000;
+        let long = |survey: &mut Survey| survey.streams[0].output.length = 10_000;
         only(
             &findings(&[("redis_queue.output_full", "block")], long),
             "streams.output_full",
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn dead_letters_are_mentioned() {
-        let letters = findings(&[], |survey| survey.streams[0][2].length = 3);
+        let letters = findings(&[], |survey| survey.streams[0].dead_letters.length = 3);
         only(&letters, "streams.dead_letters", Note);
     }
 

@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::config::Loader;
     use crate::redis::survey::{ConsumerFacts, GroupFacts, Info, KeyState, Settings};
-    use crate::redis::{Greeting, Version};
+    use crate::redis::{Greeting, Streams, Version};
 
     pub(super) fn config(flags: &[(&str, &str)]) -> Config {
         let loader =
@@ -241,11 +241,8 @@ mod tests {
 
     /// A server without anything to report, with a running engine.
     pub(super) fn healthy() -> Survey {
-        let key = |name: &str| KeyState {
-            name: name.into(),
-            kind: Some("stream".into()),
-            ..KeyState::default()
-        };
+        let key =
+            |name: String| KeyState { name, kind: Some("stream".into()), ..KeyState::default() };
         let reader = ConsumerFacts { name: "host-0".into(), ..ConsumerFacts::default() };
         Survey {
             greeting: Greeting {
@@ -276,7 +273,7 @@ mod tests {
                 keepalive_seconds: 60,
                 ..Settings::default()
             }),
-            streams: vec![["camera_frames", "processed_frames", "camera_frames:dlq"].map(key)],
+            streams: vec![Streams::new("camera_frames", "processed_frames").map(key)],
             holders: vec![None],
             groups: vec![Some(GroupFacts {
                 lag: Some(0),

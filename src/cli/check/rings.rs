@@ -59,7 +59,7 @@ fn one(folder: &Path, ring: &Listed) -> Finding {
 
 /// A note about large frames that pass through a Redis on this machine.
 pub(super) fn gain(survey: &Survey) -> Vec<Finding> {
-    let inputs = survey.streams.iter().map(|[input, ..]| input);
+    let inputs = survey.streams.iter().map(|streams| &streams.input);
     let large = inputs.filter_map(|input| {
         let average = input.memory_bytes.checked_div(input.length)?;
         (average >= LARGE).then(|| {
@@ -105,7 +105,7 @@ mod tests {
     fn large_frames_through_redis_are_noted() {
         let mut survey = healthy();
         assert!(gain(&survey).is_empty());
-        (survey.streams[0][0].length, survey.streams[0][0].memory_bytes) = (10, 9_300_000);
+        (survey.streams[0].input.length, survey.streams[0].input.memory_bytes) = (10, 9_300_000);
         only(&gain(&survey), "streams.ring", Note);
     }
 }

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 
 use super::size::Size;
 use super::{Common, Failure};
-use crate::config::{Config, Feed, FeedFormat, Retention, RingReuse, Transport};
+use crate::config::{Config, FeedConfig, FeedFormat, Retention, RingReuse, Transport};
 use crate::image::Format;
 use crate::ingest::Form;
 use crate::ring::{SLOTS_MAX, SLOTS_MIN};
@@ -146,7 +146,7 @@ enum SendReuse {
 }
 
 /// The settings of a camera in the configuration, or the defaults.
-fn feed_of(config: &Config, camera: &str) -> Feed {
+fn feed_of(config: &Config, camera: &str) -> FeedConfig {
     let known = config.cameras.iter().find(|known| known.id == camera);
     known.map_or_else(|| config.ingest.defaults.clone(), |known| known.feed.clone())
 }
@@ -161,7 +161,7 @@ fn slots(text: &str) -> Result<u32, String> {
 
 impl IngestArgs {
     /// Applies the command-line options for a frame ring.
-    fn with_ring(&self, feed: &mut Feed, retention: Retention) -> Result<(), Failure> {
+    fn with_ring(&self, feed: &mut FeedConfig, retention: Retention) -> Result<(), Failure> {
         feed.ring = self.ring.unwrap_or(feed.ring);
         feed.ring_reuse = match self.ring_reuse {
             Some(SendReuse::Freshest) => RingReuse::Freshest,

@@ -67,10 +67,10 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
     let _signals = SignalWatch::start(&stop)?;
     let (topology, _embedded) = engine::find_server(&config.redis_queue, &stop)?;
     let timeout = Duration::from_secs(config.redis_queue.timeout).max(4 * BLOCK);
-    let mut control = Control::new(&topology, timeout)?;
+    let mut control = Control::new(&topology, timeout);
     let streams: Vec<String> = match &args.stream {
         Some(stream) => vec![stream.clone()],
-        None => engine::all_streams(&config).into_iter().map(|[_, output, _]| output).collect(),
+        None => engine::all_streams(&config).into_iter().map(|streams| streams.output).collect(),
     };
     let mut saver = args.save.as_deref().map(|dir| Saver::new(dir, config.limits.max_pixels));
     if let Some(saver) = &mut saver {

@@ -21,7 +21,7 @@ use super::terminal::Stream;
 use super::{progress, terminal};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, text};
-use crate::config::{Log, LogFormat, LogLevel};
+use crate::config::{LogConfig, LogFormat, LogLevel};
 use repeats::{Repeats, Reported};
 
 /// Target of warnings that are never counted as repetitions.
@@ -39,7 +39,7 @@ struct Started {
 static STARTED: OnceLock<Started> = OnceLock::new();
 
 /// Starts logging; later calls do nothing.
-pub(super) fn start(log: &Log) {
+pub(super) fn start(log: &LogConfig) {
     let (level, handle) = reload::Layer::new(filter(log.level));
     let repeats = Arc::new(Repeats::default());
     let is_json = log.format == LogFormat::Json;

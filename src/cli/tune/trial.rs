@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::engine::{Engine, Hooks};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Timer};
-use crate::redis::Control;
+use crate::redis::{Control, Streams};
 
 /// Measurements of each side of a comparison.
 const PAIRS: usize = 3;
@@ -256,9 +256,9 @@ impl Trials {
         stop.now();
         let ended = engine.wait();
         // Otherwise the next engine would recover the frames left by this one.
-        let removed = Control::new(&view.topology, timeout).and_then(|mut control| {
-            view.plan.streams.iter().flatten().try_for_each(|key| control.remove(key))
-        });
+        let mut control = Control::new(&view.topology, timeout);
+        let mut streams = view.plan.streams.iter().flat_map(Streams::all);
+        let removed = streams.try_for_each(|stream| control.remove(stream));
         let driven = driven?;
         ended.and(removed)?;
         self.overhead = (began.elapsed().as_secs_f64() - seconds).max(self.overhead * 0.8);

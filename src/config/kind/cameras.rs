@@ -4,7 +4,7 @@ use super::lists::each;
 use super::{Given, Kind, Parsed, Secrets};
 use crate::config::given::{Fields, Problem};
 use crate::config::secret::shown_key;
-use crate::config::table::{Camera, Feed, Section, mapping};
+use crate::config::table::{CameraConfig, FeedConfig, Section, mapping};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -67,13 +67,13 @@ pub struct RoiBox {
 /// A list of cameras with distinct ids.
 pub(in crate::config) struct Cameras;
 
-impl Kind<Vec<Camera>> for Cameras {
-    fn read(&self, given: Given<'_>) -> Parsed<Vec<Camera>> {
+impl Kind<Vec<CameraConfig>> for Cameras {
+    fn read(&self, given: Given<'_>) -> Parsed<Vec<CameraConfig>> {
         let mut seen = HashSet::new();
-        let names = [Camera::NAMES, Feed::NAMES].concat();
+        let names = [CameraConfig::NAMES, FeedConfig::NAMES].concat();
         each(given, &self.valid(), |at, value, problems| {
             let mut fields = Fields::open(at, value, &names, problems)?;
-            let mut camera = Camera::read(&mut fields, Camera::builtin());
+            let mut camera = CameraConfig::read(&mut fields, CameraConfig::builtin());
             if !camera.id.is_empty() && !seen.insert(camera.id.clone()) {
                 fields.fault("id", "another camera has this id; valid: an id of its own".into());
             }
@@ -81,15 +81,16 @@ impl Kind<Vec<Camera>> for Cameras {
                 let message = "source is set as well; valid: one of the two";
                 fields.fault("source_file", message.into());
             }
-            let given = Feed::NAMES.iter().filter_map(|key| Some((*key, fields.get(key)?.clone())));
+            let given =
+                FeedConfig::NAMES.iter().filter_map(|key| Some((*key, fields.get(key)?.clone())));
             camera.feed_given = given.map(|(key, value)| (key.to_owned(), value)).collect();
             // Reports the faults; `Camera::inherit` lays the values over `ingest.defaults`.
-            camera.feed = Feed::read(&mut fields, Feed::builtin());
+            camera.feed = FeedConfig::read(&mut fields, FeedConfig::builtin());
             (!camera.id.is_empty()).then_some(camera)
         })
     }
 
-    fn write(&self, value: &Vec<Camera>, secrets: Secrets) -> Value {
+    fn write(&self, value: &Vec<CameraConfig>, secrets: Secrets) -> Value {
         value.iter().map(|camera| write_camera(camera, secrets)).collect()
     }
 
@@ -107,8 +108,8 @@ impl Kind<Vec<Camera>> for Cameras {
 }
 
 /// The id, the regions, and what else differs from the built-in values.
-fn write_camera(camera: &Camera, secrets: Secrets) -> Value {
-    let builtin = mapping(Camera::builtin().write(secrets));
+fn write_camera(camera: &CameraConfig, secrets: Secrets) -> Value {
+    let builtin = mapping(CameraConfig::builtin().write(secrets));
     let mut map = mapping(camera.write(secrets));
     let is_always_there = |name: &str| ["id", "roi_boxes"].contains(&name);
     map.retain(|name, value| is_always_there(name) || builtin.get(name) != Some(&*value));

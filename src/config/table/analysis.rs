@@ -19,7 +19,7 @@ const SUMMARY_SECONDS_MAX: u64 = 86_400;
 
 section! {
     /// Section `limits`: sizes above which a frame is refused.
-    Limits in "limits." {
+    LimitsConfig in "limits." {
         /// Largest entry body accepted.
         max_payload_bytes: usize = 64 << 20 => Whole(1..=PAYLOAD_BYTES_MAX), unit: "bytes",
             reload: no, since: FIRST;
@@ -34,7 +34,7 @@ section! {
 
 section! {
     /// Section `analysis`: the figures of a frame, and extra images.
-    Analysis in "analysis." {
+    AnalysisConfig in "analysis." {
         /// Whether figures are computed at all.
         enabled: bool = true => Truth, reload: no, since: FIRST;
         /// Quality score below which `validation_passed` is false.
@@ -52,7 +52,7 @@ section! {
 
 section! {
     /// Section `ring`: frames whose pixels lie in shared memory.
-    Ring in "ring." {
+    RingConfig in "ring." {
         /// The folder of frame rings. With null it is the folder that systemd makes for the service,
         /// else the user's own, else `/run/framepress`.
         dir: Option<PathBuf> = None => guarded(FOLDER), reload: no, since: SECOND;
@@ -61,7 +61,7 @@ section! {
     beside {}
 }
 
-impl Ring {
+impl RingConfig {
     /// The folder of frame rings.
     pub fn folder(&self) -> PathBuf {
         self.dir.clone().unwrap_or_else(default_folder)
@@ -70,7 +70,7 @@ impl Ring {
 
 section! {
     /// Section `stats`: the HTTP server.
-    Stats in "stats." {
+    StatsConfig in "stats." {
         /// The address of the HTTP server; null means no server, port 0 any free port.
         addr: Option<HostPort> = Some(HostPort::local(8080)) => or_null(Address), reload: no, since: FIRST;
         /// The bearer token for every page but `/livez` and `/readyz`.
@@ -84,7 +84,7 @@ section! {
 
 section! {
     /// Section `log`: log lines on standard error.
-    Log in "log." {
+    LogConfig in "log." {
         /// The least severe lines written.
         level: LogLevel = LogLevel::Info => Word, reload: yes, since: FIRST;
         /// The form of log lines.

@@ -1,7 +1,7 @@
 //! Section `engine`.
 
 use super::{FIRST, SECOND, section};
-use crate::config::choice::{Count, Ordering, Orientation, Pin, Reencode};
+use crate::config::choice::{Count, Ordering, OrientationChoice, Pin, Reencode};
 use crate::config::kind::{Cores, Threads, WEEK_MS, Whole, Word};
 
 /// Most threads of one kind.
@@ -13,7 +13,7 @@ const INFLIGHT_BYTES_MAX: u64 = 1 << 40;
 
 section! {
     /// Section `engine`: threads, order and re-encoding.
-    Engine in "engine." {
+    EngineConfig in "engine." {
         /// Threads that read from Redis.
         readers: Count = Count::Auto => Threads(THREADS_MAX), reload: no, since: FIRST;
         /// Threads that analyse and encode.
@@ -31,7 +31,7 @@ section! {
         /// When a JPEG frame is encoded again.
         reencode: Reencode = Reencode::Always => Word, reload: yes, since: FIRST;
         /// What the engine does with the orientation in a picture's EXIF data.
-        orientation: Orientation = Orientation::Apply => Word, reload: yes, since: SECOND;
+        orientation: OrientationChoice = OrientationChoice::Apply => Word, reload: yes, since: SECOND;
         /// Longest drain after a stop request. What is in flight after it stays pending in Redis; 0
         /// leaves all of it there.
         drain_timeout_ms: u64 = 5_000 => Whole(0..=WEEK_MS), unit: "ms", reload: no, since: FIRST;

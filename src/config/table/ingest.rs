@@ -17,19 +17,19 @@ const STREAM_BYTES_MAX: u64 = 1 << 40;
 
 section! {
     /// Section `ingest`: how `framepress ingest` reads cameras.
-    Ingest in "ingest." {}
+    IngestConfig in "ingest." {}
     sections {
         /// The HTTP server of `ingest`.
-        stats: IngestStats;
+        stats: IngestStatsConfig;
         /// The values for every camera that has none of its own.
-        defaults: Feed;
+        defaults: FeedConfig;
     }
     beside {}
 }
 
 section! {
     /// Section `ingest.stats`.
-    IngestStats in "ingest.stats." {
+    IngestStatsConfig in "ingest.stats." {
         /// The address of the HTTP server of `ingest`; null means no server, port 0 any free port.
         addr: Option<HostPort> = Some(HostPort::local(8081)) => or_null(Address), reload: no, since: SECOND;
     }
@@ -39,7 +39,7 @@ section! {
 
 section! {
     /// Section `ingest.defaults`: how a camera is read. A camera may have each of these keys itself.
-    Feed in "ingest.defaults." {
+    FeedConfig in "ingest.defaults." {
         /// Most frames that are sent; null means all.
         fps: Option<f64> = None => or_null(RATE), unit: "frames/s", reload: no, since: SECOND;
         /// Width and height of the pictures, letterboxed; null means the camera's own.
@@ -77,7 +77,7 @@ section! {
 
 section! {
     /// One entry of `cameras`.
-    Camera in "cameras[]." {
+    CameraConfig in "cameras[]." {
         /// The camera id that producers send.
         id: String = String::new() => Required(CAMERA_ID), reload: yes, since: FIRST;
         /// Regions that are analysed separately.
@@ -100,16 +100,16 @@ section! {
     sections {}
     beside {
         /// How the camera is read: its own keys over `ingest.defaults`.
-        feed: Feed = Feed::builtin();
+        feed: FeedConfig = FeedConfig::builtin();
         /// The keys of `feed` that the camera has itself, as typed.
         feed_given: Map<String, Value> = Map::new();
     }
 }
 
-impl Camera {
+impl CameraConfig {
     /// A camera of which only the id is known.
-    pub fn named(id: impl Into<String>) -> Camera {
-        Camera { id: id.into(), ..Camera::builtin() }
+    pub fn named(id: impl Into<String>) -> CameraConfig {
+        CameraConfig { id: id.into(), ..CameraConfig::builtin() }
     }
 
     /// Whether `ingest` has a source for it.
@@ -118,10 +118,10 @@ impl Camera {
     }
 
     /// Lays the camera's own keys over `defaults`.
-    pub(in crate::config) fn inherit(&mut self, defaults: &Feed) {
+    pub(in crate::config) fn inherit(&mut self, defaults: &FeedConfig) {
         // The values were checked when the camera was read.
         let mut problems = Vec::new();
         let mut fields = Fields::of(&self.feed_given, &mut problems);
-        self.feed = Feed::read(&mut fields, defaults.clone());
+        self.feed = FeedConfig::read(&mut fields, defaults.clone());
     }
 }

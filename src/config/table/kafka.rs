@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 section! {
     /// Section `kafka`: the system before, for `framepress bridge`; see docs/migration.md.
-    Kafka in "kafka." {
+    KafkaConfig in "kafka." {
         /// The brokers to begin with; an empty list means that there is no Kafka.
         bootstrap_servers: Vec<HostPort> = Vec::new() => Brokers, reload: no, since: SECOND;
         /// The topic of frames.
@@ -55,14 +55,14 @@ section! {
     }
     sections {
         /// The HTTP servers of both directions.
-        stats: KafkaStats;
+        stats: KafkaStatsConfig;
     }
     beside {}
 }
 
 section! {
     /// Section `kafka.stats`: the HTTP servers of the bridge.
-    KafkaStats in "kafka.stats." {
+    KafkaStatsConfig in "kafka.stats." {
         /// The address of `bridge kafka-to-redis`; null means no server, port 0 any free port.
         kafka_to_redis: Option<HostPort> = Some(HostPort::local(8082)) => or_null(Address),
             reload: no, since: SECOND;

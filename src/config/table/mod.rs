@@ -13,11 +13,11 @@ mod kafka;
 mod redis_queue;
 mod root;
 
-pub use analysis::{Analysis, Limits, Log, Ring, Stats};
-pub use engine::Engine;
-pub use ingest::{Camera, Feed, Ingest, IngestStats};
-pub use kafka::{Kafka, KafkaStats};
-pub use redis_queue::{RedisQueue, Tls};
+pub use analysis::{AnalysisConfig, LimitsConfig, LogConfig, RingConfig, StatsConfig};
+pub use engine::EngineConfig;
+pub use ingest::{CameraConfig, FeedConfig, IngestConfig, IngestStatsConfig};
+pub use kafka::{KafkaConfig, KafkaStatsConfig};
+pub use redis_queue::{RedisQueueConfig, TlsConfig};
 pub use root::Config;
 
 use super::kind::{Kind, Secrets};

@@ -2,8 +2,7 @@
 
 use super::{FIRST, SECOND, section};
 use crate::config::choice::{
-    Assignment, CompressionFormat, Delivery, JpegHuffman, OutputFull, PngLevel, Retention,
-    WebpMethod,
+    Assignment, CompressionFormat, JpegHuffman, OutputFull, PngLevelChoice, WebpMethod,
 };
 use crate::config::kind::{
     ENTRIES_MAX, Effort, NAME, PASSWORD, PEM, SECRET_FILE, SERVER_NAME, SentinelNodes, Shards,
@@ -11,6 +10,7 @@ use crate::config::kind::{
 };
 use crate::config::secret::Secret;
 use crate::config::url::{HostPort, RedisUrl};
+use crate::redis::{Delivery, Retention};
 use std::path::PathBuf;
 
 /// Most replicas waited for; real primaries have a handful.
@@ -20,7 +20,7 @@ const SHARDS_MAX: u64 = 16_384;
 
 section! {
     /// Section `redis_queue`: Redis, the streams, and the compression of what goes into them.
-    RedisQueue in "redis_queue." {
+    RedisQueueConfig in "redis_queue." {
         /// The Redis server. `embedded://` starts a private redis-server.
         url: RedisUrl = RedisUrl::local() => Url, reload: no, since: FIRST;
         /// Instead of `url`: a file that holds the URL, with its password.
@@ -90,7 +90,7 @@ section! {
         /// `engine.latency_target_ms` allow.
         webp_method: WebpMethod = WebpMethod::Fixed(2) => Effort, reload: yes, since: FIRST;
         /// The effort of PNG. With `auto` it is as high as idle cores and `engine.latency_target_ms` allow.
-        png_level: PngLevel = PngLevel::Fast => Word, reload: yes, since: SECOND;
+        png_level: PngLevelChoice = PngLevelChoice::Fast => Word, reload: yes, since: SECOND;
         /// The name of the primary that the Sentinels watch.
         sentinel_service_name: Option<String> = None => or_null(NAME), reload: no, since: FIRST;
         /// The Sentinels.
@@ -104,12 +104,12 @@ section! {
     }
     sections {
         /// Files for TLS.
-        tls: Tls;
+        tls: TlsConfig;
     }
     beside {}
 }
 
-impl RedisQueue {
+impl RedisQueueConfig {
     /// Whether each stream is read by one engine at a time, under a lease.
     pub fn is_exclusive(&self) -> bool {
         match self.assignment {
@@ -122,7 +122,7 @@ impl RedisQueue {
 
 section! {
     /// Section `redis_queue.tls`: files in PEM format.
-    Tls in "redis_queue.tls." {
+    TlsConfig in "redis_queue.tls." {
         /// The certificates to trust; null means the system's.
         ca: Option<PathBuf> = None => guarded(PEM), reload: no, since: FIRST;
         /// This client's certificate chain; comes with `key`.

@@ -1,6 +1,9 @@
 //! The whole configuration.
 
-use super::{Analysis, Camera, Engine, Ingest, Kafka, Key, Limits, Log, RedisQueue, Ring, Stats};
+use super::{
+    AnalysisConfig, CameraConfig, EngineConfig, IngestConfig, KafkaConfig, Key, LimitsConfig,
+    LogConfig, RedisQueueConfig, RingConfig, StatsConfig,
+};
 use super::{FIRST, Section, section};
 use crate::config::choice::RingReuse;
 use crate::config::kind::Cameras;
@@ -11,27 +14,27 @@ section! {
     /// built-in values are [`Config::builtin`].
     Config in "" {
         /// Single cameras: what `ingest` reads, and what the engine does differently for them.
-        cameras: Vec<Camera> = Vec::new() => Cameras, reload: yes, since: FIRST;
+        cameras: Vec<CameraConfig> = Vec::new() => Cameras, reload: yes, since: FIRST;
     }
     sections {
         /// Redis, the streams, and the compression of what goes into them.
-        redis_queue: RedisQueue;
+        redis_queue: RedisQueueConfig;
         /// Threads, order and re-encoding.
-        engine: Engine;
+        engine: EngineConfig;
         /// Sizes above which a frame is refused.
-        limits: Limits;
+        limits: LimitsConfig;
         /// The figures of a frame, and extra images.
-        analysis: Analysis;
+        analysis: AnalysisConfig;
         /// Frames whose pixels lie in shared memory.
-        ring: Ring;
+        ring: RingConfig;
         /// The HTTP server.
-        stats: Stats;
+        stats: StatsConfig;
         /// Log lines.
-        log: Log;
+        log: LogConfig;
         /// How `ingest` reads cameras.
-        ingest: Ingest;
+        ingest: IngestConfig;
         /// The system before, for `bridge`.
-        kafka: Kafka;
+        kafka: KafkaConfig;
     }
     beside {}
 }
@@ -47,7 +50,7 @@ impl Config {
         let mut keys = Vec::new();
         <Config as Section>::keys(&mut keys);
         keys.sort_by_key(|key| key.section.is_empty());
-        Camera::keys(&mut keys);
+        CameraConfig::keys(&mut keys);
         keys
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{
-    Camera, CompressionFormat, Count, Delivery, HostPort, InputArg, LogFormat, Ordering, Pin,
+    CameraConfig, CompressionFormat, Count, Delivery, HostPort, InputArg, LogFormat, Ordering, Pin,
     Retention, RoiBox,
 };
 
@@ -254,11 +254,11 @@ fn fields_hold_what_the_file_says() {
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.stats.addr, Some(HostPort { host: "::1".into(), port: 9090 }));
     let label = "lane 1".to_string();
-    let first = Camera {
+    let first = CameraConfig {
         roi_boxes: vec![RoiBox { x: 1, y: 2, width: 3, height: 4, label }],
         quality_threshold: Some(0.5),
         feed: config.ingest.defaults.clone(),
-        ..Camera::named("cam: 1")
+        ..CameraConfig::named("cam: 1")
     };
     let second = &config.cameras[1];
     assert_eq!(config.cameras[0], first);

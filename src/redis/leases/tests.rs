@@ -34,7 +34,7 @@ impl World {
         words[1..].iter().for_each(|word| {
             command.arg(*word);
         });
-        Control::new(self.server.address(), LIMIT)?.run("test", &command)
+        Control::new(self.server.address(), LIMIT).run("test", &command)
     }
 
     fn lease(&self) -> HashMap<String, String> {

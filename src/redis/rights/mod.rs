@@ -10,7 +10,7 @@ mod table;
 
 use redis::{Cmd, Value, cmd};
 
-use super::{Control, PlaceKeys, status_key};
+use super::{Control, PlaceKeys, Streams, dead_letters_of, status_key};
 use crate::base::Fault;
 use table::{BRIDGE, COMMON, DEAD_LETTERS, ENGINE, INSPECT, PRODUCER};
 
@@ -148,8 +148,8 @@ struct Key {
 pub struct Usage {
     /// The part of the program that connects.
     pub account: Account,
-    /// Input, output and dead-letter stream of each shard.
-    pub streams: Vec<[String; 3]>,
+    /// The streams of each shard.
+    pub streams: Vec<Streams>,
     /// The consumer group.
     pub group: String,
     /// The database.
@@ -217,7 +217,7 @@ impl Usage {
         let mut patterns: Vec<String> = self.keys(names).iter().map(pattern).collect();
         if self.account == Account::Engine && self.conditions.contains(&When::Exclusive) {
             let of_input = |end: &str| Key {
-                name: format!("{}:{end}", names[0]),
+                name: format!("{}:{end}", names.input),
                 is_prefix: true,
                 purpose: "",
                 when: When::Exclusive,
@@ -229,8 +229,7 @@ impl Usage {
     }
 
     /// The keys of a shard.
-    fn keys(&self, names: &[String; 3]) -> Vec<Key> {
-        let [input, output, dead] = names;
+    fn keys(&self, names: &Streams) -> Vec<Key> {
         let (places, mut sign) = self.account.keys();
         if self.conditions.contains(&When::LosslessRing) {
             sign = "~"; // a producer that also reads
@@ -243,13 +242,13 @@ impl Usage {
             sign,
         };
         let of_place = |&place: &usize| {
-            key(names[place].clone(), ["reading frames", "results", "dead letters"][place])
+            key(names.all()[place].clone(), ["reading frames", "results", "dead letters"][place])
         };
         let mut keys: Vec<Key> = places.iter().map(of_place).collect();
         if self.account == Account::Bridge {
-            let places = PlaceKeys::of(input, dead, "").places;
+            let places = PlaceKeys::of(&names.input, &names.dead_letters, "").places;
             keys.push(Key { is_prefix: true, ..key(places, "the places of partitions") });
-            keys.push(key(format!("{output}:dlq"), "results that Kafka does not take"));
+            keys.push(key(dead_letters_of(&names.output), "results that Kafka does not take"));
         }
         if self.conditions.contains(&When::Cameras) {
             let sign = if self.account == Account::Engine { "%R~" } else { "%W~" };
@@ -261,7 +260,7 @@ impl Usage {
 
     /// The hash in which `ingest` publishes the state of its cameras; one for all shards.
     fn status(&self) -> String {
-        let input = self.streams.first().map_or("", |names| names[0].as_str());
+        let input = self.streams.first().map_or("", |names| names.input.as_str());
         status_key(input.strip_suffix(":{0}").unwrap_or(input))
     }
 
@@ -325,10 +324,8 @@ impl Usage {
     }
 
     fn command(&self, attempt: &str, key: Option<&str>) -> Cmd {
-        let [input, output, dead] = self
-            .streams
-            .first()
-            .map_or([""; 3], |names| [names[0].as_str(), names[1].as_str(), names[2].as_str()]);
+        let [input, output, dead] =
+            self.streams.first().map_or([""; 3], |names| names.all().map(String::as_str));
         let database = self.database.to_string();
         let [lease, none, engines] =
             [":lease", ":lease:none", ":engines"].map(|end| format!("{input}{end}"));
@@ -414,12 +411,8 @@ mod tests {
 
     fn usage(account: Account, shards: usize) -> Usage {
         let names = |shard: usize| match shards {
-            1 => ["in*", "out", "in*:dlq"].map(String::from),
-            _ => [
-                format!("in:{{{shard}}}"),
-                format!("out:{{{shard}}}"),
-                format!("in:{{{shard}}}:dlq"),
-            ],
+            1 => Streams::new("in*", "out"),
+            _ => Streams::new(format!("in:{{{shard}}}"), format!("out:{{{shard}}}")),
         };
         Usage {
             account,

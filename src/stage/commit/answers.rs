@@ -162,7 +162,7 @@ impl<S: Send> Committer<S> {
             "OOM" => self.metrics.add(Counter::OutOfMemoryWaits, 1),
             "FULL" => {
                 self.metrics.add(Counter::OutputFullWaits, 1);
-                let [_, output, _] = &self.settings.plan.streams[shard];
+                let output = &self.settings.plan.streams[shard].output;
                 let length = message.trim_start_matches("FULL ");
                 let limit = self.settings.plan.output_full_at;
                 return Fault::Unusable(format!(

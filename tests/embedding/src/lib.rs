@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use framepress::config::{Camera, Config, Loader};
+use framepress::config::{CameraConfig, Config, Loader};
 use framepress::proto::ProcessedFrame;
 use framepress::{
     Conservation, Fault, Format, Full, InputImage, Outbound, PixelLayout, Producer, RawLayout,
@@ -50,7 +50,7 @@ pub fn run(
     let mut config = configure(url)?;
     config.ring.dir = ring_folder.map(Path::to_path_buf);
     let processor = create_stream_processor(&config)?;
-    processor.register_stream(&Camera::named("north"));
+    processor.register_stream(&CameraConfig::named("north"));
 
     let ring = ring_folder.map(|folder| RingUse {
         ring: RingOptions {

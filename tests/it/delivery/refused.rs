@@ -104,7 +104,7 @@ fn trimming_leaves_a_stream_alone_whose_group_is_missing() {
     let mut set = cmd("XGROUP");
     let _: () = server.ask(set.arg("SETID").arg(INPUT).arg("ahead").arg(&ids[299]));
     let address = framepress::internals::redis::Address::tcp("127.0.0.1", server.port());
-    let mut control = framepress::internals::redis::Control::new(&address, LONG).unwrap();
+    let mut control = framepress::internals::redis::Control::new(&address, LONG);
     assert_eq!(control.trim_acked(INPUT, GROUP, "", None).unwrap(), 0);
     assert_eq!(server.len(INPUT), 300);
     let another = control.trim_acked(INPUT, "ahead", "framepress-group-of-before", None);

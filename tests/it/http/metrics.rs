@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use framepress::internals::base::Stop;
 use framepress::internals::metrics::{Counter, Kind, Metrics, Series};
-use framepress::internals::redis::Retention;
+use framepress::internals::redis::{Retention, Streams};
 use framepress::internals::stage::group::{Groups, Shard};
 use framepress::internals::stage::watch::{Queues, Watcher};
 use parking_lot::Mutex;
@@ -184,13 +184,12 @@ fn depth_and_limit_are_those_of_all_shards() {
 
 /// Runs `body` beside a watcher of two shards. No engine reads the second shard, so its group is
 /// never created.
-fn watching(streams: [[&str; 3]; 2], engine: &RunningEngine, body: impl FnOnce(&Mutex<Queues>)) {
+fn watching(streams: [Streams; 2], engine: &RunningEngine, body: impl FnOnce(&Mutex<Queues>)) {
     let mut settings = engine.view().plan.watch.clone();
-    settings.streams = streams.map(|names| names.map(str::to_owned)).to_vec();
+    settings.streams = streams.to_vec();
     let (queues, stop) = (Arc::new(Mutex::new(Queues::default())), Stop::default());
     let metrics = Metrics::new();
-    let shards = streams
-        .map(|names| Shard::new(names.map(str::to_owned), vec!["engine-0".into()], &metrics));
+    let shards = streams.map(|names| Shard::new(names, vec!["engine-0".into()], &metrics));
     let topology = engine.view().topology.clone();
     let groups = Groups::new(
         &topology,
@@ -223,8 +222,13 @@ fn watching(streams: [[&str; 3]; 2], engine: &RunningEngine, body: impl FnOnce(&
     });
 }
 
-const OURS: [&str; 3] = ["camera_frames", "processed_frames", "camera_frames:dlq"];
-const OTHER: [&str; 3] = ["other:in", "other:out", "other:dead"];
+fn ours() -> Streams {
+    Streams::new("camera_frames", "processed_frames")
+}
+
+fn other() -> Streams {
+    Streams::new("other:in", "other:out")
+}
 
 #[test]
 fn lag_is_unknown_while_a_shard_has_no_group() {
@@ -232,7 +236,7 @@ fn lag_is_unknown_while_a_shard_has_no_group() {
     let engine = RunningEngine::start(&server, &[]);
     let group = engine.view().plan.watch.group.clone();
     let _: String = server.ask(cmd("XADD").arg("other:in").arg("*").arg("field").arg("value"));
-    watching([OURS, OTHER], &engine, |queues| {
+    watching([ours(), other()], &engine, |queues| {
         wait_until("the queues are looked at", LONG, || queues.lock().input.depth == 1);
         assert_eq!(queues.lock().input.lag, None);
         let mut create = cmd("XGROUP");
@@ -246,8 +250,8 @@ fn a_shard_that_cannot_be_looked_at_leaves_the_others_their_figures() {
     let server = RedisServer::start();
     let engine = RunningEngine::start(&server, &[]);
     let _: () = server.ask(cmd("SET").arg("no:stream").arg("value"));
-    let broken = ["no:stream", "no:results", "no:letters"];
-    watching([broken, OTHER], &engine, |queues| {
+    let broken = Streams::new("no:stream", "no:results");
+    watching([broken, other()], &engine, |queues| {
         for depth in 1..=2 {
             let _: String =
                 server.ask(cmd("XADD").arg("other:in").arg("*").arg("field").arg("value"));
