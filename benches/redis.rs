@@ -193,7 +193,7 @@ fn read_ours(bench: &Bench, source: &mut StreamSource, count: usize) -> Cost {
     measured(|| {
         source.request(count).unwrap();
         let delivered = source.receive(&mut |frame| {
-            black_box(frame.entry.as_ref().and_then(|entry| entry.data()).unwrap());
+            black_box(frame.body.fields().and_then(|entry| entry.data()).unwrap());
             frame.receipt.close(Outcome::Out);
             Ok(())
         });

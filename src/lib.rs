@@ -12,14 +12,18 @@
 //! | task | begin with |
 //! | --- | --- |
 //! | configure | [`Config::builtin`](config::Config::builtin), or [`Loader`](config::Loader) for a file, the environment and flags |
-//! | run an engine in this process | [`create_stream_processor`], which returns a [`StreamProcessor`] |
+//! | run an engine in this process | [`create_stream_processor`], which returns a [`StreamProcessor`]; end it with [`StreamProcessor::stop`] |
 //! | send frames to an engine elsewhere | [`create_producer`], which returns a [`Producer`] for [`Outbound`] frames |
-//! | bypass Redis with pixels on one machine | [`RingUse`], given to [`create_producer`] |
-//! | read results | [`proto::ProcessedFrame`], in the field `data` of each entry of the output stream |
+//! | send without waiting | [`Producer::enqueue`], then [`Producer::replies`] and [`Producer::flush`] |
+//! | end a wait | a [`Stop`], from another thread |
+//! | bypass Redis with pixels on one machine | [`RingUse`], given to [`create_producer`]; its folder is the engine's, [`RingConfig::folder`](config::RingConfig::folder) |
+//! | read results | a Redis client of your own and [`proto::ProcessedFrame`]: the field `data` of each entry of `redis_queue.output_queue` is one message, its picture is in `original_image` |
+//! | know of losses | [`Conservation`] of an engine, [`ProducerCounts`] of a producer |
 //! | watch an engine | [`StreamProcessor::get_processing_stats`], [`get_queue_health`](StreamProcessor::get_queue_health), [`get_stream_status`](StreamProcessor::get_stream_status) |
 //! | handle errors | [`Fault`] of a connection or setting, [`ConfigError`](config::ConfigError) of a configuration |
 //!
-//! An engine and a producer in one process:
+//! An engine and a producer in one process. `embedded://` starts the program `redis-server` on a
+//! socket, for as long as the processor lives; other programs reach it at [`StreamProcessor::server`].
 //!
 //! ```
 //! use framepress::config::{Config, RedisUrl};
@@ -27,7 +31,6 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut config = Config::builtin();
-//! // A private redis-server, for as long as the processor lives.
 //! config.redis_queue.url = RedisUrl::parse("embedded://")?;
 //! let processor = create_stream_processor(&config)?;
 //!
@@ -56,7 +59,7 @@
 //! # }
 //! ```
 //!
-//! A producer for an engine elsewhere:
+//! A producer for an engine elsewhere, which sends several frames before it looks at the answers:
 //!
 //! ```no_run
 //! use framepress::config::Loader;
@@ -69,22 +72,20 @@
 //! let stop = Stop::default();
 //! let mut producer = create_producer(&config, Full::Block, None, &stop)?;
 //! let jpeg = std::fs::read("frame.jpg")?;
-//! let id = producer.send(&Outbound {
-//!     frame_id: "frame-1",
-//!     camera_id: "camera-1",
-//!     timestamp: 1_700_000_000.0,
-//!     picture: InputImage {
-//!         format: Format::Jpeg,
-//!         // Not known; the engine reads them from the file.
-//!         width: 0,
-//!         height: 0,
-//!         channels: 0,
-//!         layout: Default::default(),
-//!         bytes: &jpeg,
-//!     },
-//!     quality: 0,
-//! })?;
-//! println!("stored as entry {id}");
+//! for number in 0..100 {
+//!     producer.enqueue(&Outbound {
+//!         frame_id: &format!("frame-{number}"),
+//!         camera_id: "camera-1",
+//!         timestamp: 1_700_000_000.0 + f64::from(number) / 10.0,
+//!         picture: InputImage::file(Format::Jpeg, &jpeg),
+//!         quality: 0,
+//!     })?;
+//!     for (_ticket, reply) in producer.replies() {
+//!         println!("stored as entry {}", reply?);
+//!     }
+//! }
+//! let missing = producer.flush(std::time::Duration::from_secs(5));
+//! println!("{missing} frames have no answer");
 //! # Ok(())
 //! # }
 //! ```
@@ -138,7 +139,7 @@ pub use processor::{
 };
 pub use ring::RingOptions;
 pub use stage::process::CameraStatus;
-pub use stage::watch::Queues;
+pub use stage::watch::{QueueState, Queues, Rates, Recent, ServerMemory};
 pub use wire::proto;
 
 /// Everything else that the tests, benchmarks and instruments of this repository use. It can change

@@ -15,9 +15,16 @@ use crate::redis::Topology;
 use crate::stage::process::CameraStatus;
 use crate::stage::watch::Queues;
 
-/// Starts an engine as configured, with what an embedding program needs.
+/// Starts an engine as configured, in threads of this process, and connects a producer to it.
 ///
-/// [`Fault::Unusable`] for an invalid configuration; else as [`Engine::start`].
+/// The sections `stats`, `log`, `ingest` and `kafka` are for the program and have no effect here. Log
+/// lines are events of the crate `tracing`. `embedded://` needs the program `redis-server`.
+///
+/// # Errors
+/// [`Fault::Unusable`] for an invalid configuration, and for a processor without the instructions
+/// that the codecs need. [`Fault::Connection`] or [`Fault::Refused`] if the server cannot be used; with
+/// `redis_queue.retry_on_failure` an unreachable server is waited for. [`Fault::Io`] if the system
+/// refuses threads.
 pub fn create_stream_processor(config: &Config) -> Result<StreamProcessor, Fault> {
     config.check().map_err(|error| Fault::Unusable(error.to_string()))?;
     let engine = Engine::start(config, Hooks::default(), Stop::default())?;
@@ -73,6 +80,9 @@ fn producer(
 }
 
 /// A running engine and a producer for its input.
+///
+/// A drop without [`StreamProcessor::stop`] ends the engine at once; frames that are not committed
+/// then stay pending in Redis for the next engine.
 #[derive(Debug)]
 pub struct StreamProcessor {
     engine: Engine,
@@ -106,12 +116,13 @@ pub struct QueueHealth {
     pub ready: bool,
     /// The reason, if not ready.
     pub reason: Option<String>,
-    /// Depths, lags and rates of the last second.
+    /// Depths, lags and rates, as of the last look; the engine looks every second.
     pub queues: Queues,
 }
 
 impl StreamProcessor {
-    /// Adds a frame to the input stream.
+    /// Adds a frame to the input stream and waits for the server's answer. Callers in several threads
+    /// wait for each other; [`create_producer`] makes a producer for each.
     ///
     /// # Errors
     /// As [`Producer::send`].
@@ -141,21 +152,35 @@ impl StreamProcessor {
         QueueHealth { ready: reason.is_none(), reason, queues: *self.view.queues.lock() }
     }
 
-    /// Configures a camera (regions of interest, quality threshold) from its next frame on.
+    /// Configures a camera from its next frame on: its `roi_boxes` and `quality_threshold`. A reload of
+    /// `cameras` is the same. Parts of a box outside the picture are cut off.
     pub fn register_stream(&self, camera: &CameraConfig) {
         let (id, settings) = engine::camera_settings(camera);
         self.view.cameras.configure(&id, settings);
     }
 
-    /// The figures of a camera; `None` if no frame of it was seen lately.
+    /// The figures of a camera; `None` if it has sent no frame, or if more than `engine.max_concurrent_streams`
+    /// others have sent since.
     pub fn get_stream_status(&self, camera_id: &str) -> Option<CameraStatus> {
         self.view.cameras.status(camera_id)
     }
 
-    /// Completes the frames in flight and ends.
+    /// The server, without credentials: `host:port`, or the path of a socket, as of `embedded://`.
+    pub fn server(&self) -> String {
+        self.view.topology.to_string()
+    }
+
+    /// The signal that ends the engine, and every wait in
+    /// [`StreamProcessor::enqueue_frame_for_processing`].
+    pub fn stop_signal(&self) -> &Stop {
+        self.engine.stop()
+    }
+
+    /// Completes the frames in flight, for at most `engine.drain_timeout_ms`, and ends. What is not
+    /// committed by then stays pending in Redis.
     ///
     /// # Errors
-    /// As [`Engine::wait`].
+    /// If the engine ended before by itself, the fault that explains it best.
     pub fn stop(self) -> Result<(), Fault> {
         self.engine.stop().drain();
         self.engine.wait()

@@ -133,7 +133,9 @@ impl Reject {
     }
 }
 
-/// A failure outside a single frame.
+/// A failure outside a single frame. Only a fault of the variant [`Fault::Connection`], and
+/// [`Fault::Refused`] with a code that passes (`LOADING`, `OOM`, `READONLY`, `CLUSTERDOWN`,
+/// `MASTERDOWN`, `TRYAGAIN`), is worth another try with the same settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The connection to a Redis server could not be made or was lost. Worth another try.
@@ -181,18 +183,21 @@ pub enum Fault {
         /// The panic message.
         message: String,
     },
-    /// The neighbour on a lane is gone. Never the root cause; another thread has that.
+    /// The neighbour of a thread is gone. An engine ends with the fault that caused this, if there is
+    /// one.
     #[error("the {0} stage is gone")]
     NeighbourGone(&'static str),
 }
 
 impl Fault {
     /// Wraps an operating-system error with what was being done.
+    #[doc(hidden)]
     pub fn io(what: impl Into<String>, source: io::Error) -> Self {
         Fault::Io { what: what.into(), source }
     }
 
     /// A lost or refused connection.
+    #[doc(hidden)]
     pub fn connection(endpoint: impl fmt::Display, detail: impl fmt::Display) -> Self {
         Fault::Connection { endpoint: endpoint.to_string(), detail: detail.to_string() }
     }
@@ -218,6 +223,7 @@ impl Fault {
 
     /// The one of two faults of an engine that explains more.
     #[must_use]
+    #[doc(hidden)]
     pub fn more_telling(self, other: Fault) -> Fault {
         if other.rank() > self.rank() { other } else { self }
     }

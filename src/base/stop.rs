@@ -24,7 +24,13 @@ enum Level {
     Now,
 }
 
-/// A shared, clonable stop signal.
+/// A shared, clonable stop signal with three levels: running, draining, and now. It only rises; after
+/// a stop, take a new one.
+///
+/// | level | an engine | a producer |
+/// | --- | --- | --- |
+/// | draining | takes no more frames and finishes those in hand | no longer waits for room or a connection |
+/// | now | leaves what is not committed pending in Redis | the same |
 #[derive(Clone, Debug)]
 pub struct Stop {
     shared: Arc<Shared>,
@@ -84,6 +90,7 @@ impl Stop {
 
     /// Sleeps for `duration`, or until a stop at once. Returns whether that has come. For threads
     /// that go on working while draining.
+    #[doc(hidden)]
     pub fn sleep_unless_now(&self, duration: Duration) -> bool {
         self.wait(duration, Level::Now)
     }
@@ -99,12 +106,14 @@ impl Stop {
     }
 
     /// A channel that never delivers anything and closes at a stop at once.
+    #[doc(hidden)]
     pub fn leaving(&self) -> &Receiver<Infallible> {
         &self.shared.leaving
     }
 
     /// A descriptor that is readable once draining begins. `None` if the system has no descriptor
     /// left; the caller must then check the signal now and then.
+    #[doc(hidden)]
     pub fn bell(&self) -> Option<BorrowedFd<'_>> {
         let make = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
         let bell = self.shared.bell.get_or_init(make).as_ref()?;

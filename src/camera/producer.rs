@@ -47,14 +47,15 @@ pub struct ProducerOptions {
     pub ring: Option<RingUse>,
 }
 
-/// What happens to a frame if the window is full.
+/// What [`Producer::enqueue`] does with a frame if the window of frames in flight, or the frame ring,
+/// is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Full {
     /// The caller waits for room.
     #[default]
     Block,
-    /// The frame is dropped and counted. The caller still waits while a connection is being made,
-    /// and for a frame being sent as long as its bytes move.
+    /// The frame is dropped and counted. The caller still waits while a connection is being made, for
+    /// at most `redis_queue.timeout` seconds, and for a frame being sent as long as its bytes move.
     Drop,
 }
 
@@ -167,11 +168,14 @@ impl Producer {
         })
     }
 
-    /// Sends one frame and returns the id of its entry. After a lost connection the frame is sent
-    /// again, so it may be in the stream twice.
+    /// Sends one frame, waits for the answer, and returns the id of its entry. After a lost
+    /// connection the frame is sent again, so it may be in the stream twice.
     ///
     /// # Errors
-    /// The server's refusal; with `retry` off, also a lost connection.
+    /// [`Fault::Refused`] for the server's refusal. [`Fault::Connection`] for a lost connection if
+    /// `redis_queue.retry_on_failure` is off; if it is on, this waits for the server until a stop.
+    /// [`Fault::Unusable`] if a stop was requested while there was no room. A frame that is sent is
+    /// never dropped; [`Full::Drop`] is for [`Producer::enqueue`].
     pub fn send(&mut self, frame: &Outbound<'_>) -> Result<EntryId, Fault> {
         let Some(place) = self.place(frame, false)? else {
             let text = "stopped while every slot of the ring held a frame";
@@ -191,6 +195,7 @@ impl Producer {
     /// `None`: the window or the ring is full and the frame was dropped, because the options say so
     /// or a stop was requested.
     ///
+    /// # Errors
     /// As [`Producer::send`], if the frame cannot be queued; it then has no reply.
     pub fn enqueue(&mut self, frame: &Outbound<'_>) -> Result<Option<Ticket>, Fault> {
         // Checked before the frame is copied; the fields besides the picture are small.
@@ -211,6 +216,7 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::enqueue`].
+    #[doc(hidden)]
     pub fn enqueue_data(
         &mut self,
         camera_id: &str,
@@ -238,13 +244,14 @@ impl Producer {
     /// Reads the available answers and consumes all replies up to the first fault. Superseded
     /// frames are not faults here; [`Sendings::superseded`] counts them.
     ///
+    /// # Errors
     /// The first fault among the replies.
     pub fn settle(&mut self) -> Result<(), Fault> {
         self.pipeline.step(Duration::ZERO);
         self.pipeline.settle()
     }
 
-    /// Waits until every frame has its reply, and continues even after a stop was requested.
+    /// Waits until every frame has its reply. This is the one wait that continues after a stop.
     /// Returns the number of frames without a reply after `limit`; they stay in flight. A
     /// connection attempt may exceed the limit by its own time-out.
     pub fn flush(&mut self, limit: Duration) -> usize {
@@ -256,7 +263,8 @@ impl Producer {
     /// is released and a new one is created. Unread frames in a released ring are lost.
     ///
     /// # Errors
-    /// As [`Ring::create`](crate::ring::Ring::create); the camera then has no ring.
+    /// [`Fault::Unusable`] for options that a ring cannot have, and if another producer has it.
+    /// [`Fault::Io`] otherwise; `ENOSPC` means that the tmpfs is full. The camera then has no ring.
     pub fn set_ring(&mut self, camera_id: &str, usage: &RingUse) -> Result<(), Fault> {
         self.rings.set(camera_id, usage)
     }
@@ -268,6 +276,7 @@ impl Producer {
 
     /// Releases the rings of cameras for which `is_kept` is false. Their files stay for frames that
     /// are not yet read.
+    #[doc(hidden)]
     pub fn retain_rings(&mut self, is_kept: impl FnMut(&str) -> bool) {
         self.rings.retain(is_kept);
     }
@@ -288,7 +297,7 @@ impl Producer {
     }
 
     /// Number of frames that were not confirmed in time by the requested number of replicas; see
-    /// [`ProducerOptions::wait_replicas`].
+    /// `redis_queue.wait_replicas`.
     pub fn replica_acks_missing(&self) -> u64 {
         self.metrics.get(Counter::ReplicaAcksMissing)
     }

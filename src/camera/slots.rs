@@ -21,11 +21,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(4);
 /// Time limit of one check.
 const INQUIRY_LIMIT: Duration = Duration::from_secs(1);
 
-/// When a slot is reused.
+/// When a slot of a frame ring is written again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reuse {
     /// Slots are reused cyclically, even if their frames were not read. An unread frame is then
-    /// lost, and the engine counts it. Frames that are read are fresh.
+    /// lost, and the engine counts it as overwritten. The engine therefore reads recent frames.
     #[default]
     Freshest,
     /// A slot is reused once the entry of its frame is deleted from the stream, as with `retention:
@@ -33,7 +33,7 @@ pub enum Reuse {
     Lossless,
 }
 
-/// A frame ring and its reuse policy.
+/// A frame ring and its reuse policy. Raw pixels go through it; files go in entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingUse {
     /// The ring to create.
@@ -45,6 +45,7 @@ pub struct RingUse {
 impl RingUse {
     /// The same, with room for frames of up to `frame_bytes_max` bytes.
     #[must_use]
+    #[doc(hidden)]
     pub fn with_room(&self, frame_bytes_max: u64) -> RingUse {
         let ring = RingOptions { frame_bytes_max, ..self.ring.clone() };
         RingUse { ring, reuse: self.reuse }

@@ -1,14 +1,25 @@
-//! Floor 4: configuration, as typed and as valid.
+//! The configuration of an engine, its producers and the program.
 //!
 //! A [`Loader`] lays four layers over each other: built-in defaults, a YAML or JSON file, the
-//! environment, command-line flags. What was typed stays apart, with its origin, until all of it
-//! has been read; then either there is a valid [`Config`], or a [`ConfigError`] with every fault
-//! at once. A valid configuration is a plain tree of values: nothing here opens a connection,
-//! resolves `auto`, or looks at the machine.
+//! environment, and flags. The result is a valid [`Config`], or a [`ConfigError`] with every fault at
+//! once. A configuration is a plain tree of values: nothing here opens a connection, resolves `auto`,
+//! or looks at the machine. A program may also begin with [`Config::builtin`] and set fields;
+//! [`Config::check`] holds the result to the same rules.
 //!
-//! Reading order: `table` (every key, once) and `kind` (how values are read and written), `layers`,
-//! `file` and `yaml` (as typed), `reader`, `given` and `valid` (key by key), `check` (rules over
-//! several keys), `render` (back to text).
+//! A flag is a key as in a file, with the value as YAML:
+//!
+//! ```
+//! let config = framepress::config::Loader::new()
+//!     .flag("redis_queue.url", "redis://127.0.0.1:6379/0")
+//!     .flag("engine.workers", "2")
+//!     .load()?
+//!     .config;
+//! assert_eq!(config.redis_queue.input_queue, "camera_frames");
+//! # Ok::<(), framepress::config::ConfigError>(())
+//! ```
+//!
+//! The environment variable of `engine.workers` is `ENGINE__WORKERS`. docs/configuration.md in the
+//! repository lists every key with its default, its valid values and its unit.
 
 mod check;
 mod choice;
@@ -33,7 +44,11 @@ mod valid;
 mod yaml;
 
 pub use crate::redis::{Delivery, Retention};
-pub use check::connections_beside;
+// Floor 4. Reading order: `table` (every key, once) and `kind` (how values are read and written),
+// `layers`, `file` and `yaml` (as typed), `reader`, `given` and `valid` (key by key), `check` (rules
+// over several keys), `render` (back to text).
+
+pub(crate) use check::connections_beside;
 pub use choice::{
     Assignment, Begin, BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, FeedFormat,
     Hwaccel, JpegHuffman, KafkaProtocol, LogFormat, LogLevel, Ordering, OrientationChoice,
@@ -41,11 +56,15 @@ pub use choice::{
     Transport, WebpMethod,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
-pub use kind::{InputArg, RoiBox, is_secret_property};
+#[cfg(feature = "kafka")]
+pub(crate) use kind::is_secret_property;
+pub use kind::{InputArg, RoiBox};
 pub use live::Changes;
 pub use loader::{Loaded, Loader};
 pub use migrate::{Migrated, migrate};
-pub use secret::{Secret, names_a_secret};
+pub use secret::Secret;
+#[cfg(feature = "program")]
+pub(crate) use secret::names_a_secret;
 pub use table::{
     AnalysisConfig, CameraConfig, Config, EngineConfig, FeedConfig, IngestConfig,
     IngestStatsConfig, KafkaConfig, KafkaStatsConfig, Key, LimitsConfig, LogConfig,

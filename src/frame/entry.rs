@@ -28,6 +28,7 @@ impl EntryId {
 
     /// The least id above this one.
     #[must_use]
+    #[doc(hidden)]
     pub fn next(self) -> EntryId {
         match self.sequence.checked_add(1) {
             Some(sequence) => EntryId { sequence, ..self },
@@ -37,6 +38,7 @@ impl EntryId {
 
     /// The id just below this one; 0-0 stays.
     #[must_use]
+    #[doc(hidden)]
     pub fn before(self) -> EntryId {
         match (self.sequence.checked_sub(1), self.millis.checked_sub(1)) {
             (Some(sequence), _) => EntryId { sequence, ..self },

@@ -13,12 +13,31 @@ use crate::base::{Reject, Stage};
 pub struct RawFrame {
     /// The obligation to answer for it.
     pub receipt: Receipt,
-    /// The entry; `None` if it had been trimmed from the stream.
-    pub entry: Option<Entry>,
+    /// What was read of it.
+    pub body: Body,
     /// The index of its input stream.
     pub shard: usize,
-    /// Whether it was too old to be read. Only the first bytes of `data` are present then.
-    pub is_stale: bool,
+}
+
+/// What was read of an entry.
+#[derive(Debug)]
+pub enum Body {
+    /// Everything.
+    Whole(Entry),
+    /// The first bytes of `data`, because it was too old to be read.
+    Stale(Entry),
+    /// Nothing, because it had been trimmed from the stream.
+    Trimmed,
+}
+
+impl Body {
+    /// The fields that are there.
+    pub fn fields(&self) -> Option<&Entry> {
+        match self {
+            Body::Whole(entry) | Body::Stale(entry) => Some(entry),
+            Body::Trimmed => None,
+        }
+    }
 }
 
 /// From the workers to the committer.

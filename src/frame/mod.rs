@@ -18,7 +18,9 @@ mod waker;
 
 pub use digest::{Digest, Digester, Locate, RunningDigest, hash_of};
 pub use entry::{Entry, EntryBuilder, EntryId, RingPixels};
-pub use hops::{Discard, Finished, Handed, Labels, RawFrame, Refused, Results, Stored, Verdict};
+pub use hops::{
+    Body, Discard, Finished, Handed, Labels, RawFrame, Refused, Results, Stored, Verdict,
+};
 pub use journal::{Journal, Opened, Recovery, Session};
 pub use kind::FileKind;
 pub use lane::{recv, send};

@@ -14,7 +14,7 @@ pub enum Format {
     Png,
     /// WebP; written with loss, read with or without loss.
     Webp,
-    /// Interleaved RGB or gray, 8 bits, no padding.
+    /// Pixels of 8 bits, in the layout of [`RawLayout`].
     Raw,
 }
 
@@ -70,17 +70,17 @@ impl Format {
     }
 }
 
-/// A picture as it came in.
+/// A picture to send or to decode: a file, as [`InputImage::file`] takes it, or raw pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct InputImage<'a> {
     /// Format of `bytes`.
     pub format: Format,
-    /// Claimed pixels in a row. Width, height and channels define a [`Format::Raw`] picture and are
-    /// ignored for the other formats.
+    /// Pixels in a row. Width, height and channels define a [`Format::Raw`] picture and are ignored for
+    /// the other formats, whose bytes say them.
     pub width: u32,
-    /// Claimed rows.
+    /// Rows.
     pub height: u32,
-    /// Claimed channels: 3 for RGB, 1 for gray. Ignored if `layout` names a pixel layout.
+    /// Channels: 3 for RGB, 1 for gray. Ignored if `layout` names a pixel layout.
     pub channels: u32,
     /// Memory layout of a [`Format::Raw`] picture.
     pub layout: RawLayout,
@@ -95,7 +95,8 @@ impl<'a> InputImage<'a> {
         InputImage { format, width: 0, height: 0, channels: 0, layout, bytes }
     }
 
-    /// Whether the number of bytes matches the claimed size of a raw picture.
+    /// Whether the bytes are enough for the size and layout of a raw picture. Producers do not check
+    /// this; the engine makes a dead letter of a picture that does not fit.
     pub fn fits(&self) -> bool {
         let size = (self.width as usize, self.height as usize);
         let channels = self.layout.pixels.map_or(self.channels, PixelLayout::channels);

@@ -17,7 +17,8 @@ pub enum PixelLayout {
     Bgra,
     /// Only luma.
     Gray,
-    /// Three planes, chroma halved in both directions; limited range by default.
+    /// Planes of luma, Cb and Cr, one behind the other. Chroma has half of the columns and rows, odd
+    /// numbers rounded up. Limited range by default.
     Yuv420p,
     /// As [`PixelLayout::Yuv420p`]; full range by default.
     Yuvj420p,
@@ -54,7 +55,8 @@ pub struct RawLayout {
     /// Pixel layout; `None` for `raw`, which is [`PixelLayout::Rgb24`] with 3 channels and
     /// [`PixelLayout::Gray`] with 1.
     pub pixels: Option<PixelLayout>,
-    /// Bytes from one row of the first plane to the next; 0 for no padding.
+    /// Bytes from one row of the first plane to the next; 0 for no padding. Rows of chroma planes have
+    /// half of it, of [`PixelLayout::Nv12`] as much.
     pub row_stride: u32,
     /// Range; `None` for the default of the layout.
     pub range: Option<Range>,

@@ -36,7 +36,8 @@ pub enum Outcome {
     Abandoned,
 }
 
-/// The account at one moment.
+/// The account of all frames of an engine at one moment, in entries:
+/// `read = out + rejected + dead_lettered + shed + lost + handed_over + in_flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Conservation {
     /// Entries taken from the input stream.
@@ -49,7 +50,9 @@ pub struct Conservation {
     pub dead_lettered: u64,
     /// Dropped for age.
     pub shed: u64,
-    /// The sum of the next five.
+    /// `lost_to_trim + overwritten + superseded + lost_with_group + abandoned`. Only the pixels of the
+    /// first two, and the frames of `lost_with_group`, are lost; the others have a result elsewhere or
+    /// are delivered again.
     pub lost: u64,
     /// Bodies trimmed away before they were read.
     pub lost_to_trim: u64,

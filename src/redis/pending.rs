@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::source::{Batch, Deliver, StreamSource};
 use crate::base::{Fault, limits};
-use crate::frame::{EntryId, EntryOrigin, Opened, RawFrame, Session};
+use crate::frame::{Body, EntryId, EntryOrigin, Opened, RawFrame, Session};
 
 const CLAIM: &str =
     concat!("local LEASE = 2\n", include_str!("fence.lua"), include_str!("claim.lua"));
@@ -126,7 +126,7 @@ impl StreamSource {
         let Opened::Taken(receipt) = self.journal.open(id, origin, session) else {
             return Ok(Batch::default());
         };
-        deliver(RawFrame { receipt, entry: None, shard: self.options.shard, is_stale: false })?;
+        deliver(RawFrame { receipt, body: Body::Trimmed, shard: self.options.shard })?;
         Ok(Batch { taken: 1, last: id, ..Batch::default() })
     }
 
@@ -266,7 +266,7 @@ mod tests {
         let mut bodies = Vec::new();
         let stale = Pending::Stale(Duration::ZERO);
         let taken = source.pending(stale, EntryId::default(), 0, &mut |frame| {
-            bodies.push(frame.entry.is_some());
+            bodies.push(frame.body.fields().is_some());
             frame.receipt.close(Outcome::Out);
             Ok(())
         });

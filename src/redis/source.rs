@@ -17,8 +17,8 @@ use super::resp::RespLimits;
 use super::{Address, Tenure};
 use crate::base::{Fault, Stage, Stop, limits};
 use crate::frame::{
-    Entry, EntryBuilder, EntryId, EntryOrigin, Journal, Lease, Locate, Opened, Pool, RawFrame,
-    Session,
+    Body, Entry, EntryBuilder, EntryId, EntryOrigin, Journal, Lease, Locate, Opened, Pool,
+    RawFrame, Session,
 };
 use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, Recorder, RoundTrip, Timer};
@@ -339,7 +339,8 @@ impl StreamSource {
         self.recorder.record(Timer::Stage(Stage::Read), began.elapsed());
         let taken = u64::from(receipt.is_some());
         if let Some(receipt) = receipt {
-            deliver(RawFrame { receipt, entry, shard: self.options.shard, is_stale: false })?;
+            let body = entry.map_or(Body::Trimmed, Body::Whole);
+            deliver(RawFrame { receipt, body, shard: self.options.shard })?;
         }
         Ok(Batch { taken, bytes, largest: bytes, last: id })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::source::{Batch, Deliver, StreamSource};
 use crate::base::{Fault, limits};
-use crate::frame::{EntryBuilder, EntryId, EntryOrigin, Opened, RawFrame};
+use crate::frame::{Body, EntryBuilder, EntryId, EntryOrigin, Opened, RawFrame};
 
 const STALE: &str =
     concat!("local LEASE = 2\n", include_str!("fence.lua"), include_str!("stale.lua"));
@@ -19,7 +19,7 @@ const HEAD_BYTES_MAX: usize = 1 << 10;
 
 impl StreamSource {
     /// Requests the new entries that were added longer than `age` ago, with only the first bytes of
-    /// their `data`, after what was requested before. Their frames have [`RawFrame::is_stale`] set.
+    /// their `data`, after what was requested before. Their frames have [`Body::Stale`].
     ///
     /// # Errors
     /// [`Fault::Connection`].
@@ -64,8 +64,8 @@ impl StreamSource {
                 Opened::Known => continue,
                 Opened::Void => return Err(self.void()),
             };
-            let entry = Some(builder.build());
-            deliver(RawFrame { receipt, entry, shard: self.options.shard, is_stale: true })?;
+            let body = Body::Stale(builder.build());
+            deliver(RawFrame { receipt, body, shard: self.options.shard })?;
             batch = batch.and(Batch { taken: 1, last: id, ..Batch::default() });
         }
         Ok(batch)

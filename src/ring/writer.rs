@@ -28,11 +28,13 @@ const ATTEMPTS: u32 = 8;
 /// The properties of a new ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingOptions {
-    /// Its folder on a tmpfs. Created if it does not exist.
+    /// Its folder on a tmpfs, which is the engine's `ring.dir`; see `RingConfig::folder` in
+    /// [`config`](crate::config). Created if it does not exist.
     pub folder: PathBuf,
-    /// Its name; see [`is_name`].
+    /// Its name: at most 64 letters, digits, `.`, `_` and `-`, beginning with a letter or digit. One producer at a
+    /// time has a ring.
     pub name: String,
-    /// Number of slots, 2 to 65,536.
+    /// Number of slots, 2 to 65,536. The ring takes `slots * frame_bytes_max` bytes of memory.
     pub slots: u32,
     /// Bytes of the largest frame; rounded up to whole pages.
     pub frame_bytes_max: u64,

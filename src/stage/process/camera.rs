@@ -112,12 +112,13 @@ pub struct CameraStatus {
     pub quality_score: f32,
     /// Vehicle density of the last frame, 0 to 1.
     pub vehicle_density: f32,
-    /// Congestion of the last frame.
+    /// Congestion of the last frame: `free_flow`, `low`, `medium` or `high`.
     pub congestion_level: &'static str,
     /// Processing time of the last frame, in milliseconds.
     pub processing_time_ms: f32,
     /// Whether it has a separate time series.
     #[serde(skip)]
+    #[doc(hidden)]
     pub has_series: bool,
 }
 

@@ -19,8 +19,8 @@ use super::{
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop, limits};
 use crate::frame::{
-    self, Discard, EntryId, EntryOrigin, Pool, RawFrame, RingPixels, Slot, Slots, Verdict,
-    WakingSender,
+    self, Body, Discard, Entry, EntryId, EntryOrigin, Pool, RawFrame, Receipt, RingPixels, Slot,
+    Slots, Verdict, WakingSender,
 };
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Gauge, Metrics};
@@ -28,7 +28,10 @@ use crate::wire;
 
 /// One frame to be processed.
 pub(super) struct Job {
-    pub(super) frame: RawFrame,
+    pub(super) receipt: Receipt,
+    pub(super) entry: Entry,
+    /// The index of its input stream.
+    pub(super) shard: usize,
     pub(super) camera: Arc<Camera>,
     pub(super) ticket: u64,
     pub(super) slot: Slot<Work>,
@@ -115,36 +118,31 @@ impl Dispatcher {
             let began = Tick::now();
             let Some(mut slot) = self.slots.acquire(&self.stop) else { break };
             metrics.add_micros(Counter::SlotsBlockedMicros, began.elapsed());
-            label::trace(&mut slot, frame.entry.as_ref());
-            let camera = self.camera_of(&frame);
+            let RawFrame { receipt, body, shard } = frame;
+            label::trace(&mut slot, body.fields());
+            let camera = self.camera_of(body.fields());
             let ticket = camera.tickets.fetch_add(1, Ordering::Relaxed);
-            let job = Job { frame, camera, ticket, slot };
-            match self.without_work(&job.frame) {
-                Some(verdict) => {
-                    let Job { frame, camera, ticket, slot } = job;
-                    let RawFrame { receipt, shard, .. } = frame;
+            let entry = match self.entry_to_process(&receipt, body) {
+                Ok(entry) => entry,
+                Err(verdict) => {
                     let arrived = Arrived { receipt, shard, slot, verdict: Some(verdict) };
                     second_half::arrive(&self.shared, &camera, ticket, arrived);
+                    continue;
                 }
-                None if self.is_suspect(&job.frame) => {
-                    if !self.process_alone(job) {
-                        break;
-                    }
+            };
+            let job = Job { receipt, entry, shard, camera, ticket, slot };
+            if is_suspect(&job.receipt) {
+                if !self.process_alone(job) {
+                    break;
                 }
-                None => {
-                    let shared = Arc::clone(&self.shared);
-                    let _beside_others = self.shared.alone.read();
-                    shared.jobs.fetch_add(1, Ordering::AcqRel);
-                    self.threads.spawn(move || first_half::run(&shared, job));
-                }
+                continue;
             }
+            let shared = Arc::clone(&self.shared);
+            let _beside_others = self.shared.alone.read();
+            shared.jobs.fetch_add(1, Ordering::AcqRel);
+            self.threads.spawn(move || first_half::run(&shared, job));
         }
         Ok(())
-    }
-
-    /// Whether a former process may have crashed on this frame.
-    fn is_suspect(&self, frame: &RawFrame) -> bool {
-        matches!(frame.receipt.origin(), EntryOrigin::Again { is_counted: false, .. })
     }
 
     /// Processes a suspect frame while no other frame is in work. The server's delivery count is
@@ -157,8 +155,8 @@ impl Dispatcher {
                 return false;
             }
         }
-        let (shard, id) = (job.frame.shard, job.frame.receipt.id());
-        let deliveries = job.frame.receipt.origin().deliveries();
+        let (shard, id) = (job.shard, job.receipt.id());
+        let deliveries = job.receipt.origin().deliveries();
         if !self.count_deliveries(shard, id, deliveries) {
             return false;
         }
@@ -185,8 +183,7 @@ impl Dispatcher {
         true
     }
 
-    fn camera_of(&self, frame: &RawFrame) -> Arc<Camera> {
-        let entry = frame.entry.as_ref();
+    fn camera_of(&self, entry: Option<&Entry>) -> Arc<Camera> {
         let in_data = entry.and_then(|entry| entry.data());
         let inflated_max = self.shared.settings.payload_bytes_max;
         let in_data = in_data.and_then(|data| wire::camera_of(data, inflated_max));
@@ -195,31 +192,38 @@ impl Dispatcher {
         self.shared.cameras.get(id)
     }
 
-    /// The verdict on a frame that needs no processing.
-    fn without_work(&self, frame: &RawFrame) -> Option<Verdict> {
+    /// The entry, or the verdict on a frame that needs no processing.
+    fn entry_to_process(&self, receipt: &Receipt, body: Body) -> Result<Entry, Verdict> {
         let settings = &*self.shared.live.load();
-        if frame.receipt.origin() == EntryOrigin::Repeated {
-            return Some(Verdict::Discard(Discard::Repeated));
+        if receipt.origin() == EntryOrigin::Repeated {
+            return Err(Verdict::Discard(Discard::Repeated));
         }
-        let Some(entry) = &frame.entry else {
-            return Some(Verdict::Discard(Discard::LostToTrim));
+        let (entry, is_stale) = match body {
+            Body::Whole(entry) => (entry, false),
+            Body::Stale(entry) => (entry, true),
+            Body::Trimmed => return Err(Verdict::Discard(Discard::LostToTrim)),
         };
-        let deliveries = frame.receipt.origin().deliveries();
+        let deliveries = receipt.origin().deliveries();
         if deliveries > settings.deliveries_max {
             let detail = format!("delivered {deliveries} times and never acknowledged");
             let reject = Reject::new(Reason::MaxDeliveries, Stage::Read, detail);
-            return Some(first_half::with_pixels(&self.shared, reject.into(), Some(entry)));
+            return Err(first_half::with_pixels(&self.shared, reject.into(), &entry));
         }
-        if frame.is_stale || self.shared.is_too_old(settings, &frame.receipt) {
+        if is_stale || self.shared.is_too_old(settings, receipt) {
             self.shared.metrics.add(Counter::ShedAtRead, 1);
-            return Some(Verdict::Discard(Discard::Shed(Stage::Read)));
+            return Err(Verdict::Discard(Discard::Shed(Stage::Read)));
         }
         match &entry.ring {
-            Some(RingPixels::Overwritten) => Some(Verdict::Discard(Discard::Overwritten)),
-            Some(RingPixels::Refused(reject)) => Some(reject.clone().into()),
-            Some(RingPixels::Here { .. }) | None => None,
+            Some(RingPixels::Overwritten) => Err(Verdict::Discard(Discard::Overwritten)),
+            Some(RingPixels::Refused(reject)) => Err(reject.clone().into()),
+            Some(RingPixels::Here { .. }) | None => Ok(entry),
         }
     }
+}
+
+/// Whether a former process may have crashed on this frame.
+fn is_suspect(receipt: &Receipt) -> bool {
+    matches!(receipt.origin(), EntryOrigin::Again { is_counted: false, .. })
 }
 
 impl Shared {
@@ -231,7 +235,7 @@ impl Shared {
 
     /// Whether a frame is older than allowed: by the clock that made its id, or by the time since
     /// it was read.
-    pub(super) fn is_too_old(&self, settings: &LiveSettings, receipt: &frame::Receipt) -> bool {
+    pub(super) fn is_too_old(&self, settings: &LiveSettings, receipt: &Receipt) -> bool {
         settings.frame_age_max.is_some_and(|limit| {
             self.metrics.redis_clock.age_of(receipt.id().millis) > limit
                 || receipt.read_at().elapsed() > limit

@@ -12,7 +12,7 @@ use super::work::{Tools, Work, Worker};
 use super::{Shared, figures, label, pictures};
 use crate::base::threads::{Role, panic_message};
 use crate::base::{Reason, Reject, Stage};
-use crate::frame::{Discard, Entry, RawFrame, Receipt, Refused, Verdict};
+use crate::frame::{Discard, Entry, Receipt, Refused, Verdict};
 use crate::image::Bounds;
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Recorder, Timer};
@@ -22,17 +22,13 @@ use crate::wire::{self, Draft, Envelope, FrameBatch, OpenedEnvelope};
 pub(super) fn run(shared: &Shared, job: Job) {
     let _ended = EndedJob(&shared.jobs);
     shared.settings.loop_hook.call(Role::Work);
-    let Job { frame, camera, ticket, mut slot } = job;
-    let RawFrame { receipt, entry, shard, .. } = frame;
+    let Job { receipt, entry, shard, camera, ticket, mut slot } = job;
     let mut worker = shared.workers.mine();
     worker.tools.recorder.record(Timer::Stage(Stage::QueueWait), receipt.read_at().elapsed());
     let verdict = {
         let work = &mut *slot;
         let worker = &mut *worker;
-        let attempt = AssertUnwindSafe(|| match &entry {
-            Some(entry) => process(shared, worker, work, entry, &receipt, &camera),
-            None => Err(Verdict::Discard(Discard::LostToTrim)),
-        });
+        let attempt = AssertUnwindSafe(|| process(shared, worker, work, &entry, &receipt, &camera));
         catch_unwind(attempt).unwrap_or_else(|payload| Err(panicked(&*payload)))
     };
     let is_panic = |refused: &Refused| refused.reject.reason == Reason::Panic;
@@ -43,7 +39,7 @@ pub(super) fn run(shared: &Shared, job: Job) {
     }
     let has_lesson = worker.tools.coder.has_lesson();
     drop(worker);
-    let verdict = verdict.map_err(|verdict| with_pixels(shared, verdict, entry.as_ref()));
+    let verdict = verdict.map_err(|verdict| with_pixels(shared, verdict, &entry));
     drop(entry); // returns its buffers before the frame waits at the gate
     let arrived = Arrived { receipt, shard, slot, verdict: verdict.err() };
     second_half::arrive(shared, &camera, ticket, arrived);
@@ -189,14 +185,14 @@ fn frame(
 
 /// Adds the pixels to a dead letter whose pixels lie in a frame ring, because the ring slot will
 /// soon hold another frame.
-pub(super) fn with_pixels(shared: &Shared, verdict: Verdict, entry: Option<&Entry>) -> Verdict {
-    match (verdict, entry) {
-        (Verdict::DeadLetter(Refused { reject, whole: None }), Some(entry)) => {
+pub(super) fn with_pixels(shared: &Shared, verdict: Verdict, entry: &Entry) -> Verdict {
+    match verdict {
+        Verdict::DeadLetter(Refused { reject, whole: None }) => {
             let parts = entry.data().zip(entry.ring_pixels());
             let whole = parts.and_then(|(data, pixels)| wire::whole(data, pixels, &shared.pool));
             Verdict::DeadLetter(Refused { reject, whole })
         }
-        (verdict, _) => verdict,
+        verdict => verdict,
     }
 }
 

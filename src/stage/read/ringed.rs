@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ReadSettings;
 use crate::base::{Fault, Reason, Reject, Stage, Stop};
-use crate::frame::{Entry, Pool, RawFrame, RingPixels};
+use crate::frame::{Body, Entry, Pool, RawFrame, RingPixels};
 use crate::metrics::{Counter, Metrics};
 use crate::ring::{Reference, Rings, Unread};
 
@@ -41,7 +41,7 @@ impl RingReader {
     /// [`Fault::Io`] if this process lacks descriptors or memory; the entry stays pending.
     /// [`Fault::NeighbourGone`] if the engine stops at once.
     pub(super) fn fetch(&mut self, frame: &mut RawFrame) -> Result<(), Fault> {
-        let Some(entry) = frame.entry.as_mut().filter(|_| !frame.is_stale) else { return Ok(()) };
+        let Body::Whole(entry) = &mut frame.body else { return Ok(()) };
         let Some(reference) = entry.side(b"ring").map(Reference::parse) else { return Ok(()) };
         entry.ring = Some(match reference {
             Ok(reference) => self.copy(entry, &reference)?,
