@@ -105,6 +105,31 @@ fn a_room_uses_only_rooms_below_its_own() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// The rooms within `redis`; each uses only those before it.
+const REDIS_ROOMS: [&str; 5] = ["protocol", "topology", "control", "data", "check"];
+
+#[test]
+fn a_room_of_redis_uses_only_rooms_before_it() {
+    let floor = |room: &str| REDIS_ROOMS.iter().position(|name| *name == room);
+    let mut faults = Vec::new();
+    for (path, text) in sources("src/redis") {
+        let Some((room, _)) = path["src/redis/".len()..].split_once('/') else { continue };
+        let own = floor(room).unwrap_or_else(|| panic!("{path}: the room {room} has no floor"));
+        let without_tests = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for (number, line) in without_tests.lines().enumerate() {
+            for used in code_of(line).split("crate::redis::").skip(1) {
+                let end = used.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+                let used = &used[..end.unwrap_or(used.len())];
+                // What the whole of `redis` shows would hide the room that it comes from.
+                if floor(used).is_none_or(|floor| floor > own) && !path.ends_with("tests.rs") {
+                    faults.push(format!("{path}:{}: {room} uses {used}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
 #[test]
 fn unsafe_code_is_explained_and_stays_in_its_rooms() {
     let mut faults = Vec::new();

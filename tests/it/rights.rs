@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use framepress::internals::redis::rights::{Account, Lack, Right, Usage, When};
+use framepress::internals::redis::check::rights::{Account, Lack, Right, Usage, When};
 use framepress::internals::redis::{Address, Control, Streams};
 use redis::{Value, cmd};
 

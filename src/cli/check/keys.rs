@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::finding::Finding;
 use crate::cli::report::bytes;
 use crate::config::{Config, Delivery, OutputFull, Retention};
-use crate::redis::survey::{GroupFacts, KeyState};
+use crate::redis::check::survey::{GroupFacts, KeyState};
 use crate::redis::{Streams, Survey, slot_of, tag_of};
 
 /// A consumer idle for this long will not come back.
@@ -248,7 +248,7 @@ mod tests {
     use super::super::finding::tests::only;
     use super::super::tests::{config, healthy};
     use super::*;
-    use crate::redis::survey::{ConsumerFacts, OldestPending};
+    use crate::redis::check::survey::{ConsumerFacts, OldestPending};
 
     fn findings(flags: &[(&str, &str)], change: impl FnOnce(&mut Survey)) -> Vec<Finding> {
         let mut survey = healthy();

@@ -3,7 +3,7 @@
 use super::finding::Finding;
 use crate::cli::report::bytes;
 use crate::redis::Survey;
-use crate::redis::survey::{Info, Settings};
+use crate::redis::check::survey::{Info, Settings};
 
 /// Share of `maxmemory` in use from which on a warning is given, in per cent.
 const USED_WARNING: u64 = 80;

@@ -26,7 +26,7 @@ use crate::base::{Fault, Stop};
 use crate::config::{Config, Origin, Retention, Scheme};
 use crate::engine::{self, Hooks, Plan};
 use crate::redis::Survey;
-use crate::redis::rights::{Account, Usage, When, is_unknown_command};
+use crate::redis::check::rights::{Account, Usage, When, is_unknown_command};
 use finding::{Finding, Severity};
 
 /// Maximum wait for one answer, because a user is waiting.
@@ -226,7 +226,7 @@ fn usage(config: &Config, account: Account) -> Usage {
 mod tests {
     use super::*;
     use crate::config::Loader;
-    use crate::redis::survey::{ConsumerFacts, GroupFacts, Info, KeyState, Settings};
+    use crate::redis::check::survey::{ConsumerFacts, GroupFacts, Info, KeyState, Settings};
     use crate::redis::{Greeting, Streams, Version};
 
     pub(super) fn config(flags: &[(&str, &str)]) -> Config {

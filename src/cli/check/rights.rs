@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use crate::redis::Survey;
-use crate::redis::rights::{Lack, Usage, When, is_unknown_command};
+use crate::redis::check::rights::{Lack, Usage, When, is_unknown_command};
 
 pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> {
     let code = "rights.account";
@@ -86,7 +86,7 @@ mod tests {
     use super::super::finding::tests::only;
     use super::super::tests::{config, healthy, usage_of};
     use super::*;
-    use crate::redis::rights::{Lack, Missing};
+    use crate::redis::check::rights::{Lack, Missing};
 
     #[test]
     fn a_missing_right_names_the_command_and_how_to_grant_it() {

@@ -5,7 +5,7 @@ use crate::base::limits;
 use crate::cli::report::bytes;
 use crate::config::{CompressionFormat, Config, Scheme};
 use crate::redis::Survey;
-use crate::redis::survey::{Info, Settings};
+use crate::redis::check::survey::{Info, Settings};
 
 /// Clock differences above these give a note or a warning.
 const CLOCK_NOTE_SECONDS: f64 = 0.1;
@@ -257,7 +257,7 @@ mod tests {
     use super::super::tests::{config, healthy};
     use super::*;
     use crate::redis::Version;
-    use crate::redis::survey::BufferLimit;
+    use crate::redis::check::survey::BufferLimit;
 
     fn findings(change: impl FnOnce(&mut Survey)) -> Vec<Finding> {
         let mut survey = healthy();

@@ -9,8 +9,8 @@ use twox_hash::XxHash3_64;
 
 use super::CameraSettings;
 use super::gate::Gate;
-use super::second_half::Arrived;
 use super::snapshot::{Kept, Photo, Snapshot};
+use super::work::Arrived;
 use crate::analysis::Background;
 use crate::base::Stage;
 use crate::frame::Discard;

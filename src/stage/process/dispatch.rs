@@ -11,7 +11,7 @@ use super::super::group::Groups;
 use super::super::retry::Attempts;
 use super::camera::{Camera, Cameras};
 use super::effort::Effort;
-use super::second_half::Arrived;
+use super::work::{Arrived, Job};
 use super::{
     Live, LiveSettings, Outgoing, ProcessSettings, Routes, Shared, Work, Workers, first_half,
     label, second_half,
@@ -19,23 +19,12 @@ use super::{
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop, limits};
 use crate::frame::{
-    self, Body, Discard, Entry, EntryId, EntryOrigin, Pool, RawFrame, Receipt, RingPixels, Slot,
-    Slots, Verdict, WakingSender,
+    self, Body, Discard, Entry, EntryId, EntryOrigin, Pool, RawFrame, Receipt, RingPixels, Slots,
+    Verdict, WakingSender,
 };
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::wire;
-
-/// One frame to be processed.
-pub(super) struct Job {
-    pub(super) receipt: Receipt,
-    pub(super) entry: Entry,
-    /// The index of its input stream.
-    pub(super) shard: usize,
-    pub(super) camera: Arc<Camera>,
-    pub(super) ticket: u64,
-    pub(super) slot: Slot<Work>,
-}
 
 /// The dispatcher of one pipeline, ready to run.
 pub struct Dispatcher {

@@ -5,11 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::camera::{Camera, Ended};
-use super::dispatch::Job;
 use super::pictures::Leeway;
-use super::second_half::{self, Arrived};
-use super::work::{Tools, Work, Worker};
-use super::{Shared, figures, label, pictures};
+use super::work::{Arrived, Job, Work};
+use super::worker::{Tools, Worker};
+use super::{Shared, figures, label, pictures, second_half};
 use crate::base::threads::{Role, panic_message};
 use crate::base::{Reason, Reject, Stage};
 use crate::frame::{Discard, Entry, Receipt, Refused, Verdict};

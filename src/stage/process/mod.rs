@@ -25,6 +25,7 @@ mod routes;
 mod second_half;
 mod snapshot;
 mod work;
+mod worker;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -38,7 +39,8 @@ pub use dispatch::{Dispatcher, DispatcherParts};
 pub use live::{AnalysisSettings, Live, LiveSettings, Recoding};
 pub use routes::Routes;
 pub use snapshot::Photo;
-pub use work::{Work, Workers};
+pub use work::Work;
+pub use worker::Workers;
 
 use self::effort::Effort;
 use crate::analysis::RegionBox;

@@ -7,22 +7,13 @@ use smallvec::smallvec;
 
 use super::camera::{Camera, Ended};
 use super::figures::replace;
-use super::work::Work;
+use super::work::{Arrived, Work};
 use super::{Outgoing, Shared};
 use crate::analysis::{self, Background};
 use crate::base::threads::panic_message;
 use crate::base::{Reason, Reject, Stage};
-use crate::frame::{Finished, Handed, Labels, Receipt, Slot, Stored, Verdict};
+use crate::frame::{Finished, Handed, Labels, Receipt, Stored, Verdict};
 use crate::metrics::{Gauge, Timer};
-
-/// A frame at the gate.
-pub(super) struct Arrived {
-    pub(super) receipt: Receipt,
-    pub(super) shard: usize,
-    pub(super) slot: Slot<Work>,
-    /// Set if the verdict is already known; otherwise the draft is in the slot.
-    pub(super) verdict: Option<Verdict>,
-}
 
 /// Leaves a frame at its camera's gate and finishes every frame that may pass.
 pub(super) fn arrive(shared: &Shared, camera: &Camera, ticket: u64, arrived: Arrived) {
