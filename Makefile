@@ -43,8 +43,8 @@ python-test: setup-test $(VENV)/.complete
 	@FRAMEPRESS_BIN="$(TARGET)/debug/framepress" $(VENV)/bin/python $(PYTHON_TESTS)/deploy.py
 
 # The package in python/: mypy and ruff, its distributions, the programs of its README, unchanged old
-# programs, and everything against a redis-server and the engine. Six to ten minutes, half of them for the
-# load test of the old system. `make python-package-test PYTEST_FLAGS="-k ring"` for a part.
+# programs, and everything against a redis-server and the engine. Five minutes; FRAMEPRESS_LOAD_FRAMES=1000
+# for the whole load test of the old system. `make python-package-test PYTEST_FLAGS="-k ring"` for a part.
 python-package-test: setup-test $(VENV)/.complete
 	@$(CARGO) build --quiet --bin framepress
 	@FRAMEPRESS_BIN="$(abspath $(TARGET))/debug/framepress" $(VENV)/bin/python -m pytest \
