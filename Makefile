@@ -18,6 +18,7 @@ cargo-test: setup-test $(VENV)/.complete
 	@$(CARGO) test --quiet
 	@$(CARGO) test --quiet -p framepress-proxy
 	@$(CARGO) test --quiet -p framepress-embedding
+	@$(CARGO) test --quiet -p framepress-perf
 
 # Random kills of bridge, Redis and broker, fifty rounds per direction; `make test` runs eight.
 kafka-kills: setup-test

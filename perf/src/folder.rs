@@ -77,7 +77,7 @@ impl Folder {
 
     /// Writes the raw figures and the text of a part, and updates the summary.
     pub fn part(&self, name: &str, figures: &impl Serialize, text: &str) -> Outcome<()> {
-        fs::write(self.path(&format!("{name}.json")), serde_json::to_vec_pretty(figures)?)?;
+        fs::write(self.path(&format!("{name}.json")), rows(figures)?)?;
         fs::write(self.path(&format!("{name}.md")), text)?;
         let mut summary = fs::read_to_string(self.path("setup.md"))?;
         for part in PARTS {
@@ -97,7 +97,7 @@ impl Folder {
             return Ok(());
         }
         let setup = setup(bin);
-        fs::write(file, serde_json::to_vec_pretty(&setup)?)?;
+        fs::write(file, rows(&setup)?)?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut text = format!("# {name}\n\n| what | |\n| --- | --- |\n");
         for (key, value) in setup.as_object().into_iter().flatten() {
@@ -110,6 +110,52 @@ impl Folder {
         );
         Ok(fs::write(self.path("setup.md"), text)?)
     }
+}
+
+/// Longest line of a value in a file of figures, in bytes.
+const ROW_BYTES_MAX: usize = 400;
+
+/// Figures as JSON with one row per line: a list or mapping that fits is on one line, a longer one has
+/// a line for each of its parts. Numbers have six significant digits, and at least three decimals.
+pub fn rows(figures: &impl Serialize) -> Outcome<String> {
+    let pretty = serde_json::to_string_pretty(figures)?;
+    let lines: Vec<String> = pretty.lines().map(rounded).collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let (mut text, mut at) = (String::new(), 0);
+    while let Some(line) = lines.get(at) {
+        let mut end = at;
+        if line.ends_with(['{', '[']) {
+            let inner = &lines[at + 1..];
+            end += 1 + inner.iter().take_while(|inner| indent(inner) > indent(line)).count();
+        }
+        let whole = &lines[at..=end];
+        let bytes: usize = whole.iter().map(|line| line.trim_start().len() + 1).sum();
+        let (shown, next) =
+            if bytes <= ROW_BYTES_MAX { (whole, end + 1) } else { (&whole[..1], at + 1) };
+        text.extend(std::iter::repeat_n(' ', indent(line)));
+        for (index, line) in shown.iter().enumerate() {
+            let comma = index > 0 && shown[index - 1].ends_with(',');
+            text.push_str(if comma { " " } else { "" });
+            text.push_str(line.trim_start());
+        }
+        text.push('\n');
+        at = next;
+    }
+    Ok(text)
+}
+
+/// A line of pretty JSON with its number rounded.
+fn rounded(line: &str) -> String {
+    let begin = match line.rfind("\": ") {
+        Some(at) => at + 3,
+        None => line.len() - line.trim_start().len(),
+    };
+    let (before, value) = line.split_at(begin);
+    let (value, comma) = value.strip_suffix(',').map_or((value, ""), |value| (value, ","));
+    let number = value.parse::<f64>().ok().filter(|number| value.contains('.') && *number != 0.0);
+    let Some(number) = number else { return line.to_owned() };
+    let scale = 10_f64.powi((5 - number.abs().log10().floor() as i32).max(3));
+    format!("{before}{}{comma}", json!((number * scale).round() / scale))
 }
 
 fn setup(bin: &Path) -> Value {
@@ -167,4 +213,22 @@ fn machine_name() -> String {
         .collect();
     let words = if words.is_empty() { vec!["machine".to_owned()] } else { words };
     format!("{}-{}core", words.join("-"), cores())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_a_line_for_each_row_and_stay_what_they_are() {
+        let row = json!({ "fps": 446.0, "name": "x".repeat(150) });
+        let figures = json!({ "rows": vec![row; 4], "empty": [] });
+        let text = rows(&figures).unwrap();
+        assert_eq!(text.lines().count(), 9, "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), figures);
+        let figures =
+            json!([3.569023569023569, 0.0005605381165919282, 1764480000.1234, 7, "1.23456789"]);
+        let shown = "[3.56902, 0.000560538, 1764480000.123, 7, \"1.23456789\"]\n";
+        assert_eq!(rows(&figures).unwrap(), shown);
+    }
 }

@@ -159,7 +159,7 @@ pub fn run(args: &ShardsArgs) -> Outcome<bool> {
          limit; where one node keeps a whole core busy, that node is, and more shards help"
     );
     if let Some(path) = &args.report {
-        fs::write(path, serde_json::to_string_pretty(&rows)?)?;
+        fs::write(path, crate::folder::rows(&rows)?)?;
     }
     Ok(true)
 }

@@ -34,7 +34,7 @@ use self::kind::Kind;
 use self::report::Figures;
 use crate::Outcome;
 use crate::common::seed_of_now;
-use crate::folder::Folder;
+use crate::folder::{self, Folder};
 
 /// Faults of a single-server episode, if that many are left.
 const FAULTS_PER_EPISODE: u64 = 30;
@@ -152,7 +152,7 @@ pub fn run(args: &ChaosArgs) -> Outcome<bool> {
     let figures = Figures::of(seed, began.elapsed().as_secs_f64(), &records, skipped);
     let whole = serde_json::json!({ "figures": figures, "episodes": records });
     if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&whole)?)?;
+        std::fs::write(path, folder::rows(&whole)?)?;
     }
     match &args.out {
         Some(out) => {

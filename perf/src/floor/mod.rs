@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::common::{CAMERAS, Pictures, Spread, cpu_of_threads, producer};
-use crate::folder::Folder;
+use crate::folder::{self, Folder};
 use crate::server::Server;
 use bare::{Bare, Cpu};
 
@@ -117,7 +117,7 @@ pub fn run(args: &FloorArgs) -> Outcome<bool> {
         cases.push(case);
     }
     if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&cases)?)?;
+        std::fs::write(path, folder::rows(&cases)?)?;
     }
     if let Some(out) = &args.out {
         Folder::open(out.clone(), Path::new("framepress"))?.part("floor", &cases, &text)?;
