@@ -9,9 +9,10 @@ use rayon::ThreadPool;
 
 use super::super::group::Groups;
 use super::super::retry::Attempts;
-use super::camera::{Camera, Cameras};
+use super::cameras::{Cameras, Ordered};
 use super::effort::Effort;
-use super::work::{Arrived, Job};
+use super::job::Job;
+use super::work::Arrived;
 use super::{
     Live, LiveSettings, Outgoing, ProcessSettings, Routes, Shared, Work, Workers, first_half,
     label, second_half,
@@ -109,17 +110,17 @@ impl Dispatcher {
             metrics.add_micros(Counter::SlotsBlockedMicros, began.elapsed());
             let RawFrame { receipt, body, shard } = frame;
             label::trace(&mut slot, body.fields());
-            let camera = self.camera_of(body.fields());
-            let ticket = camera.tickets.fetch_add(1, Ordering::Relaxed);
+            let ordered = self.camera_of(body.fields());
+            let ticket = ordered.tickets.fetch_add(1, Ordering::Relaxed);
             let entry = match self.entry_to_process(&receipt, body) {
                 Ok(entry) => entry,
                 Err(verdict) => {
                     let arrived = Arrived { receipt, shard, slot, verdict: Some(verdict) };
-                    second_half::arrive(&self.shared, &camera, ticket, arrived);
+                    second_half::arrive(&self.shared, &ordered, ticket, arrived);
                     continue;
                 }
             };
-            let job = Job { receipt, entry, shard, camera, ticket, slot };
+            let job = Job { receipt, entry, shard, ordered, ticket, slot };
             if is_suspect(&job.receipt) {
                 if !self.process_alone(job) {
                     break;
@@ -172,7 +173,7 @@ impl Dispatcher {
         true
     }
 
-    fn camera_of(&self, entry: Option<&Entry>) -> Arc<Camera> {
+    fn camera_of(&self, entry: Option<&Entry>) -> Arc<Ordered> {
         let in_data = entry.and_then(|entry| entry.data());
         let inflated_max = self.shared.settings.payload_bytes_max;
         let in_data = in_data.and_then(|data| wire::camera_of(data, inflated_max));

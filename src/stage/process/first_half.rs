@@ -2,11 +2,13 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::camera::{Camera, Ended};
+use super::job::Job;
 use super::pictures::Leeway;
-use super::work::{Arrived, Job, Work};
+use super::work::{Arrived, Work};
 use super::worker::{Tools, Worker};
 use super::{Shared, figures, label, pictures, second_half};
 use crate::base::threads::{Role, panic_message};
@@ -21,13 +23,14 @@ use crate::wire::{self, Draft, Envelope, FrameBatch, OpenedEnvelope};
 pub(super) fn run(shared: &Shared, job: Job) {
     let _ended = EndedJob(&shared.jobs);
     shared.settings.loop_hook.call(Role::Work);
-    let Job { receipt, entry, shard, camera, ticket, mut slot } = job;
+    let Job { receipt, entry, shard, ordered, ticket, mut slot } = job;
     let mut worker = shared.workers.mine();
     worker.tools.recorder.record(Timer::Stage(Stage::QueueWait), receipt.read_at().elapsed());
     let verdict = {
         let work = &mut *slot;
         let worker = &mut *worker;
-        let attempt = AssertUnwindSafe(|| process(shared, worker, work, &entry, &receipt, &camera));
+        let attempt =
+            AssertUnwindSafe(|| process(shared, worker, work, &entry, &receipt, &ordered.camera));
         catch_unwind(attempt).unwrap_or_else(|payload| Err(panicked(&*payload)))
     };
     let is_panic = |refused: &Refused| refused.reject.reason == Reason::Panic;
@@ -41,10 +44,10 @@ pub(super) fn run(shared: &Shared, job: Job) {
     let verdict = verdict.map_err(|verdict| with_pixels(shared, verdict, &entry));
     drop(entry); // returns its buffers before the frame waits at the gate
     let arrived = Arrived { receipt, shard, slot, verdict: verdict.err() };
-    second_half::arrive(shared, &camera, ticket, arrived);
+    second_half::arrive(shared, &ordered, ticket, arrived);
     if has_lesson {
         // The frame is handed on; its files are still in the worker's buffers.
-        shared.workers.mine().tools.coder.learn(&camera.tables, &shared.metrics);
+        shared.workers.mine().tools.coder.learn(&ordered.camera.tables, &shared.metrics);
     }
 }
 
@@ -88,7 +91,8 @@ fn batch(
     let (mut bytes, mut below_threshold) = (0, Vec::new());
     while let Some(envelope) = frames.next() {
         let envelope = envelope.map_err(|reject| frames.blame(reject))?;
-        let camera = shared.cameras.get(label::camera_id(&envelope, of.0));
+        let ordered = shared.cameras.get(label::camera_id(&envelope, of.0));
+        let camera = Arc::clone(&ordered.camera);
         let traceparent = work.traceparent.clone();
         let mut own = Work { traceparent, ..Work::default() };
         let attempt = || frame(shared, tools, Tick::now(), &mut own, &envelope, of, &camera);

@@ -13,11 +13,13 @@
 //! see [`Routes`].
 
 mod camera;
+mod cameras;
 mod dispatch;
 mod effort;
 mod figures;
 mod first_half;
 mod gate;
+mod job;
 mod label;
 mod live;
 mod pictures;
@@ -34,7 +36,8 @@ use std::sync::atomic::AtomicUsize;
 
 use parking_lot::RwLock;
 
-pub use camera::{CAMERA_SERIES_MAX, CameraStatus, Cameras, OtherCameras};
+pub use camera::CameraStatus;
+pub use cameras::{CAMERA_SERIES_MAX, Cameras, OtherCameras};
 pub use dispatch::{Dispatcher, DispatcherParts};
 pub use live::{AnalysisSettings, Live, LiveSettings, Recoding};
 pub use routes::Routes;

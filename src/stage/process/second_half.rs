@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::smallvec;
 
 use super::camera::{Camera, Ended};
+use super::cameras::Ordered;
 use super::figures::replace;
 use super::work::{Arrived, Work};
 use super::{Outgoing, Shared};
@@ -16,12 +17,13 @@ use crate::frame::{Finished, Handed, Labels, Receipt, Stored, Verdict};
 use crate::metrics::{Gauge, Timer};
 
 /// Leaves a frame at its camera's gate and finishes every frame that may pass.
-pub(super) fn arrive(shared: &Shared, camera: &Camera, ticket: u64, arrived: Arrived) {
+pub(super) fn arrive(shared: &Shared, ordered: &Ordered, ticket: u64, arrived: Arrived) {
+    let camera = &ordered.camera;
     if !shared.settings.gated {
         finish(shared, camera, arrived);
         return;
     }
-    let mut gate = camera.gate.lock();
+    let mut gate = ordered.gate.lock();
     gate.arrive(ticket, arrived);
     while let Some(arrived) = gate.pass() {
         finish(shared, camera, arrived);

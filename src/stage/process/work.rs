@@ -6,20 +6,9 @@ use std::sync::Arc;
 use super::CameraSettings;
 use super::camera::Camera;
 use crate::analysis::Reduced;
-use crate::frame::{Entry, Receipt, Slot, Verdict};
+use crate::frame::{Receipt, Slot, Verdict};
 use crate::wire::proto::RoiAnalysis;
 use crate::wire::{Composer, Draft};
-
-/// One frame to be processed.
-pub(super) struct Job {
-    pub(super) receipt: Receipt,
-    pub(super) entry: Entry,
-    /// The index of its input stream.
-    pub(super) shard: usize,
-    pub(super) camera: Arc<Camera>,
-    pub(super) ticket: u64,
-    pub(super) slot: Slot<Work>,
-}
 
 /// A frame at the gate.
 pub(super) struct Arrived {
