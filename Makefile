@@ -146,10 +146,10 @@ fuzz: setup
 			-max_total_time=$(FUZZ_SECONDS) -max_len=32768 -print_final_stats=1 || exit 1; \
 	done
 
-# Measures all figures of README.md and tuning.md on this machine: floor, peers, latency, scale, soak and
-# profiles into perf/runs/<date>-<machine>/. About 15 minutes; `make perf-quick` takes two and only checks
-# that everything works. Flags for all of it: make perf PERF_FLAGS="--minutes 60". A missed goal (exit code 3)
-# is a result, not a failure of the measurement.
+# Measures floor, peers, latency, scale, soak and profiles on this machine into perf/runs/<date>-<machine>/;
+# `framepress-perf cite` puts the tables into perf/runs/README.md. About 15 minutes; `make perf-quick` takes
+# two and only checks that everything works. Flags for all of it: make perf PERF_FLAGS="--minutes 60". A missed
+# goal (exit code 3) is a result, not a failure of the measurement.
 perf: setup perf-build
 	@$(TARGET)/release/framepress-perf all --bin $(TARGET)/release/framepress $(PERF_FLAGS) || [ $$? -eq 3 ]
 

@@ -74,7 +74,7 @@ enum Command {
     Profiles(profiles::ProfilesArgs),
     /// Two builds of the engine, measured alternately
     Compare(compare::CompareArgs),
-    /// Put the tables of a run into a text such as tuning.md
+    /// Put the tables of a run into a text such as perf/runs/README.md
     Cite(cite::CiteArgs),
     /// Part of a load: adds frames
     #[command(hide = true)]
