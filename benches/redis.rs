@@ -22,7 +22,7 @@ use framepress::internals::base::Stop;
 use framepress::internals::frame::{EntryId, Journal, Labels, Pool, Stored};
 use framepress::internals::metrics::{Metrics, Outcome};
 use framepress::internals::redis::{
-    Action, Answer, CommitPlan, Delivered, Delivery, Embedded, Feed, Retention, Sinks,
+    Action, CommitAnswer, CommitPlan, Delivered, Delivery, Embedded, Feed, Retention, Sinks,
     SourceOptions, StreamSource, Streams, Task, Topology,
 };
 use redis::streams::StreamReadReply;
@@ -299,7 +299,7 @@ fn commit_ours(bench: &Bench, sinks: &mut Sinks, payload: &[u8]) -> Cost {
             .collect();
         sinks.commit(&tasks, &mut answers).unwrap();
     });
-    assert!(answers.iter().all(|answer| matches!(answer, Answer::Done { .. })));
+    assert!(answers.iter().all(|answer| matches!(answer, CommitAnswer::Done { .. })));
     cost
 }
 

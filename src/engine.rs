@@ -28,7 +28,7 @@ use crate::stage::lease::{Keeper, Leases};
 use crate::stage::process::{
     Cameras, Dispatcher, DispatcherParts, Live, Outgoing, Probe, Work, Workers,
 };
-use crate::stage::read::Reader;
+use crate::stage::read::StreamReader;
 use crate::stage::watch::{DeadLetters, History, Queues, Watcher};
 
 pub use plan::{Plan, all_streams, camera_settings, input_streams};
@@ -380,13 +380,13 @@ fn start_threads(
     }
 
     // Build every stage before starting any thread.
-    let readers: Vec<Reader> = plan
+    let readers: Vec<StreamReader> = plan
         .read
         .iter()
         .map(|settings| {
             let lane = read_lanes[plan.routes.pipeline_of(settings.source.shard)].clone();
             let pool = view.pool.clone();
-            Reader::new(
+            StreamReader::new(
                 settings.clone(),
                 Arc::clone(groups),
                 Arc::clone(&view.live),

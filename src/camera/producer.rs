@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use twox_hash::XxHash3_64;
 
-use super::slots::{Place, RingUse, Rings};
+use super::slots::{PixelPlace, RingUse, Rings};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Lease, Pool};
 use crate::image::{InputImage, Matrix, PixelLayout, Range};
@@ -305,18 +305,18 @@ impl Producer {
     /// Writes the pixels of a frame to a ring, if the camera has one and they fit. Waits for a free
     /// slot unless `may_drop` is set. `None` if no slot is free and `may_drop` is set or a stop was
     /// requested.
-    fn place(&mut self, frame: &Outbound<'_>, may_drop: bool) -> Result<Option<Place>, Fault> {
+    fn place(&mut self, frame: &Outbound<'_>, may_drop: bool) -> Result<Option<PixelPlace>, Fault> {
         let mut pause = RING_TICK;
         loop {
             match self.rings.leave(frame.camera_id, &frame.picture, &mut self.pipeline)? {
-                Place::None if may_drop || self.stop.is_draining() => return Ok(None),
-                Place::None => {
+                PixelPlace::None if may_drop || self.stop.is_draining() => return Ok(None),
+                PixelPlace::None => {
                     self.pipeline.step(Duration::ZERO);
                     self.stop.sleep(pause);
                     pause = (2 * pause).min(RING_TICK_MAX);
                 }
                 place => {
-                    self.counts.in_ring += u64::from(matches!(place, Place::Slot(_)));
+                    self.counts.in_ring += u64::from(matches!(place, PixelPlace::Slot(_)));
                     return Ok(Some(place));
                 }
             }
@@ -328,11 +328,11 @@ impl Producer {
         if self.has_ring_for(frame) { 0 } else { frame.picture.bytes.len() }
     }
 
-    fn add_frame(&mut self, frame: &Outbound<'_>, place: &Place) -> Ticket {
+    fn add_frame(&mut self, frame: &Outbound<'_>, place: &PixelPlace) -> Ticket {
         let payload = self.compose(frame, bytes_in_entry(frame, place));
         let stamp = frame.timestamp.to_string();
         let [frame_id, camera_id, timestamp] = beside(frame, &stamp);
-        let Place::Slot(left) = place else {
+        let PixelPlace::Slot(left) = place else {
             return self.add(frame.camera_id, payload, &[frame_id, camera_id, timestamp]);
         };
         let fields = [frame_id, camera_id, timestamp, ("ring", left.reference.as_bytes())];
@@ -403,8 +403,8 @@ impl Producer {
 }
 
 /// The bytes of the picture that the entry carries.
-fn bytes_in_entry<'a>(frame: &Outbound<'a>, place: &Place) -> &'a [u8] {
-    if matches!(place, Place::Slot(_)) { &[] } else { frame.picture.bytes }
+fn bytes_in_entry<'a>(frame: &Outbound<'a>, place: &PixelPlace) -> &'a [u8] {
+    if matches!(place, PixelPlace::Slot(_)) { &[] } else { frame.picture.bytes }
 }
 
 /// The fields of an entry besides `data`.

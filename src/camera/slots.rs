@@ -54,7 +54,7 @@ impl RingUse {
 
 /// Location of the pixels of a frame.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum PixelPlace {
     /// In the entry: there is no ring, or the pixels do not fit.
     Entry,
     /// In a slot of a ring.
@@ -151,7 +151,7 @@ impl Rings {
         camera_id: &str,
         picture: &InputImage<'_>,
         pipeline: &mut Pipeline,
-    ) -> Result<Place, Fault> {
+    ) -> Result<PixelPlace, Fault> {
         let takes = self.takes(camera_id, picture);
         let Rings { shared, own, streams, control, retry, .. } = self;
         if control.is_some() {
@@ -160,7 +160,7 @@ impl Rings {
             }
         }
         let slots = own.get_mut(camera_id).or(shared.as_mut());
-        let Some(slots) = slots.filter(|_| takes) else { return Ok(Place::Entry) };
+        let Some(slots) = slots.filter(|_| takes) else { return Ok(PixelPlace::Entry) };
         if slots.usage.reuse == Reuse::Lossless
             && slots.free.is_empty()
             && let Some(control) = control
@@ -227,7 +227,7 @@ impl RingSlots {
         fits && (!is_own || picture.format == Format::Raw)
     }
 
-    fn leave(&mut self, pixels: &[u8]) -> Result<Place, Fault> {
+    fn leave(&mut self, pixels: &[u8]) -> Result<PixelPlace, Fault> {
         let slot = match self.usage.reuse {
             Reuse::Freshest => {
                 let slot = self.next;
@@ -235,7 +235,7 @@ impl RingSlots {
                 slot
             }
             Reuse::Lossless => {
-                let Some(slot) = self.free.pop() else { return Ok(Place::None) };
+                let Some(slot) = self.free.pop() else { return Ok(PixelPlace::None) };
                 slot
             }
         };
@@ -243,7 +243,7 @@ impl RingSlots {
         if written.is_err() && self.usage.reuse == Reuse::Lossless {
             self.free.push(slot);
         }
-        Ok(Place::Slot(Left { slot, reference: written?.to_string() }))
+        Ok(PixelPlace::Slot(Left { slot, reference: written?.to_string() }))
     }
 
     /// Records the result of an entry, if the entry belongs to this ring.

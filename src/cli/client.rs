@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// The statistics, or the reason why there are none.
-pub(super) type Answer = Result<Figures, String>;
+pub(super) type ApiAnswer = Result<Figures, String>;
 
 /// One snapshot of an engine.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +63,7 @@ impl Client {
         &self.shown
     }
 
-    pub(super) fn ask(&self) -> Answer {
+    pub(super) fn ask(&self) -> ApiAnswer {
         let (status, why) = self.get("/readyz")?;
         let unready = (status != 200).then(|| why.trim().to_owned());
         let metrics = self.json("/api/v1/system/metrics")?;

@@ -23,7 +23,7 @@ use crate::config::{Config, RedisUrl};
 use crate::engine::find_server;
 use crate::metrics::clock::{Tick, unix_millis};
 use crate::redis::Embedded;
-use trial::{Bounds, Comparison, Trials, Verdict};
+use trial::{Bounds, Comparison, TrialVerdict, Trials};
 
 /// Arguments of `tune`.
 #[derive(Debug, Args)]
@@ -155,14 +155,14 @@ impl Tuning {
                 let to = knob.value(&candidate);
                 self.shown.step(&format!("{}: {from} against {to}", knob.name()));
                 let verdict = match candidate.check() {
-                    Err(_) => Verdict::NotValid,
+                    Err(_) => TrialVerdict::NotValid,
                     Ok(()) => {
                         let pair = [self.measurable(&best), self.measurable(&candidate)];
                         self.trials.compare(&pair, left)?
                     }
                 };
                 left = left.saturating_sub(1);
-                if matches!(verdict, Verdict::Better(_)) {
+                if matches!(verdict, TrialVerdict::Better(_)) {
                     best = candidate;
                 }
                 let comparison = Comparison { knob: knob.name(), from, to, verdict };

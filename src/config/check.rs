@@ -1,7 +1,7 @@
 //! The rules that need more than one key.
 
 use super::choice::{Count, Ordering};
-use super::reader::Reader;
+use super::reader::KeyReader;
 use super::table::{Config, RedisQueueConfig};
 use super::url::Scheme;
 use crate::redis::{Delivery, Retention, dead_letters_of, slot_of};
@@ -21,7 +21,7 @@ fn has_sentinels(queue: &RedisQueueConfig) -> bool {
 }
 
 /// Reports every rule that `config` breaks.
-pub(super) fn across(config: &Config, r: &mut Reader) {
+pub(super) fn across(config: &Config, r: &mut KeyReader) {
     timing(config, r);
     threads(config, r);
     streams(config, r);
@@ -33,7 +33,7 @@ pub(super) fn across(config: &Config, r: &mut Reader) {
     tls(config, r);
 }
 
-fn timing(config: &Config, r: &mut Reader) {
+fn timing(config: &Config, r: &mut KeyReader) {
     let queue = &config.redis_queue;
     let least_ms = queue.block_time_ms + TIMEOUT_MARGIN_MS;
     r.rule(
@@ -49,7 +49,7 @@ fn timing(config: &Config, r: &mut Reader) {
     );
 }
 
-fn threads(config: &Config, r: &mut Reader) {
+fn threads(config: &Config, r: &mut KeyReader) {
     let (queue, engine) = (&config.redis_queue, &config.engine);
     let (payload, inflight) = (config.limits.max_payload_bytes, engine.max_inflight_bytes);
     r.rule(
@@ -89,7 +89,7 @@ fn threads(config: &Config, r: &mut Reader) {
     );
 }
 
-fn streams(config: &Config, r: &mut Reader) {
+fn streams(config: &Config, r: &mut KeyReader) {
     let queue = &config.redis_queue;
     r.rule(
         config,
@@ -116,7 +116,7 @@ fn streams(config: &Config, r: &mut Reader) {
     }
 }
 
-fn shards(config: &Config, r: &mut Reader) {
+fn shards(config: &Config, r: &mut KeyReader) {
     let queue = &config.redis_queue;
     let highest = queue.shard_subset.iter().flatten().max();
     r.rule(
@@ -127,7 +127,7 @@ fn shards(config: &Config, r: &mut Reader) {
     );
 }
 
-fn rings(config: &Config, r: &mut Reader) {
+fn rings(config: &Config, r: &mut KeyReader) {
     r.rule(
         config,
         &["ingest.defaults.ring_reuse", "redis_queue.retention"],
@@ -139,7 +139,7 @@ fn rings(config: &Config, r: &mut Reader) {
 
 /// In a Cluster, one script can do what concerns keys of one slot only. Shards have a tag of their
 /// own and need no rule.
-fn slots(config: &Config, r: &mut Reader) {
+fn slots(config: &Config, r: &mut KeyReader) {
     let queue = &config.redis_queue;
     if queue.url.scheme() != Scheme::Cluster
         || queue.delivery != Delivery::ExactlyOnce
@@ -173,7 +173,7 @@ fn slots(config: &Config, r: &mut Reader) {
 }
 
 /// A stream under a lease has one reader, and its lease and results lie beside it.
-fn leases(config: &Config, r: &mut Reader) {
+fn leases(config: &Config, r: &mut KeyReader) {
     let queue = &config.redis_queue;
     if !queue.is_exclusive() {
         return;
@@ -205,7 +205,7 @@ fn leases(config: &Config, r: &mut Reader) {
     );
 }
 
-fn topology(config: &Config, r: &mut Reader) {
+fn topology(config: &Config, r: &mut KeyReader) {
     let queue = &config.redis_queue;
     let scheme = queue.url.scheme();
     let has_nodes = has_sentinels(queue);
@@ -232,7 +232,7 @@ fn topology(config: &Config, r: &mut Reader) {
     );
 }
 
-fn tls(config: &Config, r: &mut Reader) {
+fn tls(config: &Config, r: &mut KeyReader) {
     let tls = &config.redis_queue.tls;
     r.rule(
         config,

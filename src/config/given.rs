@@ -7,7 +7,7 @@ use super::kind::Kind;
 use super::layers::is_harmless;
 use super::near::split;
 use super::secret::shown_key;
-use super::table::Source;
+use super::table::KeySource;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -221,7 +221,7 @@ impl<'a> Fields<'a> {
 }
 
 /// A mapping has the keys of a section by their short names.
-impl Source for Fields<'_> {
+impl KeySource for Fields<'_> {
     fn value<T, K: Kind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T {
         let (_, name) = split(key);
         if kind.is_required() {

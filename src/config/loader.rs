@@ -3,7 +3,7 @@
 use super::fault::{ConfigError, FaultLine, Origin};
 use super::kind::Secrets;
 use super::layers::Layers;
-use super::reader::Reader;
+use super::reader::KeyReader;
 use super::table::Config;
 use super::{check, render, valid};
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ pub(super) fn finish(layers: Layers) -> Result<Loaded, ConfigError> {
         .iter()
         .map(|(key, typed)| (key.clone(), typed.name.clone(), typed.origin.clone()))
         .collect();
-    let mut reader = Reader::new(values);
+    let mut reader = KeyReader::new(values);
     let config = valid::config(&mut reader);
     reader.unknown();
     if file_is_whole {

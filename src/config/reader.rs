@@ -8,13 +8,13 @@ use super::given::{Given, Problem};
 use super::kind::{Kind, read_secret_file};
 use super::layers::{FLAT, Typed, WITHOUT_EFFECT};
 use super::near::{nearest_key, split};
-use super::table::{Config, Section, Source};
+use super::table::{Config, KeySource, Section};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Reads typed values and collects faults.
-pub(super) struct Reader {
+pub(super) struct KeyReader {
     values: BTreeMap<String, Typed>,
     asked: Vec<&'static str>,
     faulty: Vec<&'static str>,
@@ -22,10 +22,10 @@ pub(super) struct Reader {
     pub faults: Vec<FaultLine>,
 }
 
-impl Reader {
+impl KeyReader {
     /// A reader of `values` by dotted key.
     pub fn new(values: BTreeMap<String, Typed>) -> Self {
-        Reader { values, asked: Vec::new(), faulty: Vec::new(), faults: Vec::new() }
+        KeyReader { values, asked: Vec::new(), faulty: Vec::new(), faults: Vec::new() }
     }
 
     /// Whether both keys have a value.
@@ -115,7 +115,7 @@ impl Reader {
 }
 
 /// The layers have the keys by their dotted names.
-impl Source for Reader {
+impl KeySource for KeyReader {
     fn value<T, K: Kind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T {
         self.asked.push(key);
         let Some(typed) = self.values.get(key) else { return default };

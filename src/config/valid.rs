@@ -2,13 +2,13 @@
 //!
 //! The sections of `table` read their keys; rules over several keys are in `check.rs`.
 
-use super::reader::Reader;
+use super::reader::KeyReader;
 use super::secret::Secret;
 use super::table::{Config, Section};
 use super::url::RedisUrl;
 
 /// Reads every key there is; what is absent or faulty has its built-in value.
-pub(super) fn config(r: &mut Reader) -> Config {
+pub(super) fn config(r: &mut KeyReader) -> Config {
     let mut config = <Config as Section>::read(r, Config::builtin());
     secret_files(&mut config, r);
     for camera in &mut config.cameras {
@@ -18,7 +18,7 @@ pub(super) fn config(r: &mut Reader) -> Config {
 }
 
 /// Reads the values that stand in files of their own.
-fn secret_files(config: &mut Config, r: &mut Reader) {
+fn secret_files(config: &mut Config, r: &mut KeyReader) {
     let queue = &mut config.redis_queue;
     let url = |text: String| {
         RedisUrl::parse(&text).map_err(|valid| format!("in the file: valid: {valid}"))

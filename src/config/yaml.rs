@@ -49,10 +49,10 @@ fn problem(what: &str, at: &Marker) -> SyntaxProblem {
 struct Open {
     anchor: usize,
     cost: Cost,
-    kind: Kind,
+    kind: CollectionKind,
 }
 
-enum Kind {
+enum CollectionKind {
     List(Vec<Value>),
     /// With the key whose value is next.
     Mapping(Map<String, Value>, Option<String>),
@@ -97,9 +97,11 @@ impl Builder {
                     _ => Err(problem("holds several documents; valid: one", at)),
                 }
             }
-            Event::SequenceStart(anchor, _) => self.open(anchor, Kind::List(Vec::new()), at),
+            Event::SequenceStart(anchor, _) => {
+                self.open(anchor, CollectionKind::List(Vec::new()), at)
+            }
             Event::MappingStart(anchor, _) => {
-                self.open(anchor, Kind::Mapping(Map::new(), None), at)
+                self.open(anchor, CollectionKind::Mapping(Map::new(), None), at)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(at),
             Event::Alias(anchor) => self.alias(anchor, at),
@@ -133,10 +135,15 @@ impl Builder {
     }
 
     fn wants_key(&self) -> bool {
-        self.open.last().is_some_and(|open| matches!(open.kind, Kind::Mapping(_, None)))
+        self.open.last().is_some_and(|open| matches!(open.kind, CollectionKind::Mapping(_, None)))
     }
 
-    fn open(&mut self, anchor: usize, kind: Kind, at: &Marker) -> Result<(), SyntaxProblem> {
+    fn open(
+        &mut self,
+        anchor: usize,
+        kind: CollectionKind,
+        at: &Marker,
+    ) -> Result<(), SyntaxProblem> {
         self.count(at)?;
         if self.wants_key() {
             return self.key(None, at);
@@ -151,8 +158,8 @@ impl Builder {
     fn close(&mut self, at: &Marker) -> Result<(), SyntaxProblem> {
         let Some(Open { anchor, cost, kind }) = self.open.pop() else { return Ok(()) };
         let value = match kind {
-            Kind::List(items) => Value::Array(items),
-            Kind::Mapping(map, _) => Value::Object(map),
+            CollectionKind::List(items) => Value::Array(items),
+            CollectionKind::Mapping(map, _) => Value::Object(map),
         };
         self.place(value, cost, anchor, at)
     }
@@ -160,7 +167,9 @@ impl Builder {
     /// The next key of the innermost mapping; `None` if it is no plain text.
     fn key(&mut self, key: Option<String>, at: &Marker) -> Result<(), SyntaxProblem> {
         let key = key.ok_or_else(|| problem("a key is not plain text; valid: name: value", at))?;
-        if let Some(Open { kind: Kind::Mapping(map, next), cost, .. }) = self.open.last_mut() {
+        if let Some(Open { kind: CollectionKind::Mapping(map, next), cost, .. }) =
+            self.open.last_mut()
+        {
             if map.contains_key(&key) {
                 let what = format!("key {} appears twice, the second time in", shown_key(&key));
                 return Err(SyntaxProblem { message: format!("{what} line {}", at.line()) });
@@ -219,8 +228,8 @@ impl Builder {
             Some(open) => {
                 open.cost.add(cost);
                 match &mut open.kind {
-                    Kind::List(items) => items.push(value),
-                    Kind::Mapping(map, key) => {
+                    CollectionKind::List(items) => items.push(value),
+                    CollectionKind::Mapping(map, key) => {
                         if let Some(key) = key.take() {
                             map.insert(key, value);
                         }

@@ -20,7 +20,7 @@ use crate::stage::commit::CommitSettings;
 use crate::stage::feeds::Feeds;
 use crate::stage::lease::{KeeperSettings, member_name};
 use crate::stage::process::{
-    AnalysisSettings, CameraSettings, LiveSettings, ProcessSettings, Recoding, Routes,
+    AnalysisSettings, CameraSettings, CommitRoutes, LiveSettings, ProcessSettings, Recoding,
 };
 use crate::stage::read::ReadSettings;
 use crate::stage::watch::WatchSettings;
@@ -50,7 +50,7 @@ pub struct Plan {
     /// Number of committer threads.
     pub committers: usize,
     /// Routes of frames from shards to committers.
-    pub routes: Routes,
+    pub routes: CommitRoutes,
     /// Per dispatcher: maximum frames between dispatch and the end of their commit.
     pub slots: usize,
     /// Maximum bytes in flight.
@@ -180,7 +180,7 @@ impl Plan {
             lease,
             workers,
             committers,
-            routes: Routes { pipelines, lanes: committers },
+            routes: CommitRoutes { pipelines, lanes: committers },
             slots,
             inflight_bytes_max: config.engine.max_inflight_bytes,
             connections_max: queue.pool_size,

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::json;
 use tiny_http::Request;
 
-use super::routes::{Answer, Site, not_found};
+use super::routes::{HttpAnswer, Site, not_found};
 use super::{Listener, Serving};
 use crate::base::{Fault, Stop};
 use crate::bridge::{BridgeSeries, BridgeStatus, Direction, SERIES};
@@ -47,10 +47,10 @@ struct BridgeSite {
 }
 
 impl Site for BridgeSite {
-    fn open(&self, segments: &[&str]) -> Option<Answer> {
+    fn open(&self, segments: &[&str]) -> Option<HttpAnswer> {
         let or_ok = |why: Option<String>| match why {
-            Some(why) => Answer::lines(503, [why]),
-            None => Answer::lines(200, ["ok".to_owned()]),
+            Some(why) => HttpAnswer::lines(503, [why]),
+            None => HttpAnswer::lines(200, ["ok".to_owned()]),
         };
         match *segments {
             ["livez"] => Some(or_ok(self.status.hangs())),
@@ -59,16 +59,16 @@ impl Site for BridgeSite {
         }
     }
 
-    fn guarded(&self, _request: &Request, segments: &[&str]) -> Answer {
+    fn guarded(&self, _request: &Request, segments: &[&str]) -> HttpAnswer {
         match *segments {
-            [""] => Answer::lines(200, [self.status.summary()]),
+            [""] => HttpAnswer::lines(200, [self.status.summary()]),
             ["metrics"] => {
                 let kind = "text/plain; version=0.0.4; charset=utf-8";
-                Answer::new(200, kind, exposition(&self.status))
+                HttpAnswer::new(200, kind, exposition(&self.status))
             }
             ["api", "v1", "bridge"] => {
                 let status = &self.status;
-                Answer::json(&json!({
+                HttpAnswer::json(&json!({
                     "direction": status.direction.name(),
                     "messages": status.messages(),
                     "bytes": status.bytes(),

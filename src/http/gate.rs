@@ -50,7 +50,7 @@ const HELD_BYTES_MAX: usize = 16 << 20;
 
 /// The gate, ready to run.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct ClientGate {
     /// Must be non-blocking.
     pub(super) listener: TcpListener,
     /// The socket of the server behind the gate.
@@ -59,7 +59,7 @@ pub(super) struct Gate {
     pub(super) visits_max: usize,
 }
 
-impl Gate {
+impl ClientGate {
     /// Passes requests on until `end`.
     ///
     /// [`Fault::Io`] if polling fails.
@@ -195,7 +195,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
-        let gate = Gate { listener, server: Inner::at(path), visits_max: VISITS_MAX };
+        let gate = ClientGate { listener, server: Inner::at(path), visits_max: VISITS_MAX };
         let end = Stop::default();
         std::thread::scope(|scope| {
             scope.spawn(|| gate.run(&end).unwrap());

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::json;
 use tiny_http::Request;
 
-use super::routes::{Answer, JSON, Site, not_found};
+use super::routes::{HttpAnswer, JSON, Site, not_found};
 use super::{Listener, Serving};
 use crate::base::{Fault, Stop};
 use crate::config::Config;
@@ -41,23 +41,24 @@ struct IngestSite {
 }
 
 impl Site for IngestSite {
-    fn open(&self, segments: &[&str]) -> Option<Answer> {
+    fn open(&self, segments: &[&str]) -> Option<HttpAnswer> {
         match *segments {
             ["livez"] => Some(match self.view.hangs() {
-                Some(why) => Answer::lines(503, [why]),
-                None => Answer::lines(200, ["ok".to_owned()]),
+                Some(why) => HttpAnswer::lines(503, [why]),
+                None => HttpAnswer::lines(200, ["ok".to_owned()]),
             }),
             ["readyz"] => Some(match self.view.unready() {
-                Some(why) => Answer::lines(503, [why]),
-                None => Answer::lines(200, std::iter::once("ok".to_owned()).chain(self.away())),
+                Some(why) => HttpAnswer::lines(503, [why]),
+                None => HttpAnswer::lines(200, std::iter::once("ok".to_owned()).chain(self.away())),
             }),
-            [""] => {
-                Some(Answer::page("text/html; charset=utf-8", include_str!("page/cameras.html")))
-            }
+            [""] => Some(HttpAnswer::page(
+                "text/html; charset=utf-8",
+                include_str!("page/cameras.html"),
+            )),
             ["assets", "page.css"] => {
-                Some(Answer::page("text/css; charset=utf-8", include_str!("page/page.css")))
+                Some(HttpAnswer::page("text/css; charset=utf-8", include_str!("page/page.css")))
             }
-            ["assets", "cameras.js"] => Some(Answer::page(
+            ["assets", "cameras.js"] => Some(HttpAnswer::page(
                 "text/javascript; charset=utf-8",
                 include_str!("page/cameras.js"),
             )),
@@ -65,27 +66,27 @@ impl Site for IngestSite {
         }
     }
 
-    fn guarded(&self, _request: &Request, segments: &[&str]) -> Answer {
+    fn guarded(&self, _request: &Request, segments: &[&str]) -> HttpAnswer {
         match *segments {
             ["metrics"] => {
                 let kind = "text/plain; version=0.0.4; charset=utf-8";
-                Answer::new(200, kind, exposition(&self.view.cameras()))
+                HttpAnswer::new(200, kind, exposition(&self.view.cameras()))
             }
             ["api", "v1", "cameras"] => {
                 let cameras: Vec<_> = self.view.cameras().iter().map(|it| it.json()).collect();
-                Answer::json(&json!({ "cameras": cameras, "now": unix_seconds() }))
+                HttpAnswer::json(&json!({ "cameras": cameras, "now": unix_seconds() }))
             }
             ["api", "v1", "cameras", id] => match self.view.camera(id) {
-                Some(camera) => Answer::json(&camera.json()),
-                None => Answer::error(404, "no such camera is configured"),
+                Some(camera) => HttpAnswer::json(&camera.json()),
+                None => HttpAnswer::error(404, "no such camera is configured"),
             },
             ["api", "v1", "cameras", id, "latest.jpg"] => {
                 match self.view.camera(id).and_then(|camera| camera.picture()) {
-                    Some(picture) => Answer::new(200, "image/jpeg", picture.to_vec()),
+                    Some(picture) => HttpAnswer::new(200, "image/jpeg", picture.to_vec()),
                     None if _request.url().ends_with("?missing=204") => {
-                        Answer::new(204, JSON, Vec::new())
+                        HttpAnswer::new(204, JSON, Vec::new())
                     }
-                    None => Answer::error(404, "no picture yet").with("Retry-After", "1"),
+                    None => HttpAnswer::error(404, "no picture yet").with("Retry-After", "1"),
                 }
             }
             _ => not_found(),

@@ -31,12 +31,12 @@ use crate::engine::EngineView;
 pub use api::{compression_ratio, latency_json, metrics_json};
 #[cfg(feature = "kafka")]
 pub use bridge::BridgeServer;
-use gate::Gate;
+use gate::ClientGate;
 use hosts::Hosts;
 pub use ingest::IngestServer;
 use inner::Inner;
 pub use routes::silence_max;
-use routes::{Answer, EngineSite, Routes, Site};
+use routes::{EngineSite, HttpAnswer, HttpRoutes, Site};
 
 /// How often the server checks the stop signal; ending the server also unblocks it.
 const TICK: Duration = Duration::from_secs(10);
@@ -144,8 +144,8 @@ impl Listener {
         let server = Arc::new(server);
         let ended = Stop::default();
         let identity = |index| Identity { role: Role::Stats, index, core: None };
-        let gate = Gate { listener: self.tcp, server: door, visits_max };
-        let routes = Routes::new(site, token, Hosts::new(&self.hosts));
+        let gate = ClientGate { listener: self.tcp, server: door, visits_max };
+        let routes = HttpRoutes::new(site, token, Hosts::new(&self.hosts));
         // A panic ends these threads, and with them the statistics, but not the engine: they raise
         // a separate stop signal.
         let (spare, end) = (Stop::default(), ended.clone());
@@ -216,7 +216,7 @@ impl Drop for Serving {
 /// Answers requests until `end`. The caller must then unblock the server.
 fn answer_all(
     server: &Server,
-    answer: impl Fn(&Request) -> Answer,
+    answer: impl Fn(&Request) -> HttpAnswer,
     end: &Stop,
 ) -> Result<(), Fault> {
     while !end.is_draining() {
@@ -230,12 +230,12 @@ fn answer_all(
 }
 
 /// Answers one request. A panic affects only that answer.
-fn respond(request: Request, answer: impl Fn(&Request) -> Answer) {
+fn respond(request: Request, answer: impl Fn(&Request) -> HttpAnswer) {
     // The request must outlive a panic. Dropping it sends an answer, and a second panic there would
     // abort the process.
     let answer = catch_unwind(AssertUnwindSafe(|| answer(&request))).unwrap_or_else(|payload| {
         report(&*payload);
-        Answer::error(500, "a defect of the program; its log says more")
+        HttpAnswer::error(500, "a defect of the program; its log says more")
     });
     // A client that disconnected is not an error.
     let sent = catch_unwind(AssertUnwindSafe(|| drop(request.respond(answer.into_response()))));
@@ -274,7 +274,7 @@ mod tests {
             let answers = scope.spawn(|| {
                 let answer = |request: &Request| match request.url() {
                     "/panic" => panic!("the wheel came off"),
-                    _ => Answer::error(404, "all is well"),
+                    _ => HttpAnswer::error(404, "all is well"),
                 };
                 answer_all(&server, answer, &end)
             });

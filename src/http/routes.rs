@@ -51,37 +51,37 @@ const SECURITY: [(&str, &str); 6] = [
 
 /// An answer to a client.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     status: u16,
     kind: &'static str,
     body: Bytes,
     headers: Vec<(&'static str, String)>,
 }
 
-impl Answer {
-    pub(super) fn new(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-        Answer { status, kind, body: body.into(), headers: Vec::new() }
+impl HttpAnswer {
+    pub(super) fn new(status: u16, kind: &'static str, body: impl Into<Bytes>) -> HttpAnswer {
+        HttpAnswer { status, kind, body: body.into(), headers: Vec::new() }
     }
 
-    pub(super) fn page(kind: &'static str, text: &'static str) -> Answer {
-        Answer::new(200, kind, text)
+    pub(super) fn page(kind: &'static str, text: &'static str) -> HttpAnswer {
+        HttpAnswer::new(200, kind, text)
     }
 
-    pub(super) fn json(value: &Value) -> Answer {
-        Answer::new(200, JSON, text::json(&value.to_string()).into_owned())
+    pub(super) fn json(value: &Value) -> HttpAnswer {
+        HttpAnswer::new(200, JSON, text::json(&value.to_string()).into_owned())
     }
 
-    pub(super) fn error(status: u16, why: &str) -> Answer {
-        Answer { status, ..Answer::json(&json!({ "error": why })) }
+    pub(super) fn error(status: u16, why: &str) -> HttpAnswer {
+        HttpAnswer { status, ..HttpAnswer::json(&json!({ "error": why })) }
     }
 
     /// A plain-text answer.
-    pub(super) fn lines(status: u16, lines: impl IntoIterator<Item = String>) -> Answer {
+    pub(super) fn lines(status: u16, lines: impl IntoIterator<Item = String>) -> HttpAnswer {
         let lines: String = lines.into_iter().map(|line| text::line(&line) + "\n").collect();
-        Answer::new(status, TEXT, lines)
+        HttpAnswer::new(status, TEXT, lines)
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> HttpAnswer {
         self.headers.push((name, value.into()));
         self
     }
@@ -103,7 +103,7 @@ impl Answer {
 }
 
 /// The routes of a site, with its access rules.
-pub(super) struct Routes {
+pub(super) struct HttpRoutes {
     site: Box<dyn Site>,
     token: Option<Secret>,
     hosts: Hosts,
@@ -112,18 +112,18 @@ pub(super) struct Routes {
 /// The contents of a server.
 pub(super) trait Site: Send {
     /// Answers that contain no figures and need no token.
-    fn open(&self, segments: &[&str]) -> Option<Answer>;
+    fn open(&self, segments: &[&str]) -> Option<HttpAnswer>;
 
     /// All other answers.
-    fn guarded(&self, request: &Request, segments: &[&str]) -> Answer;
+    fn guarded(&self, request: &Request, segments: &[&str]) -> HttpAnswer;
 }
 
-impl Routes {
-    pub(super) fn new(site: Box<dyn Site>, token: Option<Secret>, hosts: Hosts) -> Routes {
-        Routes { site, token, hosts }
+impl HttpRoutes {
+    pub(super) fn new(site: Box<dyn Site>, token: Option<Secret>, hosts: Hosts) -> HttpRoutes {
+        HttpRoutes { site, token, hosts }
     }
 
-    pub(super) fn answer(&self, request: &Request) -> Answer {
+    pub(super) fn answer(&self, request: &Request) -> HttpAnswer {
         let asking = Asking {
             target: request.url(),
             host: header(request, "Host"),
@@ -132,12 +132,15 @@ impl Routes {
             fetch_mode: header(request, "Sec-Fetch-Mode"),
         };
         match self.hosts.refuses(&asking) {
-            Some(Refusal::Host) => return Answer::error(421, STRANGE_HOST),
-            Some(Refusal::Page) => return Answer::error(403, "asked for a page of another server"),
+            Some(Refusal::Host) => return HttpAnswer::error(421, STRANGE_HOST),
+            Some(Refusal::Page) => {
+                return HttpAnswer::error(403, "asked for a page of another server");
+            }
             None => {}
         }
         if !matches!(request.method(), Method::Get | Method::Head) {
-            return Answer::error(405, "only GET and HEAD are answered").with("Allow", "GET, HEAD");
+            return HttpAnswer::error(405, "only GET and HEAD are answered")
+                .with("Allow", "GET, HEAD");
         }
         let Some(segments) = segments_of(request.url()) else { return not_found() };
         let segments: Vec<&str> = segments.iter().map(Cow::as_ref).collect();
@@ -145,7 +148,7 @@ impl Routes {
             return answer;
         }
         if !self.is_allowed(request) {
-            return Answer::error(401, "a bearer token is needed")
+            return HttpAnswer::error(401, "a bearer token is needed")
                 .with("WWW-Authenticate", "Bearer realm=\"framepress\"");
         }
         self.site.guarded(request, &segments)
@@ -173,37 +176,40 @@ pub(super) struct EngineSite {
 
 impl Site for EngineSite {
     // The page that asks for the token must itself be open.
-    fn open(&self, segments: &[&str]) -> Option<Answer> {
+    fn open(&self, segments: &[&str]) -> Option<HttpAnswer> {
         match *segments {
             ["livez"] => Some(self.livez()),
             ["readyz"] => Some(self.readyz()),
-            [""] => Some(Answer::page("text/html; charset=utf-8", include_str!("page/index.html"))),
+            [""] => {
+                Some(HttpAnswer::page("text/html; charset=utf-8", include_str!("page/index.html")))
+            }
             ["assets", "page.css"] => {
-                Some(Answer::page("text/css; charset=utf-8", include_str!("page/page.css")))
+                Some(HttpAnswer::page("text/css; charset=utf-8", include_str!("page/page.css")))
             }
-            ["assets", "page.js"] => {
-                Some(Answer::page("text/javascript; charset=utf-8", include_str!("page/page.js")))
-            }
+            ["assets", "page.js"] => Some(HttpAnswer::page(
+                "text/javascript; charset=utf-8",
+                include_str!("page/page.js"),
+            )),
             _ => None,
         }
     }
 
-    fn guarded(&self, request: &Request, segments: &[&str]) -> Answer {
+    fn guarded(&self, request: &Request, segments: &[&str]) -> HttpAnswer {
         let Some(view) = self.view.get() else {
-            return Answer::error(503, STARTING).with("Retry-After", "1");
+            return HttpAnswer::error(503, STARTING).with("Retry-After", "1");
         };
         match *segments {
             ["metrics"] => match exposition::page(view) {
-                Ok(page) => Answer::new(200, exposition::CONTENT_TYPE, page),
-                Err(error) => Answer::error(500, &error.to_string()),
+                Ok(page) => HttpAnswer::new(200, exposition::CONTENT_TYPE, page),
+                Err(error) => HttpAnswer::error(500, &error.to_string()),
             },
-            ["api", "v1", "system", "metrics"] => Answer::json(&api::metrics_json(view)),
-            ["api", "v1", "dead-letters"] => Answer::json(&api::dead_letters_json(view)),
-            ["api", "v1", "history"] => Answer::json(&api::history_json(view)),
-            ["api", "v1", "cameras"] => Answer::json(&api::cameras_json(view)),
+            ["api", "v1", "system", "metrics"] => HttpAnswer::json(&api::metrics_json(view)),
+            ["api", "v1", "dead-letters"] => HttpAnswer::json(&api::dead_letters_json(view)),
+            ["api", "v1", "history"] => HttpAnswer::json(&api::history_json(view)),
+            ["api", "v1", "cameras"] => HttpAnswer::json(&api::cameras_json(view)),
             ["api", "v1", "cameras", id] => match api::camera_json(view, id) {
-                Some(camera) => Answer::json(&camera),
-                None => Answer::error(404, "no such camera has been seen"),
+                Some(camera) => HttpAnswer::json(&camera),
+                None => HttpAnswer::error(404, "no such camera has been seen"),
             },
             ["api", "v1", "cameras", id, "latest.jpg"] => picture(view, request, id),
             _ => not_found(),
@@ -212,39 +218,39 @@ impl Site for EngineSite {
 }
 
 impl EngineSite {
-    fn livez(&self) -> Answer {
+    fn livez(&self) -> HttpAnswer {
         let silence = self.view.get().and_then(|view| {
             let silence = view.metrics.health.silence();
             (silence > silence_max(&view.plan)).then_some(silence)
         });
         match silence {
             Some(silence) => {
-                Answer::lines(503, [format!("no sign of life for {} s", silence.as_secs())])
+                HttpAnswer::lines(503, [format!("no sign of life for {} s", silence.as_secs())])
             }
-            None => Answer::lines(200, ["ok".to_owned()]),
+            None => HttpAnswer::lines(200, ["ok".to_owned()]),
         }
     }
 
-    fn readyz(&self) -> Answer {
+    fn readyz(&self) -> HttpAnswer {
         let why = self.view.get().map_or_else(|| Some(STARTING.to_owned()), api::unready);
         match why {
-            Some(why) => Answer::lines(503, [why]),
+            Some(why) => HttpAnswer::lines(503, [why]),
             None => {
                 let remarks = self.view.get().map(api::remarks).unwrap_or_default();
-                Answer::lines(200, std::iter::once("ok".to_owned()).chain(remarks))
+                HttpAnswer::lines(200, std::iter::once("ok".to_owned()).chain(remarks))
             }
         }
     }
 }
 
-fn picture(view: &EngineView, request: &Request, id: &str) -> Answer {
+fn picture(view: &EngineView, request: &Request, id: &str) -> HttpAnswer {
     match view.cameras.photo(id) {
-        None => Answer::error(404, "no such camera has been seen"),
+        None => HttpAnswer::error(404, "no such camera has been seen"),
         // A page that polls does not want an error.
         Some(None) if request.url().ends_with("?missing=204") => {
-            Answer::new(204, JSON, Bytes::new())
+            HttpAnswer::new(204, JSON, Bytes::new())
         }
-        Some(None) => Answer::error(
+        Some(None) => HttpAnswer::error(
             404,
             "no picture yet: one is kept from the camera's next frame on, while clients ask",
         )
@@ -253,17 +259,17 @@ fn picture(view: &EngineView, request: &Request, id: &str) -> Answer {
             let tag = format!("\"{:x}-{:x}\"", photo.taken_ms, photo.jpeg.len());
             let is_known = header(request, "If-None-Match").is_some_and(|known| known == tag);
             let answer = if is_known {
-                Answer::new(304, "image/jpeg", Bytes::new())
+                HttpAnswer::new(304, "image/jpeg", Bytes::new())
             } else {
-                Answer::new(200, "image/jpeg", photo.jpeg)
+                HttpAnswer::new(200, "image/jpeg", photo.jpeg)
             };
             answer.with("ETag", tag)
         }
     }
 }
 
-pub(super) fn not_found() -> Answer {
-    Answer::error(404, "not found")
+pub(super) fn not_found() -> HttpAnswer {
+    HttpAnswer::error(404, "not found")
 }
 
 fn header<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {

@@ -14,7 +14,7 @@ use super::coder::{Coder, Form};
 use super::link::{Ffmpeg, Finding, Link, LinkEnd, Loss, is_worth, live};
 use super::pause::Pauses;
 use super::slot::{FrameSlot, Shot};
-use super::source::{Place, Spec};
+use super::source::{OpenLocation, Spec};
 use super::status::{IngestStatus, SendOutcome, State};
 use super::web::Web;
 use crate::base::{Fault, Reject, Stop};
@@ -49,7 +49,7 @@ struct Known {
 }
 
 /// The reader of one camera.
-pub(super) struct Reader {
+pub(super) struct CameraReader {
     pub(super) spec: Spec,
     pub(super) slot: Arc<FrameSlot>,
     pub(super) status: Arc<IngestStatus>,
@@ -89,7 +89,7 @@ pub(super) fn coder(config: &Config, feed: &FeedConfig) -> Result<Coder, Fault> 
     Coder::new(config, form)
 }
 
-impl Reader {
+impl CameraReader {
     /// Reads until the stop signal or, with `once`, the first loss.
     pub(super) fn run(mut self) -> Result<(), Fault> {
         let mut pauses = Pauses::new(self.spec.feed.backoff_ms, &self.spec.id);
@@ -196,7 +196,7 @@ impl Reader {
         }
     }
 
-    fn open(&self, place: &Place, known: &Known) -> Result<Link, LinkEnd> {
+    fn open(&self, place: &OpenLocation, known: &Known) -> Result<Link, LinkEnd> {
         let feed = &self.spec.feed;
         let location = &place.location;
         let may_copy = feed.size.is_none()

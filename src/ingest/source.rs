@@ -30,7 +30,7 @@ pub struct Spec {
 
 /// A location that can be opened.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct OpenLocation {
     pub(super) location: Location,
 }
 
@@ -71,7 +71,7 @@ impl Spec {
     }
 
     /// Reads the files and assembles the location; `other` selects the fallback.
-    pub(super) fn place(&self, other: bool) -> Result<Place, String> {
+    pub(super) fn place(&self, other: bool) -> Result<OpenLocation, String> {
         let typed = match (other, &self.fallback, &self.source, &self.source_file) {
             (true, Some(fallback), ..) => fallback.expose().to_owned(),
             (_, _, Some(source), _) => source.expose().to_owned(),
@@ -90,11 +90,11 @@ impl Spec {
         };
         let account = account.as_ref().map(|(user, word)| (user.as_str(), word.as_str()));
         let location = Location::url(&typed, account).map_err(|fault| fault.to_string())?;
-        Ok(Place { location })
+        Ok(OpenLocation { location })
     }
 }
 
-impl Place {
+impl OpenLocation {
     /// Host and port.
     pub(super) fn authority(&self) -> Option<(String, u16)> {
         authority(&Url::parse(self.location.secret_url()?).ok()?)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
-use super::camera::{Reader, coder};
+use super::camera::{CameraReader, coder};
 use super::sender::{self, Lane, Lanes, Refusals, SenderLimits};
 use super::slot::{FrameSlot, bell};
 use super::source::Spec;
@@ -254,7 +254,8 @@ impl Supervisor {
         let stop = Stop::default();
         let coder = coder(&self.config, &spec.feed)?;
         let once = self.mode.once;
-        let reader = Reader { spec: spec.clone(), slot, status, stop: stop.clone(), once, coder };
+        let reader =
+            CameraReader { spec: spec.clone(), slot, status, stop: stop.clone(), once, coder };
         let (all, id) = (self.stop.clone(), spec.id.clone());
         let identity = Identity { role: Role::Camera, index: self.started % 1000, core: None };
         self.started += 1;

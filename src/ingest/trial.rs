@@ -5,7 +5,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::camera::{Reader, coder};
+use super::camera::{CameraReader, coder};
 use super::slot::{FrameSlot, bell};
 use super::source::Spec;
 use super::status::{IngestStatus, SendOutcome, State};
@@ -58,7 +58,7 @@ pub fn try_out(config: &Config, spec: &Spec, stop: &Stop) -> Result<CameraFound,
     let (wake, rung) = bell();
     let slot = Arc::new(FrameSlot::new(wake));
     let ended = Stop::default();
-    let reader = Reader {
+    let reader = CameraReader {
         spec: spec.clone(),
         slot: Arc::clone(&slot),
         status: Arc::clone(&status),

@@ -27,9 +27,9 @@ pub use control::{
     Tenure, Version, bytes_of, engines_keys, lease_key,
 };
 pub use data::{
-    Action, Answer, Batch, CommitPlan, Delivered, Delivery, Earlier, Feed, Page, Pending, Pipeline,
-    PipelineOptions, Retention, Sendings, Sent, Sink, Sinks, SourceOptions, StreamSource, Task,
-    Ticket,
+    Action, Batch, CommitAnswer, CommitPlan, Delivered, Delivery, Earlier, Feed, Page, Pending,
+    Pipeline, PipelineOptions, Retention, Sendings, Sent, Sink, Sinks, SourceOptions, StreamSource,
+    Task, Ticket,
 };
 pub use protocol::{
     Address, Connection, FaultPoint, Login, Operation, RespHeader, RespLimits, RespReader, Tls,

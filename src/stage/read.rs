@@ -18,7 +18,7 @@ use self::ringed::RingReader;
 use super::group::Groups;
 use super::process::Live;
 use super::retry::Attempts;
-use super::window::Window;
+use super::window::MeasuredWindow;
 use crate::base::threads::{LoopHook, Role};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{self, EntryId, Journal, Pool, RawFrame};
@@ -71,7 +71,7 @@ pub struct ReadSettings {
 
 /// A reader, ready to run.
 #[derive(Debug)]
-pub struct Reader {
+pub struct StreamReader {
     settings: ReadSettings,
     journal: Arc<Journal>,
     groups: Arc<Groups>,
@@ -85,7 +85,7 @@ pub struct Reader {
     /// Size of a recent large frame, in bytes. It is 0 if it is unknown or if the last connection
     /// was lost: the server may have cut it because a reply was too large.
     frame_bytes: u64,
-    window: Window,
+    window: MeasuredWindow,
     live: Live,
     /// Older entries are left at the server; `None` while frames arrive in time.
     stale_age: Option<Duration>,
@@ -103,7 +103,7 @@ pub struct Reader {
     is_ahead: bool,
 }
 
-impl Reader {
+impl StreamReader {
     /// A reader that sends what it reads to `out`.
     pub fn new(
         settings: ReadSettings,
@@ -113,15 +113,15 @@ impl Reader {
         metrics: Arc<Metrics>,
         stop: Stop,
         out: Sender<RawFrame>,
-    ) -> Reader {
+    ) -> StreamReader {
         metrics.health.expect(Part::Reader(settings.index));
         let recorder = metrics.recorder();
         let route = Route::new(&settings.topology);
         let journal = Arc::clone(groups.journal(settings.source.shard));
         let gauge = WindowGauge::new(&metrics, WindowStage::Read);
-        let window = Window::new(Arc::new(RoundTrip::default()), gauge);
+        let window = MeasuredWindow::new(Arc::new(RoundTrip::default()), gauge);
         let rings = RingReader::new(&settings, &pool, &metrics, &stop);
-        Reader {
+        StreamReader {
             settings,
             journal,
             groups,

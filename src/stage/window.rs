@@ -36,7 +36,7 @@ const SLICES: usize = 8;
 
 /// The window of one connection.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(super) struct MeasuredWindow {
     round_trip: Arc<RoundTrip>,
     /// Items per second in each of the last slices.
     rates: [f64; SLICES],
@@ -46,10 +46,10 @@ pub(super) struct Window {
     gauge: WindowGauge,
 }
 
-impl Window {
+impl MeasuredWindow {
     /// A window for the server with this round trip.
-    pub(super) fn new(round_trip: Arc<RoundTrip>, gauge: WindowGauge) -> Window {
-        Window {
+    pub(super) fn new(round_trip: Arc<RoundTrip>, gauge: WindowGauge) -> MeasuredWindow {
+        MeasuredWindow {
             round_trip,
             rates: [0.0; SLICES],
             next: 0,
@@ -107,15 +107,15 @@ mod tests {
 
     const TRIP: Duration = Duration::from_millis(100);
 
-    fn window() -> Window {
+    fn window() -> MeasuredWindow {
         let metrics = Metrics::new();
         let round_trip = metrics.round_trips.of("server");
         round_trip.sample(TRIP);
-        Window::new(round_trip, WindowGauge::new(&metrics, WindowStage::Read))
+        MeasuredWindow::new(round_trip, WindowGauge::new(&metrics, WindowStage::Read))
     }
 
     /// Begins a slice in which this many items come back.
-    fn pass(window: &mut Window, items: u64) {
+    fn pass(window: &mut MeasuredWindow, items: u64) {
         window.slice_began = Tick::now().before(TRIP);
         window.returned(items);
     }
@@ -157,7 +157,7 @@ mod tests {
     fn a_server_beside_us_needs_nothing_more() {
         let metrics = Metrics::new();
         let gauge = WindowGauge::new(&metrics, WindowStage::Commit);
-        let mut window = Window::new(metrics.round_trips.of("server"), gauge);
+        let mut window = MeasuredWindow::new(metrics.round_trips.of("server"), gauge);
         (0..2).for_each(|_| pass(&mut window, 500));
         assert_eq!(window.extra(), 0, "its round trip is not known");
         metrics.round_trips.of("server").sample(Duration::from_micros(50));

@@ -131,15 +131,15 @@ pub fn open_all<'a>(
 ) -> Result<OpenedEnvelope<'a>, Reject> {
     let Scratch { unpacked, inflated, inflated_max, json } = scratch;
     let mut data = data;
-    let mut kind = Kind::of(data);
-    if let Kind::Gzip = kind {
+    let mut kind = MessageKind::of(data);
+    if let MessageKind::Gzip = kind {
         gzip::unpack(data, *inflated_max, inflated)?;
         data = inflated;
-        kind = Kind::of(data);
+        kind = MessageKind::of(data);
     }
     let envelope = match kind {
-        Kind::Json => json::open(data, pixels_max, unpacked, json)?,
-        Kind::Protobuf => match protobuf(data) {
+        MessageKind::Json => json::open(data, pixels_max, unpacked, json)?,
+        MessageKind::Protobuf => match protobuf(data) {
             Ok(envelope) => envelope,
             Err(what) => match FrameBatch::of(data) {
                 Some(batch) if batch.len() > 1 => {
@@ -149,12 +149,12 @@ pub fn open_all<'a>(
                 None => return Err(not_a_frame(what)),
             },
         },
-        Kind::Picture => {
+        MessageKind::Picture => {
             let image = ImageRef { bytes: data, ..ImageRef::default() };
             Envelope { image, ..Envelope::default() }
         }
-        Kind::Gzip => return Err(Reject::undecodable("gzip within gzip")),
-        Kind::Other(name) => {
+        MessageKind::Gzip => return Err(Reject::undecodable("gzip within gzip")),
+        MessageKind::Other(name) => {
             return Err(Reject::unsupported(format!(
                 "data is of an unknown kind: {name}; a ProcessedFrame, JSON, or a JPEG, PNG or WebP \
                  file is expected"
@@ -188,19 +188,19 @@ impl Envelope<'_> {
 /// Agrees with [`open`] for every frame that `open` accepts. Of gzip, at most `inflated_max` bytes
 /// are unpacked.
 pub fn camera_of(data: &[u8], inflated_max: usize) -> Option<Cow<'_, str>> {
-    let camera = match Kind::of(data) {
-        Kind::Json => json::camera_of(data)?,
-        Kind::Protobuf => camera_of_protobuf(data)?,
-        Kind::Gzip => {
+    let camera = match MessageKind::of(data) {
+        MessageKind::Json => json::camera_of(data)?,
+        MessageKind::Protobuf => camera_of_protobuf(data)?,
+        MessageKind::Gzip => {
             let mut inflated = Vec::new();
             gzip::unpack(data, inflated_max, &mut inflated).ok()?;
-            match Kind::of(&inflated) {
-                Kind::Json => json::camera_of(&inflated)?.into_owned().into(),
-                Kind::Protobuf => camera_of_protobuf(&inflated)?.into_owned().into(),
+            match MessageKind::of(&inflated) {
+                MessageKind::Json => json::camera_of(&inflated)?.into_owned().into(),
+                MessageKind::Protobuf => camera_of_protobuf(&inflated)?.into_owned().into(),
                 _ => return None,
             }
         }
-        Kind::Picture | Kind::Other(_) => return None,
+        MessageKind::Picture | MessageKind::Other(_) => return None,
     };
     (1..=limits::ID_BYTES_MAX).contains(&camera.len()).then_some(camera)
 }
@@ -238,7 +238,7 @@ pub fn locate_picture(head: &[u8], len: usize) -> Option<Range<usize>> {
     (end <= len).then_some(start..end)
 }
 
-enum Kind {
+enum MessageKind {
     Protobuf,
     Json,
     Picture,
@@ -246,12 +246,12 @@ enum Kind {
     Other(&'static str),
 }
 
-impl Kind {
+impl MessageKind {
     /// JSON begins with a brace, which a `ProcessedFrame` cannot: it would be the start of a group
     /// in field 15. Leading white space is allowed unless the bytes are a valid frame, because a
     /// line feed is also the tag of `frame_id`. The same holds for files whose first bytes could be
     /// tags.
-    fn of(data: &[u8]) -> Kind {
+    fn of(data: &[u8]) -> MessageKind {
         let has_brace = data.trim_ascii_start().first() == Some(&b'{');
         let is_json = match data.first() {
             Some(b'{') => true,
@@ -259,13 +259,13 @@ impl Kind {
             _ => text::is_object(data),
         };
         if is_json {
-            return Kind::Json;
+            return MessageKind::Json;
         }
         match FileKind::of(data).filter(|_| protobuf(data).is_err()) {
-            Some(FileKind::Jpeg | FileKind::Png | FileKind::Webp) => Kind::Picture,
-            Some(FileKind::Gzip) => Kind::Gzip,
-            Some(FileKind::Other(name)) => Kind::Other(name),
-            None => Kind::Protobuf,
+            Some(FileKind::Jpeg | FileKind::Png | FileKind::Webp) => MessageKind::Picture,
+            Some(FileKind::Gzip) => MessageKind::Gzip,
+            Some(FileKind::Other(name)) => MessageKind::Other(name),
+            None => MessageKind::Protobuf,
         }
     }
 }

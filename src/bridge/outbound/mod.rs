@@ -35,7 +35,7 @@ const BLOCK: Duration = Duration::from_millis(500);
 pub(super) struct Outbound {
     config: Config,
     control: Control,
-    sources: Vec<Source>,
+    sources: Vec<OutputStream>,
     producer: Option<BaseProducer<Deliveries>>,
     status: Arc<BridgeStatus>,
     stop: Stop,
@@ -47,7 +47,7 @@ pub(super) struct Outbound {
 
 /// An output stream.
 #[derive(Debug)]
-struct Source {
+struct OutputStream {
     stream: String,
     /// The last entry that is in Kafka.
     place: EntryId,
@@ -67,7 +67,7 @@ impl Outbound {
     pub fn new(setup: Setup, status: &Arc<BridgeStatus>, stop: &Stop) -> Result<Outbound, Fault> {
         let Setup { config, topology, streams, until_caught_up } = setup;
         let control = Control::new(topology, Duration::from_secs(config.redis_queue.timeout));
-        let source = |streams: Streams| Source {
+        let source = |streams: Streams| OutputStream {
             stream: streams.output,
             place: EntryId::default(),
             read: None,
@@ -122,8 +122,9 @@ impl Outbound {
 
     fn is_done(&self) -> bool {
         // The entry that was the last at the start may have been deleted.
-        let is_there =
-            |source: &Source| source.goal.is_some_and(|goal| source.place >= goal || source.is_dry);
+        let is_there = |source: &OutputStream| {
+            source.goal.is_some_and(|goal| source.place >= goal || source.is_dry)
+        };
         self.until_caught_up && self.sources.iter().all(is_there)
     }
 
@@ -335,7 +336,7 @@ impl Outbound {
 
     /// Moves the consumer group to the place.
     fn follow(&mut self, index: usize) -> Result<(), Fault> {
-        let Source { stream, place, read, .. } = &self.sources[index];
+        let OutputStream { stream, place, read, .. } = &self.sources[index];
         self.control.move_group(stream, &self.config.kafka.bridge_group, *place, *read)
     }
 

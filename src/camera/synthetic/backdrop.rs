@@ -6,7 +6,7 @@
 
 use super::lens::Lens;
 use super::light::Light;
-use super::place::Place;
+use super::place::Scenery;
 
 /// The unlit background and the last lit one.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Backdrop {
 
 impl Backdrop {
     /// Paints `place` as seen through `lens`.
-    pub(super) fn new(width: u32, height: u32, lens: &Lens, place: &Place) -> Self {
+    pub(super) fn new(width: u32, height: u32, lens: &Lens, place: &Scenery) -> Self {
         let row_bytes = width as usize * 3;
         let len = row_bytes * height as usize;
         let (mut colours, mut lamps) = (Vec::with_capacity(len), Vec::with_capacity(len));
@@ -69,7 +69,7 @@ fn light_row(row: &mut [u8], colours: &[u8], lamps: &[u8], strengths: &[u16], la
 }
 
 /// Averages one pixel over four samples: colour, and lamp light.
-fn pixel(lens: &Lens, place: &Place, column: f32, row: f32) -> ([f32; 3], [f32; 3]) {
+fn pixel(lens: &Lens, place: &Scenery, column: f32, row: f32) -> ([f32; 3], [f32; 3]) {
     const WITHIN: [(f32, f32); 4] =
         [(0.125, 0.375), (0.625, 0.125), (0.375, 0.875), (0.875, 0.625)];
     let (mut colour, mut lamp) = ([0.0; 3], [0.0; 3]);

@@ -18,7 +18,7 @@ use self::canvas::Canvas;
 use self::lens::Lens;
 use self::light::{DAY_SECONDS, Light};
 use self::noise::Noise;
-use self::place::Place;
+use self::place::Scenery;
 use self::traffic::{LANE_VEHICLES, Traffic};
 use self::vehicle::Placed;
 use super::random::Random;
@@ -87,7 +87,7 @@ impl Synthetic {
         }
         let chance = |purpose| Random::new(seed, u64::from(camera) << 8 | purpose);
         let lens = Lens::new(width, height, &mut chance(1));
-        let place = Place::new(&lens, &mut chance(2));
+        let place = Scenery::new(&lens, &mut chance(2));
         Ok(Synthetic {
             options,
             backdrop: Backdrop::new(width, height, &lens, &place),

@@ -64,7 +64,7 @@ impl Upright {
 
 /// One stretch of road and its surroundings.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Scenery {
     lanes: usize,
     /// Distance from the middle of the road to the walls of the houses, in metres.
     houses: f32,
@@ -75,12 +75,12 @@ pub(super) struct Place {
     posts: Vec<Upright>,
 }
 
-impl Place {
+impl Scenery {
     pub(super) fn new(lens: &Lens, random: &mut Random) -> Self {
         let lanes = 2 + random.below(2);
         let seed = random.bits() as u32;
         let (trees, posts) = (Vec::new(), Vec::new());
-        let mut place = Place { lanes, houses: 0.0, seed, trees, posts };
+        let mut place = Scenery { lanes, houses: 0.0, seed, trees, posts };
         place.houses = place.edge() + random.between(7.0, 12.0);
         for _ in 0..26 {
             let side = if random.unit() < 0.5 { -1.0 } else { 1.0 };

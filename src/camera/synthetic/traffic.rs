@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::f64::consts::TAU;
 
-use super::vehicle::{self, Kind};
+use super::vehicle::{self, VehicleKind};
 use crate::camera::random::Random;
 
 /// Where the road emerges from the haze, in metres ahead of the camera.
@@ -24,7 +24,7 @@ const WAVE_SECONDS: f64 = 75.0;
 /// One vehicle in its lane.
 #[derive(Clone, Debug)]
 pub(super) struct Vehicle {
-    pub(super) kind: Kind,
+    pub(super) kind: VehicleKind,
     pub(super) paint: [f32; 3],
     /// Metres to the right of the middle of the lane.
     pub(super) aside: f32,

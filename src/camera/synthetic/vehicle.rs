@@ -7,7 +7,7 @@ use crate::camera::random::Random;
 
 /// Size and shape of a kind of vehicle, in metres; lengths are measured from its front.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kind {
+pub(super) struct VehicleKind {
     pub(super) width: f32,
     pub(super) length: f32,
     /// Height of the body.
@@ -19,18 +19,21 @@ pub(super) struct Kind {
     windows: Option<(f32, f32)>,
 }
 
-const fn car(width: f32, length: f32, body: f32, cabin: (f32, f32, f32)) -> Kind {
-    Kind { width, length, body, cabin: Some(cabin), windows: None }
+const fn car(width: f32, length: f32, body: f32, cabin: (f32, f32, f32)) -> VehicleKind {
+    VehicleKind { width, length, body, cabin: Some(cabin), windows: None }
 }
 
 /// The kinds of vehicle, each with its frequency in per cent.
-const KINDS: [(usize, Kind); 6] = [
+const KINDS: [(usize, VehicleKind); 6] = [
     (38, car(1.80, 4.4, 0.85, (1.45, 1.1, 3.9))),
     (24, car(1.85, 4.6, 1.00, (1.70, 1.1, 4.5))),
     (14, car(1.70, 3.8, 0.85, (1.50, 0.8, 3.7))),
     (11, car(2.00, 5.4, 1.20, (2.20, 0.7, 5.4))),
-    (9, Kind { width: 2.5, length: 9.5, body: 3.4, cabin: None, windows: None }),
-    (4, Kind { width: 2.5, length: 11.5, body: 3.1, cabin: None, windows: Some((1.4, 2.5)) }),
+    (9, VehicleKind { width: 2.5, length: 9.5, body: 3.4, cabin: None, windows: None }),
+    (
+        4,
+        VehicleKind { width: 2.5, length: 11.5, body: 3.1, cabin: None, windows: Some((1.4, 2.5)) },
+    ),
 ];
 
 /// Typical paint colours; the common ones are listed more than once.
@@ -52,7 +55,7 @@ const PAINTS: [[f32; 3]; 14] = [
 ];
 
 /// A random kind and paint.
-pub(super) fn draw_lot(random: &mut Random) -> (Kind, [f32; 3]) {
+pub(super) fn draw_lot(random: &mut Random) -> (VehicleKind, [f32; 3]) {
     let mut lot = random.below(100);
     let mut drawn = KINDS[0].1;
     for (often, kind) in KINDS {
@@ -67,7 +70,7 @@ pub(super) fn draw_lot(random: &mut Random) -> (Kind, [f32; 3]) {
 
 /// A vehicle at its place on the road.
 pub(super) struct Placed {
-    pub(super) kind: Kind,
+    pub(super) kind: VehicleKind,
     pub(super) paint: [f32; 3],
     /// Position of its middle, in metres to the right of the middle of the road.
     pub(super) x: f32,

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::words::Words;
+use super::words::FfmpegOutput;
 use crate::base::{Fault, Stop, children};
 use crate::camera::readiness::{is_readable, readable};
 use crate::metrics::clock::Tick;
@@ -31,7 +31,7 @@ pub(crate) struct Piped {
     child: Child,
     output: ChildStdout,
     errors: Option<ChildStderr>,
-    words: Words,
+    words: FfmpegOutput,
     stop: Stop,
     until: Option<Tick>,
 }
@@ -73,7 +73,7 @@ impl Piped {
         // A larger pipe needs fewer context switches for a picture of 3 MB. It is not larger still,
         // because a user may have 64 MiB in all pipes; beyond that, new pipes get two pages.
         let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE_BYTES);
-        let words = Words::default();
+        let words = FfmpegOutput::default();
         Ok(Piped { program, child, output, errors, words, stop: stop.clone(), until: None })
     }
 
@@ -98,7 +98,7 @@ impl Piped {
     }
 
     /// The standard error read so far.
-    pub(crate) fn words(&mut self) -> &mut Words {
+    pub(crate) fn words(&mut self) -> &mut FfmpegOutput {
         &mut self.words
     }
 

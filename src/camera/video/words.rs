@@ -24,7 +24,7 @@ pub(crate) struct Line {
 
 /// Collected lines of one program.
 #[derive(Debug, Default)]
-pub(crate) struct Words {
+pub(crate) struct FfmpegOutput {
     partial: Vec<u8>,
     cut: bool,
     lines: VecDeque<Line>,
@@ -33,7 +33,7 @@ pub(crate) struct Words {
     /// Whether the current lines describe the output, and the line about its video.
     in_output: bool,
     output_video: Option<String>,
-    /// The first error since [`Words::forget`]; later ones are consequences of it.
+    /// The first error since [`FfmpegOutput::forget`]; later ones are consequences of it.
     first_error: Option<String>,
     last: Option<String>,
     /// Level of the previous line, once lines have levels; a line without a level continues it.
@@ -85,7 +85,7 @@ const DAMAGES: [&str; 16] = [
     "bad vlc",
 ];
 
-impl Words {
+impl FfmpegOutput {
     /// Adds received bytes.
     pub(crate) fn hear(&mut self, bytes: &[u8]) {
         for byte in bytes {
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_first_error_explains_and_later_ones_only_follow() {
-        let mut words = Words::default();
+        let mut words = FfmpegOutput::default();
         words
             .hear(b"[tcp @ 0x5] [verbose] Starting connection\n[rtsp @ 0x55d] [error] method DESC");
         words.hear(
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_bounded_and_damage_is_counted() {
-        let mut words = Words::default();
+        let mut words = FfmpegOutput::default();
         for _ in 0..1000 {
             words.hear(b"[h264 @ 0x1] [error] error while decoding MB 3 7, bytestream 5\n");
         }

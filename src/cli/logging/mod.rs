@@ -52,7 +52,7 @@ pub(super) fn start(log: &LogConfig) {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let started = Started { level: handle, repeats: Arc::clone(&repeats) };
-    let subscriber = tracing_subscriber::registry().with(level).with(repeats::Gate(repeats));
+    let subscriber = tracing_subscriber::registry().with(level).with(repeats::RepeatGate(repeats));
     // Keep a subscriber that is installed already (by a test or an embedding program).
     if subscriber.with(lines).try_init().is_ok() {
         let _ = STARTED.set(started);

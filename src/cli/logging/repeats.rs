@@ -32,11 +32,11 @@ const MESSAGE_MAX: usize = 300;
 /// The kinds seen recently.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    kinds: Mutex<HashMap<Kind, Held>>,
+    kinds: Mutex<HashMap<EventKind, Held>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Kind {
+struct EventKind {
     place: Identifier,
     camera: String,
 }
@@ -63,12 +63,12 @@ pub(super) struct Reported {
 
 impl Repeats {
     /// Whether to log this event; otherwise it is counted.
-    fn is_first(&self, kind: Kind, level: Level, message: impl FnOnce() -> String) -> bool {
+    fn is_first(&self, kind: EventKind, level: Level, message: impl FnOnce() -> String) -> bool {
         let mut kinds = self.kinds.lock();
         let kind = if kinds.len() < KINDS_MAX || kinds.contains_key(&kind) {
             kind
         } else {
-            Kind { camera: String::new(), ..kind }
+            EventKind { camera: String::new(), ..kind }
         };
         match kinds.entry(kind) {
             Entry::Occupied(mut held) => {
@@ -127,9 +127,9 @@ impl Repeats {
 }
 
 /// Lets the first event of each kind through.
-pub(super) struct Gate(pub(super) Arc<Repeats>);
+pub(super) struct RepeatGate(pub(super) Arc<Repeats>);
 
-impl<S: Subscriber> Layer<S> for Gate {
+impl<S: Subscriber> Layer<S> for RepeatGate {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let about = event.metadata();
         if *about.level() > Level::WARN || about.target() == EACH {
@@ -137,7 +137,7 @@ impl<S: Subscriber> Layer<S> for Gate {
         }
         let mut text = Text::default();
         event.record(&mut text);
-        let kind = Kind { place: about.callsite(), camera: text.camera };
+        let kind = EventKind { place: about.callsite(), camera: text.camera };
         self.0.is_first(kind, *about.level(), || text.message.chars().take(MESSAGE_MAX).collect())
     }
 }
@@ -197,7 +197,7 @@ mod tests {
         let (sink, repeats) = (Sink::default(), Arc::new(Repeats::default()));
         let lines = tracing_subscriber::fmt::layer().with_writer(sink.clone()).without_time();
         let subscriber =
-            tracing_subscriber::registry().with(Gate(Arc::clone(&repeats))).with(lines);
+            tracing_subscriber::registry().with(RepeatGate(Arc::clone(&repeats))).with(lines);
         tracing::subscriber::with_default(subscriber, || events(&repeats));
         let shown = String::from_utf8(sink.0.lock().clone()).unwrap();
         (shown.lines().map(String::from).collect(), repeats.all())

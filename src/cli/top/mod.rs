@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, bounded};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
-use super::client::{Answer, Client};
+use super::client::{ApiAnswer, Client};
 use super::signals::SignalWatch;
 use super::terminal::Stream;
 use super::{Failure, out, terminal};
@@ -110,7 +110,7 @@ impl Drop for Restore {
 
 /// A thread that queries the engine, so that a slow answer does not delay keys.
 struct Polling {
-    answers: Receiver<Answer>,
+    answers: Receiver<ApiAnswer>,
     stop: Stop,
     thread: Option<Running>,
 }
@@ -143,7 +143,7 @@ impl Drop for Polling {
 fn watch(
     terminal: &mut DefaultTerminal,
     screen: &mut Screen,
-    answers: &Receiver<Answer>,
+    answers: &Receiver<ApiAnswer>,
     stop: &Stop,
 ) -> std::io::Result<()> {
     while !stop.is_draining() {

@@ -11,7 +11,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use serde_json::Value;
 
-use crate::cli::client::{Answer, Figures};
+use crate::cli::client::{ApiAnswer, Figures};
 use crate::cli::report::bytes;
 use crate::cli::terminal::clip;
 use crate::metrics::clock::{Tick, unix_seconds};
@@ -52,7 +52,7 @@ impl Screen {
     }
 
     /// Takes the result of a query. After a failure, the last statistics stay with their age.
-    pub(super) fn take(&mut self, answer: Answer) {
+    pub(super) fn take(&mut self, answer: ApiAnswer) {
         match answer {
             Ok(figures) => {
                 self.figures = Some((figures, Tick::now()));

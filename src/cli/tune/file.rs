@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::TuneArgs;
-use super::trial::{Comparison, Trials, Verdict};
+use super::trial::{Comparison, TrialVerdict, Trials};
 use crate::cli::report::machine;
 use crate::config::Config;
 
@@ -72,7 +72,8 @@ pub(super) fn text(
 
 /// The changed settings, for the terminal.
 pub(super) fn changes(found: &[Comparison]) -> String {
-    let taken = found.iter().filter(|comparison| matches!(comparison.verdict, Verdict::Better(_)));
+    let taken =
+        found.iter().filter(|comparison| matches!(comparison.verdict, TrialVerdict::Better(_)));
     let lines: Vec<String> = taken.map(|comparison| format!("  {comparison}")).collect();
     if lines.is_empty() {
         "nothing was better than the configuration as it is, beyond the noise".into()

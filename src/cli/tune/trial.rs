@@ -56,12 +56,12 @@ pub(super) struct Comparison {
     pub(super) knob: &'static str,
     pub(super) from: String,
     pub(super) to: String,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: TrialVerdict,
 }
 
 /// The result of a comparison.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum TrialVerdict {
     /// Better each time, and by more than the noise.
     Better(Evidence),
     /// Not better, or not by more than the noise.
@@ -93,13 +93,13 @@ impl fmt::Display for Comparison {
         let Comparison { knob, from, to, verdict } = self;
         write!(f, "{knob}: {from} against {to}: ")?;
         let evidence = match verdict {
-            Verdict::NotValid => return write!(f, "not valid with the other settings"),
-            Verdict::NoTime => return write!(f, "not measured, the time was over"),
-            Verdict::Better(evidence) => {
+            TrialVerdict::NotValid => return write!(f, "not valid with the other settings"),
+            TrialVerdict::NoTime => return write!(f, "not measured, the time was over"),
+            TrialVerdict::Better(evidence) => {
                 write!(f, "taken, ")?;
                 evidence
             }
-            Verdict::Kept(evidence) => {
+            TrialVerdict::Kept(evidence) => {
                 write!(f, "kept, ")?;
                 evidence
             }
@@ -177,11 +177,15 @@ impl Trials {
     }
 
     /// Measures both alternately. `left` comparisons, including this one, share the remaining time.
-    pub(super) fn compare(&mut self, pair: &[Config; 2], left: usize) -> Result<Verdict, Fault> {
+    pub(super) fn compare(
+        &mut self,
+        pair: &[Config; 2],
+        left: usize,
+    ) -> Result<TrialVerdict, Fault> {
         let turns = (2 * PAIRS * left.max(1)) as f64;
         let seconds = self.bounds.left() / turns - self.overhead;
         if seconds < MEASURE_SECONDS.0 && self.bounds.left() < self.shortest() {
-            return Ok(Verdict::NoTime);
+            return Ok(TrialVerdict::NoTime);
         }
         let seconds = seconds.clamp(MEASURE_SECONDS.0, MEASURE_SECONDS.1);
         let mut sides = [Vec::new(), Vec::new()];
@@ -208,7 +212,7 @@ impl Trials {
         let evidence = Evidence { from, to, gains, needed };
         let always = evidence.gains.len() == PAIRS && evidence.gains.iter().all(|gain| *gain > 1.0);
         let is_better = always && evidence.gain() > needed;
-        Ok(if is_better { Verdict::Better(evidence) } else { Verdict::Kept(evidence) })
+        Ok(if is_better { TrialVerdict::Better(evidence) } else { TrialVerdict::Kept(evidence) })
     }
 
     /// Minimum duration of a comparison, in seconds.

@@ -77,7 +77,7 @@ impl From<Node> for Value {
 }
 
 /// Where the values of keys come from: the layers of a configuration, or one mapping of a list.
-pub(super) trait Source {
+pub(super) trait KeySource {
     /// The value of the dotted `key`: as typed, or `default` where it is absent or faulty.
     fn value<T, K: Kind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T;
 }
@@ -91,7 +91,7 @@ pub(super) trait Section: Sized {
     fn builtin() -> Self;
 
     /// Every value from `source`, where it says something, or else from `default`.
-    fn read(source: &mut impl Source, default: Self) -> Self;
+    fn read(source: &mut impl KeySource, default: Self) -> Self;
 
     /// The section as a file has it. Of a value and the file that holds it, only the one is there
     /// that was given.
@@ -179,7 +179,7 @@ macro_rules! section {
             }
 
             #[allow(unused_variables, reason = "a section may have only sections")]
-            fn read(source: &mut impl $crate::config::table::Source, default: Self) -> Self {
+            fn read(source: &mut impl $crate::config::table::KeySource, default: Self) -> Self {
                 $section {
                     $( $name: source.value(
                         concat!($path, stringify!($name)), default.$name, &$kind,

@@ -16,6 +16,6 @@ pub use feed::Feed;
 pub use pending::{Page, Pending};
 pub use pipeline::{Pipeline, PipelineOptions, Sendings, Ticket};
 pub use plan::{CommitPlan, Delivery, Retention};
-pub use sink::{Action, Answer, Earlier, Sink, Task};
+pub use sink::{Action, CommitAnswer, Earlier, Sink, Task};
 pub use sinks::{Sent, Sinks};
 pub use source::{Batch, Delivered, SourceOptions, StreamSource};

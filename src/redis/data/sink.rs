@@ -89,7 +89,7 @@ pub enum Action<'a> {
 
 /// The outcome of one task.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum CommitAnswer {
     /// Stored and acknowledged.
     Done {
         /// The id of the last entry stored, if any.
@@ -112,7 +112,7 @@ pub enum Answer {
 /// What is sent for a task: all of it, or one step if input and output are on different nodes of a
 /// Cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::redis) enum Part {
+pub(in crate::redis) enum TaskPart {
     /// The complete script.
     Whole,
     /// An acknowledgement of a non-existent entry, to test whether it is allowed.
@@ -140,7 +140,7 @@ pub struct Sink {
     pub(in crate::redis) number: u64,
     /// Whether the server takes no writes: close the connection once everything is answered.
     pub(super) is_left: bool,
-    /// For each unanswered [`Part::Add`], the number of its results.
+    /// For each unanswered [`TaskPart::Add`], the number of its results.
     added: VecDeque<usize>,
     /// Number of unanswered sendings.
     unanswered: usize,
@@ -227,16 +227,16 @@ impl Sink {
         &mut self,
         tasks: &[Task<'_>],
         which: &[usize],
-        part: Part,
+        part: TaskPart,
     ) -> Result<(), Fault> {
         self.request.clear();
         let mut payloads: SmallVec<[&[u8]; limits::COMMIT_BATCH_FRAMES]> = SmallVec::new();
         for task in which.iter().map(|&index| &tasks[index]) {
             match (task.action, part) {
-                (Action::Store { results }, Part::Whole | Part::Add) => {
+                (Action::Store { results }, TaskPart::Whole | TaskPart::Add) => {
                     payloads.extend(results.iter().map(|stored| &*stored.payload));
                 }
-                (Action::DeadLetter { refused, .. }, Part::Whole) => {
+                (Action::DeadLetter { refused, .. }, TaskPart::Whole) => {
                     payloads.extend(refused.whole.as_deref());
                 }
                 _ => {}
@@ -256,14 +256,14 @@ impl Sink {
     pub(super) fn receive(
         &mut self,
         which: &[usize],
-        part: Part,
-        answers: &mut [Answer],
+        part: TaskPart,
+        answers: &mut [CommitAnswer],
     ) -> Result<(), Fault> {
         for &index in which {
             answers[index] = match part {
-                Part::Whole | Part::Acknowledge => self.script_answer(),
-                Part::Probe => self.plain_answer(),
-                Part::Add => {
+                TaskPart::Whole | TaskPart::Acknowledge => self.script_answer(),
+                TaskPart::Probe => self.plain_answer(),
+                TaskPart::Add => {
                     let results = self.added.pop_front().unwrap_or(1);
                     self.plain_answers(results)
                 }
@@ -292,58 +292,58 @@ impl Sink {
     }
 
     /// Reads a code and the id of the last entry stored; see `commit.lua`.
-    fn script_answer(&mut self) -> Result<Answer, Fault> {
+    fn script_answer(&mut self) -> Result<CommitAnswer, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
         match reader.header(socket) {
             Ok(RespHeader::Array(2)) => {}
-            Ok(RespHeader::Error(message)) => return Ok(Answer::Refused(text(message))),
+            Ok(RespHeader::Error(message)) => return Ok(CommitAnswer::Refused(text(message))),
             Ok(_) => return Err(self.connection.surprised()),
             Err(trouble) => return Err(self.connection.fault(trouble)),
         }
         let code = self.connection.integer()?;
         let stored = EntryId::parse(&self.connection.small_text()?);
         match code {
-            0 => Ok(Answer::Fenced),
-            1 | 3 => Ok(Answer::Done { stored, is_kept: code == 3 }),
-            2 => Ok(Answer::DoneBefore),
+            0 => Ok(CommitAnswer::Fenced),
+            1 | 3 => Ok(CommitAnswer::Done { stored, is_kept: code == 3 }),
+            2 => Ok(CommitAnswer::DoneBefore),
             _ => Err(self.connection.surprised()),
         }
     }
 
     /// Reads the answers of one task's commands. The result is the first refusal, or success.
-    fn plain_answers(&mut self, count: usize) -> Result<Answer, Fault> {
+    fn plain_answers(&mut self, count: usize) -> Result<CommitAnswer, Fault> {
         let mut first_refused = None;
         for _ in 0..count {
             let answer = self.plain_answer()?;
-            if matches!(answer, Answer::Refused(_)) {
+            if matches!(answer, CommitAnswer::Refused(_)) {
                 first_refused.get_or_insert(answer);
             }
         }
-        Ok(first_refused.unwrap_or(Answer::Done { stored: None, is_kept: false }))
+        Ok(first_refused.unwrap_or(CommitAnswer::Done { stored: None, is_kept: false }))
     }
 
     /// Reads the answer of a single command. Anything but an error is success.
-    fn plain_answer(&mut self) -> Result<Answer, Fault> {
+    fn plain_answer(&mut self) -> Result<CommitAnswer, Fault> {
         let Connection { reader, socket, .. } = &mut self.connection;
         match reader.header(socket) {
-            Ok(RespHeader::Int(_)) => Ok(Answer::Done { stored: None, is_kept: false }),
+            Ok(RespHeader::Int(_)) => Ok(CommitAnswer::Done { stored: None, is_kept: false }),
             Ok(RespHeader::Bulk(len)) => {
                 self.connection.pass_over(len)?;
-                Ok(Answer::Done { stored: None, is_kept: false })
+                Ok(CommitAnswer::Done { stored: None, is_kept: false })
             }
-            Ok(RespHeader::Error(message)) => Ok(Answer::Refused(text(message))),
+            Ok(RespHeader::Error(message)) => Ok(CommitAnswer::Refused(text(message))),
             Ok(_) => Err(self.connection.surprised()),
             Err(trouble) => Err(self.connection.fault(trouble)),
         }
     }
 
-    fn encode(&mut self, task: &Task<'_>, part: Part) {
+    fn encode(&mut self, task: &Task<'_>, part: TaskPart) {
         let Sink { plan, digests: [store, plain], retention, request, added, .. } = self;
         let Streams { input, output, dead_letters } = &plan.streams[task.shard];
         // A repeated commit must not store a dead letter twice, so only results can be unfenced.
         let is_result = matches!(task.action, Action::Store { .. });
         let is_fenced =
-            part == Part::Whole && !(is_result && plan.delivery == Delivery::AtLeastOnce);
+            part == TaskPart::Whole && !(is_result && plan.delivery == Delivery::AtLeastOnce);
         let mut script = |target: &str, action: &str, limit: u64, results: usize, fields: usize| {
             let digest = if action == "drop" { &plain } else { &store };
             let keys = if task.tenure.is_some() { 4 } else { 2 };
@@ -371,19 +371,19 @@ impl Sink {
             request.number(plan.output_full_at).number(results);
         };
         match (part, task.action) {
-            (Part::Probe, _) => {
+            (TaskPart::Probe, _) => {
                 request.command(4).arg("XACK").arg(input).arg(&plan.group).arg("0-0");
             }
-            (Part::Add, Action::Store { results }) => {
+            (TaskPart::Add, Action::Store { results }) => {
                 added.push_back(results.len());
                 results.iter().for_each(|stored| add(request, plan, output, stored));
             }
-            (Part::Whole, Action::Store { results }) => {
+            (TaskPart::Whole, Action::Store { results }) => {
                 let fields = results.iter().map(fields_of).sum();
                 script(output, "store", plan.output_length_max, results.len(), fields);
                 results.iter().for_each(|stored| put_result(request, stored));
             }
-            (Part::Whole, Action::DeadLetter { refused, deliveries, failed_at }) => {
+            (TaskPart::Whole, Action::DeadLetter { refused, deliveries, failed_at }) => {
                 let [original_id, queue, reason, detail, stage, times, when] = DEAD_LETTER_FIELDS;
                 let limit = plan.dead_letter_length_max;
                 let Refused { reject, whole } = refused;
@@ -397,10 +397,10 @@ impl Sink {
                 request.arg(stage).arg(reject.stage.name()).arg(times).number(deliveries);
                 request.arg(when).number(failed_at);
             }
-            (Part::Whole, Action::Drop) => script(output, "drop", 0, 0, 0),
+            (TaskPart::Whole, Action::Drop) => script(output, "drop", 0, 0, 0),
             // The output is on another node. Nothing is stored here, so any key of this node will
             // do.
-            (Part::Acknowledge | Part::Add, _) => script(input, "drop", 0, 0, 0),
+            (TaskPart::Acknowledge | TaskPart::Add, _) => script(input, "drop", 0, 0, 0),
         }
     }
 }

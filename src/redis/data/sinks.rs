@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::sink::{Part, Which};
-use super::{Action, Answer, CommitPlan, Sink, Task};
+use super::sink::{TaskPart, Which};
+use super::{Action, CommitAnswer, CommitPlan, Sink, Task};
 use crate::base::{Fault, Stop, error_code, limits};
 use crate::frame::{EntryId, Refused};
 use crate::metrics::{Metrics, RoundTrip};
@@ -133,16 +133,16 @@ impl Sinks {
     }
 
     /// Sends all tasks without waiting for answers. `answers` gets one answer per task:
-    /// [`Answer::Unknown`] if it is to be received, else [`Answer::Unsent`].
+    /// [`CommitAnswer::Unknown`] if it is to be received, else [`CommitAnswer::Unsent`].
     pub fn send(
         &mut self,
         tasks: &[Task<'_>],
-        answers: &mut Vec<Answer>,
+        answers: &mut Vec<CommitAnswer>,
     ) -> (Sent, Result<(), Fault>) {
         answers.clear();
-        answers.resize(tasks.len(), Answer::Unsent);
+        answers.resize(tasks.len(), CommitAnswer::Unsent);
         let all: Which = (0..tasks.len()).collect();
-        self.send_part(tasks, &all, Part::Whole, answers)
+        self.send_part(tasks, &all, TaskPart::Whole, answers)
     }
 
     /// Waits for the first answer to `sent`, which must be the oldest sending, or until `beside` is
@@ -167,14 +167,14 @@ impl Sinks {
     /// shard of a task.
     ///
     /// # Errors
-    /// The fault of the first server that was lost; its tasks keep [`Answer::Unknown`].
+    /// The fault of the first server that was lost; its tasks keep [`CommitAnswer::Unknown`].
     pub fn receive(
         &mut self,
         sent: &Sent,
         shard_of: impl Fn(usize) -> usize,
-        answers: &mut [Answer],
+        answers: &mut [CommitAnswer],
     ) -> Result<(), Fault> {
-        self.receive_part(sent, shard_of, Part::Whole, answers)
+        self.receive_part(sent, shard_of, TaskPart::Whole, answers)
     }
 
     /// Number of entries in the output stream of a shard.
@@ -207,29 +207,37 @@ impl Sinks {
     ///
     /// # Errors
     /// The fault of the first server that could not be reached or was lost. Its tasks have
-    /// [`Answer::Unsent`] or [`Answer::Unknown`]; all others have their own answer.
-    pub fn commit(&mut self, tasks: &[Task<'_>], answers: &mut Vec<Answer>) -> Result<(), Fault> {
+    /// [`CommitAnswer::Unsent`] or [`CommitAnswer::Unknown`]; all others have their own answer.
+    pub fn commit(
+        &mut self,
+        tasks: &[Task<'_>],
+        answers: &mut Vec<CommitAnswer>,
+    ) -> Result<(), Fault> {
         answers.clear();
-        answers.resize(tasks.len(), Answer::Unsent);
+        answers.resize(tasks.len(), CommitAnswer::Unsent);
         self.commit_apart(tasks, answers)
     }
 
     /// Tests whether acknowledging is allowed, adds the results, then acknowledges the entries of
     /// those that were added. If the acknowledgement fails, the next attempt only acknowledges.
-    fn commit_apart(&mut self, tasks: &[Task<'_>], answers: &mut [Answer]) -> Result<(), Fault> {
+    fn commit_apart(
+        &mut self,
+        tasks: &[Task<'_>],
+        answers: &mut [CommitAnswer],
+    ) -> Result<(), Fault> {
         let key = |task: &Task<'_>| (task.shard, task.id);
         // Forget entries that are not in this batch: they have ended and do not come again.
         self.added.retain(|added| tasks.iter().any(|task| key(task) == *added));
         let all: Which = (0..tasks.len()).collect();
-        let mut end = self.follow(tasks, all, Part::Probe, answers);
+        let mut end = self.follow(tasks, all, TaskPart::Probe, answers);
         let may_end: Which = (0..tasks.len()).filter(|&index| is_done(&answers[index])).collect();
-        may_end.iter().for_each(|&index| answers[index] = Answer::Unsent);
+        may_end.iter().for_each(|&index| answers[index] = CommitAnswer::Unsent);
         let is_new_result = |&index: &usize| {
             let task = &tasks[index];
             matches!(task.action, Action::Store { .. }) && !self.added.contains(&key(task))
         };
         let results: Which = may_end.iter().copied().filter(is_new_result).collect();
-        end = end.and(self.follow(tasks, results, Part::Add, answers));
+        end = end.and(self.follow(tasks, results, TaskPart::Add, answers));
         let mut ready = Which::new();
         for index in may_end {
             let task = &tasks[index];
@@ -240,7 +248,7 @@ impl Sinks {
                 Action::DeadLetter { .. } => match self.copy_dead_letter(task) {
                     Ok(()) => true,
                     Err(Fault::Refused { message, .. }) => {
-                        answers[index] = Answer::Refused(message);
+                        answers[index] = CommitAnswer::Refused(message);
                         false
                     }
                     Err(fault) => {
@@ -251,13 +259,13 @@ impl Sinks {
             };
             if is_added {
                 self.added.insert(key(task));
-                answers[index] = Answer::Unsent;
+                answers[index] = CommitAnswer::Unsent;
                 ready.push(index);
             }
         }
-        end = end.and(self.follow(tasks, ready.clone(), Part::Acknowledge, answers));
+        end = end.and(self.follow(tasks, ready.clone(), TaskPart::Acknowledge, answers));
         for &index in &ready {
-            if is_done(&answers[index]) || answers[index] == Answer::DoneBefore {
+            if is_done(&answers[index]) || answers[index] == CommitAnswer::DoneBefore {
                 self.added.remove(&key(&tasks[index]));
             }
         }
@@ -297,19 +305,19 @@ impl Sinks {
         &mut self,
         tasks: &[Task<'_>],
         mut which: Which,
-        part: Part,
-        answers: &mut [Answer],
+        part: TaskPart,
+        answers: &mut [CommitAnswer],
     ) -> Result<(), Fault> {
         let mut end = self.round(tasks, &which, part, answers);
         for _ in 0..limits::HOPS_MAX {
             which.retain(|index| match &answers[*index] {
-                Answer::Refused(message) => is_sent_on(error_code(message)),
+                CommitAnswer::Refused(message) => is_sent_on(error_code(message)),
                 _ => false,
             });
             if which.is_empty() {
                 break;
             }
-            which.iter().for_each(|&index| answers[index] = Answer::Unsent);
+            which.iter().for_each(|&index| answers[index] = CommitAnswer::Unsent);
             end = end.and(self.round(tasks, &which, part, answers));
         }
         end
@@ -320,8 +328,8 @@ impl Sinks {
         &mut self,
         tasks: &[Task<'_>],
         which: &[usize],
-        part: Part,
-        answers: &mut [Answer],
+        part: TaskPart,
+        answers: &mut [CommitAnswer],
     ) -> Result<(), Fault> {
         let (sent, end) = self.send_part(tasks, which, part, answers);
         let received = self.receive_part(&sent, |index| tasks[index].shard, part, answers);
@@ -334,15 +342,15 @@ impl Sinks {
         &mut self,
         tasks: &[Task<'_>],
         which: &[usize],
-        part: Part,
-        answers: &mut [Answer],
+        part: TaskPart,
+        answers: &mut [CommitAnswer],
     ) -> (Sent, Result<(), Fault>) {
         let (shares, mut end) = self.shares(tasks, which, part);
         let mut sent = Sent::default();
         let mut lost: SmallVec<[usize; 4]> = SmallVec::new();
         for (at, share) in shares {
             // Even if sending fails, a part may have arrived.
-            share.iter().for_each(|&index| answers[index] = Answer::Unknown);
+            share.iter().for_each(|&index| answers[index] = CommitAnswer::Unknown);
             match self.open[at].send(tasks, &share, part) {
                 Ok(()) => sent.shares.push((self.open[at].number, share)),
                 Err(fault) => {
@@ -361,8 +369,8 @@ impl Sinks {
         &mut self,
         sent: &Sent,
         shard_of: impl Fn(usize) -> usize,
-        part: Part,
-        answers: &mut [Answer],
+        part: TaskPart,
+        answers: &mut [CommitAnswer],
     ) -> Result<(), Fault> {
         let mut end = Ok(());
         for (number, share) in &sent.shares {
@@ -370,7 +378,7 @@ impl Sinks {
             let Some(at) = self.numbered(*number) else { continue };
             let received = self.open[at].receive(share, part, answers);
             for &index in share {
-                let Answer::Refused(message) = &answers[index] else { continue };
+                let CommitAnswer::Refused(message) = &answers[index] else { continue };
                 let key = key_of(&self.plan, shard_of(index), part);
                 let next = self.route.refused(key, self.open[at].address(), message);
                 self.open[at].is_left |= next == Next::Leave;
@@ -402,7 +410,7 @@ impl Sinks {
         &mut self,
         tasks: &[Task<'_>],
         which: &[usize],
-        part: Part,
+        part: TaskPart,
     ) -> (SmallVec<[Share; 4]>, Result<(), Fault>) {
         let mut shares: SmallVec<[Share; 4]> = SmallVec::new();
         // Looked up once per shard: most batches concern few shards.
@@ -448,15 +456,15 @@ impl Sinks {
     }
 }
 
-fn is_done(answer: &Answer) -> bool {
-    matches!(answer, Answer::Done { .. })
+fn is_done(answer: &CommitAnswer) -> bool {
+    matches!(answer, CommitAnswer::Done { .. })
 }
 
 /// The key that decides where a part of a task is sent.
-fn key_of(plan: &CommitPlan, shard: usize, part: Part) -> &str {
+fn key_of(plan: &CommitPlan, shard: usize, part: TaskPart) -> &str {
     let streams = &plan.streams[shard];
     match part {
-        Part::Whole | Part::Probe | Part::Acknowledge => &streams.input,
-        Part::Add => &streams.output,
+        TaskPart::Whole | TaskPart::Probe | TaskPart::Acknowledge => &streams.input,
+        TaskPart::Add => &streams.output,
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Sent {
 
 /// The window of one connection.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(super) struct SendWindow {
     answered: u64,
     /// Highest answers per second in the previous period and in this one.
     rates: [f64; 2],
@@ -45,14 +45,14 @@ pub(super) struct Window {
     was_full: bool,
     /// The window is kept small until a round trip is measured.
     measuring: bool,
-    /// One request at a time until [`Window::opens`].
+    /// One request at a time until [`SendWindow::opens`].
     careful: bool,
 }
 
-impl Window {
-    pub(super) fn new() -> Window {
+impl SendWindow {
+    pub(super) fn new() -> SendWindow {
         let now = Tick::now();
-        Window {
+        SendWindow {
             answered: 0,
             rates: [0.0; 2],
             rates_since: now,
@@ -101,12 +101,12 @@ impl Window {
         self.was_full = true;
     }
 
-    /// RespLimits the window to one request until [`Window::opens`], and forgets the rate.
+    /// Limits the window to one request until [`SendWindow::opens`], and forgets the rate.
     pub(super) fn restart(&mut self) {
         (self.careful, self.measuring, self.rates) = (true, false, [0.0; 2]);
     }
 
-    /// Ends [`Window::restart`].
+    /// Ends [`SendWindow::restart`].
     pub(super) fn opens(&mut self) {
         self.careful = false;
     }
@@ -144,7 +144,7 @@ mod tests {
 
     /// Records the answer to a request that was sent `trip` ago, with `since` answers since then
     /// including its own, and as many requests in flight before it.
-    fn answer(window: &mut Window, trip: Duration, since: u64) {
+    fn answer(window: &mut SendWindow, trip: Duration, since: u64) {
         let mut sent = window.sent(since as usize - 1);
         sent.at = sent.at.before(trip);
         sent.answered = (window.answered + 1).saturating_sub(since);
@@ -153,14 +153,14 @@ mod tests {
 
     #[test]
     fn the_window_follows_rate_and_round_trip() {
-        let mut window = Window::new();
+        let mut window = SendWindow::new();
         assert_eq!(window.limit(), FIRST, "nothing is known yet");
         for _ in 0..40 {
             answer(&mut window, Duration::from_millis(100), 10);
         }
         // 100 answers per second at 100 ms: 10 are in flight, and twice as many are allowed.
         assert!((19..=21).contains(&window.limit()), "{}", window.limit());
-        let mut window = Window::new();
+        let mut window = SendWindow::new();
         for _ in 0..40 {
             answer(&mut window, Duration::from_micros(50), 1);
         }
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn after_a_refusal_it_begins_with_one() {
-        let mut window = Window::new();
+        let mut window = SendWindow::new();
         for _ in 0..40 {
             answer(&mut window, Duration::from_millis(100), 10);
         }
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_longer_round_trip_counts_when_no_own_queue_can_be_the_cause() {
         let (near, far) = (Duration::from_millis(10), Duration::from_millis(80));
-        let mut window = Window::new();
+        let mut window = SendWindow::new();
         for _ in 0..40 {
             answer(&mut window, near, 10);
         }
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_full_window_is_emptied_now_and_then() {
-        let mut window = Window::new();
+        let mut window = SendWindow::new();
         for _ in 0..40 {
             answer(&mut window, Duration::from_millis(10), 10);
         }

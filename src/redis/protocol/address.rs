@@ -14,7 +14,7 @@ use crate::base::Fault;
 /// only.
 #[derive(Clone)]
 pub struct Address {
-    place: Arc<Place>,
+    place: Arc<Endpoint>,
     login: Arc<Login>,
     tls: Option<Tls>,
     fault_point: FaultPoint,
@@ -26,7 +26,7 @@ pub struct Address {
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Endpoint {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),
 }
@@ -46,15 +46,15 @@ impl Address {
     /// The server on a TCP port, without credentials. `host` is a name, or an address without
     /// brackets.
     pub fn tcp(host: impl Into<String>, port: u16) -> Address {
-        Address::of(Place::Tcp { host: host.into(), port })
+        Address::of(Endpoint::Tcp { host: host.into(), port })
     }
 
     /// The server behind a Unix socket, without credentials.
     pub fn unix(path: &Path) -> Address {
-        Address::of(Place::Unix(path.to_path_buf()))
+        Address::of(Endpoint::Unix(path.to_path_buf()))
     }
 
-    fn of(place: Place) -> Address {
+    fn of(place: Endpoint) -> Address {
         Address {
             place: Arc::new(place),
             login: Arc::default(),
@@ -110,7 +110,7 @@ impl Address {
     /// Another server of the same deployment: same credentials, same encryption.
     #[must_use]
     pub(in crate::redis) fn elsewhere(&self, host: &str, port: u16) -> Address {
-        let place = Place::Tcp { host: host.to_owned(), port };
+        let place = Endpoint::Tcp { host: host.to_owned(), port };
         Address { place: Arc::new(place), asking: false, ..self.clone() }
     }
 
@@ -154,7 +154,7 @@ impl Address {
         &self.fault_point
     }
 
-    pub(super) fn place(&self) -> &Place {
+    pub(super) fn place(&self) -> &Endpoint {
         &self.place
     }
 
@@ -177,8 +177,8 @@ impl Address {
     /// The host; `None` for a Unix socket.
     pub(in crate::redis) fn host(&self) -> Option<&str> {
         match &*self.place {
-            Place::Tcp { host, .. } => Some(host),
-            Place::Unix(_) => None,
+            Endpoint::Tcp { host, .. } => Some(host),
+            Endpoint::Unix(_) => None,
         }
     }
 }
@@ -186,9 +186,9 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.place {
-            Place::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Place::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Place::Unix(path) => write!(f, "{}", path.display()),
+            Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Endpoint::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Endpoint::Unix(path) => write!(f, "{}", path.display()),
         }
     }
 }

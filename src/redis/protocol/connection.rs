@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::Place;
+use super::address::Endpoint;
 use super::request::Request;
 use super::resp::{RespHeader, RespReader, Trouble};
 use super::transport::{Readable, Transport, is_pause};
@@ -392,7 +392,7 @@ impl Connection {
 
     pub(in crate::redis) fn fault(&self, trouble: Trouble) -> Fault {
         let plain =
-            matches!(self.address.place(), Place::Tcp { .. }) && self.address.tls().is_none();
+            matches!(self.address.place(), Endpoint::Tcp { .. }) && self.address.tls().is_none();
         let hung_up = matches!(&trouble, Trouble::Io(error) if is_hang_up(error));
         if plain && hung_up && !self.answered {
             let detail =

@@ -18,7 +18,7 @@ use rustix::net::{connect, recv, socket_with, sockopt};
 use rustls::ClientConnection;
 
 use super::Address;
-use super::address::Place;
+use super::address::Endpoint;
 use super::tls::{self, Tls};
 use crate::base::limits;
 use crate::metrics::clock::Tick;
@@ -51,12 +51,12 @@ impl Transport {
     ) -> io::Result<Transport> {
         let tick = Some(limits::SOCKET_TICK);
         match address.place() {
-            Place::Unix(path) => {
+            Endpoint::Unix(path) => {
                 let unix = connect_unix(path, timeout, gone)?;
                 unix.set_read_timeout(tick).and(unix.set_write_timeout(tick))?;
                 Ok(Transport::Unix(unix))
             }
-            Place::Tcp { host, port } => {
+            Endpoint::Tcp { host, port } => {
                 let tcp = connect_tcp(host, *port, timeout)?;
                 tcp.set_nodelay(true)?;
                 if let Err(error) = notice_silence(&tcp) {

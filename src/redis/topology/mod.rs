@@ -29,18 +29,18 @@ use sentinel::Sentinels;
 /// show no credentials.
 #[derive(Clone)]
 pub struct Topology {
-    kind: Arc<Kind>,
+    kind: Arc<TopologyKind>,
     fault_point: FaultPoint,
 }
 
-enum Kind {
+enum TopologyKind {
     Single(Address),
     Sentinel(Sentinels),
     Cluster(Cluster),
 }
 
 impl Topology {
-    fn of(kind: Kind) -> Topology {
+    fn of(kind: TopologyKind) -> Topology {
         Topology { kind: Arc::new(kind), fault_point: FaultPoint::default() }
     }
 
@@ -54,13 +54,19 @@ impl Topology {
         timeout: Duration,
         stop: &Stop,
     ) -> Topology {
-        Topology::of(Kind::Sentinel(Sentinels::new(service.into(), sentinels, like, timeout, stop)))
+        Topology::of(TopologyKind::Sentinel(Sentinels::new(
+            service.into(),
+            sentinels,
+            like,
+            timeout,
+            stop,
+        )))
     }
 
     /// The Cluster that `seeds` belong to. `timeout` bounds the wait for each node that is asked
     /// for the slots.
     pub fn cluster(seeds: Vec<Address>, timeout: Duration, stop: &Stop) -> Topology {
-        Topology::of(Kind::Cluster(Cluster::new(seeds, timeout, stop)))
+        Topology::of(TopologyKind::Cluster(Cluster::new(seeds, timeout, stop)))
     }
 
     /// The same servers, reached through a fault-injection point on the data plane.
@@ -72,22 +78,24 @@ impl Topology {
     /// The Sentinels, if there are any.
     fn sentinels(&self) -> Option<&Sentinels> {
         match &*self.kind {
-            Kind::Sentinel(sentinels) => Some(sentinels),
-            Kind::Single(_) | Kind::Cluster(_) => None,
+            TopologyKind::Sentinel(sentinels) => Some(sentinels),
+            TopologyKind::Single(_) | TopologyKind::Cluster(_) => None,
         }
     }
 
     /// Whether keys may lie on different servers.
     pub fn is_cluster(&self) -> bool {
-        matches!(&*self.kind, Kind::Cluster(_))
+        matches!(&*self.kind, TopologyKind::Cluster(_))
     }
 
     /// Maximum pause between attempts to reach a server. Shorter if there may be a failover, so
     /// that the new primary is found soon.
     pub fn pause_longest(&self) -> Duration {
         match &*self.kind {
-            Kind::Single(_) => limits::BACKOFF_LONGEST,
-            Kind::Sentinel(_) | Kind::Cluster(_) => limits::BACKOFF_LONGEST_FAILOVER,
+            TopologyKind::Single(_) => limits::BACKOFF_LONGEST,
+            TopologyKind::Sentinel(_) | TopologyKind::Cluster(_) => {
+                limits::BACKOFF_LONGEST_FAILOVER
+            }
         }
     }
 
@@ -98,9 +106,9 @@ impl Topology {
     /// answer names such a primary.
     pub fn primary_for(&self, key: &str) -> Result<Address, Fault> {
         let address = match &*self.kind {
-            Kind::Single(address) => address.clone(),
-            Kind::Sentinel(sentinels) => sentinels.primary()?,
-            Kind::Cluster(cluster) => cluster.primary_for(key)?,
+            TopologyKind::Single(address) => address.clone(),
+            TopologyKind::Sentinel(sentinels) => sentinels.primary()?,
+            TopologyKind::Cluster(cluster) => cluster.primary_for(key)?,
         };
         Ok(address.through(self.fault_point.clone()))
     }
@@ -121,9 +129,9 @@ impl Topology {
     /// Records a lost connection.
     fn lost(&self, at: &Address) {
         match &*self.kind {
-            Kind::Single(_) => {}
-            Kind::Sentinel(sentinels) => sentinels.forget(at, false),
-            Kind::Cluster(cluster) => cluster.forget(at),
+            TopologyKind::Single(_) => {}
+            TopologyKind::Sentinel(sentinels) => sentinels.forget(at, false),
+            TopologyKind::Cluster(cluster) => cluster.forget(at),
         }
     }
 
@@ -131,15 +139,15 @@ impl Topology {
     pub(in crate::redis) fn refused(&self, at: &Address, message: &str) -> Option<Address> {
         let code = crate::base::error_code(message);
         match (&*self.kind, code) {
-            (Kind::Single(_), _) => None,
-            (Kind::Sentinel(sentinels), _) if is_no_primary(code) => {
+            (TopologyKind::Single(_), _) => None,
+            (TopologyKind::Sentinel(sentinels), _) if is_no_primary(code) => {
                 sentinels.forget(at, code == "READONLY");
                 None
             }
-            (Kind::Cluster(cluster), "MOVED" | "ASK") => {
+            (TopologyKind::Cluster(cluster), "MOVED" | "ASK") => {
                 cluster.redirected(at, message).map(|asked| asked.through(self.fault_point.clone()))
             }
-            (Kind::Cluster(cluster), _) if is_no_primary(code) => {
+            (TopologyKind::Cluster(cluster), _) if is_no_primary(code) => {
                 cluster.forget(at);
                 None
             }
@@ -156,7 +164,7 @@ pub(super) fn is_no_primary(code: &str) -> bool {
 impl From<Address> for Topology {
     fn from(address: Address) -> Topology {
         let fault_point = address.fault_point().clone();
-        Topology { fault_point, ..Topology::of(Kind::Single(address)) }
+        Topology { fault_point, ..Topology::of(TopologyKind::Single(address)) }
     }
 }
 
@@ -175,9 +183,9 @@ impl From<&Topology> for Topology {
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.kind {
-            Kind::Single(address) => address.fmt(f),
-            Kind::Sentinel(sentinels) => sentinels.fmt(f),
-            Kind::Cluster(cluster) => cluster.fmt(f),
+            TopologyKind::Single(address) => address.fmt(f),
+            TopologyKind::Sentinel(sentinels) => sentinels.fmt(f),
+            TopologyKind::Cluster(cluster) => cluster.fmt(f),
         }
     }
 }

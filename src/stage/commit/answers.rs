@@ -7,11 +7,11 @@ use super::flight::{Flight, Waiting};
 use crate::base::{Fault, Stage, error_code};
 use crate::frame::{Discard, EntryId, Finished, Verdict};
 use crate::metrics::{Counter, Outcome, Timer};
-use crate::redis::Answer;
+use crate::redis::CommitAnswer;
 
 /// The ids last stored for a shard.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Stored {
+pub(super) struct StoredUpTo {
     result: EntryId,
     dead_letter: EntryId,
 }
@@ -44,8 +44,8 @@ impl<S: Send> Committer<S> {
             let mut answers = answers.drain(..);
             for mut waiting in flight.frames.drain(..) {
                 self.forget_line(&waiting);
-                match answers.next().unwrap_or(Answer::Unsent) {
-                    Answer::Done { stored, is_kept } => {
+                match answers.next().unwrap_or(CommitAnswer::Unsent) {
+                    CommitAnswer::Done { stored, is_kept } => {
                         self.note_stored(&waiting.finished, stored);
                         self.note_tenure(&waiting);
                         if is_kept {
@@ -54,25 +54,25 @@ impl<S: Send> Committer<S> {
                         self.close(waiting);
                         continue;
                     }
-                    Answer::DoneBefore => {
+                    CommitAnswer::DoneBefore => {
                         self.metrics.add(Counter::CommitRepeatsFenced, 1);
                         self.close(waiting);
                         continue;
                     }
-                    Answer::Fenced => {
+                    CommitAnswer::Fenced => {
                         self.close_fenced(waiting);
                         continue;
                     }
-                    Answer::Refused(message) => {
+                    CommitAnswer::Refused(message) => {
                         let epoch = flight.held.epoch(waiting.finished.shard);
                         self.note_refusal(&waiting, epoch, message);
                     }
-                    Answer::Unknown => {
+                    CommitAnswer::Unknown => {
                         let shard = waiting.finished.shard;
                         let after = self.stored_before(&waiting.finished);
                         waiting.unanswered.get_or_insert((after, flight.held.epoch(shard)));
                     }
-                    Answer::Unsent => {}
+                    CommitAnswer::Unsent => {}
                 }
                 self.again.push_back(waiting);
             }

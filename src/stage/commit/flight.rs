@@ -7,7 +7,7 @@ use crate::base::limits;
 use crate::frame::{Discard, EntryId, Finished, Verdict};
 use crate::metrics::Outcome;
 use crate::metrics::clock::Tick;
-use crate::redis::{Action, Answer, Sent, Task};
+use crate::redis::{Action, CommitAnswer, Sent, Task};
 use crate::stage::group::Held;
 
 pub(super) type Tasks<'a> = SmallVec<[Task<'a>; limits::COMMIT_BATCH_FRAMES]>;
@@ -82,7 +82,7 @@ impl Waiting {
 pub(super) struct Flight {
     pub(super) frames: Vec<Waiting>,
     /// One for each frame, or fewer if the last frames were not sent.
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Vec<CommitAnswer>,
     pub(super) sent: Sent,
     pub(super) sent_at: Tick,
     /// The right to commit to its shards.

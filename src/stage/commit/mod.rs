@@ -29,17 +29,17 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use self::answers::{Stored, Trouble};
+use self::answers::{StoredUpTo, Trouble};
 use self::flight::{Flight, Waiting};
 use super::group::Groups;
 use super::retry::Attempts;
-use super::window::Window;
+use super::window::MeasuredWindow;
 use crate::base::threads::{LoopHook, Role};
 use crate::base::{Fault, Stop, error_code, limits};
 use crate::frame::{EntryId, Handed, Next, WakingReceiver};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics, Part, Recorder, RoundTrip, WindowGauge, WindowStage};
-use crate::redis::{Answer, CommitPlan, Sinks, Topology, Waited};
+use crate::redis::{CommitAnswer, CommitPlan, Sinks, Topology, Waited};
 
 /// What a committer needs to know.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ pub struct Committer<S> {
     flights: VecDeque<Flight>,
     /// When an answer was last received.
     answered_at: Tick,
-    window: Window,
+    window: MeasuredWindow,
     /// The last frame in flight of each camera and shard.
     lines: HashMap<(u64, usize), EntryId>,
     /// Faults since the window was last empty.
@@ -95,11 +95,11 @@ pub struct Committer<S> {
     hops: usize,
     attempts: Attempts,
     /// The ids last stored, by shard.
-    stored: Vec<Stored>,
+    stored: Vec<StoredUpTo>,
     /// Shards whose group was found lost, and the epoch of the journal then.
     lost: SmallVec<[(usize, u64); 4]>,
     /// Buffers of finished batches, for reuse.
-    spare: Vec<(Vec<Waiting>, Vec<Answer>)>,
+    spare: Vec<(Vec<Waiting>, Vec<CommitAnswer>)>,
     connections_made: u64,
     /// By shard, the epoch of the tenure in which it last committed.
     committed: Vec<u64>,
@@ -150,7 +150,7 @@ impl<S: Send> Committer<S> {
         Committer {
             index,
             shards,
-            stored: vec![Stored::default(); settings.plan.streams.len()],
+            stored: vec![StoredUpTo::default(); settings.plan.streams.len()],
             committed: vec![0; settings.plan.streams.len()],
             attempts: Attempts::new("committing", settings.topology.pause_longest()),
             flights: VecDeque::with_capacity(2 * settings.window_frames_min),
@@ -164,7 +164,7 @@ impl<S: Send> Committer<S> {
             again: VecDeque::new(),
             taken: 0,
             answered_at: Tick::now(),
-            window: Window::new(Arc::new(RoundTrip::default()), gauge),
+            window: MeasuredWindow::new(Arc::new(RoundTrip::default()), gauge),
             lines: HashMap::with_capacity(limits::COMMIT_BATCH_FRAMES),
             trouble: Trouble::default(),
             is_refused: false,
@@ -347,12 +347,12 @@ impl<S: Send> Committer<S> {
         }
     }
 
-    fn put_back(&mut self, mut batch: Vec<Waiting>, answers: Vec<Answer>) {
+    fn put_back(&mut self, mut batch: Vec<Waiting>, answers: Vec<CommitAnswer>) {
         self.again.extend(batch.drain(..));
         self.keep_storage(batch, answers);
     }
 
-    fn keep_storage(&mut self, frames: Vec<Waiting>, answers: Vec<Answer>) {
+    fn keep_storage(&mut self, frames: Vec<Waiting>, answers: Vec<CommitAnswer>) {
         self.spare.push((frames, answers));
     }
 }

@@ -6,7 +6,7 @@ use crate::base::{Fault, limits};
 use crate::frame::{Handed, Next};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Counter, Gauge};
-use crate::redis::{Answer, Earlier, Task};
+use crate::redis::{CommitAnswer, Earlier, Task};
 use crate::stage::group::Held;
 
 impl<S: Send> Committer<S> {
@@ -54,7 +54,7 @@ impl<S: Send> Committer<S> {
     }
 
     /// Sends a batch. If that fails, notes the reason and puts the batch back before all others.
-    fn send(&mut self, mut batch: Vec<Waiting>, mut answers: Vec<Answer>) {
+    fn send(&mut self, mut batch: Vec<Waiting>, mut answers: Vec<CommitAnswer>) {
         if self.groups.leases().is_some() {
             if self.flights.is_empty() {
                 self.connect_for(&batch);

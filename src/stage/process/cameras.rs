@@ -9,7 +9,7 @@ use twox_hash::XxHash3_64;
 
 use super::CameraSettings;
 use super::camera::{Camera, CameraStatus, Totals, status_of};
-use super::gate::Gate;
+use super::gate::OrderGate;
 use super::snapshot::{Kept, Photo, Snapshot};
 use super::work::Arrived;
 use crate::image::CameraTables;
@@ -24,7 +24,7 @@ pub(super) struct Ordered {
     /// The number of the next frame read; only dispatchers take one.
     pub(super) tickets: AtomicU64,
     /// Held while frames pass, so that they also reach the committer in order.
-    pub(super) gate: Mutex<Gate<Arrived>>,
+    pub(super) gate: Mutex<OrderGate<Arrived>>,
     used: AtomicU64,
 }
 

@@ -14,7 +14,7 @@ use super::effort::Effort;
 use super::job::Job;
 use super::work::Arrived;
 use super::{
-    Live, LiveSettings, Outgoing, ProcessSettings, Routes, Shared, Work, Workers, first_half,
+    CommitRoutes, Live, LiveSettings, Outgoing, ProcessSettings, Shared, Work, Workers, first_half,
     label, second_half,
 };
 use crate::base::threads::Role;
@@ -68,7 +68,7 @@ impl Dispatcher {
         let DispatcherParts { workers, threads, groups, pool, cameras, live, pipelines, lanes } =
             parts;
         let recorder = metrics.recorder();
-        let routes = Routes { pipelines: pipelines.len(), lanes: lanes.len() };
+        let routes = CommitRoutes { pipelines: pipelines.len(), lanes: lanes.len() };
         let (jobs, alone) = (AtomicUsize::new(0), RwLock::new(()));
         let shared = Shared {
             settings,

@@ -6,18 +6,18 @@
 
 /// Puts arrivals back into the order of their tickets.
 #[derive(Debug)]
-pub(super) struct Gate<T> {
+pub(super) struct OrderGate<T> {
     next_ticket: u64,
     waiting: Vec<(u64, T)>,
 }
 
-impl<T> Default for Gate<T> {
+impl<T> Default for OrderGate<T> {
     fn default() -> Self {
-        Gate { next_ticket: 0, waiting: Vec::with_capacity(8) }
+        OrderGate { next_ticket: 0, waiting: Vec::with_capacity(8) }
     }
 }
 
-impl<T> Gate<T> {
+impl<T> OrderGate<T> {
     /// Leaves `thing` at the gate.
     pub(super) fn arrive(&mut self, ticket: u64, thing: T) {
         self.waiting.push((ticket, thing));
@@ -41,7 +41,7 @@ mod tests {
         fn whatever_the_order_of_arrival_all_pass_in_order(
             tickets in Just((0_u64..50).collect::<Vec<_>>()).prop_shuffle()
         ) {
-            let mut gate = Gate::default();
+            let mut gate = OrderGate::default();
             let mut passed = Vec::new();
             for ticket in tickets {
                 gate.arrive(ticket, ticket);

@@ -10,7 +10,7 @@
 //! Every frame past a dispatcher holds a slot. Each lane to a committer has room for every slot of
 //! the pipelines that lead into it, so handing on a finished frame never waits either. Each
 //! pipeline has its own slots, so frames that cannot be committed take none from another pipeline;
-//! see [`Routes`].
+//! see [`CommitRoutes`].
 
 mod camera;
 mod cameras;
@@ -40,7 +40,7 @@ pub use camera::CameraStatus;
 pub use cameras::{CAMERA_SERIES_MAX, Cameras, OtherCameras};
 pub use dispatch::{Dispatcher, DispatcherParts};
 pub use live::{AnalysisSettings, Live, LiveSettings, Recoding};
-pub use routes::Routes;
+pub use routes::CommitRoutes;
 pub use snapshot::Photo;
 pub use work::Work;
 pub use worker::Workers;
@@ -113,6 +113,6 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// For the second half, which may run on any thread.
     recorder: Recorder,
-    routes: Routes,
+    routes: CommitRoutes,
     lanes: Vec<WakingSender<Outgoing>>,
 }

@@ -6,14 +6,14 @@
 /// server, all shards share one pipeline. In a Cluster, each shard has its own pipeline and
 /// committers, so a silent node holds up only the frames of its own shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Routes {
+pub struct CommitRoutes {
     /// Parallel pipelines; as many as shards, or one.
     pub pipelines: usize,
     /// Lanes, one to each committer.
     pub lanes: usize,
 }
 
-impl Routes {
+impl CommitRoutes {
     /// The pipeline of a shard.
     pub fn pipeline_of(self, shard: usize) -> usize {
         shard % self.pipelines
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn every_lane_is_taken_and_by_no_other_shards_than_it_says() {
         for (pipelines, lanes) in [(1, 1), (1, 4), (3, 3), (4, 3), (7, 2), (3, 4), (3, 8)] {
-            let routes = Routes { pipelines, lanes };
+            let routes = CommitRoutes { pipelines, lanes };
             let mut came_from = vec![std::collections::BTreeSet::new(); lanes];
             for shard in 0..pipelines {
                 for camera in 0..100 {
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn shards_of_one_server_share_all_lanes_by_camera() {
-        let routes = Routes { pipelines: 1, lanes: 3 };
+        let routes = CommitRoutes { pipelines: 1, lanes: 3 };
         assert_eq!(routes.lane_of(0, 5), routes.lane_of(7, 5));
         assert_ne!(routes.lane_of(0, 5), routes.lane_of(0, 6));
     }

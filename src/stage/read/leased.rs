@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{LAST_REPLIES_LIMIT, LAST_TRIPS, QUIET, Reader, hand_on};
+use super::{LAST_REPLIES_LIMIT, LAST_TRIPS, QUIET, StreamReader, hand_on};
 use crate::base::threads::Role;
 use crate::base::{Fault, limits};
 use crate::frame::EntryId;
@@ -34,7 +34,7 @@ enum End {
     Lost,
 }
 
-impl Reader {
+impl StreamReader {
     /// Stands by, and reads whenever the lease is available, until draining begins.
     pub(super) fn run_leased(mut self, leases: &Arc<Leases>) -> Result<(), Fault> {
         let mut attempts = Attempts::new("reading", self.settings.topology.pause_longest());

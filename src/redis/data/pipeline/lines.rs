@@ -8,7 +8,7 @@ use crate::base::{Fault, limits};
 use crate::frame::EntryId;
 use crate::metrics::clock::Tick;
 use crate::redis::data::feed::Feed;
-use crate::redis::data::window::{Sent, Window};
+use crate::redis::data::window::{SendWindow, Sent};
 use crate::redis::protocol::Address;
 use crate::redis::topology::open::Connected;
 use crate::redis::topology::route::Next;
@@ -22,7 +22,7 @@ const PASSING: [&str; 8] =
 pub(super) struct Line {
     feed: Feed,
     pub(super) under_way: VecDeque<(Item, Sent)>,
-    window: Window,
+    window: SendWindow,
     heard: Tick,
     /// The first unsent entry is partly sent on this connection.
     pub(super) sending: bool,
@@ -312,7 +312,7 @@ impl Pipeline {
         let (metrics, stop, careful) = (&self.metrics, &self.stop, self.careful);
         let line = self.open.at(address, topology, || {
             let feed = Feed::open(address, "framepress-producer", *timeout, metrics, stop)?;
-            let mut window = Window::new();
+            let mut window = SendWindow::new();
             if careful {
                 window.restart();
             }
