@@ -32,7 +32,7 @@ pub fn run(args: &AllArgs, dispatch: impl Fn(Vec<String>) -> Outcome<bool>) -> O
         ("latency", "--seconds 2 --full-seconds 1 --full-runs 1 --percent 50 --size 640x480"),
         ("scale", "--seconds 1 --cameras 1,10 --sizes 320x240,640x480 --batches 1,20"),
         ("soak", "--size 640x480 --rate 20"),
-        ("profiles", "--seconds 1 --rounds 1"),
+        ("compare", "--seconds 1 --rounds 1"),
     ];
     let mut met = true;
     let mut failed = Vec::new();

@@ -19,7 +19,6 @@ mod migration;
 mod path;
 mod peers;
 mod plot;
-mod profiles;
 mod scale;
 mod server;
 mod shards;
@@ -70,9 +69,7 @@ enum Command {
     Migration(migration::MigrationArgs),
     /// Memory and latency over time
     Soak(soak::SoakArgs),
-    /// The shipped profiles compared with the default configuration
-    Profiles(profiles::ProfilesArgs),
-    /// Two builds of the engine, measured alternately
+    /// The shipped profiles, or two builds of the engine, measured alternately
     Compare(compare::CompareArgs),
     /// Put the tables of a run into a text such as perf/runs/README.md
     Cite(cite::CiteArgs),
@@ -109,7 +106,6 @@ fn dispatch(cli: Cli) -> Outcome<bool> {
         Command::Path(args) => path::run(&args),
         Command::Migration(args) => migration::run(&args),
         Command::Soak(args) => soak::run(&args),
-        Command::Profiles(args) => profiles::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Cite(args) => cite::run(&args),
         Command::Feed(args) => load::feed::run(&args),
