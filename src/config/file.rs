@@ -4,7 +4,7 @@
 //! twice. No error repeats a value of the file: it could be a secret.
 
 use super::secret::shown_key;
-use super::yaml;
+use super::yaml::{self, NOT_A_MAPPING, SyntaxProblem};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -14,13 +14,6 @@ use std::path::Path;
 
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// Why a text is no tree of values.
-#[derive(Debug)]
-pub(super) struct SyntaxProblem {
-    /// What is wrong, with the line if it is known.
-    pub message: String,
-}
 
 /// Reads the file at `path` as JSON or YAML, by its extension; YAML if that says nothing.
 pub(super) fn read(path: &Path) -> Result<Map<String, Value>, String> {
@@ -36,9 +29,6 @@ pub(super) fn read(path: &Path) -> Result<Map<String, Value>, String> {
         yaml::parse(text).map_err(|problem| problem.message)
     }
 }
-
-pub(super) const NOT_A_MAPPING: &str =
-    "the file is no mapping of keys; valid: sections such as redis_queue:";
 
 /// The text of the file at `path`, within bounds.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {

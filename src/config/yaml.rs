@@ -10,8 +10,17 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Value};
 
-use super::file::{NOT_A_MAPPING, SyntaxProblem};
 use super::secret::shown_key;
+
+pub(super) const NOT_A_MAPPING: &str =
+    "the file is no mapping of keys; valid: sections such as redis_queue:";
+
+/// Why a text is no tree of values.
+#[derive(Debug)]
+pub(super) struct SyntaxProblem {
+    /// What is wrong, with the line if it is known.
+    pub message: String,
+}
 
 /// Deepest nesting. The deepest key of a configuration is at level 6.
 const DEPTH_MAX: usize = 32;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use twox_hash::XxHash3_64;
 
 use super::coder::{Coder, Form};
-use super::link::{Ffmpeg, Finding, Link, LinkEnd, Loss, is_worth, live};
+use super::link::{Ffmpeg, Link, is_worth, live};
+use super::link_end::{LinkEnd, LinkFinding, Loss};
 use super::pause::Pauses;
 use super::slot::{FrameSlot, Shot};
 use super::source::{OpenLocation, Spec};
@@ -165,7 +166,8 @@ impl CameraReader {
                     return Err(loss);
                 }
                 LinkEnd::Found(finding) => {
-                    if self.spec.feed.format == FeedFormat::Copy && finding == Finding::NotMjpeg {
+                    if self.spec.feed.format == FeedFormat::Copy && finding == LinkFinding::NotMjpeg
+                    {
                         let text = "it sends no JPEG files; valid: another format than copy";
                         return Err(Loss::new("config", text));
                     }
@@ -179,16 +181,16 @@ impl CameraReader {
         }
     }
 
-    fn take(&self, finding: Finding, known: &mut Known) {
+    fn take(&self, finding: LinkFinding, known: &mut Known) {
         let camera = self.spec.id.as_str();
         match finding {
-            Finding::Mjpeg => known.mjpeg = Some(true),
-            Finding::NotMjpeg => known.mjpeg = Some(false),
-            Finding::Interlaced => known.interlaced = true,
-            Finding::NotWeb => known.not_web = true,
-            Finding::OtherColours => known.other_colours = true,
-            Finding::Resized => tracing::info!(camera, "its pictures have another size"),
-            Finding::NoHardware => {
+            LinkFinding::Mjpeg => known.mjpeg = Some(true),
+            LinkFinding::NotMjpeg => known.mjpeg = Some(false),
+            LinkFinding::Interlaced => known.interlaced = true,
+            LinkFinding::NotWeb => known.not_web = true,
+            LinkFinding::OtherColours => known.other_colours = true,
+            LinkFinding::Resized => tracing::info!(camera, "its pictures have another size"),
+            LinkFinding::NoHardware => {
                 known.no_hardware = true;
                 self.status.hardware_failed();
                 tracing::warn!(camera, "the hardware does not decode; software does");
@@ -286,7 +288,7 @@ impl CameraReader {
             && course.last.is_none()
             && matches!(&end, LinkEnd::Lost(loss) if loss.reason == "ended")
         {
-            return LinkEnd::Found(Finding::NoHardware);
+            return LinkEnd::Found(LinkFinding::NoHardware);
         }
         end
     }

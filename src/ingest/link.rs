@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::link_end::{LinkEnd, LinkFinding, Loss};
 use super::mjpeg::{self, About};
 use super::web::Web;
 use crate::base::{Fault, Stop};
@@ -14,54 +15,6 @@ use crate::metrics::clock::{Tick, unix_seconds};
 
 /// Maximum plausible age of a capture time; an older one is ignored.
 const AGE_MAX_SECONDS: f64 = 60.0;
-
-/// Why a link ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Loss {
-    /// A stable identifier: `auth`, `changed`, `config`, `ended`, `ring`, `same_frame`, `stalled`,
-    /// `timeout`, `transport` or `unreachable`.
-    pub(super) reason: &'static str,
-    /// Message for the user, without secrets.
-    pub(super) text: String,
-}
-
-impl Loss {
-    pub(super) fn new(reason: &'static str, text: impl Into<String>) -> Loss {
-        Loss { reason, text: text.into() }
-    }
-}
-
-/// A finding about the camera that requires a different link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
-    /// The camera sends JPEG files, which can be passed on.
-    Mjpeg,
-    /// The camera sends another format.
-    NotMjpeg,
-    /// The pictures are interlaced.
-    Interlaced,
-    /// The size of the pictures changed.
-    Resized,
-    /// The hardware decoder failed.
-    NoHardware,
-    /// Entries cannot name the colour matrix of the pictures.
-    OtherColours,
-    /// The address does not deliver JPEG files over HTTP, but perhaps a stream for `ffmpeg`.
-    NotWeb,
-}
-
-/// How a link ends: lost, or replaced because of a finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LinkEnd {
-    Lost(Loss),
-    Found(Finding),
-}
-
-impl From<Loss> for LinkEnd {
-    fn from(loss: Loss) -> LinkEnd {
-        LinkEnd::Lost(loss)
-    }
-}
 
 /// A connection to a camera.
 pub(super) enum Link {
@@ -185,7 +138,7 @@ impl Ffmpeg {
         let expected = match self.reading.pixels {
             Pixels::Copy => {
                 if header.fourcc != *b"MJPG" {
-                    return Err(LinkEnd::Found(Finding::NotMjpeg));
+                    return Err(LinkEnd::Found(LinkFinding::NotMjpeg));
                 }
                 still.coding = Coding::File;
                 return match mjpeg::mend(&mut still.bytes) {
@@ -209,12 +162,12 @@ impl Ffmpeg {
             }
         };
         if still.bytes.len() != expected {
-            return Err(LinkEnd::Found(Finding::Resized));
+            return Err(LinkEnd::Found(LinkFinding::Resized));
         }
         if self.layout.is_none() {
             self.layout = layout(&mut self.frames, self.reading.pixels);
         }
-        still.layout = self.layout.ok_or(LinkEnd::Found(Finding::OtherColours))?;
+        still.layout = self.layout.ok_or(LinkEnd::Found(LinkFinding::OtherColours))?;
         Ok(())
     }
 
@@ -231,11 +184,11 @@ impl Ffmpeg {
                 let codec: String =
                     stream.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
                 if codec == "mjpeg" && self.may_copy {
-                    found = found.or(Some(Finding::Mjpeg));
+                    found = found.or(Some(LinkFinding::Mjpeg));
                 }
                 let fields = ["top first", "bottom first", "top coded first", "bottom coded first"];
                 if fields.iter().any(|field| stream.contains(field)) {
-                    found = found.or(Some(Finding::Interlaced));
+                    found = found.or(Some(LinkFinding::Interlaced));
                 }
                 self.codec = Some(codec);
             } else if line.starts_with("[graph 0 input") {
@@ -243,7 +196,7 @@ impl Ffmpeg {
                 if let (Some(before), Some(now)) = (&self.input, &input) {
                     let is_resized = (before.0, before.1) != (now.0, now.1);
                     if before.2 != now.2 || is_resized && self.reading.size.is_none() {
-                        found = Some(Finding::Resized);
+                        found = Some(LinkFinding::Resized);
                     }
                 }
                 self.input = input;
@@ -256,11 +209,11 @@ impl Ffmpeg {
         }
         let live = self.reading.live.as_ref();
         match found {
-            Some(Finding::Mjpeg) if self.reading.pixels == Pixels::Copy => Ok(()),
-            Some(Finding::Interlaced) if live.is_some_and(|live| live.interlaced) => Ok(()),
+            Some(LinkFinding::Mjpeg) if self.reading.pixels == Pixels::Copy => Ok(()),
+            Some(LinkFinding::Interlaced) if live.is_some_and(|live| live.interlaced) => Ok(()),
             Some(finding) => Err(LinkEnd::Found(finding)),
             None if self.hardware_failed && live.is_some_and(|live| live.hwaccel.is_some()) => {
-                Err(LinkEnd::Found(Finding::NoHardware))
+                Err(LinkEnd::Found(LinkFinding::NoHardware))
             }
             None => Ok(()),
         }

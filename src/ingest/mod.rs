@@ -12,6 +12,7 @@
 mod camera;
 mod coder;
 mod link;
+mod link_end;
 mod mjpeg;
 mod pause;
 mod sender;

@@ -8,7 +8,7 @@ use md5::{Digest, Md5};
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
-use super::link::{Finding, LinkEnd, Loss};
+use super::link_end::{LinkEnd, LinkFinding, Loss};
 use super::mjpeg::Splitter;
 use super::source::authority;
 use crate::base::Stop;
@@ -38,7 +38,7 @@ pub(super) struct Web {
 impl Web {
     /// Requests the stream.
     pub(super) fn open(url: &str, shown: &str, until: Tick, stop: &Stop) -> Result<Web, LinkEnd> {
-        let unknown = || LinkEnd::Found(Finding::NotWeb);
+        let unknown = || LinkEnd::Found(LinkFinding::NotWeb);
         let mut url = Url::parse(url).map_err(|_| unknown())?;
         let mut authorization = None;
         for _ in 0..QUESTIONS_MAX {

@@ -15,6 +15,7 @@
 
 mod adapt;
 mod alphabet;
+mod band;
 mod count;
 mod file;
 mod lengths;
@@ -24,9 +25,10 @@ mod start;
 mod start_weights;
 
 pub use adapt::{Adaptive, CameraTables, Chosen, Learner};
+pub use band::Band;
 pub use count::{Counts, count_symbols};
 pub use recode::recode_jpeg;
-pub use start::{Band, ac_symbols, start_tables};
+pub use start::{ac_symbols, start_tables};
 
 pub(super) use recode::recode_rows;
 pub(super) use standard::STANDARD;

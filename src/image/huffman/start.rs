@@ -5,18 +5,7 @@ use std::sync::OnceLock;
 use super::alphabet::Alphabet;
 use super::lengths::table;
 use super::start_weights::BANDS;
-use super::{AC_MAX, DC_MAX, END_OF_BLOCK, Pair, SIXTEEN_ZEROS, Tables};
-
-/// Expected statistics of pictures in a band of quality.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Band {
-    /// The last quality of the band.
-    pub quality_max: u8,
-    /// How rare each DC symbol is, for luma and chroma, in quarters of a bit.
-    pub dc: [[u8; DC_MAX]; 2],
-    /// How rare each AC symbol is, in the same unit and in the order of [`ac_symbols`].
-    pub ac: [[u8; AC_MAX]; 2],
-}
+use super::{END_OF_BLOCK, Pair, SIXTEEN_ZEROS, Tables};
 
 /// All AC symbols: end of block, a run of sixteen, then values by run and size.
 pub fn ac_symbols() -> impl Iterator<Item = u8> {

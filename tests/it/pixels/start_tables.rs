@@ -102,7 +102,7 @@ fn band(frames: &[Frame], (quality_max, quality): (u8, u8)) -> Band {
 fn source_code(bands: &[Band]) -> String {
     let mut text = String::from(
         "//! How rare each symbol is in usual pictures. Made by `tests/it/pixels/start_tables.rs`.\n\n\
-         use super::start::Band;\n\n#[rustfmt::skip]\n",
+         use super::band::Band;\n\n#[rustfmt::skip]\n",
     );
     writeln!(text, "pub(super) static BANDS: [Band; {}] = [", bands.len()).unwrap();
     let list = |text: &mut String, name: &str, lists: [&[u8]; 2]| {
