@@ -1,4 +1,4 @@
-//! One frame on its way to a worker.
+//! A frame, and all that a worker needs to process it.
 
 use std::sync::Arc;
 
