@@ -206,7 +206,10 @@ impl Engine {
                 let until = Tick::now().after(self.drain_timeout);
                 if Tick::now() >= *drain_until.get_or_insert(until) {
                     let left = self.view.metrics.ledger.read().in_flight;
-                    tracing::warn!("not drained in time: {left} frames stay pending in Redis");
+                    tracing::warn!(
+                        "the engine could not finish all frames within engine.drain_timeout_ms: \
+                         {left} frames stay pending in Redis"
+                    );
                     self.stop.now();
                 }
                 self.stop.sleep_unless_now(LOOK);

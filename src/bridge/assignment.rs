@@ -96,7 +96,7 @@ impl ConsumerContext for Group {
         let _ = self.asked.fetch_update(Relaxed, Relaxed, |asked| asked.checked_sub(1));
         if let Err(error) = result {
             self.is_untold.store(true, Relaxed);
-            tracing::debug!("Kafka does not take the places: {error}");
+            tracing::debug!("Kafka did not store the offsets: {error}");
         }
     }
 
@@ -113,7 +113,7 @@ impl ConsumerContext for Group {
             _ => {
                 // The group waits until the partitions are released.
                 if let Err(error) = consumer.unassign() {
-                    tracing::debug!("leaving partitions: {error}");
+                    tracing::debug!("cannot release the partitions: {error}");
                 }
                 Wish::Leave
             }

@@ -69,7 +69,7 @@ pub(super) fn message((_, fields): &Record, kafka: &KafkaConfig) -> Result<Outgo
             camera.get_or_insert_with(|| frame.camera_id.clone().into_bytes());
             frame_id.get_or_insert_with(|| frame.frame_id.clone().into_bytes());
             old_json(&frame, kafka.image)
-                .map_err(|error| format!("not to be said in JSON: {error}"))?
+                .map_err(|error| format!("cannot be written as JSON: {error}"))?
         }
     };
     let headers = [

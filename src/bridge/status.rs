@@ -46,13 +46,13 @@ pub struct BridgeSeries {
 /// Every series, each with the label `direction`.
 #[rustfmt::skip]
 pub const SERIES: [BridgeSeries; 7] = [
-    BridgeSeries { name: "framepress_bridge_messages_total", kind: "counter", help: "Messages handed over.", value: |it| Some(it.messages()) },
-    BridgeSeries { name: "framepress_bridge_bytes_total", kind: "counter", help: "Bytes of their values.", value: |it| Some(it.bytes()) },
-    BridgeSeries { name: "framepress_bridge_refused_total", kind: "counter", help: "Messages that the other side could not take; they are in the dead letters.", value: |it| Some(it.refused()) },
-    BridgeSeries { name: "framepress_bridge_fenced_total", kind: "counter", help: "Times that another bridge had moved the place, or has taken over.", value: |it| Some(it.fenced()) },
-    BridgeSeries { name: "framepress_bridge_lost_total", kind: "counter", help: "Messages that were gone before they could be read.", value: |it| Some(it.lost()) },
+    BridgeSeries { name: "framepress_bridge_messages_total", kind: "counter", help: "Messages moved to the other side.", value: |it| Some(it.messages()) },
+    BridgeSeries { name: "framepress_bridge_bytes_total", kind: "counter", help: "Bytes of the values of the messages moved.", value: |it| Some(it.bytes()) },
+    BridgeSeries { name: "framepress_bridge_refused_total", kind: "counter", help: "Messages that the other side cannot accept; they are in the dead letters.", value: |it| Some(it.refused()) },
+    BridgeSeries { name: "framepress_bridge_fenced_total", kind: "counter", help: "Times that another bridge stored a new position or took over.", value: |it| Some(it.fenced()) },
+    BridgeSeries { name: "framepress_bridge_lost_total", kind: "counter", help: "Messages deleted at the source before the bridge could read them.", value: |it| Some(it.lost()) },
     BridgeSeries { name: "framepress_bridge_lag", kind: "gauge", help: "Messages that wait at the source.", value: BridgeStatus::lag },
-    BridgeSeries { name: "framepress_bridge_paused", kind: "gauge", help: "1 while it waits for room at the other side.", value: |it| Some(it.is_paused().into()) },
+    BridgeSeries { name: "framepress_bridge_paused", kind: "gauge", help: "1 while the bridge waits for room at the other side; else 0.", value: |it| Some(it.is_paused().into()) },
 ];
 
 /// The counters and the state of a direction.
@@ -188,7 +188,7 @@ impl BridgeStatus {
             if paused {
                 tracing::warn!("{direction}: paused: {}", text::line(why));
             } else {
-                tracing::info!("{direction}: goes on");
+                tracing::info!("{direction}: continues");
             }
         }
     }
@@ -198,7 +198,7 @@ impl BridgeStatus {
         let why = text::line(&why.to_string());
         let mut problem = self.problem.lock();
         if problem.as_ref() != Some(&why) {
-            tracing::warn!("{}: {why}; it goes on trying", self.direction.name());
+            tracing::warn!("{}: {why}; the bridge tries again", self.direction.name());
             *problem = Some(why);
         }
     }

@@ -57,7 +57,7 @@ impl Folder {
         }
         if files.is_empty() {
             return Err(Fault::Unusable(format!(
-                "folder {} holds no image: files named .jpg, .jpeg, .png or .webp are looked for",
+                "folder {} contains no image; valid: files named *.jpg, *.jpeg, *.png or *.webp",
                 path.display()
             )));
         }

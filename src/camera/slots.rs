@@ -287,7 +287,7 @@ impl RingSlots {
             Ok(answers) => answers,
             // Retrying does not help if the account lacks the permission.
             Err(fault) if retry && fault.redis_code() != Some("NOPERM") => {
-                tracing::debug!("which slots of the ring are free: {fault}");
+                tracing::debug!("cannot find out which slots of the ring are free: {fault}");
                 return Ok(());
             }
             Err(fault) => return Err(fault),

@@ -31,9 +31,9 @@ const LIMIT: Duration = Duration::from_secs(24 * 3600);
 #[command(after_help = "Examples:\n  \
     framepress bench\n  \
     framepress bench --size 1920x1080 --rate 30 --frames 900 --report bench.json\n\n\
-    Without --redis-url and --config, a private redis-server is started for the run. The streams\n\
-    are the run's own and are removed afterwards. In an open loop (--rate) a frame's latency counts\n\
-    from when it should have been sent.")]
+    Without --redis-url and --config, bench starts a private redis-server for the run. It uses\n\
+    streams of its own and removes them afterwards. In an open loop (--rate) the latency of a\n\
+    frame counts from the time at which it should have been sent.")]
 pub(super) struct BenchArgs {
     #[command(flatten)]
     common: Common,

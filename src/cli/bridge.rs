@@ -10,8 +10,8 @@ use super::{Common, Failure};
     framepress bridge kafka-to-redis --config framepress.yaml\n  \
     framepress bridge redis-to-kafka --config framepress.yaml --format json --image base64\n  \
     framepress bridge compare --config framepress.yaml --seconds 60\n\n\
-    One process a direction, until SIGTERM. Section kafka of the configuration says where Kafka is and\n\
-    what its topics are called; docs/migration.md goes through a whole migration.")]
+    Run one process for each direction; it ends at SIGTERM. Section kafka of the configuration\n\
+    names the brokers and the topics; docs/migration.md describes a whole migration.")]
 pub(super) struct BridgeArgs {
     #[command(subcommand)]
     task: Task,
@@ -23,15 +23,15 @@ enum Task {
     #[command(after_help = "Examples:\n  \
         framepress bridge kafka-to-redis --config framepress.yaml\n  \
         framepress bridge kafka-to-redis --config framepress.yaml --until-caught-up\n\n\
-        Each message becomes one entry, exactly once and in the order of its partition: the entry and\n\
-        the place behind it are stored in one step.")]
+        Each message becomes one entry, exactly once and in the order of its partition: the\n\
+        bridge stores the entry and the position after it in one step.")]
     KafkaToRedis(CarryArgs),
     /// Results: entries of the output stream become messages of kafka.output_topic
     #[command(after_help = "Examples:\n  \
         framepress bridge redis-to-kafka --config framepress.yaml\n  \
         framepress bridge redis-to-kafka --config framepress.yaml --format json --image base64\n\n\
-        Each entry becomes one message, exactly once: the message and the place behind it are one\n\
-        transaction. Consumers see that with isolation.level=read_committed.")]
+        Each entry becomes one message, exactly once: one transaction holds the message and the\n\
+        position after it. Consumers need isolation.level=read_committed for this.")]
     RedisToKafka(ResultArgs),
     /// Compare the results of both systems for the same frames
     #[command(after_help = "Examples:\n  \
@@ -69,7 +69,7 @@ struct ResultArgs {
 struct CompareArgs {
     #[command(flatten)]
     common: Common,
-    /// How many seconds to read both
+    /// Number of seconds for which to read the results of both systems
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
     /// Print one JSON object instead of a table

@@ -257,16 +257,16 @@ fn meaning(code: &str) -> &'static str {
              (limits.damaged_images: accept)."
         }
         Some(Reason::UnsupportedImage) => {
-            "The picture can be read but is of a kind that is not handled (see detail). Change what \
-             the producer sends."
+            "The engine does not support this kind of picture (see detail). Change what the \
+             producer sends."
         }
         Some(Reason::TooLarge) => {
             "The entry or its picture is above limits.max_payload_bytes or limits.max_pixels. Raise \
              the limit and replay, or have the producer send smaller frames."
         }
         Some(Reason::EncodeFailed) => {
-            "The picture could not be written in the configured format. Another \
-             compression_format may do; then replay."
+            "The engine could not write the picture in the configured format. Set another \
+             compression_format, then replay."
         }
         Some(Reason::MaxDeliveries) => {
             "It was delivered more than retry_attempts times and never acknowledged: each engine \
@@ -277,12 +277,12 @@ fn meaning(code: &str) -> &'static str {
              --save."
         }
         Some(Reason::RingGone) => {
-            "Its pixels lie in a frame ring that this engine cannot read (see detail): another machine's, \
-             one that its producer has made anew, or one that this account may not read. Run producer \
-             and engine on one machine, with the same ring.dir and the rights to it. The pixels are \
-             gone, so replaying it changes nothing."
+            "Its pixels were in a frame ring that the engine could not read (see detail): the ring \
+             is on another machine, its producer has created it again, or the engine's account has \
+             no right to read it. Run producer and engine on one machine, with the same ring.dir \
+             and the rights to it. The pixels are gone, so a replay changes nothing."
         }
-        None => "This reason is not one of this program's.",
+        None => "This program does not know this reason.",
     }
 }
 
@@ -329,7 +329,8 @@ fn each(
     match kept {
         0 => Ok(()),
         _ => Err(Fault::Unusable(format!(
-            "{kept} dead letters hold nothing to put back: their entries were trimmed before"
+            "{kept} dead letters were kept: they have no fields to replay, because their entries \
+             were trimmed"
         ))
         .into()),
     }

@@ -12,8 +12,9 @@ use crate::base::Fault;
 #[command(after_help = "Examples:\n  \
     framepress health\n  \
     framepress health --ready --url http://127.0.0.1:8081\n\n\
-    Prints what it was told. Exit codes: 0 alive (or ready), 1 not, or no answer within two seconds.\n\
-    Needs no token. Asks `run`, `ingest` and `bridge` alike, where they serve statistics.")]
+    Prints the answer of the statistics server. Exit codes: 0 alive (or ready), 1 not alive (or\n\
+    not ready), or no answer within two seconds. Needs no token. Works for `run`, `ingest` and\n\
+    `bridge`, if they serve statistics.")]
 pub(super) struct HealthArgs {
     /// URL of the statistics server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]

@@ -85,7 +85,7 @@ fn read_again(view: &EngineView, config: &mut Config, loader: Loader) {
                 tracing::error!(target: EACH, "the new configuration is wrong: {fault}");
             }
             let count = error.faults.len();
-            tracing::error!(target: EACH, "nothing is changed, for {count} faults");
+            tracing::error!(target: EACH, "the engine keeps its configuration: the new one has {count} faults");
             return;
         }
     };

@@ -17,10 +17,10 @@ use crate::http::{Listener, Serving};
     framepress run --config framepress.yaml\n  \
     framepress run --redis-url redis://10.0.0.5:6379 --stats-addr 127.0.0.1:9100\n  \
     REDIS_QUEUE__COMPRESSION_QUALITY=70 framepress run\n\n\
-    The first SIGTERM or SIGINT finishes the frames in hand, the second leaves at once. At a\n\
-    SIGHUP the configuration is read again: what can change while the engine runs does, what\n\
-    cannot is named in the log, and a wrong configuration changes nothing. Environment variables\n\
-    changed after the start cannot be seen; what they or flags said then stays above the file.")]
+    The first SIGTERM or SIGINT finishes the frames in work, the second ends the engine at once.\n\
+    At a SIGHUP the engine reads the configuration again: it applies what can change at run time,\n\
+    logs what needs a restart, and keeps its configuration if the new one is wrong. Environment\n\
+    variables and flags keep their values from the start, and still override the file.")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     common: Common,

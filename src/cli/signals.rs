@@ -105,7 +105,7 @@ fn first(signals: &mut Signals, raised: &Stop, reload: Option<&Sender<()>>) -> b
         if raised.is_draining() {
             leave();
         }
-        tracing::info!("stopping; a second signal leaves at once");
+        tracing::info!("stopping; a second signal ends it at once");
         raised.drain();
         return true;
     }
@@ -128,7 +128,7 @@ fn second(signals: &mut Signals, ended: &Handle) {
             std::thread::sleep(LOOK);
         }
         if !ended.is_closed() {
-            let text = "framepress: stopping; a second signal leaves at once";
+            let text = "framepress: stopping; a second signal ends it at once";
             progress::above(|| out::remark(text));
         }
     }

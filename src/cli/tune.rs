@@ -30,8 +30,8 @@ use trial::{Bounds, Comparison, TrialVerdict, Trials};
 #[command(after_help = "Examples:\n  \
     framepress tune --write framepress.yaml\n  \
     framepress tune --goal latency --size 1920x1080 --seconds 180 --write framepress.yaml\n\n\
-    Nothing else should run on the machine meanwhile. Without --redis-url and --config, a private\n\
-    redis-server is started; the streams are tune's own in any case.")]
+    Run nothing else on the machine meanwhile. Without --redis-url and --config, tune starts a\n\
+    private redis-server; it always uses streams of its own.")]
 pub(super) struct TuneArgs {
     #[command(flatten)]
     common: Common,

@@ -400,8 +400,8 @@ fn committers(config: &Config, workers: usize, readers: usize, pipelines: usize)
     let committers = wanted.max(pipelines.min(room));
     if committers < pipelines {
         tracing::warn!(
-            "{pipelines} shards share {committers} committers, so a silent node may hold up shards of \
-             others; set redis_queue.pool_size to {}",
+            "{pipelines} shards share {committers} committers, so a node that does not answer can \
+             delay shards of other nodes; set redis_queue.pool_size to {}",
             readers + pipelines + beside
         );
     }

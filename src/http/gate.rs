@@ -146,7 +146,9 @@ fn make_room(visits: &mut Vec<Visit>) {
         let Some((index, _)) = most else { return };
         // Keep the order, because the oldest connection is first.
         held -= visits.remove(index).held();
-        tracing::debug!("closed a connection to the stats server that did not take its answer");
+        tracing::debug!(
+            "the stats server closed a connection whose client did not read its answer"
+        );
     }
 }
 

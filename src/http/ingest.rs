@@ -115,7 +115,7 @@ fn exposition(cameras: &[Arc<IngestStatus>]) -> String {
         status.id.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
     };
     let name = "framepress_ingest_camera_state";
-    head(&mut page, name, "gauge", "1 for the state in which a camera is.");
+    head(&mut page, name, "gauge", "1 for the present state of a camera, 0 for each other state.");
     for camera in cameras {
         let (now, _) = camera.state();
         for state in State::ALL {
@@ -124,7 +124,7 @@ fn exposition(cameras: &[Arc<IngestStatus>]) -> String {
         }
     }
     let name = "framepress_ingest_frames_total";
-    head(&mut page, name, "counter", "Frames by what has become of them.");
+    head(&mut page, name, "counter", "Frames of a camera, by outcome.");
     for camera in cameras {
         for outcome in SendOutcome::ALL {
             let (id, word, count) = (label(camera), outcome.name(), camera.frames(outcome));
@@ -132,7 +132,7 @@ fn exposition(cameras: &[Arc<IngestStatus>]) -> String {
         }
     }
     let name = "framepress_ingest_restarts_total";
-    head(&mut page, name, "counter", "Times that a camera was begun again.");
+    head(&mut page, name, "counter", "Times that ingest restarted a camera, by reason.");
     for camera in cameras {
         for (reason, count) in camera.restarts() {
             let id = label(camera);
@@ -140,7 +140,12 @@ fn exposition(cameras: &[Arc<IngestStatus>]) -> String {
         }
     }
     let name = "framepress_ingest_last_frame_timestamp_seconds";
-    head(&mut page, name, "gauge", "When a camera's last picture arrived.");
+    head(
+        &mut page,
+        name,
+        "gauge",
+        "When the last picture of a camera arrived, in seconds since the Unix epoch.",
+    );
     for camera in cameras {
         if let Some(last) = camera.last_frame() {
             let _ = writeln!(page, "{name}{{camera=\"{}\"}} {last:.3}", label(camera));
@@ -151,12 +156,12 @@ fn exposition(cameras: &[Arc<IngestStatus>]) -> String {
         ("framepress_ingest_bytes_total", "Bytes of the pictures sent.", |it| it.bytes() as f64),
         (
             "framepress_ingest_child_cpu_seconds_total",
-            "CPU time of the children that read a camera.",
+            "CPU time of the child processes that read a camera.",
             IngestStatus::child_cpu,
         ),
         (
             "framepress_ingest_hwaccel_fallbacks_total",
-            "Times that hardware did not decode, and software did.",
+            "Times that the hardware could not decode a camera and software replaced it.",
             |it| it.hwaccel_fallbacks() as f64,
         ),
     ];
@@ -167,7 +172,7 @@ fn exposition(cameras: &[Arc<IngestStatus>]) -> String {
         }
     }
     let name = "framepress_ingest_frame_age_seconds";
-    head(&mut page, name, "histogram", "From the arrival of a picture to its entry in Redis.");
+    head(&mut page, name, "histogram", "Time from the arrival of a picture to its entry in Redis.");
     let mut below = vec![0; AGE_BOUNDS.len() + 1];
     let (mut count, mut sum) = (0, 0.0);
     for camera in cameras {

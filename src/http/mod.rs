@@ -132,8 +132,8 @@ impl Listener {
         let visits_max = gate::visits_max(descriptors::raise(), self.kept);
         if visits_max < gate::VISITS_MAX {
             tracing::info!(
-                "the stats server takes {visits_max} connections at a time, for the limit of open \
-                 files is {}; raise it with ulimit -n or LimitNOFILE=",
+                "the stats server accepts only {visits_max} connections at a time, because the \
+                 limit of open files is {}; raise it with ulimit -n or LimitNOFILE=",
                 descriptors::limit_now()
             );
         }
@@ -235,7 +235,7 @@ fn respond(request: Request, answer: impl Fn(&Request) -> HttpAnswer) {
     // abort the process.
     let answer = catch_unwind(AssertUnwindSafe(|| answer(&request))).unwrap_or_else(|payload| {
         report(&*payload);
-        HttpAnswer::error(500, "a defect of the program; its log says more")
+        HttpAnswer::error(500, "an internal error of the program; see its log")
     });
     // A client that disconnected is not an error.
     let sent = catch_unwind(AssertUnwindSafe(|| drop(request.respond(answer.into_response()))));

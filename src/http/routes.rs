@@ -134,7 +134,7 @@ impl HttpRoutes {
         match self.hosts.refuses(&asking) {
             Some(Refusal::Host) => return HttpAnswer::error(421, STRANGE_HOST),
             Some(Refusal::Page) => {
-                return HttpAnswer::error(403, "asked for a page of another server");
+                return HttpAnswer::error(403, "the request comes from a page of another server");
             }
             None => {}
         }
@@ -209,7 +209,7 @@ impl Site for EngineSite {
             ["api", "v1", "cameras"] => HttpAnswer::json(&api::cameras_json(view)),
             ["api", "v1", "cameras", id] => match api::camera_json(view, id) {
                 Some(camera) => HttpAnswer::json(&camera),
-                None => HttpAnswer::error(404, "no such camera has been seen"),
+                None => HttpAnswer::error(404, "no frame of this camera has been seen"),
             },
             ["api", "v1", "cameras", id, "latest.jpg"] => picture(view, request, id),
             _ => not_found(),
@@ -245,14 +245,15 @@ impl EngineSite {
 
 fn picture(view: &EngineView, request: &Request, id: &str) -> HttpAnswer {
     match view.cameras.photo(id) {
-        None => HttpAnswer::error(404, "no such camera has been seen"),
+        None => HttpAnswer::error(404, "no frame of this camera has been seen"),
         // A page that polls does not want an error.
         Some(None) if request.url().ends_with("?missing=204") => {
             HttpAnswer::new(204, JSON, Bytes::new())
         }
         Some(None) => HttpAnswer::error(
             404,
-            "no picture yet: one is kept from the camera's next frame on, while clients ask",
+            "no picture yet; the engine keeps one from the camera's next frame on, while clients \
+             ask for it",
         )
         .with("Retry-After", "1"),
         Some(Some(photo)) => {

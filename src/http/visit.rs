@@ -178,7 +178,7 @@ impl Visit {
                 self.inner = Some(inner);
             }
             Err(error) => {
-                tracing::debug!("the statistics do not answer: {error}");
+                tracing::debug!("the stats server does not answer: {error}");
                 self.refuse("503 Service Unavailable");
             }
         }

@@ -156,7 +156,10 @@ impl CameraReader {
                         return Err(loss);
                     }
                     let camera = self.spec.id.as_str();
-                    tracing::warn!(camera, "it has no TCP; read by UDP");
+                    tracing::warn!(
+                        camera,
+                        "the camera does not send over TCP; ingest reads it over UDP"
+                    );
                     known.udp = true;
                 }
                 LinkEnd::Lost(loss) => {
@@ -168,7 +171,8 @@ impl CameraReader {
                 LinkEnd::Found(finding) => {
                     if self.spec.feed.format == FeedFormat::Copy && finding == LinkFinding::NotMjpeg
                     {
-                        let text = "it sends no JPEG files; valid: another format than copy";
+                        let text = "the camera sends no JPEG files, which format: copy needs; set \
+                                    another format";
                         return Err(Loss::new("config", text));
                     }
                     self.take(finding, known);
@@ -176,7 +180,7 @@ impl CameraReader {
             }
             findings += 1;
             if findings > FINDINGS_MAX {
-                return Err(Loss::new("changed", "it changes all the time"));
+                return Err(Loss::new("changed", "the camera changes its stream again and again"));
             }
         }
     }
@@ -189,11 +193,17 @@ impl CameraReader {
             LinkFinding::Interlaced => known.interlaced = true,
             LinkFinding::NotWeb => known.not_web = true,
             LinkFinding::OtherColours => known.other_colours = true,
-            LinkFinding::Resized => tracing::info!(camera, "its pictures have another size"),
+            LinkFinding::Resized => tracing::info!(
+                camera,
+                "the camera has changed the size of its pictures; ingest opens it again"
+            ),
             LinkFinding::NoHardware => {
                 known.no_hardware = true;
                 self.status.hardware_failed();
-                tracing::warn!(camera, "the hardware does not decode; software does");
+                tracing::warn!(
+                    camera,
+                    "the hardware cannot decode this camera; ingest decodes it in software"
+                );
             }
         }
     }

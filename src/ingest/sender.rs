@@ -90,14 +90,17 @@ impl Refusals {
         if limits.frames.is_some() || !matches!(fault, Fault::Refused { .. }) {
             return Err(fault);
         }
-        tracing::warn!("{fault}; cameras are read on, and their frames are lost");
+        tracing::warn!(
+            "{fault}; ingest continues to read the cameras, but their frames are lost until Redis \
+             accepts them"
+        );
         *self.0.lock() = Some(fault.to_string());
         Ok(())
     }
 
     fn end(&self) {
         if self.0.lock().take().is_some() {
-            tracing::info!("Redis takes frames again");
+            tracing::info!("Redis accepts frames again");
         }
     }
 }

@@ -76,7 +76,7 @@ impl Spec {
             (true, Some(fallback), ..) => fallback.expose().to_owned(),
             (_, _, Some(source), _) => source.expose().to_owned(),
             (_, _, None, Some(file)) => read_line(file, false)?,
-            _ => return Err("it has no source".into()),
+            _ => return Err("the camera has no source".into()),
         };
         let account = match &self.credentials_file {
             Some(file) => {

@@ -265,7 +265,10 @@ impl Supervisor {
             if once {
                 all.drain();
             } else if let Err(fault) = &end {
-                tracing::error!(camera = id.as_str(), "it is no longer read: {fault}");
+                tracing::error!(
+                    camera = id.as_str(),
+                    "ingest no longer reads this camera: {fault}"
+                );
             }
             end
         })?;
@@ -298,7 +301,7 @@ impl Supervisor {
             let spec = camera.spec.clone();
             self.end(camera);
             let camera = self.begin(spec)?;
-            camera.lane.status.fail("panic", "a defect of the program; its log says more");
+            camera.lane.status.fail("panic", "an internal error of the program; see its log");
             self.cameras.insert(id, camera);
         }
         Ok(())

@@ -46,7 +46,7 @@ impl Teller {
                 // Without permission or server, the engine's page lacks the camera states; nothing
                 // else changes.
                 if let Err(fault) = tell(&mut control, &key, &view, &mut told) {
-                    tracing::debug!("the states of the cameras: {fault}");
+                    tracing::debug!("cannot publish the states of the cameras: {fault}");
                 }
             }
             let _ = forget(&mut control, &key, &told);

@@ -73,7 +73,8 @@ impl Web {
                 401 if authorization.is_none() && has_account(&url) => {
                     authorization = head.challenge.as_deref().and_then(|asked| answer(asked, &url));
                     if authorization.is_none() {
-                        let text = "the camera asks for an unknown kind of login";
+                        let text =
+                            "the camera asks for an authentication method that is not supported";
                         return Err(Loss::new("auth", text).into());
                     }
                 }
@@ -257,7 +258,7 @@ fn ask(
             }
             Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => {}
             Ok(httparse::Status::Partial) => {
-                return Err(lost("its answer has no end".into()));
+                return Err(lost("the header of its answer is too long".into()));
             }
             Err(error) => return Err(lost(format!("its answer is no HTTP: {error}"))),
         }

@@ -34,7 +34,7 @@ pub enum BadReference {
     #[error("its name is not that of a ring")]
     Name,
     /// A part that is not a valid number.
-    #[error("its {0} is not a number as it should be")]
+    #[error("its {0} is not a valid number")]
     Number(&'static str),
     /// An odd generation: the slot is being written.
     #[error("its generation is odd")]

@@ -73,12 +73,12 @@ impl Ring {
             room: frame_bytes_max.max(&1).saturating_add(PAGE - 1) / PAGE * PAGE,
             epoch: random().map_err(|error| failed("finding an epoch for", error))?,
             boot_id: boot_id()
-                .map_err(|error| Fault::io("finding the boot of this machine", error))?,
+                .map_err(|error| Fault::io("reading the boot id of this machine", error))?,
             made_at_micros: u64::try_from(unix_nanos() / 1000).unwrap_or(u64::MAX),
         };
         let len = header
             .file_len()
-            .map_err(|bad| Fault::Unusable(format!("no ring can be as {name} is to be: {bad}")))?;
+            .map_err(|bad| Fault::Unusable(format!("the ring {name} cannot be created: {bad}")))?;
 
         match rustix::fs::mkdir(folder, FOLDER_MODE) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -137,7 +137,8 @@ impl Ring {
         let place = header.slot_at(slot).filter(|_| length <= header.room);
         let (Some(at), Some(generation)) = (place, generations.get_mut(slot as usize)) else {
             return Err(Fault::Unusable(format!(
-                "the ring {name} has {} slots for {} bytes, but slot {slot} is to take {length}",
+                "the ring {name} has {} slots of {} bytes, so slot {slot} cannot take {length} \
+                 bytes",
                 header.slots, header.room
             )));
         };

@@ -204,8 +204,9 @@ impl Groups {
             }
             if found.identity.is_empty() {
                 tracing::warn!(
-                    "the account may not mark the group of {}: if another engine makes it anew, \
-                     frames in hand here are lost; see `framepress check`",
+                    "the Redis account lacks the right to mark the consumer group of {}: if \
+                     another engine creates the group again, this engine loses its frames in work; \
+                     see `framepress check`",
                     shard.streams.input
                 );
             }
@@ -284,7 +285,11 @@ impl Groups {
         tracing::warn!(
             "the group {} of {stream} was lost; {} after {}, with {} of {} frames in work",
             self.group,
-            if found.created { "created again to go on" } else { "found again, it goes on" },
+            if found.created {
+                "created again to go on"
+            } else {
+                "found again, the engine continues"
+            },
             found.last_delivered,
             recovery.held.len() - found.gone.len(),
             recovery.held.len(),
@@ -335,7 +340,8 @@ impl Groups {
         }
         if is_lost {
             tracing::warn!(
-                "the group {} of {} was lost; it goes on after {}",
+                "the consumer group {} of {} was lost; the engine restored it and continues after \
+                 {}",
                 self.group,
                 streams.input,
                 found.last_delivered

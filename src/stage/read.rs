@@ -430,7 +430,7 @@ impl StreamReader {
     fn leave(&mut self, source: StreamSource, address: &Address) -> Result<(), Fault> {
         self.is_leaving = true;
         self.take_last(source, address).or_else(|fault| {
-            tracing::debug!("the last reads: {fault}");
+            tracing::debug!("cannot finish the last reads before the stop: {fault}");
             Ok(())
         })
     }

@@ -201,7 +201,7 @@ impl Watcher {
                     if let Err(fault) = self.look_at_dead_letters(&mut control) {
                         // Without script rights the dashboard shows no dead letters; nothing else
                         // changes.
-                        tracing::debug!("cannot look at the dead letters: {fault}");
+                        tracing::debug!("cannot read the latest dead letters: {fault}");
                     }
                     if let Err(fault) = self.settings.feeds.look(&mut control) {
                         tracing::debug!("cannot look at the states of the cameras: {fault}");

@@ -297,7 +297,7 @@ fn a_topic_that_is_not_there_is_waited_for_and_said() {
     let said = way.start(&["bridge", "kafka-to-redis", "--until-caught-up"]).ends_with(1);
     assert!(said.contains("there is no such topic"), "{said}");
     let mut bridge = way.bridge("kafka-to-redis");
-    wait_until("a word", LONG, || bridge.said().contains("it goes on trying"));
+    wait_until("a word", LONG, || bridge.said().contains("the bridge tries again"));
     broker.create_topic(&input, 1, &[]);
     send(broker, &input, &frames(0, 5, 1));
     way.wait_for_frames(5);

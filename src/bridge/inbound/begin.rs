@@ -108,15 +108,15 @@ impl Inbound {
             // If a topic is deleted, Kafka also forgets the offsets of its groups.
             Some(place) if place > end && self.is_known_to_kafka(topic, number)? => {
                 tracing::warn!(
-                    "kafka-to-redis: {topic}/{number} ends at offset {end} and was read up to {place}: \
-                     Kafka has lost its latest messages; it is read from its end"
+                    "kafka-to-redis: {topic}/{number} ends at offset {end} and was read up to \
+                     {place}: Kafka has lost its latest messages; the bridge continues at its end"
                 );
                 end
             }
             Some(place) if place > end => {
                 tracing::warn!(
-                    "kafka-to-redis: {topic}/{number} ends at offset {end} and was read up to {place}: \
-                     it was made anew, and is read from its beginning"
+                    "kafka-to-redis: {topic}/{number} ends at offset {end} and was read up to \
+                     {place}: the topic was created again; the bridge reads it from its beginning"
                 );
                 first
             }
@@ -141,7 +141,8 @@ impl Inbound {
                 // Another bridge stored a place in the meantime: the next round reads it.
                 Some(Ok(Placed::Elsewhere(_))) | None => {
                     self.status.count_fenced();
-                    let text = format!("another bridge has moved the place of {topic}/{number}");
+                    let text =
+                        format!("another bridge has stored a new position of {topic}/{number}");
                     return Err(Fault::Kafka { what: "taking over".into(), detail: text });
                 }
             }
@@ -156,7 +157,7 @@ impl Inbound {
     fn is_known_to_kafka(&self, topic: &str, number: i32) -> Result<bool, Fault> {
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, number);
-        let what = format!("asking where the group {} stands", self.config.kafka.bridge_group);
+        let what = format!("reading the offsets of the group {}", self.config.kafka.bridge_group);
         let found = self
             .consumer
             .committed_offsets(list, ANSWER_LIMIT)
@@ -184,7 +185,7 @@ impl Inbound {
             list.add_partition(topic, *number);
         }
         let old = client::asking(kafka, &kafka.consumer_group)?;
-        let what = format!("asking where the group {} stands", kafka.consumer_group);
+        let what = format!("reading the offsets of the group {}", kafka.consumer_group);
         let found =
             old.committed_offsets(list, ANSWER_LIMIT).map_err(|error| self.fault(what, &error))?;
         let place = |element: &TopicPartitionListElem<'_>| match element.offset() {

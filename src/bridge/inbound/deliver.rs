@@ -79,7 +79,8 @@ impl Inbound {
             // The stream was emptied and the places with it. This bridge still knows its place.
             Placed::Elsewhere(None) => {
                 tracing::warn!(
-                    "kafka-to-redis: the places in {} are gone; it goes on where it was",
+                    "kafka-to-redis: the stored positions in {} are gone; the bridge continues \
+                     from the position that it knows",
                     self.keys[shard].places
                 );
                 held.places[shard] = None;

@@ -349,7 +349,7 @@ impl Inbound {
         match self.consumer.commit(&list, CommitMode::Async) {
             Ok(()) => self.consumer.context().is_asked(),
             // Not fatal: nothing depends on it.
-            Err(error) => tracing::debug!("telling Kafka the places: {error}"),
+            Err(error) => tracing::debug!("cannot store the offsets in Kafka: {error}"),
         }
     }
 

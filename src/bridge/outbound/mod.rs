@@ -185,7 +185,10 @@ impl Outbound {
                 // It may have existed already, but unknown to this broker.
                 read()?.ok_or_else(|| {
                     let what = format!("creating the topic {}", positions::TOPIC);
-                    Failed::Broken(Fault::Kafka { what, detail: "it is not there yet".into() })
+                    Failed::Broken(Fault::Kafka {
+                        what,
+                        detail: "the topic does not exist yet".into(),
+                    })
                 })?
             }
         };
@@ -236,7 +239,7 @@ impl Outbound {
             let may_go_on =
                 matches!(&error, KafkaError::Transaction(error) if error.is_retriable());
             if !may_go_on || began.elapsed() > ANSWER_LIMIT || self.stop.is_draining() {
-                return Err(client::fault("taking over from the bridge before", &error));
+                return Err(client::fault("taking over from the previous bridge", &error));
             }
             self.status.beat();
         }
@@ -356,8 +359,9 @@ impl Outbound {
                     return Err(Fault::Kafka { what, detail });
                 }
                 tracing::warn!(
-                    "redis-to-kafka: {} ends at {}, before the place {}: it was made anew, or Redis has \
-                     lost its latest writes; ids of new results come behind the place",
+                    "redis-to-kafka: {} ends at {}, before the stored position {}: the stream was created \
+                     again, or Redis has lost its latest writes; new results get ids above the \
+                     stored position",
                     source.stream,
                     counts.last,
                     source.place
@@ -376,8 +380,8 @@ impl Outbound {
             {
                 self.status.count_lost(gone - read);
                 tracing::warn!(
-                    "redis-to-kafka: {}: {} results were trimmed away before they could be read; \
-                     redis_queue.max_queue_length is the room for them, output_full: block waits",
+                    "redis-to-kafka: {}: {} results were trimmed before the bridge could read \
+                     them; raise redis_queue.max_queue_length, or set output_full: block",
                     source.stream,
                     gone - read
                 );

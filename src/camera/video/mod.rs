@@ -120,7 +120,7 @@ impl Video {
         }
         if read == 0 {
             let said = said.map(|line| format!(": {line}")).unwrap_or_default();
-            return Err(Fault::Unusable(format!("{shown} holds not a single frame{said}")));
+            return Err(Fault::Unusable(format!("{shown} contains no frame{said}")));
         }
         Ok(false)
     }

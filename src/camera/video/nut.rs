@@ -116,7 +116,7 @@ impl<R: Read> Nut<R> {
         }
         self.input.read_exact(&mut id[1..])?;
         if id != FILE_ID {
-            return Err(wrong("it does not begin as NUT does"));
+            return Err(wrong("it does not begin with the NUT signature"));
         }
         self.begun = true;
         Ok(true)
@@ -209,7 +209,7 @@ impl<R: Read> Nut<R> {
                 at += 1;
             }
             if self.codes.len() == before {
-                return Err(wrong("its table of frame codes does not go on"));
+                return Err(wrong("its table of frame codes is invalid"));
             }
         }
         let elisions = number(body).unwrap_or(0).min(127);
@@ -337,7 +337,10 @@ fn text(input: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 fn wrong(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("what ffmpeg sent is no video: {what}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the data from ffmpeg is not a valid video: {what}"),
+    )
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ fn judge_one(config: &Config, spec: &Spec) -> Finding {
     match try_out(config, spec, &Stop::default()) {
         Ok(found) => describe(&spec.id, &found),
         Err(fault) => Finding::error("cameras.open", fault.to_string())
-            .why("no frame of this camera would be sent; ingest goes on trying")
-            .mend("look at its source and credentials_file, and whether this machine reaches it"),
+            .why("ingest would send no frame of this camera, and would keep trying")
+            .mend("check its source and credentials_file, and that this machine can reach it"),
     }
 }
 
@@ -45,14 +45,15 @@ fn describe(id: &str, found: &CameraFound) -> Finding {
     );
     if found.hwaccel_fallbacks > 0 {
         return Finding::warning("cameras.hwaccel", what)
-            .why("the hardware asked for with hwaccel does not decode it; software does")
-            .mend("leave hwaccel out, or look at the driver and the rights on its device");
+            .why(
+                "the hardware that hwaccel names cannot decode this camera; ingest decodes it in \
+                 software",
+            )
+            .mend("remove hwaccel, or check the driver and the rights on its device");
     }
     if found.clock_ahead.is_some_and(|ahead| ahead.abs() > CLOCK_OFF) {
         return Finding::warning("cameras.clock", what)
-            .why(
-                "the time that the camera writes into its pictures is not that of their timestamps",
-            )
+            .why("the time that the camera writes into its pictures differs from their timestamps")
             .mend("give the camera an NTP server");
     }
     Finding::ok("cameras.open", what)

@@ -28,7 +28,7 @@ pub(super) fn judge(round_trip: Duration, config: &Config) -> Finding {
     // Half a round trip each: frame to the engine, result to Redis, confirmation to the engine.
     let confirmed = round_trip * 3 / 2;
     let what = format!(
-        "{what}: a result is stored {} after its frame was added at the earliest, and confirmed \
+        "{what}: a result is stored at the earliest {} after its frame was added, and confirmed \
          after {}",
         ms(round_trip),
         ms(confirmed)
@@ -42,8 +42,8 @@ pub(super) fn judge(round_trip: Duration, config: &Config) -> Finding {
         let needed = (2.0 * CAMERA_FPS * round_trip.as_secs_f64()).ceil() as usize;
         return Finding::warning(code, what)
             .why(format!(
-                "engine.max_inflight_bytes = {} holds what is under way: at this distance about \
-                 {rate:.0} raw 1080p frames a second",
+                "engine.max_inflight_bytes = {} limits the frames in transit: at this distance to \
+                 about {rate:.0} raw 1080p frames per second",
                 bytes(budget as u64)
             ))
             .mend(format!(

@@ -29,13 +29,13 @@ pub(super) fn judge(config: &Config) -> Vec<Finding> {
         Err(fault @ Fault::Unusable(_)) => vec![
             Finding::error("kafka.configuration", fault.to_string())
                 .why("the bridge does not start with it")
-                .mend("mend the section kafka of the configuration"),
+                .mend("correct the section kafka of the configuration"),
         ],
         Err(fault) => vec![
             Finding::error("kafka.brokers", fault.to_string())
-                .why("without a broker there is nothing to carry; the bridge goes on trying")
+                .why("without a broker the bridge cannot move messages; it keeps trying")
                 .mend(
-                    "look at kafka.bootstrap_servers, at security_protocol and the account, and at the \
+                    "check kafka.bootstrap_servers, security_protocol, the account, and the \
                      addresses that the brokers advertise (advertised.listeners)",
                 ),
         ],
@@ -64,7 +64,7 @@ fn described(found: &crate::bridge::KafkaFound, config: &Config) -> Vec<Finding>
             (_, refusal) => {
                 let why = refusal.as_deref().unwrap_or("there is no such topic");
                 Finding::error("kafka.topic", format!("the topic {name} cannot be used: {why}"))
-                    .why(format!("{direction} waits until it can"))
+                    .why(format!("{direction} waits until the topic can be used"))
                     .mend(format!(
                         "create it, or let the account read and write it; or change the name in the \
                          section kafka ({name})"
@@ -85,8 +85,8 @@ fn described(found: &crate::bridge::KafkaFound, config: &Config) -> Vec<Finding>
         findings.push(
             Finding::error("kafka.positions", what)
                 .why(
-                    "Kafka would delete the places of redis-to-kafka after retention.ms, and results \
-                     would be sent again",
+                    "Kafka would delete the stored positions of redis-to-kafka after retention.ms, \
+                     and the bridge would send results again",
                 )
                 .mend("kafka-configs --alter --add-config cleanup.policy=compact for that topic"),
         );

@@ -53,7 +53,7 @@ fn lease(input: &KeyState, holder: &str) -> Finding {
     Finding::ok(
         "streams.lease",
         match holder {
-            "" => format!("{name}: no engine holds it"),
+            "" => format!("{name}: no engine holds its lease"),
             holder => format!("{name}: held by {holder}"),
         },
     )
@@ -68,7 +68,10 @@ fn kind(key: &KeyState) -> Option<Finding> {
         ),
         "none" => Finding::ok(code, format!("{name}: will be created")),
         other => Finding::error(code, format!("{name}: a {other}, not a stream"))
-            .why("the engine refuses to start: every command on it would be answered WRONGTYPE")
+            .why(
+                "the engine refuses to start: Redis would answer every command on this key with \
+                 WRONGTYPE",
+            )
             .mend("choose another name in redis_queue, or another database"),
     })
 }
@@ -122,12 +125,12 @@ fn kept(input: &KeyState, group: Option<&GroupFacts>, config: &Config) -> Option
     (done > 0).then(|| {
         Finding::note(
             "streams.retention",
-            format!("{}: {done} entries are done with and kept", input.name),
+            format!("{}: {done} processed entries are kept", input.name),
         )
         .why("retention: keep never removes them; they take memory until the producer trims")
         .mend(
-            "redis_queue.retention: delete, or trim_acked if others read the stream too; or XADD \
-             with MAXLEN ~",
+            "set redis_queue.retention: delete, or trim_acked if others also read the stream; or \
+             add entries with XADD MAXLEN ~",
         )
     })
 }
@@ -139,16 +142,17 @@ fn full(output: &KeyState, config: &Config) -> Option<Finding> {
     Some(match queue.output_full {
         OutputFull::Block if length >= max => {
             Finding::warning(code, format!("{}: full, {length} of {max} entries", output.name))
-                .why("output_full: block: the engine has stopped reading until there is room")
-                .mend("look after the consumer that trims it, or raise max_queue_length")
+                .why("output_full is block, so the engine has stopped reading until there is room")
+                .mend("check the consumer that trims it, or raise max_queue_length")
         }
         OutputFull::Block => Finding::ok(
             code,
             format!("{}: at {max} entries the engine waits for its consumers", output.name),
         ),
-        OutputFull::TrimOldest => {
-            Finding::ok(code, format!("{}: beyond about {max} entries the oldest go", output.name))
-        }
+        OutputFull::TrimOldest => Finding::ok(
+            code,
+            format!("{}: above about {max} entries the oldest are removed", output.name),
+        ),
     })
 }
 
@@ -162,7 +166,7 @@ fn dead_letters(dead: &KeyState) -> Option<Finding> {
 
 fn lag(input: &KeyState, facts: &GroupFacts, config: &Config) -> Finding {
     let code = "streams.group";
-    let lag = facts.lag.map_or_else(|| "not told".into(), |lag| lag.to_string());
+    let lag = facts.lag.map_or_else(|| "an unknown number".into(), |lag| lag.to_string());
     let what = format!(
         "{}: group {}, {lag} to be read, {} in work",
         input.name, config.redis_queue.consumer_group, facts.pending
@@ -175,7 +179,8 @@ fn lag(input: &KeyState, facts: &GroupFacts, config: &Config) -> Finding {
         Some(lag) if lag > LAG_WARNING => Finding::warning(code, what)
             .why("frames come faster than they are processed, or did for a while")
             .mend(
-                "more engines in the group, max_frame_age_ms to shed old frames, or fewer frames",
+                "start more engines in the group, set max_frame_age_ms to shed old frames, or send \
+                 fewer",
             ),
         _ => Finding::ok(code, what),
     }
@@ -187,7 +192,8 @@ fn pending(input: &KeyState, facts: &GroupFacts, config: &Config) -> Option<Find
     let (idle, deliveries) = (oldest.idle.as_secs(), oldest.deliveries);
     let code = "streams.pending";
     let what = format!(
-        "{}: the oldest frame in work is with {}, delivered {deliveries} times, last {idle} s ago",
+        "{}: the oldest frame in work is held by {}, delivered {deliveries} times, last {idle} s \
+         ago",
         input.name,
         printable(&oldest.consumer)
     );
@@ -196,16 +202,19 @@ fn pending(input: &KeyState, facts: &GroupFacts, config: &Config) -> Option<Find
         return Some(
             Finding::warning(code, what)
                 .why(format!(
-                    "after claim_idle_ms = {} a running engine takes it over: none is running, or \
-                     it cannot",
+                    "a running engine takes it over after claim_idle_ms = {}: no engine is \
+                     running, or it cannot take the frame over",
                     queue.claim_idle_ms
                 ))
-                .mend("start an engine, or look at the log of the one that runs"),
+                .mend("start an engine, or read the log of the running one"),
         );
     }
     (deliveries > u64::from(queue.retry_attempts)).then(|| {
         Finding::note(code, what)
-            .why("each engine that had it died or was stopped first; next it is a dead letter")
+            .why(
+                "each engine that had this frame died or was stopped before it finished; at the \
+                 next delivery the frame becomes a dead letter",
+            )
             .mend("framepress dlq list will name it")
     })
 }
@@ -218,7 +227,7 @@ fn consumers(input: &KeyState, facts: &GroupFacts, config: &Config) -> Option<Fi
         Finding::note(
             "streams.consumers",
             format!(
-                "{}: {} of {} consumers have not asked for a day: {}{}",
+                "{}: {} of {} consumers have asked for no entries for a day: {}{}",
                 input.name,
                 gone.len(),
                 facts.consumers.len(),
@@ -226,10 +235,13 @@ fn consumers(input: &KeyState, facts: &GroupFacts, config: &Config) -> Option<Fi
                 if gone.len() > names.len() { ", ..." } else { "" }
             ),
         )
-        .why("names of engines that are gone pile up, where consumer_name changes at each start")
+        .why(
+            "the group keeps the consumer names of ended engines, if consumer_name changes at each \
+             start",
+        )
         .mend(format!(
-            "a stable redis_queue.consumer_name; XGROUP DELCONSUMER {} {} {} (nothing is pending \
-             there)",
+            "set a stable redis_queue.consumer_name; remove old names, as in XGROUP DELCONSUMER {} \
+             {} {} (it has nothing pending)",
             input.name,
             config.redis_queue.consumer_group,
             printable(&first.name)

@@ -134,7 +134,10 @@ fn cores(machine: &Machine, plan: &Plan) -> Finding {
     let what = format!("{usable} cores may be used{quota}, by {} workers", plan.workers);
     if plan.workers > usable {
         return Finding::warning(code, what)
-            .why("more workers than cores take turns: each frame waits longer, none is gained")
+            .why(
+                "with more workers than cores each frame takes longer, and the engine is not \
+                 faster",
+            )
             .mend("engine.workers: auto");
     }
     Finding::ok(code, what)
@@ -151,10 +154,13 @@ fn pinning(machine: &Machine, plan: &Plan, config: &Config) -> Finding {
         if !strange.is_empty() {
             return Finding::warning(
                 code,
-                format!("engine.pin names cores that may not be used: {}", strange.join(", ")),
+                format!(
+                    "engine.pin names cores that this process cannot use: {}",
+                    strange.join(", ")
+                ),
             )
-            .why("their threads are not pinned at all")
-            .mend(format!("engine.pin: auto, or out of {:?}", machine.cores));
+            .why("the engine does not pin the threads of these cores")
+            .mend(format!("set engine.pin: auto, or cores out of {:?}", machine.cores));
         }
     }
     let threads = &plan.cores;
@@ -188,11 +194,14 @@ fn files(machine: &Machine, plan: &Plan) -> Option<Finding> {
     let code = "machine.files";
     let (have, need) = (machine.files_max?, plan.connections_max as u64 + FILES_BESIDE);
     Some(if have < need {
-        Finding::warning(code, format!("{have} files may be open; {need} may be needed"))
-            .why("a connection that cannot be opened is tried again and again")
-            .mend(format!("ulimit -n {}, or LimitNOFILE= in the unit", need.next_power_of_two()))
+        Finding::warning(
+            code,
+            format!("the process can open {have} files; the engine may need {need}"),
+        )
+        .why("the engine cannot open some of its connections, and keeps trying")
+        .mend(format!("ulimit -n {}, or LimitNOFILE= in the unit", need.next_power_of_two()))
     } else {
-        Finding::ok(code, format!("{have} files may be open"))
+        Finding::ok(code, format!("the process can open {have} files"))
     })
 }
 

@@ -59,10 +59,13 @@ fn limit(info: &Info) -> Finding {
     // Both are below 2^57 on any real machine.
     if used.saturating_mul(100) >= max.saturating_mul(USED_WARNING) {
         return Finding::warning(code, what)
-            .why("at the limit producers and the engine are refused until there is room")
+            .why(
+                "at the limit Redis refuses writes of producers and of the engine until there is \
+                 room",
+            )
             .mend(
-                "redis_queue.retention: delete or trim_acked, a shorter max_queue_length, or more \
-                 maxmemory",
+                "set redis_queue.retention: delete or trim_acked, shorten max_queue_length, or \
+                 raise maxmemory",
             );
     }
     let above_machine = info.system_bytes > 0 && max > info.system_bytes;
@@ -82,8 +85,8 @@ fn persistence(info: &Info, settings: Option<&Settings>) -> Vec<Finding> {
     let code = "persistence.mode";
     let snapshots = settings.is_some_and(|settings| !settings.save.is_empty());
     let fsync = settings.map(|settings| settings.appendfsync.as_str()).unwrap_or_default();
-    let all_lost = "after a restart the frames not yet processed are gone, with the consumer group \
-                    and what was pending in it";
+    let all_lost = "after a restart the frames not yet processed are lost, with the consumer group \
+                    and its pending entries";
     findings.push(match (info.aof, snapshots) {
         (true, _) if fsync == "always" => Finding::note(
             code,
@@ -92,7 +95,7 @@ fn persistence(info: &Info, settings: Option<&Settings>) -> Vec<Finding> {
         .why("nothing acknowledged is ever lost, but every frame waits for the disk, twice")
         .mend("CONFIG SET appendfsync everysec, unless a second of frames is too much to lose"),
         (true, _) if fsync == "no" => {
-            Finding::warning(code, "append-only file, written when the system likes")
+            Finding::warning(code, "append-only file, written when the operating system decides")
                 .why("a power cut may cost half a minute of frames and results")
                 .mend("CONFIG SET appendfsync everysec")
         }
@@ -116,14 +119,17 @@ fn persistence(info: &Info, settings: Option<&Settings>) -> Vec<Finding> {
                 "the last write to the append-only file failed",
             )
             .why("writes are refused (MISCONF) until one succeeds: nothing is stored")
-            .mend("look for a full or broken disk under its dir; its log names the cause"),
+            .mend(
+                "check the disk of the server's dir for errors and free space; the server's log \
+                 names the cause",
+            ),
         );
     }
     if !info.snapshot_ok {
         let stops = settings.is_none_or(|settings| settings.stop_writes) && snapshots;
         let what = "the last snapshot failed";
-        let remedy = "look for a full disk under its dir, or memory that fork could not get \
-                      (vm.overcommit_memory = 1); then BGSAVE";
+        let remedy = "check the disk of the server's dir for free space, and whether fork lacks \
+                      memory (vm.overcommit_memory = 1); then run BGSAVE";
         findings.push(if stops {
             Finding::error("persistence.snapshot", what)
                 .why("with stop-writes-on-bgsave-error writes are refused (MISCONF) until one succeeds")

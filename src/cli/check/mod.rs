@@ -37,7 +37,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 #[command(after_help = "Examples:\n  framepress check --config framepress.yaml\n  \
     framepress check --for ingest --redis-url redis://camera:secret@10.0.0.1\n  \
     framepress check --show-acl\n\n\
-    Exit code 0: nothing keeps it from working. 1: something does. 2: the configuration is wrong.")]
+    Exit codes: 0 no error, 1 at least one error, 2 the configuration is wrong.")]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     common: Common,
@@ -116,7 +116,10 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     }
     match broken {
         0 => Ok(()),
-        _ => Err(Fault::Unusable("it would not work as configured".into()).into()),
+        _ => Err(Fault::Unusable(
+            "check has found errors; Framepress cannot work as configured".into(),
+        )
+        .into()),
     }
 }
 
@@ -179,19 +182,20 @@ fn examine(findings: &mut Vec<Finding>, config: &Config, account: Account) -> Op
 fn unreachable(fault: &Fault) -> Finding {
     let (why, remedy) = match fault {
         Fault::Refused { .. } => (
-            "the server is there, but does not let us in",
-            "look at user and password in redis_queue.url, and at ACL LIST on the server",
+            "the server answers, but refuses the login",
+            "check user and password in redis_queue.url, and ACL LIST on the server",
         ),
         Fault::Connection { detail, .. } if detail.contains("max number of clients") => (
-            "every connection it allows is taken; the engine goes on trying",
-            "raise maxclients (CONFIG SET maxclients), or close clients that CLIENT LIST shows and \
-             that are not needed",
+            "all connections that the server allows are in use; the engine keeps trying",
+            "raise maxclients (CONFIG SET maxclients), or close clients in CLIENT LIST that are \
+             not needed",
         ),
         Fault::Connection { .. } => (
-            "without it there is nothing to read frames from",
-            "is redis-server running, at this address, and let through by bind and firewalls?",
+            "without the server the engine cannot read frames",
+            "check that redis-server runs at this address, and that bind and firewalls allow \
+             connections",
         ),
-        _ => ("without a server there is nothing to read frames from", "mend redis_queue.url"),
+        _ => ("without a server the engine cannot read frames", "correct redis_queue.url"),
     };
     Finding::error("server.reachable", fault.to_string()).why(why).mend(remedy)
 }

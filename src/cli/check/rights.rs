@@ -16,9 +16,9 @@ pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> 
             let what = match &missing.lack {
                 Lack::Command => return no_command(command, &needs),
                 Lack::Key(key) => {
-                    format!("the account {user} may not use the key {key} ({command})")
+                    format!("the account {user} has no right to use the key {key} ({command})")
                 }
-                Lack::Right => format!("the account {user} may not use {command}"),
+                Lack::Right => format!("the account {user} has no right to use {command}"),
             };
             // Without these rights only displays show less.
             let finding = match missing.when {
@@ -42,7 +42,7 @@ pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> 
                 format!("the account {user} cannot use {}", hidden.join(" and ")),
             )
             .why(
-                "the engine does not need it, but this check could not look at memory policy, \
+                "the engine does not need this, but check could not examine memory policy, \
                  persistence and limits",
             )
             .mend(
@@ -68,14 +68,15 @@ fn no_command(command: &str, needs: &str) -> Finding {
 /// The finding if SELECT is refused; `message` says whether by the account or by the server.
 pub(super) fn no_select(usage: &Usage, user: &str, message: &str) -> Finding {
     let needs = format!(
-        "{} needs it for database {}; nothing else on the server could be looked at",
+        "{} needs it for database {}; without it check could not examine anything else on the \
+         server",
         usage.account.subcommand(),
         usage.database
     );
     if is_unknown_command(message) {
         return no_command("SELECT", &needs);
     }
-    Finding::error("rights.account", format!("the account {user} may not use SELECT"))
+    Finding::error("rights.account", format!("the account {user} has no right to use SELECT"))
         .why(needs)
         .mend(format!("ACL SETUSER {user} +select"))
 }

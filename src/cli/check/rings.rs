@@ -29,7 +29,10 @@ pub(super) fn judge(config: &Config) -> Vec<Finding> {
             let what = format!("the frame rings in {} cannot be seen: {error}", folder.display());
             vec![
                 Finding::warning(code, what)
-                    .why("frames whose pixels lie there would become dead letters, ring_gone")
+                    .why(
+                        "frames with their pixels there would become dead letters with the reason \
+                         ring_gone",
+                    )
                     .mend("let the account of the engine read that folder, or set ring.dir"),
             ]
         }
@@ -49,11 +52,11 @@ fn one(folder: &Path, ring: &Listed) -> Finding {
             Finding::ok(code, format!("ring {name}: {slots} slots of {room}{producer}"))
         }
         Err(detail) => Finding::warning(code, detail.clone())
-            .why("frames whose pixels lie there would become dead letters, ring_gone")
-            .mend(format!(
-                "start its producer anew, or remove {name}.ring from {}",
-                folder.display()
-            )),
+            .why(
+                "frames with their pixels there would become dead letters with the reason \
+                 ring_gone",
+            )
+            .mend(format!("restart its producer, or remove {name}.ring from {}", folder.display())),
     }
 }
 
@@ -67,7 +70,8 @@ pub(super) fn gain(survey: &Survey) -> Vec<Finding> {
             Finding::note("streams.ring", what)
                 .why("every pixel is copied into Redis and out of it again")
                 .mend(
-                    "a producer on this machine can leave the pixels in a frame ring; docs/ring.md",
+                    "let a producer on this machine leave the pixels in a frame ring; see \
+                     docs/ring.md",
                 )
         })
     });

@@ -58,9 +58,9 @@ fn version(survey: &Survey, endpoint: &str) -> Finding {
 fn role(info: &Info, endpoint: &str) -> Finding {
     let code = "server.role";
     if info.loading {
-        return Finding::warning(code, "it is still loading its data from disk")
+        return Finding::warning(code, "the server is still loading its data from disk")
             .why("until then it answers LOADING, and the engine waits")
-            .mend("check again in a while; INFO persistence tells loading_eta_seconds");
+            .mend("run check again later; INFO persistence shows loading_eta_seconds");
     }
     if info.role == "slave" {
         let primary = info.primary.as_deref().unwrap_or("its primary");
@@ -68,20 +68,23 @@ fn role(info: &Info, endpoint: &str) -> Finding {
             .why("a replica cannot be written to: no frame could be acknowledged or stored")
             .mend(format!("name the primary, {primary}, in redis_queue.url, or use Sentinel"));
     }
-    Finding::ok(code, "it is a primary")
+    Finding::ok(code, "the server is a primary")
 }
 
 fn topology(info: &Info, config: &Config) -> Option<Finding> {
     let asked_for_cluster = config.redis_queue.url.scheme() == Scheme::Cluster;
     match (info.cluster, asked_for_cluster) {
         (true, false) => Some(
-            Finding::warning("server.cluster", "it is a node of a cluster, addressed as if alone")
-                .why("keys that lie on, or move to, another node are answered with MOVED")
-                .mend("name the cluster: redis_queue.url: redis-cluster://host:port,host:port"),
+            Finding::warning(
+                "server.cluster",
+                "the server is a Cluster node, but the URL names a single server",
+            )
+            .why("the server answers MOVED for keys that are on another node or move to one")
+            .mend("name the cluster: redis_queue.url: redis-cluster://host:port,host:port"),
         ),
         (false, true) => Some(
-            Finding::error("server.cluster", "it is no node of a cluster")
-                .why("a cluster is asked for its slots, and this server has none")
+            Finding::error("server.cluster", "the server is not a Cluster node")
+                .why("the URL asks for the slots of a Cluster, and this server has none")
                 .mend("name it as redis://host:port, or set cluster-enabled yes"),
         ),
         _ => None,
@@ -102,8 +105,8 @@ fn replication(info: &Info, settings: Option<&Settings>) -> Vec<Finding> {
                 format!("the replication backlog is {size}, with {replicas} replicas"),
             )
             .why(
-                "frames fill it in a moment: a replica that misses one copies all data again, and \
-                 until it has is no use in a failover",
+                "frames fill it within moments: a replica that falls behind copies all data again, \
+                 and cannot take over in a failover until it has finished",
             )
             .mend("CONFIG SET repl-backlog-size 256mb"),
         );
@@ -117,10 +120,14 @@ fn replication(info: &Info, settings: Option<&Settings>) -> Vec<Finding> {
         findings.push(
             Finding::warning(
                 "server.replica_buffer",
-                format!("a replica is cut off with {} waiting to be sent", bytes(lowest)),
+                format!(
+                    "the server disconnects a replica with {} waiting to be sent",
+                    bytes(lowest)
+                ),
             )
             .why(
-                "during a full copy frames go on arriving; cut off, the copy begins anew, for ever",
+                "frames keep arriving during a full copy; a replica that is disconnected starts \
+                 the copy again, and may never finish it",
             )
             .mend("CONFIG SET client-output-buffer-limit \"replica 1gb 512mb 120\""),
         );
@@ -131,12 +138,12 @@ fn replication(info: &Info, settings: Option<&Settings>) -> Vec<Finding> {
 fn clock(ahead: f64) -> Finding {
     let code = "server.clock";
     if ahead.abs() < 0.001 {
-        return Finding::ok(code, "its clock agrees with this machine's");
+        return Finding::ok(code, "the server's clock agrees with this machine's");
     }
     let direction = if ahead >= 0.0 { "ahead of" } else { "behind" };
-    let what = format!("its clock is {:.3} s {direction} this machine's", ahead.abs());
-    let why = "the age of frames is taken by the server's clock, but the timestamps of cameras and \
-               in results are other machines'";
+    let what = format!("the server's clock is {:.3} s {direction} this machine's", ahead.abs());
+    let why = "the engine measures the age of frames by the server's clock, but timestamps of \
+               cameras and in results come from other machines";
     let remedy = "synchronise both machines: chrony or systemd-timesyncd";
     match ahead.abs() {
         off if off > CLOCK_WARNING_SECONDS => Finding::warning(code, what).why(why).mend(remedy),
@@ -154,8 +161,9 @@ fn idle(settings: &Settings) -> Finding {
             format!("connections idle for {seconds} s are closed"),
         )
         .why(
-            "committers are idle while no frame comes; the first one afterwards waits for a \
-                     new connection, and a lost connection is counted. A blocked read is not idle",
+            "committers are idle while no frame arrives; the first frame afterwards waits for a \
+             new connection, and the statistics count a lost connection. A blocked read is not \
+             idle",
         )
         .mend("CONFIG SET timeout 0; tcp-keepalive finds peers that are gone"),
         seconds => Finding::ok(code, format!("connections idle for {seconds} s are closed")),
@@ -168,7 +176,8 @@ fn keepalive(settings: &Settings) -> Option<Finding> {
         0 => Some(
             Finding::warning(code, "tcp-keepalive is off")
                 .why(
-                    "a client whose cable is cut keeps its connection, and what is buffered for it",
+                    "the server keeps the connection and the buffer of a client that has lost its \
+                     network",
                 )
                 .mend("CONFIG SET tcp-keepalive 60"),
         ),
@@ -200,25 +209,34 @@ fn output_buffer(settings: &Settings, config: &Config) -> Finding {
         if payload == reply { ", or lower limits.max_payload_bytes" } else { "" }
     );
     if limit.hard > 0 && limit.hard < needed {
-        let what = format!("a client is cut off by a reply of more than {}", bytes(limit.hard));
+        let what = format!(
+            "the server disconnects a client at a reply of more than {}",
+            bytes(limit.hard)
+        );
         let why = format!(
-            "{why}: the connection would be cut at the first reply that large, and at each \
-             attempt to read it again"
+            "{why}: the server would close the connection at the first reply of that size, and at \
+             each attempt to read it again"
         );
         return Finding::error(code, what).why(why).mend(remedy);
     }
     if limit.soft > 0 && limit.soft < needed {
         let what = format!(
-            "a client is cut off by a reply that has more than {} left after {} s",
+            "the server disconnects a client if a reply has more than {} left after {} s",
             bytes(limit.soft),
             limit.seconds
         );
-        let why = format!("{why}: an engine that waits for room meanwhile would be cut off");
+        let why = format!(
+            "{why}: the server would disconnect an engine that waits for room in the middle of a \
+             reply"
+        );
         return Finding::warning(code, what).why(why).mend(remedy);
     }
     let lowest = [limit.hard, limit.soft].into_iter().filter(|bytes| *bytes > 0).min();
     let lowest = bytes(lowest.unwrap_or_default());
-    Finding::ok(code, format!("replies may have {lowest}, the largest {}", bytes(reply)))
+    Finding::ok(
+        code,
+        format!("the server allows replies of {lowest}; the largest reply has {}", bytes(reply)),
+    )
 }
 
 /// The largest result: with lossless output, as large as the largest image, with its envelope.
@@ -236,15 +254,19 @@ fn request_size(settings: &Settings, config: &Config) -> Finding {
     match lowest {
         Some((name, limit)) if limit < largest => Finding::error(
             code,
-            format!("{name} is {}, less than a frame may have: {}", bytes(limit), bytes(largest)),
+            format!("{name} is {}, less than the largest frame: {}", bytes(limit), bytes(largest)),
         )
-        .why("the server closes the connection that sends it: it could never be stored")
+        .why("the server closes a connection that sends such a frame, so it can never be stored")
         .mend(format!(
             "CONFIG SET {name} {largest}, or lower limits.max_payload_bytes and limits.max_pixels"
         )),
         Some((_, limit)) => Finding::ok(
             code,
-            format!("requests may have {}, the largest frame {}", bytes(limit), bytes(largest)),
+            format!(
+                "the server allows requests of {}; the largest frame has {}",
+                bytes(limit),
+                bytes(largest)
+            ),
         ),
         None => Finding::ok(code, "the size of requests is not limited"),
     }

@@ -16,13 +16,15 @@ fn answers(config: &Config) -> Finding {
     let code = "timing.timeout";
     let (block, timeout) = (queue.block_time_ms, queue.timeout);
     let what = format!(
-        "reads block for {block} ms; a server that does not answer is given up after {timeout} s"
+        "reads block for {block} ms; the engine gives up a server that does not answer after \
+         {timeout} s"
     );
     if timeout * 1_000 > queue.claim_idle_ms.saturating_mul(2) {
         return Finding::note(code, what)
             .why(format!(
-                "cut off from Redis without being told, this engine waits on while others take \
-                 its frames over after claim_idle_ms = {}: nothing is doubled, but done twice",
+                "if the network fails silently, this engine keeps waiting while other engines take \
+                 over its frames after claim_idle_ms = {}: no result is stored twice, but the work \
+                 is done twice",
                 queue.claim_idle_ms
             ))
             .mend("a shorter redis_queue.timeout, or a longer claim_idle_ms");
@@ -45,8 +47,9 @@ fn claim(config: &Config) -> Finding {
     if claim < CLAIM_MS_MIN {
         return Finding::warning(code, what)
             .why(
-                "frames in work are renewed every second, or two when Redis is slow: others may \
-                 take them over meanwhile. Nothing is doubled, but work is done twice",
+                "the engine renews frames in work every second, or every two when Redis is slow: \
+                 meanwhile other engines may take them over. No result is stored twice, but the \
+                 work is done twice",
             )
             .mend(format!("redis_queue.claim_idle_ms: {CLAIM_MS_MIN} or more"));
     }
@@ -59,14 +62,17 @@ fn drain(config: &Config) -> Finding {
     // A frame in work when draining begins may already have gone a third of the claim time without
     // a renewal.
     if drain > claim - claim / 3 {
-        return Finding::warning(code, format!("a stop finishes its frames for up to {drain} ms"))
-            .why(format!(
-                "nothing is renewed while draining: after claim_idle_ms = {claim} other engines \
-                 take over what is still in work"
-            ))
-            .mend("a shorter engine.drain_timeout_ms, or a longer claim_idle_ms");
+        return Finding::warning(
+            code,
+            format!("at a stop the engine finishes its frames for up to {drain} ms"),
+        )
+        .why(format!(
+            "the engine renews no frame while it drains: after claim_idle_ms = {claim} other \
+             engines take over the frames that are still in work"
+        ))
+        .mend("a shorter engine.drain_timeout_ms, or a longer claim_idle_ms");
     }
-    Finding::ok(code, format!("a stop finishes its frames for up to {drain} ms"))
+    Finding::ok(code, format!("at a stop the engine finishes its frames for up to {drain} ms"))
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ fn mode(args: &IngestArgs, config: &Config) -> Mode {
 pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
     if args.follow || args.repeat || args.start_time.is_some() || args.ring.is_some() {
         return Err(Failure::Usage(
-            "without --camera, cameras are read as the configuration says".into(),
+            "--follow, --loop, --start-time and --ring need --camera".into(),
         ));
     }
     let config = args.common.load(loader(args))?.config;
@@ -127,14 +127,17 @@ fn run(
             Ok(loaded) => loaded.config,
             Err(error) => {
                 tracing::error!(
-                    "the configuration stays as it was, for the new one is wrong\n{error}"
+                    "ingest keeps its configuration, because the new one is wrong\n{error}"
                 );
                 continue;
             }
         };
         let url = |config: &Config| -> RedisUrl { config.redis_queue.url.clone() };
         if url(&new) != url(&config) || new.ingest.stats != config.ingest.stats {
-            tracing::warn!("another Redis or address of the stats server needs a restart");
+            tracing::warn!(
+                "a change of the Redis server or of the stats server's address takes effect only \
+                 after a restart"
+            );
         }
         supervisor.adopt(&new);
         let (specs, disabled) = cameras(&new);

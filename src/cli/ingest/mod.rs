@@ -29,9 +29,9 @@ use crate::ring::{SLOTS_MAX, SLOTS_MIN};
     framepress ingest --camera cam1 --source synthetic --size 1280x720 --fps 10 --limit 100\n  \
     ffmpeg -i in.mkv -f rawvideo -pix_fmt rgb24 - | \\\n    \
       framepress ingest --camera cam1 --source - --size 640x480\n\n\
-    Without --camera, every enabled camera of the configuration that has a source is read, until\n\
-    SIGTERM; SIGHUP reads the configuration again. A live camera is begun again when it is lost,\n\
-    unless --once is given.")]
+    Without --camera, ingest reads every enabled camera of the configuration that has a source,\n\
+    until SIGTERM; at a SIGHUP it reads the configuration again. It reconnects to a live camera\n\
+    that is lost, unless --once is given.")]
 pub(super) struct IngestArgs {
     #[command(flatten)]
     common: Common,

@@ -146,7 +146,7 @@ pub(super) fn run(args: &IngestArgs, camera: &str, spec: &OsStr) -> Result<(), F
     out::line(format!("{confirmed} frames of {camera} sent in {seconds:.1} s"))?;
     if superseded > 0 {
         out::line(format!(
-            "{superseded} frames were refused and left out: later ones had been added"
+            "{superseded} frames were refused and skipped, because later ones had been added"
         ))?;
     }
     if let Some(losses) = source.losses() {

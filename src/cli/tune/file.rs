@@ -34,11 +34,9 @@ pub(super) fn text(
         trials.first().p50_ms
     ));
     comment(
-        "Each candidate took turns with the setting so far and was taken only if it was better",
+        "Candidates alternated with the setting so far, and were chosen only if better each time",
     );
-    comment(
-        "each turn and by more than the noise of the other. \"Times as good\" is about the goal.",
-    );
+    comment("and by more than the noise of the other. \"Times as good\" refers to the goal.");
     comment(
         "One engine uses all cores: run one on each machine; more of them only share these cores.",
     );

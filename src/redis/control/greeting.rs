@@ -99,7 +99,7 @@ impl Greeting {
     /// An optional feature that this server lacks, if any.
     pub fn lacks(&self) -> Option<&'static str> {
         (self.version < Version::LAG)
-            .then_some("XINFO GROUPS does not tell the lag of a group before 7.0.0")
+            .then_some("XINFO GROUPS reports the lag of a group only from 7.0.0 on")
     }
 }
 

@@ -79,7 +79,7 @@ impl Address {
         let address = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Address::tcp(host.as_str(), *port),
             ConnectionAddr::Unix(path) => Address::unix(path),
-            _ => return Err(unusable(&"it needs TLS settings beside it")),
+            _ => return Err(unusable(&"it is a TLS URL, which needs TLS settings as well")),
         };
         let settings = info.redis_settings();
         Ok(address.with_login(Login {

@@ -198,7 +198,7 @@ impl RespReader {
         let len = usize::try_from(len)
             .ok()
             .filter(|len| len + 2 <= BUFFER_BYTES)
-            .ok_or(Trouble::Protocol("a small value is not small"))?;
+            .ok_or(Trouble::Protocol("a value is longer than this answer allows"))?;
         while self.end - self.start < len + 2 {
             self.fill(io)?;
         }
@@ -253,7 +253,7 @@ impl RespReader {
             if let Some(at) = memchr::memchr(b'\n', &waiting[searched..]) {
                 let line_feed = searched + at;
                 if line_feed == 0 || waiting[line_feed - 1] != b'\r' {
-                    return Err(Trouble::Protocol("a line without its proper end"));
+                    return Err(Trouble::Protocol("a line does not end with CRLF"));
                 }
                 let start = self.start;
                 self.start += line_feed + 1;

@@ -64,7 +64,7 @@ impl Tls {
                 let secret = PrivateKeyDer::from_pem_file(key)
                     .map_err(|error| unusable("redis_queue.tls.key", key, error))?;
                 builder.with_client_auth_cert(chain, secret).map_err(|error| {
-                    let problem = format!("it does not go with {}: {error}", cert.display());
+                    let problem = format!("it does not match {}: {error}", cert.display());
                     unusable("redis_queue.tls.key", key, problem)
                 })?
             }
@@ -94,7 +94,9 @@ impl fmt::Debug for Tls {
 
 fn name_of(host: &str) -> Result<ServerName<'static>, Fault> {
     ServerName::try_from(host.to_owned()).map_err(|_| {
-        Fault::Unusable(format!("{host} is no name that a certificate can have; name the host"))
+        Fault::Unusable(format!(
+            "{host} is not a name that a certificate can have; use the host name of the server"
+        ))
     })
 }
 

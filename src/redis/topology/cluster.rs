@@ -151,7 +151,8 @@ impl Cluster {
                 break;
             }
         }
-        Err(first_fault.unwrap_or_else(|| Fault::connection(self, "no node to ask")))
+        Err(first_fault
+            .unwrap_or_else(|| Fault::connection(self, "no node of the Cluster could be asked")))
     }
 
     fn ask(&self, node: &Address) -> Result<(Vec<Address>, Box<[u16]>), Fault> {

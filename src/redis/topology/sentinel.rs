@@ -163,7 +163,7 @@ impl Sentinels {
                         return;
                     }
                 }
-                Err(fault) => tracing::debug!("looking out for the primary: {fault}"),
+                Err(fault) => tracing::debug!("cannot ask a Sentinel for the primary: {fault}"),
             }
             self.state.lock().pass_over(sentinel);
         }
@@ -177,7 +177,10 @@ impl Sentinels {
             Ok(_) => {
                 self.state.lock().settle(named, &self.service);
             }
-            Err(fault) => tracing::debug!("named as the primary {}: {fault}", self.service),
+            Err(fault) => tracing::debug!(
+                "a Sentinel named a primary {} that does not confirm its role: {fault}",
+                self.service
+            ),
         }
         confirmed.is_ok()
     }

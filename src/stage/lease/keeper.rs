@@ -136,7 +136,7 @@ impl Keeper {
     /// With `retry` off, the first fault.
     pub fn run(mut self) -> Result<(), Fault> {
         let longest = self.settings.topology.pause_longest();
-        let mut attempts = Attempts::new("keeping the leases", longest);
+        let mut attempts = Attempts::new("renewing the leases", longest);
         while !self.stop.is_now() && (!self.stop.is_draining() || self.leases.count() > 0) {
             self.settings.loop_hook.call(Role::Lease);
             let began = Tick::now();
@@ -229,7 +229,7 @@ impl Keeper {
         match first {
             Some(fault) if states.iter().all(Option::is_none) => Err(fault),
             Some(fault) => {
-                tracing::debug!("some leases: {fault}");
+                tracing::debug!("cannot ask every server about its leases: {fault}");
                 Ok((members, self.pause(&states)))
             }
             None => Ok((members, self.pause(&states))),
@@ -254,7 +254,8 @@ impl Keeper {
             LeaseAsk::Renew(epoch, _) => {
                 if self.groups.end_tenure(own, epoch, Counter::LeasesLost) {
                     tracing::warn!(
-                        "the lease of {} is lost to {:?}",
+                        "this engine lost the lease of {} and stops reading it; the present holder \
+                         is {:?}",
                         self.settings.keys[shard],
                         state.holder
                     );
@@ -331,7 +332,7 @@ impl Keeper {
                 Ok(false) => {}
                 Ok(true) => return,
                 Err(fault) => {
-                    tracing::debug!("waiting for a change: {fault}");
+                    tracing::debug!("cannot wait for a change of the list of engines: {fault}");
                     self.stop.sleep(left.min(SLICE));
                     return;
                 }

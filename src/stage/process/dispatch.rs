@@ -157,11 +157,11 @@ impl Dispatcher {
 
     /// Sets the server's delivery count of an entry; `false` if the engine stops at once.
     fn count_deliveries(&self, shard: usize, id: EntryId, deliveries: u32) -> bool {
-        let mut attempts = Attempts::new("counting an attempt", limits::BACKOFF_LONGEST);
+        let mut attempts = Attempts::new("storing a delivery count", limits::BACKOFF_LONGEST);
         while let Err(fault) = self.groups.set_deliveries(shard, id, deliveries) {
             // A server that refuses to count must not hold the frame up.
             if matches!(fault, Fault::Refused { .. }) {
-                tracing::debug!("the delivery count of {id}: {fault}");
+                tracing::debug!("the server does not store the delivery count of {id}: {fault}");
                 break;
             }
             attempts.failed(&fault);

@@ -70,9 +70,11 @@ fn process(
             label::fetch_pixels(&mut envelope, entry)?;
             frame(shared, tools, since, work, &envelope, (entry, receipt), camera)
         }
-        OpenedEnvelope::Batch(_) if entry.ring.is_some() => {
-            Err(Reject::undecodable("a batch of frames with one reference to a frame ring").into())
-        }
+        OpenedEnvelope::Batch(_) if entry.ring.is_some() => Err(Reject::undecodable(
+            "a batch of frames cannot refer to a frame ring; send each frame in an entry of its \
+             own",
+        )
+        .into()),
         OpenedEnvelope::Batch(frames) => batch(shared, tools, work, frames, (entry, receipt)),
     }
 }

@@ -106,10 +106,10 @@ pub(super) fn source_of<'a>(image: &ImageRef<'a>) -> Result<InputImage<'a>, Reje
     let claimed = named.map_or("JPEG, PNG or WebP", Format::name);
     match FileKind::of(image.bytes) {
         Some(FileKind::Gzip) => {
-            Err(Reject::unsupported(format!("the picture is no {claimed}: gzip")))
+            Err(Reject::unsupported(format!("the picture is not {claimed} (found: gzip)")))
         }
         Some(FileKind::Other(kind)) => {
-            Err(Reject::unsupported(format!("the picture is no {claimed}: {kind}")))
+            Err(Reject::unsupported(format!("the picture is not {claimed} (found: {kind})")))
         }
         _ if is_raw_rgb(image) => Err(Reject::undecodable(format!(
             "the picture is no {claimed} file; its length is that of {}x{}x{} raw pixels, whose \

@@ -40,7 +40,9 @@ impl Worker {
     pub(super) fn renew(&mut self, bounds: Bounds, payload_max: usize) {
         match Worker::new(bounds, payload_max, self.tools.recorder.clone()) {
             Ok(fresh) => *self = fresh,
-            Err(fault) => tracing::error!("a worker cannot be renewed after a panic: {fault}"),
+            Err(fault) => tracing::error!(
+                "cannot create a new worker after a panic, so the old one continues: {fault}"
+            ),
         }
     }
 }

@@ -94,7 +94,10 @@ impl StreamReader {
         let epoch = leases.held(settings.shard);
         self.groups.end_tenure(settings.shard, epoch, Counter::LeasesLost);
         if fault.redis_code().is_some_and(|code| LOST.contains(&code)) {
-            tracing::info!("{} is left: {fault}", settings.stream);
+            tracing::info!(
+                "this engine stops reading {}, because its lease or group is lost: {fault}",
+                settings.stream
+            );
             self.stop.sleep(limits::BACKOFF_FIRST);
             return Ok(());
         }
@@ -130,7 +133,7 @@ impl StreamReader {
         let has_pending = self.groups.adopt(shard, &mut source, &tenure, &state, is_known)?;
         source.begin_tenure(tenure);
         leases.begin(shard, epoch, (sent, length));
-        tracing::info!("{} is held in epoch {epoch}", settings.stream);
+        tracing::info!("this engine holds the lease of {} in epoch {epoch}", settings.stream);
         let pending = has_pending.then(|| Pending::All {
             is_left: !self.is_recovered,
             is_handed: leases.is_alive(&state),
@@ -249,11 +252,11 @@ impl StreamReader {
         let state = last.lease(leases.terms(), leases.key(shard), &ask, leases.length(shard))?;
         let counter = if state.done { Counter::LeasesGivenBack } else { Counter::LeasesLost };
         self.groups.end_tenure(shard, epoch, counter);
-        tracing::info!("{} is given back", self.settings.source.stream);
+        tracing::info!("this engine has given back the lease of {}", self.settings.source.stream);
         let presence = if self.stop.is_draining() { Presence::Left } else { Presence::Told };
         if let Err(fault) = self.groups.tell(presence) {
             // The other engines check by themselves now and then.
-            tracing::debug!("cannot tell of a change: {fault}");
+            tracing::debug!("cannot tell the other engines of a lease given back: {fault}");
         }
         Ok(())
     }

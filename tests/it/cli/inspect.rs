@@ -126,7 +126,7 @@ fn a_stop_that_takes_long_says_how_to_leave_at_once() {
         u64::from_str_radix(caught.trim(), 16).unwrap() & 0b10 != 0
     });
     inspect.signal(Signal::INT);
-    wait_until("it says so", LONG, || inspect.said().contains("a second signal leaves at once"));
+    wait_until("it says so", LONG, || inspect.said().contains("a second signal ends it at once"));
     inspect.signal(Signal::INT);
     inspect.ends_with(130);
 }

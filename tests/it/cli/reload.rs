@@ -262,7 +262,7 @@ fn the_level_of_the_log_changes_both_ways() {
 fn a_wrong_file_changes_nothing_and_says_every_fault() {
     let subject = Subject::start("compression_quality: 85");
     subject.reload("compression_quality: 0\nanalysis: {thumbnial: true}");
-    subject.wait_for("nothing is changed");
+    subject.wait_for("the engine keeps its configuration");
     let said = subject.engine.said();
     assert!(said.contains("compression_quality = 0"), "{said}");
     assert!(said.contains("did you mean thumbnail?"), "{said}");

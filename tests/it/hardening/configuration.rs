@@ -57,7 +57,9 @@ fn a_bomb_does_not_end_a_running_engine() {
     wait_until("the engine runs", LONG, || engine.said().contains("running: "));
     std::fs::write(&path, bomb()).unwrap();
     engine.signal(Signal::HUP);
-    wait_until("it is refused", LONG, || engine.said().contains("nothing is changed"));
+    wait_until("it is refused", LONG, || {
+        engine.said().contains("the engine keeps its configuration")
+    });
     server.add(&protobuf("frame", "cam"));
     server.wait_for_outputs(1);
     let output: Output = server.outputs().pop().unwrap();

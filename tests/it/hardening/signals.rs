@@ -60,7 +60,7 @@ fn every_command_hears_a_signal_within_a_second() {
         // While it only paints, there is nothing to finish.
         let is_painting = arguments.contains(&"8000x6000");
         let has_heard = |guest: &mut Guest| {
-            let told = guest.said().contains("a second signal leaves at once");
+            let told = guest.said().contains("a second signal ends it at once");
             !guest.is_running() || (told && !is_painting)
         };
         while !has_heard(&mut guest) {

@@ -249,12 +249,12 @@ impl Usage {
         let mut keys: Vec<Key> = places.iter().map(of_place).collect();
         if self.account == Account::Bridge {
             let places = PlaceKeys::of(&names.input, &names.dead_letters, "").places;
-            keys.push(Key { is_prefix: true, ..key(places, "the places of partitions") });
-            keys.push(key(dead_letters_of(&names.output), "results that Kafka does not take"));
+            keys.push(Key { is_prefix: true, ..key(places, "the stored positions of partitions") });
+            keys.push(key(dead_letters_of(&names.output), "results that Kafka refuses"));
         }
         if self.conditions.contains(&When::Cameras) {
             let sign = if self.account == Account::Engine { "%R~" } else { "%W~" };
-            let status = key(self.status(), "how the cameras stand");
+            let status = key(self.status(), "the states of the cameras");
             keys.push(Key { when: When::Cameras, sign, ..status });
         }
         keys

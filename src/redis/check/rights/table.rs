@@ -14,12 +14,12 @@ const fn right(
 /// Rights of `run`.
 #[rustfmt::skip]
 pub(super) const ENGINE: &[Right] = &[
-    right("type", When::Always, "seeing that its keys are streams, before the first frame", "TYPE {input}"),
+    right("type", When::Always, "checking that its keys are streams, before the first frame", "TYPE {input}"),
     right("xgroup|create", When::Always, "creating the consumer group, also after a flush or a failover", "XGROUP CREATE {input} {group} x MKSTREAM"),
-    right("xgroup|createconsumer", When::Always, "telling a group that was made anew from the one before", "XGROUP CREATECONSUMER {input} framepress-no-group x"),
+    right("xgroup|createconsumer", When::Always, "distinguishing a group that was created again from the one before", "XGROUP CREATECONSUMER {input} framepress-no-group x"),
     right("xinfo|groups", When::Always, "the lag, and finding its group", "XINFO GROUPS {input}"),
-    right("xinfo|stream", When::Always, "finding the place to go on from when the group is gone", "XINFO STREAM {input}"),
-    right("xinfo|consumers", When::Always, "telling a group that was made anew from the one before", "XINFO CONSUMERS {input} {group}"),
+    right("xinfo|stream", When::Always, "finding the position to continue from when the group is gone", "XINFO STREAM {input}"),
+    right("xinfo|consumers", When::Always, "distinguishing a group that was created again from the one before", "XINFO CONSUMERS {input} {group}"),
     right("xreadgroup", When::Always, "reading frames", "XREADGROUP GROUP {group} {consumer} STREAMS {input} x"),
     right("xpending", When::Always, "finding frames that were not finished, and the fence of each commit", "XPENDING {input} {group}"),
     right("xclaim", When::Always, "taking over the frames of an engine that died", "XCLAIM {input} {group} {consumer} 0 x"),
@@ -34,13 +34,13 @@ pub(super) const ENGINE: &[Right] = &[
     right("memory|usage", When::Always, "the memory of the queues", "MEMORY USAGE {input}"),
     right("xrevrange", When::Always, "showing the latest dead letters, and finding the result of a commit whose answer was lost", "XREVRANGE {dead} - + COUNT 1"),
     right("info", When::Always, "the memory of the server", "INFO server"),
-    right("hgetall", When::Cameras, "showing how the cameras stand", "HGETALL {status}"),
+    right("hgetall", When::Cameras, "showing the states of the cameras", "HGETALL {status}"),
     right("xdel", When::Delete, "deleting acknowledged frames", "XDEL {input} x"),
     right("xtrim", When::TrimAcked, "trimming frames that every group has acknowledged", "XTRIM {input} MINID x"),
     right("hmget", When::Exclusive, "the lease of each stream, which every commit looks at", "HMGET {lease} x"),
     right("hset", When::Exclusive, "taking, renewing and giving back leases", "HSET {lease} x x x"),
     right("del", When::Exclusive, "ending the reads of a former holder", "DEL {none}"),
-    right("pexpire", When::Exclusive, "letting the stream of a tenure go by itself", "PEXPIRE {none} x"),
+    right("pexpire", When::Exclusive, "letting the stream of a tenure expire", "PEXPIRE {none} x"),
     right("zadd", When::Exclusive, "the list of engines", "ZADD {engines} x x"),
     right("zrem", When::Exclusive, "leaving the list of engines", "ZREM {engines} framepress-no-engine"),
     right("zremrangebyscore", When::Exclusive, "the list of engines", "ZREMRANGEBYSCORE {engines} x x"),
@@ -53,10 +53,10 @@ pub(super) const ENGINE: &[Right] = &[
 #[rustfmt::skip]
 pub(super) const PRODUCER: &[Right] = &[
     right("xadd", When::Always, "sending frames", "XADD {input} x x x"),
-    right("hset", When::Cameras, "telling how the cameras stand", "HSET {status} x x x"),
-    right("hdel", When::Cameras, "telling that a camera is gone", "HDEL {status} x"),
-    right("expire", When::Cameras, "letting what it told go by itself", "EXPIRE {status} x"),
-    right("xrange", When::LosslessRing, "seeing which frames of a lossless ring have ended", "XRANGE {input} + - COUNT 1"),
+    right("hset", When::Cameras, "publishing the states of the cameras", "HSET {status} x x x"),
+    right("hdel", When::Cameras, "removing the state of a camera that is gone", "HDEL {status} x"),
+    right("expire", When::Cameras, "letting the published states expire", "EXPIRE {status} x"),
+    right("xrange", When::LosslessRing, "finding the frames of a lossless ring that have ended", "XRANGE {input} + - COUNT 1"),
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
 ];
 
@@ -81,27 +81,27 @@ pub(super) const DEAD_LETTERS: &[Right] = &[
 /// Rights of `bridge`.
 #[rustfmt::skip]
 pub(super) const BRIDGE: &[Right] = &[
-    right("eval", When::Always, "adding frames with the place of their partition, and looking at streams, each in one step", "EVAL {script} 1 {input}"),
-    right("hget", When::Always, "the place of each partition", "HGET {places} x"),
-    right("hmget", When::Always, "the places of all partitions, at the start", "HMGET {places} x"),
-    right("hset", When::Always, "the place of each partition", "HSET {places} x x x"),
+    right("eval", When::Always, "adding frames with the position of their partition, and examining streams, each in one step", "EVAL {script} 1 {input}"),
+    right("hget", When::Always, "the stored position of each partition", "HGET {places} x"),
+    right("hmget", When::Always, "the stored positions of all partitions, at the start", "HMGET {places} x"),
+    right("hset", When::Always, "the stored position of each partition", "HSET {places} x x x"),
     right("xadd", When::Always, "adding frames, and dead letters of both directions", "XADD {input} x x x"),
     right("xlen", When::Always, "how many frames wait", "XLEN {input}"),
-    right("xinfo|groups", When::Always, "how many frames wait, and where its group stands", "XINFO GROUPS {input}"),
+    right("xinfo|groups", When::Always, "how many frames wait, and the position of its group", "XINFO GROUPS {input}"),
     right("xpending", When::Always, "which frames are done, before they are trimmed", "XPENDING {input} {group}"),
     right("xtrim", When::Always, "trimming frames that are done, where the engine keeps them", "XTRIM {input} MINID x"),
     right("xread", When::Always, "reading results", "XREAD STREAMS {output} x"),
     right("xinfo|stream", When::Always, "how many results there were", "XINFO STREAM {output}"),
-    right("xgroup|create", When::Always, "its group on the results, by which nothing is trimmed that is not in Kafka", "XGROUP CREATE {output} {group} x MKSTREAM"),
+    right("xgroup|create", When::Always, "creating its group on the results, so that no result is trimmed before it is in Kafka", "XGROUP CREATE {output} {group} x MKSTREAM"),
     right("xgroup|setid", When::Always, "moving that group", "XGROUP SETID {output} {group} x"),
-    right("xsetid", When::Always, "ids behind the place, where the stream was made anew or has lost its end", "XSETID {output} x"),
+    right("xsetid", When::Always, "raising ids above the stored position, if the stream was created again or has lost its latest entries", "XSETID {output} x"),
     right("wait", When::WaitReplicas, "waiting for replicas", "WAIT 0 1"),
 ];
 
 /// Rights of every account.
 #[rustfmt::skip]
 pub(super) const COMMON: &[Right] = &[
-    right("role", When::Sentinel, "seeing that it is the primary", "ROLE"),
+    right("role", When::Sentinel, "checking that the server is the primary", "ROLE"),
     right("cluster|slots", When::Cluster, "finding the node of each key", "CLUSTER SLOTS"),
     right("client|reply", When::Cluster, "following a slot that moves", "CLIENT REPLY ON"),
     right("asking", When::Cluster, "following a slot that moves", "ASKING"),

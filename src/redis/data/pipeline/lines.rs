@@ -348,7 +348,9 @@ impl Pipeline {
 }
 
 fn superseded() -> Fault {
-    Fault::Unusable("not added: a later frame of its camera was".into())
+    Fault::Unusable(
+        "the frame was not added, because a later frame of its camera was added first".into(),
+    )
 }
 
 /// Copies a fault for another entry.
