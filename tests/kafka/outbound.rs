@@ -234,7 +234,7 @@ fn results_whose_ids_would_be_before_the_place_are_seen() {
     let mut command = cmd("XADD");
     let _: Value = way.server.ask(command.arg(&way.results).arg("5-1").arg("data").arg("old"));
     let mut bridge = way.bridge("redis-to-kafka");
-    wait_until("a word", LONG, || bridge.said().contains("ids of new results come behind"));
+    wait_until("a word", LONG, || bridge.said().contains("new results get ids above"));
     add_results(&way, 3, 4, 10);
     let found = read_until(broker, &way.output, Isolation::Committed, 7, LONG);
     assert_once_and_in_order(&found, 7);
