@@ -146,56 +146,13 @@ pub use wire::proto;
 /// in every version.
 #[doc(hidden)]
 pub mod internals {
-    pub mod base {
-        pub use crate::base::*;
+    macro_rules! rooms {
+        ($($room:ident)+) => { $( pub mod $room { pub use crate::$room::*; } )+ };
     }
-    pub mod metrics {
-        pub use crate::metrics::*;
-    }
-    pub mod frame {
-        pub use crate::frame::*;
-    }
-    pub mod analysis {
-        pub use crate::analysis::*;
-    }
-    pub mod image {
-        pub use crate::image::*;
-    }
-    pub mod redis {
-        pub use crate::redis::*;
-    }
-    pub mod ring {
-        pub use crate::ring::*;
-    }
-    pub mod wire {
-        pub use crate::wire::*;
-    }
-    pub mod camera {
-        pub use crate::camera::*;
-    }
-    pub mod stage {
-        pub use crate::stage::*;
-    }
+
+    rooms! { base metrics frame analysis image redis ring wire camera stage engine }
+    #[cfg(feature = "program")]
+    rooms! { ingest http cli }
     #[cfg(feature = "kafka")]
-    pub mod bridge {
-        pub use crate::bridge::*;
-    }
-    pub mod engine {
-        pub use crate::engine::*;
-    }
-    #[cfg(feature = "program")]
-    pub mod ingest {
-        pub use crate::ingest::*;
-    }
-    #[cfg(feature = "program")]
-    pub mod http {
-        pub use crate::http::*;
-    }
-    pub mod processor {
-        pub use crate::processor::*;
-    }
-    #[cfg(feature = "program")]
-    pub mod cli {
-        pub use crate::cli::*;
-    }
+    rooms! { bridge }
 }

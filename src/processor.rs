@@ -35,7 +35,8 @@ pub fn create_stream_processor(config: &Config) -> Result<StreamProcessor, Fault
 
 /// Connects a producer to the input streams of a running engine with the same configuration.
 ///
-/// `ring` sends the pixels through shared memory on the engine's machine. `stop` ends every wait.
+/// `ring` sends the pixels through shared memory on the engine's machine. Once `stop` drains, the
+/// producer sends nothing again, so a wait ends when an answer or its time-out comes; see [`Stop`].
 ///
 /// # Errors
 /// [`Fault::Unusable`] for an invalid configuration, and for `embedded://`, because the server would
@@ -152,15 +153,15 @@ impl StreamProcessor {
         QueueHealth { ready: reason.is_none(), reason, queues: *self.view.queues.lock() }
     }
 
-    /// Configures a camera from its next frame on: its `roi_boxes` and `quality_threshold`. A reload of
-    /// `cameras` is the same. Parts of a box outside the picture are cut off.
+    /// Configures a camera from its next frame on: its `roi_boxes` and `quality_threshold`. Parts of a
+    /// box outside the picture are cut off.
     pub fn register_stream(&self, camera: &CameraConfig) {
         let (id, settings) = engine::camera_settings(camera);
         self.view.cameras.configure(&id, settings);
     }
 
-    /// The figures of a camera; `None` if it has sent no frame, or if more than `engine.max_concurrent_streams`
-    /// others have sent since.
+    /// The figures of a camera; `None` if it has sent no frame, or if it made room for another camera
+    /// since: the engine keeps `engine.max_concurrent_streams` of them.
     pub fn get_stream_status(&self, camera_id: &str) -> Option<CameraStatus> {
         self.view.cameras.status(camera_id)
     }
@@ -170,8 +171,7 @@ impl StreamProcessor {
         self.view.topology.to_string()
     }
 
-    /// The signal that ends the engine, and every wait in
-    /// [`StreamProcessor::enqueue_frame_for_processing`].
+    /// The signal that ends the engine. Its producer has the same one; see [`Stop`].
     pub fn stop_signal(&self) -> &Stop {
         self.engine.stop()
     }

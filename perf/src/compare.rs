@@ -42,10 +42,10 @@ pub struct CompareArgs {
 }
 
 pub fn run(args: &CompareArgs) -> Outcome<bool> {
-    let folder = args.run.folder()?;
+    let (folder, studio) = (args.run.folder()?, Studio::open()?);
     match &args.against {
-        Some(other) => builds(args, other.clone(), &folder)?,
-        None => profiles(args, &folder)?,
+        Some(other) => builds(args, &studio, other.clone(), &folder)?,
+        None => profiles(args, &studio, &folder)?,
     }
     Ok(true)
 }
@@ -53,11 +53,11 @@ pub fn run(args: &CompareArgs) -> Outcome<bool> {
 /// Measures all sides in every round, in alternating order. The runs of each side.
 fn alternately(
     args: &CompareArgs,
+    studio: &Studio,
     sides: &[Program],
     kind: Kind,
     load: Load,
 ) -> Outcome<Vec<Vec<Measured>>> {
-    let studio = Studio::open()?;
     let mut runs: Vec<Vec<Measured>> = sides.iter().map(|_| Vec::new()).collect();
     for round in 0..args.rounds.max(1) {
         for step in 0..sides.len() {
@@ -73,7 +73,7 @@ fn alternately(
                 log: None,
                 interval: 1.0,
             };
-            runs[side].push(trial.run(&studio)?);
+            runs[side].push(trial.run(studio)?);
         }
     }
     Ok(runs)
@@ -93,7 +93,7 @@ struct Case {
     other: Vec<Measured>,
 }
 
-fn builds(args: &CompareArgs, other: PathBuf, folder: &Folder) -> Outcome<()> {
+fn builds(args: &CompareArgs, studio: &Studio, other: PathBuf, folder: &Folder) -> Outcome<()> {
     let mut full = Config::builtin();
     full.analysis.ml_image = true;
     full.analysis.thumbnail = true;
@@ -107,7 +107,7 @@ fn builds(args: &CompareArgs, other: PathBuf, folder: &Folder) -> Outcome<()> {
         ("JSON, figures, ML image, thumbnail", &full, Kind::Json),
     ] {
         let sides = bins.each_ref().map(|bin| Program::engine(bin, config.clone()));
-        let mut runs = alternately(args, &sides, kind, Load::Full)?.into_iter();
+        let mut runs = alternately(args, studio, &sides, kind, Load::Full)?.into_iter();
         let (first, other) = (runs.next().unwrap_or_default(), runs.next().unwrap_or_default());
         let pairs = first.iter().zip(&other);
         let ratio = Spread::of(pairs.map(|(one, two)| two.cpu_ms_per_frame / one.cpu_ms_per_frame));
@@ -138,7 +138,7 @@ struct Row {
     half: Vec<Measured>,
 }
 
-fn profiles(args: &CompareArgs, folder: &Folder) -> Outcome<()> {
+fn profiles(args: &CompareArgs, studio: &Studio, folder: &Folder) -> Outcome<()> {
     let mut configs = vec![("default".to_owned(), Config::builtin())];
     for name in PROFILES {
         let file = args.profiles_dir.join(format!("{name}.yaml"));
@@ -146,10 +146,10 @@ fn profiles(args: &CompareArgs, folder: &Folder) -> Outcome<()> {
     }
     let sides: Vec<Program> =
         configs.iter().map(|(_, config)| Program::engine(&args.run.bin, config.clone())).collect();
-    let full = alternately(args, &sides, Kind::Raw, Load::Full)?;
+    let full = alternately(args, studio, &sides, Kind::Raw, Load::Full)?;
     let slowest = full.iter().map(|runs| median(runs, |run| run.fps));
     let rate = slowest.fold(f64::INFINITY, f64::min) / 2.0;
-    let half = alternately(args, &sides, Kind::Raw, Load::Rate(rate))?;
+    let half = alternately(args, studio, &sides, Kind::Raw, Load::Rate(rate))?;
     let rows: Vec<Row> = configs
         .into_iter()
         .zip(full.into_iter().zip(half))

@@ -133,9 +133,8 @@ impl Reject {
     }
 }
 
-/// A failure outside a single frame. Only a fault of the variant [`Fault::Connection`], and
-/// [`Fault::Refused`] with a code that passes (`LOADING`, `OOM`, `READONLY`, `CLUSTERDOWN`,
-/// `MASTERDOWN`, `TRYAGAIN`), is worth another try with the same settings.
+/// A failure outside a single frame. [`Fault::Connection`] is worth another try with the same
+/// settings, and so is [`Fault::Refused`] with a code of a passing state, such as `LOADING` or `OOM`.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The connection to a Redis server could not be made or was lost. Worth another try.

@@ -29,8 +29,8 @@ enum Level {
 ///
 /// | level | an engine | a producer |
 /// | --- | --- | --- |
-/// | draining | takes no more frames and finishes those in hand | no longer waits for room or a connection |
-/// | now | leaves what is not committed pending in Redis | the same |
+/// | draining | takes no more frames and finishes those in hand | sends nothing again, and `enqueue` no longer waits for room |
+/// | now | leaves what is not committed pending in Redis | no longer waits for answers either |
 #[derive(Clone, Debug)]
 pub struct Stop {
     shared: Arc<Shared>,

@@ -54,8 +54,8 @@ pub enum Full {
     /// The caller waits for room.
     #[default]
     Block,
-    /// The frame is dropped and counted. The caller still waits while a connection is being made, for
-    /// at most `redis_queue.timeout` seconds, and for a frame being sent as long as its bytes move.
+    /// The frame is dropped and counted. The caller still waits while a connection is being made,
+    /// and for a frame being sent as long as its bytes move.
     Drop,
 }
 
@@ -173,8 +173,8 @@ impl Producer {
     ///
     /// # Errors
     /// [`Fault::Refused`] for the server's refusal. [`Fault::Connection`] for a lost connection if
-    /// `redis_queue.retry_on_failure` is off; if it is on, this waits for the server until a stop.
-    /// [`Fault::Unusable`] if a stop was requested while there was no room. A frame that is sent is
+    /// `redis_queue.retry_on_failure` is off or `stop` drains; else this waits for the server.
+    /// [`Fault::Unusable`] if `stop` drains while the ring has no free slot. A frame that is sent is
     /// never dropped; [`Full::Drop`] is for [`Producer::enqueue`].
     pub fn send(&mut self, frame: &Outbound<'_>) -> Result<EntryId, Fault> {
         let Some(place) = self.place(frame, false)? else {
@@ -251,7 +251,8 @@ impl Producer {
         self.pipeline.settle()
     }
 
-    /// Waits until every frame has its reply. This is the one wait that continues after a stop.
+    /// Waits until every frame has its reply. This is the one wait that also sends again while `stop`
+    /// drains.
     /// Returns the number of frames without a reply after `limit`; they stay in flight. A
     /// connection attempt may exceed the limit by its own time-out.
     pub fn flush(&mut self, limit: Duration) -> usize {

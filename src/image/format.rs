@@ -95,7 +95,7 @@ impl<'a> InputImage<'a> {
         InputImage { format, width: 0, height: 0, channels: 0, layout, bytes }
     }
 
-    /// Whether the bytes are enough for the size and layout of a raw picture. Producers do not check
+    /// Whether the number of bytes matches the size and layout of a raw picture. Producers do not check
     /// this; the engine makes a dead letter of a picture that does not fit.
     pub fn fits(&self) -> bool {
         let size = (self.width as usize, self.height as usize);

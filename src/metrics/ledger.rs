@@ -50,9 +50,8 @@ pub struct Conservation {
     pub dead_lettered: u64,
     /// Dropped for age.
     pub shed: u64,
-    /// `lost_to_trim + overwritten + superseded + lost_with_group + abandoned`. Only the pixels of the
-    /// first two, and the frames of `lost_with_group`, are lost; the others have a result elsewhere or
-    /// are delivered again.
+    /// `lost_to_trim + overwritten + superseded + lost_with_group + abandoned`. A superseded frame has
+    /// its result from another engine, and an abandoned one is delivered again.
     pub lost: u64,
     /// Bodies trimmed away before they were read.
     pub lost_to_trim: u64,

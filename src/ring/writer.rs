@@ -28,8 +28,7 @@ const ATTEMPTS: u32 = 8;
 /// The properties of a new ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingOptions {
-    /// Its folder on a tmpfs, which is the engine's `ring.dir`; see `RingConfig::folder` in
-    /// [`config`](crate::config). Created if it does not exist.
+    /// Its folder on a tmpfs, which is the engine's `ring.dir`. Created if it does not exist.
     pub folder: PathBuf,
     /// Its name: at most 64 letters, digits, `.`, `_` and `-`, beginning with a letter or digit. One producer at a
     /// time has a ring.
