@@ -52,7 +52,7 @@ fn parts(frames: &Frames, planes: &[Planes]) {
                 black_box(mean_value(&planes[number]));
             }),
             side("mean_value_rgb", |number| {
-                black_box(mean_value_rgb(&frames.rgb[number], width, height));
+                black_box(mean_value_rgb(frames.rgb(number), width, height));
             }),
             side("Reduced::fill", |number| reduced.fill(luma(number))),
             side("Background::update", |_| {
@@ -156,10 +156,10 @@ fn whole(frames: &Frames, planes: &[Planes]) {
         frames.len(),
         vec![
             side("JPEG encode", |number| {
-                black_box(bare.encode(&frames.rgb[number]));
+                black_box(bare.encode(frames.rgb(number)));
             }),
             side("analysis of a raw frame", |number| {
-                from_raw.run(&planes[number], Some(&frames.rgb[number]));
+                from_raw.run(&planes[number], Some(frames.rgb(number)));
             }),
             side("analysis of a JPEG", |number| from_jpeg.run(&planes[number], None)),
             side("everything, raw in", |number| all_of_raw.run(&frames.source(number))),

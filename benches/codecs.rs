@@ -86,7 +86,7 @@ fn encode_jpeg(title: String, frames: &Frames) {
         frames.len(),
         vec![
             side("tj3Compress8", |number| {
-                black_box(bare.encode(&frames.rgb[number]));
+                black_box(bare.encode(frames.rgb(number)));
             }),
             side("ours, from pixels", encoding(frames, Format::Jpeg)),
             side("ours, pixels to planes", |number| {
@@ -132,7 +132,7 @@ fn encode_webp(title: String, frames: &Frames) {
         frames.len(),
         vec![
             side("WebPPictureImportRGB, WebPEncode", |number| {
-                black_box(bare::webp(&frames.rgb[number], size, 1));
+                black_box(bare::webp(frames.rgb(number), size, 1));
             }),
             side("ours, from pixels", encoding(frames, Format::Webp)),
             side("ours, pixels to planes to webp", encoding_planes(frames, Format::Webp)),

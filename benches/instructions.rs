@@ -17,12 +17,13 @@ use std::process::ExitCode;
 use framepress::internals::analysis::{Background, Reduced, luma_stats, mean_value, quality};
 use framepress::internals::frame::Planes;
 use framepress::internals::image::{Decoder, Encoder, Format, Picture, Scaler};
+use framepress::internals::instruments::Size;
 use twox_hash::XxHash3_64;
 
 use support::frames::{Frames, coded, of};
 use support::{BOUNDS, PLANES, target};
 
-const SIZE: (usize, usize) = (1920, 1080);
+const SIZE: Size = Size::HD;
 /// Number of frames in a digest: all frames.
 const SHOWN: usize = 4;
 const CASES: [&str; 7] =
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
 
 /// Does the work of `case` on `count` synthetic frames and passes all output to `out`.
 fn work(case: &str, count: usize, out: &mut dyn FnMut(&[u8])) {
-    let frames = Frames::synthetic(SIZE.0, SIZE.1);
+    let frames = Frames::synthetic(SIZE);
     let planes = frames.planes();
     let mut makers = Makers::new();
     let files: Vec<Vec<u8>> = planes

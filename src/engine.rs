@@ -24,7 +24,8 @@ use crate::metrics::clock::Tick;
 use crate::redis::{Control, Embedded, FaultPoint, Greeting, Lookout, Streams, Topology};
 use crate::stage::commit::Committer;
 use crate::stage::group::{Groups, Shard};
-use crate::stage::lease::{Keeper, Leases};
+use crate::stage::keeper::Keeper;
+use crate::stage::lease::Leases;
 use crate::stage::process::{
     Cameras, Dispatcher, DispatcherParts, Live, Outgoing, Probe, Work, Workers,
 };

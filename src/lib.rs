@@ -124,6 +124,8 @@ mod ingest;
 
 #[cfg(feature = "program")]
 mod http;
+#[cfg(feature = "program")]
+mod instruments;
 mod processor;
 
 #[cfg(feature = "program")]
@@ -152,7 +154,7 @@ pub mod internals {
 
     rooms! { base metrics frame analysis image redis ring wire camera stage engine }
     #[cfg(feature = "program")]
-    rooms! { ingest http cli }
+    rooms! { ingest http instruments cli }
     #[cfg(feature = "kafka")]
     rooms! { bridge }
 }

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use framepress::internals::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
+use framepress::internals::base::Stop;
+use framepress::internals::camera::SyntheticOptions;
 use framepress::internals::frame::{Planes, View};
 use framepress::internals::image::{Decoder, Format, InputImage, Picture};
+use framepress::internals::instruments::{Scene, Size, recording};
 
-use super::{BOUNDS, PLANES, recording};
-
-/// The measured sizes.
-pub const SIZES: [(usize, usize); 2] = [(640, 480), (1920, 1080)];
+use super::{BOUNDS, PLANES};
 
 /// Number of different frames of each kind.
 const FRAMES: usize = 4;
@@ -19,43 +18,38 @@ pub struct Frames {
     pub name: String,
     pub width: usize,
     pub height: usize,
-    pub rgb: Vec<Vec<u8>>,
+    pub scene: Scene,
 }
 
 impl Frames {
     /// Every kind in every size.
     pub fn all() -> Vec<Frames> {
-        SIZES.into_iter().flat_map(|size| Self::of(size.0, size.1)).collect()
+        [Size::VGA, Size::HD].into_iter().flat_map(Self::of).collect()
     }
 
     /// Every kind in one size.
-    pub fn of(width: usize, height: usize) -> Vec<Frames> {
-        let mut all = vec![Self::synthetic(width, height)];
+    pub fn of(size: Size) -> Vec<Frames> {
+        let mut all = vec![Self::synthetic(size)];
         let folder = recording::folder(Path::new(env!("CARGO_MANIFEST_DIR")));
-        match recording::frames(&folder, width, height, FRAMES) {
-            Some(rgb) => {
-                all.push(Frames { name: format!("real {width}x{height}"), width, height, rgb });
-            }
+        match Scene::recorded(&folder, size, FRAMES) {
+            Some(scene) => all.push(Self::named("real", scene)),
             None => println!("SKIPPED: real frames: no car_*.png in {}", folder.display()),
         }
         all
     }
 
     /// A moving scene, the same in every run.
-    pub fn synthetic(width: usize, height: usize) -> Frames {
-        let options = SyntheticOptions {
-            width: width as u32,
-            height: height as u32,
-            fps: 1.0,
-            ..SyntheticOptions::default()
-        };
-        let (mut camera, mut still) = (Synthetic::new(options).unwrap(), Still::default());
-        let mut next = |_| {
-            camera.next(&mut still).unwrap();
-            still.bytes.clone()
-        };
-        let rgb = (0..FRAMES).map(&mut next).collect();
-        Frames { name: format!("synthetic {width}x{height}"), width, height, rgb }
+    pub fn synthetic(size: Size) -> Frames {
+        let Size { width, height } = size;
+        let options = SyntheticOptions { width, height, fps: 1.0, ..SyntheticOptions::default() };
+        let scene = Scene::road(options, FRAMES, 1, &Stop::default()).unwrap();
+        Self::named("synthetic", scene)
+    }
+
+    fn named(kind: &str, scene: Scene) -> Frames {
+        let name = format!("{kind} {}", scene.size);
+        let (width, height) = (scene.size.width as usize, scene.size.height as usize);
+        Frames { name, width, height, scene }
     }
 
     /// The planes of every frame.
@@ -74,23 +68,19 @@ impl Frames {
     }
 
     pub fn len(&self) -> usize {
-        self.rgb.len()
+        self.scene.frames.len()
+    }
+
+    pub fn rgb(&self, number: usize) -> &[u8] {
+        &self.scene.frames[number]
     }
 
     pub fn view(&self, number: usize) -> View<'_> {
-        let (width, height) = (self.width, self.height);
-        View { width, height, channels: 3, interleaved: Some(&self.rgb[number]), planes: None }
+        self.scene.view(number)
     }
 
     pub fn source(&self, number: usize) -> InputImage<'_> {
-        InputImage {
-            format: Format::Raw,
-            width: self.width as u32,
-            height: self.height as u32,
-            channels: 3,
-            layout: Default::default(),
-            bytes: &self.rgb[number],
-        }
+        self.scene.raw(number)
     }
 }
 

@@ -4,7 +4,6 @@
 
 pub mod bare;
 pub mod frames;
-pub mod recording;
 pub mod turns;
 
 use framepress::internals::image::{Bounds, Format, Needs, Target};

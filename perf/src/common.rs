@@ -1,15 +1,12 @@
 //! Shared by all measurements: frames, random numbers from a seed, CPU clocks, spreads.
 
-use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use framepress::Producer;
 use framepress::internals::base::Stop;
-use framepress::internals::camera::{
-    FrameSource as _, Full, Outbound, ProducerOptions, Still, Synthetic, SyntheticOptions,
-};
-use framepress::internals::frame::View;
-use framepress::internals::image::{Encoder, Format, InputImage, Target};
+use framepress::internals::camera::{Full, Outbound, ProducerOptions};
+use framepress::internals::image::{Format, InputImage};
+use framepress::internals::instruments::{Scene, Size};
 use framepress::internals::redis::Address;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -21,39 +18,17 @@ pub const CAMERAS: usize = 4;
 
 /// Pictures of a synthetic road, sent over and over.
 pub struct Pictures {
-    pub width: usize,
-    pub height: usize,
+    pub size: Size,
     pub format: Format,
     files: Vec<Vec<u8>>,
 }
 
 impl Pictures {
-    /// `count` pictures, raw or as JPEG of quality 90.
-    pub fn of_a_road(size: (usize, usize), format: Format, count: usize) -> Outcome<Pictures> {
-        let (width, height) = size;
-        let mut files = Vec::with_capacity(count);
-        let mut encoder = Encoder::new()?;
-        for camera in 0..count {
-            let options = SyntheticOptions {
-                width: u32::try_from(width)?,
-                height: u32::try_from(height)?,
-                camera: u32::try_from(camera)?,
-                ..SyntheticOptions::default()
-            };
-            let mut still = Still::default();
-            Synthetic::new(options)?.next(&mut still)?;
-            if format == Format::Jpeg {
-                let pixels = Some(&still.bytes[..]);
-                let view = View { width, height, channels: 3, interleaved: pixels, planes: None };
-                let target = Target { format, quality: 90, webp_method: 0 };
-                let mut file = Vec::new();
-                encoder.encode(&view, &target, &mut file).map_err(|reject| reject.to_string())?;
-                files.push(file);
-            } else {
-                files.push(still.bytes);
-            }
-        }
-        Ok(Pictures { width, height, format, files })
+    /// The first frame of each of `cameras` synthetic roads, raw or as JPEG.
+    pub fn of_a_road(size: Size, format: Format, cameras: usize) -> Outcome<Pictures> {
+        let scene = Scene::of_cameras(size, u32::try_from(cameras)?)?;
+        let files = if format == Format::Jpeg { scene.jpeg()? } else { scene.frames };
+        Ok(Pictures { size, format, files })
     }
 
     /// Frame number `number` of a sequence, ready to be sent under the given name.
@@ -64,8 +39,8 @@ impl Pictures {
             timestamp: 1_700_000_000.0 + number as f64 / 30.0,
             picture: InputImage {
                 format: self.format,
-                width: self.width as u32,
-                height: self.height as u32,
+                width: self.size.width,
+                height: self.size.height,
                 channels: 3,
                 layout: Default::default(),
                 bytes: &self.files[number as usize % self.files.len()],
@@ -118,21 +93,6 @@ pub fn seed_of_now() -> u64 {
 pub fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// CPU time of this process' threads so far, summed by the beginning of their names.
-pub fn cpu_of_threads<const N: usize>(names: [&str; N]) -> Outcome<[Duration; N]> {
-    let mut sums = [Duration::ZERO; N];
-    for task in fs::read_dir("/proc/self/task")? {
-        let task = task?.path();
-        let name = fs::read_to_string(task.join("comm"))?;
-        if let Some(place) = names.iter().position(|start| name.starts_with(start)) {
-            let schedstat = fs::read_to_string(task.join("schedstat"))?;
-            let running = schedstat.split(' ').next().unwrap_or_default();
-            sums[place] += Duration::from_nanos(running.parse()?);
-        }
-    }
-    Ok(sums)
 }
 
 /// Minimum, median and maximum of several rounds.

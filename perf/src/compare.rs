@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use framepress::config::{Config, Loader};
+use framepress::internals::instruments::Size;
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::common::Spread;
 use crate::folder::{Folder, RunArgs};
-use crate::load::files::{Kind, Size, Studio};
+use crate::load::files::{Kind, Studio};
 use crate::load::{Load, Measured, Program, Trial};
 
 const PROFILES: [&str; 3] = ["high-throughput", "low-latency", "bandwidth-optimised"];
@@ -62,17 +63,7 @@ fn alternately(
     for round in 0..args.rounds.max(1) {
         for step in 0..sides.len() {
             let side = if round % 2 == 0 { step } else { sides.len() - 1 - step };
-            let trial = Trial {
-                program: &sides[side],
-                size: args.size,
-                kind,
-                cameras: 4,
-                load,
-                warm: 1.0,
-                seconds: args.seconds,
-                log: None,
-                interval: 1.0,
-            };
+            let trial = Trial::new(&sides[side], (args.size, kind), load, args.seconds);
             runs[side].push(trial.run(studio)?);
         }
     }

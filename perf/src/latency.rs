@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use framepress::config::Config;
+use framepress::internals::instruments::Size;
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::common::Spread;
 use crate::folder::{Folder, RunArgs};
-use crate::load::files::{Kind, Size, Studio};
+use crate::load::files::{Kind, Studio};
 use crate::load::{Load, Measured, Program, Trial};
 use crate::plot;
 
@@ -90,15 +91,10 @@ fn measure(
     goal_ms: f64,
 ) -> Outcome<Case> {
     let trial = |load, seconds, log| Trial {
-        program,
-        size,
-        kind: Kind::Raw,
         cameras: args.cameras,
-        load,
         warm: 1.5,
-        seconds,
         log,
-        interval: 1.0,
+        ..Trial::new(program, (size, Kind::Raw), load, seconds)
     };
     let full = (0..args.full_runs.max(1))
         .map(|_| trial(Load::Full, args.full_seconds, None).run(studio))

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use framepress::config::Config;
+use framepress::internals::instruments::Size;
 use serde::Serialize;
 use turbojpeg::{Compressor, Subsamp, YuvImage};
 
 use crate::Outcome;
 use crate::common::{Spread, thread_cpu};
 use crate::folder::RunArgs;
-use crate::load::files::{self, Kind, Size, Studio};
+use crate::load::files::{self, Kind, Studio};
 use crate::load::{Load, Measured, Program, Trial};
 
 /// The four paths: name, pixel layout, whether the pixels lie in a ring.
@@ -90,17 +91,8 @@ fn measure(args: &PathArgs, studio: &Studio, memory: &Path, size: Size) -> Outco
         let mut config = Config::builtin();
         config.ring.dir = is_ring.then(|| memory.to_owned());
         let program = Program::engine(&args.run.bin, config);
-        let trial = Trial {
-            program: &program,
-            size,
-            kind,
-            cameras: 4,
-            load,
-            warm: 1.0,
-            seconds: args.seconds,
-            log: None,
-            interval: 0.5,
-        };
+        let trial =
+            Trial { interval: 0.5, ..Trial::new(&program, (size, kind), load, args.seconds) };
         trial.run(studio)
     };
     let mut floor = Vec::new();

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use framepress::config::{Assignment, Config, Count};
+use framepress::internals::instruments::Size;
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::folder::{RunArgs, cores};
-use crate::load::files::{Kind, Size, Studio};
+use crate::load::files::{Kind, Studio};
 use crate::load::{Load, Measured, Program, Trial};
 use crate::plot::{self, Axes};
 
@@ -66,15 +67,9 @@ pub fn run(args: &ScaleArgs) -> Outcome<bool> {
     let mut points = Vec::new();
     let mut measure = |series, setting: String, value, program: Program, size, cameras| {
         let trial = Trial {
-            program: &program,
-            size,
-            kind: Kind::Raw,
             cameras,
-            load: Load::Full,
-            warm: 1.0,
-            seconds: args.seconds,
-            log: None,
             interval: 0.5,
+            ..Trial::new(&program, (size, Kind::Raw), Load::Full, args.seconds)
         };
         let run = trial.run(&studio).map_err(|error| format!("{series} {setting}: {error}"))?;
         println!("{series} {setting}: {:.1} frames/s", run.fps);

@@ -18,6 +18,8 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::Outcome;
+use framepress::internals::instruments::Size;
+
 use crate::common::Pictures;
 
 /// Longest run of one number of shards.
@@ -136,7 +138,7 @@ fn cpu_seconds(pid: u32) -> f64 {
 /// Runs every number of shards and prints a table.
 pub fn run(args: &ShardsArgs) -> Outcome<bool> {
     let cluster = Cluster::start(args.port)?;
-    let pictures = Pictures::of_a_road((640, 480), Format::Jpeg, 4)?;
+    let pictures = Pictures::of_a_road(Size::VGA, Format::Jpeg, 4)?;
     let rows: Vec<Row> = args
         .shards
         .iter()

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use framepress::config::Config;
+use framepress::internals::instruments::Size;
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::folder::RunArgs;
-use crate::load::files::{Kind, Size, Studio};
+use crate::load::files::{Kind, Studio};
 use crate::load::{Load, Measured, Program, Sample, Trial};
 use crate::plot::{self, Axes};
 
@@ -58,15 +59,10 @@ pub fn run(args: &SoakArgs) -> Outcome<bool> {
     let studio = Studio::open()?;
     let program = Program::engine(&args.run.bin, Config::builtin());
     let trial = |load, seconds, log, interval| Trial {
-        program: &program,
-        size: args.size,
-        kind: Kind::Raw,
         cameras: args.cameras,
-        load,
-        warm: 1.0,
-        seconds,
         log,
         interval,
+        ..Trial::new(&program, (args.size, Kind::Raw), load, seconds)
     };
     let rate = match args.rate {
         Some(rate) => rate,

@@ -13,72 +13,14 @@
 
 use multiversion::multiversion;
 
-use super::scalar::{self, mirrored_rows};
+use super::scalar;
+use super::sums::{LumaStats, Sums, mirrored_rows};
 use crate::frame::Plane;
 
 /// Columns handled at a time. A square of the Laplacian is at most 1020², so a 32-bit sum holds
 /// 2064 of them.
 const STRIP: usize = 1024;
 const _: () = assert!(STRIP as u64 * 1020 * 1020 <= i32::MAX as u64);
-
-/// Raw figures of one luma plane, in units of 8-bit levels.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct LumaStats {
-    /// Number of pixels.
-    pub pixels: u64,
-    /// Mean level, 0 to 255.
-    pub mean_luma: f64,
-    /// Standard deviation of the level (of the population, as `cv2.meanStdDev`).
-    pub std_luma: f64,
-    /// Variance of the 3x3 Laplacian `[0 1 0; 1 -4 1; 0 1 0]` (as `cv2.Laplacian` with `ksize` 1).
-    pub laplacian_variance: f64,
-    /// Standard deviation of the 3x3 high-pass (8 in the middle, -1 around), each value clamped to
-    /// 0..255 (as `cv2.filter2D` with 8-bit output).
-    pub high_pass_std: f64,
-}
-
-/// Integer sums over a plane, on which the two implementations must agree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sums {
-    pub pixels: u64,
-    pub luma: u64,
-    pub luma_squared: u64,
-    pub laplacian: i64,
-    pub laplacian_squared: u64,
-    pub high_pass: u64,
-    pub high_pass_squared: u64,
-}
-
-impl Sums {
-    /// Adds everything about column `x` except the sum of the Laplacian, which has a shortcut.
-    pub fn add_pixel(&mut self, rows: [&[u8]; 3], x: usize) {
-        let level = u64::from(rows[1][x]);
-        let (laplacian, high_pass) = scalar::responses(rows, x);
-        self.luma += level;
-        self.luma_squared += level * level;
-        self.laplacian_squared += (laplacian * laplacian) as u64;
-        self.high_pass += high_pass as u64;
-        self.high_pass_squared += (high_pass * high_pass) as u64;
-    }
-
-    pub fn stats(&self) -> LumaStats {
-        let variance = |sum: i64, squared: u64| variance(self.pixels, sum, squared);
-        LumaStats {
-            pixels: self.pixels,
-            mean_luma: self.luma as f64 / self.pixels.max(1) as f64,
-            std_luma: variance(self.luma as i64, self.luma_squared).sqrt(),
-            laplacian_variance: variance(self.laplacian, self.laplacian_squared),
-            high_pass_std: variance(self.high_pass as i64, self.high_pass_squared).sqrt(),
-        }
-    }
-}
-
-/// `E[v²] - E[v]²`, with an exact subtraction.
-fn variance(count: u64, sum: i64, squared: u64) -> f64 {
-    let count = i128::from(count.max(1));
-    let sum = i128::from(sum);
-    (count * i128::from(squared) - sum * sum) as f64 / (count * count) as f64
-}
 
 /// The figures of a luma plane of any size. The border is mirrored without repeating the edge.
 ///

@@ -17,14 +17,16 @@ mod quality;
 mod reduced;
 mod region;
 pub mod scalar;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use background::{Activity, Background, RECOVERY_SECONDS, STOPPED_SECONDS};
 pub use classes::{Congestion, Lighting, Weather, congestion, lighting, weather};
-pub use luma::{LumaStats, luma_stats};
+pub use luma::luma_stats;
 pub use quality::{Quality, quality};
 pub use reduced::Reduced;
 pub use region::{RegionBox, region_luma};
+pub use sums::LumaStats;
 pub use value::{mean_value, mean_value_rgb};

@@ -1,6 +1,6 @@
 //! Scores of one picture, 0 to 1, from its raw figures.
 
-use super::luma::LumaStats;
+use super::sums::LumaStats;
 
 /// The five figures of the `QualityMetrics` message, each 0 to 1; higher is better.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

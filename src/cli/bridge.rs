@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Common, Failure};
+use super::common::Common;
+use super::failure::Failure;
 
 /// Arguments of `bridge`.
 #[derive(Clone, Debug, Args)]
@@ -120,9 +121,10 @@ mod work {
     use super::*;
     use crate::base::{Stop, descriptors};
     use crate::bridge::{self, Agreement, Bridge, Comparison, Difference, Direction, Setup, Side};
-    use crate::cli::notify::Notifier;
-    use crate::cli::signals::SignalWatch;
-    use crate::cli::{logging, out, progress};
+    use crate::cli::output::{out, progress};
+    use crate::cli::service::logging;
+    use crate::cli::service::notify::Notifier;
+    use crate::cli::service::signals::SignalWatch;
     use crate::config::Loader;
     use crate::engine;
     use crate::http::BridgeServer;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::Agent;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::base::redact;
 use crate::config::Secret;
 

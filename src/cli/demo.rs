@@ -8,10 +8,13 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::report::{self, Report, bytes};
-use super::signals::SignalWatch;
-use super::size::Size;
-use super::{Common, Failure, logging, out, progress};
+use super::common::Common;
+use super::failure::Failure;
+use super::output::human_bytes;
+use super::output::report::{self, Report};
+use super::output::{out, progress};
+use super::service::logging;
+use super::service::signals::SignalWatch;
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, descriptors};
 use crate::camera::{
@@ -22,6 +25,7 @@ use crate::config::{Config, HostPort};
 use crate::engine::{Engine, EngineView, Hooks};
 use crate::http::{Listener, Serving};
 use crate::image::{self, Format};
+use crate::instruments::Size;
 use crate::metrics::Timer;
 use crate::metrics::clock::{Tick, unix_millis, unix_seconds};
 use crate::redis::{Control, Streams};
@@ -326,7 +330,7 @@ fn watch(
             filmed.sent.load(Ordering::Relaxed),
             account.out,
             latency.quantile_ms(0.99),
-            bytes(view.pool.usage().leased_bytes as u64),
+            human_bytes(view.pool.usage().leased_bytes as u64),
         );
         if on_terminal {
             bar.set_position(ticks);

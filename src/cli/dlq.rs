@@ -7,9 +7,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
-use super::report::bytes;
-use super::terminal::clip;
-use super::{Common, Failure, out, progress, terminal};
+use super::common::Common;
+use super::failure::Failure;
+use super::output::human_bytes;
+use super::output::terminal::clip;
+use super::output::{out, progress, terminal};
 use crate::base::text::line as printable;
 use crate::base::{Fault, Reason, Stop, files};
 use crate::engine;
@@ -209,7 +211,7 @@ fn show(
     out::line(format!("dead letter {id}"))?;
     for name in names {
         let value = match name.as_str() {
-            "data" => bytes(record.1[name].len() as u64),
+            "data" => human_bytes(record.1[name].len() as u64),
             "failed_at" => with_utc(&text(&record, name)),
             _ => text(&record, name),
         };

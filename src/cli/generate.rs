@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Cli, Failure, out};
+use super::failure::Failure;
+use super::output::out;
 use crate::base::{Fault, files};
 
 /// Arguments of `completions`.
@@ -34,36 +35,36 @@ pub(super) struct ManArgs {
     folder: Option<PathBuf>,
 }
 
-pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
+pub(super) fn completions(args: &CompletionsArgs, mut command: Command) -> Result<(), Failure> {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "framepress", &mut text);
-    out::bytes(&text)
+    clap_complete::generate(args.shell, &mut command, "framepress", &mut text);
+    out::verbatim(&text)
 }
 
-pub(super) fn man(args: &ManArgs) -> Result<(), Failure> {
+pub(super) fn man(args: &ManArgs, command: Command) -> Result<(), Failure> {
     match &args.folder {
         None => {
             let mut text = Vec::new();
-            clap_mangen::Man::new(Cli::command())
+            clap_mangen::Man::new(command)
                 .render(&mut text)
                 .map_err(|source| Fault::io("cannot write the page", source))?;
-            out::bytes(&text)
+            out::verbatim(&text)
         }
-        Some(folder) => write_pages(folder).map_err(|source| {
+        Some(folder) => write_pages(folder, command).map_err(|source| {
             Fault::io(format!("cannot write to {}", folder.display()), source).into()
         }),
     }
 }
 
-fn write_pages(folder: &Path) -> std::io::Result<()> {
+fn write_pages(folder: &Path, command: Command) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = command.disable_help_subcommand(true);
     command.build();
     write_page(&command, folder)
 }
 
 /// Writes the page of a command and those of its subcommands.
-fn write_page(command: &clap::Command, folder: &Path) -> std::io::Result<()> {
+fn write_page(command: &Command, folder: &Path) -> std::io::Result<()> {
     for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
         write_page(inner, folder)?;
     }
@@ -75,10 +76,13 @@ fn write_page(command: &clap::Command, folder: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::commands::Cli;
 
     /// Every command with its full name.
-    fn commands(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+    fn commands(command: &Command, name: &str) -> Vec<(String, Command)> {
         let mut all = vec![(name.to_owned(), command.clone())];
         for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
             all.extend(commands(inner, &format!("{name} {}", inner.get_name())));

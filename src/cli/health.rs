@@ -4,7 +4,8 @@
 use clap::Args;
 
 use super::client::Client;
-use super::{Failure, out};
+use super::failure::Failure;
+use super::output::out;
 use crate::base::Fault;
 
 /// Arguments of `health`.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, out};
+use super::failure::Failure;
+use super::output::out;
 use crate::config;
 
 /// Arguments of `migrate-config`.

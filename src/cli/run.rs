@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use super::keeper::Keeper;
-use super::notify::Notifier;
-use super::signals::SignalWatch;
-use super::{Common, Failure};
+use super::common::Common;
+use super::failure::Failure;
+use super::service::keeper::Keeper;
+use super::service::notify::Notifier;
+use super::service::signals::SignalWatch;
 use crate::base::{Stop, descriptors};
 use crate::config::Loader;
 use crate::engine::{Engine, Hooks};

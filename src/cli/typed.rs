@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use clap::Error;
 
-use super::{Failure, out};
+use super::failure::Failure;
+use super::output::out;
 use crate::base::redact;
 use crate::config::names_a_secret;
 
@@ -58,7 +59,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::cli::commands::Cli;
 
     #[test]
     fn what_was_typed_wrongly_is_shown_without_passwords() {

@@ -3,9 +3,9 @@
 //! Nothing here knows which keys exist, except the flat names of Kafka-era files.
 
 use super::fault::{FaultLine, Origin, shown};
-use super::migrate::{InPlace, in_place};
-use super::near;
-use super::secret::{HIDDEN, names_a_secret, shown_key};
+use super::kafka_keys::{KafkaKey, current_name};
+use super::near::is_harmless;
+use super::secret::{HIDDEN, shown_key};
 use super::table::{Config, Section};
 use super::{file, legacy};
 use serde_json::{Map, Value};
@@ -85,8 +85,8 @@ impl Typed {
 fn kafka_era(layer: &mut BTreeMap<String, Typed>, without_effect: &mut Vec<String>) {
     let old: Vec<String> = layer.keys().filter(|key| key.starts_with("kafka.")).cloned().collect();
     for key in old {
-        match in_place(&key["kafka.".len()..]) {
-            InPlace::Key(name) => {
+        match current_name(&key["kafka.".len()..]) {
+            KafkaKey::Key(name) => {
                 let name = format!("kafka.{name}");
                 if name != key
                     && !layer.contains_key(&name)
@@ -95,22 +95,12 @@ fn kafka_era(layer: &mut BTreeMap<String, Typed>, without_effect: &mut Vec<Strin
                     layer.insert(name, typed);
                 }
             }
-            InPlace::WithoutEffect => {
+            KafkaKey::WithoutEffect => {
                 layer.remove(&key);
                 without_effect.push(key);
             }
         }
     }
-}
-
-/// Whether the value of `key`, which is unknown, may be shown, given the known key it resembles.
-pub(super) fn is_harmless(key: &str, value: &Value, nearest: &str) -> bool {
-    let is_number = match value {
-        Value::Number(_) => true,
-        Value::String(text) => text.trim().parse::<f64>().is_ok(),
-        _ => false,
-    };
-    is_number && near::is_slip(key, nearest) && ![key, nearest].into_iter().any(names_a_secret)
 }
 
 /// All layers so far.
@@ -166,9 +156,9 @@ impl Layers {
             }
             let mut key = name.to_ascii_lowercase().replace("__", ".");
             if let Some(old) = key.strip_prefix("kafka.") {
-                match in_place(old) {
-                    InPlace::Key(name) => key = format!("kafka.{name}"),
-                    InPlace::WithoutEffect => continue,
+                match current_name(old) {
+                    KafkaKey::Key(name) => key = format!("kafka.{name}"),
+                    KafkaKey::WithoutEffect => continue,
                 }
             }
             let origin = Origin::Variable(name.clone());

@@ -26,6 +26,7 @@ mod choice;
 mod fault;
 mod file;
 mod given;
+mod kafka_keys;
 mod kind;
 mod layers;
 mod legacy;

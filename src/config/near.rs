@@ -1,5 +1,7 @@
 //! The known key that an unknown one probably stands for.
 
+use super::secret::names_a_secret;
+use serde_json::Value;
 use strsim::damerau_levenshtein;
 
 /// The candidate with the fewest slips of the keyboard to `typed`.
@@ -36,4 +38,14 @@ pub(super) fn is_slip(typed: &str, known: &str) -> bool {
 /// `a.b.c` as (`a.b`, `c`).
 pub(super) fn split(key: &str) -> (&str, &str) {
     key.rsplit_once('.').unwrap_or(("", key))
+}
+
+/// Whether the value of `key`, which is unknown, may be shown, given the known key it resembles.
+pub(super) fn is_harmless(key: &str, value: &Value, nearest: &str) -> bool {
+    let is_number = match value {
+        Value::Number(_) => true,
+        Value::String(text) => text.trim().parse::<f64>().is_ok(),
+        _ => false,
+    };
+    is_number && is_slip(key, nearest) && ![key, nearest].into_iter().any(names_a_secret)
 }

@@ -5,10 +5,10 @@
 
 use super::fault::{FaultLine, Origin, shown};
 use super::given::{Given, Problem};
-use super::kind::{Kind, read_secret_file};
+use super::kind::{KeySource, Kind, read_secret_file};
 use super::layers::{FLAT, Typed, WITHOUT_EFFECT};
 use super::near::{nearest_key, split};
-use super::table::{Config, KeySource, Section};
+use super::table::{Config, Section};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -18,7 +18,7 @@ use crate::redis::status_key;
 use crate::redis::{self, LeaseTerms, SourceOptions, Streams, Topology};
 use crate::stage::commit::CommitSettings;
 use crate::stage::feeds::Feeds;
-use crate::stage::lease::{KeeperSettings, member_name};
+use crate::stage::keeper::{KeeperSettings, member_name};
 use crate::stage::process::{
     AnalysisSettings, CameraSettings, CommitRoutes, LiveSettings, ProcessSettings, Recoding,
 };

@@ -18,13 +18,17 @@
 //!    or will be delivered again. If it has ended, it is repeated: it is acknowledged and not
 //!    processed.
 
+mod receipt;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{EntryId, EntryOrigin, Receipt};
+pub use receipt::{EntryOrigin, Receipt};
+
+use super::EntryId;
 use crate::metrics::clock::Tick;
 use crate::metrics::{Metrics, Outcome};
 

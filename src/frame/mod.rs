@@ -12,7 +12,6 @@ mod kind;
 mod lane;
 mod plane;
 mod pool;
-mod receipt;
 mod slot;
 mod waker;
 
@@ -21,11 +20,10 @@ pub use entry::{Entry, EntryBuilder, EntryId, RingPixels};
 pub use hops::{
     Body, Discard, Finished, Handed, Labels, RawFrame, Refused, Results, Stored, Verdict,
 };
-pub use journal::{Journal, Opened, Recovery, Session};
+pub use journal::{EntryOrigin, Journal, Opened, Receipt, Recovery, Session};
 pub use kind::FileKind;
 pub use lane::{recv, send};
 pub use plane::{Plane, Planes, View};
 pub use pool::{Lease, Pool};
-pub use receipt::{EntryOrigin, Receipt};
 pub use slot::{Slot, Slots};
 pub use waker::{Next, WakingReceiver, WakingSender, waking};

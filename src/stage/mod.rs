@@ -7,6 +7,7 @@
 pub mod commit;
 pub mod feeds;
 pub mod group;
+pub mod keeper;
 pub mod lease;
 pub mod process;
 pub mod read;

@@ -9,10 +9,17 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::envelope::{Envelope, ImageRef, JsonText};
+use super::envelope::{Envelope, ImageRef};
 use super::rows::{Rows, Shape};
 use super::{base64, text, time};
 use crate::base::Reject;
+
+/// JSON that had to be rewritten before it could be parsed.
+#[derive(Debug, Default)]
+pub(super) struct JsonText {
+    pub recoded: Vec<u8>,
+    pub quoted: Vec<u8>,
+}
 
 /// Opens a frame. The picture is unpacked into `pixels`, and rewritten text is kept in `room`.
 pub(super) fn open<'a>(

@@ -10,6 +10,7 @@ mod cursor;
 mod envelope;
 mod gzip;
 mod json;
+mod open;
 mod rows;
 mod text;
 mod time;
@@ -22,7 +23,6 @@ pub mod proto {
 
 pub use batch::FrameBatch;
 pub use compose::{Composer, Draft, whole};
-pub use envelope::{
-    Envelope, ImageRef, OpenedEnvelope, Scratch, camera_of, locate_picture, open, open_all,
-};
+pub use envelope::{Envelope, ImageRef};
+pub use open::{OpenedEnvelope, Scratch, camera_of, locate_picture, open, open_all};
 pub use time::seconds;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room; a room names only rooms below it.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("base", 0),
     ("metrics", 1),
     ("frame", 2),
@@ -21,6 +21,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("bridge", 5),
     ("http", 6),
     ("processor", 6),
+    ("instruments", 6),
     ("cli", 7),
 ];
 
@@ -207,14 +208,14 @@ fn text_reaches_a_terminal_a_file_or_a_folder_through_its_door_only() {
         (concat!("eprint", "ln!"), &[]),
         (concat!("print", "!("), &[]),
         (concat!("eprint", "!("), &[]),
-        ("stdout()", &["src/cli/out.rs", "src/cli/terminal.rs", "src/cli/typed.rs"]),
+        ("stdout()", &["src/cli/output/out.rs", "src/cli/output/terminal.rs", "src/cli/typed.rs"]),
         (
             "stderr()",
             &[
-                "src/cli/out.rs",
-                "src/cli/terminal.rs",
-                "src/cli/logging/mod.rs",
-                "src/cli/progress.rs",
+                "src/cli/output/out.rs",
+                "src/cli/output/terminal.rs",
+                "src/cli/service/logging/mod.rs",
+                "src/cli/output/progress.rs",
             ],
         ),
         (concat!("fs::", "write("), &[]),
@@ -223,8 +224,8 @@ fn text_reaches_a_terminal_a_file_or_a_folder_through_its_door_only() {
         (".create_new(", &["src/base/files.rs"]),
         ("tempdir", &["src/base/private.rs"]),
         ("UnixListener::bind", &["src/http/inner.rs"]),
-        ("set_hook(", &["src/cli/panics.rs"]),
-        ("process::exit(", &["src/cli/signals.rs"]),
+        ("set_hook(", &["src/cli/service/panics.rs"]),
+        ("process::exit(", &["src/cli/service/signals.rs"]),
     ];
     let mut faults = Vec::new();
     for (path, text) in sources("src") {
@@ -243,6 +244,23 @@ fn text_reaches_a_terminal_a_file_or_a_folder_through_its_door_only() {
                 if called && !homes.contains(&&*path) {
                     faults.push(format!("{path}:{}: {word}", number + 1));
                 }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn the_files_that_documents_name_exist() {
+    const FOLDERS: [&str; 8] =
+        ["src/", "tests/", "perf/", "docs/", "deploy/", "benches/", "python/", "proto/"];
+    let mut faults = Vec::new();
+    for (path, text) in prose_files().into_iter().filter(|(path, _)| path.ends_with(".md")) {
+        for named in text.split('`').skip(1).step_by(2) {
+            let is_file = FOLDERS.iter().any(|folder| named.starts_with(folder))
+                && !named.contains(|letter: char| " <*{$".contains(letter));
+            if is_file && !root().join(named).exists() {
+                faults.push(format!("{path}: there is no {named}"));
             }
         }
     }

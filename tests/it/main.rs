@@ -7,6 +7,7 @@ mod support;
 mod bad_input;
 mod batches;
 mod cameras;
+mod circles;
 mod cli;
 mod commands;
 mod delivery;

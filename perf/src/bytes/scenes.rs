@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use framepress::internals::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
+use framepress::internals::base::Stop;
+use framepress::internals::camera::SyntheticOptions;
+use framepress::internals::instruments;
 
 use crate::Outcome;
 use crate::common::Chance;
@@ -62,12 +64,7 @@ fn painted(name: &str, size: (usize, usize), count: usize, fps: usize) -> Outcom
         fps: fps as f64,
         ..SyntheticOptions::default()
     };
-    let (mut camera, mut still) = (Synthetic::new(options)?, Still::default());
-    let mut frames = Vec::with_capacity(count);
-    for _ in 0..count {
-        camera.next(&mut still)?;
-        frames.push(still.bytes.clone());
-    }
+    let frames = instruments::Scene::road(options, count, 1, &Stop::default())?.frames;
     Ok(Scene { name: name.to_owned(), width, height, fps, cut: None, frames })
 }
 

@@ -1,6 +1,7 @@
 //! Random choices before an episode begins: its setup, its faults and their times.
 
 use clap::ValueEnum;
+use framepress::internals::instruments::Size;
 use serde::Serialize;
 
 use super::cost::Cost;
@@ -40,8 +41,7 @@ pub struct Setup {
     pub delivery: &'static str,
     pub retention: &'static str,
     pub codec: &'static str,
-    pub width: usize,
-    pub height: usize,
+    pub size: Size,
     pub cameras: usize,
     /// Frames per second at most.
     pub rate: u64,
@@ -159,8 +159,7 @@ fn setup(chance: &mut Chance, number: u64, wishes: &Wishes) -> Setup {
         // long as nothing is removed from them.
         retention: if topology == Topology::Sentinel { "keep" } else { retention },
         codec: if slow { "webp" } else { "jpeg" },
-        width: if slow { 640 } else { 320 },
-        height: if slow { 480 } else { 240 },
+        size: if slow { Size::VGA } else { Size { width: 320, height: 240 } },
         cameras: one_of(chance, &[1, 2, 4, 8]),
         burst: one_of(chance, &[1, 10, 40]),
         rate,

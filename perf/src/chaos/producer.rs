@@ -110,20 +110,19 @@ struct Slots {
 
 impl Bodies {
     fn of(setup: &Setup, folder: &Path) -> Outcome<Bodies> {
-        let size = (setup.width, setup.height);
         if setup.ring == "none" {
-            let pictures = Pictures::of_a_road(size, Format::Jpeg, setup.cameras)?;
+            let pictures = Pictures::of_a_road(setup.size, Format::Jpeg, setup.cameras)?;
             let body = |camera: usize| {
                 STANDARD.encode_to_string(pictures.frame(camera as u64, "", "").picture.bytes)
             };
             return Ok(Bodies::Json((0..setup.cameras).map(body).collect()));
         }
-        let pictures = Pictures::of_a_road(size, Format::Raw, setup.cameras)?;
+        let pictures = Pictures::of_a_road(setup.size, Format::Raw, setup.cameras)?;
         let ring = Ring::create(&RingOptions {
             folder: folder.to_owned(),
             name: "chaos".into(),
             slots: SLOTS,
-            frame_bytes_max: (setup.width * setup.height * 3) as u64,
+            frame_bytes_max: setup.size.raw_bytes(),
         })?;
         let frames = vec![None; SLOTS as usize];
         let is_lossless = setup.ring == "lossless";

@@ -13,13 +13,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use framepress::internals::instruments::Size;
 use serde::Serialize;
 
 use self::turn::{Backlog, Narrow, Point, Stage, Steady};
 use crate::Outcome;
 use crate::common::Spread;
 use crate::folder::RunArgs;
-use crate::load::files::{Kind, Size, Studio};
+use crate::load::files::{Kind, Studio};
 use crate::load::memory_available;
 
 /// Frames per second of all cameras together at the steady rate.

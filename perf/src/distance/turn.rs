@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use framepress::internals::camera::{Outbound, Producer};
 use framepress::internals::image::{Format, InputImage};
+use framepress::internals::instruments::Size;
 use framepress_proxy::Link;
 use redis::streams::{StreamInfoConsumersReply, StreamRangeReply};
 use serde::Serialize;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use super::engine::{Engine, Names};
 use super::place::Place;
 use crate::Outcome;
-use crate::load::files::{self, Kind, Size, Studio};
+use crate::load::files::{self, Kind, Studio};
 
 /// Time limit until an engine reads.
 const START_LIMIT: Duration = Duration::from_secs(60);

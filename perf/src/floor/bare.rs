@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use framepress::internals::frame::{Planes, View};
 use framepress::internals::image::{Adaptive, Codes, Encoder, Format, Learner, Target};
+use framepress::internals::instruments::Size;
 use framepress::internals::redis::{RespHeader, RespLimits, RespReader};
 use framepress::internals::wire::{self, Scratch};
 use turbojpeg::{Decompressor, Subsamp, YuvImage};
@@ -62,7 +63,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    pub fn new(socket: &str, index: usize, quality: u8, sides: (usize, usize)) -> Outcome<Bare> {
+    pub fn new(socket: &str, index: usize, quality: u8, size: Size) -> Outcome<Bare> {
         Ok(Bare {
             name: format!("bare-{index}"),
             input: UnixStream::connect(socket)?,
@@ -71,7 +72,7 @@ impl Bare {
             answers: RespReader::new(RespLimits::REDIS),
             request: Vec::new(),
             data: Vec::new(),
-            coder: Coder::new(quality, sides)?,
+            coder: Coder::new(quality, size)?,
         })
     }
 
@@ -190,7 +191,7 @@ struct Coder {
     encoder: Encoder,
     decompressor: Decompressor,
     target: Target,
-    sides: (usize, usize),
+    size: Size,
     camera: Adaptive,
     learner: Learner,
     planes: Planes,
@@ -198,14 +199,14 @@ struct Coder {
 }
 
 impl Coder {
-    fn new(quality: u8, sides: (usize, usize)) -> Outcome<Coder> {
+    fn new(quality: u8, size: Size) -> Outcome<Coder> {
         let mut planes = Planes::default();
-        planes.reshape(sides.0, sides.1, false);
+        planes.reshape(size.width as usize, size.height as usize, false);
         Ok(Coder {
             encoder: Encoder::new()?,
             decompressor: Decompressor::new()?,
             target: Target { format: Format::Jpeg, quality, webp_method: 0 },
-            sides,
+            size,
             camera: Adaptive::default(),
             learner: Learner::default(),
             planes,
@@ -214,13 +215,13 @@ impl Coder {
     }
 
     fn code_pixels(&mut self, pixels: &[u8]) -> Outcome<usize> {
-        let (width, height) = self.sides;
+        let (width, height) = (self.size.width as usize, self.size.height as usize);
         let view = View { width, height, channels: 3, interleaved: Some(pixels), planes: None };
         self.code(&view)
     }
 
     fn recode_jpeg(&mut self, file: &[u8]) -> Outcome<usize> {
-        let (width, height) = self.sides;
+        let (width, height) = (self.size.width as usize, self.size.height as usize);
         let subsamp = Subsamp::Sub2x2;
         let mut planes = std::mem::take(&mut self.planes);
         let pixels = planes.samples_mut();

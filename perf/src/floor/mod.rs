@@ -16,11 +16,12 @@ use framepress::config::{Config, Count, RedisUrl};
 use framepress::internals::base::Stop;
 use framepress::internals::engine::{Engine, Hooks};
 use framepress::internals::image::Format;
+use framepress::internals::instruments::{Size, cpu_of_threads};
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::common::{CAMERAS, Pictures, Spread, cpu_of_threads, producer};
+use crate::common::{CAMERAS, Pictures, Spread, producer};
 use crate::folder::{self, Folder};
 use crate::server::Server;
 use bare::{Bare, Cpu};
@@ -35,11 +36,11 @@ const ROLES: [&str; 4] = ["fp-read", "fp-dispatch", "fp-work", "fp-commit"];
 /// Longest time for one round of one side.
 const ROUND_LIMIT: Duration = Duration::from_secs(120);
 
-const CASES: [(&str, (usize, usize), Format); 4] = [
-    ("raw 640x480", (640, 480), Format::Raw),
-    ("raw 1920x1080", (1920, 1080), Format::Raw),
-    ("JPEG 640x480", (640, 480), Format::Jpeg),
-    ("JPEG 1920x1080", (1920, 1080), Format::Jpeg),
+const CASES: [(&str, Size, Format); 4] = [
+    ("raw 640x480", Size::VGA, Format::Raw),
+    ("raw 1920x1080", Size::HD, Format::Raw),
+    ("JPEG 640x480", Size::VGA, Format::Jpeg),
+    ("JPEG 1920x1080", Size::HD, Format::Jpeg),
 ];
 
 #[derive(Args)]
@@ -100,7 +101,7 @@ pub fn run(args: &FloorArgs) -> Outcome<bool> {
         if !name.contains(&args.only) {
             continue;
         }
-        let frames = if size.1 > 480 { args.frames / 4 } else { args.frames };
+        let frames = if size == Size::HD { args.frames / 4 } else { args.frames };
         let mut bench = Bench::start(size, format, workers)?;
         bench.round(frames, true)?; // warm up
         let mut rounds = Vec::with_capacity(args.rounds);
@@ -182,7 +183,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(size: (usize, usize), format: Format, workers: usize) -> Outcome<Bench> {
+    fn start(size: Size, format: Format, workers: usize) -> Outcome<Bench> {
         let mut server = Server::start()?;
         server.plain.run::<()>(&[
             "XGROUP",

@@ -10,12 +10,13 @@ use clap::Args;
 use framepress::internals::base::Stop;
 use framepress::internals::camera::{Full, Outbound, Producer, ProducerOptions, Reuse, RingUse};
 use framepress::internals::image::{Format, InputImage, PixelLayout, RawLayout};
+use framepress::internals::instruments::Size;
 use framepress::internals::metrics::Metrics;
 use framepress::internals::redis::{Address, Feed};
 use framepress::internals::ring::RingOptions;
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, Kind, Size};
+use super::files::{self, Kind};
 use super::group::Progress;
 use super::{INPUT, now, sleep_until, streams};
 use crate::Outcome;

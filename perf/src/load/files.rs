@@ -1,16 +1,12 @@
 //! Frames of one scene, rendered once per run and shared by all feeders as files.
 
-#[path = "../../../benches/support/recording.rs"]
-mod recording;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::str::FromStr;
 
-use framepress::internals::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
-use framepress::internals::frame::View;
-use framepress::internals::image::{Encoder, Format, Target};
+use framepress::internals::base::Stop;
+use framepress::internals::camera::SyntheticOptions;
+use framepress::internals::instruments::{self, Size, recording};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
@@ -19,43 +15,6 @@ use crate::Outcome;
 const FRAMES: usize = 8;
 /// Only every fifth frame of the road is used, so that vehicles move.
 const STRIDE: usize = 5;
-/// Quality of JPEG frames as cameras send them.
-const CAMERA_QUALITY: u8 = 90;
-
-/// Width and height, written `640x480`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Size {
-    pub width: u32,
-    pub height: u32,
-}
-
-impl Size {
-    pub const VGA: Size = Size { width: 640, height: 480 };
-    pub const HD: Size = Size { width: 1920, height: 1080 };
-
-    /// Bytes of the raw pixels.
-    pub fn raw_bytes(self) -> u64 {
-        u64::from(self.width) * u64::from(self.height) * 3
-    }
-}
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Size, String> {
-        let sides = text.split_once('x').map(|(width, height)| (width.parse(), height.parse()));
-        match sides {
-            Some((Ok(width), Ok(height))) if width > 0 && height > 0 => Ok(Size { width, height }),
-            _ => Err("valid: WIDTHxHEIGHT, as in 640x480".into()),
-        }
-    }
-}
-
-impl std::fmt::Display for Size {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}x{}", self.width, self.height)
-    }
-}
 
 /// How a frame travels in the input stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -128,7 +87,8 @@ impl Studio {
     /// For frames of a recording; if there is none, the error is the folder where it should be.
     pub fn of_recording() -> Outcome<Result<Studio, PathBuf>> {
         let folder = recording::folder(Path::new("."));
-        if recording::frames(&folder, 16, 16, 1).is_none() {
+        let smallest = Size { width: 16, height: 16 };
+        if instruments::Scene::recorded(&folder, smallest, 1).is_none() {
             return Ok(Err(folder));
         }
         Studio::of(Scene::Recording(folder)).map(Ok)
@@ -150,66 +110,38 @@ impl Studio {
         let folder = self.folder.path().join(format!("{size}-{coding}"));
         if !folder.exists() {
             fs::create_dir(&folder)?;
-            if let Scene::Video(file) = &self.scene {
-                decode(file, size, kind, &folder)?;
-                return Ok(folder);
+            match &self.scene {
+                Scene::Road => write(road(size)?, kind, &folder)?,
+                Scene::Recording(files) => write(recorded(files, size)?, kind, &folder)?,
+                Scene::Video(file) => decode(file, size, kind, &folder)?,
             }
-            let pixels = match &self.scene {
-                Scene::Road => road(size)?,
-                Scene::Recording(files) => recorded(files, size)?,
-                Scene::Video(_) => Vec::new(),
-            };
-            write(&pixels, size, kind, &folder)?;
         }
         Ok(folder)
     }
 }
 
-fn road(Size { width, height }: Size) -> Outcome<Vec<Vec<u8>>> {
-    let mut road = Synthetic::new(SyntheticOptions { width, height, ..Default::default() })?;
-    let mut still = Still::default();
-    let frame = |_| {
-        for _ in 0..STRIDE {
-            road.next(&mut still)?;
-        }
-        Ok(still.bytes.clone())
-    };
-    (0..FRAMES).map(frame).collect()
+fn road(size: Size) -> Outcome<instruments::Scene> {
+    let Size { width, height } = size;
+    let options = SyntheticOptions { width, height, ..Default::default() };
+    Ok(instruments::Scene::road(options, FRAMES, STRIDE, &Stop::default())?)
 }
 
 /// The available frames, repeated as needed.
-fn recorded(files: &Path, Size { width, height }: Size) -> Outcome<Vec<Vec<u8>>> {
-    let frames = recording::frames(files, width as usize, height as usize, FRAMES);
-    let frames = frames.ok_or_else(|| format!("no frames in {}", files.display()))?;
-    Ok(frames.iter().cycle().take(FRAMES).cloned().collect())
+fn recorded(files: &Path, size: Size) -> Outcome<instruments::Scene> {
+    let scene = instruments::Scene::recorded(files, size, FRAMES);
+    let mut scene = scene.ok_or_else(|| format!("no frames in {}", files.display()))?;
+    scene.frames = scene.frames.iter().cycle().take(FRAMES).cloned().collect();
+    Ok(scene)
 }
 
-fn write(frames: &[Vec<u8>], size: Size, kind: Kind, folder: &Path) -> Outcome<()> {
-    let mut encoder = Encoder::new()?;
-    for (number, pixels) in frames.iter().enumerate() {
-        let path = folder.join(number.to_string());
-        match kind {
-            Kind::Raw => {
-                fs::write(path, pixels)?;
-                continue;
-            }
-            Kind::Planes => {
-                fs::write(path, planes(pixels, size))?;
-                continue;
-            }
-            Kind::Jpeg | Kind::Json => {}
-        }
-        let view = View {
-            width: size.width as usize,
-            height: size.height as usize,
-            channels: 3,
-            interleaved: Some(pixels),
-            planes: None,
-        };
-        let target = Target { format: Format::Jpeg, quality: CAMERA_QUALITY, webp_method: 0 };
-        let mut file = Vec::new();
-        encoder.encode(&view, &target, &mut file).map_err(|reject| reject.to_string())?;
-        fs::write(path, file)?;
+fn write(scene: instruments::Scene, kind: Kind, folder: &Path) -> Outcome<()> {
+    let files = match kind {
+        Kind::Raw => scene.frames,
+        Kind::Planes => scene.frames.iter().map(|pixels| planes(pixels, scene.size)).collect(),
+        Kind::Jpeg | Kind::Json => scene.jpeg()?,
+    };
+    for (number, file) in files.iter().enumerate() {
+        fs::write(folder.join(number.to_string()), file)?;
     }
     Ok(())
 }

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use framepress::internals::instruments::{Size, backlog};
 use serde::Serialize;
 
 use super::feed::Fed;
-use super::files::{Kind, Size, Studio};
+use super::files::{Kind, Studio};
 use super::group::Progress;
 use super::side::{Program, Side, guarded, usage_of};
 use super::{Collected, GROUP, now, sleep_until, streams};
 use crate::Outcome;
+use crate::common::CAMERAS;
 use crate::server::Server;
 use framepress::internals::redis::lease_key;
 
@@ -23,10 +25,6 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const REST_LIMIT: Duration = Duration::from_secs(60);
 /// Between "all is ready" and the first frame.
 const LEAD_SECONDS: f64 = 0.1;
-/// Bytes of frames that wait or are in work under full load, and bounds for their number.
-const BACKLOG_BYTES: u64 = 256 << 20;
-const BACKLOG: std::ops::RangeInclusive<u64> = 16..=48;
-
 /// How frames are sent.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,7 +94,22 @@ pub struct Sample {
     pub page_faults: u64,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    /// A load by four cameras, measured for `seconds` after one second.
+    pub fn new(program: &'a Program, (size, kind): (Size, Kind), load: Load, seconds: f64) -> Self {
+        Trial {
+            program,
+            size,
+            kind,
+            cameras: CAMERAS as u64,
+            load,
+            warm: 1.0,
+            seconds,
+            log: None,
+            interval: 1.0,
+        }
+    }
+
     pub fn run(&self, studio: &Studio) -> Outcome<Measured> {
         let frames = studio.frames(self.size, self.kind)?;
         let mut server = Server::start()?;
@@ -207,8 +220,7 @@ impl Trial<'_> {
         match self.load {
             Load::Rate(rate) => command.args(["--rate", &rate.to_string()]),
             Load::Full => {
-                let fitting = BACKLOG_BYTES / self.size.raw_bytes().max(1);
-                let backlog = fitting.clamp(*BACKLOG.start(), *BACKLOG.end());
+                let backlog = backlog(self.size);
                 command.args(["--backlog", &backlog.to_string()])
             }
         };

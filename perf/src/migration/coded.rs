@@ -3,10 +3,11 @@
 use base64_simd::STANDARD;
 use framepress::internals::frame::View;
 use framepress::internals::image::{Encoder, Format, PngLevel, Target};
+use framepress::internals::instruments::Size;
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::load::files::{self, Kind, Size, Studio};
+use crate::load::files::{self, Kind, Studio};
 
 /// Quality of JPEG frames as cameras send them.
 const CAMERA_QUALITY: u8 = 90;

@@ -18,6 +18,7 @@ mod turn;
 use std::path::PathBuf;
 
 use clap::Args;
+use framepress::internals::instruments::Size;
 use serde::Serialize;
 
 use self::coded::{CodedFrames, FrameCoding};
@@ -25,7 +26,7 @@ use self::kafka::KafkaNode;
 use self::turn::{Measured, Plan, Stage};
 use crate::Outcome;
 use crate::folder::RunArgs;
-use crate::load::files::{Size, Studio};
+use crate::load::files::Studio;
 use crate::peers::environment;
 
 /// Cameras, and partitions of a topic.

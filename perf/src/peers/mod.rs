@@ -10,12 +10,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use framepress::config::Config;
+use framepress::internals::instruments::Size;
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::common::Spread;
 use crate::folder::{RunArgs, cores};
-use crate::load::files::{Kind, Scene, Size, Studio};
+use crate::load::files::{Kind, Scene, Studio};
 use crate::load::{Load, Measured, Program, Trial};
 use environment::Environment;
 
@@ -155,17 +156,7 @@ fn sides(args: &PeersArgs, environment: &Environment) -> Vec<Side> {
 
 fn measure(args: &PeersArgs, studio: &Studio, sides: &[&Side], size: Size) -> Outcome<Vec<Row>> {
     let trial = |side: &Side, load| {
-        let trial = Trial {
-            program: &side.program,
-            size,
-            kind: side.kind,
-            cameras: 4,
-            load,
-            warm: 1.0,
-            seconds: args.seconds,
-            log: None,
-            interval: 1.0,
-        };
+        let trial = Trial::new(&side.program, (size, side.kind), load, args.seconds);
         trial.run(studio).map_err(|error| format!("{}, {size}: {error}", side.name))
     };
     let mut full: Vec<Vec<Measured>> = sides.iter().map(|_| Vec::new()).collect();

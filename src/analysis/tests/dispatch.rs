@@ -8,7 +8,7 @@
 use multiversion::multiversion;
 use multiversion::target::match_target;
 
-use super::super::{luma, mixture, scalar, value};
+use super::super::{luma, mixture, scalar, sums, value};
 use super::{Random, plane};
 use crate::frame::Plane;
 
@@ -42,7 +42,7 @@ fn the_best_variant_of_this_processor_is_chosen_at_run_time() {
 // otherwise.
 
 #[multiversion(targets("x86_64+avx2"))]
-fn sums_second(luma: Plane<'_>) -> luma::Sums {
+fn sums_second(luma: Plane<'_>) -> sums::Sums {
     luma::sums_here(luma)
 }
 
@@ -76,7 +76,7 @@ fn luma_sums_agree() {
         assert_eq!(dispatched, sums_second(plane), "{width} x {height}");
         assert_eq!(dispatched, luma::sums_here(plane), "{width} x {height}");
         let twin = scalar::sums(plane);
-        assert_eq!(luma::Sums { laplacian: twin.laplacian, ..dispatched }, twin);
+        assert_eq!(sums::Sums { laplacian: twin.laplacian, ..dispatched }, twin);
     }
 }
 

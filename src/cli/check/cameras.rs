@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use crate::base::Stop;
-use crate::cli::report::bytes;
+use crate::cli::output::human_bytes;
 use crate::config::Config;
 use crate::ingest::{CameraFound, Spec, try_out};
 
@@ -33,7 +33,7 @@ fn describe(id: &str, found: &CameraFound) -> Finding {
         Some(ahead) => format!("its clock is ahead by {ahead} s"),
     };
     let through = match found.ring_bytes {
-        Some(size) => format!("through a frame ring of {}", bytes(size)),
+        Some(size) => format!("through a frame ring of {}", human_bytes(size)),
         None => "through Redis".to_owned(),
     };
     let what = format!(
@@ -41,7 +41,7 @@ fn describe(id: &str, found: &CameraFound) -> Finding {
          {} ms after its arrival, {clock}; sent would be {sent_fps:.1} frames/s as {form}, {}/s {through}",
         found.opened_after.as_secs_f64(),
         found.delay.as_millis(),
-        bytes(found.bytes_per_second as u64),
+        human_bytes(found.bytes_per_second as u64),
     );
     if found.hwaccel_fallbacks > 0 {
         return Finding::warning("cameras.hwaccel", what)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::finding::Finding;
-use crate::cli::report::bytes;
+use crate::cli::output::human_bytes;
 use crate::config::Config;
 
 /// A server on the same host or in the same rack: nothing to report.
@@ -44,7 +44,7 @@ pub(super) fn judge(round_trip: Duration, config: &Config) -> Finding {
             .why(format!(
                 "engine.max_inflight_bytes = {} limits the frames in transit: at this distance to \
                  about {rate:.0} raw 1080p frames per second",
-                bytes(budget as u64)
+                human_bytes(budget as u64)
             ))
             .mend(format!(
                 "engine.max_inflight_bytes: {} or more; or let cameras send JPEG",

@@ -49,7 +49,7 @@ const HEAD_BYTES: usize = 300;
 #[cfg(feature = "kafka")]
 fn described(found: &crate::bridge::KafkaFound, config: &Config) -> Vec<Finding> {
     use crate::bridge::TopicFacts;
-    use crate::cli::report::bytes;
+    use crate::cli::output::human_bytes;
 
     let mut findings =
         vec![Finding::ok("kafka.brokers", format!("{} Kafka brokers answer", found.brokers))];
@@ -96,8 +96,8 @@ fn described(found: &crate::bridge::KafkaFound, config: &Config) -> Vec<Finding>
         let what = format!(
             "{} takes messages of {}, and limits.max_payload_bytes is {}",
             found.input.name,
-            bytes(most as u64),
-            bytes(payload as u64)
+            human_bytes(most as u64),
+            human_bytes(payload as u64)
         );
         findings.push(
             Finding::note("kafka.input_size", what)
@@ -108,9 +108,9 @@ fn described(found: &crate::bridge::KafkaFound, config: &Config) -> Vec<Finding>
     if let (Some(most), Some(largest)) = (found.output.message_bytes_max, found.result_bytes_max) {
         let what = format!(
             "the largest of the last results is a message of {}; {} takes {}",
-            bytes(largest as u64),
+            human_bytes(largest as u64),
             found.output.name,
-            bytes(most as u64)
+            human_bytes(most as u64)
         );
         findings.push(if largest + HEAD_BYTES > most {
             Finding::error("kafka.output_size", what)

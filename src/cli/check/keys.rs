@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::finding::Finding;
-use crate::cli::report::bytes;
+use crate::cli::output::human_bytes;
 use crate::config::{Config, Delivery, OutputFull, Retention};
 use crate::redis::check::survey::{GroupFacts, KeyState};
 use crate::redis::{Streams, Survey, slot_of, tag_of};
@@ -64,7 +64,11 @@ fn kind(key: &KeyState) -> Option<Finding> {
     Some(match key.kind.as_deref()? {
         "stream" => Finding::ok(
             code,
-            format!("{name}: a stream of {} entries, {}", key.length, bytes(key.memory_bytes)),
+            format!(
+                "{name}: a stream of {} entries, {}",
+                key.length,
+                human_bytes(key.memory_bytes)
+            ),
         ),
         "none" => Finding::ok(code, format!("{name}: will be created")),
         other => Finding::error(code, format!("{name}: a {other}, not a stream"))
@@ -251,7 +255,7 @@ fn consumers(input: &KeyState, facts: &GroupFacts, config: &Config) -> Option<Fi
 
 /// A foreign name, cleaned and shortened.
 fn printable(name: &str) -> String {
-    crate::cli::terminal::clip(name, 60)
+    crate::cli::output::terminal::clip(name, 60)
 }
 
 #[cfg(test)]

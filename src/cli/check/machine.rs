@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::finding::Finding;
 use crate::base::threads;
-use crate::cli::report::bytes;
+use crate::cli::output::human_bytes;
 use crate::config::{Config, Pin};
 use crate::engine::Plan;
 use crate::image;
@@ -180,7 +180,8 @@ fn pinning(machine: &Machine, plan: &Plan, config: &Config) -> Finding {
 fn memory_fits(machine: &Machine, plan: &Plan) -> Option<Finding> {
     let code = "machine.memory";
     let (have, need) = (machine.memory_bytes?, plan.inflight_bytes_max as u64);
-    let what = format!("{} of memory, up to {} for frames in work", bytes(have), bytes(need));
+    let what =
+        format!("{} of memory, up to {} for frames in work", human_bytes(have), human_bytes(need));
     Some(if need > have / 2 {
         Finding::warning(code, what)
             .why("codecs and results need as much again: under load the kernel may kill the engine")

@@ -1,7 +1,7 @@
 //! Judges what the server does when memory is short and after a power cut.
 
 use super::finding::Finding;
-use crate::cli::report::bytes;
+use crate::cli::output::human_bytes;
 use crate::redis::Survey;
 use crate::redis::check::survey::{Info, Settings};
 
@@ -43,11 +43,14 @@ fn limit(info: &Info) -> Finding {
     let code = "memory.limit";
     let (used, max) = (info.memory_bytes, info.memory_bytes_max);
     if max == 0 {
-        return Finding::warning(code, format!("maxmemory is not set; {} in use", bytes(used)))
-            .why("a backlog of frames may take all memory, until the kernel kills Redis")
-            .mend("CONFIG SET maxmemory to about 60 % of the memory that Redis has to itself");
+        return Finding::warning(
+            code,
+            format!("maxmemory is not set; {} in use", human_bytes(used)),
+        )
+        .why("a backlog of frames may take all memory, until the kernel kills Redis")
+        .mend("CONFIG SET maxmemory to about 60 % of the memory that Redis has to itself");
     }
-    let what = format!("{} of {} in use", bytes(used), bytes(max));
+    let what = format!("{} of {} in use", human_bytes(used), human_bytes(max));
     if used >= max && info.policy == "noeviction" {
         return Finding::error(code, what)
             .why("writes are refused (OOM): no frame comes in and no result is stored")
@@ -72,10 +75,10 @@ fn limit(info: &Info) -> Finding {
     if above_machine {
         return Finding::warning(
             code,
-            format!("maxmemory is {}, more than the machine has", bytes(max)),
+            format!("maxmemory is {}, more than the machine has", human_bytes(max)),
         )
         .why("the kernel would kill Redis before Redis refuses a write")
-        .mend(format!("CONFIG SET maxmemory below {}", bytes(info.system_bytes)));
+        .mend(format!("CONFIG SET maxmemory below {}", human_bytes(info.system_bytes)));
     }
     Finding::ok(code, what)
 }

@@ -20,8 +20,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::terminal::Stream;
-use super::{Common, Failure, out, terminal};
+use super::common::Common;
+use super::failure::Failure;
+use super::output::terminal::Stream;
+use super::output::{out, terminal};
 use crate::base::{Fault, Stop};
 use crate::config::{Config, Origin, Retention, Scheme};
 use crate::engine::{self, Hooks, Plan};

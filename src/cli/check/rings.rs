@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::finding::Finding;
-use crate::cli::report::bytes;
+use crate::cli::output::human_bytes;
 use crate::config::Config;
 use crate::redis::Survey;
 use crate::ring::{self, Listed};
@@ -48,7 +48,7 @@ fn one(folder: &Path, ring: &Listed) -> Finding {
                 Some(false) => ", its producer is gone",
                 None => "",
             };
-            let (slots, room) = (header.slots, bytes(header.room));
+            let (slots, room) = (header.slots, human_bytes(header.room));
             Finding::ok(code, format!("ring {name}: {slots} slots of {room}{producer}"))
         }
         Err(detail) => Finding::warning(code, detail.clone())
@@ -66,7 +66,7 @@ pub(super) fn gain(survey: &Survey) -> Vec<Finding> {
     let large = inputs.filter_map(|input| {
         let average = input.memory_bytes.checked_div(input.length)?;
         (average >= LARGE).then(|| {
-            let what = format!("{}: {} an entry, through Redis", input.name, bytes(average));
+            let what = format!("{}: {} an entry, through Redis", input.name, human_bytes(average));
             Finding::note("streams.ring", what)
                 .why("every pixel is copied into Redis and out of it again")
                 .mend(

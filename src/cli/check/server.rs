@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use crate::base::limits;
-use crate::cli::report::bytes;
+use crate::cli::output::human_bytes;
 use crate::config::{CompressionFormat, Config, Scheme};
 use crate::redis::Survey;
 use crate::redis::check::survey::{Info, Settings};
@@ -96,7 +96,7 @@ fn replication(info: &Info, settings: Option<&Settings>) -> Vec<Finding> {
         return Vec::new();
     }
     let mut findings = Vec::new();
-    let size = bytes(info.backlog_bytes);
+    let size = human_bytes(info.backlog_bytes);
     let replicas = info.replicas;
     if info.backlog_bytes < BACKLOG_BYTES_MIN {
         findings.push(
@@ -122,7 +122,7 @@ fn replication(info: &Info, settings: Option<&Settings>) -> Vec<Finding> {
                 "server.replica_buffer",
                 format!(
                     "the server disconnects a replica with {} waiting to be sent",
-                    bytes(lowest)
+                    human_bytes(lowest)
                 ),
             )
             .why(
@@ -201,8 +201,8 @@ fn output_buffer(settings: &Settings, config: &Config) -> Finding {
     let why = format!(
         "Redis queues a whole reply first; the engine bounds a reply to {} or one frame, and \
          limits.max_payload_bytes allows frames of {}",
-        bytes(limits::REPLY_BYTES_MAX),
-        bytes(payload)
+        human_bytes(limits::REPLY_BYTES_MAX),
+        human_bytes(payload)
     );
     let remedy = format!(
         "CONFIG SET client-output-buffer-limit \"normal 0 0 0\", or limits of at least {needed}{}",
@@ -211,7 +211,7 @@ fn output_buffer(settings: &Settings, config: &Config) -> Finding {
     if limit.hard > 0 && limit.hard < needed {
         let what = format!(
             "the server disconnects a client at a reply of more than {}",
-            bytes(limit.hard)
+            human_bytes(limit.hard)
         );
         let why = format!(
             "{why}: the server would close the connection at the first reply of that size, and at \
@@ -222,7 +222,7 @@ fn output_buffer(settings: &Settings, config: &Config) -> Finding {
     if limit.soft > 0 && limit.soft < needed {
         let what = format!(
             "the server disconnects a client if a reply has more than {} left after {} s",
-            bytes(limit.soft),
+            human_bytes(limit.soft),
             limit.seconds
         );
         let why = format!(
@@ -232,10 +232,13 @@ fn output_buffer(settings: &Settings, config: &Config) -> Finding {
         return Finding::warning(code, what).why(why).mend(remedy);
     }
     let lowest = [limit.hard, limit.soft].into_iter().filter(|bytes| *bytes > 0).min();
-    let lowest = bytes(lowest.unwrap_or_default());
+    let lowest = human_bytes(lowest.unwrap_or_default());
     Finding::ok(
         code,
-        format!("the server allows replies of {lowest}; the largest reply has {}", bytes(reply)),
+        format!(
+            "the server allows replies of {lowest}; the largest reply has {}",
+            human_bytes(reply)
+        ),
     )
 }
 
@@ -254,7 +257,11 @@ fn request_size(settings: &Settings, config: &Config) -> Finding {
     match lowest {
         Some((name, limit)) if limit < largest => Finding::error(
             code,
-            format!("{name} is {}, less than the largest frame: {}", bytes(limit), bytes(largest)),
+            format!(
+                "{name} is {}, less than the largest frame: {}",
+                human_bytes(limit),
+                human_bytes(largest)
+            ),
         )
         .why("the server closes a connection that sends such a frame, so it can never be stored")
         .mend(format!(
@@ -264,8 +271,8 @@ fn request_size(settings: &Settings, config: &Config) -> Finding {
             code,
             format!(
                 "the server allows requests of {}; the largest frame has {}",
-                bytes(limit),
-                bytes(largest)
+                human_bytes(limit),
+                human_bytes(largest)
             ),
         ),
         None => Finding::ok(code, "the size of requests is not limited"),

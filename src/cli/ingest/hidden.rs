@@ -7,8 +7,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::{Failure, IngestArgs};
+use super::IngestArgs;
 use crate::base::{Fault, redact};
+use crate::cli::failure::Failure;
 
 /// Maximum length of a source; a pipe holds more.
 const SOURCE_BYTES_MAX: u64 = 4096;

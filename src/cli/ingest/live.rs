@@ -6,9 +6,11 @@ use crossbeam_channel::Receiver;
 
 use super::IngestArgs;
 use crate::base::{Fault, Stop, descriptors};
-use crate::cli::notify::Notifier;
-use crate::cli::signals::SignalWatch;
-use crate::cli::{Failure, logging, out};
+use crate::cli::failure::Failure;
+use crate::cli::output::out;
+use crate::cli::service::logging;
+use crate::cli::service::notify::Notifier;
+use crate::cli::service::signals::SignalWatch;
 use crate::config::{Config, Loader, RedisUrl};
 use crate::engine;
 use crate::http::IngestServer;

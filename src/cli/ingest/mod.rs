@@ -12,11 +12,12 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
 
-use super::size::Size;
-use super::{Common, Failure};
+use super::common::Common;
+use super::failure::Failure;
 use crate::config::{Config, FeedConfig, FeedFormat, Retention, RingReuse, Transport};
 use crate::image::Format;
 use crate::ingest::Form;
+use crate::instruments::Size;
 use crate::ring::{SLOTS_MAX, SLOTS_MIN};
 
 /// Arguments of `ingest`.

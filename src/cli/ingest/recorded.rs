@@ -11,8 +11,10 @@ use crate::base::{Fault, Stop};
 use crate::camera::{
     self, Full, OpenOptions, Outbound, Pace, Producer, ProducerOptions, Sendings, Still,
 };
-use crate::cli::signals::SignalWatch;
-use crate::cli::{Failure, logging, out, progress};
+use crate::cli::failure::Failure;
+use crate::cli::output::{out, progress};
+use crate::cli::service::logging;
+use crate::cli::service::signals::SignalWatch;
 use crate::engine;
 use crate::image::Format;
 use crate::ingest::{Coder, Form, Mean, Ready, ring_of};

@@ -10,10 +10,12 @@ use prost::Message;
 use serde_json::json;
 use twox_hash::XxHash3_64;
 
-use super::report::bytes;
-use super::signals::SignalWatch;
-use super::terminal::clip;
-use super::{Common, Failure, out, progress, terminal};
+use super::common::Common;
+use super::failure::Failure;
+use super::output::human_bytes;
+use super::output::terminal::clip;
+use super::output::{out, progress, terminal};
+use super::service::signals::SignalWatch;
 use crate::base::{Fault, Stop, files, text};
 use crate::engine;
 use crate::frame::EntryId;
@@ -159,7 +161,7 @@ fn show((id, fields): &Record, form: Form, saver: Option<&mut Saver<'_>>) -> Res
         id.to_string(),
         clip(if frame.camera_id.is_empty() { "-" } else { &frame.camera_id }, 9),
         clip(&format!("{}x{} {}", image.width, image.height, image.compression_format), 14),
-        bytes(image.compressed_data.len() as u64).replace(' ', ""),
+        human_bytes(image.compressed_data.len() as u64).replace(' ', ""),
         quality.map_or_else(|| "-".into(), |quality| format!("{quality:.2}")),
         format!("{:.2}", traffic.vehicle_density),
         clip(if traffic.congestion_level.is_empty() { "-" } else { &traffic.congestion_level }, 9),

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Failure;
 use crate::base::{Fault, Stop};
+use crate::cli::failure::Failure;
 use crate::frame::EntryId;
 use crate::redis::{Control, Pages, Record, bytes_of};
 

@@ -13,9 +13,10 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use super::client::{ApiAnswer, Client};
-use super::signals::SignalWatch;
-use super::terminal::Stream;
-use super::{Failure, out, terminal};
+use super::failure::Failure;
+use super::output::terminal::Stream;
+use super::output::{out, terminal};
+use super::service::signals::SignalWatch;
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
 use crate::config::Secret;

@@ -12,8 +12,8 @@ use ratatui::widgets::Paragraph;
 use serde_json::Value;
 
 use crate::cli::client::{ApiAnswer, Figures};
-use crate::cli::report::bytes;
-use crate::cli::terminal::clip;
+use crate::cli::output::human_bytes;
+use crate::cli::output::terminal::clip;
 use crate::metrics::clock::{Tick, unix_seconds};
 
 /// From this width on all columns are shown.
@@ -184,7 +184,7 @@ impl Screen {
                     "{:>11}{:>9.1}{:>12}",
                     metrics.whole(&of("consumer_count")),
                     metrics.number(&of("throughput_fps")),
-                    memory.map_or_else(|| "-".into(), bytes),
+                    memory.map_or_else(|| "-".into(), human_bytes),
                 );
             }
             let worrying = key == "dead_letter" && metrics.number(&of("depth")) > 0.0;

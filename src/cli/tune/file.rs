@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use super::TuneArgs;
 use super::trial::{Comparison, TrialVerdict, Trials};
-use crate::cli::report::machine;
 use crate::config::Config;
+use crate::instruments::machine;
 
 /// The text of the file. Everything else stays as configured, but secrets are not written.
 pub(super) fn text(

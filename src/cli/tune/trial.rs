@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::Goal;
 use crate::base::{Fault, Stage, Stop};
-use crate::cli::load::{Frames, Load};
-use crate::cli::report::engine_cpu_ms;
 use crate::config::Config;
 use crate::engine::{Engine, Hooks};
+use crate::instruments::engine_cpu_ms;
+use crate::instruments::{Frames, Load};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Timer};
 use crate::redis::{Control, Streams};

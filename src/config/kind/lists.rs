@@ -1,9 +1,8 @@
 //! Lists and mappings of single values.
 
-use super::{Given, Kind, Parsed, Secrets, problem};
+use super::{Fields, Given, Kind, Parsed, Problem, Secrets, problem};
 use crate::config::choice::Pin;
 use crate::config::file;
-use crate::config::given::{Fields, Problem};
 use crate::config::secret::{HIDDEN, Secret, names_a_secret, shown_key};
 use crate::config::url::{HostPort, is_host};
 use serde_json::{Map, Value, json};
@@ -340,7 +339,7 @@ fn words<T>(
 }
 
 /// Reads every item of a list, going on after a fault so that all of them are reported.
-pub(super) fn each<T>(
+pub(in crate::config) fn each<T>(
     given: Given<'_>,
     valid: &str,
     mut read: impl FnMut(String, &Value, &mut Vec<Problem>) -> Option<T>,

@@ -1,9 +1,11 @@
 //! Kinds of values: how a key's value is read, written, and what is valid.
 //!
+//! `fields` reads the keys of a mapping inside a list;
 //! `numbers`, `words` and `text` hold single values; `network` hosts and URLs; `lists` lists of these;
-//! `cameras` the entries of `cameras`; `optional` values that may be null.
+//! `camera` the lists in an entry of `cameras`; `optional` values that may be null.
 
-mod cameras;
+mod camera;
+mod fields;
 mod lists;
 mod network;
 mod numbers;
@@ -11,8 +13,10 @@ mod optional;
 mod text;
 mod words;
 
-pub(super) use cameras::{Cameras, InputArgs, Required, RoiBoxes};
-pub use cameras::{InputArg, RoiBox};
+pub use camera::{InputArg, RoiBox};
+pub(super) use camera::{InputArgs, Required, RoiBoxes};
+pub(super) use fields::Fields;
+pub(super) use lists::each;
 pub use lists::is_secret as is_secret_property;
 pub(super) use lists::{Brokers, Cores, Hosts, Properties, SentinelNodes, Shards};
 pub(super) use network::{Address, Url};
@@ -69,6 +73,12 @@ pub(super) trait Kind<T> {
     fn fault(&self) -> Vec<Problem> {
         vec![format!("valid: {}", self.valid()).into()]
     }
+}
+
+/// Where the values of keys come from: the layers of a configuration, or one mapping of a list.
+pub(super) trait KeySource {
+    /// The value of the dotted `key`: as typed, or `default` where it is absent or faulty.
+    fn value<T, K: Kind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T;
 }
 
 /// An error text as the only problem of a value.

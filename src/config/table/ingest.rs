@@ -2,10 +2,9 @@
 
 use super::{FIRST, SECOND, Section, section};
 use crate::config::choice::{FeedFormat, Hwaccel, RingReuse, Transport};
-use crate::config::given::Fields;
 use crate::config::kind::{
-    Address, Backoff, CAMERA_ID, CAMERA_SOURCE, DAY_MS, FILE, InputArg, InputArgs, RATE, Required,
-    RingSlots, RoiBox, RoiBoxes, SHARE, Size, Truth, Whole, Word, or_null,
+    Address, Backoff, CAMERA_ID, CAMERA_SOURCE, DAY_MS, FILE, Fields, InputArg, InputArgs, RATE,
+    Required, RingSlots, RoiBox, RoiBoxes, SHARE, Size, Truth, Whole, Word, or_null,
 };
 use crate::config::secret::Secret;
 use crate::config::url::HostPort;

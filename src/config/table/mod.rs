@@ -7,6 +7,7 @@
 //! docs/configuration.md are made. A new key is one new entry here, and the place that uses it.
 
 mod analysis;
+mod cameras;
 mod engine;
 mod ingest;
 mod kafka;
@@ -20,7 +21,7 @@ pub use kafka::{KafkaConfig, KafkaStatsConfig};
 pub use redis_queue::{RedisQueueConfig, TlsConfig};
 pub use root::Config;
 
-use super::kind::{Kind, Secrets};
+use super::kind::{KeySource, Kind, Secrets};
 use serde_json::{Map, Value};
 
 /// Version 0.1.0: the first release.
@@ -74,12 +75,6 @@ impl From<Node> for Value {
             Node::Section(keys) => Value::Object(mapping(keys)),
         }
     }
-}
-
-/// Where the values of keys come from: the layers of a configuration, or one mapping of a list.
-pub(super) trait KeySource {
-    /// The value of the dotted `key`: as typed, or `default` where it is absent or faulty.
-    fn value<T, K: Kind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T;
 }
 
 /// What [`section!`] makes of the entries of a section.
@@ -179,7 +174,7 @@ macro_rules! section {
             }
 
             #[allow(unused_variables, reason = "a section may have only sections")]
-            fn read(source: &mut impl $crate::config::table::KeySource, default: Self) -> Self {
+            fn read(source: &mut impl $crate::config::kind::KeySource, default: Self) -> Self {
                 $section {
                     $( $name: source.value(
                         concat!($path, stringify!($name)), default.$name, &$kind,

@@ -1,12 +1,12 @@
 //! The whole configuration.
 
+use super::cameras::Cameras;
 use super::{
     AnalysisConfig, CameraConfig, EngineConfig, IngestConfig, KafkaConfig, Key, LimitsConfig,
     LogConfig, RedisQueueConfig, RingConfig, StatsConfig,
 };
 use super::{FIRST, Section, section};
 use crate::config::choice::RingReuse;
-use crate::config::kind::Cameras;
 
 section! {
     /// The valid configuration: a plain tree of structs whose fields bear the names of the file's keys.

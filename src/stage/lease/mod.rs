@@ -2,12 +2,10 @@
 //!
 //! The lease is stored in Redis beside the shard, and Redis decides who has it; see
 //! `redis/scripts/lease.lua`. Every engine computes from the same list which engine is to take which shard
-//! ([`assign`]). The [`Keeper`] keeps the list and renews leases. The reader of a shard takes its
+//! ([`assign`]). The [`Keeper`](super::keeper::Keeper) keeps the list and renews leases. The reader of a shard takes its
 //! lease and gives it back. [`Leases`] holds the state that keeper, readers and committers share.
 
 pub mod assign;
-mod keeper;
 mod table;
 
-pub use keeper::{Keeper, KeeperSettings, member_name};
 pub use table::Leases;

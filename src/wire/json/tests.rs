@@ -1,6 +1,6 @@
 use super::*;
 use crate::base::Reason;
-use crate::wire::envelope::{Scratch, open};
+use crate::wire::open::{Scratch, open};
 use proptest::prelude::*;
 
 fn check(json: &str, expected: Result<(i32, i32, i32, &[u8]), Reason>) {

@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// A thread for this work; ends when the value is dropped.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(in crate::cli) struct Keeper {
     /// Dropped to end the thread.
     end: Option<Sender<()>>,
     thread: Option<Running>,
@@ -25,7 +25,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Starts the thread. It loads the configuration through `loader` on each `reload`.
-    pub(super) fn start(
+    pub(in crate::cli) fn start(
         view: EngineView,
         config: Config,
         loader: impl Fn() -> Loader + Send + 'static,

@@ -17,15 +17,15 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use super::terminal::Stream;
-use super::{progress, terminal};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, text};
+use crate::cli::output::terminal::Stream;
+use crate::cli::output::{progress, terminal};
 use crate::config::{LogConfig, LogFormat, LogLevel};
 use repeats::{Repeats, Reported};
 
 /// Target of warnings that are never counted as repetitions.
-pub(super) const EACH: &str = "framepress::each";
+pub(in crate::cli) const EACH: &str = "framepress::each";
 
 /// Interval of checking for repetitions to report.
 const TICK: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ struct Started {
 static STARTED: OnceLock<Started> = OnceLock::new();
 
 /// Starts logging; later calls do nothing.
-pub(super) fn start(log: &LogConfig) {
+pub(in crate::cli) fn start(log: &LogConfig) {
     let (level, handle) = reload::Layer::new(filter(log.level));
     let repeats = Arc::new(Repeats::default());
     let is_json = log.format == LogFormat::Json;
@@ -60,7 +60,7 @@ pub(super) fn start(log: &LogConfig) {
 }
 
 /// Changes the minimum level of log lines.
-pub(super) fn set_level(level: LogLevel) {
+pub(in crate::cli) fn set_level(level: LogLevel) {
     if let Some(started) = STARTED.get() {
         // Fails only if the subscriber is gone; then there is no log.
         let _ = started.level.reload(filter(level));
@@ -68,7 +68,7 @@ pub(super) fn set_level(level: LogLevel) {
 }
 
 /// Reports repetitions that have been held back long enough; to be called about every second.
-pub(super) fn report_repeats() {
+pub(in crate::cli) fn report_repeats() {
     if let Some(started) = STARTED.get() {
         started.repeats.due().iter().for_each(report);
     }
@@ -78,14 +78,14 @@ pub(super) fn report_repeats() {
 ///
 /// [`Keeper`]: super::keeper::Keeper
 #[derive(Debug)]
-pub(super) struct Reporter {
+pub(in crate::cli) struct Reporter {
     end: Stop,
     /// Joined on drop.
     _thread: Running,
 }
 
 impl Reporter {
-    pub(super) fn start() -> Result<Reporter, Fault> {
+    pub(in crate::cli) fn start() -> Result<Reporter, Fault> {
         let end = Stop::default();
         let ended = end.clone();
         let identity = Identity { role: Role::Keep, index: 0, core: None };
@@ -138,7 +138,7 @@ impl Write for Lines {
 }
 
 /// Reports everything held back; called at the end.
-pub(super) fn finish() {
+pub(in crate::cli) fn finish() {
     if let Some(started) = STARTED.get() {
         started.repeats.all().iter().for_each(report);
     }

@@ -4,20 +4,19 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Failure;
 use crate::base::{Fault, files, text};
+use crate::cli::failure::Failure;
+use crate::cli::output::human_bytes;
 use crate::config::Config;
 use crate::engine::EngineView;
 use crate::http::{compression_ratio, latency_json};
+use crate::instruments::{engine_cpu_ms, machine, rss_bytes_max};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Conservation, Counter, Distribution, Timer};
 
-/// Prefixes of the names of the engine's own threads.
-const ENGINE_THREADS: [&str; 4] = ["fp-read", "fp-dispatch", "fp-work", "fp-commit"];
-
 /// The measurements of a run.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(in crate::cli) struct Report {
     account: Conservation,
     seconds: f64,
     latency: Value,
@@ -34,7 +33,7 @@ impl Report {
     /// Collects the measurements from an engine that is still running; `began` is the time at which
     /// the first frame was sent.
     #[allow(clippy::cast_precision_loss)]
-    pub(super) fn take(view: &EngineView, config: &Config, began: Tick) -> Report {
+    pub(in crate::cli) fn take(view: &EngineView, config: &Config, began: Tick) -> Report {
         let metrics = &*view.metrics;
         let account = metrics.ledger.read();
         Report {
@@ -52,7 +51,7 @@ impl Report {
     }
 
     /// The report with latencies measured by a consumer instead of the engine.
-    pub(super) fn timed(self, latency: &Distribution) -> Report {
+    pub(in crate::cli) fn timed(self, latency: &Distribution) -> Report {
         Report { latency: latency_json(latency), ..self }
     }
 
@@ -68,7 +67,7 @@ impl Report {
     }
 
     /// The report as JSON.
-    pub(super) fn to_json(&self) -> Value {
+    pub(in crate::cli) fn to_json(&self) -> Value {
         json!({
             "frames_in": self.account.read,
             "frames_out": self.account.out,
@@ -92,19 +91,19 @@ impl Report {
     }
 
     /// Writes the report to a file; see [`can_be_written`].
-    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
+    pub(in crate::cli) fn write(&self, path: &Path) -> Result<(), Failure> {
         let text = format!("{:#}\n", self.to_json());
         files::replace(path, text::json(&text).as_bytes())
             .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source).into())
     }
 
     /// Whether every frame read was also stored.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(in crate::cli) fn is_complete(&self) -> bool {
         self.account.balanced && self.account.read == self.account.out && self.account.read > 0
     }
 
     /// The report as text.
-    pub(super) fn to_text(&self) -> String {
+    pub(in crate::cli) fn to_text(&self) -> String {
         let account = &self.account;
         let of = |name: &str| self.latency[name].as_f64().unwrap_or(0.0);
         let mut text = String::new();
@@ -138,74 +137,29 @@ impl Report {
                 of("max")
             ),
         );
-        row("read from Redis", bytes(self.bytes_in));
-        row("written to Redis", bytes(self.bytes_out));
+        row("read from Redis", human_bytes(self.bytes_in));
+        row("written to Redis", human_bytes(self.bytes_out));
         row("compression ratio", format!("{:.3} of the raw pixels", self.compression_ratio));
         row(
             "against JSON + base64",
             format!(
                 "{} would have been {}: {:.1} % of it",
-                bytes(self.bytes_out),
-                bytes(self.json_base64_bytes),
+                human_bytes(self.bytes_out),
+                human_bytes(self.json_base64_bytes),
                 100.0 * self.share_of_json()
             ),
         );
         row("engine CPU", format!("{:.2} ms per frame", self.cpu_ms_per_frame));
-        row("memory, most", format!("{} (whole process)", bytes(self.rss_bytes_max)));
+        row("memory, most", format!("{} (whole process)", human_bytes(self.rss_bytes_max)));
         text
     }
 }
 
 /// Checks that a file can be written, before a long run instead of after it. An existing file is
 /// not changed.
-pub(super) fn can_be_written(path: &Path) -> Result<(), Failure> {
+pub(in crate::cli) fn can_be_written(path: &Path) -> Result<(), Failure> {
     files::can_be_replaced(path)
         .map_err(|source| Fault::io(format!("cannot write {}", path.display()), source).into())
-}
-
-/// A number of bytes in readable form.
-#[allow(clippy::cast_precision_loss)]
-pub(super) fn bytes(count: u64) -> String {
-    indicatif::HumanBytes(count).to_string()
-}
-
-/// CPU time of the engine's threads so far, in milliseconds. Linux only; 0 elsewhere.
-#[allow(clippy::cast_precision_loss)]
-pub(super) fn engine_cpu_ms() -> f64 {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
-    let mut nanos = 0_u64;
-    for task in tasks.flatten() {
-        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        if ENGINE_THREADS.iter().any(|known| name.starts_with(known)) {
-            let times = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            nanos += times.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0);
-        }
-    }
-    nanos as f64 / 1e6
-}
-
-/// Peak resident memory of this process in bytes. Linux only; 0 elsewhere.
-fn rss_bytes_max() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
-}
-
-/// A short description of the machine.
-pub(super) fn machine() -> Value {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let system = rustix::system::uname();
-    json!({
-        "cpu": model.trim_start_matches([' ', '\t', ':']),
-        "cores": crate::base::threads::parallelism(),
-        "system": format!(
-            "{} {}",
-            system.sysname().to_string_lossy(),
-            system.release().to_string_lossy()
-        ),
-        "architecture": std::env::consts::ARCH,
-    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use super::{EntryId, Journal};
+use super::Journal;
+use crate::frame::EntryId;
 use crate::metrics::Outcome;
 use crate::metrics::clock::{Tick, unix_seconds};
 

@@ -18,7 +18,7 @@ const TURN: Duration = Duration::from_millis(100);
 static DRAWN: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
 /// A bar on standard error for `total` items named `things`; hidden if there is no terminal.
-pub(super) fn bar(total: Option<u64>, things: &str) -> ProgressBar {
+pub(in crate::cli) fn bar(total: Option<u64>, things: &str) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (
             ProgressBar::new(total),
@@ -30,7 +30,7 @@ pub(super) fn bar(total: Option<u64>, things: &str) -> ProgressBar {
 }
 
 /// A bar with the given template.
-pub(super) fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+pub(in crate::cli) fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     // The templates are constant; a wrong one would only lose the style.
     let bar = match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
@@ -41,7 +41,7 @@ pub(super) fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
 }
 
 /// Runs `write`, which writes to standard error, without disturbing the bar.
-pub(super) fn above<T>(write: impl FnOnce() -> T) -> T {
+pub(in crate::cli) fn above<T>(write: impl FnOnce() -> T) -> T {
     let drawn = DRAWN.lock().as_ref().and_then(WeakProgressBar::upgrade);
     match drawn {
         Some(bar) => bar.suspend(write),
@@ -50,7 +50,7 @@ pub(super) fn above<T>(write: impl FnOnce() -> T) -> T {
 }
 
 /// Runs work that may take long, and after a while shows what it waits for.
-pub(super) fn waiting<T>(what: &str, work: impl FnOnce() -> T) -> T {
+pub(in crate::cli) fn waiting<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let spinner = styled(
         ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
         "{spinner} {msg} ({elapsed})",

@@ -8,7 +8,7 @@ use crate::metrics::{Conservation, Counter, Distribution, Timer};
 
 /// The counters at the last summary.
 #[derive(Debug)]
-pub(super) struct Summary {
+pub(in crate::cli) struct Summary {
     at: Tick,
     account: Conservation,
     latency: Distribution,
@@ -17,7 +17,7 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Starts counting.
-    pub(super) fn start(view: &EngineView) -> Summary {
+    pub(in crate::cli) fn start(view: &EngineView) -> Summary {
         Summary {
             at: Tick::now(),
             account: view.metrics.ledger.read(),
@@ -27,7 +27,7 @@ impl Summary {
     }
 
     /// Logs the line if `every_seconds` have passed since the last one; 0 for never.
-    pub(super) fn tick(&mut self, view: &EngineView, every_seconds: u64) {
+    pub(in crate::cli) fn tick(&mut self, view: &EngineView, every_seconds: u64) {
         // Ticks are only approximately a second apart.
         let due = Duration::from_secs(every_seconds).saturating_sub(Duration::from_millis(50));
         if every_seconds > 0 && self.at.elapsed() >= due {

@@ -1,5 +1,5 @@
 //! A measured load on an engine in this process. One thread feeds frames, open or closed loop; the
-//! calling thread reads the results. Used by `bench` and `tune`.
+//! calling thread reads the results.
 //!
 //! In an open loop, a frame's latency counts from the time it should have been sent, so that it
 //! includes the wait in front of a slow system.
@@ -11,16 +11,13 @@ use std::time::Duration;
 use base64_simd::STANDARD;
 use clap::ValueEnum;
 
-use super::size::Size;
+use super::{Scene, Size};
 use crate::base::threads::{self, Identity, Role, Running};
-use crate::base::{Fault, Reject, Stop};
-use crate::camera::{
-    FrameSource as _, Full, Outbound, Pace, Producer, ProducerOptions, Still, Synthetic,
-    SyntheticOptions,
-};
+use crate::base::{Fault, Stop};
+use crate::camera::{Full, Outbound, Pace, Producer, ProducerOptions, SyntheticOptions};
 use crate::engine::EngineView;
-use crate::frame::{self, EntryId};
-use crate::image::{Encoder, Format, InputImage, Target};
+use crate::frame::EntryId;
+use crate::image::{Format, InputImage};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Distribution, Metrics, Timer};
 use crate::redis::Control;
@@ -29,8 +26,6 @@ use crate::redis::Control;
 const FRAMES: usize = 8;
 /// One of this many frames of the synthetic road is used, so that vehicles move visibly.
 const STRIDE: usize = 5;
-/// JPEG quality of the frames, as usual for cameras.
-const CAMERA_QUALITY: u8 = 90;
 /// In a closed loop: maximum bytes of unfinished frames, and bounds for the number of frames.
 const BACKLOG_BYTES: u64 = 256 << 20;
 const BACKLOG: (u64, u64) = (16, 48);
@@ -46,7 +41,7 @@ const LAST_FRAMES_LIMIT: Duration = Duration::from_secs(10);
 
 /// Encoding of the frames in the input stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Input {
+pub enum Input {
     /// Raw RGB in a `ProcessedFrame`
     Raw,
     /// JPEG in a `ProcessedFrame`
@@ -57,7 +52,7 @@ pub(super) enum Input {
 
 /// Frames of a synthetic road, encoded for sending.
 #[derive(Clone, Debug)]
-pub(super) struct Frames {
+pub struct Frames {
     size: Size,
     input: Input,
     files: Arc<Vec<Vec<u8>>>,
@@ -66,87 +61,68 @@ pub(super) struct Frames {
 impl Frames {
     /// Paints and encodes the frames, which takes seconds for large ones. Fails if `stop` is
     /// raised.
-    pub(super) fn render(size: Size, input: Input, stop: &Stop) -> Result<Frames, Fault> {
+    pub fn render(size: Size, input: Input, stop: &Stop) -> Result<Frames, Fault> {
         let Size { width, height } = size;
-        let mut road = Synthetic::new(SyntheticOptions { width, height, ..Default::default() })?;
-        let mut encoder = Encoder::new()?;
-        let mut still = Still::default();
-        let mut files = Vec::with_capacity(FRAMES);
-        for _ in 0..FRAMES {
-            for _ in 0..STRIDE {
-                if stop.is_draining() {
-                    return Err(Fault::Unusable("stopped while frames were painted".into()));
-                }
-                road.next(&mut still)?;
+        let options = SyntheticOptions { width, height, ..Default::default() };
+        let scene = Scene::road(options, FRAMES, STRIDE, stop)?;
+        let files = match input {
+            Input::Raw => scene.frames,
+            Input::Jpeg => scene.jpeg()?,
+            Input::Json => {
+                scene.jpeg()?.iter().map(|file| STANDARD.encode_to_string(file).into()).collect()
             }
-            files.push(match input {
-                Input::Raw => still.bytes.clone(),
-                Input::Jpeg => coded(&mut encoder, &still)?,
-                Input::Json => STANDARD.encode_to_string(coded(&mut encoder, &still)?).into(),
-            });
-        }
+        };
         Ok(Frames { size, input, files: Arc::new(files) })
-    }
-
-    fn backlog(&self) -> u64 {
-        let raw = u64::from(self.size.width) * u64::from(self.size.height) * 3;
-        (BACKLOG_BYTES / raw.max(1)).clamp(BACKLOG.0, BACKLOG.1)
     }
 }
 
-fn coded(encoder: &mut Encoder, still: &Still) -> Result<Vec<u8>, Fault> {
-    let view = frame::View {
-        width: still.width as usize,
-        height: still.height as usize,
-        channels: 3,
-        interleaved: Some(&still.bytes),
-        planes: None,
-    };
-    let target = Target { format: Format::Jpeg, quality: CAMERA_QUALITY, webp_method: 0 };
-    let mut file = Vec::new();
-    encoder
-        .encode(&view, &target, &mut file)
-        .map_err(|reject: Reject| Fault::Unusable(format!("cannot code a frame: {reject}")))?;
-    Ok(file)
+/// Number of unfinished frames that a closed loop keeps: enough for every stage, within a bound in
+/// bytes.
+pub fn backlog(size: Size) -> u64 {
+    (BACKLOG_BYTES / size.raw_bytes().max(1)).clamp(BACKLOG.0, BACKLOG.1)
 }
 
 /// The parameters of a load.
 #[derive(Clone, Debug)]
-pub(super) struct Load {
-    pub(super) frames: Frames,
-    pub(super) cameras: u32,
+pub struct Load {
+    /// The frames, sent repeatedly.
+    pub frames: Frames,
+    /// Number of cameras that the frames name.
+    pub cameras: u32,
     /// Frames per second; `None` for as many as possible.
-    pub(super) rate: Option<f64>,
+    pub rate: Option<f64>,
     /// The load ends after this many frames.
-    pub(super) count: u64,
+    pub count: u64,
     /// No frame is sent after this time.
-    pub(super) limit: Duration,
+    pub limit: Duration,
     /// Frames due within this time after the beginning are not timed.
-    pub(super) warm: Duration,
+    pub warm: Duration,
     /// Whether to wait for the results of all frames, or to end with the last frame sent.
-    pub(super) wait_for_rest: bool,
+    pub wait_for_rest: bool,
 }
 
 /// The result of a load.
-pub(super) struct Driven {
+pub struct Driven {
     /// Time from when each frame should have been sent until its result was read.
-    pub(super) latency: Distribution,
+    pub latency: Distribution,
     /// Frames sent.
-    pub(super) sent: u64,
+    pub sent: u64,
     /// Results read.
-    pub(super) received: u64,
+    pub received: u64,
 }
 
 /// Progress of a load, reported once per read of results.
-pub(super) struct Progress {
-    pub(super) sent: u64,
-    pub(super) received: u64,
+pub struct Progress {
+    /// Frames sent.
+    pub sent: u64,
+    /// Results read.
+    pub received: u64,
 }
 
 impl Load {
     /// Feeds the engine and reads its results until all have arrived, `stop` is raised, or no more
     /// arrive.
-    pub(super) fn drive(
+    pub fn drive(
         &self,
         view: &EngineView,
         timeout: Duration,
@@ -280,7 +256,7 @@ fn feed_until(
     [own, outer]: &[Stop; 2],
 ) -> Result<u64, Fault> {
     let pace = load.rate.and_then(Pace::new);
-    let backlog = load.frames.backlog();
+    let backlog = backlog(load.frames.size);
     let (began, began_unix) = (Tick::now(), unix_seconds());
     for number in 0..load.count {
         loop {

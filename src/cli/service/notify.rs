@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Notifies systemd until dropped, if systemd has requested it.
 #[derive(Debug)]
-pub(super) struct Notifier {
+pub(in crate::cli) struct Notifier {
     view: Arc<Mutex<Option<Watched>>>,
     ended: Stop,
     thread: Option<Running>,
@@ -39,7 +39,7 @@ impl Notifier {
     ///
     /// # Errors
     /// [`Fault::Io`] if the operating system refuses another thread.
-    pub(super) fn start(stop: &Stop) -> Result<Notifier, Fault> {
+    pub(in crate::cli) fn start(stop: &Stop) -> Result<Notifier, Fault> {
         let (view, ended) = (Arc::new(Mutex::new(None)), Stop::default());
         let mut thread = None;
         if std::env::var_os("NOTIFY_SOCKET").is_some() {
@@ -65,18 +65,18 @@ impl Notifier {
     }
 
     /// Reports on this engine from this call on.
-    pub(super) fn watch(&self, view: &EngineView) {
+    pub(in crate::cli) fn watch(&self, view: &EngineView) {
         *self.view.lock() = Some(Watched::Engine(view.clone()));
     }
 
     /// Reports on this bridge from this call on.
     #[cfg(feature = "kafka")]
-    pub(super) fn watch_bridge(&self, status: &Arc<bridge::BridgeStatus>) {
+    pub(in crate::cli) fn watch_bridge(&self, status: &Arc<bridge::BridgeStatus>) {
         *self.view.lock() = Some(Watched::Bridge(Arc::clone(status)));
     }
 
     /// Reports on these cameras from this call on.
-    pub(super) fn watch_ingest(&self, view: &ingest::IngestView) {
+    pub(in crate::cli) fn watch_ingest(&self, view: &ingest::IngestView) {
         *self.view.lock() = Some(Watched::Ingest(view.clone()));
     }
 }
@@ -263,13 +263,14 @@ mod tests {
         if std::env::var_os(PLAY).is_some() {
             return hanging_engine();
         }
+        let own_name = concat!(module_path!(), "::the_watchdog_is_answered_until_the_engine_hangs");
+        let (_, own_name) = own_name.split_once("::").unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["cli::notify::tests::the_watchdog_is_answered_until_the_engine_hangs"])
-            .args(["--exact", "--nocapture"])
+            .args([own_name, "--exact", "--nocapture"])
             .envs([(PLAY, "1"), ("NOTIFY_SOCKET", path.to_str().unwrap())])
             .env("WATCHDOG_USEC", "1500000")
             .env_remove("WATCHDOG_PID")

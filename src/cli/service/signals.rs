@@ -6,9 +6,9 @@ use crossbeam_channel::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
-use super::{out, progress};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop, private};
+use crate::cli::output::{out, progress};
 use crate::metrics::clock::Tick;
 
 /// Exit code after a second signal.
@@ -28,25 +28,28 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// Watches for signals until dropped.
 #[derive(Debug)]
-pub(super) struct SignalWatch {
+pub(in crate::cli) struct SignalWatch {
     handle: Handle,
     thread: Option<Running>,
 }
 
 impl SignalWatch {
-    pub(super) fn start(stop: &Stop) -> Result<SignalWatch, Fault> {
+    pub(in crate::cli) fn start(stop: &Stop) -> Result<SignalWatch, Fault> {
         SignalWatch::watch(stop, &[SIGINT, SIGTERM], None)
     }
 
     /// The same; each SIGHUP also goes to `reload`. Several pending ones count as one.
-    pub(super) fn with_reload(stop: &Stop, reload: Sender<()>) -> Result<SignalWatch, Fault> {
+    pub(in crate::cli) fn with_reload(
+        stop: &Stop,
+        reload: Sender<()>,
+    ) -> Result<SignalWatch, Fault> {
         SignalWatch::watch(stop, &[SIGINT, SIGTERM, SIGHUP], Some(reload))
     }
 
     /// For commands without work to finish. The first signal ends the process as it would without a
     /// watch, but temporary files are removed. It also ends a process with id 1 in a container,
     /// which the kernel protects from signals.
-    pub(super) fn at_once() -> Result<SignalWatch, Fault> {
+    pub(in crate::cli) fn at_once() -> Result<SignalWatch, Fault> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
             .map_err(|source| Fault::io("cannot watch for signals", source))?;
         let handle = signals.handle();
@@ -138,7 +141,7 @@ fn second(signals: &mut Signals, ended: &Handle) {
 }
 
 /// Makes a write beyond the file size limit fail instead of ending the process.
-pub(super) fn survive_file_limits() {
+pub(in crate::cli) fn survive_file_limits() {
     // A handler rather than SIG_IGN, which child processes would inherit.
     let reached = std::sync::Arc::default();
     let _ = signal_hook::flag::register(SIGXFSZ, reached);

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::assign::{Member, assign};
-use super::table::Leases;
 use crate::base::threads::{LoopHook, Role};
 use crate::base::{Fault, Stop};
 use crate::metrics::Counter;
 use crate::metrics::clock::Tick;
 use crate::redis::{LeaseAsk, LeaseClient, LeaseState, Members, Presence, Topology};
 use crate::stage::group::Groups;
+use crate::stage::lease::Leases;
+use crate::stage::lease::assign::{Member, assign};
 use crate::stage::retry::Attempts;
 
 /// Shortest time between renewals, unless half of the lease is shorter.

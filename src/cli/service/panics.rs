@@ -2,11 +2,11 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 
-use super::{out, progress};
 use crate::base::threads::{self, panic_message};
+use crate::cli::output::{out, progress};
 
 /// Shows panics like any other message from this call on.
-pub(super) fn show_cleanly() {
+pub(in crate::cli) fn show_cleanly() {
     std::panic::set_hook(Box::new(|panic| {
         if threads::is_caught() {
             return;

@@ -6,13 +6,13 @@ use crate::base::text;
 
 /// An output stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(in crate::cli) enum Stream {
     Output,
     Error,
 }
 
 /// Whether a stream is a terminal.
-pub(super) fn is_at(stream: Stream) -> bool {
+pub(in crate::cli) fn is_at(stream: Stream) -> bool {
     match stream {
         Stream::Output => std::io::stdout().is_terminal(),
         Stream::Error => std::io::stderr().is_terminal(),
@@ -20,7 +20,7 @@ pub(super) fn is_at(stream: Stream) -> bool {
 }
 
 /// Whether to colour what is written to `stream`: <https://no-color.org> and CLICOLOR_FORCE.
-pub(super) fn colours(stream: Stream) -> bool {
+pub(in crate::cli) fn colours(stream: Stream) -> bool {
     decide(
         is_at(stream),
         std::env::var("NO_COLOR").ok().as_deref(),
@@ -36,7 +36,7 @@ fn decide(is_terminal: bool, no_color: Option<&str>, force: Option<&str>) -> boo
 }
 
 /// Width of the terminal on standard output; `None` if it is not a terminal.
-pub(super) fn width() -> Option<usize> {
+pub(in crate::cli) fn width() -> Option<usize> {
     if !is_at(Stream::Output) {
         return None;
     }
@@ -45,7 +45,7 @@ pub(super) fn width() -> Option<usize> {
 }
 
 /// At most `width` characters of `text`; a cut is marked by an ellipsis.
-pub(super) fn clip(text: &str, width: usize) -> String {
+pub(in crate::cli) fn clip(text: &str, width: usize) -> String {
     let text = text::line(text);
     if text.chars().count() <= width {
         return text;

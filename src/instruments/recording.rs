@@ -1,9 +1,10 @@
-//! Frames of a real recording, for benchmarks and for the tools in `perf`.
+//! Frames of a real recording.
 
 use std::path::{Path, PathBuf};
 
-use framepress::internals::frame::View;
-use framepress::internals::image::{Bounds, Decoder, Format, InputImage, Needs, Picture};
+use super::Size;
+use crate::frame::View;
+use crate::image::{Bounds, Decoder, Format, InputImage, Needs, Picture};
 
 /// Larger images are skipped.
 const BOUNDS: Bounds = Bounds { pixels_max: 1 << 25 };
@@ -21,7 +22,8 @@ pub fn folder(root: &Path) -> PathBuf {
 /// At most `count` frames from the files `car_*.png` of `folder`, as interleaved RGB. The images
 /// are repeated to fill the size, because scaling would change how hard they are to encode. `None`
 /// if there are none.
-pub fn frames(folder: &Path, width: usize, height: usize, count: usize) -> Option<Vec<Vec<u8>>> {
+pub(super) fn frames(folder: &Path, size: Size, count: usize) -> Option<Vec<Vec<u8>>> {
+    let (width, height) = (size.width as usize, size.height as usize);
     let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let mut names: Vec<_> = entries
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("car_"))

@@ -1,0 +1,13 @@
+//! Floor 6: what measurements need: sizes, scenes, a load on an engine, CPU time and memory. The
+//! program's `bench`, `tune` and `demo` use them, the benchmarks in `benches`, and `perf`.
+
+mod load;
+pub mod recording;
+mod scene;
+mod size;
+mod usage;
+
+pub use load::{Driven, Frames, Input, Load, Progress, backlog};
+pub use scene::Scene;
+pub use size::Size;
+pub use usage::{cpu_of_threads, engine_cpu_ms, machine, rss_bytes_max};

@@ -1,0 +1,206 @@
+//! The import graph: the modules of a folder use each other in one direction only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use syn::visit::{self, Visit};
+use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
+
+/// The path of a module from the root of the crate, as in `["stage", "commit"]`.
+type Module = Vec<String>;
+
+/// What one file names with `crate::`, `super::` or `self::`, without its tests.
+#[derive(Default)]
+struct Named {
+    /// Paths as written, by segment.
+    paths: Vec<Vec<String>>,
+    /// Names that the file shows as its own: the path of each as written.
+    shown: BTreeMap<String, Vec<String>>,
+}
+
+fn is_of_tests(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute.parse_args::<syn::Ident>().is_ok_and(|name| name == "test")
+    })
+}
+
+/// Every path of a `use` with the name that it has afterwards.
+fn leaves(tree: &UseTree, before: &[String], into: &mut Vec<(Vec<String>, String)>) {
+    let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+    match tree {
+        UseTree::Path(path) => leaves(&path.tree, &with(&path.ident), into),
+        UseTree::Name(name) if name.ident == "self" => {
+            into.push((before.to_vec(), before.last().cloned().unwrap_or_default()));
+        }
+        UseTree::Name(name) => into.push((with(&name.ident), name.ident.to_string())),
+        UseTree::Rename(name) => into.push((with(&name.ident), name.rename.to_string())),
+        UseTree::Glob(_) => into.push((before.to_vec(), "*".into())),
+        UseTree::Group(group) => group.items.iter().for_each(|item| leaves(item, before, into)),
+    }
+}
+
+impl<'ast> Visit<'ast> for Named {
+    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
+        if !is_of_tests(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_item(&mut self, item: &'ast Item) {
+        let attributes = match item {
+            Item::Fn(item) => &item.attrs,
+            Item::Use(item) => &item.attrs,
+            Item::Impl(item) => &item.attrs,
+            _ => return visit::visit_item(self, item),
+        };
+        if !is_of_tests(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        let mut all = Vec::new();
+        leaves(&item.tree, &[], &mut all);
+        for (path, name) in all {
+            self.paths.push(path.clone());
+            self.shown.insert(name, path);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.paths.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        visit::visit_path(self, path);
+    }
+}
+
+fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn module_of(file: &Path) -> Module {
+    let mut module: Module =
+        file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    module.pop_if(|last| ["mod", "lib", "main"].contains(&last.as_str()));
+    module
+}
+
+/// A path as written in `module`, from the root of the crate; `None` for those of other crates.
+fn resolved(module: &Module, path: &[String], modules: &BTreeMap<Module, Named>) -> Option<Module> {
+    let (mut from, mut rest) = (module.clone(), path);
+    match path.first()?.as_str() {
+        "crate" => (from, rest) = (Vec::new(), &path[1..]),
+        "self" => rest = &path[1..],
+        "super" => {
+            while rest.first().is_some_and(|part| part == "super") {
+                from.pop();
+                rest = &rest[1..];
+            }
+        }
+        child => {
+            from.push(child.to_owned());
+            if !modules.contains_key(&from) {
+                return None;
+            }
+            rest = &path[1..];
+        }
+    }
+    Some([&from[..], rest].concat())
+}
+
+/// The module that holds what `path` names; names that a module shows lead to where they are from.
+fn holder(mut path: Module, modules: &BTreeMap<Module, Named>) -> Module {
+    for _ in 0..16 {
+        let Some(end) = (0..=path.len()).rev().find(|end| modules.contains_key(&path[..*end]))
+        else {
+            break;
+        };
+        let module = path[..end].to_vec();
+        let shown = path.get(end).and_then(|name| modules[&module].shown.get(name));
+        match shown.and_then(|shown| resolved(&module, shown, modules)) {
+            Some(from) if from.starts_with(&module) && from != path => {
+                path = [&from[..], &path[end + 1..]].concat();
+            }
+            _ => return module,
+        }
+    }
+    Vec::new()
+}
+
+/// By folder, which of its modules use which of their neighbours, with a file that does.
+type Graph = BTreeMap<Module, BTreeMap<String, BTreeMap<String, Module>>>;
+
+fn graph(modules: &BTreeMap<Module, Named>) -> Graph {
+    let mut graph = Graph::new();
+    for (module, named) in modules {
+        for path in &named.paths {
+            let Some(path) = resolved(module, path, modules) else { continue };
+            let used = holder(path, modules);
+            let common = module.iter().zip(&used).take_while(|(own, other)| own == other).count();
+            if common < module.len() && common < used.len() {
+                let folder = graph.entry(module[..common].to_vec()).or_default();
+                let uses = folder.entry(module[common].clone()).or_default();
+                uses.insert(used[common].clone(), module.clone());
+            }
+        }
+    }
+    graph
+}
+
+/// Everything that `from` uses, directly or through others.
+fn reached<'a>(
+    from: &str,
+    uses: &'a BTreeMap<String, BTreeMap<String, Module>>,
+) -> BTreeSet<&'a str> {
+    let mut reached = BTreeSet::new();
+    let mut open: Vec<&str> =
+        uses.get(from).into_iter().flat_map(BTreeMap::keys).map(|name| &**name).collect();
+    while let Some(name) = open.pop() {
+        if reached.insert(name) {
+            open.extend(uses.get(name).into_iter().flat_map(BTreeMap::keys).map(|name| &**name));
+        }
+    }
+    reached
+}
+
+#[test]
+fn the_modules_of_a_folder_use_each_other_in_one_direction() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    let mut modules = BTreeMap::new();
+    for file in files {
+        let module = module_of(file.strip_prefix(&root).unwrap());
+        if module.last().is_some_and(|name| name == "tests") || module.contains(&"tests".into()) {
+            continue;
+        }
+        let mut named = Named::default();
+        named.visit_file(&syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap());
+        modules.insert(module, named);
+    }
+    let graph = graph(&modules);
+    // The test itself sees imports: the stages use Redis, and the engine the stages.
+    assert!(graph[&Vec::new()]["stage"].contains_key("redis"));
+    assert!(graph[&Vec::new()]["engine"].contains_key("stage"));
+
+    let mut circles = Vec::new();
+    for (folder, uses) in &graph {
+        for (module, neighbours) in uses {
+            for (neighbour, by) in neighbours {
+                if reached(neighbour, uses).contains(module.as_str()) {
+                    let (folder, by) = (folder.join("/"), by.join("/"));
+                    circles.push(format!("{folder}: {module} uses {neighbour}, in {by}"));
+                }
+            }
+        }
+    }
+    assert!(circles.is_empty(), "imports in a circle:\n{}", circles.join("\n"));
+}
