@@ -24,7 +24,7 @@ use crate::metrics::clock::Tick;
 use crate::redis::{Control, Embedded, FaultPoint, Greeting, Lookout, Streams, Topology};
 use crate::stage::commit::Committer;
 use crate::stage::group::{Groups, Shard};
-use crate::stage::keeper::Keeper;
+use crate::stage::keeper::LeaseKeeper;
 use crate::stage::lease::Leases;
 use crate::stage::process::{
     Cameras, Dispatcher, DispatcherParts, Live, Outgoing, Probe, Work, Workers,
@@ -443,7 +443,7 @@ fn start_threads(
         (Some((settings, _)), Some(leases)) => {
             let (leases, groups) = (Arc::clone(leases), Arc::clone(groups));
             let holders = Arc::clone(&view.holders);
-            Some(Keeper::new(settings.clone(), leases, groups, holders, stop.clone())?)
+            Some(LeaseKeeper::new(settings.clone(), leases, groups, holders, stop.clone())?)
         }
         _ => None,
     };

@@ -150,11 +150,11 @@ def test_no_ring_where_a_stranger_could_read_it(server: Server, ring_folder: pat
 def test_a_fifo_of_its_name_is_refused_at_once(server: Server, ring_folder: pathlib.Path) -> None:
     os.mkfifo(ring_folder / "r.ring")
     with Producer(server.url, ring=Ring("r", directory=ring_folder)) as producer:
-        with pytest.raises(framepress.RingError, match="no regular file"):
+        with pytest.raises(framepress.RingError, match="not a regular file"):
             producer.send(picture(), "cam")
     (ring_folder / "d.ring").mkdir()
     with Producer(server.url, ring=Ring("d", directory=ring_folder)) as producer:
-        with pytest.raises(framepress.RingError, match="no regular file"):
+        with pytest.raises(framepress.RingError, match="not a regular file"):
             producer.send(picture(), "cam")
 
 

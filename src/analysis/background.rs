@@ -1,7 +1,7 @@
 //! What moves and what stands still on the road of one camera.
 
 use super::mixture::{self, BACKGROUND_WEIGHT, Block, LANES};
-use super::reduced::{Reduced, Shape};
+use super::reduced::{Reduced, ReducedShape};
 use super::region::RegionBox;
 
 /// Memory of the model, in seconds: in this time, a level that does not occur loses weight by 1/e.
@@ -63,7 +63,7 @@ pub struct Activity {
 /// See [`RECOVERY_SECONDS`] and [`STOPPED_SECONDS`] for how soon it forgets.
 #[derive(Debug, Default)]
 pub struct Background {
-    shape: Shape,
+    shape: ReducedShape,
     blocks: Vec<Block>,
     foreground: Vec<[u8; LANES]>,
     previous: Vec<u16>,

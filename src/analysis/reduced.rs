@@ -17,12 +17,12 @@ pub struct Reduced {
     samples: Vec<u16>,
     column_sums: Vec<u16>,
     box_sums: Vec<u32>,
-    shape: Shape,
+    shape: ReducedShape,
 }
 
 /// Two reduced pictures of the same shape are comparable sample by sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct ReducedShape {
     /// Size of the full picture, in pixels.
     pub width: usize,
     pub height: usize,
@@ -30,9 +30,9 @@ pub(super) struct Shape {
     pub factor: usize,
 }
 
-impl Shape {
+impl ReducedShape {
     fn of(width: usize, height: usize) -> Self {
-        Shape { width, height, factor: width.max(height).div_ceil(LONG_SIDE).max(1) }
+        ReducedShape { width, height, factor: width.max(height).div_ceil(LONG_SIDE).max(1) }
     }
 
     /// Boxes in a row.
@@ -54,7 +54,7 @@ impl Reduced {
 
     /// Computes the box averages of `luma`.
     pub fn fill(&mut self, luma: Plane<'_>) {
-        self.shape = Shape::of(luma.width, luma.height);
+        self.shape = ReducedShape::of(luma.width, luma.height);
         let columns = self.shape.columns();
         self.samples.resize(columns * self.shape.rows(), 0);
         self.column_sums.resize(luma.width, 0);
@@ -76,7 +76,7 @@ impl Reduced {
         }
     }
 
-    pub(super) fn shape(&self) -> Shape {
+    pub(super) fn shape(&self) -> ReducedShape {
         self.shape
     }
 

@@ -184,7 +184,7 @@ pub enum Fault {
     },
     /// The neighbour of a thread is gone. An engine ends with the fault that caused this, if there is
     /// one.
-    #[error("the {0} stage is gone")]
+    #[error("the {0} stage has ended")]
     NeighbourGone(&'static str),
 }
 

@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, eventfd};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+enum StopLevel {
     Running,
     Draining,
     Now,
@@ -33,12 +33,12 @@ enum Level {
 /// | now | leaves what is not committed pending in Redis | no longer waits for answers either |
 #[derive(Clone, Debug)]
 pub struct Stop {
-    shared: Arc<Shared>,
+    shared: Arc<StopShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    level: Mutex<Level>,
+struct StopShared {
+    level: Mutex<StopLevel>,
     changed: Condvar,
     /// Made when a thread first waits on a descriptor; `None` if the system had none left.
     bell: OnceLock<Option<OwnedFd>>,
@@ -51,8 +51,8 @@ impl Default for Stop {
     fn default() -> Self {
         // Room for one: each wait on a channel without room allocates memory.
         let (staying, leaving) = bounded(1);
-        let shared = Shared {
-            level: Mutex::new(Level::Running),
+        let shared = StopShared {
+            level: Mutex::new(StopLevel::Running),
             changed: Condvar::new(),
             bell: OnceLock::new(),
             staying: Mutex::new(Some(staying)),
@@ -65,38 +65,38 @@ impl Default for Stop {
 impl Stop {
     /// Asks for an orderly end.
     pub fn drain(&self) {
-        self.raise(Level::Draining);
+        self.raise(StopLevel::Draining);
     }
 
     /// Asks all threads to stop at once.
     pub fn now(&self) {
-        self.raise(Level::Now);
+        self.raise(StopLevel::Now);
     }
 
     /// Whether no more frames are to be taken.
     pub fn is_draining(&self) -> bool {
-        *self.shared.level.lock() >= Level::Draining
+        *self.shared.level.lock() >= StopLevel::Draining
     }
 
     /// Whether all threads are to stop at once.
     pub fn is_now(&self) -> bool {
-        *self.shared.level.lock() == Level::Now
+        *self.shared.level.lock() == StopLevel::Now
     }
 
     /// Sleeps for `duration`, or until draining begins. Returns whether it has begun.
     pub fn sleep(&self, duration: Duration) -> bool {
-        self.wait(duration, Level::Draining)
+        self.wait(duration, StopLevel::Draining)
     }
 
     /// Sleeps for `duration`, or until a stop at once. Returns whether that has come. For threads
     /// that go on working while draining.
     #[doc(hidden)]
     pub fn sleep_unless_now(&self, duration: Duration) -> bool {
-        self.wait(duration, Level::Now)
+        self.wait(duration, StopLevel::Now)
     }
 
-    fn wait(&self, duration: Duration, level: Level) -> bool {
-        let Shared { level: lock, changed, .. } = &*self.shared;
+    fn wait(&self, duration: Duration, level: StopLevel) -> bool {
+        let StopShared { level: lock, changed, .. } = &*self.shared;
         let mut current = lock.lock();
         // A spurious wake-up only shortens one sleep of a caller that loops anyway.
         if *current < level {
@@ -124,7 +124,7 @@ impl Stop {
         Some(bell.as_fd())
     }
 
-    fn raise(&self, level: Level) {
+    fn raise(&self, level: StopLevel) {
         let shared = &*self.shared;
         let mut current = shared.level.lock();
         *current = (*current).max(level);
@@ -133,7 +133,7 @@ impl Stop {
         if let Some(Some(bell)) = shared.bell.get() {
             ring(bell);
         }
-        if level == Level::Now {
+        if level == StopLevel::Now {
             shared.staying.lock().take();
         }
     }

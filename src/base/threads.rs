@@ -196,7 +196,7 @@ pub fn pin_current(core: Option<usize>) {
         let mut set = rustix::thread::CpuSet::new();
         set.set(core);
         if let Err(errno) = rustix::thread::sched_setaffinity(None, &set) {
-            tracing::warn!("cannot stay on core {core}: {errno}");
+            tracing::warn!("cannot pin a thread to core {core}: {errno}");
         }
     }
     #[cfg(not(target_os = "linux"))]

@@ -256,12 +256,12 @@ impl Words {
 
 /// Context of clients that only query.
 #[derive(Debug, Default)]
-pub(super) struct Asking {
+pub(super) struct QueryContext {
     /// Messages of the library.
     pub words: Words,
 }
 
-impl ClientContext for Asking {
+impl ClientContext for QueryContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.words.log(level, facility, message);
     }
@@ -271,9 +271,12 @@ impl ClientContext for Asking {
     }
 }
 
-impl ConsumerContext for Asking {}
+impl ConsumerContext for QueryContext {}
 
 /// A client that only queries, in the name of a group.
-pub(super) fn asking(kafka: &KafkaConfig, group: &str) -> Result<BaseConsumer<Asking>, Fault> {
-    consumer(kafka, group).create_with_context(Asking::default()).map_err(unusable)
+pub(super) fn asking(
+    kafka: &KafkaConfig,
+    group: &str,
+) -> Result<BaseConsumer<QueryContext>, Fault> {
+    consumer(kafka, group).create_with_context(QueryContext::default()).map_err(unusable)
 }

@@ -38,7 +38,7 @@ const NAMED_MAX: usize = 20;
 
 /// What one system says about a frame.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Seen {
+struct SeenResults {
     camera: String,
     figures: [Option<f64>; 2],
     labels: [Option<String>; 4],
@@ -161,7 +161,7 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
         let before_ms = stored_ms - begins_ms as f64;
         if before_ms < 0.0 { before_ms } else { began.elapsed().as_secs_f64() * 1e3 }
     };
-    let mut tables = [Table::default(), Table::default()];
+    let mut tables = [FigureTable::default(), FigureTable::default()];
     while began.elapsed() < time + GRACE && !stop.is_draining() {
         let [old, new] = &mut tables;
         let started = Tick::now();
@@ -206,14 +206,14 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
 
 /// Results of one side.
 #[derive(Debug, Default)]
-struct Table {
-    frames: HashMap<String, Seen>,
+struct FigureTable {
+    frames: HashMap<String, SeenResults>,
     side: Side,
     is_cut: bool,
 }
 
-impl Table {
-    fn add(&mut self, result: Option<(String, f64, Seen)>, stored_ms: f64, at_ms: f64) {
+impl FigureTable {
+    fn add(&mut self, result: Option<(String, f64, SeenResults)>, stored_ms: f64, at_ms: f64) {
         let Some((frame_id, timestamp, mut seen)) = result else {
             self.side.unreadable += 1;
             return;
@@ -232,30 +232,30 @@ impl Table {
 }
 
 /// Reads a result of the old processor.
-fn of_old(payload: &[u8]) -> Option<(String, f64, Seen)> {
+fn of_old(payload: &[u8]) -> Option<(String, f64, SeenResults)> {
     let value: Value = serde_json::from_slice(payload).ok()?;
     let text = |name: &str| match &value[name] {
         Value::String(text) => Some(text.clone()),
         Value::Null => None,
         other => Some(other.to_string()),
     };
-    let seen = Seen {
+    let seen = SeenResults {
         camera: text("camera_id").unwrap_or_default(),
         figures: FIGURES.map(|name| value[name].as_f64()),
         labels: LABELS.map(text),
         bytes: payload.len(),
-        ..Seen::default()
+        ..SeenResults::default()
     };
     Some((text("frame_id")?, value["timestamp"].as_f64().unwrap_or(f64::NAN), seen))
 }
 
 /// Reads a result of the engine.
-fn of_new(data: &[u8]) -> Option<(String, f64, Seen)> {
+fn of_new(data: &[u8]) -> Option<(String, f64, SeenResults)> {
     let frame = ProcessedFrame::decode(data).ok()?;
     let quality = frame.quality_metrics.map(|it| f64::from(it.quality_score));
     let traffic = frame.traffic_features;
     let label = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let seen = Seen {
+    let seen = SeenResults {
         camera: frame.camera_id,
         figures: [quality, traffic.as_ref().map(|it| f64::from(it.vehicle_density))],
         labels: [
@@ -265,7 +265,7 @@ fn of_new(data: &[u8]) -> Option<(String, f64, Seen)> {
             Some(frame.validation_passed.to_string()),
         ],
         bytes: data.len(),
-        ..Seen::default()
+        ..SeenResults::default()
     };
     Some((frame.frame_id, frame.timestamp, seen))
 }
@@ -276,7 +276,7 @@ const CLOSE: f64 = 0.01;
 /// A result that comes this much later than the other side's counts as late, in milliseconds.
 const LATE_MS: f64 = 1e3;
 
-fn judged([old, new]: [Table; 2], seconds: f64, counted_ms: f64) -> Comparison {
+fn judged([old, new]: [FigureTable; 2], seconds: f64, counted_ms: f64) -> Comparison {
     let mut comparison =
         Comparison { seconds, is_cut: old.is_cut || new.is_cut, ..Comparison::default() };
     let mut found: Vec<(f64, Difference)> = Vec::new();
@@ -332,7 +332,7 @@ fn judged([old, new]: [Table; 2], seconds: f64, counted_ms: f64) -> Comparison {
 }
 
 /// Summarises one side; frames that only `other` has count as missing.
-fn side(this: &Table, other: &Table, counted_ms: f64) -> Side {
+fn side(this: &FigureTable, other: &FigureTable, counted_ms: f64) -> Side {
     let mut latencies: Vec<f64> =
         this.frames.values().map(|it| it.latency_ms).filter(|ms| ms.is_finite()).collect();
     latencies.sort_by(f64::total_cmp);
@@ -340,7 +340,7 @@ fn side(this: &Table, other: &Table, counted_ms: f64) -> Side {
         let index = (latencies.len().saturating_sub(1) as f64 * share).round() as usize;
         latencies.get(index).copied().unwrap_or(0.0)
     };
-    let counts = |seen: &Seen| (0.0..=counted_ms).contains(&seen.at_ms);
+    let counts = |seen: &SeenResults| (0.0..=counted_ms).contains(&seen.at_ms);
     let mut missing: Vec<&String> = other
         .frames
         .iter()
@@ -391,7 +391,7 @@ mod tests {
 
     #[test]
     fn what_differs_is_named_and_what_is_on_its_way_is_not_missing() {
-        let mut tables = [Table::default(), Table::default()];
+        let mut tables = [FigureTable::default(), FigureTable::default()];
         let [olds, news] = &mut tables;
         olds.add(of_old(&old("a", 0.5, "low")), 10_100.0, 0.0);
         olds.add(of_old(&old("a", 0.5, "low")), 10_100.0, 1.0);

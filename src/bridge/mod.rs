@@ -29,7 +29,7 @@ use crate::metrics::clock::unix_seconds;
 use crate::redis::{DEAD_LETTER_FIELDS, Streams, Topology};
 
 use inbound::Inbound;
-use outbound::Outbound;
+use outbound::OutboundBridge;
 
 pub use compare::{Agreement, Comparison, Difference, Side, compare};
 pub use status::{BridgeSeries, BridgeStatus, Direction, SERIES};
@@ -82,7 +82,7 @@ impl Bridge {
                 threads::spawn(identity, stop, move || inbound.run())?
             }
             Direction::RedisToKafka => {
-                let mut outbound = Outbound::new(setup, &status, stop)?;
+                let mut outbound = OutboundBridge::new(setup, &status, stop)?;
                 threads::spawn(identity, stop, move || outbound.run())?
             }
         };

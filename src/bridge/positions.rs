@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, ANSWER_LIMIT, Asking};
+use super::client::{self, ANSWER_LIMIT, QueryContext};
 use super::status::BridgeStatus;
 use crate::base::{Fault, Stop};
 use crate::config::KafkaConfig;
@@ -23,8 +23,8 @@ pub(super) const TOPIC: &str = "framepress_bridge_positions";
 
 /// Creates the topic. It is compacted in small segments, so that a start has little to read.
 pub(super) fn create(kafka: &KafkaConfig) -> Result<(), Fault> {
-    let admin: AdminClient<Asking> = client::configuration(kafka)
-        .create_with_context(Asking::default())
+    let admin: AdminClient<QueryContext> = client::configuration(kafka)
+        .create_with_context(QueryContext::default())
         .map_err(client::unusable)?;
     let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(-1))
         .set("cleanup.policy", "compact")
@@ -67,13 +67,13 @@ pub(super) fn read(
     // Wait until the transactions of all present records are decided; only then can the records be
     // read.
     let mut undecided = client::consumer(kafka, &kafka.bridge_group);
-    let undecided: BaseConsumer<Asking> = undecided
+    let undecided: BaseConsumer<QueryContext> = undecided
         .set("isolation.level", "read_uncommitted")
-        .create_with_context(Asking::default())
+        .create_with_context(QueryContext::default())
         .map_err(client::unusable)?;
     let began = Tick::now();
     for partition in &waited {
-        let end = |consumer: &BaseConsumer<Asking>| {
+        let end = |consumer: &BaseConsumer<QueryContext>| {
             let range = consumer.fetch_watermarks(TOPIC, *partition, ANSWER_LIMIT);
             range.map(|(_, end)| end).map_err(failed)
         };

@@ -10,7 +10,7 @@ use crate::wire::proto::{ImageData, ProcessedFrame};
 
 /// A message to send.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Outgoing {
+pub(super) struct KafkaMessage {
     /// The camera: messages of one camera go to one partition.
     pub key: Vec<u8>,
     /// The value.
@@ -19,7 +19,7 @@ pub(super) struct Outgoing {
     pub headers: Vec<(&'static str, Vec<u8>)>,
 }
 
-impl Outgoing {
+impl KafkaMessage {
     /// Approximate size in Kafka, in bytes.
     pub fn len(&self) -> usize {
         self.key.len() + self.value.len()
@@ -56,7 +56,7 @@ struct OldImage<'a> {
 ///
 /// # Errors
 /// The reason why the entry is not a result.
-pub(super) fn message((_, fields): &Record, kafka: &KafkaConfig) -> Result<Outgoing, String> {
+pub(super) fn message((_, fields): &Record, kafka: &KafkaConfig) -> Result<KafkaMessage, String> {
     let data = fields.get("data").ok_or("the entry has no field data")?;
     let side = |name: &str| fields.get(name).cloned().filter(|value| !value.is_empty());
     let mut camera = side("camera_id");
@@ -78,7 +78,7 @@ pub(super) fn message((_, fields): &Record, kafka: &KafkaConfig) -> Result<Outgo
         ("traceparent", side("traceparent")),
     ];
     let headers = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    Ok(Outgoing { key: camera.unwrap_or_default(), value, headers })
+    Ok(KafkaMessage { key: camera.unwrap_or_default(), value, headers })
 }
 
 fn old_json(frame: &ProcessedFrame, image: ResultImage) -> serde_json::Result<Vec<u8>> {

@@ -7,7 +7,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::consumer::Consumer;
 
-use super::client::{self, ANSWER_LIMIT, Asking};
+use super::client::{self, ANSWER_LIMIT, QueryContext};
 use super::{Setup, has_brokers, positions, result};
 use crate::base::Fault;
 use crate::redis::Control;
@@ -66,8 +66,8 @@ pub fn try_out(setup: &Setup) -> Result<KafkaFound, Fault> {
         }
         asking.context().words.explain(client::fault("reaching a broker", &error))
     })?;
-    let admin: AdminClient<Asking> = client::configuration(kafka)
-        .create_with_context(Asking::default())
+    let admin: AdminClient<QueryContext> = client::configuration(kafka)
+        .create_with_context(QueryContext::default())
         .map_err(client::unusable)?;
     let topic = |name: &str| {
         let mut facts = TopicFacts { name: name.to_owned(), ..TopicFacts::default() };

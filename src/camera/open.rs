@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::video::Pixels;
+use super::video::DecodedPixels;
 use super::{Folder, FrameSource, RawInput, Synthetic, SyntheticOptions, Video};
 use crate::base::{Fault, Stop};
 
@@ -66,7 +66,7 @@ pub fn open(spec: impl AsRef<OsStr>, options: &OpenOptions) -> Result<Box<dyn Fr
             false => Folder::open(spec, loop_)?,
         })),
         _ => {
-            let pixels = if options.planes { Pixels::Planes } else { Pixels::Rgb };
+            let pixels = if options.planes { DecodedPixels::Planes } else { DecodedPixels::Rgb };
             Ok(Box::new(Video::open_as(spec, pixels, size, loop_, &options.stop)?))
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use twox_hash::XxHash3_64;
 
-use super::slots::{PixelPlace, RingUse, Rings};
+use super::slots::{PixelPlace, ProducerRings, RingUse};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Lease, Pool};
 use crate::image::{InputImage, Matrix, PixelLayout, Range};
@@ -113,7 +113,7 @@ pub struct Producer {
     pool: Pool,
     metrics: Arc<Metrics>,
     counts: ProducerCounts,
-    rings: Rings,
+    rings: ProducerRings,
 }
 
 impl Producer {
@@ -134,7 +134,7 @@ impl Producer {
             full,
             ring,
         } = options;
-        let mut rings = Rings::new(&topology, &streams, timeout, retry);
+        let mut rings = ProducerRings::new(&topology, &streams, timeout, retry);
         if let Some(ring) = ring {
             rings.share(&ring)?;
         }

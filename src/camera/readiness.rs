@@ -13,7 +13,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Which of two descriptors are readable or at their end. Both are `false` once the stop signal is
 /// raised or the time is over.
-pub(super) struct Ready {
+pub(super) struct Readiness {
     pub(super) first: bool,
     pub(super) second: bool,
 }
@@ -31,7 +31,7 @@ pub(super) fn readable(
     second: Option<BorrowedFd<'_>>,
     stop: &Stop,
     until: Option<Tick>,
-) -> Result<Ready, Fault> {
+) -> Result<Readiness, Fault> {
     let mut watched = [PollFd::new(&first, PollFlags::IN), PollFd::new(&first, PollFlags::IN)];
     if let Some(second) = &second {
         watched[1] = PollFd::new(second, PollFlags::IN);
@@ -44,10 +44,10 @@ pub(super) fn readable(
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
             Ok(_) => {
                 let ready = |at: usize| watched.get(at).is_some_and(|it| !it.revents().is_empty());
-                return Ok(Ready { first: ready(0), second: ready(1) });
+                return Ok(Readiness { first: ready(0), second: ready(1) });
             }
             Err(error) => return Err(Fault::io("waiting for frames", error.into())),
         }
     }
-    Ok(Ready { first: false, second: false })
+    Ok(Readiness { first: false, second: false })
 }

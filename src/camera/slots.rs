@@ -73,9 +73,9 @@ pub(super) struct Left {
 
 /// The rings of a producer: one per camera with its own ring, and one for all other cameras.
 #[derive(Debug)]
-pub(super) struct Rings {
-    shared: Option<RingSlots>,
-    own: HashMap<String, RingSlots>,
+pub(super) struct ProducerRings {
+    shared: Option<SlotStates>,
+    own: HashMap<String, SlotStates>,
     streams: Vec<String>,
     topology: Topology,
     timeout: Duration,
@@ -84,15 +84,15 @@ pub(super) struct Rings {
     control: Option<Control>,
 }
 
-impl Rings {
+impl ProducerRings {
     /// Starts without rings.
     pub(super) fn new(
         topology: &Topology,
         streams: &[String],
         timeout: Duration,
         retry: bool,
-    ) -> Rings {
-        Rings {
+    ) -> ProducerRings {
+        ProducerRings {
             shared: None,
             own: HashMap::new(),
             streams: streams.to_vec(),
@@ -121,13 +121,13 @@ impl Rings {
         Ok(())
     }
 
-    fn make(&mut self, usage: &RingUse) -> Result<RingSlots, Fault> {
+    fn make(&mut self, usage: &RingUse) -> Result<SlotStates, Fault> {
         if usage.reuse == Reuse::Lossless && self.control.is_none() {
             // Every camera waits while this connection waits, so its time-out is short.
             let timeout = self.timeout.min(INQUIRY_LIMIT);
             self.control = Some(Control::new(&self.topology, timeout));
         }
-        RingSlots::new(usage)
+        SlotStates::new(usage)
     }
 
     /// Releases the rings of cameras for which `is_kept` is false; their files stay.
@@ -153,7 +153,7 @@ impl Rings {
         pipeline: &mut Pipeline,
     ) -> Result<PixelPlace, Fault> {
         let takes = self.takes(camera_id, picture);
-        let Rings { shared, own, streams, control, retry, .. } = self;
+        let ProducerRings { shared, own, streams, control, retry, .. } = self;
         if control.is_some() {
             for (ticket, id) in pipeline.ends() {
                 own.values_mut().chain(shared.as_mut()).for_each(|slots| slots.note(ticket, id));
@@ -181,7 +181,7 @@ impl Rings {
 
 /// The slots of one ring.
 #[derive(Debug)]
-struct RingSlots {
+struct SlotStates {
     ring: Ring,
     /// The requested options.
     usage: RingUse,
@@ -196,12 +196,12 @@ struct RingSlots {
     looked: Option<Tick>,
 }
 
-impl RingSlots {
+impl SlotStates {
     /// Creates the ring.
-    fn new(usage: &RingUse) -> Result<RingSlots, Fault> {
+    fn new(usage: &RingUse) -> Result<SlotStates, Fault> {
         let ring = Ring::create(&usage.ring)?;
         let slots = ring.header().slots;
-        Ok(RingSlots {
+        Ok(SlotStates {
             ring,
             usage: usage.clone(),
             next: 0,

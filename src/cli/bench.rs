@@ -108,7 +108,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     };
     let timeout = Duration::from_secs(config.redis_queue.timeout);
     let began = Tick::now();
-    let mut shown = Shown::new(args.frames, began);
+    let mut shown = BenchProgress::new(args.frames, began);
     let driven = load.drive(&view, timeout, &enough, |progress, own| shown.show(progress, own));
     shown.bar.finish_and_clear();
     let report = Report::take(&view, &config, began);
@@ -160,16 +160,16 @@ fn configuration(args: &BenchArgs) -> Result<Config, Failure> {
 }
 
 /// The progress line.
-struct Shown {
+struct BenchProgress {
     bar: ProgressBar,
     began: Tick,
     line_at: Tick,
 }
 
-impl Shown {
-    fn new(frames: u64, began: Tick) -> Shown {
+impl BenchProgress {
+    fn new(frames: u64, began: Tick) -> BenchProgress {
         let bar = progress::styled(ProgressBar::new(frames), "{bar:15} {pos}/{len}  {wide_msg}");
-        Shown { bar, began, line_at: began }
+        BenchProgress { bar, began, line_at: began }
     }
 
     #[allow(clippy::cast_precision_loss)]

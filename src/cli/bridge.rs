@@ -15,11 +15,11 @@ use super::failure::Failure;
     names the brokers and the topics; docs/migration.md describes a whole migration.")]
 pub(super) struct BridgeArgs {
     #[command(subcommand)]
-    task: Task,
+    task: BridgeTask,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum Task {
+enum BridgeTask {
     /// Frames: messages of kafka.input_topic become entries of the input stream
     #[command(after_help = "Examples:\n  \
         framepress bridge kafka-to-redis --config framepress.yaml\n  \
@@ -87,11 +87,11 @@ pub(super) fn run(_args: &BridgeArgs) -> Result<(), Failure> {
 pub(super) fn run(args: &BridgeArgs) -> Result<(), Failure> {
     use crate::bridge::Direction;
     match &args.task {
-        Task::KafkaToRedis(carry) => {
+        BridgeTask::KafkaToRedis(carry) => {
             let loader = with_addr(carry, "kafka.stats.kafka_to_redis");
             work::carry(carry, loader, Direction::KafkaToRedis)
         }
-        Task::RedisToKafka(args) => {
+        BridgeTask::RedisToKafka(args) => {
             let mut loader = with_addr(&args.carry, "kafka.stats.redis_to_kafka");
             for (key, value) in [("kafka.format", &args.format), ("kafka.image", &args.image)] {
                 if let Some(value) = value {
@@ -100,7 +100,7 @@ pub(super) fn run(args: &BridgeArgs) -> Result<(), Failure> {
             }
             work::carry(&args.carry, loader, Direction::RedisToKafka)
         }
-        Task::Compare(args) => work::compare(args),
+        BridgeTask::Compare(args) => work::compare(args),
     }
 }
 

@@ -65,7 +65,7 @@ enum DlqCommand {
         #[command(flatten)]
         common: Common,
         #[command(flatten)]
-        which: Which,
+        which: Selection,
     },
     /// Remove dead letters for good
     #[command(after_help = "Examples:\n  \
@@ -75,7 +75,7 @@ enum DlqCommand {
         #[command(flatten)]
         common: Common,
         #[command(flatten)]
-        which: Which,
+        which: Selection,
         /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
@@ -85,7 +85,7 @@ enum DlqCommand {
 /// The selected dead letters.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct Which {
+struct Selection {
     /// Entry ids of dead letters
     ids: Vec<String>,
     /// All dead letters present at the start
@@ -141,8 +141,9 @@ pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
 }
 
 fn entry_id(text: &str) -> Result<EntryId, Failure> {
-    EntryId::parse(text.as_bytes())
-        .ok_or_else(|| Failure::Usage(format!("{text:?} is no entry id; as in 1700000000000-0")))
+    EntryId::parse(text.as_bytes()).ok_or_else(|| {
+        Failure::Usage(format!("{text:?} is not an entry id; valid: as in 1700000000000-0"))
+    })
 }
 
 fn text(record: &Record, name: &str) -> String {
@@ -298,7 +299,7 @@ type Treat<'a> =
 fn each(
     control: &mut Control,
     queues: &[Queue],
-    which: &Which,
+    which: &Selection,
     done: &str,
     treat: &Treat<'_>,
 ) -> Result<(), Failure> {
@@ -343,7 +344,7 @@ fn total(control: &mut Control, queues: &[Queue]) -> Result<u64, Fault> {
 }
 
 /// Asks the user for confirmation.
-fn confirmed(control: &mut Control, queues: &[Queue], which: &Which) -> Result<bool, Failure> {
+fn confirmed(control: &mut Control, queues: &[Queue], which: &Selection) -> Result<bool, Failure> {
     let count = if which.all { total(control, queues)? } else { which.ids.len() as u64 };
     if count == 0 {
         return Ok(true);

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::common::Common;
 use super::failure::Failure;
-use super::service::keeper::Keeper;
+use super::service::keeper::ConfigKeeper;
 use super::service::notify::Notifier;
 use super::service::signals::SignalWatch;
 use crate::base::{Stop, descriptors};
@@ -66,7 +66,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         server.show(view.clone());
     }
     let again = args.clone();
-    let keeper = Keeper::start(view.clone(), config, move || loader(&again), reload, &stop)?;
+    let keeper = ConfigKeeper::start(view.clone(), config, move || loader(&again), reload, &stop)?;
     let end = engine.wait();
     drop(keeper);
     let served = server.map_or(Ok(()), Serving::end);

@@ -26,7 +26,7 @@ use crate::instruments::Size;
 use crate::instruments::{Frames, Input};
 use crate::metrics::clock::{Tick, unix_millis};
 use crate::redis::Embedded;
-use trial::{Bounds, Comparison, TrialVerdict, Trials};
+use trial::{TimeBounds, TrialComparison, TrialVerdict, Trials};
 
 /// Arguments of `tune`.
 #[derive(Debug, Args)]
@@ -82,8 +82,14 @@ pub(super) fn run(args: &TuneArgs) -> Result<(), Failure> {
     drop(painting);
     let whole = Duration::from_secs(args.seconds);
     let mut tuning = Tuning {
-        trials: Trials::new(args.goal, frames, args.cameras, Bounds { began, whole }, stop.clone()),
-        shown: Shown::new(),
+        trials: Trials::new(
+            args.goal,
+            frames,
+            args.cameras,
+            TimeBounds { began, whole },
+            stop.clone(),
+        ),
+        shown: TuneProgress::new(),
         asked,
         measured_with: server.url,
         run_id: unix_millis(),
@@ -132,12 +138,12 @@ impl Server {
 /// The state of the search.
 struct Tuning {
     trials: Trials,
-    shown: Shown,
+    shown: TuneProgress,
     /// The user's configuration.
     asked: Config,
     measured_with: RedisUrl,
     run_id: u64,
-    found: Vec<Comparison>,
+    found: Vec<TrialComparison>,
 }
 
 impl Tuning {
@@ -168,7 +174,7 @@ impl Tuning {
                 if matches!(verdict, TrialVerdict::Better(_)) {
                     best = candidate;
                 }
-                let comparison = Comparison { knob: knob.name(), from, to, verdict };
+                let comparison = TrialComparison { knob: knob.name(), from, to, verdict };
                 self.shown.result(&comparison);
                 self.found.push(comparison);
             }
@@ -196,22 +202,22 @@ impl Tuning {
 
 /// Shows the progress: a changing line on a terminal, plain lines on a pipe. Standard output is
 /// reserved for the configuration.
-struct Shown {
+struct TuneProgress {
     bar: ProgressBar,
 }
 
-impl Shown {
-    fn new() -> Shown {
+impl TuneProgress {
+    fn new() -> TuneProgress {
         let bar = progress::styled(ProgressBar::new_spinner(), "{spinner} {elapsed}  {msg}");
         bar.enable_steady_tick(Duration::from_millis(120));
-        Shown { bar }
+        TuneProgress { bar }
     }
 
     fn step(&self, text: &str) {
         self.bar.set_message(text.to_owned());
     }
 
-    fn result(&self, comparison: &Comparison) {
+    fn result(&self, comparison: &TrialComparison) {
         if self.bar.is_hidden() {
             out::remark(comparison);
         } else {

@@ -178,7 +178,7 @@ choice! {
 
 choice! {
     /// How an RTSP camera sends.
-    Transport {
+    RtspTransport {
         /// Within the connection; UDP where the camera has nothing else.
         Tcp = "tcp",
         /// In packets of their own.

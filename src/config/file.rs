@@ -37,7 +37,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fault)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err("is larger than 1 MiB; that is no configuration file".into());
+        return Err("is larger than 1 MiB; it cannot be a configuration file".into());
     }
     String::from_utf8(bytes).map_err(|error| {
         format!("is not UTF-8 (byte {}); save it as UTF-8", error.utf8_error().valid_up_to())

@@ -26,7 +26,7 @@ pub struct Migrated {
 }
 
 /// Why keys that are not known at all are left out.
-const NOTHING_SIMILAR: &str = "nothing here does the same";
+const NOTHING_SIMILAR: &str = "no setting here does the same";
 const NO_SETTING: &str = "not a setting of this program";
 
 /// Whether section `kafka` has the key `name`, as in `stats.kafka_to_redis`.

@@ -53,8 +53,8 @@ pub(crate) use check::connections_beside;
 pub use choice::{
     Assignment, Begin, BelowThreshold, Choice, CompressionFormat, Count, DamagedImages, FeedFormat,
     Hwaccel, JpegHuffman, KafkaProtocol, LogFormat, LogLevel, Ordering, OrientationChoice,
-    OutputFull, Pin, PngLevelChoice, Reencode, ResultFormat, ResultImage, RingReuse, SaslMechanism,
-    Transport, WebpMethod,
+    OutputFull, Pin, PngLevelChoice, Reencode, ResultFormat, ResultImage, RingReuse, RtspTransport,
+    SaslMechanism, WebpMethod,
 };
 pub use fault::{ConfigError, FaultLine, Origin};
 #[cfg(feature = "kafka")]

@@ -5,7 +5,7 @@
 
 use super::fault::{FaultLine, Origin, shown};
 use super::given::{Given, Problem};
-use super::kind::{KeySource, Kind, read_secret_file};
+use super::kind::{KeySource, ValueKind, read_secret_file};
 use super::layers::{FLAT, Typed, WITHOUT_EFFECT};
 use super::near::{nearest_key, split};
 use super::table::{Config, Section};
@@ -116,7 +116,7 @@ impl KeyReader {
 
 /// The layers have the keys by their dotted names.
 impl KeySource for KeyReader {
-    fn value<T, K: Kind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T {
+    fn value<T, K: ValueKind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T {
         self.asked.push(key);
         let Some(typed) = self.values.get(key) else { return default };
         match kind.read(Given { value: &typed.value, is_text: typed.is_text() }) {

@@ -1,7 +1,7 @@
 //! The effective configuration, written with the keys of the file and without its secrets.
 
 use super::kind::Secrets;
-use super::table::{Config, Node, Section, mapping};
+use super::table::{Config, ConfigNode, Section, mapping};
 use serde_json::{Map, Value};
 
 impl Config {
@@ -13,19 +13,19 @@ impl Config {
             self.write(Secrets::Hidden).into_iter().partition(|(_, node)| node.is_section());
         for (name, node) in sections.into_iter().chain(keys) {
             match node {
-                Node::Section(keys) => {
+                ConfigNode::Section(keys) => {
                     text.push_str(&format!("{name}:\n"));
                     for (key, node) in keys {
                         text.push_str(&format!("  {key}: {}\n", flow(&node.into())));
                     }
                 }
-                Node::Key(Value::Array(items)) if !items.is_empty() => {
+                ConfigNode::Key(Value::Array(items)) if !items.is_empty() => {
                     text.push_str(&format!("{name}:\n"));
                     for item in &items {
                         text.push_str(&format!("  - {}\n", flow(item)));
                     }
                 }
-                Node::Key(value) => text.push_str(&format!("{name}: {}\n", flow(&value))),
+                ConfigNode::Key(value) => text.push_str(&format!("{name}: {}\n", flow(&value))),
             }
         }
         text

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::secret::shown_key;
 
 pub(super) const NOT_A_MAPPING: &str =
-    "the file is no mapping of keys; valid: sections such as redis_queue:";
+    "the file is not a mapping of keys; valid: sections such as redis_queue:";
 
 /// Why a text is no tree of values.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ fn problem(what: &str, at: &Marker) -> SyntaxProblem {
 }
 
 /// A list or mapping that is not complete yet.
-struct Open {
+struct OpenNode {
     anchor: usize,
     cost: Cost,
     kind: CollectionKind,
@@ -87,7 +87,7 @@ impl Cost {
 #[derive(Default)]
 struct Builder {
     root: Option<Value>,
-    open: Vec<Open>,
+    open: Vec<OpenNode>,
     /// Complete values that have an anchor.
     anchors: HashMap<usize, (Value, Cost)>,
     documents: usize,
@@ -160,12 +160,12 @@ impl Builder {
         if self.open.len() >= DEPTH_MAX {
             return Err(problem("is nested too deeply for a configuration", at));
         }
-        self.open.push(Open { anchor, kind, cost: Cost { values: 1, bytes: 0, depth: 1 } });
+        self.open.push(OpenNode { anchor, kind, cost: Cost { values: 1, bytes: 0, depth: 1 } });
         Ok(())
     }
 
     fn close(&mut self, at: &Marker) -> Result<(), SyntaxProblem> {
-        let Some(Open { anchor, cost, kind }) = self.open.pop() else { return Ok(()) };
+        let Some(OpenNode { anchor, cost, kind }) = self.open.pop() else { return Ok(()) };
         let value = match kind {
             CollectionKind::List(items) => Value::Array(items),
             CollectionKind::Mapping(map, _) => Value::Object(map),
@@ -176,7 +176,7 @@ impl Builder {
     /// The next key of the innermost mapping; `None` if it is no plain text.
     fn key(&mut self, key: Option<String>, at: &Marker) -> Result<(), SyntaxProblem> {
         let key = key.ok_or_else(|| problem("a key is not plain text; valid: name: value", at))?;
-        if let Some(Open { kind: CollectionKind::Mapping(map, next), cost, .. }) =
+        if let Some(OpenNode { kind: CollectionKind::Mapping(map, next), cost, .. }) =
             self.open.last_mut()
         {
             if map.contains_key(&key) {
@@ -191,16 +191,13 @@ impl Builder {
 
     fn alias(&mut self, anchor: usize, at: &Marker) -> Result<(), SyntaxProblem> {
         let Some((value, cost)) = self.anchors.get(&anchor) else {
-            return Err(problem("an alias stands within what it stands for", at));
+            return Err(problem("an alias refers to itself", at));
         };
         let cost = *cost;
         self.aliased.values += cost.values;
         self.aliased.bytes += cost.bytes;
         if self.aliased.values > ALIASED_VALUES_MAX || self.aliased.bytes > ALIASED_BYTES_MAX {
-            return Err(problem(
-                "its aliases stand for too much; write out what they stand for",
-                at,
-            ));
+            return Err(problem("its aliases expand to too many values; write the values out", at));
         }
         if self.open.len() + cost.depth > DEPTH_MAX {
             return Err(problem("is nested too deeply for a configuration", at));
@@ -228,7 +225,7 @@ impl Builder {
             self.aliased.values += cost.values;
             self.aliased.bytes += cost.bytes;
             if self.aliased.values > ALIASED_VALUES_MAX || self.aliased.bytes > ALIASED_BYTES_MAX {
-                return Err(problem("its anchors hold too much for a configuration", at));
+                return Err(problem("its anchors hold too many values for a configuration", at));
             }
             self.anchors.insert(anchor, (value.clone(), cost));
         }
@@ -323,14 +320,14 @@ mod tests {
                 "c": [{"x": 1, "y": [2]}, 3, 3],
             }),
         );
-        refuses("a: &a [*a]\n", "an alias stands within what it stands for, line 1 column 8");
+        refuses("a: &a [*a]\n", "an alias refers to itself, line 1 column 8");
         refuses("a: *b\n", "is not YAML");
         let mut bomb = "a: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
         for level in 1..20 {
             let inner = format!("*a{},", level - 1).repeat(9);
             bomb += &format!("a{level}: &a{level} [{}]\n", inner.trim_end_matches(','));
         }
-        refuses(&bomb, "stand for too much");
+        refuses(&bomb, "expand to too many values");
         // Depth grows with aliases as well.
         let mut stairs = "a0: &a0 []\n".to_owned();
         for level in 1..100 {
@@ -339,7 +336,7 @@ mod tests {
         refuses(&stairs, "nested too deeply");
         // Long text is counted by its bytes.
         let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(50));
-        refuses(&long, "stand for too much");
+        refuses(&long, "expand to too many values");
     }
 
     proptest::proptest! {

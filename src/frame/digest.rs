@@ -15,7 +15,7 @@ use twox_hash::xxhash3_64::{RawHasher, SecretBuffer};
 /// The picture must begin within this many bytes of the beginning of `data`.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-type Secret = &'static [u8; twox_hash::xxhash3_64::DEFAULT_SECRET_LENGTH];
+type HashSecret = &'static [u8; twox_hash::xxhash3_64::DEFAULT_SECRET_LENGTH];
 
 /// Finds the picture from the first bytes of `data`: `locate(head, len)` returns its range among
 /// all `len` bytes. A wrong answer does no harm.
@@ -27,7 +27,7 @@ pub fn hash_of(bytes: &[u8]) -> u64 {
 }
 
 /// XXH3, 64 bits, seed 0, of bytes that come in pieces. Allocates nothing.
-pub struct RunningDigest(RawHasher<Secret>);
+pub struct RunningDigest(RawHasher<HashSecret>);
 
 impl RunningDigest {
     /// Takes the next piece.
@@ -43,7 +43,7 @@ impl RunningDigest {
 
 impl Default for RunningDigest {
     fn default() -> Self {
-        RunningDigest(RawHasher::new(SecretBuffer::<Secret>::default()))
+        RunningDigest(RawHasher::new(SecretBuffer::<HashSecret>::default()))
     }
 }
 

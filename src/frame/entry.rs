@@ -54,7 +54,7 @@ impl fmt::Display for EntryId {
     }
 }
 
-type Span = Range<u32>;
+pub(super) type Span = Range<u32>;
 
 /// The contents of an entry. The value of `data` has a separate buffer; all other fields share one.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! One type for each hop of a frame; each consumes the one before.
 
 use std::fmt::Write;
-use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use super::entry::Span;
 use super::{Entry, EntryId, Lease, Receipt};
 use crate::base::{Reject, Stage};
 
@@ -116,8 +116,6 @@ pub struct Stored {
     /// The fields beside it.
     pub labels: Labels,
 }
-
-type Span = Range<u32>;
 
 /// The fields beside `data` in the output entry, in one buffer.
 #[derive(Debug)]

@@ -26,4 +26,4 @@ pub use lane::{recv, send};
 pub use plane::{Plane, Planes, View};
 pub use pool::{Lease, Pool};
 pub use slot::{Slot, Slots};
-pub use waker::{Next, WakingReceiver, WakingSender, waking};
+pub use waker::{Received, WakingReceiver, WakingSender, waking};

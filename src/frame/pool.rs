@@ -41,7 +41,7 @@ struct Free {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct PoolShared {
     free: Mutex<Free>,
     returned: Condvar,
     budget: usize,
@@ -50,7 +50,7 @@ struct Shared {
 /// A pool of byte buffers with a budget. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
 }
 
 /// How much a pool holds, in bytes.
@@ -83,7 +83,11 @@ impl Pool {
             blocked: Duration::ZERO,
         };
         Pool {
-            shared: Arc::new(Shared { free: Mutex::new(free), returned: Condvar::new(), budget }),
+            shared: Arc::new(PoolShared {
+                free: Mutex::new(free),
+                returned: Condvar::new(),
+                budget,
+            }),
         }
     }
 
@@ -175,7 +179,7 @@ fn class_of(len: usize) -> (usize, usize) {
 pub struct Lease {
     storage: Box<[u8]>,
     len: usize,
-    home: Arc<Shared>,
+    home: Arc<PoolShared>,
 }
 
 impl Lease {

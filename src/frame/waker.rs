@@ -87,7 +87,7 @@ pub struct WakingReceiver<T> {
 
 /// The state of a lane.
 #[derive(Debug)]
-pub enum Next<T> {
+pub enum Received<T> {
     /// The next item.
     Item(T),
     /// Nothing yet.
@@ -98,11 +98,11 @@ pub enum Next<T> {
 
 impl<T> WakingReceiver<T> {
     /// Takes the next item, if there is one.
-    pub fn next(&self) -> Next<T> {
+    pub fn next(&self) -> Received<T> {
         match self.lane.try_recv() {
-            Ok(item) => Next::Item(item),
-            Err(TryRecvError::Empty) => Next::Empty,
-            Err(TryRecvError::Disconnected) => Next::Closed,
+            Ok(item) => Received::Item(item),
+            Err(TryRecvError::Empty) => Received::Empty,
+            Err(TryRecvError::Disconnected) => Received::Closed,
         }
     }
 
@@ -163,11 +163,11 @@ mod tests {
             // If the item is sent before the wait begins, `beside` returns `None`.
             assert_ne!(receiver.beside(|event| is_woken(event, LONG)), Some(false));
         });
-        assert!(matches!(receiver.next(), Next::Item(7)));
+        assert!(matches!(receiver.next(), Received::Item(7)));
         // A sender may wake the receiver when it has just stopped waiting.
         receiver.waker.ends_to_wait();
         assert_eq!(receiver.beside(|event| is_woken(event, SHORT)), Some(false));
-        assert!(matches!(receiver.next(), Next::Empty));
+        assert!(matches!(receiver.next(), Received::Empty));
         assert!(sender.try_send(8));
         assert_eq!(receiver.beside(|_| ()), None, "it is there already");
     }
@@ -183,10 +183,10 @@ mod tests {
             receiver.beside(|event| is_woken(event, LONG));
         });
         // The sender wakes the receiver before its lane is closed.
-        while matches!(receiver.next(), Next::Empty) {
+        while matches!(receiver.next(), Received::Empty) {
             std::thread::yield_now();
         }
-        assert!(matches!(receiver.next(), Next::Closed));
+        assert!(matches!(receiver.next(), Received::Closed));
     }
 
     #[test]
@@ -204,15 +204,15 @@ mod tests {
             let mut expected = 0;
             while expected < ITEMS {
                 match receiver.next() {
-                    Next::Item(item) => {
+                    Received::Item(item) => {
                         assert_eq!(item, expected);
                         expected += 1;
                     }
-                    Next::Empty => {
+                    Received::Empty => {
                         let woken = receiver.beside(|event| is_woken(event, LONG));
                         assert_ne!(woken, Some(false), "slept over item {expected}");
                     }
-                    Next::Closed => panic!("closed"),
+                    Received::Closed => panic!("closed"),
                 }
             }
         });

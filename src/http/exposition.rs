@@ -11,7 +11,7 @@ use crate::base::{Stage, limits, text};
 use crate::engine::EngineView;
 use crate::metrics::clock::unix_seconds;
 use crate::metrics::{
-    Counter as Count, Distribution, Gauge as Level, Kind, Series, Timer, WindowStage,
+    Counter as Count, Distribution, Gauge as Level, Series, SeriesKind, Timer, WindowStage,
 };
 use crate::stage::process::CameraStatus;
 
@@ -31,7 +31,7 @@ const CAMERA_OUTCOMES: [&str; 3] = ["processed", "rejected", "dropped"];
 
 /// All figures of an engine.
 pub(super) fn page(view: &EngineView) -> Result<String> {
-    let mut page = Page::default();
+    let mut page = ExpositionPage::default();
     engine(view, &mut page);
     frames(view, &mut page);
     latencies(view, &mut page);
@@ -45,16 +45,16 @@ pub(super) fn page(view: &EngineView) -> Result<String> {
 
 /// Metric families, in the order of [`Series::ALL`] regardless of the order of filling.
 #[derive(Default)]
-struct Page {
+struct ExpositionPage {
     metrics: Vec<(Series, Metric)>,
 }
 
-type Labels<'a> = &'a [(&'static str, &'a str)];
+type SeriesLabels<'a> = &'a [(&'static str, &'a str)];
 
-impl Page {
-    fn number(&mut self, series: Series, labels: Labels<'_>, value: f64) {
+impl ExpositionPage {
+    fn number(&mut self, series: Series, labels: SeriesLabels<'_>, value: f64) {
         let mut metric = labelled(labels);
-        if series.kind() == Kind::Counter {
+        if series.kind() == SeriesKind::Counter {
             let mut counter = Counter::default();
             counter.set_value(value);
             metric.set_counter(counter);
@@ -67,11 +67,11 @@ impl Page {
     }
 
     #[allow(clippy::cast_precision_loss)] // 2^53 is enough for what is counted here
-    fn count(&mut self, series: Series, labels: Labels<'_>, value: u64) {
+    fn count(&mut self, series: Series, labels: SeriesLabels<'_>, value: u64) {
         self.number(series, labels, value as f64);
     }
 
-    fn histogram(&mut self, series: Series, labels: Labels<'_>, times: &Distribution) {
+    fn histogram(&mut self, series: Series, labels: SeriesLabels<'_>, times: &Distribution) {
         let buckets = BUCKETS.iter().zip(times.cumulative(&BUCKETS)).map(|(bound, count)| {
             let mut bucket = Bucket::default();
             bucket.set_upper_bound(*bound);
@@ -102,14 +102,14 @@ fn family(series: Series) -> MetricFamily {
     family.set_name(series.name().to_owned());
     family.set_help(series.help().to_owned());
     family.set_field_type(match series.kind() {
-        Kind::Counter => MetricType::COUNTER,
-        Kind::Gauge => MetricType::GAUGE,
-        Kind::Histogram => MetricType::HISTOGRAM,
+        SeriesKind::Counter => MetricType::COUNTER,
+        SeriesKind::Gauge => MetricType::GAUGE,
+        SeriesKind::Histogram => MetricType::HISTOGRAM,
     });
     family
 }
 
-fn labelled(labels: Labels<'_>) -> Metric {
+fn labelled(labels: SeriesLabels<'_>) -> Metric {
     let pairs = labels.iter().map(|(name, value)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
@@ -119,7 +119,7 @@ fn labelled(labels: Labels<'_>) -> Metric {
     Metric::from_label(pairs.collect())
 }
 
-fn engine(view: &EngineView, page: &mut Page) {
+fn engine(view: &EngineView, page: &mut ExpositionPage) {
     let metrics = &view.metrics;
     let pixels = if view.plan.compression { "compressed" } else { "raw" };
     let about = [("version", env!("CARGO_PKG_VERSION")), ("pixels", pixels)];
@@ -133,7 +133,7 @@ fn engine(view: &EngineView, page: &mut Page) {
     page.count(Series::Errors, &[], metrics.get(Count::Errors));
 }
 
-fn frames(view: &EngineView, page: &mut Page) {
+fn frames(view: &EngineView, page: &mut ExpositionPage) {
     let metrics = &view.metrics;
     let account = metrics.ledger.read();
     page.count(Series::FramesRead, &[], account.read);
@@ -182,7 +182,7 @@ fn frames(view: &EngineView, page: &mut Page) {
     page.number(Series::CompressionRatio, &[], api::compression_ratio(metrics));
 }
 
-fn latencies(view: &EngineView, page: &mut Page) {
+fn latencies(view: &EngineView, page: &mut ExpositionPage) {
     let metrics = &view.metrics;
     let plain = [
         (Series::EndToEnd, Timer::EndToEnd),
@@ -201,7 +201,7 @@ fn latencies(view: &EngineView, page: &mut Page) {
 }
 
 #[allow(clippy::cast_precision_loss)] // microseconds far below 2^53
-fn lanes(view: &EngineView, page: &mut Page) {
+fn lanes(view: &EngineView, page: &mut ExpositionPage) {
     let metrics = &view.metrics;
     let plan = &view.plan;
     let commit_room = (0..plan.committers).map(|lane| plan.commit_room(lane)).sum();
@@ -233,7 +233,7 @@ fn lanes(view: &EngineView, page: &mut Page) {
     page.count(Series::PoolLimit, &[], view.plan.inflight_bytes_max as u64);
 }
 
-fn queues(view: &EngineView, page: &mut Page) {
+fn queues(view: &EngineView, page: &mut ExpositionPage) {
     let queues = *view.queues.lock();
     let limits = &view.plan;
     let all = [
@@ -259,7 +259,7 @@ fn queues(view: &EngineView, page: &mut Page) {
     page.count(Series::RedisMemoryLimit, &[], queues.server_memory.limit);
 }
 
-fn connections(view: &EngineView, page: &mut Page) {
+fn connections(view: &EngineView, page: &mut ExpositionPage) {
     let metrics = &view.metrics;
     page.count(Series::Connections, &[], api::connections_open(metrics));
     page.count(Series::ConnectionLimit, &[], view.plan.connections_max as u64);
@@ -287,7 +287,7 @@ fn connections(view: &EngineView, page: &mut Page) {
     }
 }
 
-fn leases(view: &EngineView, page: &mut Page) {
+fn leases(view: &EngineView, page: &mut ExpositionPage) {
     let metrics = &view.metrics;
     page.count(Series::ShardsHeld, &[], api::shards_held(view));
     let free = view.holders.lock().iter().filter(|holder| holder.is_empty()).count();
@@ -303,7 +303,7 @@ fn leases(view: &EngineView, page: &mut Page) {
     }
 }
 
-fn cameras(view: &EngineView, page: &mut Page) {
+fn cameras(view: &EngineView, page: &mut ExpositionPage) {
     let all = view.cameras.statuses();
     let active = all.iter().filter(|camera| camera.status == "active").count();
     page.count(Series::Cameras, &[("state", "active")], active as u64);

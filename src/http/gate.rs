@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
 use super::inner::Inner;
-use super::visit::{Next, Visit};
+use super::visit::{Visit, VisitNext};
 use crate::base::{Fault, Stop};
 use crate::metrics::clock::Tick;
 
@@ -73,8 +73,8 @@ impl ClientGate {
             visits.retain_mut(|visit| {
                 let is_ready = ready.next().unwrap_or(false);
                 let stepped = catch_unwind(AssertUnwindSafe(|| {
-                    let stepped = if is_ready { visit.step(&self.server) } else { Next::Wait };
-                    stepped == Next::Wait && visit.look_at_clock(now) == Next::Wait
+                    let stepped = if is_ready { visit.step(&self.server) } else { VisitNext::Wait };
+                    stepped == VisitNext::Wait && visit.look_at_clock(now) == VisitNext::Wait
                 }));
                 // A panic affects only that connection; the panic hook has reported it.
                 stepped.unwrap_or(false)
@@ -210,13 +210,13 @@ mod tests {
                 }
             });
             // Ends the threads however the test ends.
-            struct End<'a>(&'a Stop);
-            impl Drop for End<'_> {
+            struct StopEnd<'a>(&'a Stop);
+            impl Drop for StopEnd<'_> {
                 fn drop(&mut self) {
                     self.0.drain();
                 }
             }
-            let _end = End(&end);
+            let _end = StopEnd(&end);
 
             let slow: Vec<_> = (0..SLOW).map(|_| ask(addr, "/big")).collect();
             assert!(len_of_answer(ask(addr, "/livez")) > 2, "it is answered");

@@ -13,7 +13,7 @@ pub(super) struct Hosts(Vec<String>);
 
 /// The parts of a request that name its server and the page that makes it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Asking<'a> {
+pub(super) struct RequestOrigin<'a> {
     pub(super) target: &'a str,
     pub(super) host: Option<&'a str>,
     pub(super) origin: Option<&'a str>,
@@ -23,7 +23,7 @@ pub(super) struct Asking<'a> {
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum HostRefusal {
     /// It is for another server.
     Host,
     /// A page of another server makes it.
@@ -36,7 +36,7 @@ impl Hosts {
     }
 
     /// Checks a request. Browsers always send `Host`, so a request without it is harmless.
-    pub(super) fn refuses(&self, asking: &Asking<'_>) -> Option<Refusal> {
+    pub(super) fn refuses(&self, asking: &RequestOrigin<'_>) -> Option<HostRefusal> {
         // The absolute form, as sent by proxies, also names the server and takes precedence.
         let named = asking.target.split_once("://").map(|(_, rest)| {
             let end = rest.find(['/', '?', '#']);
@@ -44,7 +44,7 @@ impl Hosts {
         });
         let is_own = |authority: &str| name_of(authority).is_some_and(|name| self.answers(&name));
         if !named.into_iter().chain(asking.host).all(is_own) {
-            return Some(Refusal::Host);
+            return Some(HostRefusal::Host);
         }
         let is_own_page = |origin: &str| {
             let authority = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
@@ -60,7 +60,7 @@ impl Hosts {
         let is_fetched = asking.fetch_mode.is_some_and(|mode| mode != "navigate");
         let is_foreign = matches!(asking.fetch_site, Some("cross-site" | "same-site"));
         if !asking.origin.is_none_or(is_own_page) || (is_fetched && is_foreign) {
-            return Some(Refusal::Page);
+            return Some(HostRefusal::Page);
         }
         None
     }
@@ -121,10 +121,14 @@ mod tests {
             "cabinet-7.example",
             "cabinet-7.example.:80",
         ] {
-            let asking = Asking { target: "/metrics", host: Some(host), ..Asking::default() };
+            let asking =
+                RequestOrigin { target: "/metrics", host: Some(host), ..RequestOrigin::default() };
             assert_eq!(hosts().refuses(&asking), None, "{host}");
         }
-        assert_eq!(hosts().refuses(&Asking { target: "/", ..Asking::default() }), None);
+        assert_eq!(
+            hosts().refuses(&RequestOrigin { target: "/", ..RequestOrigin::default() }),
+            None
+        );
     }
 
     #[test]
@@ -146,32 +150,45 @@ mod tests {
             "localhost..",
             "::1",
         ] {
-            let asking = Asking { target: "/metrics", host: Some(host), ..Asking::default() };
-            assert_eq!(hosts().refuses(&asking), Some(Refusal::Host), "{host}");
+            let asking =
+                RequestOrigin { target: "/metrics", host: Some(host), ..RequestOrigin::default() };
+            assert_eq!(hosts().refuses(&asking), Some(HostRefusal::Host), "{host}");
         }
         for target in ["http://evil.example/metrics", "http://evil.example", "ws://evil.example?x"]
         {
-            let asking = Asking { target, host: Some("127.0.0.1"), ..Asking::default() };
-            assert_eq!(hosts().refuses(&asking), Some(Refusal::Host), "{target}");
+            let asking =
+                RequestOrigin { target, host: Some("127.0.0.1"), ..RequestOrigin::default() };
+            assert_eq!(hosts().refuses(&asking), Some(HostRefusal::Host), "{target}");
         }
     }
 
     #[test]
     fn pages_of_other_servers_are_not() {
         let host = Some("127.0.0.1:8080");
-        let of = |origin| Asking { target: "/", host, origin: Some(origin), ..Asking::default() };
+        let of = |origin| RequestOrigin {
+            target: "/",
+            host,
+            origin: Some(origin),
+            ..RequestOrigin::default()
+        };
         for origin in ["null", "http://evil.example", "http://127.0.0.1:3000", "file://", "x"] {
-            assert_eq!(hosts().refuses(&of(origin)), Some(Refusal::Page), "{origin}");
+            assert_eq!(hosts().refuses(&of(origin)), Some(HostRefusal::Page), "{origin}");
         }
         for origin in ["http://127.0.0.1:8080", "https://cabinet-7.example"] {
             assert_eq!(hosts().refuses(&of(origin)), None, "{origin}");
         }
         let by = |site, mode| {
             let (fetch_site, fetch_mode) = (Some(site), Some(mode));
-            hosts().refuses(&Asking { target: "/", host, fetch_site, fetch_mode, origin: None })
+            hosts().refuses(&RequestOrigin {
+                target: "/",
+                host,
+                fetch_site,
+                fetch_mode,
+                origin: None,
+            })
         };
         for (site, mode) in [("cross-site", "no-cors"), ("same-site", "cors")] {
-            assert_eq!(by(site, mode), Some(Refusal::Page), "{site}");
+            assert_eq!(by(site, mode), Some(HostRefusal::Page), "{site}");
         }
         for (site, mode) in
             [("cross-site", "navigate"), ("none", "navigate"), ("same-origin", "cors")]

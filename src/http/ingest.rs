@@ -151,8 +151,8 @@ fn exposition(cameras: &[Arc<IngestStatus>]) -> String {
             let _ = writeln!(page, "{name}{{camera=\"{}\"}} {last:.3}", label(camera));
         }
     }
-    type Counter = (&'static str, &'static str, fn(&IngestStatus) -> f64);
-    let counters: [Counter; 3] = [
+    type CameraCounter = (&'static str, &'static str, fn(&IngestStatus) -> f64);
+    let counters: [CameraCounter; 3] = [
         ("framepress_ingest_bytes_total", "Bytes of the pictures sent.", |it| it.bytes() as f64),
         (
             "framepress_ingest_child_cpu_seconds_total",

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tiny_http::{Header, Method, Request, Response};
 
-use super::hosts::{Asking, Hosts, Refusal};
+use super::hosts::{HostRefusal, Hosts, RequestOrigin};
 use super::{api, exposition};
 use crate::base::text;
 use crate::config::Secret;
@@ -124,7 +124,7 @@ impl HttpRoutes {
     }
 
     pub(super) fn answer(&self, request: &Request) -> HttpAnswer {
-        let asking = Asking {
+        let asking = RequestOrigin {
             target: request.url(),
             host: header(request, "Host"),
             origin: header(request, "Origin"),
@@ -132,8 +132,8 @@ impl HttpRoutes {
             fetch_mode: header(request, "Sec-Fetch-Mode"),
         };
         match self.hosts.refuses(&asking) {
-            Some(Refusal::Host) => return HttpAnswer::error(421, STRANGE_HOST),
-            Some(Refusal::Page) => {
+            Some(HostRefusal::Host) => return HttpAnswer::error(421, STRANGE_HOST),
+            Some(HostRefusal::Page) => {
                 return HttpAnswer::error(403, "the request comes from a page of another server");
             }
             None => {}

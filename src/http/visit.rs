@@ -59,7 +59,7 @@ pub(super) struct Visit {
 
 /// Whether a visit continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum VisitNext {
     Wait,
     Gone,
 }
@@ -108,37 +108,37 @@ impl Visit {
 
     /// Continues without blocking. One call adds at most [`TURN_BYTES_MAX`] and a chunk to the held
     /// bytes.
-    pub(super) fn step(&mut self, server: &Inner) -> Next {
+    pub(super) fn step(&mut self, server: &Inner) -> VisitNext {
         let stepped = match self.phase {
             Phase::Head => self.take_head(server),
-            Phase::Answer => Ok(Next::Wait),
+            Phase::Answer => Ok(VisitNext::Wait),
             Phase::Linger => self.linger(),
         };
         let stepped = match (stepped, self.phase) {
-            (Ok(Next::Wait), Phase::Answer) => self.pass_on(),
+            (Ok(VisitNext::Wait), Phase::Answer) => self.pass_on(),
             (stepped, _) => stepped,
         };
         // A client that disconnected is not an error.
-        stepped.unwrap_or(Next::Gone)
+        stepped.unwrap_or(VisitNext::Gone)
     }
 
     /// Enforces the deadline; called in every iteration of the gate's loop.
-    pub(super) fn look_at_clock(&mut self, now: Tick) -> Next {
+    pub(super) fn look_at_clock(&mut self, now: Tick) -> VisitNext {
         if now < self.deadline {
-            return Next::Wait;
+            return VisitNext::Wait;
         }
         if self.phase == Phase::Head && !self.head.is_empty() {
             self.refuse("408 Request Timeout");
-            return Next::Wait;
+            return VisitNext::Wait;
         }
-        Next::Gone
+        VisitNext::Gone
     }
 
-    fn take_head(&mut self, server: &Inner) -> Result<Next> {
+    fn take_head(&mut self, server: &Inner) -> Result<VisitNext> {
         let mut chunk = [0; 2048];
         loop {
             let count = match self.client.read(&mut chunk) {
-                Ok(0) => return Ok(Next::Gone),
+                Ok(0) => return Ok(VisitNext::Gone),
                 Ok(count) => count,
                 Err(error) => return waits(error),
             };
@@ -149,11 +149,11 @@ impl Visit {
             self.head.truncate(end.map_or(self.head.len(), |end| searched + end + 4));
             if self.head.len() > HEAD_BYTES_MAX {
                 self.refuse("431 Request Header Fields Too Large");
-                return Ok(Next::Wait);
+                return Ok(VisitNext::Wait);
             }
             if end.is_some() {
                 self.ask(server);
-                return Ok(Next::Wait);
+                return Ok(VisitNext::Wait);
             }
         }
     }
@@ -196,11 +196,11 @@ impl Visit {
         self.sent = 0;
     }
 
-    fn pass_on(&mut self) -> Result<Next> {
+    fn pass_on(&mut self) -> Result<VisitNext> {
         self.hear();
         while self.sent < self.answer.len() {
             match self.client.write(&self.answer[self.sent..]) {
-                Ok(0) => return Ok(Next::Gone),
+                Ok(0) => return Ok(VisitNext::Gone),
                 Ok(count) => self.sent += count,
                 Err(error) => {
                     // Discard the sent bytes, but not every time, because the rest has to be moved.
@@ -220,7 +220,7 @@ impl Visit {
             self.deadline = Tick::now().after(LINGER_LIMIT);
             return self.linger();
         }
-        Ok(Next::Wait)
+        Ok(VisitNext::Wait)
     }
 
     /// Reads the server's answer.
@@ -248,22 +248,22 @@ impl Visit {
         }
     }
 
-    fn linger(&mut self) -> Result<Next> {
+    fn linger(&mut self) -> Result<VisitNext> {
         let mut chunk = [0; 16 << 10];
         while self.lingered < LINGER_BYTES_MAX {
             match self.client.read(&mut chunk) {
-                Ok(0) => return Ok(Next::Gone),
+                Ok(0) => return Ok(VisitNext::Gone),
                 Ok(count) => self.lingered += count,
                 Err(error) => return waits(error),
             }
         }
-        Ok(Next::Gone)
+        Ok(VisitNext::Gone)
     }
 }
 
-fn waits(error: std::io::Error) -> Result<Next> {
+fn waits(error: std::io::Error) -> Result<VisitNext> {
     match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(Next::Wait),
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(VisitNext::Wait),
         _ => Err(error),
     }
 }

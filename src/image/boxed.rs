@@ -8,7 +8,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::compress::{Codes, Coding, Compressor};
+use super::compress::{Codes, Compressor, JpegCoding};
 use super::huffman::{STANDARD, Tables, recode_rows};
 use super::markers::{next_marker, segment};
 use super::scale::Placement;
@@ -126,7 +126,7 @@ fn gray_row(bars: Bars, compressor: &mut Compressor) -> Result<Vec<u8>, Complain
     samples[..bars.size * height].fill(bars.padding);
     let mut file = Vec::new();
     let codes = Codes::Tables(&STANDARD);
-    let coding = Coding { quality: bars.quality, restart_rows: true, codes };
+    let coding = JpegCoding { quality: bars.quality, restart_rows: true, codes };
     compressor.compress_planar(&samples, layout, coding, &mut file)?;
     let parts = Parts::of(&file);
     parts

@@ -15,7 +15,7 @@ use super::turbo::{Complaint, Layout};
 
 /// Opaque handle of the C struct.
 #[repr(C)]
-struct Raw {
+struct RawCompressor {
     _private: [u8; 0],
 }
 
@@ -46,11 +46,11 @@ const FULL: c_int = 2;
 
 // SAFETY: the signatures are those in `compress.c`.
 unsafe extern "C" {
-    fn fp_encoder_new() -> *mut Raw;
-    fn fp_encoder_free(encoder: *mut Raw);
-    fn fp_encoder_text(encoder: *const Raw) -> *const c_char;
+    fn fp_encoder_new() -> *mut RawCompressor;
+    fn fp_encoder_free(encoder: *mut RawCompressor);
+    fn fp_encoder_text(encoder: *const RawCompressor) -> *const c_char;
     fn fp_encoder_pixels(
-        encoder: *mut Raw,
+        encoder: *mut RawCompressor,
         coding: *const RawCoding,
         pixels: *const u8,
         width: c_uint,
@@ -59,7 +59,7 @@ unsafe extern "C" {
         output: *mut RawOutput,
     ) -> c_int;
     fn fp_encoder_planes(
-        encoder: *mut Raw,
+        encoder: *mut RawCompressor,
         coding: *const RawCoding,
         planes: *const *const u8,
         widths: *const c_uint,
@@ -82,7 +82,7 @@ pub enum Codes<'a> {
 
 /// Settings for encoding a JPEG.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Coding<'a> {
+pub(super) struct JpegCoding<'a> {
     /// 1 to 100.
     pub quality: u8,
     /// A restart marker after every row of blocks.
@@ -90,7 +90,7 @@ pub(super) struct Coding<'a> {
     pub codes: Codes<'a>,
 }
 
-impl Coding<'_> {
+impl JpegCoding<'_> {
     fn raw(&self) -> RawCoding {
         fn raw<const N: usize>(table: &Table<N>) -> RawTable {
             let values = table.values();
@@ -116,7 +116,7 @@ impl Coding<'_> {
 const FIRST_ROOM: (usize, usize) = (4096, 4);
 
 /// Encodes JPEG files one after the other. Each worker has its own.
-pub(super) struct Compressor(NonNull<Raw>);
+pub(super) struct Compressor(NonNull<RawCompressor>);
 
 // SAFETY: the struct is not tied to the thread that made it. Every method takes `&mut self`, so two
 // threads never use it at once.
@@ -144,7 +144,7 @@ impl Compressor {
         pixels: &[u8],
         (width, height): (usize, usize),
         gray: bool,
-        coding: Coding<'_>,
+        coding: JpegCoding<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Complaint> {
         let components = if gray { 1 } else { 3 };
@@ -177,7 +177,7 @@ impl Compressor {
         &mut self,
         samples: &[u8],
         layout: Layout,
-        coding: Coding<'_>,
+        coding: JpegCoding<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Complaint> {
         let is_ours = matches!(layout.subsampling, Subsamp::Sub2x2 | Subsamp::Gray);
@@ -220,7 +220,7 @@ impl Compressor {
         &mut self,
         (width, height): (usize, usize),
         out: &mut Vec<u8>,
-        step: impl Fn(*mut Raw, &mut RawOutput) -> c_int,
+        step: impl Fn(*mut RawCompressor, &mut RawOutput) -> c_int,
     ) -> Result<(), Complaint> {
         out.clear();
         out.reserve(FIRST_ROOM.0 + width * height / FIRST_ROOM.1);

@@ -2,7 +2,7 @@
 
 use super::exif;
 use super::format::{Bounds, Format, Header, InputImage};
-use super::jpeg::{Colours, Decompressor, Outcome};
+use super::jpeg::{Decompressor, JpegColours, JpegOutcome};
 use super::layout::{Extent, PixelLayout};
 use super::orient::{Orientation, orient_pixels, orient_planes};
 use super::probe::{jpeg_header, probe};
@@ -233,10 +233,10 @@ impl Decoder {
     fn jpeg_into(
         &mut self,
         bytes: &[u8],
-        frame: &markers::Frame,
+        frame: &markers::JpegFrame,
         needs: Needs,
         store: &mut Picture,
-    ) -> Result<(Made, Outcome), Complaint> {
+    ) -> Result<(Made, JpegOutcome), Complaint> {
         let Picture { interleaved, planes } = store;
         let opened = self.jpeg.open(bytes)?;
         let layout = opened.layout;
@@ -246,11 +246,11 @@ impl Decoder {
         }
         let subsampled = layout.subsampling != turbojpeg::Subsamp::Unknown && frame.usual_sampling;
         match opened.colours {
-            Colours::Gray => {
+            JpegColours::Gray => {
                 planes.reshape(width, height, true);
                 Ok((Made::GRAY, opened.planar(planes.samples_mut())?))
             }
-            Colours::YCbCr if subsampled && !needs.interleaved => {
+            JpegColours::YCbCr if subsampled && !needs.interleaved => {
                 let outcome = if is_direct(layout) {
                     planes.reshape(width, height, false);
                     opened.planar(planes.samples_mut())?
@@ -262,7 +262,7 @@ impl Decoder {
                 };
                 Ok((Made::colour(false, true), outcome))
             }
-            Colours::YCbCr | Colours::Rgb => {
+            JpegColours::YCbCr | JpegColours::Rgb => {
                 let rgb = stretch(interleaved, 3 * width * height);
                 let outcome = opened.rgb(rgb)?;
                 if needs.planes {
@@ -270,7 +270,7 @@ impl Decoder {
                 }
                 Ok((Made::colour(true, needs.planes), outcome))
             }
-            Colours::Other => Err(Complaint::ours("JPEG of an unknown colour space")),
+            JpegColours::Other => Err(Complaint::ours("JPEG of an unknown colour space")),
         }
     }
 

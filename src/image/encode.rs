@@ -1,7 +1,7 @@
 //! Encodes views as files.
 
 use super::boxed::{Bars, Boxer, keeps_its_rows};
-use super::compress::{Codes, Coding, Compressor};
+use super::compress::{Codes, Compressor, JpegCoding};
 use super::format::Format;
 use super::huffman::{STANDARD, Tables};
 use super::png::PngLevel;
@@ -99,7 +99,7 @@ impl Encoder {
         check(view)?;
         match target.format {
             Format::Jpeg => {
-                let coding = Coding { quality: target.quality, restart_rows: false, codes };
+                let coding = JpegCoding { quality: target.quality, restart_rows: false, codes };
                 self.jpeg(view, coding, out)
             }
             Format::Webp => self.webp(view, target, out),
@@ -153,7 +153,7 @@ impl Encoder {
             ));
         }
         let codes = Codes::Tables(tables);
-        self.jpeg(view, Coding { quality, restart_rows: true, codes }, out)?;
+        self.jpeg(view, JpegCoding { quality, restart_rows: true, codes }, out)?;
         let bars = Bars { size, padding, gray: view.channels == 1, quality };
         let (boxer, compressor) = (&mut self.boxer, &mut self.compressor);
         boxer.put_between(bars, tables, out, view.height, compressor, boxed).map_err(refused)
@@ -162,7 +162,7 @@ impl Encoder {
     fn jpeg(
         &mut self,
         view: &View<'_>,
-        coding: Coding<'_>,
+        coding: JpegCoding<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Reject> {
         let (width, height, gray) = (view.width, view.height, view.channels == 1);
@@ -196,10 +196,13 @@ impl Encoder {
             )));
         }
         let pixels = match (view.planes, view.interleaved) {
-            (None, Some(rgb)) if view.channels == 3 => webp::Pixels::Rgb(rgb),
-            (planes, gray) => {
-                webp::Pixels::Planes(narrowed(size, planes, gray.unwrap_or(&[]), &mut self.shaped))
-            }
+            (None, Some(rgb)) if view.channels == 3 => webp::WebpPixels::Rgb(rgb),
+            (planes, gray) => webp::WebpPixels::Planes(narrowed(
+                size,
+                planes,
+                gray.unwrap_or(&[]),
+                &mut self.shaped,
+            )),
         };
         webp::encode(pixels, size, target.quality, target.webp_method, out)
             .map_err(Reject::encode_failed)

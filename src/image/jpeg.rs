@@ -23,7 +23,7 @@ const SCANS_MAX: c_uint = 100;
 
 /// Opaque handle of the C struct.
 #[repr(C)]
-struct Raw {
+struct RawDecompressor {
     _private: [u8; 0],
 }
 
@@ -48,25 +48,29 @@ struct RawOutcome {
 
 // SAFETY: the signatures are those in `jpeg.c`.
 unsafe extern "C" {
-    fn fp_decoder_new(scans_max: c_uint) -> *mut Raw;
-    fn fp_decoder_free(decoder: *mut Raw);
-    fn fp_decoder_close(decoder: *mut Raw);
-    fn fp_decoder_text(decoder: *const Raw) -> *const c_char;
+    fn fp_decoder_new(scans_max: c_uint) -> *mut RawDecompressor;
+    fn fp_decoder_free(decoder: *mut RawDecompressor);
+    fn fp_decoder_close(decoder: *mut RawDecompressor);
+    fn fp_decoder_text(decoder: *const RawDecompressor) -> *const c_char;
     fn fp_decoder_open(
-        decoder: *mut Raw,
+        decoder: *mut RawDecompressor,
         bytes: *const u8,
         len: usize,
         header: *mut RawHeader,
     ) -> c_int;
     fn fp_decoder_planes(
-        decoder: *mut Raw,
+        decoder: *mut RawDecompressor,
         planes: *const *mut u8,
         widths: *const c_uint,
         heights: *const c_uint,
         count: c_uint,
         outcome: *mut RawOutcome,
     ) -> c_int;
-    fn fp_decoder_pixels(decoder: *mut Raw, pixels: *mut u8, outcome: *mut RawOutcome) -> c_int;
+    fn fp_decoder_pixels(
+        decoder: *mut RawDecompressor,
+        pixels: *mut u8,
+        outcome: *mut RawOutcome,
+    ) -> c_int;
 }
 
 /// Values of libjpeg's `J_COLOR_SPACE`.
@@ -76,7 +80,7 @@ const JCS_YCBCR: c_uint = 3;
 
 /// Colour space of a JPEG as determined by libjpeg-turbo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Colours {
+pub(super) enum JpegColours {
     YCbCr,
     Rgb,
     Gray,
@@ -86,7 +90,7 @@ pub(super) enum Colours {
 
 /// Result of a picture that was decoded to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct JpegOutcome {
     /// The first loss as libjpeg-turbo describes it, if samples were lost.
     pub loss: Option<String>,
     /// Whether there was no warning at all, not even a harmless one.
@@ -94,7 +98,7 @@ pub(super) struct Outcome {
 }
 
 /// Decodes JPEG files one after the other. Each worker has its own.
-pub(super) struct Decompressor(NonNull<Raw>);
+pub(super) struct Decompressor(NonNull<RawDecompressor>);
 
 // SAFETY: the struct is not tied to the thread that made it. Every method takes `&mut self`, so two
 // threads never use it at once.
@@ -116,7 +120,7 @@ impl Decompressor {
     }
 
     /// Reads the header.
-    pub fn open<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Opened<'a>, Complaint> {
+    pub fn open<'a>(&'a mut self, bytes: &'a [u8]) -> Result<OpenedJpeg<'a>, Complaint> {
         let mut header = RawHeader::default();
         // SAFETY: pointer and length are of one slice, which outlives `Opened`; dropping `Opened`
         // closes the file.
@@ -126,13 +130,13 @@ impl Decompressor {
             return Err(self.complaint());
         }
         let colours = match header.colours {
-            JCS_GRAYSCALE => Colours::Gray,
-            JCS_RGB => Colours::Rgb,
-            JCS_YCBCR => Colours::YCbCr,
-            _ => Colours::Other,
+            JCS_GRAYSCALE => JpegColours::Gray,
+            JCS_RGB => JpegColours::Rgb,
+            JCS_YCBCR => JpegColours::YCbCr,
+            _ => JpegColours::Other,
         };
         let subsampling = match (colours, header.across, header.down) {
-            (Colours::Gray, ..) => Subsamp::Gray,
+            (JpegColours::Gray, ..) => Subsamp::Gray,
             (_, 1, 1) => Subsamp::None,
             (_, 2, 1) => Subsamp::Sub2x1,
             (_, 2, 2) => Subsamp::Sub2x2,
@@ -143,7 +147,7 @@ impl Decompressor {
         };
         let layout =
             Layout { width: header.width as usize, height: header.height as usize, subsampling };
-        Ok(Opened { decompressor: self, bytes, layout, colours })
+        Ok(OpenedJpeg { decompressor: self, bytes, layout, colours })
     }
 
     fn complaint(&self) -> Complaint {
@@ -155,24 +159,24 @@ impl Decompressor {
 
 /// A JPEG whose header has been read. It keeps a reference to the bytes it was read from, so that
 /// the sizes checked are the sizes decoded.
-pub(super) struct Opened<'a> {
+pub(super) struct OpenedJpeg<'a> {
     decompressor: &'a mut Decompressor,
     bytes: &'a [u8],
     pub layout: Layout,
-    pub colours: Colours,
+    pub colours: JpegColours,
 }
 
-impl Drop for Opened<'_> {
+impl Drop for OpenedJpeg<'_> {
     fn drop(&mut self) {
         // SAFETY: the pointer is live; closing twice does nothing.
         unsafe { fp_decoder_close(self.decompressor.0.as_ptr()) }
     }
 }
 
-impl Opened<'_> {
+impl OpenedJpeg<'_> {
     /// Decodes to planes in the file's own subsampling. The caller must have checked that every
     /// chroma component has one block per unit.
-    pub fn planar(mut self, out: &mut [u8]) -> Result<Outcome, Complaint> {
+    pub fn planar(mut self, out: &mut [u8]) -> Result<JpegOutcome, Complaint> {
         let layout = self.layout;
         if layout.subsampling == Subsamp::Unknown || out.len() != layout.len() {
             return Err(Complaint::ours("planar buffer and picture size do not agree"));
@@ -207,7 +211,7 @@ impl Opened<'_> {
     }
 
     /// Decodes to interleaved RGB with interpolated chroma.
-    pub fn rgb(mut self, out: &mut [u8]) -> Result<Outcome, Complaint> {
+    pub fn rgb(mut self, out: &mut [u8]) -> Result<JpegOutcome, Complaint> {
         if out.len() != 3 * self.layout.width * self.layout.height {
             return Err(Complaint::ours("interleaved buffer and picture size do not agree"));
         }
@@ -223,8 +227,8 @@ impl Opened<'_> {
     /// Without an end marker, the bytes in its place are read as well.
     fn decode(
         &mut self,
-        mut step: impl FnMut(*mut Raw, &mut RawOutcome) -> c_int,
-    ) -> Result<Outcome, Complaint> {
+        mut step: impl FnMut(*mut RawDecompressor, &mut RawOutcome) -> c_int,
+    ) -> Result<JpegOutcome, Complaint> {
         let raw = self.decompressor.0.as_ptr();
         let mut outcome = RawOutcome::default();
         let mut code = step(raw, &mut outcome);
@@ -247,6 +251,6 @@ impl Opened<'_> {
             return Err(self.decompressor.complaint());
         }
         let loss = (outcome.losses > 0).then(|| self.decompressor.complaint().text);
-        Ok(Outcome { loss, is_clean: outcome.warnings == 0 && outcome.losses == 0 })
+        Ok(JpegOutcome { loss, is_clean: outcome.warnings == 0 && outcome.losses == 0 })
     }
 }

@@ -60,7 +60,7 @@ pub fn keep_jpeg(file: &[u8], orientation: Orientation, out: &mut Vec<u8>) -> Op
             }
             0xdd => out.extend_from_slice(whole),
             0xc0 | 0xc2 if walk.frame.is_none() => {
-                walk.frame = Some(Frame::of(marker, body)?);
+                walk.frame = Some(KeptFrame::of(marker, body)?);
                 out.extend_from_slice(whole);
             }
             0xda => {
@@ -96,7 +96,7 @@ pub fn keep_jpeg(file: &[u8], orientation: Orientation, out: &mut Vec<u8>) -> Op
 }
 
 #[derive(Clone, Copy)]
-struct Frame {
+struct KeptFrame {
     is_baseline: bool,
     is_gray: bool,
     /// Sampling factors of the first component.
@@ -105,8 +105,8 @@ struct Frame {
     says_rgb: bool,
 }
 
-impl Frame {
-    fn of(marker: u8, body: &[u8]) -> Option<Frame> {
+impl KeptFrame {
+    fn of(marker: u8, body: &[u8]) -> Option<KeptFrame> {
         let (&[8, _, _, _, _, components], list) = body.split_first_chunk::<6>()? else {
             return None;
         };
@@ -115,7 +115,7 @@ impl Frame {
         if !matches!(components, 1 | 3) || !others_are_single {
             return None;
         }
-        Some(Frame {
+        Some(KeptFrame {
             is_baseline: marker == 0xc0,
             is_gray: components == 1,
             sampling: list[1],
@@ -127,7 +127,7 @@ impl Frame {
 /// State while reading a file.
 #[derive(Default)]
 struct Walk {
-    frame: Option<Frame>,
+    frame: Option<KeptFrame>,
     has_scan: bool,
     tables: TableSet,
     has_coarse_tables: bool,
@@ -155,7 +155,7 @@ impl Walk {
     }
 
     /// Whether every decoder interprets the picture as the same gray or YCbCr.
-    fn is_plain(&self, frame: Frame) -> bool {
+    fn is_plain(&self, frame: KeptFrame) -> bool {
         let is_ycc = frame.is_gray
             || match self.adobe {
                 Some(1) => true,
@@ -203,7 +203,7 @@ fn bit(id: u8) -> TableSet {
 }
 
 /// The tables that a scan refers to.
-fn tables_used(frame: Frame, head: &[u8]) -> Option<TableSet> {
+fn tables_used(frame: KeptFrame, head: &[u8]) -> Option<TableSet> {
     let (&count, list) = head.split_first()?;
     let (list, rest) = list.split_at_checked(2 * usize::from(count))?;
     let &[start, end, approximation] = rest else { return None };

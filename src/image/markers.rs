@@ -11,7 +11,7 @@ pub(super) const COMPONENTS: usize = 3;
 
 /// Contents of a JPEG header.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame {
+pub(super) struct JpegFrame {
     pub width: u16,
     pub height: u16,
     /// Bits per sample.
@@ -28,7 +28,7 @@ pub(super) struct Frame {
     pub orientation: Orientation,
 }
 
-impl Frame {
+impl JpegFrame {
     /// Whether the file is of a process that decodes to 8-bit samples with loss.
     pub fn is_lossy(&self) -> bool {
         matches!(self.process, 0 | 1 | 2 | 9 | 10)
@@ -56,12 +56,12 @@ pub(super) fn from_start(bytes: &[u8]) -> Option<&[u8]> {
 /// Reads all segments up to the first scan. The file must begin with its start marker.
 ///
 /// The error is a message for the user.
-pub(super) fn read(bytes: &[u8]) -> Result<Frame, &'static str> {
+pub(super) fn read(bytes: &[u8]) -> Result<JpegFrame, &'static str> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
         return Err("not a JPEG file: no start marker");
     }
     let mut quantisation = [None; 4];
-    let mut frame: Option<(Frame, [u8; COMPONENTS])> = None;
+    let mut frame: Option<(JpegFrame, [u8; COMPONENTS])> = None;
     let mut orientation = None;
     let mut rest = &bytes[2..];
     loop {
@@ -111,7 +111,7 @@ pub(super) fn segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The frame, and the identifiers of its components' quantisation tables.
-fn start_of_frame(process: u8, body: &[u8]) -> Result<(Frame, [u8; COMPONENTS]), &'static str> {
+fn start_of_frame(process: u8, body: &[u8]) -> Result<(JpegFrame, [u8; COMPONENTS]), &'static str> {
     let short = "JPEG frame header is too short";
     let (&[precision, h1, h0, w1, w0, components], list) =
         body.split_first_chunk::<6>().ok_or(short)?;
@@ -119,7 +119,7 @@ fn start_of_frame(process: u8, body: &[u8]) -> Result<(Frame, [u8; COMPONENTS]),
     let luma_id = list.get(2).copied().ok_or("JPEG without components")?;
     let table_ids = std::array::from_fn(|at| list.get(3 * at + 2).copied().unwrap_or(luma_id));
     let usual_sampling = list.chunks_exact(3).skip(1).all(|component| component[1] == 0x11);
-    let frame = Frame {
+    let frame = JpegFrame {
         width: u16::from_be_bytes([w1, w0]),
         height: u16::from_be_bytes([h1, h0]),
         precision,

@@ -14,7 +14,7 @@ const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Contents of a PNG header.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
+pub(super) struct PngHead {
     pub width: u32,
     pub height: u32,
     /// 1 for gray, 3 for colour and palette.
@@ -22,7 +22,7 @@ pub(super) struct Head {
 }
 
 /// Reads the first chunk (PNG specification, 11.2.1). The error is a message for the user.
-pub(super) fn head(bytes: &[u8]) -> Result<Head, &'static str> {
+pub(super) fn head(bytes: &[u8]) -> Result<PngHead, &'static str> {
     let rest = bytes.strip_prefix(SIGNATURE).ok_or("not a PNG file: no signature")?;
     let rest = rest.strip_prefix(b"\0\0\0\x0dIHDR").ok_or("PNG without a header chunk")?;
     let &[w3, w2, w1, w0, h3, h2, h1, h0, _, colour, ..] = rest else {
@@ -35,7 +35,7 @@ pub(super) fn head(bytes: &[u8]) -> Result<Head, &'static str> {
     };
     let width = u32::from_be_bytes([w3, w2, w1, w0]);
     let height = u32::from_be_bytes([h3, h2, h1, h0]);
-    Ok(Head { width, height, channels })
+    Ok(PngHead { width, height, channels })
 }
 
 /// Decodes to 8-bit gray or RGB, which must fill `out` exactly. `scratch` is used for files with
@@ -43,7 +43,7 @@ pub(super) fn head(bytes: &[u8]) -> Result<Head, &'static str> {
 /// the user.
 pub(super) fn decode(
     bytes: &[u8],
-    head: Head,
+    head: PngHead,
     scratch: &mut Vec<u8>,
     out: &mut [u8],
 ) -> Result<(), String> {

@@ -50,7 +50,7 @@ pub fn probe(source: &InputImage<'_>, bounds: &Bounds) -> Result<Header, Reject>
 
 /// Checks that a JPEG can be decoded. Returns the file from its start marker on, and its header in
 /// both forms.
-pub(super) fn jpeg_header(bytes: &[u8]) -> Result<(&[u8], markers::Frame, Header), Reject> {
+pub(super) fn jpeg_header(bytes: &[u8]) -> Result<(&[u8], markers::JpegFrame, Header), Reject> {
     let bytes = markers::from_start(bytes).unwrap_or(bytes);
     let frame = markers::read(bytes).map_err(Reject::undecodable)?;
     if !frame.is_lossy() {

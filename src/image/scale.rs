@@ -65,7 +65,7 @@ impl Tap {
 pub struct Scaler {
     taps: Vec<Tap>,
     line: Vec<u8>,
-    spans: Vec<Span>,
+    spans: Vec<SourceSpan>,
     columns: Vec<u16>,
     sums: Vec<u32>,
 }
@@ -163,14 +163,14 @@ impl Scaler {
     /// so that the shares of one output sample add up to `width * height`.
     fn area(&mut self, source: Plane<'_>, out: &mut [u8], size: usize) {
         let (width, height) = (source.width, source.height);
-        let mean = Mean::new(width * height, size);
+        let mean = AreaMean::new(width * height, size);
         self.spans.clear();
-        self.spans.extend((0..size).map(|x| Span::new(x, width, size)));
+        self.spans.extend((0..size).map(|x| SourceSpan::new(x, width, size)));
         self.columns.resize(width, 0);
         self.sums.resize(width, 0);
         let (columns, sums) = (&mut self.columns[..width], &mut self.sums[..width]);
         for (y, row_out) in out.chunks_exact_mut(size).enumerate() {
-            let span = Span::new(y, height, size);
+            let span = SourceSpan::new(y, height, size);
             weigh_ends(source.row(span.first), source.row(span.last), &span, sums);
             for first in (span.first + 1..span.last).step_by(Plane::SUMMED_ROWS_MAX) {
                 let last = (first + Plane::SUMMED_ROWS_MAX).min(span.last);
@@ -193,17 +193,17 @@ impl Scaler {
 
 /// Divides the weighted sum of an area to give its mean.
 #[derive(Clone, Copy, Debug)]
-struct Mean {
+struct AreaMean {
     size: u64,
     total: u64,
     reciprocal: u64,
 }
 
-impl Mean {
+impl AreaMean {
     /// For areas whose shares add up to `total`, counted in `1 / size` of a sample.
-    fn new(total: usize, size: usize) -> Mean {
+    fn new(total: usize, size: usize) -> AreaMean {
         let (size, total) = (size as u64, total as u64);
-        Mean { size, total, reciprocal: u64::MAX / total }
+        AreaMean { size, total, reciprocal: u64::MAX / total }
     }
 
     /// Multiplies by 2^64 / total, rounded up. Exact up to 2^28 pixels; above that, a sample may be
@@ -243,7 +243,7 @@ fn middles<const N: usize>(line: &[u8], out: &mut [u8]) {
 /// Averages along a row if each output covers a whole number of samples. Returns false if there is
 /// no specialised loop for that number.
 #[multiversion(targets("x86_64+avx2"))]
-fn try_means(sums: &[u32], mean: Mean, out: &mut [u8]) -> bool {
+fn try_means(sums: &[u32], mean: AreaMean, out: &mut [u8]) -> bool {
     match whole_fraction(sums.len(), out.len()) {
         5 => means::<5>(sums, mean, out),
         8 => means::<8>(sums, mean, out),
@@ -257,7 +257,7 @@ fn try_means(sums: &[u32], mean: Mean, out: &mut [u8]) -> bool {
 }
 
 #[inline(always)]
-fn means<const N: usize>(sums: &[u32], mean: Mean, out: &mut [u8]) {
+fn means<const N: usize>(sums: &[u32], mean: AreaMean, out: &mut [u8]) {
     for (out, part) in out.iter_mut().zip(sums.chunks_exact(N)) {
         let sum: u64 = part.iter().map(|&sum| u64::from(sum)).sum();
         *out = mean.of(sum * mean.size);
@@ -291,7 +291,7 @@ fn mix_rows(upper: &[u8], lower: &[u8], tap: Tap, out: &mut [u8]) {
 
 /// Weights the first and the last row under an output row by their shares.
 #[multiversion(targets("x86_64+avx2"))]
-fn weigh_ends(first: &[u8], last: &[u8], span: &Span, sums: &mut [u32]) {
+fn weigh_ends(first: &[u8], last: &[u8], span: &SourceSpan, sums: &mut [u32]) {
     let (first_share, last_share) = (span.first_share, span.last_share);
     for (sum, (&first, &last)) in sums.iter_mut().zip(first.iter().zip(last)) {
         *sum = u32::from(first) * first_share + u32::from(last) * last_share;
@@ -309,19 +309,19 @@ fn add_scaled(columns: &[u16], times: u32, sums: &mut [u32]) {
 /// The source samples under one output sample. All samples between the first and the last are
 /// covered wholly, with a share of `to`.
 #[derive(Debug)]
-struct Span {
+struct SourceSpan {
     first: usize,
     last: usize,
     first_share: u32,
     last_share: u32,
 }
 
-impl Span {
+impl SourceSpan {
     fn new(index: usize, from: usize, to: usize) -> Self {
         let (start, end) = (index * from, (index + 1) * from);
         let (first, last) = (start / to, (end - 1) / to);
         let first_share = (end.min((first + 1) * to) - start) as u32;
         let last_share = if last == first { 0 } else { (end - last * to) as u32 };
-        Span { first, last, first_share, last_share }
+        SourceSpan { first, last, first_share, last_share }
     }
 }

@@ -129,7 +129,7 @@ pub(super) fn decode_planes(bytes: &[u8], width: usize, [y, u, v]: [&mut [u8]; 3
 }
 
 /// The pixels to encode.
-pub(super) enum Pixels<'a> {
+pub(super) enum WebpPixels<'a> {
     /// Interleaved RGB without row padding.
     Rgb(&'a [u8]),
     /// Limited-range 4:2:0 planes Y, U, V one after the other, without padding.
@@ -137,9 +137,9 @@ pub(super) enum Pixels<'a> {
 }
 
 /// Owns the picture structure, so that libwebp's allocations are freed on every return path.
-struct Picture(raw::WebPPicture);
+struct WebpPicture(raw::WebPPicture);
 
-impl Drop for Picture {
+impl Drop for WebpPicture {
     fn drop(&mut self) {
         // SAFETY: the structure was initialised; the library frees only its own memory.
         unsafe { raw::WebPPictureFree(&mut self.0) }
@@ -150,7 +150,7 @@ impl Drop for Picture {
 ///
 /// `quality` is 1 to 100, `method` 0 (fast) to 6 (small).
 pub(super) fn encode(
-    pixels: Pixels<'_>,
+    pixels: WebpPixels<'_>,
     (width, height): (usize, usize),
     quality: u8,
     method: u8,
@@ -163,11 +163,11 @@ pub(super) fn encode(
     config.quality = f32::from(quality.clamp(1, 100));
     config.method = c_int::from(method.min(6));
     let picture = raw::WebPPicture::new().map_err(|()| "libwebp is of another version")?;
-    let mut picture = Picture(picture);
+    let mut picture = WebpPicture(picture);
     let inner = &mut picture.0;
     (inner.width, inner.height) = (width as c_int, height as c_int);
     match pixels {
-        Pixels::Rgb(rgb) => {
+        WebpPixels::Rgb(rgb) => {
             if rgb.len() < width * height * 3 {
                 return Err("interleaved buffer and picture size do not agree");
             }
@@ -176,7 +176,7 @@ pub(super) fn encode(
                 return Err("libwebp is out of memory");
             }
         }
-        Pixels::Planes(samples) => {
+        WebpPixels::Planes(samples) => {
             let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
             let (luma, chroma) = (width * height, half_width * half_height);
             if samples.len() < luma + 2 * chroma {

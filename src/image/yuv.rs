@@ -160,7 +160,7 @@ fn apply([of_cb, of_cr]: [i32; 2], cb: u8, cr: u8) -> i32 {
 }
 
 /// Conversion from luma and chroma to red, green and blue.
-struct Colours {
+struct ColourMatrix {
     offset: i32,
     luma: i32,
     red_of_cr: i32,
@@ -168,14 +168,14 @@ struct Colours {
     blue_of_cb: i32,
 }
 
-impl Colours {
-    fn of(range: Range, matrix: Matrix) -> Colours {
+impl ColourMatrix {
+    fn of(range: Range, matrix: Matrix) -> ColourMatrix {
         let (offset, luma, chroma) = reach(range);
         let [red, green_cb, green_cr, blue] = match matrix {
             Matrix::Bt601 => [1.402, -0.344_136, -0.714_136, 1.772],
             Matrix::Bt709 => [1.574_8, -0.187_324, -0.468_124, 1.855_6],
         };
-        Colours {
+        ColourMatrix {
             offset,
             luma: fixed(luma),
             red_of_cr: fixed(red * chroma),
@@ -207,7 +207,7 @@ impl Colours {
 
 /// Converts to interleaved RGB.
 pub(super) fn to_rgb(bytes: &[u8], extent: &Extent, width: usize, out: &mut [u8]) {
-    let colours = Colours::of(extent.range, extent.matrix);
+    let colours = ColourMatrix::of(extent.range, extent.matrix);
     let [Some(first), second, third] = extent.planes else { return };
     for (y, out) in out.chunks_exact_mut(3 * width).enumerate() {
         let row = first.row(bytes, y);

@@ -20,8 +20,8 @@ use super::status::{IngestStatus, SendOutcome, State};
 use super::web::Web;
 use crate::base::{Fault, Reject, Stop};
 use crate::camera::Still;
-use crate::camera::video::{Pixels, Reading};
-use crate::config::{Config, FeedConfig, FeedFormat, Hwaccel, Transport};
+use crate::camera::video::{DecodedPixels, Reading};
+use crate::config::{Config, FeedConfig, FeedFormat, Hwaccel, RtspTransport};
 use crate::image::{Format, InputImage};
 use crate::metrics::clock::{Tick, unix_seconds};
 
@@ -39,7 +39,7 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Findings about a source, beyond its configuration.
 #[derive(Clone, Debug, Default)]
-struct Known {
+struct KnownCamera {
     mjpeg: Option<bool>,
     interlaced: bool,
     other_colours: bool,
@@ -61,7 +61,7 @@ pub(super) struct CameraReader {
 }
 
 /// State from picture to picture.
-struct Course {
+struct SessionState {
     began: Tick,
     last: Option<Tick>,
     cell: Option<i64>,
@@ -94,7 +94,7 @@ impl CameraReader {
     /// Reads until the stop signal or, with `once`, the first loss.
     pub(super) fn run(mut self) -> Result<(), Fault> {
         let mut pauses = Pauses::new(self.spec.feed.backoff_ms, &self.spec.id);
-        let mut places = [Known::default(), Known::default()];
+        let mut places = [KnownCamera::default(), KnownCamera::default()];
         let mut failures = 0_u32;
         while !self.stop.is_draining() {
             self.status.enter(State::Connecting);
@@ -138,7 +138,7 @@ impl CameraReader {
     }
 
     /// Opens links until one is lost.
-    fn session(&mut self, other: bool, known: &mut Known) -> Result<(), Loss> {
+    fn session(&mut self, other: bool, known: &mut KnownCamera) -> Result<(), Loss> {
         let place = self.spec.place(other).map_err(|text| Loss::new("config", text))?;
         self.status.opens(&place.location.shown());
         let mut findings = 0;
@@ -152,7 +152,7 @@ impl CameraReader {
             }
             match end {
                 LinkEnd::Lost(loss) if loss.reason == "transport" && !known.udp => {
-                    if self.spec.feed.transport == Transport::Udp {
+                    if self.spec.feed.transport == RtspTransport::Udp {
                         return Err(loss);
                     }
                     let camera = self.spec.id.as_str();
@@ -163,7 +163,7 @@ impl CameraReader {
                     known.udp = true;
                 }
                 LinkEnd::Lost(loss) => {
-                    if self.spec.feed.transport == Transport::Auto && loss.reason != "auth" {
+                    if self.spec.feed.transport == RtspTransport::Auto && loss.reason != "auth" {
                         known.udp = !known.udp;
                     }
                     return Err(loss);
@@ -185,7 +185,7 @@ impl CameraReader {
         }
     }
 
-    fn take(&self, finding: LinkFinding, known: &mut Known) {
+    fn take(&self, finding: LinkFinding, known: &mut KnownCamera) {
         let camera = self.spec.id.as_str();
         match finding {
             LinkFinding::Mjpeg => known.mjpeg = Some(true),
@@ -208,7 +208,7 @@ impl CameraReader {
         }
     }
 
-    fn open(&self, place: &OpenLocation, known: &Known) -> Result<Link, LinkEnd> {
+    fn open(&self, place: &OpenLocation, known: &KnownCamera) -> Result<Link, LinkEnd> {
         let feed = &self.spec.feed;
         let location = &place.location;
         let may_copy = feed.size.is_none()
@@ -222,10 +222,10 @@ impl CameraReader {
         // An RTSP camera rarely sends JPEG, so copying is tried only if it is configured or found.
         let copies = known.mjpeg.unwrap_or(feed.format == FeedFormat::Copy);
         let pixels = match feed.format {
-            FeedFormat::Raw | FeedFormat::Png => Pixels::Rgb,
-            _ if may_copy && copies => Pixels::Copy,
-            _ if known.other_colours => Pixels::JpegPlanes,
-            _ => Pixels::Planes,
+            FeedFormat::Raw | FeedFormat::Png => DecodedPixels::Rgb,
+            _ if may_copy && copies => DecodedPixels::Copy,
+            _ if known.other_colours => DecodedPixels::JpegPlanes,
+            _ => DecodedPixels::Planes,
         };
         let mut live = live(feed.threads, feed.keyframes_only, known.interlaced);
         if !known.no_hardware {
@@ -244,9 +244,9 @@ impl CameraReader {
     }
 
     /// Reads pictures until the link ends.
-    fn watch(&mut self, link: &mut Link, known: &mut Known) -> LinkEnd {
+    fn watch(&mut self, link: &mut Link, known: &mut KnownCamera) -> LinkEnd {
         let now = Tick::now();
-        let mut course = Course {
+        let mut course = SessionState {
             began: now,
             last: None,
             cell: None,
@@ -308,7 +308,7 @@ impl CameraReader {
         link: &mut Link,
         still: &mut Still,
         captured: f64,
-        course: &mut Course,
+        course: &mut SessionState,
     ) -> Result<(), LinkEnd> {
         if still.bytes.is_empty() {
             self.status.count(SendOutcome::DecodeError, 1);
@@ -376,7 +376,7 @@ impl CameraReader {
         still: &mut Still,
         captured: f64,
         now: Tick,
-        course: &mut Course,
+        course: &mut SessionState,
     ) -> Result<Shot, Reject> {
         let is_due = course.shown.is_none_or(|at| now.since(at) >= SHOW_EVERY);
         let ready = self.coder.code(still)?;
@@ -402,7 +402,7 @@ impl CameraReader {
     }
 
     /// Detects a frozen camera, whose picture never changes.
-    fn same(&self, still: &Still, now: Tick, course: &mut Course) -> Result<(), LinkEnd> {
+    fn same(&self, still: &Still, now: Tick, course: &mut SessionState) -> Result<(), LinkEnd> {
         let limit = self.spec.feed.same_frame_ms;
         if limit == 0 {
             return Ok(());
@@ -418,7 +418,7 @@ impl CameraReader {
     }
 
     /// Logs lines of `ffmpeg`, at a limited rate.
-    fn report(&self, link: &mut Link, course: &mut Course) {
+    fn report(&self, link: &mut Link, course: &mut SessionState) {
         let camera = self.spec.id.as_str();
         if course.lines_since.elapsed() >= LINES_PER {
             if course.left_out > 0 {
@@ -440,7 +440,7 @@ impl CameraReader {
     }
 
     /// Adds the CPU time that the child has used since the last call.
-    fn cpu(&self, link: &mut Link, course: &mut Course) {
+    fn cpu(&self, link: &mut Link, course: &mut SessionState) {
         let Some(used) = link.child().and_then(super::pause::cpu_seconds) else { return };
         self.status.add_cpu((used - course.cpu).max(0.0));
         course.cpu = course.cpu.max(used);

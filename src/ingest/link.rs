@@ -7,7 +7,8 @@ use super::mjpeg::{self, About};
 use super::web::Web;
 use crate::base::{Fault, Stop};
 use crate::camera::video::{
-    Level, Line, Live, Location, Nut, Piped, Pixels, Reading, arguments, layout, planes_bytes,
+    DecodedPixels, LineLevel, LiveOptions, Location, LogLine, Nut, Piped, Reading, arguments,
+    layout, planes_bytes,
 };
 use crate::camera::{Coding, Still};
 use crate::image::RawLayout;
@@ -69,12 +70,12 @@ impl Link {
     }
 
     /// The next waiting line of `ffmpeg`, without secrets.
-    pub(super) fn take_line(&mut self) -> Option<Line> {
+    pub(super) fn take_line(&mut self) -> Option<LogLine> {
         match self {
             Link::Ffmpeg(link) => {
                 let line = link.frames.input().words().take()?;
                 let text = link.location.redact(&line.text);
-                Some(Line { text, ..line })
+                Some(LogLine { text, ..line })
             }
             Link::Web(_) => None,
         }
@@ -136,7 +137,7 @@ impl Ffmpeg {
         let header = self.frames.header();
         (still.width, still.height, still.channels) = (header.width, header.height, 3);
         let expected = match self.reading.pixels {
-            Pixels::Copy => {
+            DecodedPixels::Copy => {
                 if header.fourcc != *b"MJPG" {
                     return Err(LinkEnd::Found(LinkFinding::NotMjpeg));
                 }
@@ -152,11 +153,11 @@ impl Ffmpeg {
                     }
                 };
             }
-            Pixels::Rgb => {
+            DecodedPixels::Rgb => {
                 still.coding = Coding::Rgb;
                 header.width as usize * header.height as usize * 3
             }
-            Pixels::Planes | Pixels::JpegPlanes => {
+            DecodedPixels::Planes | DecodedPixels::JpegPlanes => {
                 still.coding = Coding::Planes;
                 planes_bytes(header.width, header.height)
             }
@@ -209,7 +210,7 @@ impl Ffmpeg {
         }
         let live = self.reading.live.as_ref();
         match found {
-            Some(LinkFinding::Mjpeg) if self.reading.pixels == Pixels::Copy => Ok(()),
+            Some(LinkFinding::Mjpeg) if self.reading.pixels == DecodedPixels::Copy => Ok(()),
             Some(LinkFinding::Interlaced) if live.is_some_and(|live| live.interlaced) => Ok(()),
             Some(finding) => Err(LinkEnd::Found(finding)),
             None if self.hardware_failed && live.is_some_and(|live| live.hwaccel.is_some()) => {
@@ -245,7 +246,7 @@ impl Ffmpeg {
         let said = self.frames.input().words().explanation().map(str::to_owned);
         let said =
             said.map(|said| format!("; {}", self.location.redact(&said))).unwrap_or_default();
-        Loss::new("timeout", format!("no picture in time{said}")).into()
+        Loss::new("timeout", format!("no picture arrived in time{said}")).into()
     }
 }
 
@@ -277,12 +278,12 @@ fn capture_time(time: f64) -> f64 {
 }
 
 /// Settings with which `ffmpeg` reads a live camera.
-pub(super) fn live(threads: u32, keyframes: bool, interlaced: bool) -> Live {
-    Live { threads, keyframes, interlaced, hwaccel: None, options: Vec::new() }
+pub(super) fn live(threads: u32, keyframes: bool, interlaced: bool) -> LiveOptions {
+    LiveOptions { threads, keyframes, interlaced, hwaccel: None, options: Vec::new() }
 }
 
 /// Whether a line is worth logging.
-pub(super) fn is_worth(line: &Line) -> bool {
+pub(super) fn is_worth(line: &LogLine) -> bool {
     const NOISE: [&str; 5] = [
         "deprecated pixel format",
         "Non-monotonous DTS",
@@ -290,5 +291,5 @@ pub(super) fn is_worth(line: &Line) -> bool {
         "Could not find codec parameters",
         "Thread message queue",
     ];
-    line.level >= Level::Warning && !NOISE.iter().any(|noise| line.text.contains(noise))
+    line.level >= LineLevel::Warning && !NOISE.iter().any(|noise| line.text.contains(noise))
 }

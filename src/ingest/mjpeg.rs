@@ -24,7 +24,7 @@ pub(super) struct About {
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
     bytes: Vec<u8>,
-    walk: Walk,
+    walk: MarkerWalk,
     /// Bytes outside of files.
     skipped: usize,
     /// Pictures that were interrupted by the next one, malformed or too large.
@@ -33,7 +33,7 @@ pub(super) struct Splitter {
 
 /// Parser state of the file at the start of the buffer.
 #[derive(Debug, Default)]
-struct Walk {
+struct MarkerWalk {
     at: usize,
     in_scan: bool,
     has_tables: bool,
@@ -58,15 +58,15 @@ impl Splitter {
                 self.find_begin()?;
             }
             match self.walk_on() {
-                Step::More => {
+                ParserStep::More => {
                     if self.bytes.len() > FILE_BYTES_MAX {
                         self.give_up(2);
                         continue;
                     }
                     return None;
                 }
-                Step::Broken(at) => self.give_up(at),
-                Step::End(end) => {
+                ParserStep::Broken(at) => self.give_up(at),
+                ParserStep::End(end) => {
                     let about = self.walk.about;
                     file.clear();
                     match about.tables_missing_at {
@@ -91,7 +91,7 @@ impl Splitter {
 
     fn drop_front(&mut self, count: usize) {
         self.bytes.drain(..count.min(self.bytes.len()));
-        self.walk = Walk::default();
+        self.walk = MarkerWalk::default();
     }
 
     /// Skips the bytes before `FF D8 FF`.
@@ -106,38 +106,40 @@ impl Splitter {
         Some(())
     }
 
-    fn walk_on(&mut self) -> Step {
+    fn walk_on(&mut self) -> ParserStep {
         let bytes = &self.bytes;
         let walk = &mut self.walk;
         loop {
             if walk.in_scan {
                 let Some(found) = memchr(0xFF, &bytes[walk.at..]) else {
                     walk.at = bytes.len();
-                    return Step::More;
+                    return ParserStep::More;
                 };
                 walk.at += found;
                 match bytes.get(walk.at + 1) {
-                    None => return Step::More,
+                    None => return ParserStep::More,
                     Some(0x00 | 0xD0..=0xD7) => walk.at += 2,
                     Some(0xFF) => walk.at += 1,
                     Some(_) => walk.in_scan = false,
                 }
                 continue;
             }
-            let Some(&[first, marker]) = bytes.get(walk.at..walk.at + 2) else { return Step::More };
+            let Some(&[first, marker]) = bytes.get(walk.at..walk.at + 2) else {
+                return ParserStep::More;
+            };
             match (first, marker) {
                 (0xFF, 0xFF) => walk.at += 1,
-                (0xFF, 0xD9) => return Step::End(walk.at + 2),
+                (0xFF, 0xD9) => return ParserStep::End(walk.at + 2),
                 // Another file begins within this one.
-                (0xFF, 0xD8) => return Step::Broken(walk.at),
+                (0xFF, 0xD8) => return ParserStep::Broken(walk.at),
                 (0xFF, 0x01 | 0xD0..=0xD7) => walk.at += 2,
                 (0xFF, 0xC0..=0xFE) => {
                     let Some(&[high, low]) = bytes.get(walk.at + 2..walk.at + 4) else {
-                        return Step::More;
+                        return ParserStep::More;
                     };
                     let length = usize::from(u16::from_be_bytes([high, low]));
                     let Some(segment) = bytes.get(walk.at + 4..walk.at + 2 + length.max(2)) else {
-                        return Step::More;
+                        return ParserStep::More;
                     };
                     match (marker, segment) {
                         (0xC4, _) => walk.has_tables = true,
@@ -155,13 +157,13 @@ impl Splitter {
                     }
                     walk.at += 2 + length.max(2);
                 }
-                _ => return Step::Broken(walk.at.max(2)),
+                _ => return ParserStep::Broken(walk.at.max(2)),
             }
         }
     }
 }
 
-enum Step {
+enum ParserStep {
     More,
     Broken(usize),
     End(usize),

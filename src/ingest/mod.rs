@@ -29,5 +29,5 @@ pub use sender::Mean;
 pub use source::Spec;
 pub use status::{AGE_BOUNDS, IngestStatus, SERIES, SendOutcome, State};
 pub use supervisor::{Changed, IngestView, Mode, Supervisor, ring_of};
-pub use teller::Teller;
+pub use teller::StatePublisher;
 pub use trial::{CameraFound, try_out};

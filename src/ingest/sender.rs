@@ -31,7 +31,7 @@ const RING_GRACE: Duration = Duration::from_secs(30);
 
 /// What the sender uses of one camera.
 #[derive(Debug)]
-pub struct Lane {
+pub struct SendLane {
     /// Its waiting frame.
     pub slot: Arc<FrameSlot>,
     /// Its counts.
@@ -40,7 +40,7 @@ pub struct Lane {
     pub ring: Option<RingUse>,
 }
 
-impl Lane {
+impl SendLane {
     /// Ensures that the camera's ring has room for this frame.
     fn set_ring(&self, producer: &mut Producer, shot: &Shot) -> Result<(), Fault> {
         let Some(usage) = self.ring.as_ref().filter(|_| shot.format == Format::Raw) else {
@@ -58,7 +58,7 @@ impl Lane {
 }
 
 /// The lanes of all cameras; the supervisor changes them while the sender runs.
-pub type Lanes = Arc<Mutex<Vec<Arc<Lane>>>>;
+pub type Lanes = Arc<Mutex<Vec<Arc<SendLane>>>>;
 
 /// Bounds of the sender.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ impl Refusals {
 
 /// A frame in flight.
 struct UnderWay {
-    lane: Arc<Lane>,
+    lane: Arc<SendLane>,
     bytes: u64,
     arrived: Tick,
     sent: Tick,
@@ -165,7 +165,8 @@ pub fn run(
         }
         if tidy_at.is_some_and(|at| at.remaining().is_zero()) {
             tidy_at = None;
-            let has_ring = |lane: &Arc<Lane>, id: &str| lane.status.id == id && lane.ring.is_some();
+            let has_ring =
+                |lane: &Arc<SendLane>, id: &str| lane.status.id == id && lane.ring.is_some();
             producer.retain_rings(|id| all.iter().any(|lane| has_ring(lane, id)));
         }
         for lane in &all {
@@ -237,7 +238,7 @@ pub fn run(
 }
 
 /// Copies the lanes of the supervisor; returns whether they changed.
-fn renew(all: &mut Vec<Arc<Lane>>, lanes: &Lanes) -> bool {
+fn renew(all: &mut Vec<Arc<SendLane>>, lanes: &Lanes) -> bool {
     let now = lanes.lock();
     let is_same = all.len() == now.len() && all.iter().zip(&*now).all(|(a, b)| Arc::ptr_eq(a, b));
     if !is_same {

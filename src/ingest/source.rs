@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::base::text;
 use crate::camera::video::Location;
-use crate::config::{CameraConfig, FeedConfig, InputArg, Secret, Transport};
+use crate::config::{CameraConfig, FeedConfig, InputArg, RtspTransport, Secret};
 
 /// Maximum bytes read from a source or credentials file.
 const FILE_BYTES_MAX: u64 = 8 << 10;
@@ -83,7 +83,7 @@ impl Spec {
                 let line = read_line(file, true)?;
                 let (user, password) = line
                     .split_once(':')
-                    .ok_or_else(|| format!("{} holds no user:password", file.display()))?;
+                    .ok_or_else(|| format!("{} does not contain user:password", file.display()))?;
                 Some((user.to_owned(), password.to_owned()))
             }
             None => None,
@@ -105,7 +105,7 @@ impl OpenLocation {
         let mut options: Vec<(&str, String)> = Vec::new();
         let longest = feed.open_timeout_ms.max(feed.no_frame_ms) * 1000;
         if self.location.is_rtsp() {
-            let udp = udp || feed.transport == Transport::Udp;
+            let udp = udp || feed.transport == RtspTransport::Udp;
             options.push(("rtsp_transport", if udp { "udp" } else { "tcp" }.into()));
             options.push(("allowed_media_types", "video".into()));
             options.push(("timeout", longest.to_string()));
@@ -132,7 +132,7 @@ fn read_line(path: &Path, is_secret: bool) -> Result<String, String> {
     let failed = |error: std::io::Error| format!("{shown} cannot be read: {error}");
     let about = fs::metadata(path).map_err(failed)?;
     if !about.is_file() {
-        return Err(format!("{shown} is no file"));
+        return Err(format!("{shown} is not a file"));
     }
     if is_secret && about.mode() & 0o077 != 0 {
         let mode = about.mode() & 0o777;

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 use super::camera::{CameraReader, coder};
-use super::sender::{self, Lane, Lanes, Refusals, SenderLimits};
+use super::sender::{self, Lanes, Refusals, SendLane, SenderLimits};
 use super::slot::{FrameSlot, bell};
 use super::source::Spec;
 use super::status::{IngestStatus, SendOutcome, State};
@@ -42,9 +42,9 @@ pub struct Mode {
 }
 
 /// A running camera.
-struct Camera {
+struct RunningCamera {
     spec: Spec,
-    lane: Arc<Lane>,
+    lane: Arc<SendLane>,
     stop: Stop,
     thread: Option<Running>,
 }
@@ -103,7 +103,7 @@ impl IngestView {
 pub struct Supervisor {
     config: Config,
     mode: Mode,
-    cameras: BTreeMap<String, Camera>,
+    cameras: BTreeMap<String, RunningCamera>,
     lanes: Lanes,
     bell: (Sender<()>, Receiver<()>),
     bytes_max: Arc<AtomicU64>,
@@ -241,7 +241,7 @@ impl Supervisor {
         self.config = config.clone();
     }
 
-    fn begin(&mut self, spec: Spec) -> Result<Camera, Fault> {
+    fn begin(&mut self, spec: Spec) -> Result<RunningCamera, Fault> {
         let feed = &spec.feed;
         let longest = feed.open_timeout_ms.max(feed.no_frame_ms).max(feed.backoff_ms.1);
         let longest = Duration::from_millis(longest);
@@ -249,7 +249,8 @@ impl Supervisor {
         self.view.statuses.lock().insert(spec.id.clone(), Arc::clone(&status));
         let slot = Arc::new(FrameSlot::new(self.bell.0.clone()));
         let ring = ring_of(&self.config, &spec.id, feed);
-        let lane = Arc::new(Lane { slot: Arc::clone(&slot), status: Arc::clone(&status), ring });
+        let lane =
+            Arc::new(SendLane { slot: Arc::clone(&slot), status: Arc::clone(&status), ring });
         self.lanes.lock().push(Arc::clone(&lane));
         let stop = Stop::default();
         let coder = coder(&self.config, &spec.feed)?;
@@ -272,11 +273,11 @@ impl Supervisor {
             }
             end
         })?;
-        Ok(Camera { spec, lane, stop, thread: Some(thread) })
+        Ok(RunningCamera { spec, lane, stop, thread: Some(thread) })
     }
 
     /// Ends a camera; its thread ends the child and reaps it.
-    fn end(&mut self, mut camera: Camera) {
+    fn end(&mut self, mut camera: RunningCamera) {
         camera.stop.drain();
         self.lanes.lock().retain(|lane| !Arc::ptr_eq(lane, &camera.lane));
         if let Some(Err(fault)) = camera.thread.take().map(Running::join) {
@@ -289,7 +290,8 @@ impl Supervisor {
     /// # Errors
     /// [`Fault::Io`] when no thread can be started.
     pub fn look_after(&mut self) -> Result<(), Fault> {
-        let dead = |camera: &Camera| camera.thread.as_ref().is_some_and(Running::is_finished);
+        let dead =
+            |camera: &RunningCamera| camera.thread.as_ref().is_some_and(Running::is_finished);
         let ids: Vec<String> = self
             .cameras
             .iter()

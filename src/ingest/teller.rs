@@ -18,12 +18,12 @@ const LIFE_SECONDS: u64 = 15;
 
 /// Publishes states until it is ended.
 #[derive(Debug)]
-pub struct Teller {
+pub struct StatePublisher {
     ended: Stop,
     thread: Option<Running>,
 }
 
-impl Teller {
+impl StatePublisher {
     /// Starts the thread.
     ///
     /// [`Fault::Io`] if no thread can be started.
@@ -32,7 +32,7 @@ impl Teller {
         topology: Topology,
         view: IngestView,
         stop: &Stop,
-    ) -> Result<Teller, Fault> {
+    ) -> Result<StatePublisher, Fault> {
         let ended = Stop::default();
         let end = ended.clone();
         let key = status_key(&config.redis_queue.input_queue);
@@ -52,7 +52,7 @@ impl Teller {
             let _ = forget(&mut control, &key, &told);
             Ok(())
         })?;
-        Ok(Teller { ended, thread: Some(thread) })
+        Ok(StatePublisher { ended, thread: Some(thread) })
     }
 
     /// Ends the thread and deletes the published states.
@@ -62,7 +62,7 @@ impl Teller {
     }
 }
 
-impl Drop for Teller {
+impl Drop for StatePublisher {
     fn drop(&mut self) {
         self.ended.drain();
     }

@@ -177,7 +177,7 @@ fn read(
             return Ok(0);
         }
         if until.remaining().is_zero() {
-            return Err(Loss::new("timeout", "no picture in time").into());
+            return Err(Loss::new("timeout", "no picture arrived in time").into());
         }
         match stream.read(bytes) {
             Ok(count) => return Ok(count),
@@ -193,7 +193,7 @@ fn read(
 
 /// The relevant parts of a response.
 #[derive(Debug, Default)]
-struct Head {
+struct HttpHead {
     status: u16,
     kind: String,
     chunked: bool,
@@ -202,7 +202,7 @@ struct Head {
     rest: Vec<u8>,
 }
 
-impl Head {
+impl HttpHead {
     fn is_jpeg(&self) -> bool {
         let kind = self.kind.to_ascii_lowercase();
         ["multipart/", "image/jpeg", "image/jpg", "video/x-motion-jpeg", "video/mjpeg"]
@@ -218,7 +218,7 @@ fn ask(
     shown: &str,
     until: Tick,
     stop: &Stop,
-) -> Result<Head, LinkEnd> {
+) -> Result<HttpHead, LinkEnd> {
     let (target, place) = (target(url), &url[Position::BeforeHost..Position::AfterPort]);
     let authorization =
         authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
@@ -234,7 +234,7 @@ fn ask(
         let mut answer = httparse::Response::new(&mut headers);
         match answer.parse(&bytes) {
             Ok(httparse::Status::Complete(end)) => {
-                let mut head = Head { status: answer.code.unwrap_or(0), ..Head::default() };
+                let mut head = HttpHead { status: answer.code.unwrap_or(0), ..HttpHead::default() };
                 for header in answer.headers.iter() {
                     let value = String::from_utf8_lossy(header.value).into_owned();
                     match header.name.to_ascii_lowercase().as_str() {
@@ -260,7 +260,7 @@ fn ask(
             Ok(httparse::Status::Partial) => {
                 return Err(lost("the header of its answer is too long".into()));
             }
-            Err(error) => return Err(lost(format!("its answer is no HTTP: {error}"))),
+            Err(error) => return Err(lost(format!("its answer is not HTTP: {error}"))),
         }
         let mut part = [0; 2048];
         let count = read(stream, &mut part, shown, until, stop)?;

@@ -173,12 +173,12 @@ impl Load {
 /// The running feeder thread; stopped and joined on drop.
 struct Feeding {
     stop: Stop,
-    state: Arc<State>,
+    state: Arc<FeedState>,
     thread: Option<Running>,
 }
 
 #[derive(Default)]
-struct State {
+struct FeedState {
     sent: AtomicU64,
     ended: AtomicBool,
 }
@@ -191,7 +191,7 @@ impl Feeding {
         stop: &Stop,
     ) -> Result<Feeding, Fault> {
         let own_stop = Stop::default();
-        let state = Arc::new(State::default());
+        let state = Arc::new(FeedState::default());
         let mut feeder = Feeder::open(view, timeout, &own_stop)?;
         let (load, view) = (load.clone(), view.clone());
         let (into, until, outer) = (Arc::clone(&state), own_stop.clone(), stop.clone());
@@ -233,7 +233,7 @@ fn feed(
     feeder: &mut Feeder,
     load: &Load,
     view: &EngineView,
-    state: &State,
+    state: &FeedState,
     stops: &[Stop; 2],
 ) -> Result<(), Fault> {
     let sent = feed_until(feeder, load, view, state, stops)?;
@@ -252,7 +252,7 @@ fn feed_until(
     feeder: &mut Feeder,
     load: &Load,
     view: &EngineView,
-    state: &State,
+    state: &FeedState,
     [own, outer]: &[Stop; 2],
 ) -> Result<u64, Fault> {
     let pace = load.rate.and_then(Pace::new);

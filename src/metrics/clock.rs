@@ -83,12 +83,12 @@ fn unix_time() -> Duration {
 /// trip is wrong by at most half of it (Cristian, "Probabilistic clock synchronization", 1989).
 #[derive(Debug, Default)]
 pub struct RemoteClock {
-    known: Mutex<Option<Known>>,
+    known: Mutex<Option<KnownClock>>,
 }
 
 /// An accepted sample.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct KnownClock {
     at: Tick,
     /// The server's clock at that moment.
     server: Duration,
@@ -103,7 +103,7 @@ const DRIFT_PER_SECOND: Duration = Duration::from_micros(100);
 /// many commands, and two servers of a failover may differ by milliseconds.
 const AHEAD_MIN: Duration = Duration::from_millis(1000);
 
-impl Known {
+impl KnownClock {
     /// Largest error of the server's clock as computed for this moment.
     fn error(&self) -> Duration {
         let drift = self.at.elapsed().as_secs_f64() * DRIFT_PER_SECOND.as_secs_f64();
@@ -122,7 +122,7 @@ impl RemoteClock {
     pub fn sample(&self, server: Duration, asked: Tick) {
         let at = Tick::now();
         let half = at.since(asked) / 2;
-        let sample = Known { at, server: server + half, error: half };
+        let sample = KnownClock { at, server: server + half, error: half };
         let mut known = self.known.lock();
         let is_better = known.is_none_or(|known| {
             let apart = known.now().abs_diff(sample.server);

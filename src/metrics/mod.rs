@@ -17,7 +17,7 @@ pub use health::{Health, Part};
 pub use ledger::{Conservation, Ledger, Outcome};
 pub use names::{Counter, Gauge, Timer};
 pub use recorder::{Distribution, Recorder};
-pub use series::{Kind, Series};
+pub use series::{Series, SeriesKind};
 pub use trips::{RoundTrip, RoundTrips};
 pub use windows::{WindowGauge, WindowStage, Windows};
 

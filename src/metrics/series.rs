@@ -5,7 +5,7 @@
 
 /// The kind of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SeriesKind {
     /// Only grows while the process lives.
     Counter,
     /// Rises and falls.
@@ -35,8 +35,8 @@ macro_rules! series {
             }
 
             /// Its kind.
-            pub const fn kind(self) -> Kind {
-                match self { $(Series::$variant => Kind::$kind),+ }
+            pub const fn kind(self) -> SeriesKind {
+                match self { $(Series::$variant => SeriesKind::$kind),+ }
             }
         }
     };
@@ -131,7 +131,7 @@ mod tests {
     fn names_follow_the_conventions() {
         for series in Series::ALL {
             let name = series.name();
-            assert_eq!(name.ends_with("_total"), series.kind() == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_total"), series.kind() == SeriesKind::Counter, "{name}");
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_64".contains(&byte)));
             let others = Series::ALL.iter().filter(|other| other.name() == name);
             assert_eq!(others.count(), 1, "{name} is taken twice");

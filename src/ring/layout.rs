@@ -39,18 +39,16 @@ pub struct RingHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadHeader {
     /// They begin with other bytes.
-    #[error("it does not begin as a ring")]
+    #[error("it does not begin with the signature of a ring")]
     Magic,
     /// The header length of another version.
-    #[error("its header has another length than {PAGE}")]
+    #[error("the length of its header is not {PAGE}")]
     Length,
     /// Too few or too many slots.
     #[error("it has {0} slots, not {SLOTS_MIN} to {SLOTS_MAX}")]
     Slots(u32),
     /// The room is 0, not a multiple of a page, or larger than a file can be.
-    #[error(
-        "its slots have room for {0} bytes, which is no multiple of {PAGE} that fits into a file"
-    )]
+    #[error("its slots have room for {0} bytes; valid: a multiple of {PAGE} that fits into a file")]
     Room(u64),
 }
 

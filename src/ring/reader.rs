@@ -42,13 +42,13 @@ pub struct Rings {
     folder: PathBuf,
     boot_id: Option<u128>,
     /// Open rings; the most recently used one comes last.
-    open: Vec<Open>,
+    open: Vec<OpenRing>,
     looked_at: Tick,
 }
 
 /// A ring that passed all checks.
 #[derive(Debug)]
-struct Open {
+struct OpenRing {
     name: String,
     header: RingHeader,
     file: File,
@@ -117,9 +117,9 @@ impl Rings {
 
     /// The open ring of a reference. An open ring with the same name and another epoch is replaced
     /// if the file with the right epoch exists.
-    fn ring(&mut self, reference: &Reference) -> Result<&mut Open, Unread> {
+    fn ring(&mut self, reference: &Reference) -> Result<&mut OpenRing, Unread> {
         let is_it =
-            |ring: &Open| ring.name == reference.name && ring.header.epoch == reference.epoch;
+            |ring: &OpenRing| ring.name == reference.name && ring.header.epoch == reference.epoch;
         let ring = match self.open.iter().position(is_it) {
             Some(at) => self.open.remove(at),
             None => {
@@ -140,7 +140,7 @@ impl Rings {
     }
 
     /// Opens a ring, and checks everything that can be checked before a slot is read.
-    fn find(&mut self, name: &str) -> Result<Open, Unread> {
+    fn find(&mut self, name: &str) -> Result<OpenRing, Unread> {
         let path = self.folder.join(format!("{name}.ring"));
         let gone = |detail: String| Unread::Gone(format!("the ring {}: {detail}", path.display()));
         let failed = |error: Errno| match error {
@@ -157,7 +157,7 @@ impl Rings {
         let file = open_below(&folder, &format!("{name}.ring")).map_err(failed)?;
         let about = rustix::fs::fstat(&file).map_err(failed)?;
         if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
-            return Err(gone("it is no regular file".into()));
+            return Err(gone("it is not a regular file".into()));
         }
         if !is_trusted(&about, &of_folder) {
             return Err(gone("it belongs to another account than its folder".into()));
@@ -168,7 +168,7 @@ impl Rings {
         let header = RingHeader::decode(&head).map_err(|bad| gone(bad.to_string()))?;
         let (len, expected) = (about.st_size, header.file_len().unwrap_or(0));
         if u64::try_from(len) != Ok(expected) {
-            return Err(gone(format!("it has {len} bytes, and {expected} by its header")));
+            return Err(gone(format!("it has {len} bytes, but its header declares {expected}")));
         }
         // A sandboxed service may not see the boot id. The epoch still tells files apart.
         self.boot_id = self.boot_id.or_else(|| boot_id().ok());
@@ -177,11 +177,11 @@ impl Rings {
                 "it was made on another machine, or before this one was started".into(),
             ));
         }
-        Ok(Open { name: name.to_owned(), header, file, used_at: Tick::now() })
+        Ok(OpenRing { name: name.to_owned(), header, file, used_at: Tick::now() })
     }
 }
 
-impl Open {
+impl OpenRing {
     fn slot_head(&self, at: u64) -> Result<SlotHead, Unread> {
         let mut bytes = [0; SLOT_HEAD_BYTES];
         self.file.read_exact_at(&mut bytes, at).map_err(|error| self.cut(&error))?;
@@ -201,7 +201,7 @@ impl Open {
 
     /// The fault of a file that was truncated after it was opened.
     fn cut(&self, error: &io::Error) -> Unread {
-        Unread::Gone(format!("the ring {} has been cut short: {error}", self.name))
+        Unread::Gone(format!("the file of the ring {} was truncated: {error}", self.name))
     }
 }
 

@@ -63,7 +63,7 @@ impl Ring {
         };
         if !is_name(name) {
             return Err(Fault::Unusable(format!(
-                "{name:?} is no name for a ring; valid: up to 64 letters, digits, \".\", \"_\" and \
+                "{name:?} is not a name for a ring; valid: up to 64 letters, digits, \".\", \"_\" and \
                  \"-\", a letter or digit first"
             )));
         }
@@ -322,7 +322,7 @@ mod tests {
             change(&mut options);
             Ring::create(&options).unwrap_err().to_string()
         };
-        assert!(refused(|it| it.name = "../cam".into()).contains("no name for a ring"));
+        assert!(refused(|it| it.name = "../cam".into()).contains("not a name for a ring"));
         assert!(refused(|it| it.slots = 1).contains("1 slots"));
         assert!(refused(|it| it.frame_bytes_max = u64::MAX).contains("room for"));
         let full = refused(|it| it.frame_bytes_max = 1 << 55);

@@ -70,7 +70,7 @@ pub struct Shard {
     /// The entries of the stream that are in this process.
     journal: Arc<Journal>,
     /// See the head of this file.
-    state: Arc<RwLock<State>>,
+    state: Arc<RwLock<ShardGroup>>,
     /// Whether other consumers have left entries pending.
     is_stale: AtomicBool,
 }
@@ -90,7 +90,7 @@ impl Shard {
 
 /// What this process knows of a group.
 #[derive(Debug, Default)]
-struct State {
+struct ShardGroup {
     /// Whether the group exists and everything in work is pending, as far as is known.
     is_whole: bool,
     /// Name of the consumer that marks the group; empty if the account may not create it.
@@ -102,7 +102,7 @@ struct State {
 }
 
 /// The lock of a shard, held for reading.
-type Guard = ArcRwLockReadGuard<RawRwLock, State>;
+type Guard = ArcRwLockReadGuard<RawRwLock, ShardGroup>;
 
 /// The right to commit to some shards; see invariant 1.
 #[derive(Debug, Default)]
@@ -211,7 +211,7 @@ impl Groups {
                 );
             }
             let identity = found.identity;
-            *shard.state.write() = State { is_whole: true, identity, ..State::default() };
+            *shard.state.write() = ShardGroup { is_whole: true, identity, ..ShardGroup::default() };
         }
         Ok(())
     }
@@ -295,7 +295,7 @@ impl Groups {
             recovery.held.len(),
         );
         let restored = Some(Tick::now());
-        *state = State { is_whole: true, identity: found.identity, restored, tenure: None };
+        *state = ShardGroup { is_whole: true, identity: found.identity, restored, tenure: None };
         Ok(())
     }
 
@@ -349,7 +349,7 @@ impl Groups {
         }
         let restored = is_lost.then(Tick::now).or(state.restored);
         let (identity, tenure) = (found.identity, Some(tenure.clone()));
-        *state = State { is_whole: true, identity, restored, tenure };
+        *state = ShardGroup { is_whole: true, identity, restored, tenure };
         Ok(found.pending.iter().any(|ids| !ids.is_empty()))
     }
 
@@ -384,7 +384,7 @@ impl Groups {
     }
 
     /// The lock of a shard for writing. The wait ends if the engine stops at once.
-    fn write(&self, shard: usize) -> Result<RwLockWriteGuard<'_, State>, Fault> {
+    fn write(&self, shard: usize) -> Result<RwLockWriteGuard<'_, ShardGroup>, Fault> {
         loop {
             if let Some(state) = self.shards[shard].state.try_write_for(limits::LANE_TICK) {
                 return Ok(state);

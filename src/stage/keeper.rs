@@ -87,7 +87,7 @@ fn member_of(name: &str) -> Member {
 
 /// What is known of one shard.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct SeenLeases {
     /// Since when no engine has held it.
     free_since: Option<Tick>,
     /// Until when it is kept although another engine is assigned.
@@ -98,7 +98,7 @@ struct Seen {
 
 /// The keeper, ready to run.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct LeaseKeeper {
     settings: KeeperSettings,
     client: LeaseClient,
     /// Longest wait for an answer.
@@ -107,11 +107,11 @@ pub struct Keeper {
     groups: Arc<Groups>,
     /// The holder of each shard, for the dashboard.
     holders: Arc<Mutex<Vec<String>>>,
-    seen: Vec<Seen>,
+    seen: Vec<SeenLeases>,
     stop: Stop,
 }
 
-impl Keeper {
+impl LeaseKeeper {
     /// A keeper that keeps `holders` up to date as well.
     ///
     /// # Errors
@@ -122,12 +122,12 @@ impl Keeper {
         groups: Arc<Groups>,
         holders: Arc<Mutex<Vec<String>>>,
         stop: Stop,
-    ) -> Result<Keeper, Fault> {
+    ) -> Result<LeaseKeeper, Fault> {
         let (terms, engines) = (leases.terms().clone(), settings.engines.clone());
         let timeout = TIMEOUT_FIRST;
         let client = LeaseClient::new(&settings.topology, terms, engines, timeout)?;
-        let seen = vec![Seen::default(); settings.keys.len()];
-        Ok(Keeper { settings, client, timeout, leases, groups, holders, seen, stop })
+        let seen = vec![SeenLeases::default(); settings.keys.len()];
+        Ok(LeaseKeeper { settings, client, timeout, leases, groups, holders, seen, stop })
     }
 
     /// Keeps the leases until draining has begun and every lease has been given back.

@@ -352,7 +352,7 @@ impl StreamReader {
             if !self.is_ahead {
                 tracing::warn!(
                     "entries of {} have ids {ahead:?} ahead of the clock of the server, which was \
-                     set back: their age cannot be told, and max_frame_age_ms sheds none of them \
+                     set back: their age is unknown, and max_frame_age_ms sheds none of them \
                      until the clock has caught up",
                     self.settings.source.stream
                 );

@@ -125,7 +125,7 @@ pub struct Queues {
 }
 
 /// Length and last entry of each shard's dead-letter stream, and when they were read.
-type Seen = (Vec<(u64, EntryId)>, Tick);
+type SeenLetters = (Vec<(u64, EntryId)>, Tick);
 
 /// The watcher, ready to run.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ pub struct Watcher {
     /// Length and last entry of each shard's dead-letter stream.
     dead_letter_ends: Vec<(u64, EntryId)>,
     /// State of the dead-letter streams when the latest dead letters were read.
-    dead_letters_seen: Option<Seen>,
+    dead_letters_seen: Option<SeenLetters>,
     metrics: Arc<Metrics>,
     groups: Arc<Groups>,
     recorder: Recorder,
@@ -339,7 +339,7 @@ impl Watcher {
 
     /// Reads the latest dead letters, if they have changed since the last read.
     fn look_at_dead_letters(&mut self, control: &mut Control) -> Result<(), Fault> {
-        let is_recent = |seen: &Seen| seen.1.elapsed() < DEAD_LETTER_PERIOD;
+        let is_recent = |seen: &SeenLetters| seen.1.elapsed() < DEAD_LETTER_PERIOD;
         if self.dead_letters_seen.as_ref().is_some_and(is_recent) {
             return Ok(());
         }

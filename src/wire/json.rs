@@ -10,7 +10,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 use serde_json::value::RawValue;
 
 use super::envelope::{Envelope, ImageRef};
-use super::rows::{Rows, Shape};
+use super::rows::{RowShape, Rows};
 use super::{base64, text, time};
 use crate::base::Reject;
 
@@ -89,7 +89,11 @@ enum Broken {
     TooLarge,
 }
 
-fn parse<'a>(json: &'a [u8], pixels_max: u64, pixels: &mut Vec<u8>) -> Result<Frame<'a>, Broken> {
+fn parse<'a>(
+    json: &'a [u8],
+    pixels_max: u64,
+    pixels: &mut Vec<u8>,
+) -> Result<JsonFrame<'a>, Broken> {
     let mut too_large = false;
     let seed = FrameSeed {
         pixels,
@@ -109,7 +113,7 @@ fn parse<'a>(json: &'a [u8], pixels_max: u64, pixels: &mut Vec<u8>) -> Result<Fr
 fn whole<'a, R: serde_json::de::Read<'a>>(
     mut parser: serde_json::Deserializer<R>,
     seed: FrameSeed<'_>,
-) -> serde_json::Result<Frame<'a>> {
+) -> serde_json::Result<JsonFrame<'a>> {
     let frame = seed.deserialize(&mut parser)?;
     parser.end().map(|()| frame)
 }
@@ -138,7 +142,7 @@ fn first_camera(json: &[u8]) -> Option<(Cow<'_, str>, bool)> {
             f.write_str("an object")
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            while let Some(Text(key)) = map.next_key()? {
+            while let Some(JsonString(key)) = map.next_key()? {
                 if key == "camera_id" {
                     // Stop here and leave the object half read; that saves the time.
                     return map.next_value().map(Some);
@@ -185,15 +189,15 @@ fn may_name_a_camera(json: &[u8]) -> bool {
 /// The last `camera_id`, found by parsing the whole object.
 fn thorough(json: &[u8]) -> Option<Cow<'static, str>> {
     fn last(json: &[u8]) -> Option<Option<Cow<'static, str>>> {
-        struct Finder;
-        impl<'de> Visitor<'de> for Finder {
+        struct LastFinder;
+        impl<'de> Visitor<'de> for LastFinder {
             type Value = Option<Cow<'static, str>>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut camera = None;
-                while let Some(Text(key)) = map.next_key()? {
+                while let Some(JsonString(key)) = map.next_key()? {
                     if key == "camera_id" {
                         let value: &RawValue = map.next_value()?;
                         let value = id(value.get(), "camera_id").map_err(de::Error::custom)?;
@@ -205,7 +209,7 @@ fn thorough(json: &[u8]) -> Option<Cow<'static, str>> {
                 Ok(camera)
             }
         }
-        serde_json::Deserializer::from_slice(json).deserialize_map(Finder).ok()
+        serde_json::Deserializer::from_slice(json).deserialize_map(LastFinder).ok()
     }
     last(json).or_else(|| last(&text::quote_constants(json)?)).flatten()
 }
@@ -214,13 +218,13 @@ fn side(value: usize) -> Result<i32, Reject> {
     i32::try_from(value).map_err(|_| Reject::too_large("image_array is too long"))
 }
 
-struct Frame<'de> {
+struct JsonFrame<'de> {
     frame_id: Option<Cow<'de, str>>,
     camera_id: Option<Cow<'de, str>>,
     timestamp: Timestamp,
     base64: Option<Cow<'de, str>>,
     image: Option<Cow<'de, str>>,
-    array: Option<Shape>,
+    array: Option<RowShape>,
 }
 
 /// The capture time, if one was given; an error if it cannot be parsed.
@@ -236,8 +240,8 @@ fn id<'a>(value: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, String> {
         [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => {
             Ok(Some(Cow::Borrowed(&value[1..=inner.len()])))
         }
-        [b'"', ..] => serde_json::from_str::<Text<'a>>(value)
-            .map(|Text(text)| Some(text))
+        [b'"', ..] => serde_json::from_str::<JsonString<'a>>(value)
+            .map(|JsonString(text)| Some(text))
             .map_err(|error| format!("{name}: {error}")),
         [b'-' | b'0'..=b'9', ..] => Ok(Some(Cow::Borrowed(value))),
         _ => Err(format!("{name} is neither text nor a number")),
@@ -248,8 +252,8 @@ fn id<'a>(value: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, String> {
 fn timestamp(value: &str) -> Timestamp {
     match value.as_bytes() {
         b"null" => Ok(None),
-        [b'"', ..] => match serde_json::from_str::<Text<'_>>(value) {
-            Ok(Text(text)) => time::seconds(&text).map(Some).ok_or(Unclear),
+        [b'"', ..] => match serde_json::from_str::<JsonString<'_>>(value) {
+            Ok(JsonString(text)) => time::seconds(&text).map(Some).ok_or(Unclear),
             Err(_) => Err(Unclear),
         },
         _ => time::seconds(value).map(Some).ok_or(Unclear),
@@ -257,21 +261,24 @@ fn timestamp(value: &str) -> Timestamp {
 }
 
 /// A string, borrowed unless it has escapes.
-struct Text<'de>(Cow<'de, str>);
+struct JsonString<'de>(Cow<'de, str>);
 
-impl<'de> de::Deserialize<'de> for Text<'de> {
+impl<'de> de::Deserialize<'de> for JsonString<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TextVisitor;
         impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
+            type Value = JsonString<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E: de::Error>(
+                self,
+                text: &'de str,
+            ) -> Result<JsonString<'de>, E> {
+                Ok(JsonString(Cow::Borrowed(text)))
             }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<JsonString<'de>, E> {
+                Ok(JsonString(Cow::Owned(text.to_owned())))
             }
         }
         deserializer.deserialize_str(TextVisitor)
@@ -330,23 +337,26 @@ struct FrameSeed<'s> {
 }
 
 impl<'de> DeserializeSeed<'de> for FrameSeed<'_> {
-    type Value = Frame<'de>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Frame<'de>, D::Error> {
+    type Value = JsonFrame<'de>;
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<JsonFrame<'de>, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for FrameSeed<'_> {
-    type Value = Frame<'de>;
+    type Value = JsonFrame<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     /// If a key occurs twice, the last value counts, as with `json.loads`.
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Frame<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonFrame<'de>, A::Error> {
         let FrameSeed { pixels, pixels_max, too_large } = self;
-        let mut frame = Frame {
+        let mut frame = JsonFrame {
             frame_id: None,
             camera_id: None,
             timestamp: Ok(None),
@@ -354,7 +364,7 @@ impl<'de> Visitor<'de> for FrameSeed<'_> {
             image: None,
             array: None,
         };
-        while let Some(Text(key)) = map.next_key()? {
+        while let Some(JsonString(key)) = map.next_key()? {
             match &*key {
                 name @ ("frame_id" | "camera_id") => {
                     let value: &'de RawValue = map.next_value()?;
@@ -368,7 +378,8 @@ impl<'de> Visitor<'de> for FrameSeed<'_> {
                     frame.timestamp = timestamp(map.next_value::<&'de RawValue>()?.get());
                 }
                 "image_base64" => {
-                    frame.base64 = map.next_value::<Option<Text<'de>>>()?.map(|Text(text)| text);
+                    frame.base64 =
+                        map.next_value::<Option<JsonString<'de>>>()?.map(|JsonString(text)| text);
                 }
                 "image" => {
                     let MaybeText(text) = map.next_value()?;
@@ -376,7 +387,7 @@ impl<'de> Visitor<'de> for FrameSeed<'_> {
                 }
                 "image_array" => {
                     pixels.clear();
-                    let shape = Shape::default();
+                    let shape = RowShape::default();
                     let rows = Rows {
                         pixels: &mut *pixels,
                         pixels_max,

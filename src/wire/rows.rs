@@ -9,7 +9,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Unexpected, Visi
 
 /// Size of a picture.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Shape {
+pub(super) struct RowShape {
     pub width: usize,
     pub height: usize,
     pub channels: usize,
@@ -20,18 +20,18 @@ pub(super) struct Rows<'s> {
     pub pixels: &'s mut Vec<u8>,
     pub pixels_max: usize,
     pub too_large: &'s mut bool,
-    pub shape: Shape,
+    pub shape: RowShape,
 }
 
 impl<'de> DeserializeSeed<'de> for Rows<'_> {
-    type Value = Option<Shape>;
+    type Value = Option<RowShape>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Rows<'_> {
-    type Value = Option<Shape>;
+    type Value = Option<RowShape>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("rows of pixels")

@@ -33,7 +33,7 @@ fn root() -> PathBuf {
 }
 
 /// Every Rust file below `folder`, as a path from the root, with its text.
-fn sources(folder: &str) -> Vec<(String, String)> {
+pub(crate) fn sources(folder: &str) -> Vec<(String, String)> {
     fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -57,7 +57,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
 }
 
 /// A line without its comment and its text in quotes; good enough for code that rustfmt has seen.
-fn code_of(line: &str) -> String {
+pub(crate) fn code_of(line: &str) -> String {
     let mut code = String::new();
     let mut in_text = false;
     let mut before = ' ';
@@ -397,46 +397,6 @@ fn comments_and_documents_have_no_opaque_words() {
         }
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-}
-
-/// The public type that a line of code defines, if it does.
-fn public_type(code: &str) -> Option<&str> {
-    let rest = code.trim_start().strip_prefix("pub ")?;
-    let kinds = ["struct ", "enum ", "trait ", "type ", "union "];
-    let rest = kinds.iter().find_map(|kind| rest.strip_prefix(kind))?;
-    let name = rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next()?;
-    // A macro has a parameter in place of the name.
-    Some(name).filter(|name| !name.is_empty())
-}
-
-/// The type that `choice!` or `section!` of the configuration makes of this line.
-fn type_of_macro(code: &str) -> Option<&str> {
-    let rest = code.strip_prefix("    ")?;
-    let (name, rest) = rest.split_once(' ')?;
-    let is_type = name.starts_with(|letter: char| letter.is_ascii_uppercase());
-    (is_type && (rest == "{" || rest.starts_with("in "))).then_some(name)
-}
-
-#[test]
-fn a_public_type_has_a_name_of_its_own() {
-    assert_eq!(public_type("pub struct Frame<'a> {"), Some("Frame"));
-    assert_eq!(public_type("pub(super) struct Frame {"), None);
-    let mut found = std::collections::BTreeMap::<String, Vec<String>>::new();
-    for (path, text) in sources("src") {
-        let has_macros = path == "src/config/choice.rs"
-            || path.starts_with("src/config/table/") && !path.ends_with("mod.rs");
-        for line in text.lines() {
-            let code = code_of(line);
-            let of_macro = if has_macros { type_of_macro(&code) } else { None };
-            if let Some(name) = public_type(&code).or(of_macro) {
-                found.entry(name.to_owned()).or_default().push(path.clone());
-            }
-        }
-    }
-    assert!(found.contains_key("Retention") && found.contains_key("LogConfig"));
-    assert!(found.len() > 100, "{} types", found.len());
-    found.retain(|_, paths| paths.len() > 1);
-    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]

@@ -420,7 +420,7 @@ fn a_place_that_is_no_number_is_said_and_not_asked_for_without_pause() {
     let places = format!("{{camera_frames}}:bridge:{}", way.input);
     let _: redis::Value = way.server.ask(redis::cmd("HSET").arg(&places).arg(0).arg("abc"));
     send(broker, &way.input, &frames(5, 5, 1));
-    wait_until("a word", LONG, || bridge.said().contains("is no number: abc"));
+    wait_until("a word", LONG, || bridge.said().contains("is not a number: abc"));
     let commands = || -> u64 {
         let info: String = way.server.ask(redis::cmd("INFO").arg("stats"));
         let line = info.lines().find_map(|it| it.strip_prefix("total_commands_processed:"));

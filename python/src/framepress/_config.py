@@ -187,7 +187,7 @@ def _checked(name: str, place: str, value: Any, faults: list[str]) -> Any:
         return value
     if isinstance(default, (int, float)):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            faults.append(f"{place}: {value!r} is no number")
+            faults.append(f"{place}: {value!r} is not a number")
         elif name == "compression_quality" and not 1 <= value <= 100:
             faults.append(f"{place}: {value!r} is not between 1 and 100")
         elif value < 0 or (name == "shards" and value < 1):

@@ -321,7 +321,7 @@ def _take(path: pathlib.Path) -> int:
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise RingError(errno.EEXIST, f"{path} is there, and is no regular file")
+        raise RingError(errno.EEXIST, f"{path} exists, and is not a regular file")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -32,7 +32,7 @@ const AHEAD_MS_MAX: u64 = 366 * 24 * 3_600_000;
 const BLOCK: Duration = Duration::from_millis(500);
 
 /// Reads the output streams and fills the topic.
-pub(super) struct Outbound {
+pub(super) struct OutboundBridge {
     config: Config,
     control: Control,
     sources: Vec<OutputStream>,
@@ -63,8 +63,12 @@ struct OutputStream {
     refused: EntryId,
 }
 
-impl Outbound {
-    pub fn new(setup: Setup, status: &Arc<BridgeStatus>, stop: &Stop) -> Result<Outbound, Fault> {
+impl OutboundBridge {
+    pub fn new(
+        setup: Setup,
+        status: &Arc<BridgeStatus>,
+        stop: &Stop,
+    ) -> Result<OutboundBridge, Fault> {
         let Setup { config, topology, streams, until_caught_up } = setup;
         let control = Control::new(topology, Duration::from_secs(config.redis_queue.timeout));
         let source = |streams: Streams| OutputStream {
@@ -76,7 +80,7 @@ impl Outbound {
             is_dry: false,
             refused: EntryId::default(),
         };
-        Ok(Outbound {
+        Ok(OutboundBridge {
             config,
             control,
             sources: streams.into_iter().map(source).collect(),
@@ -200,7 +204,10 @@ impl Outbound {
                 // If it counted as no place, every result would be sent again.
                 Some(None) => {
                     let what = format!("reading {}", positions::TOPIC);
-                    let detail = format!("the place of {} there is no id", source.stream);
+                    let detail = format!(
+                        "the stored position of {} there is not an entry id",
+                        source.stream
+                    );
                     return Err(Failed::Broken(Fault::Kafka { what, detail }));
                 }
                 None if kafka.begin == Begin::Latest => counts.last,
@@ -352,8 +359,8 @@ impl Outbound {
                 if source.place.millis > unix_millis().saturating_add(AHEAD_MS_MAX) {
                     let what = format!("reading {}", positions::TOPIC);
                     let detail = format!(
-                        "the place {} of {} lies more than a year ahead of the clock; no result can have \
-                         had it",
+                        "the stored position {} of {} is more than a year ahead of the clock; no \
+                         result can have that id",
                         source.place, source.stream
                     );
                     return Err(Fault::Kafka { what, detail });

@@ -12,8 +12,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use super::super::PAUSE;
 use super::super::client::{self, ANSWER_LIMIT, Words};
 use super::super::positions;
-use super::super::result::Outgoing;
-use super::{BLOCK, Outbound};
+use super::super::result::KafkaMessage;
+use super::{BLOCK, OutboundBridge};
 use crate::base::Fault;
 use crate::frame::EntryId;
 use crate::metrics::clock::Tick;
@@ -74,11 +74,11 @@ pub(super) enum Failed {
     Fenced(Fault),
 }
 
-impl Outbound {
+impl OutboundBridge {
     pub(super) fn transact(
         &self,
         index: usize,
-        messages: &[Outgoing],
+        messages: &[KafkaMessage],
         place: EntryId,
     ) -> Result<(), Failed> {
         let Some(producer) = &self.producer else { return Ok(()) };
@@ -86,7 +86,7 @@ impl Outbound {
         let failed = |error: KafkaError| self.failed(producer, error);
         producer.begin_transaction().map_err(failed)?;
         let topic = &self.config.kafka.output_topic;
-        for Outgoing { key, value, headers } in messages {
+        for KafkaMessage { key, value, headers } in messages {
             let mut given = OwnedHeaders::new_with_capacity(headers.len());
             for (name, value) in headers {
                 given = given.insert(Header { key: name, value: Some(value) });

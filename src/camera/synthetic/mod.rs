@@ -20,7 +20,7 @@ use self::light::{DAY_SECONDS, Light};
 use self::noise::Noise;
 use self::place::Scenery;
 use self::traffic::{LANE_VEHICLES, Traffic};
-use self::vehicle::Placed;
+use self::vehicle::PlacedVehicle;
 use super::random::Random;
 use super::{Coding, FrameSource, SIDE_MAX, Still};
 use crate::base::Fault;
@@ -121,7 +121,7 @@ impl Synthetic {
             let it = &lane.vehicles[place];
             let x = lane.middle + it.aside;
             let placed =
-                Placed { kind: it.kind, paint: it.paint, x, near, oncoming: lane.oncoming };
+                PlacedVehicle { kind: it.kind, paint: it.paint, x, near, oncoming: lane.oncoming };
             placed.paint(&mut canvas, &self.lens, light);
         }
     }

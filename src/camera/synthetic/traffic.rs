@@ -36,7 +36,7 @@ pub(super) struct Vehicle {
 
 /// One lane; the front of the queue is the first vehicle.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct RoadLane {
     /// Metres to the right of the middle of the road.
     pub(super) middle: f32,
     /// Whether its vehicles come towards the camera.
@@ -46,7 +46,7 @@ pub(super) struct Lane {
     until_next: f32,
 }
 
-impl Lane {
+impl RoadLane {
     /// Distance of a vehicle's nearer end from the camera, in metres.
     pub(super) fn near_end(&self, vehicle: &Vehicle) -> f32 {
         if self.oncoming {
@@ -60,7 +60,7 @@ impl Lane {
 /// All traffic in view of one camera.
 #[derive(Debug)]
 pub(super) struct Traffic {
-    pub(super) lanes: Vec<Lane>,
+    pub(super) lanes: Vec<RoadLane>,
     random: Random,
     seconds: f64,
     wave: f64,
@@ -70,7 +70,7 @@ impl Traffic {
     /// Traffic that has already run for a minute, on lanes given as (middle, oncoming).
     pub(super) fn new(lanes: impl Iterator<Item = (f32, bool)>, mut random: Random) -> Self {
         let lanes = lanes
-            .map(|(middle, oncoming)| Lane {
+            .map(|(middle, oncoming)| RoadLane {
                 middle,
                 oncoming,
                 vehicles: VecDeque::with_capacity(LANE_VEHICLES),
@@ -140,7 +140,7 @@ fn drive(vehicles: &mut VecDeque<Vehicle>, seconds: f32, pace: f32) {
 }
 
 /// Adds a new vehicle if there is room for it.
-fn enter(lane: &mut Lane, random: &mut Random) -> bool {
+fn enter(lane: &mut RoadLane, random: &mut Random) -> bool {
     let last = lane.vehicles.back();
     let room = last.map_or(FAR, |last| last.travelled - last.kind.length);
     if room < 4.0 || lane.vehicles.len() == LANE_VEHICLES {

@@ -69,7 +69,7 @@ pub(super) fn draw_lot(random: &mut Random) -> (VehicleKind, [f32; 3]) {
 }
 
 /// A vehicle at its place on the road.
-pub(super) struct Placed {
+pub(super) struct PlacedVehicle {
     pub(super) kind: VehicleKind,
     pub(super) paint: [f32; 3],
     /// Position of its middle, in metres to the right of the middle of the road.
@@ -84,7 +84,7 @@ pub(super) struct Placed {
 /// the picture.
 const NEAREST: f32 = 3.0;
 
-impl Placed {
+impl PlacedVehicle {
     /// Paints shadow, body and lights.
     pub(super) fn paint(&self, canvas: &mut Canvas<'_>, lens: &Lens, light: Light) {
         self.paint_shadow(canvas, lens, light);

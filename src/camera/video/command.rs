@@ -6,7 +6,7 @@ use super::location::Location;
 
 /// Requested form of the pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pixels {
+pub(crate) enum DecodedPixels {
     /// Interleaved RGB.
     Rgb,
     /// Planes of luma and chroma, chroma halved in both directions, with the decoder's range and
@@ -22,18 +22,18 @@ pub(crate) enum Pixels {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// The form of the pictures.
-    pub(crate) pixels: Pixels,
+    pub(crate) pixels: DecodedPixels,
     /// Size to letterbox them to, in pixels; `None` for the video's own size with square pixels.
     pub(crate) size: Option<(u32, u32)>,
     /// Whether a file starts again at its end.
     pub(crate) repeat: bool,
     /// Settings of a live camera.
-    pub(crate) live: Option<Live>,
+    pub(crate) live: Option<LiveOptions>,
 }
 
 /// How a live camera is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Live {
+pub(crate) struct LiveOptions {
     /// Threads of the decoder.
     pub(crate) threads: u32,
     /// Whether only key frames are decoded.
@@ -70,8 +70,8 @@ pub(crate) fn arguments(location: &Location, reading: &Reading) -> Vec<OsString>
         add(&["-copyts"]);
     }
     match reading.pixels {
-        Pixels::Copy => add(&["-c:v", "copy"]),
-        Pixels::Rgb | Pixels::Planes | Pixels::JpegPlanes => {
+        DecodedPixels::Copy => add(&["-c:v", "copy"]),
+        DecodedPixels::Rgb | DecodedPixels::Planes | DecodedPixels::JpegPlanes => {
             add(&["-vf", &filters(reading), "-c:v", "rawvideo"]);
             // Without scaling, a change of size shows in the length of the frames.
             if reading.size.is_none() {
@@ -83,7 +83,7 @@ pub(crate) fn arguments(location: &Location, reading: &Reading) -> Vec<OsString>
     arguments
 }
 
-fn live_options(live: &Live, add: &mut impl FnMut(&[&str])) {
+fn live_options(live: &LiveOptions, add: &mut impl FnMut(&[&str])) {
     add(&["-threads", &live.threads.to_string()]);
     // Not `nobuffer`: it discards the key frame by which the stream was recognised, and the next
     // one may be seconds away.
@@ -107,11 +107,11 @@ fn live_options(live: &Live, add: &mut impl FnMut(&[&str])) {
 /// Makes pixels square first, so that letterboxing uses the displayed aspect ratio.
 fn filters(reading: &Reading) -> String {
     let colour = match reading.pixels {
-        Pixels::JpegPlanes => ":out_color_matrix=bt601:out_range=full,format=yuvj420p",
+        DecodedPixels::JpegPlanes => ":out_color_matrix=bt601:out_range=full,format=yuvj420p",
         // `ffmpeg` keeps whichever of the two the decoder yields.
-        Pixels::Planes => ",format=yuv420p|yuvj420p",
-        Pixels::Rgb => ",format=rgb24",
-        Pixels::Copy => "",
+        DecodedPixels::Planes => ",format=yuv420p|yuvj420p",
+        DecodedPixels::Rgb => ",format=rgb24",
+        DecodedPixels::Copy => "",
     };
     let mut filters = String::new();
     if reading.live.as_ref().is_some_and(|live| live.interlaced) {

@@ -30,11 +30,11 @@ const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').
 /// A checked location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Location {
-    place: Target,
+    place: VideoTarget,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
+enum VideoTarget {
     File(PathBuf),
     /// The URL as typed and as passed to `ffmpeg`; `scheme` is an index into [`SCHEMES`].
     Url {
@@ -66,7 +66,7 @@ impl Location {
         if found.is_file() && found.len() == 0 {
             return Err(Fault::Unusable(format!("{shown} is not a video: the file is empty")));
         }
-        Ok(Location { place: Target::File(text.into()) })
+        Ok(Location { place: VideoTarget::File(text.into()) })
     }
 
     /// Parses a URL. `account`, as `(user, password)`, replaces the one in the URL.
@@ -97,24 +97,24 @@ impl Location {
             (None, None) => String::new(),
         };
         let url = format!("{}://{account}{}", SCHEMES[scheme].0, address.replace(' ', "%20"));
-        Ok(Location { place: Target::Url { typed: typed.into(), url, scheme } })
+        Ok(Location { place: VideoTarget::Url { typed: typed.into(), url, scheme } })
     }
 
     /// Whether this is a file, which ends and can start again.
     pub(crate) fn is_file(&self) -> bool {
-        matches!(self.place, Target::File(_))
+        matches!(self.place, VideoTarget::File(_))
     }
 
     /// Whether the scheme is RTSP.
     pub(crate) fn is_rtsp(&self) -> bool {
-        matches!(self.place, Target::Url { scheme: 0 | 1, .. })
+        matches!(self.place, VideoTarget::Url { scheme: 0 | 1, .. })
     }
 
     /// The URL with its account, for the built-in client.
     pub(crate) fn secret_url(&self) -> Option<&str> {
         match &self.place {
-            Target::Url { url, .. } => Some(url),
-            Target::File(_) => None,
+            VideoTarget::Url { url, .. } => Some(url),
+            VideoTarget::File(_) => None,
         }
     }
 
@@ -122,12 +122,12 @@ impl Location {
     /// being read as an option or as a protocol of the form `name:`.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         match &self.place {
-            Target::File(path) => {
+            VideoTarget::File(path) => {
                 let mut argument = OsString::from("file:");
                 argument.push(path);
                 vec!["-protocol_whitelist".into(), "file".into(), "-i".into(), argument]
             }
-            Target::Url { scheme, .. } => {
+            VideoTarget::Url { scheme, .. } => {
                 let list = ["-f", "concat", "-safe", "0", "-i", "pipe:0"];
                 let whitelist = ["-protocol_whitelist", SCHEMES[*scheme].1];
                 whitelist.iter().chain(&list).map(OsString::from).collect()
@@ -137,7 +137,7 @@ impl Location {
 
     /// The standard input of `ffmpeg`: the URL, with options of its demuxer.
     pub(crate) fn list(&self, options: &[(String, String)]) -> Option<String> {
-        let Target::Url { url, .. } = &self.place else { return None };
+        let VideoTarget::Url { url, .. } = &self.place else { return None };
         let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
         let mut list = format!("ffconcat version 1.0\nfile {}\n", quoted(url));
         for (key, value) in options {
@@ -158,14 +158,14 @@ impl Location {
     /// The location for messages, without secrets.
     pub(crate) fn shown(&self) -> String {
         match &self.place {
-            Target::File(path) => redact::path(&path.to_string_lossy()),
-            Target::Url { typed, .. } => shown_url(typed),
+            VideoTarget::File(path) => redact::path(&path.to_string_lossy()),
+            VideoTarget::Url { typed, .. } => shown_url(typed),
         }
     }
 
     /// Removes secrets from the output of a program.
     pub(crate) fn redact(&self, said: &str) -> String {
-        let Target::Url { typed, url, .. } = &self.place else { return said.to_owned() };
+        let VideoTarget::Url { typed, url, .. } = &self.place else { return said.to_owned() };
         let shown = self.shown();
         let mut said = said.replace(url.as_str(), &shown).replace(typed.as_str(), &shown);
         let (_, rest) = url.split_once("://").unwrap_or_default();
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_path_never_becomes_an_option_and_a_web_playlist_never_a_file_reader() {
-        let location = Location { place: Target::File("-y".into()) };
+        let location = Location { place: VideoTarget::File("-y".into()) };
         assert!(location.arguments().contains(&"file:-y".into()));
         let web = Location::new("https://host/list.m3u8").unwrap();
         let reads = |it: &OsString| it.to_string_lossy().split(',').any(|it| it == "file");

@@ -18,12 +18,12 @@ use std::ffi::OsStr;
 use std::io;
 
 pub(crate) use self::child::Piped;
-pub(crate) use self::command::{Live, Pixels, Reading, arguments};
+pub(crate) use self::command::{DecodedPixels, LiveOptions, Reading, arguments};
 pub(crate) use self::location::Location;
 pub(crate) use self::nut::Nut;
-pub(crate) use self::words::{Level, Line};
+pub(crate) use self::words::{LineLevel, LogLine};
 
-use self::probe::{Shape, probe};
+use self::probe::{VideoShape, probe};
 use super::{Coding, FrameSource, SIDE_MAX, Still};
 use crate::base::{Fault, Stop};
 use crate::image::{Matrix, PixelLayout, RawLayout};
@@ -33,7 +33,7 @@ use crate::image::{Matrix, PixelLayout, RawLayout};
 pub struct Video {
     frames: Nut<Piped>,
     location: Location,
-    shape: Shape,
+    shape: VideoShape,
     reading: Reading,
     layout: RawLayout,
     read: u64,
@@ -60,13 +60,13 @@ impl Video {
         loop_: bool,
         stop: &Stop,
     ) -> Result<Video, Fault> {
-        Video::open_as(location.as_ref(), Pixels::Rgb, scale, loop_, stop)
+        Video::open_as(location.as_ref(), DecodedPixels::Rgb, scale, loop_, stop)
     }
 
     /// As [`Video::open`], with a choice of the pixel format.
     pub(super) fn open_as(
         location: &OsStr,
-        pixels: Pixels,
+        pixels: DecodedPixels,
         scale: Option<(u32, u32)>,
         loop_: bool,
         stop: &Stop,
@@ -113,7 +113,7 @@ impl Video {
         }
         if let Some(error) = broken {
             let why = match error.kind() {
-                io::ErrorKind::UnexpectedEof => "the next one is not whole".to_owned(),
+                io::ErrorKind::UnexpectedEof => "the next frame is incomplete".to_owned(),
                 _ => error.to_string(),
             };
             return Err(Fault::Unusable(format!("{shown} broke off after {read} frames: {why}")));
@@ -131,13 +131,13 @@ impl FrameSource for Video {
         if self.ended || self.stop.is_draining() {
             return Ok(false);
         }
-        let Shape { width, height, .. } = self.shape;
+        let VideoShape { width, height, .. } = self.shape;
         let mut read = self.frames.next(&mut still.bytes);
         if let (0, Ok(Some(_))) = (self.read, &read) {
             match layout(&mut self.frames, self.reading.pixels) {
                 Some(layout) => self.layout = layout,
                 None => {
-                    self.reading.pixels = Pixels::JpegPlanes;
+                    self.reading.pixels = DecodedPixels::JpegPlanes;
                     self.layout = JPEG_PLANES;
                     self.frames = Video::start(&self.location, &self.reading, &self.stop)?;
                     read = self.frames.next(&mut still.bytes);
@@ -150,8 +150,12 @@ impl FrameSource for Video {
             Err(error) => return self.end(Some(error)),
         };
         let (coding, expected) = match self.reading.pixels {
-            Pixels::Planes | Pixels::JpegPlanes => (Coding::Planes, planes_bytes(width, height)),
-            Pixels::Rgb | Pixels::Copy => (Coding::Rgb, width as usize * height as usize * 3),
+            DecodedPixels::Planes | DecodedPixels::JpegPlanes => {
+                (Coding::Planes, planes_bytes(width, height))
+            }
+            DecodedPixels::Rgb | DecodedPixels::Copy => {
+                (Coding::Rgb, width as usize * height as usize * 3)
+            }
         };
         if still.bytes.len() != expected {
             return self.end(Some(io::Error::other("a frame has another size")));
@@ -195,12 +199,12 @@ const JPEG_PLANES: RawLayout = RawLayout {
 };
 
 /// Layout of the pictures, known once the first one has arrived. `None` if an entry cannot name
-/// their colour matrix; the caller then asks for [`Pixels::JpegPlanes`].
-pub(crate) fn layout(frames: &mut Nut<Piped>, pixels: Pixels) -> Option<RawLayout> {
+/// their colour matrix; the caller then asks for [`DecodedPixels::JpegPlanes`].
+pub(crate) fn layout(frames: &mut Nut<Piped>, pixels: DecodedPixels) -> Option<RawLayout> {
     match pixels {
-        Pixels::Rgb | Pixels::Copy => Some(RawLayout::default()),
-        Pixels::JpegPlanes => Some(JPEG_PLANES),
-        Pixels::Planes => {
+        DecodedPixels::Rgb | DecodedPixels::Copy => Some(RawLayout::default()),
+        DecodedPixels::JpegPlanes => Some(JPEG_PLANES),
+        DecodedPixels::Planes => {
             // `ffmpeg` describes its output before the first picture.
             let child = frames.input();
             child.listen();

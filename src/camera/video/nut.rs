@@ -28,7 +28,7 @@ const FLAG_INVALID: u64 = 8192;
 
 /// Meaning of a frame code.
 #[derive(Clone, Copy, Debug, Default)]
-struct Code {
+struct FrameCode {
     flags: u64,
     pts_delta: i64,
     size_mul: u64,
@@ -39,7 +39,7 @@ struct Code {
 
 /// Contents of the stream header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct NutHeader {
     pub(crate) width: u32,
     pub(crate) height: u32,
     /// Codec name, such as `I420` or `MJPG`.
@@ -50,11 +50,11 @@ pub(crate) struct Header {
 #[derive(Debug)]
 pub(crate) struct Nut<R> {
     input: BufReader<R>,
-    codes: Vec<Code>,
+    codes: Vec<FrameCode>,
     /// Numerator and denominator of the time bases.
     bases: Vec<(u64, u64)>,
     elisions: Vec<Vec<u8>>,
-    header: Header,
+    header: NutHeader,
     base: usize,
     msb_shift: u32,
     last_pts: i64,
@@ -66,10 +66,10 @@ impl<R: Read> Nut<R> {
     pub(crate) fn new(input: R) -> Nut<R> {
         Nut {
             input: BufReader::with_capacity(4096, input),
-            codes: vec![Code { flags: FLAG_INVALID, ..Code::default() }; 256],
+            codes: vec![FrameCode { flags: FLAG_INVALID, ..FrameCode::default() }; 256],
             bases: Vec::new(),
             elisions: vec![Vec::new()],
-            header: Header { width: 0, height: 0, fourcc: [0; 4] },
+            header: NutHeader { width: 0, height: 0, fourcc: [0; 4] },
             base: 0,
             msb_shift: 0,
             last_pts: 0,
@@ -78,7 +78,7 @@ impl<R: Read> Nut<R> {
     }
 
     /// The stream header; sizes are 0 before it is read.
-    pub(crate) fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &NutHeader {
         &self.header
     }
 
@@ -173,7 +173,7 @@ impl<R: Read> Nut<R> {
         self.bases =
             (0..bases).map(|_| Ok((number(body)?, number(body)?))).collect::<io::Result<_>>()?;
         self.codes.clear();
-        let (mut code, mut mul) = (Code::default(), 1);
+        let (mut code, mut mul) = (FrameCode::default(), 1);
         while self.codes.len() < 256 {
             code.flags = number(body)?;
             let fields = number(body)?;
@@ -202,10 +202,10 @@ impl<R: Read> Nut<R> {
             while at < count && self.codes.len() < 256 {
                 // The first letter of headers is not a frame code.
                 if self.codes.len() == usize::from(b'N') {
-                    self.codes.push(Code { flags: FLAG_INVALID, ..Code::default() });
+                    self.codes.push(FrameCode { flags: FLAG_INVALID, ..FrameCode::default() });
                     continue;
                 }
-                self.codes.push(Code { size_mul: mul, size_lsb: size + at as u64, ..code });
+                self.codes.push(FrameCode { size_mul: mul, size_lsb: size + at as u64, ..code });
                 at += 1;
             }
             if self.codes.len() == before {
@@ -228,7 +228,7 @@ impl<R: Read> Nut<R> {
         let (_distance, _delay, _flags) = (number(body)?, number(body)?, number(body)?);
         let _specific = text(body)?;
         if class != 0 {
-            return Err(wrong("its stream is no video"));
+            return Err(wrong("its stream is not video"));
         }
         let mut side = || number(body).map(|side| u32::try_from(side).unwrap_or(u32::MAX));
         (self.header.width, self.header.height) = (side()?, side()?);

@@ -14,7 +14,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// Shape and rate of a video.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Shape {
+pub(super) struct VideoShape {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) fps: Option<f64>,
@@ -22,7 +22,7 @@ pub(super) struct Shape {
 }
 
 /// Runs `ffprobe`.
-pub(super) fn probe(location: &Location, stop: &Stop) -> Result<Shape, Fault> {
+pub(super) fn probe(location: &Location, stop: &Stop) -> Result<VideoShape, Fault> {
     let entries = "stream=width,height,sample_aspect_ratio,avg_frame_rate,r_frame_rate,nb_frames,duration\
                    :stream_tags=rotate:stream_side_data=rotation:format=duration";
     let mut arguments: Vec<OsString> = vec!["-v".into(), "level+error".into()];
@@ -52,7 +52,7 @@ pub(super) fn probe(location: &Location, stop: &Stop) -> Result<Shape, Fault> {
         .map_err(|detail| Fault::Unusable(format!("{shown} is not a usable video: {detail}")))
 }
 
-fn read_answer(json: &[u8]) -> Result<Shape, String> {
+fn read_answer(json: &[u8]) -> Result<VideoShape, String> {
     let answer: Value = serde_json::from_slice(json)
         .map_err(|error| format!("ffprobe's answer is not JSON: {error}"))?;
     let stream = &answer["streams"][0];
@@ -81,7 +81,12 @@ fn read_answer(json: &[u8]) -> Result<Shape, String> {
         .into_iter()
         .find_map(|value| value.as_str()?.parse::<f64>().ok());
     let estimated = || Some((seconds? * fps?).round() as u64);
-    Ok(Shape { width, height, fps, frames: counted.or_else(estimated).filter(|&count| count > 0) })
+    Ok(VideoShape {
+        width,
+        height,
+        fps,
+        frames: counted.or_else(estimated).filter(|&count| count > 0),
+    })
 }
 
 /// Aspect ratio of a sample (width / height); 1 if it is not known.
@@ -119,7 +124,7 @@ mod tests {
     fn answers_are_read() {
         let json = br#"{"streams": [{"width": 768, "height": 432, "avg_frame_rate": "25/2",
             "r_frame_rate": "25/1", "nb_frames": "377"}], "format": {"duration": "30.2"}}"#;
-        let shape = Shape { width: 768, height: 432, fps: Some(12.5), frames: Some(377) };
+        let shape = VideoShape { width: 768, height: 432, fps: Some(12.5), frames: Some(377) };
         assert_eq!(read_answer(json), Ok(shape));
     }
 
@@ -128,10 +133,10 @@ mod tests {
         let json = br#"{"streams": [{"width": 4, "height": 2, "avg_frame_rate": "0/0",
             "r_frame_rate": "10/1", "side_data_list": [{"rotation": -90}]}],
             "format": {"duration": "3.0"}}"#;
-        let shape = Shape { width: 2, height: 4, fps: Some(10.0), frames: Some(30) };
+        let shape = VideoShape { width: 2, height: 4, fps: Some(10.0), frames: Some(30) };
         assert_eq!(read_answer(json), Ok(shape));
         let live = br#"{"streams": [{"width": 4, "height": 2, "avg_frame_rate": "0/0"}]}"#;
-        let shape = Shape { width: 4, height: 2, fps: None, frames: None };
+        let shape = VideoShape { width: 4, height: 2, fps: None, frames: None };
         assert_eq!(read_answer(live), Ok(shape));
     }
 

@@ -139,7 +139,8 @@ fn a_broken_off_ffmpeg_is_a_fault_that_says_how_far_it_came() {
     let folder = tempfile::tempdir().unwrap();
     let Some(path) = video(folder.path(), "small.mp4") else { return };
     let whole = folder.path().join("whole.nut");
-    let reading = Reading { pixels: Pixels::Rgb, size: Some((64, 48)), repeat: false, live: None };
+    let reading =
+        Reading { pixels: DecodedPixels::Rgb, size: Some((64, 48)), repeat: false, live: None };
     let location = Location::new(&path).unwrap();
     let made = Command::new("ffmpeg").args(arguments(&location, &reading)).output().unwrap();
     fs::write(&whole, &made.stdout).unwrap();
@@ -155,7 +156,7 @@ fn a_broken_off_ffmpeg_is_a_fault_that_says_how_far_it_came() {
     let said = end_with("head -c 10000 FILE; echo camera gone >&2; exit 3".into());
     assert!(said.contains("after 1 frames: camera gone"), "{said}");
     let said = end_with("head -c 10000 FILE".into());
-    assert!(said.contains("after 1 frames: the next one is not whole"), "{said}");
+    assert!(said.contains("after 1 frames: the next frame is incomplete"), "{said}");
     let said = end_with("head -c 9600 FILE; head -c 9000 /dev/zero".into());
     assert!(said.contains("after 1 frames"), "{said}");
 }

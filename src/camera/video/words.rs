@@ -9,7 +9,7 @@ const LINES_MAX: usize = 64;
 
 /// Severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
+pub(crate) enum LineLevel {
     Told,
     Warning,
     Error,
@@ -17,8 +17,8 @@ pub(crate) enum Level {
 
 /// One line, without object addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) level: Level,
+pub(crate) struct LogLine {
+    pub(crate) level: LineLevel,
     pub(crate) text: String,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Line {
 pub(crate) struct FfmpegOutput {
     partial: Vec<u8>,
     cut: bool,
-    lines: VecDeque<Line>,
+    lines: VecDeque<LogLine>,
     /// Lines about input, filters and hardware, for the reader.
     notes: Vec<String>,
     /// Whether the current lines describe the output, and the line about its video.
@@ -37,7 +37,7 @@ pub(crate) struct FfmpegOutput {
     first_error: Option<String>,
     last: Option<String>,
     /// Level of the previous line, once lines have levels; a line without a level continues it.
-    level: Option<Level>,
+    level: Option<LineLevel>,
     damages: u64,
     first_damage: Option<String>,
 }
@@ -105,7 +105,7 @@ impl FfmpegOutput {
     }
 
     /// Removes and returns the oldest waiting line.
-    pub(crate) fn take(&mut self) -> Option<Line> {
+    pub(crate) fn take(&mut self) -> Option<LogLine> {
         self.lines.pop_front()
     }
 
@@ -159,21 +159,22 @@ impl FfmpegOutput {
         let lower = line.text.to_ascii_lowercase();
         let of_decoder = DECODERS.iter().any(|decoder| line.text.starts_with(decoder));
         let is_damage = DAMAGES.iter().any(|damage| lower.contains(&damage.to_ascii_lowercase()));
-        if (line.level == Level::Error && of_decoder) || (line.level >= Level::Warning && is_damage)
+        if (line.level == LineLevel::Error && of_decoder)
+            || (line.level >= LineLevel::Warning && is_damage)
         {
             self.damages += 1;
             self.first_damage.get_or_insert_with(|| line.text.clone());
         }
-        if line.level == Level::Error {
+        if line.level == LineLevel::Error {
             let explains = !CONSEQUENCES.iter().any(|text| line.text.contains(text));
             if explains && self.first_error.is_none() {
                 self.first_error = Some(line.text.clone());
             }
         }
-        if line.level > Level::Told {
+        if line.level > LineLevel::Told {
             self.last = Some(line.text.clone());
         }
-        if line.level == Level::Told && line.text.starts_with("Output #") {
+        if line.level == LineLevel::Told && line.text.starts_with("Output #") {
             self.in_output = true;
         } else if self.in_output && line.text.contains(": Video: ") {
             self.output_video.get_or_insert_with(|| line.text.clone());
@@ -182,7 +183,7 @@ impl FfmpegOutput {
             self.notes.push(line.text.clone());
         }
         // Informational lines are not logged.
-        if line.level == Level::Told {
+        if line.level == LineLevel::Told {
             return;
         }
         if self.lines.len() == LINES_MAX {
@@ -193,16 +194,16 @@ impl FfmpegOutput {
 }
 
 /// Removes level and addresses from a line such as `[rtsp @ 0x55] [error] no`.
-fn read(said: &str, before: &mut Option<Level>) -> Line {
+fn read(said: &str, before: &mut Option<LineLevel>) -> LogLine {
     // Without levels, every line counts as a warning, so that the last line is the explanation.
-    let mut level = before.unwrap_or(Level::Warning);
+    let mut level = before.unwrap_or(LineLevel::Warning);
     let mut text = String::new();
     let mut rest = said.trim();
     while let Some((tag, behind)) = rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         match tag {
-            "panic" | "fatal" | "error" => level = Level::Error,
-            "warning" => level = Level::Warning,
-            "info" | "verbose" | "debug" | "trace" => level = Level::Told,
+            "panic" | "fatal" | "error" => level = LineLevel::Error,
+            "warning" => level = LineLevel::Warning,
+            "info" | "verbose" | "debug" | "trace" => level = LineLevel::Told,
             _ => {
                 rest = behind.trim_start();
                 let name = tag.split_once(" @ 0x").map_or(tag, |(name, _)| name);
@@ -214,7 +215,7 @@ fn read(said: &str, before: &mut Option<Level>) -> Line {
         *before = Some(level);
     }
     text.push_str(rest);
-    Line { level, text: text.trim().to_owned() }
+    LogLine { level, text: text.trim().to_owned() }
 }
 
 #[cfg(test)]
@@ -233,7 +234,7 @@ mod tests {
         words.end();
         assert_eq!(words.explanation(), Some("[rtsp] method DESCRIBE failed: 401 Unauthorized"));
         let levels: Vec<_> = std::iter::from_fn(|| words.take()).map(|line| line.level).collect();
-        assert_eq!(levels, [Level::Error, Level::Error, Level::Error]);
+        assert_eq!(levels, [LineLevel::Error, LineLevel::Error, LineLevel::Error]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn describe(id: &str, found: &CameraFound) -> Finding {
     let CameraFound { codec, size: (width, height), fps, sent_fps, form, .. } = found;
     let codec = codec.as_deref().unwrap_or("unknown codec");
     let clock = match found.clock_ahead {
-        None => "its clock is not told".to_owned(),
+        None => "its clock is unknown".to_owned(),
         Some(ahead) => format!("its clock is ahead by {ahead} s"),
     };
     let through = match found.ring_bytes {

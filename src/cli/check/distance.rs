@@ -21,7 +21,7 @@ const CAMERA_FPS: f64 = 30.0;
 pub(super) fn judge(round_trip: Duration, config: &Config) -> Finding {
     let code = "server.distance";
     let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
-    let what = format!("a question and its answer take {}", ms(round_trip));
+    let what = format!("a request and its reply take {}", ms(round_trip));
     if round_trip < NEAR {
         return Finding::ok(code, what);
     }
@@ -54,7 +54,7 @@ pub(super) fn judge(round_trip: Duration, config: &Config) -> Finding {
     if confirmed > LATENCY_GOAL {
         return Finding::note(code, what)
             .why("end to end below 100 ms is not possible at this distance")
-            .mend("an engine nearer to its Redis, if that matters");
+            .mend("if latency matters, run the engine nearer to its Redis");
     }
     Finding::ok(code, what)
 }

@@ -28,7 +28,7 @@ pub(super) fn judge(config: &Config) -> Vec<Finding> {
         Ok(found) => described(&found, config),
         Err(fault @ Fault::Unusable(_)) => vec![
             Finding::error("kafka.configuration", fault.to_string())
-                .why("the bridge does not start with it")
+                .why("the bridge cannot start with this configuration")
                 .mend("correct the section kafka of the configuration"),
         ],
         Err(fault) => vec![

@@ -185,7 +185,7 @@ fn memory_fits(machine: &Machine, plan: &Plan) -> Option<Finding> {
     Some(if need > have / 2 {
         Finding::warning(code, what)
             .why("codecs and results need as much again: under load the kernel may kill the engine")
-            .mend("a lower engine.max_inflight_bytes, or more memory")
+            .mend("lower engine.max_inflight_bytes, or add memory")
     } else {
         Finding::ok(code, what)
     })

@@ -27,7 +27,7 @@ fn answers(config: &Config) -> Finding {
                  is done twice",
                 queue.claim_idle_ms
             ))
-            .mend("a shorter redis_queue.timeout, or a longer claim_idle_ms");
+            .mend("set a shorter redis_queue.timeout, or a longer claim_idle_ms");
     }
     Finding::ok(code, what)
 }
@@ -70,7 +70,7 @@ fn drain(config: &Config) -> Finding {
             "the engine renews no frame while it drains: after claim_idle_ms = {claim} other \
              engines take over the frames that are still in work"
         ))
-        .mend("a shorter engine.drain_timeout_ms, or a longer claim_idle_ms");
+        .mend("set a shorter engine.drain_timeout_ms, or a longer claim_idle_ms");
     }
     Finding::ok(code, format!("at a stop the engine finishes its frames for up to {drain} ms"))
 }

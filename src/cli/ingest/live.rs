@@ -98,7 +98,7 @@ pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
     let mut supervisor = Supervisor::start(&config, topology.clone(), mode(args, &config), &stop)?;
     let view = supervisor.view().clone();
     let server = IngestServer::start(&config, view.clone(), &stop)?;
-    let teller = crate::ingest::Teller::start(&config, topology, view.clone(), &stop)?;
+    let teller = crate::ingest::StatePublisher::start(&config, topology, view.clone(), &stop)?;
     let notifier = Notifier::start(&stop)?;
     notifier.watch_ingest(&view);
     tracing::info!("{} cameras, {} of them disabled", specs.len() + disabled.len(), disabled.len());

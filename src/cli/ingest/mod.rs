@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 
 use super::common::Common;
 use super::failure::Failure;
-use crate::config::{Config, FeedConfig, FeedFormat, Retention, RingReuse, Transport};
+use crate::config::{Config, FeedConfig, FeedFormat, Retention, RingReuse, RtspTransport};
 use crate::image::Format;
 use crate::ingest::Form;
 use crate::instruments::Size;
@@ -172,8 +172,8 @@ impl IngestArgs {
         let is_lossless = feed.ring > 0 && feed.ring_reuse == RingReuse::Lossless;
         if is_lossless && retention != Retention::Delete {
             return Err(Failure::Usage(
-                "--ring-reuse lossless: a slot is free when the entry of its frame is gone, and only \
-                 retention: delete takes it away at once; valid: freshest, or \
+                "--ring-reuse lossless: a slot is free when the entry of its frame is deleted, \
+                 and only retention: delete deletes it at once; valid: freshest, or \
                  redis_queue.retention: delete, for the engine too"
                     .into(),
             ));
@@ -182,12 +182,12 @@ impl IngestArgs {
     }
 }
 
-impl From<SendTransport> for Transport {
-    fn from(transport: SendTransport) -> Transport {
+impl From<SendTransport> for RtspTransport {
+    fn from(transport: SendTransport) -> RtspTransport {
         match transport {
-            SendTransport::Tcp => Transport::Tcp,
-            SendTransport::Udp => Transport::Udp,
-            SendTransport::Auto => Transport::Auto,
+            SendTransport::Tcp => RtspTransport::Tcp,
+            SendTransport::Udp => RtspTransport::Udp,
+            SendTransport::Auto => RtspTransport::Auto,
         }
     }
 }

@@ -61,7 +61,8 @@ pub(super) struct InspectArgs {
 
 pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
     if args.count == 0 && !args.follow {
-        let text = "--count 0 shows nothing; it is for --follow, which then shows new frames alone";
+        let text =
+            "--count 0 shows nothing without --follow; with --follow it shows only new frames";
         return Err(Failure::Usage(text.into()));
     }
     let config = args.common.load(args.common.quiet(args.common.loader()))?.config;
@@ -84,9 +85,9 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
         Newest::find(&mut control, &streams, args.count, &stop)
     })?;
     let form = match (args.json, terminal::width()) {
-        (true, _) => Form::Json,
-        (false, Some(width)) if width < WIDE => Form::Narrow,
-        (false, _) => Form::Wide,
+        (true, _) => ShownForm::Json,
+        (false, Some(width)) if width < WIDE => ShownForm::Narrow,
+        (false, _) => ShownForm::Wide,
     };
     if newest.is_empty() && stop.is_draining() {
         return Ok(());
@@ -97,9 +98,9 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
         return Ok(());
     }
     match form {
-        Form::Json => {}
-        Form::Narrow => out::line(NARROW_HEAD)?,
-        Form::Wide => out::line(WIDE_HEAD)?,
+        ShownForm::Json => {}
+        ShownForm::Narrow => out::line(NARROW_HEAD)?,
+        ShownForm::Wide => out::line(WIDE_HEAD)?,
     }
     let mut ahead: Vec<Pages> = streams
         .iter()
@@ -126,7 +127,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
 
 /// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum ShownForm {
     Json,
     /// Fits 80 columns.
     Narrow,
@@ -138,19 +139,23 @@ const NARROW_HEAD: &str =
 const WIDE_HEAD: &str =
     "entry           camera    picture             size  qual  dens traffic      ms  frame";
 
-fn show((id, fields): &Record, form: Form, saver: Option<&mut Saver<'_>>) -> Result<(), Failure> {
+fn show(
+    (id, fields): &Record,
+    form: ShownForm,
+    saver: Option<&mut Saver<'_>>,
+) -> Result<(), Failure> {
     let frame = fields.get("data").ok_or_else(|| "no field data".to_owned()).and_then(|data| {
         ProcessedFrame::decode(&data[..]).map_err(|error| format!("not a ProcessedFrame: {error}"))
     });
     let frame = match frame {
         Ok(frame) => frame,
-        Err(why) if form == Form::Json => {
+        Err(why) if form == ShownForm::Json => {
             return out::json(&json!({ "entry_id": id.to_string(), "error": why }));
         }
         Err(why) => return out::line(format!("{:<15} {}", id.to_string(), text::line(&why))),
     };
     let saved = saver.map(|saver| saver.save(*id, &frame)).unwrap_or_default();
-    if form == Form::Json {
+    if form == ShownForm::Json {
         return out::json(&to_json(*id, &frame, &saved));
     }
     let image = frame.original_image.clone().unwrap_or_default();
@@ -168,8 +173,8 @@ fn show((id, fields): &Record, form: Form, saver: Option<&mut Saver<'_>>) -> Res
         frame.processing_time_ms,
     );
     match form {
-        Form::Wide => out::line(format!("{row}  {}", clip(&frame.frame_id, 60)))?,
-        Form::Narrow | Form::Json => out::line(row)?,
+        ShownForm::Wide => out::line(format!("{row}  {}", clip(&frame.frame_id, 60)))?,
+        ShownForm::Narrow | ShownForm::Json => out::line(row)?,
     }
     for path in &saved {
         out::line(format!("  {}", path.display()))?;

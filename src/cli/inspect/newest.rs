@@ -23,14 +23,14 @@ const NO_WAIT: Duration = Duration::from_millis(1);
 
 /// The newest entries.
 pub(super) struct Newest {
-    spans: Vec<Span>,
+    spans: Vec<EntrySpan>,
     count: usize,
     /// All of them, oldest first; `None` if they are too large.
     held: Option<VecDeque<Record>>,
 }
 
 /// The newest entries of one stream.
-struct Span {
+struct EntrySpan {
     stream: String,
     /// The oldest one to show.
     first: Option<EntryId>,
@@ -50,7 +50,7 @@ impl Newest {
         let mut spans = Vec::with_capacity(streams.len());
         for (stream, pages) in streams.iter().zip(&mut pages) {
             let last = pages.peek(control, count, NO_WAIT)?.unwrap_or_default();
-            spans.push(Span { stream: stream.clone(), first: None, last });
+            spans.push(EntrySpan { stream: stream.clone(), first: None, last });
         }
         let mut newest = Newest { spans, count: 0, held: Some(VecDeque::new()) };
         let mut bytes = 0;
@@ -97,8 +97,9 @@ impl Newest {
             let mut held = held.iter().take_while(|_| !stop.is_draining());
             return held.try_for_each(show);
         }
-        let of =
-            |span: &Span| Some((Pages::forward(&span.stream, span.first?.before()), span.last));
+        let of = |span: &EntrySpan| {
+            Some((Pages::forward(&span.stream, span.first?.before()), span.last))
+        };
         // A stream is dropped once it has been shown to its end, which saves round trips.
         let mut spans: Vec<Option<(Pages, EntryId)>> = self.spans.iter().map(of).collect();
         while !stop.is_draining() {

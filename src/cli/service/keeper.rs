@@ -17,13 +17,13 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// A thread for this work; ends when the value is dropped.
 #[derive(Debug)]
-pub(in crate::cli) struct Keeper {
+pub(in crate::cli) struct ConfigKeeper {
     /// Dropped to end the thread.
     end: Option<Sender<()>>,
     thread: Option<Running>,
 }
 
-impl Keeper {
+impl ConfigKeeper {
     /// Starts the thread. It loads the configuration through `loader` on each `reload`.
     pub(in crate::cli) fn start(
         view: EngineView,
@@ -31,18 +31,18 @@ impl Keeper {
         loader: impl Fn() -> Loader + Send + 'static,
         reload: Receiver<()>,
         stop: &Stop,
-    ) -> Result<Keeper, Fault> {
+    ) -> Result<ConfigKeeper, Fault> {
         let (end, ended) = bounded(0);
         let identity = Identity { role: Role::Keep, index: 0, core: None };
         let thread = threads::spawn(identity, stop, move || {
             keep(&view, config, &loader, &reload, &ended);
             Ok(())
         })?;
-        Ok(Keeper { end: Some(end), thread: Some(thread) })
+        Ok(ConfigKeeper { end: Some(end), thread: Some(thread) })
     }
 }
 
-impl Drop for Keeper {
+impl Drop for ConfigKeeper {
     fn drop(&mut self) {
         drop(self.end.take());
         drop(self.thread.take());
@@ -108,10 +108,10 @@ fn answer(notes: &[String], changes: &Changes) {
         tracing::info!("{note}");
     }
     for key in &changes.needs_restart {
-        tracing::warn!(target: EACH, key, "{key} is different now and needs a restart");
+        tracing::warn!(target: EACH, key, "{key} has changed, which takes effect only after a restart");
     }
     match changes.taken.as_slice() {
-        [] => tracing::info!("the configuration has been read again: nothing to take on"),
+        [] => tracing::info!("the configuration has been read again: no change to apply"),
         taken => tracing::info!("the configuration has been read again: {}", taken.join(", ")),
     }
 }

@@ -44,7 +44,7 @@ impl Notifier {
         let mut thread = None;
         if std::env::var_os("NOTIFY_SOCKET").is_some() {
             let watchdog = sd_notify::watchdog_enabled();
-            let teller = Teller {
+            let teller = Messenger {
                 view: Arc::clone(&view),
                 stop: stop.clone(),
                 ended: ended.clone(),
@@ -137,7 +137,7 @@ impl Watched {
     }
 }
 
-struct Teller {
+struct Messenger {
     view: Arc<Mutex<Option<Watched>>>,
     stop: Stop,
     ended: Stop,
@@ -149,7 +149,7 @@ struct Teller {
     told: Option<(String, Tick)>,
 }
 
-impl Teller {
+impl Messenger {
     fn run(mut self) {
         loop {
             self.tell();
@@ -201,7 +201,7 @@ impl Teller {
         states.push(NotifyState::Status(&status));
         // If systemd does not listen, the engine continues.
         if let Err(error) = sd_notify::notify(&states) {
-            tracing::debug!("systemd cannot be told: {error}");
+            tracing::debug!("cannot notify systemd: {error}");
         }
         self.told = Some((status, Tick::now()));
     }

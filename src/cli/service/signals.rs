@@ -148,7 +148,7 @@ pub(in crate::cli) fn survive_file_limits() {
 }
 
 fn leave() -> ! {
-    tracing::warn!("second signal: leaving at once");
+    tracing::warn!("second signal: ending at once");
     private::remove_all();
     std::process::exit(STOPPED_AT_ONCE);
 }

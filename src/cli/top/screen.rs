@@ -86,7 +86,7 @@ impl Screen {
     fn lines(&self, width: usize, height: usize) -> Vec<Line<'static>> {
         let mut lines = self.head(width);
         let Some((figures, _)) = &self.figures else { return lines };
-        let metrics = Metrics(&figures.metrics);
+        let metrics = MetricsView(&figures.metrics);
         let full = height >= 24;
         lines.push(flow(metrics, width));
         lines.extend(self.latencies(metrics, width, full));
@@ -108,7 +108,7 @@ impl Screen {
         let (mut title, mut state) = (format!("framepress  {}", self.url), "asking ...".to_owned());
         let mut colour = Color::Yellow;
         if let Some((figures, _)) = &self.figures {
-            let metrics = Metrics(&figures.metrics);
+            let metrics = MetricsView(&figures.metrics);
             let version = metrics.0["version"].as_str().unwrap_or("?");
             let up = metrics.number("/uptime_seconds");
             title = format!("framepress {version}  {}  up {}", self.url, duration(up));
@@ -128,7 +128,7 @@ impl Screen {
         ]
     }
 
-    fn latencies(&self, metrics: Metrics<'_>, width: usize, full: bool) -> Vec<Line<'static>> {
+    fn latencies(&self, metrics: MetricsView<'_>, width: usize, full: bool) -> Vec<Line<'static>> {
         let figures: &[(&str, &str)] = if width >= WIDE {
             &[("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max")]
         } else {
@@ -161,7 +161,7 @@ impl Screen {
         lines
     }
 
-    fn queues(&self, metrics: Metrics<'_>, width: usize, full: bool) -> Vec<Line<'static>> {
+    fn queues(&self, metrics: MetricsView<'_>, width: usize, full: bool) -> Vec<Line<'static>> {
         let wide = width >= WIDE;
         let mut head = format!("{:<13}{:>9}{:>9}{:>9}", "queue", "entries", "pending", "lag");
         if wide {
@@ -194,7 +194,7 @@ impl Screen {
     }
 
     /// The conservation sum: where every frame went.
-    fn sum(&self, metrics: Metrics<'_>, width: usize) -> Vec<Line<'static>> {
+    fn sum(&self, metrics: MetricsView<'_>, width: usize) -> Vec<Line<'static>> {
         let of = |name: &str| metrics.whole(&format!("/conservation/{name}"));
         let balanced = metrics.0.pointer("/conservation/balanced") == Some(&Value::Bool(true));
         // Zero unless leases are used.
@@ -235,7 +235,7 @@ impl Screen {
     }
 
     /// Which engine holds which shards, if streams are exclusive.
-    fn shards(&self, metrics: Metrics<'_>, width: usize) -> Vec<Line<'static>> {
+    fn shards(&self, metrics: MetricsView<'_>, width: usize) -> Vec<Line<'static>> {
         let Some(holders) = metrics.0.pointer("/shards/holders").and_then(Value::as_array) else {
             return Vec::new();
         };
@@ -373,7 +373,7 @@ impl Screen {
 }
 
 /// The throughput line.
-fn flow(metrics: Metrics<'_>, width: usize) -> Line<'static> {
+fn flow(metrics: MetricsView<'_>, width: usize) -> Line<'static> {
     let out = metrics.number("/performance_metrics/throughput_fps");
     if width < WIDE {
         return format!(
@@ -395,7 +395,7 @@ fn flow(metrics: Metrics<'_>, width: usize) -> Line<'static> {
 }
 
 /// The effort of the last WebP or PNG encoding, if any.
-fn effort(metrics: Metrics<'_>) -> Option<Line<'static>> {
+fn effort(metrics: MetricsView<'_>) -> Option<Line<'static>> {
     let webp = metrics.number("/effort/webp_method");
     let png = metrics.number("/effort/png_level") as usize;
     let png = [None, Some("balanced"), Some("high")].get(png).copied().flatten();
@@ -408,9 +408,9 @@ fn effort(metrics: Metrics<'_>) -> Option<Line<'static>> {
 
 /// Access to the statistics by JSON path; missing values are 0 or `-`.
 #[derive(Clone, Copy)]
-struct Metrics<'a>(&'a Value);
+struct MetricsView<'a>(&'a Value);
 
-impl Metrics<'_> {
+impl MetricsView<'_> {
     fn number(self, path: &str) -> f64 {
         self.0.pointer(path).and_then(Value::as_f64).unwrap_or(0.0)
     }

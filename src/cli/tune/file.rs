@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::TuneArgs;
-use super::trial::{Comparison, TrialVerdict, Trials};
+use super::trial::{TrialComparison, TrialVerdict, Trials};
 use crate::config::Config;
 use crate::instruments::machine;
 
@@ -14,7 +14,7 @@ pub(super) fn text(
     asked: &Config,
     args: &TuneArgs,
     trials: &Trials,
-    found: &[Comparison],
+    found: &[TrialComparison],
 ) -> String {
     let mut text = String::new();
     let mut comment = |line: &str| {
@@ -69,7 +69,7 @@ pub(super) fn text(
 }
 
 /// The changed settings, for the terminal.
-pub(super) fn changes(found: &[Comparison]) -> String {
+pub(super) fn changes(found: &[TrialComparison]) -> String {
     let taken =
         found.iter().filter(|comparison| matches!(comparison.verdict, TrialVerdict::Better(_)));
     let lines: Vec<String> = taken.map(|comparison| format!("  {comparison}")).collect();

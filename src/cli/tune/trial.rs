@@ -26,12 +26,12 @@ const WARM_SHARE: f64 = 0.3;
 
 /// The available time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct TimeBounds {
     pub(super) began: Tick,
     pub(super) whole: Duration,
 }
 
-impl Bounds {
+impl TimeBounds {
     fn left(&self) -> f64 {
         self.whole.saturating_sub(self.began.elapsed()).as_secs_f64()
     }
@@ -39,7 +39,7 @@ impl Bounds {
 
 /// The result of one measurement.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Figures {
+pub(super) struct TrialFigures {
     pub(super) fps: f64,
     pub(super) cpu_ms_per_frame: f64,
     pub(super) p50_ms: f64,
@@ -52,7 +52,7 @@ pub(super) struct Figures {
 
 /// A comparison of a candidate with the present setting.
 #[derive(Debug)]
-pub(super) struct Comparison {
+pub(super) struct TrialComparison {
     pub(super) knob: &'static str,
     pub(super) from: String,
     pub(super) to: String,
@@ -75,8 +75,8 @@ pub(super) enum TrialVerdict {
 /// Medians of both sides, and the ratio of the scores for each pair of measurements.
 #[derive(Debug)]
 pub(super) struct Evidence {
-    pub(super) from: Figures,
-    pub(super) to: Figures,
+    pub(super) from: TrialFigures,
+    pub(super) to: TrialFigures,
     pub(super) gains: Vec<f64>,
     /// The gain that was required.
     pub(super) needed: f64,
@@ -88,9 +88,9 @@ impl Evidence {
     }
 }
 
-impl fmt::Display for Comparison {
+impl fmt::Display for TrialComparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Comparison { knob, from, to, verdict } = self;
+        let TrialComparison { knob, from, to, verdict } = self;
         write!(f, "{knob}: {from} against {to}: ")?;
         let evidence = match verdict {
             TrialVerdict::NotValid => return write!(f, "not valid with the other settings"),
@@ -116,7 +116,7 @@ impl fmt::Display for Comparison {
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for TrialFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -132,13 +132,13 @@ pub(super) struct Trials {
     goal: Goal,
     frames: Frames,
     cameras: u32,
-    bounds: Bounds,
+    bounds: TimeBounds,
     stop: Stop,
     /// For the goal latency: half of the maximum rate of the first configuration.
     rate: Option<f64>,
     /// Duration of a measurement beyond its own time, in seconds: starting and ending an engine.
     overhead: f64,
-    first: Figures,
+    first: TrialFigures,
 }
 
 impl Trials {
@@ -146,10 +146,10 @@ impl Trials {
         goal: Goal,
         frames: Frames,
         cameras: u32,
-        bounds: Bounds,
+        bounds: TimeBounds,
         stop: Stop,
     ) -> Trials {
-        let first = Figures::default();
+        let first = TrialFigures::default();
         Trials { goal, frames, cameras, bounds, stop, rate: None, overhead: 0.0, first }
     }
 
@@ -162,7 +162,7 @@ impl Trials {
     }
 
     /// The result of the original configuration at its maximum.
-    pub(super) fn first(&self) -> Figures {
+    pub(super) fn first(&self) -> TrialFigures {
         self.first
     }
 
@@ -220,17 +220,17 @@ impl Trials {
         (2 * PAIRS) as f64 * (MEASURE_SECONDS.0 + self.overhead)
     }
 
-    fn gains(&self, sides: &[Vec<Figures>; 2]) -> Vec<f64> {
+    fn gains(&self, sides: &[Vec<TrialFigures>; 2]) -> Vec<f64> {
         let pairs = sides[0].iter().zip(&sides[1]);
         pairs.map(|(from, to)| gain(self.goal, from, to)).collect()
     }
 
-    fn score(&self, figures: &Figures) -> f64 {
+    fn score(&self, figures: &TrialFigures) -> f64 {
         score(self.goal, figures)
     }
 
     /// Runs one engine under load for a while.
-    fn measure(&mut self, config: &Config, seconds: f64) -> Result<Figures, Fault> {
+    fn measure(&mut self, config: &Config, seconds: f64) -> Result<TrialFigures, Fault> {
         let began = Tick::now();
         let stop = Stop::default();
         let engine = Engine::start(config, Hooks::default(), stop.clone())?;
@@ -275,7 +275,7 @@ impl Trials {
             _ => (0.0, 0.0),
         };
         let results = metrics.ledger.read().out.max(1) as f64;
-        Ok(Figures {
+        Ok(TrialFigures {
             fps,
             cpu_ms_per_frame,
             p50_ms: driven.latency.quantile_ms(0.5),
@@ -288,7 +288,7 @@ impl Trials {
 }
 
 /// Larger is better; 0 for a setting that does not meet the goal, or without a result.
-fn score(goal: Goal, figures: &Figures) -> f64 {
+fn score(goal: Goal, figures: &TrialFigures) -> f64 {
     let is_timed = figures.fps > 0.0 && figures.p99_ms > 0.0;
     match goal {
         Goal::Throughput => figures.fps,
@@ -302,16 +302,16 @@ fn score(goal: Goal, figures: &Figures) -> f64 {
 
 /// How many times as good the candidate is, at most [`GAIN_MAX`]; 1 if the present setting has no
 /// result.
-fn gain(goal: Goal, from: &Figures, to: &Figures) -> f64 {
+fn gain(goal: Goal, from: &TrialFigures, to: &TrialFigures) -> f64 {
     if from.fps <= 0.0 || (goal == Goal::Latency && from.p99_ms <= 0.0) {
         return 1.0;
     }
     (score(goal, to) / score(goal, from).max(1e-12)).min(GAIN_MAX)
 }
 
-fn medians(side: &[Figures]) -> Figures {
-    let of = |figure: fn(&Figures) -> f64| median(side.iter().map(figure));
-    Figures {
+fn medians(side: &[TrialFigures]) -> TrialFigures {
+    let of = |figure: fn(&TrialFigures) -> f64| median(side.iter().map(figure));
+    TrialFigures {
         fps: of(|figures| figures.fps),
         cpu_ms_per_frame: of(|figures| figures.cpu_ms_per_frame),
         p50_ms: of(|figures| figures.p50_ms),
@@ -333,7 +333,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 mod tests {
     use super::*;
 
-    const MEASURED: Figures = Figures {
+    const MEASURED: TrialFigures = TrialFigures {
         fps: 100.0,
         cpu_ms_per_frame: 2.0,
         p50_ms: 5.0,
@@ -345,25 +345,25 @@ mod tests {
 
     #[test]
     fn each_goal_has_its_own_idea_of_better() {
-        let quick = Figures { p99_ms: 10.0, fps: 50.0, ..MEASURED };
+        let quick = TrialFigures { p99_ms: 10.0, fps: 50.0, ..MEASURED };
         assert_eq!(gain(Goal::Latency, &MEASURED, &quick), 2.0);
         assert_eq!(gain(Goal::Throughput, &MEASURED, &quick), 0.5);
-        let small = Figures { bytes_per_result: 25_000.0, ..MEASURED };
+        let small = TrialFigures { bytes_per_result: 25_000.0, ..MEASURED };
         assert_eq!(gain(Goal::Bandwidth, &MEASURED, &small), 2.0);
-        let slow = Figures { encode_p99_ms: 180.0, ..small };
+        let slow = TrialFigures { encode_p99_ms: 180.0, ..small };
         assert_eq!(gain(Goal::Bandwidth, &MEASURED, &slow), 0.0, "too slow for live pictures");
         assert_eq!(gain(Goal::Bandwidth, &slow, &MEASURED), GAIN_MAX);
-        let asked_for = Figures { target_ms: 200.0, ..slow };
+        let asked_for = TrialFigures { target_ms: 200.0, ..slow };
         assert_eq!(gain(Goal::Bandwidth, &MEASURED, &asked_for), 2.0);
     }
 
     #[test]
     fn what_has_shown_nothing_neither_wins_nor_loses_by_it() {
         for goal in [Goal::Latency, Goal::Throughput, Goal::Bandwidth] {
-            assert_eq!(gain(goal, &Figures::default(), &MEASURED), 1.0);
-            assert_eq!(gain(goal, &MEASURED, &Figures::default()), 0.0);
+            assert_eq!(gain(goal, &TrialFigures::default(), &MEASURED), 1.0);
+            assert_eq!(gain(goal, &MEASURED, &TrialFigures::default()), 0.0);
         }
-        let untimed = Figures { p99_ms: 0.0, ..MEASURED };
+        let untimed = TrialFigures { p99_ms: 0.0, ..MEASURED };
         assert_eq!(gain(Goal::Latency, &MEASURED, &untimed), 0.0);
     }
 }

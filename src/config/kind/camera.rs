@@ -1,7 +1,7 @@
 //! The lists in an entry of `cameras`.
 
 use super::lists::each;
-use super::{Fields, Given, Kind, Parsed, Problem, Secrets};
+use super::{Given, MappingFields, Parsed, Problem, Secrets, ValueKind};
 use crate::config::secret::shown_key;
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ pub struct RoiBox {
 /// A value that must be there.
 pub(in crate::config) struct Required<K>(pub K);
 
-impl<T, K: Kind<T>> Kind<T> for Required<K> {
+impl<T, K: ValueKind<T>> ValueKind<T> for Required<K> {
     fn read(&self, given: Given<'_>) -> Parsed<T> {
         self.0.read(given)
     }
@@ -93,7 +93,7 @@ impl<T, K: Kind<T>> Kind<T> for Required<K> {
 /// A list of regions.
 pub(in crate::config) struct RoiBoxes;
 
-impl Kind<Vec<RoiBox>> for RoiBoxes {
+impl ValueKind<Vec<RoiBox>> for RoiBoxes {
     fn read(&self, given: Given<'_>) -> Parsed<Vec<RoiBox>> {
         each(given, &self.valid(), roi_box)
     }
@@ -122,7 +122,7 @@ impl Kind<Vec<RoiBox>> for RoiBoxes {
 
 fn roi_box(at: String, value: &Value, problems: &mut Vec<Problem>) -> Option<RoiBox> {
     let known = ["x", "y", "width", "height", "label"];
-    let mut fields = Fields::open(at, value, &known, problems)?;
+    let mut fields = MappingFields::open(at, value, &known, problems)?;
     let x = fields.required("x", |given| given.whole(&(0..=EDGE_MAX)));
     let y = fields.required("y", |given| given.whole(&(0..=EDGE_MAX)));
     let width = fields.required("width", |given| given.whole(&(1..=EDGE_MAX)));
@@ -144,7 +144,7 @@ fn roi_box(at: String, value: &Value, problems: &mut Vec<Problem>) -> Option<Roi
 /// Options and values for `ffmpeg`, alternately.
 pub(in crate::config) struct InputArgs;
 
-impl Kind<Vec<InputArg>> for InputArgs {
+impl ValueKind<Vec<InputArg>> for InputArgs {
     fn read(&self, given: Given<'_>) -> Parsed<Vec<InputArg>> {
         let words: Option<Vec<String>> = given.value.as_array().and_then(|items| {
             let text = |item: &Value| match item {

@@ -1,25 +1,25 @@
 //! The keys of a mapping inside a list.
 
-use super::{Given, KeySource, Kind, Parsed, Problem};
+use super::{Given, KeySource, Parsed, Problem, ValueKind};
 use crate::config::near::{self, is_harmless, split};
 use crate::config::secret::shown_key;
 use serde_json::{Map, Value};
 
 /// The keys of one mapping inside a list, read one by one.
-pub(in crate::config) struct Fields<'a> {
+pub(in crate::config) struct MappingFields<'a> {
     at: String,
     map: &'a Map<String, Value>,
     problems: &'a mut Vec<Problem>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> MappingFields<'a> {
     /// Opens `value` at `at`, reporting what is no mapping and every key not `known`.
     pub fn open(
         at: String,
         value: &'a Value,
         known: &[&str],
         problems: &'a mut Vec<Problem>,
-    ) -> Option<Fields<'a>> {
+    ) -> Option<MappingFields<'a>> {
         let Some(map) = value.as_object() else {
             let message = format!("valid: a mapping of {}", known.join(", "));
             problems.push(Problem { at, part: Some(value.clone()), message });
@@ -34,12 +34,12 @@ impl<'a> Fields<'a> {
             let part = nearest.filter(|near| is_harmless(key, value, near)).map(|_| value.clone());
             problems.push(Problem { at: format!("{at}.{}", shown_key(key)), part, message });
         }
-        Some(Fields { at, map, problems })
+        Some(MappingFields { at, map, problems })
     }
 
     /// The keys of a mapping that has been opened before.
-    pub fn of(map: &'a Map<String, Value>, problems: &'a mut Vec<Problem>) -> Fields<'a> {
-        Fields { at: String::new(), map, problems }
+    pub fn of(map: &'a Map<String, Value>, problems: &'a mut Vec<Problem>) -> MappingFields<'a> {
+        MappingFields { at: String::new(), map, problems }
     }
 
     /// The value of `key`, if it is there.
@@ -100,8 +100,8 @@ impl<'a> Fields<'a> {
 }
 
 /// A mapping has the keys of a section by their short names.
-impl KeySource for Fields<'_> {
-    fn value<T, K: Kind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T {
+impl KeySource for MappingFields<'_> {
+    fn value<T, K: ValueKind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T {
         let (_, name) = split(key);
         if kind.is_required() {
             self.require(name);

@@ -1,6 +1,6 @@
 //! Lists and mappings of single values.
 
-use super::{Fields, Given, Kind, Parsed, Problem, Secrets, problem};
+use super::{Given, MappingFields, Parsed, Problem, Secrets, ValueKind, problem};
 use crate::config::choice::Pin;
 use crate::config::file;
 use crate::config::secret::{HIDDEN, Secret, names_a_secret, shown_key};
@@ -37,9 +37,9 @@ const OWN_PROPERTIES: [&str; 19] = [
 ];
 
 /// `auto`, `off` or a list of cores, up to the highest number of one.
-pub(in crate::config) struct Cores(pub u64);
+pub(in crate::config) struct CoreList(pub u64);
 
-impl Kind<Pin> for Cores {
+impl ValueKind<Pin> for CoreList {
     fn read(&self, given: Given<'_>) -> Parsed<Pin> {
         match given.value.as_str().map(|word| word.trim().to_ascii_lowercase()).as_deref() {
             Some("auto") => return Ok(Pin::Auto),
@@ -74,9 +74,9 @@ impl Kind<Pin> for Cores {
 }
 
 /// Numbers of shards, ascending when read; or null.
-pub(in crate::config) struct Shards;
+pub(in crate::config) struct ShardList;
 
-impl Kind<Option<Vec<usize>>> for Shards {
+impl ValueKind<Option<Vec<usize>>> for ShardList {
     fn read(&self, given: Given<'_>) -> Parsed<Option<Vec<usize>>> {
         if given.is_null() {
             return Ok(None);
@@ -120,9 +120,9 @@ fn distinct(given: Given<'_>, valid: &str, most: u64, what: &str) -> Parsed<Vec<
 }
 
 /// Host names without ports. Where everything is text, commas may separate them.
-pub(in crate::config) struct Hosts;
+pub(in crate::config) struct HostList;
 
-impl Kind<Vec<String>> for Hosts {
+impl ValueKind<Vec<String>> for HostList {
     fn read(&self, given: Given<'_>) -> Parsed<Vec<String>> {
         if given.value.is_string() && !given.is_text {
             return Err(self.fault());
@@ -153,7 +153,7 @@ impl Kind<Vec<String>> for Hosts {
 /// `host:port` of brokers, one or several, as a list or separated by commas.
 pub(in crate::config) struct Brokers;
 
-impl Kind<Vec<HostPort>> for Brokers {
+impl ValueKind<Vec<HostPort>> for Brokers {
     fn read(&self, given: Given<'_>) -> Parsed<Vec<HostPort>> {
         words(given, &self.valid(), |text| {
             HostPort::parse(text, Some(BROKER_PORT)).map_err(|valid| format!("valid: {valid}"))
@@ -180,7 +180,7 @@ impl Kind<Vec<HostPort>> for Brokers {
 /// Sentinels: mappings of host and port, `host:port`, or pairs of both as the Kafka-era files had them.
 pub(in crate::config) struct SentinelNodes;
 
-impl Kind<Vec<HostPort>> for SentinelNodes {
+impl ValueKind<Vec<HostPort>> for SentinelNodes {
     fn read(&self, given: Given<'_>) -> Parsed<Vec<HostPort>> {
         each(given, &self.valid(), sentinel)
     }
@@ -218,7 +218,7 @@ fn sentinel(at: String, value: &Value, problems: &mut Vec<Problem>) -> Option<Ho
         }
         .ok_or("valid: {host: sentinel1, port: 26379}"),
         _ => {
-            let mut fields = Fields::open(at, value, &["host", "port"], problems)?;
+            let mut fields = MappingFields::open(at, value, &["host", "port"], problems)?;
             let host = fields.required("host", |given| {
                 let host = given.text()?;
                 is_host(host).map_err(|_| "valid: a host name or address")?;
@@ -237,7 +237,7 @@ fn sentinel(at: String, value: &Value, problems: &mut Vec<Problem>) -> Option<Ho
 /// Names and values for librdkafka.
 pub(in crate::config) struct Properties;
 
-impl Kind<BTreeMap<String, Secret>> for Properties {
+impl ValueKind<BTreeMap<String, Secret>> for Properties {
     fn read(&self, given: Given<'_>) -> Parsed<BTreeMap<String, Secret>> {
         let fault = || vec![hidden(&format!("valid: {}", self.valid()))];
         let parsed;

@@ -15,12 +15,12 @@ mod words;
 
 pub use camera::{InputArg, RoiBox};
 pub(super) use camera::{InputArgs, Required, RoiBoxes};
-pub(super) use fields::Fields;
+pub(super) use fields::MappingFields;
 pub(super) use lists::each;
 pub use lists::is_secret as is_secret_property;
-pub(super) use lists::{Brokers, Cores, Hosts, Properties, SentinelNodes, Shards};
-pub(super) use network::{Address, Url};
-pub(super) use numbers::{Backoff, Effort, RATE, RingSlots, SHARE, Size, Threads, Whole};
+pub(super) use lists::{Brokers, CoreList, HostList, Properties, SentinelNodes, ShardList};
+pub(super) use network::{HostPortText, Url};
+pub(super) use numbers::{Backoff, EffortLevel, RATE, SHARE, SizeText, SlotCount, Threads, Whole};
 pub(super) use optional::{guarded, or_null};
 pub(super) use text::{
     CAMERA_ID, CAMERA_SOURCE, FILE, FOLDER, NAME, PASSWORD, PEM, SECRET_FILE, SERVER_NAME, TOKEN,
@@ -48,7 +48,7 @@ pub(super) enum Secrets {
 }
 
 /// How the value of a key is read and written.
-pub(super) trait Kind<T> {
+pub(super) trait ValueKind<T> {
     /// The value as typed. The errors say what would be valid.
     fn read(&self, given: Given<'_>) -> Parsed<T>;
 
@@ -78,7 +78,7 @@ pub(super) trait Kind<T> {
 /// Where the values of keys come from: the layers of a configuration, or one mapping of a list.
 pub(super) trait KeySource {
     /// The value of the dotted `key`: as typed, or `default` where it is absent or faulty.
-    fn value<T, K: Kind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T;
+    fn value<T, K: ValueKind<T>>(&mut self, key: &'static str, default: T, kind: &K) -> T;
 }
 
 /// An error text as the only problem of a value.

@@ -1,13 +1,13 @@
 //! Hosts and URLs.
 
-use super::{Given, Kind, Parsed, Secrets, problem};
+use super::{Given, Parsed, Secrets, ValueKind, problem};
 use crate::config::url::{HostPort, RedisUrl};
 use serde_json::{Value, json};
 
 /// The URL of Redis.
 pub(in crate::config) struct Url;
 
-impl Kind<RedisUrl> for Url {
+impl ValueKind<RedisUrl> for Url {
     fn read(&self, given: Given<'_>) -> Parsed<RedisUrl> {
         match given.value.as_str() {
             Some(text) => {
@@ -39,9 +39,9 @@ impl Kind<RedisUrl> for Url {
 }
 
 /// A host and a port.
-pub(in crate::config) struct Address;
+pub(in crate::config) struct HostPortText;
 
-impl Kind<HostPort> for Address {
+impl ValueKind<HostPort> for HostPortText {
     fn read(&self, given: Given<'_>) -> Parsed<HostPort> {
         let text = given.text().map_err(problem)?;
         HostPort::parse(text.trim(), None).map_err(|valid| problem(format!("valid: {valid}")))

@@ -1,6 +1,6 @@
 //! Numbers, and pairs of numbers.
 
-use super::{DAY_MS, Given, Kind, Parsed, Secrets};
+use super::{DAY_MS, Given, Parsed, Secrets, ValueKind};
 use crate::config::choice::{Count, WebpMethod};
 use crate::ring::{SLOTS_MAX, SLOTS_MIN};
 use serde::Serialize;
@@ -15,9 +15,9 @@ const EFFORT_MAX: u64 = 6;
 /// A whole number in a range.
 pub(in crate::config) struct Whole(pub RangeInclusive<u64>);
 
-impl<T: TryFrom<u64> + Serialize> Kind<T> for Whole {
+impl<T: TryFrom<u64> + Serialize> ValueKind<T> for Whole {
     fn read(&self, given: Given<'_>) -> Parsed<T> {
-        given.whole(&self.0).map_err(|_| Kind::<T>::fault(self))
+        given.whole(&self.0).map_err(|_| ValueKind::<T>::fault(self))
     }
 
     fn write(&self, value: &T, _: Secrets) -> Value {
@@ -55,7 +55,7 @@ pub(in crate::config) const RATE: Real = Real {
     examples: [2.5, 0.1],
 };
 
-impl Kind<f64> for Real {
+impl ValueKind<f64> for Real {
     fn read(&self, given: Given<'_>) -> Parsed<f64> {
         given.number().filter(|number| self.range.contains(number)).ok_or_else(|| self.fault())
     }
@@ -80,7 +80,7 @@ impl Kind<f64> for Real {
 /// `auto` or a number of threads up to a limit.
 pub(in crate::config) struct Threads(pub u64);
 
-impl Kind<Count> for Threads {
+impl ValueKind<Count> for Threads {
     fn read(&self, given: Given<'_>) -> Parsed<Count> {
         match given.is_auto() {
             true => Ok(Count::Auto),
@@ -109,9 +109,9 @@ impl Kind<Count> for Threads {
 }
 
 /// `auto` or an effort of WebP.
-pub(in crate::config) struct Effort;
+pub(in crate::config) struct EffortLevel;
 
-impl Kind<WebpMethod> for Effort {
+impl ValueKind<WebpMethod> for EffortLevel {
     fn read(&self, given: Given<'_>) -> Parsed<WebpMethod> {
         match given.is_auto() {
             true => Ok(WebpMethod::Auto),
@@ -142,9 +142,9 @@ impl Kind<WebpMethod> for Effort {
 }
 
 /// Slots of a frame ring, or 0 for none.
-pub(in crate::config) struct RingSlots;
+pub(in crate::config) struct SlotCount;
 
-impl Kind<u32> for RingSlots {
+impl ValueKind<u32> for SlotCount {
     fn read(&self, given: Given<'_>) -> Parsed<u32> {
         let slots = given.whole::<u32>(&(0..=SLOTS_MAX.into())).ok();
         slots.filter(|slots| *slots == 0 || *slots >= SLOTS_MIN).ok_or_else(|| self.fault())
@@ -168,9 +168,9 @@ impl Kind<u32> for RingSlots {
 }
 
 /// Width and height.
-pub(in crate::config) struct Size;
+pub(in crate::config) struct SizeText;
 
-impl Kind<(u32, u32)> for Size {
+impl ValueKind<(u32, u32)> for SizeText {
     fn read(&self, given: Given<'_>) -> Parsed<(u32, u32)> {
         let sides = given.value.as_str().and_then(|text| text.trim().split_once(['x', 'X']));
         let side = |text: &str| text.parse().ok().filter(|side| (1..=SIDE_MAX).contains(side));
@@ -199,7 +199,7 @@ impl Kind<(u32, u32)> for Size {
 /// The first and the longest pause between attempts.
 pub(in crate::config) struct Backoff;
 
-impl Kind<(u64, u64)> for Backoff {
+impl ValueKind<(u64, u64)> for Backoff {
     fn read(&self, given: Given<'_>) -> Parsed<(u64, u64)> {
         let list = given.structure().map_err(|_| self.fault())?;
         let pause = |value| Given { value, is_text: false }.whole::<u64>(&(1..=DAY_MS)).ok();

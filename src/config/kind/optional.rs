@@ -1,6 +1,6 @@
 //! Values that may be null.
 
-use super::{Given, Kind, Parsed, Secrets, problem};
+use super::{Given, Parsed, Secrets, ValueKind, problem};
 use serde_json::Value;
 
 /// Null, or a value.
@@ -20,7 +20,7 @@ pub(in crate::config) fn guarded<K>(kind: K) -> OrNull<K> {
     OrNull { kind, is_guarded: true }
 }
 
-impl<T, K: Kind<T>> Kind<Option<T>> for OrNull<K> {
+impl<T, K: ValueKind<T>> ValueKind<Option<T>> for OrNull<K> {
     fn read(&self, given: Given<'_>) -> Parsed<Option<T>> {
         if self.is_guarded && given.is_empty_text() {
             return Err(problem("is empty; valid: a value, or null for none"));

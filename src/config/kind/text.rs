@@ -1,6 +1,6 @@
 //! Text: names, paths and secrets.
 
-use super::{Given, Kind, Parsed, Secrets, problem};
+use super::{Given, Parsed, Secrets, ValueKind, problem};
 use crate::base::redact;
 use crate::config::file;
 use crate::config::secret::Secret;
@@ -22,7 +22,7 @@ pub(in crate::config) struct Text<T: 'static> {
     write: fn(&T, Secrets) -> Value,
 }
 
-impl<T> Kind<T> for Text<T> {
+impl<T> ValueKind<T> for Text<T> {
     fn read(&self, given: Given<'_>) -> Parsed<T> {
         match (given.text(), self.accepts) {
             (Err(message), None) => Err(problem(message)),

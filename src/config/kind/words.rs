@@ -1,13 +1,13 @@
 //! Switches, and one word of a few.
 
-use super::{Given, Kind, Parsed, Secrets, problem};
+use super::{Given, Parsed, Secrets, ValueKind, problem};
 use crate::config::choice::Choice;
 use serde_json::{Value, json};
 
 /// True or false.
 pub(in crate::config) struct Truth;
 
-impl Kind<bool> for Truth {
+impl ValueKind<bool> for Truth {
     fn read(&self, given: Given<'_>) -> Parsed<bool> {
         given.truth().map_err(problem)
     }
@@ -32,10 +32,10 @@ impl Kind<bool> for Truth {
 /// One word of a [`Choice`].
 pub(in crate::config) struct Word;
 
-impl<C: Choice> Kind<C> for Word {
+impl<C: Choice> ValueKind<C> for Word {
     fn read(&self, given: Given<'_>) -> Parsed<C> {
         let word = given.value.as_str().map(str::trim);
-        word.and_then(C::from_name).ok_or_else(|| Kind::<C>::fault(self))
+        word.and_then(C::from_name).ok_or_else(|| ValueKind::<C>::fault(self))
     }
 
     fn write(&self, value: &C, _: Secrets) -> Value {

@@ -3,7 +3,7 @@
 use super::{FIRST, SECOND, section};
 use crate::config::choice::{BelowThreshold, DamagedImages, LogFormat, LogLevel};
 use crate::config::kind::{
-    Address, FOLDER, Hosts, SHARE, TOKEN, Truth, Whole, Word, guarded, or_null,
+    FOLDER, HostList, HostPortText, SHARE, TOKEN, Truth, Whole, Word, guarded, or_null,
 };
 use crate::config::secret::Secret;
 use crate::config::url::HostPort;
@@ -72,11 +72,11 @@ section! {
     /// Section `stats`: the HTTP server.
     StatsConfig in "stats." {
         /// The address of the HTTP server; null means no server, port 0 any free port.
-        addr: Option<HostPort> = Some(HostPort::local(8080)) => or_null(Address), reload: no, since: FIRST;
+        addr: Option<HostPort> = Some(HostPort::local(8080)) => or_null(HostPortText), reload: no, since: FIRST;
         /// The bearer token for every page but `/livez` and `/readyz`.
         token: Option<Secret> = None => guarded(TOKEN), reload: no, since: FIRST;
         /// Host names under which browsers may ask, besides addresses and `localhost`.
-        hosts: Vec<String> = Vec::new() => Hosts, reload: no, since: SECOND;
+        hosts: Vec<String> = Vec::new() => HostList, reload: no, since: SECOND;
     }
     sections {}
     beside {}

@@ -2,19 +2,19 @@
 
 use super::{CameraConfig, FeedConfig, Section, mapping};
 use crate::config::given::{Given, Parsed};
-use crate::config::kind::{Fields, Kind, Secrets, each};
+use crate::config::kind::{MappingFields, Secrets, ValueKind, each};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
 /// A list of cameras with distinct ids.
-pub(super) struct Cameras;
+pub(super) struct CameraList;
 
-impl Kind<Vec<CameraConfig>> for Cameras {
+impl ValueKind<Vec<CameraConfig>> for CameraList {
     fn read(&self, given: Given<'_>) -> Parsed<Vec<CameraConfig>> {
         let mut seen = HashSet::new();
         let names = [CameraConfig::NAMES, FeedConfig::NAMES].concat();
         each(given, &self.valid(), |at, value, problems| {
-            let mut fields = Fields::open(at, value, &names, problems)?;
+            let mut fields = MappingFields::open(at, value, &names, problems)?;
             let mut camera = CameraConfig::read(&mut fields, CameraConfig::builtin());
             if !camera.id.is_empty() && !seen.insert(camera.id.clone()) {
                 fields.fault("id", "another camera has this id; valid: an id of its own".into());

@@ -2,7 +2,7 @@
 
 use super::{FIRST, SECOND, section};
 use crate::config::choice::{Count, Ordering, OrientationChoice, Pin, Reencode};
-use crate::config::kind::{Cores, Threads, WEEK_MS, Whole, Word};
+use crate::config::kind::{CoreList, Threads, WEEK_MS, Whole, Word};
 
 /// Most threads of one kind.
 const THREADS_MAX: u64 = 1_024;
@@ -22,7 +22,7 @@ section! {
         committers: Count = Count::Auto => Threads(THREADS_MAX), reload: no, since: FIRST;
         /// The cores that threads are pinned to. With `auto`, each thread gets a core of its own if
         /// there are enough of them.
-        pin: Pin = Pin::Auto => Cores(CORE_MAX), reload: no, since: FIRST;
+        pin: Pin = Pin::Auto => CoreList(CORE_MAX), reload: no, since: FIRST;
         /// Most bytes of frames between reading and commit. At least `limits.max_payload_bytes`.
         max_inflight_bytes: usize = 256 << 20 => Whole(1..=INFLIGHT_BYTES_MAX), unit: "bytes",
             reload: no, since: FIRST;

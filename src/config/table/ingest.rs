@@ -1,10 +1,11 @@
 //! Section `ingest`, the keys of a camera, and the keys that both have.
 
 use super::{FIRST, SECOND, Section, section};
-use crate::config::choice::{FeedFormat, Hwaccel, RingReuse, Transport};
+use crate::config::choice::{FeedFormat, Hwaccel, RingReuse, RtspTransport};
 use crate::config::kind::{
-    Address, Backoff, CAMERA_ID, CAMERA_SOURCE, DAY_MS, FILE, Fields, InputArg, InputArgs, RATE,
-    Required, RingSlots, RoiBox, RoiBoxes, SHARE, Size, Truth, Whole, Word, or_null,
+    Backoff, CAMERA_ID, CAMERA_SOURCE, DAY_MS, FILE, HostPortText, InputArg, InputArgs,
+    MappingFields, RATE, Required, RoiBox, RoiBoxes, SHARE, SizeText, SlotCount, Truth, Whole,
+    Word, or_null,
 };
 use crate::config::secret::Secret;
 use crate::config::url::HostPort;
@@ -30,7 +31,7 @@ section! {
     /// Section `ingest.stats`.
     IngestStatsConfig in "ingest.stats." {
         /// The address of the HTTP server of `ingest`; null means no server, port 0 any free port.
-        addr: Option<HostPort> = Some(HostPort::local(8081)) => or_null(Address), reload: no, since: SECOND;
+        addr: Option<HostPort> = Some(HostPort::local(8081)) => or_null(HostPortText), reload: no, since: SECOND;
     }
     sections {}
     beside {}
@@ -42,12 +43,12 @@ section! {
         /// Most frames that are sent; null means all.
         fps: Option<f64> = None => or_null(RATE), unit: "frames/s", reload: no, since: SECOND;
         /// Width and height of the pictures, letterboxed; null means the camera's own.
-        size: Option<(u32, u32)> = None => or_null(Size), unit: "pixels", reload: no, since: SECOND;
+        size: Option<(u32, u32)> = None => or_null(SizeText), unit: "pixels", reload: no, since: SECOND;
         /// The form in which pictures are sent. With `auto` Motion JPEG is sent as it is, other video as
         /// yuv420p in a frame ring and as JPEG through Redis.
         format: FeedFormat = FeedFormat::Auto => Word, reload: no, since: SECOND;
         /// The transport of RTSP. With `auto` TCP and UDP are tried alternately.
-        transport: Transport = Transport::Tcp => Word, reload: no, since: SECOND;
+        transport: RtspTransport = RtspTransport::Tcp => Word, reload: no, since: SECOND;
         /// Threads of the decoder.
         threads: u32 = 1 => Whole(1..=64), unit: "threads", reload: no, since: SECOND;
         /// The hardware that decodes. After it failed, software does.
@@ -63,7 +64,7 @@ section! {
         /// The first and the longest pause before a camera is tried again.
         backoff_ms: (u64, u64) = (500, 30_000) => Backoff, unit: "ms", reload: no, since: SECOND;
         /// Slots of the camera's frame ring (docs/ring.md); 0 sends frames through Redis.
-        ring: u32 = 0 => RingSlots, unit: "slots", reload: no, since: SECOND;
+        ring: u32 = 0 => SlotCount, unit: "slots", reload: no, since: SECOND;
         /// When a slot of the frame ring is written again. `lossless` needs `retention: delete`.
         ring_reuse: RingReuse = RingReuse::Freshest => Word, reload: no, since: SECOND;
         /// Most bytes that wait in an input stream through this process.
@@ -120,7 +121,7 @@ impl CameraConfig {
     pub(in crate::config) fn inherit(&mut self, defaults: &FeedConfig) {
         // The values were checked when the camera was read.
         let mut problems = Vec::new();
-        let mut fields = Fields::of(&self.feed_given, &mut problems);
+        let mut fields = MappingFields::of(&self.feed_given, &mut problems);
         self.feed = FeedConfig::read(&mut fields, defaults.clone());
     }
 }

@@ -4,7 +4,7 @@
 use super::{SECOND, section};
 use crate::config::choice::{Begin, KafkaProtocol, ResultFormat, ResultImage, SaslMechanism};
 use crate::config::kind::{
-    Address, Brokers, ENTRIES_MAX, NAME, PASSWORD, PEM, Properties, SECRET_FILE, TOPIC, Whole,
+    Brokers, ENTRIES_MAX, HostPortText, NAME, PASSWORD, PEM, Properties, SECRET_FILE, TOPIC, Whole,
     Word, guarded, or_null,
 };
 use crate::config::secret::Secret;
@@ -64,10 +64,10 @@ section! {
     /// Section `kafka.stats`: the HTTP servers of the bridge.
     KafkaStatsConfig in "kafka.stats." {
         /// The address of `bridge kafka-to-redis`; null means no server, port 0 any free port.
-        kafka_to_redis: Option<HostPort> = Some(HostPort::local(8082)) => or_null(Address),
+        kafka_to_redis: Option<HostPort> = Some(HostPort::local(8082)) => or_null(HostPortText),
             reload: no, since: SECOND;
         /// The address of `bridge redis-to-kafka`; null means no server, port 0 any free port.
-        redis_to_kafka: Option<HostPort> = Some(HostPort::local(8083)) => or_null(Address),
+        redis_to_kafka: Option<HostPort> = Some(HostPort::local(8083)) => or_null(HostPortText),
             reload: no, since: SECOND;
     }
     sections {}

@@ -21,7 +21,7 @@ pub use kafka::{KafkaConfig, KafkaStatsConfig};
 pub use redis_queue::{RedisQueueConfig, TlsConfig};
 pub use root::Config;
 
-use super::kind::{KeySource, Kind, Secrets};
+use super::kind::{KeySource, Secrets, ValueKind};
 use serde_json::{Map, Value};
 
 /// Version 0.1.0: the first release.
@@ -57,22 +57,22 @@ pub struct Key {
 
 /// What a section, or a key, looks like in a file.
 #[derive(Clone, Debug)]
-pub(super) enum Node {
+pub(super) enum ConfigNode {
     Key(Value),
-    Section(Vec<(&'static str, Node)>),
+    Section(Vec<(&'static str, ConfigNode)>),
 }
 
-impl Node {
+impl ConfigNode {
     pub(super) fn is_section(&self) -> bool {
-        matches!(self, Node::Section(_))
+        matches!(self, ConfigNode::Section(_))
     }
 }
 
-impl From<Node> for Value {
-    fn from(node: Node) -> Value {
+impl From<ConfigNode> for Value {
+    fn from(node: ConfigNode) -> Value {
         match node {
-            Node::Key(value) => value,
-            Node::Section(keys) => Value::Object(mapping(keys)),
+            ConfigNode::Key(value) => value,
+            ConfigNode::Section(keys) => Value::Object(mapping(keys)),
         }
     }
 }
@@ -90,7 +90,7 @@ pub(super) trait Section: Sized {
 
     /// The section as a file has it. Of a value and the file that holds it, only the one is there
     /// that was given.
-    fn write(&self, secrets: Secrets) -> Vec<(&'static str, Node)>;
+    fn write(&self, secrets: Secrets) -> Vec<(&'static str, ConfigNode)>;
 
     /// Takes over from `new` what may change while an engine runs.
     fn take_live(&mut self, new: &Self);
@@ -100,20 +100,23 @@ pub(super) trait Section: Sized {
 }
 
 /// `keys` as one mapping.
-pub(super) fn mapping(keys: Vec<(&'static str, Node)>) -> Map<String, Value> {
+pub(super) fn mapping(keys: Vec<(&'static str, ConfigNode)>) -> Map<String, Value> {
     keys.into_iter().map(|(name, node)| (name.to_owned(), node.into())).collect()
 }
 
 /// Of each pair `name` and `name_file` keeps the one that was given, or `name` if neither was.
-fn without_alternatives(mut keys: Vec<(&'static str, Node)>) -> Vec<(&'static str, Node)> {
+fn without_alternatives(
+    mut keys: Vec<(&'static str, ConfigNode)>,
+) -> Vec<(&'static str, ConfigNode)> {
     let names: Vec<_> = keys.iter().map(|(name, _)| *name).collect();
     let alternatives = names.iter().filter_map(|file| {
         let name = file.strip_suffix("_file")?;
         names.contains(&name).then_some((name, *file))
     });
     for (name, file) in alternatives {
-        let is_given =
-            |key: &&(&str, Node)| key.0 == file && !matches!(key.1, Node::Key(Value::Null));
+        let is_given = |key: &&(&str, ConfigNode)| {
+            key.0 == file && !matches!(key.1, ConfigNode::Key(Value::Null))
+        };
         let left_out = if keys.iter().find(is_given).is_some() { name } else { file };
         keys.retain(|(name, _)| *name != left_out);
     }
@@ -188,14 +191,14 @@ macro_rules! section {
             fn write(
                 &self,
                 secrets: $crate::config::kind::Secrets,
-            ) -> Vec<(&'static str, $crate::config::table::Node)> {
-                use $crate::config::table::Node;
+            ) -> Vec<(&'static str, $crate::config::table::ConfigNode)> {
+                use $crate::config::table::ConfigNode;
                 $crate::config::table::without_alternatives(vec![
                     $( (
                         stringify!($name),
-                        Node::Key($crate::config::kind::Kind::write(&$kind, &self.$name, secrets)),
+                        ConfigNode::Key($crate::config::kind::ValueKind::write(&$kind, &self.$name, secrets)),
                     ), )*
-                    $( (stringify!($inner), Node::Section(self.$inner.write(secrets))), )*
+                    $( (stringify!($inner), ConfigNode::Section(self.$inner.write(secrets))), )*
                 ])
             }
 
@@ -235,7 +238,7 @@ use {reload, section};
     clippy::too_many_arguments,
     reason = "called by section! only, with the parts of an entry"
 )]
-fn key<T, K: Kind<T>>(
+fn key<T, K: ValueKind<T>>(
     path: &'static str,
     name: &'static str,
     doc: &[&str],

@@ -5,8 +5,8 @@ use crate::config::choice::{
     Assignment, CompressionFormat, JpegHuffman, OutputFull, PngLevelChoice, WebpMethod,
 };
 use crate::config::kind::{
-    ENTRIES_MAX, Effort, NAME, PASSWORD, PEM, SECRET_FILE, SERVER_NAME, SentinelNodes, Shards,
-    Truth, Url, WEEK_MS, Whole, Word, guarded, or_null,
+    ENTRIES_MAX, EffortLevel, NAME, PASSWORD, PEM, SECRET_FILE, SERVER_NAME, SentinelNodes,
+    ShardList, Truth, Url, WEEK_MS, Whole, Word, guarded, or_null,
 };
 use crate::config::secret::Secret;
 use crate::config::url::{HostPort, RedisUrl};
@@ -68,7 +68,7 @@ section! {
         /// Streams that the cameras are spread over: `camera_frames:{0}`, `camera_frames:{1}` and so on.
         shards: usize = 1 => Whole(1..=SHARDS_MAX), unit: "streams", reload: no, since: FIRST;
         /// The shards that this engine reads; null means all.
-        shard_subset: Option<Vec<usize>> = None => Shards, reload: no, since: FIRST;
+        shard_subset: Option<Vec<usize>> = None => ShardList, reload: no, since: FIRST;
         /// How many engines read a stream at a time: `exclusive` means one under a lease, which keeps
         /// each camera in order; `shared` any number; `auto` is exclusive from two shards on.
         assignment: Assignment = Assignment::Auto => Word, reload: no, since: SECOND;
@@ -88,7 +88,7 @@ section! {
         jpeg_huffman: JpegHuffman = JpegHuffman::Adaptive => Word, reload: yes, since: SECOND;
         /// The effort of WebP, from 0 (fast) to 6 (small). With `auto` it is as high as idle cores and
         /// `engine.latency_target_ms` allow.
-        webp_method: WebpMethod = WebpMethod::Fixed(2) => Effort, reload: yes, since: FIRST;
+        webp_method: WebpMethod = WebpMethod::Fixed(2) => EffortLevel, reload: yes, since: FIRST;
         /// The effort of PNG. With `auto` it is as high as idle cores and `engine.latency_target_ms` allow.
         png_level: PngLevelChoice = PngLevelChoice::Fast => Word, reload: yes, since: SECOND;
         /// The name of the primary that the Sentinels watch.

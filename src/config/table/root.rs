@@ -1,6 +1,6 @@
 //! The whole configuration.
 
-use super::cameras::Cameras;
+use super::cameras::CameraList;
 use super::{
     AnalysisConfig, CameraConfig, EngineConfig, IngestConfig, KafkaConfig, Key, LimitsConfig,
     LogConfig, RedisQueueConfig, RingConfig, StatsConfig,
@@ -14,7 +14,7 @@ section! {
     /// built-in values are [`Config::builtin`].
     Config in "" {
         /// Single cameras: what `ingest` reads, and what the engine does differently for them.
-        cameras: Vec<CameraConfig> = Vec::new() => Cameras, reload: yes, since: FIRST;
+        cameras: Vec<CameraConfig> = Vec::new() => CameraList, reload: yes, since: FIRST;
     }
     sections {
         /// Redis, the streams, and the compression of what goes into them.

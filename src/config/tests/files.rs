@@ -98,8 +98,8 @@ fn a_file_that_cannot_be_read_is_a_fault() {
     for (bytes, word) in [
         (vec![b'a', 0xff, 0xfe], "UTF-8"),
         (vec![b'#'; (1 << 20) + 1], "1 MiB"),
-        (b"- a\n- b\n".to_vec(), "no mapping"),
-        (b"redis://:hunter2@host".to_vec(), "no mapping"),
+        (b"- a\n- b\n".to_vec(), "not a mapping"),
+        (b"redis://:hunter2@host".to_vec(), "not a mapping"),
         (b"? {secret: hunter2}\n: b\n".to_vec(), "not plain text"),
         (b"a: 1\n---\nb: 2\n".to_vec(), "one"),
     ] {

@@ -117,7 +117,7 @@ fn what_has_none_is_named_with_the_reason_and_without_secrets() {
     for word in [
         "kafka.auto_offset_reset = earliest: a new group begins",
         "kafka.sasl_password: not copied, for it is a secret; set kafka.sasl_password",
-        "kafka.made_up = 7: nothing here does the same",
+        "kafka.made_up = 7: no setting here does the same",
         "kafka.fetch_max_wait_ms = 5000: valid: a whole number from 1 to 1000",
         "processing_timeout",
         "database_url",

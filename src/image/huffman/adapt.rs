@@ -45,11 +45,11 @@ pub struct CameraTables {
 #[derive(Debug, Default)]
 pub struct Adaptive {
     /// For colour, for gray.
-    slots: [Slot; 2],
+    slots: [CameraSlot; 2],
 }
 
 #[derive(Debug)]
-struct Slot {
+struct CameraSlot {
     learnt: ArcSwapOption<Learnt>,
     /// Lower half: debt from learning, in frames. Upper half: frames until learning is allowed
     /// again.
@@ -69,10 +69,10 @@ struct Learnt {
 
 /// Handle of the tables in force while a picture is encoded.
 #[derive(Debug)]
-pub struct Chosen(Inner);
+pub struct Chosen(AdaptiveInner);
 
 #[derive(Debug)]
-enum Inner {
+enum AdaptiveInner {
     Built(&'static Tables),
     Learnt(Arc<Learnt>),
 }
@@ -81,8 +81,8 @@ impl Chosen {
     /// The tables.
     pub fn tables(&self) -> &Tables {
         match &self.0 {
-            Inner::Built(tables) => tables,
-            Inner::Learnt(learnt) => &learnt.tables,
+            AdaptiveInner::Built(tables) => tables,
+            AdaptiveInner::Learnt(learnt) => &learnt.tables,
         }
     }
 
@@ -93,8 +93,8 @@ impl Chosen {
 
     fn promised(&self) -> Option<f32> {
         match &self.0 {
-            Inner::Built(_) => None,
-            Inner::Learnt(learnt) => Some(learnt.promised),
+            AdaptiveInner::Built(_) => None,
+            AdaptiveInner::Learnt(learnt) => Some(learnt.promised),
         }
     }
 }
@@ -110,8 +110,8 @@ impl Adaptive {
     /// The tables for a picture of a quality from 1 to 100.
     pub fn choose(&self, quality: u8, gray: bool) -> Chosen {
         match self.slots[usize::from(gray)].learnt.load_full() {
-            Some(learnt) if learnt.quality == quality => Chosen(Inner::Learnt(learnt)),
-            _ => Chosen(Inner::Built(start_tables(quality))),
+            Some(learnt) if learnt.quality == quality => Chosen(AdaptiveInner::Learnt(learnt)),
+            _ => Chosen(AdaptiveInner::Built(start_tables(quality))),
         }
     }
 
@@ -169,9 +169,9 @@ impl Adaptive {
     }
 }
 
-impl Default for Slot {
+impl Default for CameraSlot {
     fn default() -> Self {
-        Slot {
+        CameraSlot {
             learnt: ArcSwapOption::empty(),
             account: AtomicU32::new(0),
             len: AtomicUsize::new(usize::MAX),
@@ -179,7 +179,7 @@ impl Default for Slot {
     }
 }
 
-impl Slot {
+impl CameraSlot {
     /// Counts a frame, which pays back one frame of debt. If it `wants` to learn, adds `price` to
     /// the debt unless that exceeds the credit or the last learning is too recent. Returns whether
     /// the caller learns.

@@ -1,7 +1,7 @@
 //! Counts the symbols of a file.
 
 use super::alphabet::Alphabet;
-use super::file::{Coded, Visit};
+use super::file::{CodeVisitor, ScanFile};
 use super::lengths::table;
 use super::{DC_MAX, Pair, Tables};
 
@@ -32,17 +32,17 @@ impl Default for Counts {
 /// Counts the symbols of a baseline JPEG of one scan without decoding it. `None` for any other file
 /// and for a broken one.
 pub fn count_symbols(file: &[u8]) -> Option<Counts> {
-    count(&Coded::open(file)?)
+    count(&ScanFile::open(file)?)
 }
 
-pub(super) fn count(coded: &Coded<'_>) -> Option<Counts> {
+pub(super) fn count(coded: &ScanFile<'_>) -> Option<Counts> {
     let mut counts = Counts::default();
     let walked = coded.walk(&mut counts)?;
     (counts.blocks, counts.bytes, counts.stuffed) = (coded.blocks(), walked.len, walked.stuffed);
     Some(counts)
 }
 
-impl Visit for Counts {
+impl CodeVisitor for Counts {
     #[inline]
     fn dc(&mut self, class: usize, symbol: u8, _: u32) {
         self.dc[class][usize::from(symbol) % DC_MAX] += 1;

@@ -15,7 +15,7 @@ const COMPONENTS_MAX: usize = 3;
 const LOOK: u32 = 9;
 
 /// A sequential Huffman-coded file of one scan.
-pub(super) struct Coded<'a> {
+pub(super) struct ScanFile<'a> {
     /// Everything before the coded data.
     pub(super) head: &'a [u8],
     /// The coded data and everything after it.
@@ -55,7 +55,7 @@ impl Unit {
 
 /// Receiver of the symbols of a walk. `class` is 0 for luma and 1 for chroma. `extra` holds the
 /// bits after the code; the low half of the symbol is their number.
-pub(super) trait Visit {
+pub(super) trait CodeVisitor {
     fn dc(&mut self, class: usize, symbol: u8, extra: u32);
     fn ac(&mut self, class: usize, symbol: u8, extra: u32);
     /// Called at a restart marker with its code.
@@ -70,9 +70,9 @@ pub(super) struct Walked {
     pub(super) stuffed: usize,
 }
 
-impl<'a> Coded<'a> {
+impl<'a> ScanFile<'a> {
     /// `None` if the file is not sequential Huffman-coded, has several scans, or is broken.
-    pub(super) fn open(file: &'a [u8]) -> Option<Coded<'a>> {
+    pub(super) fn open(file: &'a [u8]) -> Option<ScanFile<'a>> {
         let file = from_start(file)?;
         let mut rest = file.get(2..)?;
         let mut tables: [Decoding; 4] = Default::default();
@@ -82,14 +82,14 @@ impl<'a> Coded<'a> {
             let (marker, after) = next_marker(rest)?;
             let (body, after) = segment(after)?;
             match marker {
-                0xc0 | 0xc1 => frame = Some(Frame::of(body)?),
+                0xc0 | 0xc1 => frame = Some(ScanFrame::of(body)?),
                 0xc2..=0xcf if marker != 0xc4 => return None,
                 0xc4 => read_tables(body, &mut tables)?,
                 0xdd => restart = usize::from(u16::from_be_bytes(body.try_into().ok()?)),
                 0xda => {
                     let (unit, units) = frame?.units(body, &mut tables)?;
                     let head = &file[..file.len() - after.len()];
-                    return Some(Coded { head, data: after, unit, units, restart, tables });
+                    return Some(ScanFile { head, data: after, unit, units, restart, tables });
                 }
                 _ => {}
             }
@@ -98,7 +98,12 @@ impl<'a> Coded<'a> {
     }
 
     /// Rows coded with known tables, without a head.
-    pub(super) fn rows(data: &'a [u8], unit: Unit, units: usize, of: &super::Tables) -> Coded<'a> {
+    pub(super) fn rows(
+        data: &'a [u8],
+        unit: Unit,
+        units: usize,
+        of: &super::Tables,
+    ) -> ScanFile<'a> {
         let [luma, chroma] = &of.0;
         let tables = [
             Decoding::of(luma.dc.counts(), luma.dc.values()),
@@ -106,7 +111,7 @@ impl<'a> Coded<'a> {
             Decoding::of(chroma.dc.counts(), chroma.dc.values()),
             Decoding::of(chroma.ac.counts(), chroma.ac.values()),
         ];
-        Coded { head: &[], data, unit, units, restart: 0, tables }
+        ScanFile { head: &[], data, unit, units, restart: 0, tables }
     }
 
     pub(super) fn blocks(&self) -> usize {
@@ -114,7 +119,7 @@ impl<'a> Coded<'a> {
     }
 
     /// Passes every symbol to `visit` in order; `None` if the data do not match the head.
-    pub(super) fn walk(&self, visit: &mut impl Visit) -> Option<Walked> {
+    pub(super) fn walk(&self, visit: &mut impl CodeVisitor) -> Option<Walked> {
         let mut bits = Bits { data: self.data, at: 0, buffer: 0, held: 0, invented: 0, stuffed: 0 };
         for number in 0..self.units {
             if self.restart > 0 && number > 0 && number.is_multiple_of(self.restart) {
@@ -131,7 +136,7 @@ impl<'a> Coded<'a> {
     }
 
     #[inline]
-    fn block(&self, class: usize, bits: &mut Bits<'_>, visit: &mut impl Visit) -> Option<()> {
+    fn block(&self, class: usize, bits: &mut Bits<'_>, visit: &mut impl CodeVisitor) -> Option<()> {
         let [dc, ac] = [&self.tables[2 * class], &self.tables[2 * class + 1]];
         let symbol = bits.symbol(dc)?;
         if symbol > 11 {
@@ -155,7 +160,7 @@ impl<'a> Coded<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Frame {
+struct ScanFrame {
     width: usize,
     height: usize,
     /// Identifier and sampling factors of each component.
@@ -163,8 +168,8 @@ struct Frame {
     count: usize,
 }
 
-impl Frame {
-    fn of(body: &[u8]) -> Option<Frame> {
+impl ScanFrame {
+    fn of(body: &[u8]) -> Option<ScanFrame> {
         let (&[8, h1, h0, w1, w0, count], list) = body.split_first_chunk::<6>()? else {
             return None;
         };
@@ -179,7 +184,12 @@ impl Frame {
         let is_sound = components
             .iter()
             .all(|&(_, across, down)| (1..=4).contains(&across) && (1..=4).contains(&down));
-        (is_sound && width > 0 && height > 0).then_some(Frame { width, height, components, count })
+        (is_sound && width > 0 && height > 0).then_some(ScanFrame {
+            width,
+            height,
+            components,
+            count,
+        })
     }
 
     /// The unit and the number of units of a scan of all components. Reorders the tables to luma

@@ -3,7 +3,7 @@
 
 use super::super::markers::{next_marker, segment};
 use super::count::count;
-use super::file::{Coded, Unit, Visit};
+use super::file::{CodeVisitor, ScanFile, Unit};
 use super::{Code, Tables};
 
 /// Writes the picture of `file` into `out`, which is cleared first, with the optimal tables for it.
@@ -11,13 +11,13 @@ use super::{Code, Tables};
 /// contents of `out` are then unusable.
 pub fn recode_jpeg(file: &[u8], out: &mut Vec<u8>) -> Option<()> {
     out.clear();
-    let coded = Coded::open(file)?;
+    let coded = ScanFile::open(file)?;
     let counts = count(&coded)?;
     let tables = counts.own_tables();
     head(coded.head, &tables, out)?;
     // At most the old size, except for byte stuffing.
     out.reserve(counts.bytes + counts.bytes / 16 + 2);
-    let mut writer = Writer::new(&tables, out);
+    let mut writer = BitWriter::new(&tables, out);
     let walked = coded.walk(&mut writer)?;
     writer.end()?;
     let rest = &coded.data[walked.len..];
@@ -33,8 +33,8 @@ pub(in super::super) fn recode_rows(
     (from, to): (&Tables, &Tables),
     out: &mut Vec<u8>,
 ) -> Option<()> {
-    let coded = Coded::rows(rows, Unit::own(gray), units, from);
-    let mut writer = Writer::new(to, out);
+    let coded = ScanFile::rows(rows, Unit::own(gray), units, from);
+    let mut writer = BitWriter::new(to, out);
     coded.walk(&mut writer)?;
     writer.end()
 }
@@ -68,7 +68,7 @@ fn head(old: &[u8], tables: &Tables, out: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-struct Writer<'a> {
+struct BitWriter<'a> {
     /// Luma DC, luma AC, chroma DC, chroma AC.
     codes: [[Code; 256]; 4],
     out: &'a mut Vec<u8>,
@@ -78,11 +78,11 @@ struct Writer<'a> {
     is_complete: bool,
 }
 
-impl<'a> Writer<'a> {
-    fn new(tables: &Tables, out: &'a mut Vec<u8>) -> Writer<'a> {
+impl<'a> BitWriter<'a> {
+    fn new(tables: &Tables, out: &'a mut Vec<u8>) -> BitWriter<'a> {
         let [luma, chroma] = &tables.0;
         let codes = [luma.dc.codes(), luma.ac.codes(), chroma.dc.codes(), chroma.ac.codes()];
-        Writer { codes, out, buffer: 0, held: 0, is_complete: true }
+        BitWriter { codes, out, buffer: 0, held: 0, is_complete: true }
     }
 
     #[inline]
@@ -135,7 +135,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-impl Visit for Writer<'_> {
+impl CodeVisitor for BitWriter<'_> {
     #[inline]
     fn dc(&mut self, class: usize, symbol: u8, extra: u32) {
         self.put(2 * class, symbol, extra);

@@ -72,7 +72,7 @@ fn encode(view: &View<'_>, format: Format, quality: u8) -> Vec<u8> {
 /// A JPEG with a restart marker after every row of blocks.
 fn with_restart_rows(pixels: &[u8], size: (usize, usize), quality: u8) -> Vec<u8> {
     let codes = Codes::Tables(standard_tables());
-    let coding = compress::Coding { quality, restart_rows: true, codes };
+    let coding = compress::JpegCoding { quality, restart_rows: true, codes };
     let mut file = Vec::new();
     let mut compressor = compress::Compressor::new().unwrap();
     compressor.compress(pixels, size, false, coding, &mut file).unwrap();

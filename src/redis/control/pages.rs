@@ -24,7 +24,7 @@ const GROWTH: usize = 4;
 #[derive(Debug)]
 pub struct Pages {
     stream: String,
-    course: Course,
+    course: PageCourse,
     page: VecDeque<Record>,
     count: usize,
     /// The beginning of the stream has been reached.
@@ -32,7 +32,7 @@ pub struct Pages {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Course {
+enum PageCourse {
     /// Backwards from this entry (exclusive), or from the end of the stream.
     Back(Option<EntryId>),
     /// Forwards from this entry (exclusive).
@@ -42,15 +42,15 @@ enum Course {
 impl Pages {
     /// Reads from the end of the stream to its beginning.
     pub fn back(stream: &str) -> Pages {
-        Pages::new(stream, Course::Back(None))
+        Pages::new(stream, PageCourse::Back(None))
     }
 
     /// Reads the entries after `after`.
     pub fn forward(stream: &str, after: EntryId) -> Pages {
-        Pages::new(stream, Course::Forward(after))
+        Pages::new(stream, PageCourse::Forward(after))
     }
 
-    fn new(stream: &str, course: Course) -> Pages {
+    fn new(stream: &str, course: PageCourse) -> Pages {
         Pages { stream: stream.to_owned(), course, page: VecDeque::new(), count: 1, ended: false }
     }
 
@@ -68,13 +68,13 @@ impl Pages {
         if self.page.is_empty() && !self.ended {
             let count = self.count.min(most).max(1);
             let found = match &mut self.course {
-                Course::Back(before) => {
+                PageCourse::Back(before) => {
                     let found = control.before(&self.stream, *before, count)?;
                     *before = found.last().map(|(id, _)| *id).or(*before);
                     self.ended = found.is_empty();
                     found
                 }
-                Course::Forward(after) => {
+                PageCourse::Forward(after) => {
                     let found = control.after(&self.stream, *after, count, block)?;
                     *after = found.last().map_or(*after, |(id, _)| *id);
                     found

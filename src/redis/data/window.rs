@@ -22,7 +22,7 @@ const TRIP_PERIOD: Duration = Duration::from_secs(10);
 
 /// State recorded when a request is sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sent {
+pub(super) struct SentRequest {
     at: Tick,
     /// Number of answers received before.
     answered: u64,
@@ -66,12 +66,12 @@ impl SendWindow {
     }
 
     /// Records that a request is sent while `under_way` others are in flight.
-    pub(super) fn sent(&self, under_way: usize) -> Sent {
-        Sent { at: Tick::now(), answered: self.answered, measures: under_way < LEAST }
+    pub(super) fn sent(&self, under_way: usize) -> SentRequest {
+        SentRequest { at: Tick::now(), answered: self.answered, measures: under_way < LEAST }
     }
 
     /// Records the answer to a request.
-    pub(super) fn answered(&mut self, sent: Sent) {
+    pub(super) fn answered(&mut self, sent: SentRequest) {
         let now = Tick::now();
         self.answered += 1;
         // Two readings of the clock may be equal.

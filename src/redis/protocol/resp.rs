@@ -204,7 +204,7 @@ impl RespReader {
         }
         let start = self.start;
         if &self.buffer[start + len..start + len + 2] != b"\r\n" {
-            return Err(Trouble::Protocol("a bulk string has another length than declared"));
+            return Err(Trouble::Protocol("the length of a bulk string is not the declared one"));
         }
         self.start += len + 2;
         Ok(&self.buffer[start..start + len])
@@ -239,7 +239,7 @@ impl RespReader {
             self.fill(io)?;
         }
         if &self.buffer[self.start..self.start + 2] != b"\r\n" {
-            return Err(Trouble::Protocol("a bulk string has another length than declared"));
+            return Err(Trouble::Protocol("the length of a bulk string is not the declared one"));
         }
         self.start += 2;
         Ok(())

@@ -27,10 +27,10 @@ pub struct TlsOptions {
 /// How connections are encrypted; cheap to clone.
 #[derive(Clone)]
 pub struct Tls {
-    shared: Arc<Shared>,
+    shared: Arc<TlsShared>,
 }
 
-struct Shared {
+struct TlsShared {
     config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
 }
@@ -70,7 +70,7 @@ impl Tls {
             }
         };
         let server_name = options.server_name.as_deref().map(name_of).transpose()?;
-        Ok(Tls { shared: Arc::new(Shared { config: Arc::new(config), server_name }) })
+        Ok(Tls { shared: Arc::new(TlsShared { config: Arc::new(config), server_name }) })
     }
 
     pub(super) fn config(&self) -> Arc<ClientConfig> {
@@ -125,7 +125,7 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unusable(key, path, error))?;
     if read.is_empty() {
-        return Err(unusable(key, path, "it holds no certificate; valid: a PEM file"));
+        return Err(unusable(key, path, "it contains no certificate; valid: a PEM file"));
     }
     Ok(read)
 }

@@ -113,9 +113,9 @@ mod tests {
     use super::*;
     use crate::base::Stop;
 
-    struct Line(Address);
+    struct AddressLine(Address);
 
-    impl Connected for Line {
+    impl Connected for AddressLine {
         fn address(&self) -> &Address {
             &self.0
         }
@@ -127,7 +127,7 @@ mod tests {
         let mut open = Open::default();
         for address in &servers {
             let topology = Topology::from(address);
-            let at = open.at(address, &topology, || Ok(Line(address.clone()))).unwrap();
+            let at = open.at(address, &topology, || Ok(AddressLine(address.clone()))).unwrap();
             assert!(open[at].address().is_same(address));
             assert_eq!(open.open.len(), 1, "the connection before it is closed");
         }
@@ -139,7 +139,7 @@ mod tests {
         let topology = Topology::cluster(nodes.to_vec(), limits::CONNECT_LIMIT, &Stop::default());
         let mut open = Open::default();
         for node in &nodes {
-            open.at(node, &topology, || Ok(Line(node.clone()))).unwrap();
+            open.at(node, &topology, || Ok(AddressLine(node.clone()))).unwrap();
         }
         open.open[0].1 = Tick::now().before(limits::IDLE_CONNECTION_LIMIT);
         open.tidy();

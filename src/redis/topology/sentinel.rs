@@ -41,13 +41,13 @@ pub(super) struct Sentinels {
     like: Address,
     timeout: Duration,
     stop: Stop,
-    state: Mutex<State>,
+    state: Mutex<SentinelState>,
     /// Number of running [`Lookout`] threads. Not in `state`, which is locked while a thread
     /// connects: a thread that ends must not wait for that.
     lookouts: AtomicUsize,
 }
 
-struct State {
+struct SentinelState {
     /// The Sentinel that answered last comes first.
     sentinels: Vec<Address>,
     /// The last known primary.
@@ -57,7 +57,7 @@ struct State {
     look_at: Tick,
 }
 
-impl State {
+impl SentinelState {
     /// Takes over an answer. If the primary has changed, callers with the old address are told.
     fn settle(&mut self, named: Address, service: &str) -> Address {
         self.is_doubted = false;
@@ -90,8 +90,12 @@ impl Sentinels {
         timeout: Duration,
         stop: &Stop,
     ) -> Sentinels {
-        let state =
-            Mutex::new(State { sentinels, primary: None, is_doubted: false, look_at: Tick::now() });
+        let state = Mutex::new(SentinelState {
+            sentinels,
+            primary: None,
+            is_doubted: false,
+            look_at: Tick::now(),
+        });
         let timeout = timeout.min(ANSWER_LIMIT);
         let lookouts = AtomicUsize::new(0);
         Sentinels { service, like, timeout, stop: stop.clone(), state, lookouts }
@@ -125,7 +129,7 @@ impl Sentinels {
 
     /// Asks again about a primary that seems well. Returns it, or the one that replaced it in an
     /// ordered failover.
-    fn look_again(&self, state: &mut State, known: Address) -> Address {
+    fn look_again(&self, state: &mut SentinelState, known: Address) -> Address {
         match self.ask(&state.sentinels[0]) {
             Ok(named) => state.settle(named, &self.service),
             Err(fault) => {

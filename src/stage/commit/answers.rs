@@ -18,7 +18,7 @@ pub(super) struct StoredUpTo {
 
 /// Why frames were not committed.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct CommitTrouble {
     /// The first lost connection.
     pub(super) lost: Option<Fault>,
     /// The refusals: the first of each shard and error code.
@@ -28,7 +28,7 @@ pub(super) struct Trouble {
     pub(super) has_to_wait: bool,
 }
 
-impl Trouble {
+impl CommitTrouble {
     pub(super) fn is_none(&self) -> bool {
         self.lost.is_none() && self.refusals.is_empty() && !self.has_to_wait
     }

@@ -29,14 +29,14 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use self::answers::{StoredUpTo, Trouble};
+use self::answers::{CommitTrouble, StoredUpTo};
 use self::flight::{Flight, Waiting};
 use super::group::Groups;
 use super::retry::Attempts;
 use super::window::MeasuredWindow;
 use crate::base::threads::{LoopHook, Role};
 use crate::base::{Fault, Stop, error_code, limits};
-use crate::frame::{EntryId, Handed, Next, WakingReceiver};
+use crate::frame::{EntryId, Handed, Received, WakingReceiver};
 use crate::metrics::clock::Tick;
 use crate::metrics::{Counter, Metrics, Part, Recorder, RoundTrip, WindowGauge, WindowStage};
 use crate::redis::{CommitAnswer, CommitPlan, Sinks, Topology, Waited};
@@ -88,7 +88,7 @@ pub struct Committer<S> {
     /// The last frame in flight of each camera and shard.
     lines: HashMap<(u64, usize), EntryId>,
     /// Faults since the window was last empty.
-    trouble: Trouble,
+    trouble: CommitTrouble,
     /// Whether the server refused frames at the last attempt. If so, a single frame is tried first.
     is_refused: bool,
     /// How many times in a row frames were redirected to other nodes.
@@ -166,7 +166,7 @@ impl<S: Send> Committer<S> {
             answered_at: Tick::now(),
             window: MeasuredWindow::new(Arc::new(RoundTrip::default()), gauge),
             lines: HashMap::with_capacity(limits::COMMIT_BATCH_FRAMES),
-            trouble: Trouble::default(),
+            trouble: CommitTrouble::default(),
             is_refused: false,
             hops: 0,
             lost: SmallVec::new(),
@@ -224,11 +224,11 @@ impl<S: Send> Committer<S> {
             return Step::SendAgain;
         }
         match self.lane.next() {
-            Next::Item(first) => Step::Send(first),
-            Next::Closed if is_idle => Step::End,
-            Next::Empty if is_idle => self.lane.recv(&self.stop).map_or(Step::Look, Step::Send),
-            Next::Closed => Step::Receive,
-            Next::Empty => self.wait(),
+            Received::Item(first) => Step::Send(first),
+            Received::Closed if is_idle => Step::End,
+            Received::Empty if is_idle => self.lane.recv(&self.stop).map_or(Step::Look, Step::Send),
+            Received::Closed => Step::Receive,
+            Received::Empty => self.wait(),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Committer;
 use super::flight::{Flight, Tasks, Waiting, shards_of};
 use crate::base::{Fault, limits};
-use crate::frame::{Handed, Next};
+use crate::frame::{Handed, Received};
 use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Counter, Gauge};
 use crate::redis::{CommitAnswer, Earlier, Task};
@@ -34,8 +34,8 @@ impl<S: Send> Committer<S> {
                 break; // before another frame is taken out of the lane
             }
             next = match self.lane.next() {
-                Next::Item(handed) => Some(handed),
-                Next::Empty | Next::Closed => None,
+                Received::Item(handed) => Some(handed),
+                Received::Empty | Received::Closed => None,
             };
         }
         self.send(batch, answers);

@@ -10,7 +10,7 @@ use twox_hash::XxHash3_64;
 use super::CameraSettings;
 use super::camera::{Camera, CameraStatus, Totals, status_of};
 use super::gate::OrderGate;
-use super::snapshot::{Kept, Photo, Snapshot};
+use super::snapshot::{KeptBytes, Photo, Snapshot};
 use super::work::Arrived;
 use crate::image::CameraTables;
 use crate::metrics::{Counter, Metrics};
@@ -49,7 +49,7 @@ pub struct Cameras {
     clock: AtomicU64,
     metrics: Arc<Metrics>,
     others: Arc<Totals>,
-    pictures: Kept,
+    pictures: KeptBytes,
 }
 
 impl Cameras {
@@ -70,7 +70,7 @@ impl Cameras {
             clock: AtomicU64::new(0),
             metrics,
             others: Arc::default(),
-            pictures: Kept::default(),
+            pictures: KeptBytes::default(),
         })
     }
 

@@ -14,8 +14,8 @@ use super::effort::Effort;
 use super::job::Job;
 use super::work::Arrived;
 use super::{
-    CommitRoutes, Live, LiveSettings, Outgoing, ProcessSettings, Shared, Work, Workers, first_half,
-    label, second_half,
+    CommitRoutes, Live, LiveSettings, Outgoing, ProcessSettings, Work, WorkerShared, Workers,
+    first_half, label, second_half,
 };
 use crate::base::threads::Role;
 use crate::base::{Fault, Reason, Reject, Stage, Stop, limits};
@@ -29,7 +29,7 @@ use crate::wire;
 
 /// The dispatcher of one pipeline, ready to run.
 pub struct Dispatcher {
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     groups: Arc<Groups>,
     slots: Slots<Work>,
     threads: Arc<ThreadPool>,
@@ -70,7 +70,7 @@ impl Dispatcher {
         let recorder = metrics.recorder();
         let routes = CommitRoutes { pipelines: pipelines.len(), lanes: lanes.len() };
         let (jobs, alone) = (AtomicUsize::new(0), RwLock::new(()));
-        let shared = Shared {
+        let shared = WorkerShared {
             settings,
             live,
             workers,
@@ -216,7 +216,7 @@ fn is_suspect(receipt: &Receipt) -> bool {
     matches!(receipt.origin(), EntryOrigin::Again { is_counted: false, .. })
 }
 
-impl Shared {
+impl WorkerShared {
     /// Whether more frames wait than the workers can begin with within two jobs each. A few cameras
     /// that send at the same moment are not a queue.
     pub(super) fn has_queue(&self) -> bool {

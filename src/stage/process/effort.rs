@@ -61,10 +61,10 @@ pub(super) struct Ahead {
 
 /// The effort chosen for all workers.
 #[derive(Debug)]
-pub(super) struct Effort(Mutex<State>);
+pub(super) struct Effort(Mutex<EffortState>);
 
 #[derive(Debug)]
-struct State {
+struct EffortState {
     /// Nanoseconds per pixel; 0 if unknown.
     costs: [[f64; LEVELS]; SIZES],
     /// The same for the last picture, whatever its size.
@@ -79,7 +79,7 @@ struct State {
 
 impl Default for Effort {
     fn default() -> Self {
-        Effort(Mutex::new(State {
+        Effort(Mutex::new(EffortState {
             costs: [[0.0; LEVELS]; SIZES],
             last: [0.0; LEVELS],
             rise: 1,
@@ -102,7 +102,7 @@ impl Effort {
     }
 }
 
-impl State {
+impl EffortState {
     fn choose(&mut self, scale: Scale, ahead: &Ahead, now: Tick) -> u8 {
         let (_, lowest, highest) = scale.levels();
         self.frames += 1;
@@ -175,7 +175,13 @@ mod tests {
 
     /// Frames at a rate for some seconds. Each takes the time of method 1 times the relative cost.
     /// Returns the methods chosen.
-    fn run(state: &mut State, at: &mut Tick, fps: u64, seconds: u64, method_1_ms: f64) -> Vec<u8> {
+    fn run(
+        state: &mut EffortState,
+        at: &mut Tick,
+        fps: u64,
+        seconds: u64,
+        method_1_ms: f64,
+    ) -> Vec<u8> {
         (0..fps * seconds)
             .map(|_| {
                 *at = at.after(Duration::from_secs(1) / fps as u32);
@@ -187,7 +193,7 @@ mod tests {
             .collect()
     }
 
-    fn state() -> (State, Tick) {
+    fn state() -> (EffortState, Tick) {
         let effort = Effort::default();
         let state = effort.0.into_inner();
         let since = state.since;

@@ -10,7 +10,7 @@ use super::job::Job;
 use super::pictures::Leeway;
 use super::work::{Arrived, Work};
 use super::worker::{Tools, Worker};
-use super::{Shared, figures, label, pictures, second_half};
+use super::{WorkerShared, figures, label, pictures, second_half};
 use crate::base::threads::{Role, panic_message};
 use crate::base::{Reason, Reject, Stage};
 use crate::frame::{Discard, Entry, Receipt, Refused, Verdict};
@@ -20,7 +20,7 @@ use crate::metrics::{Counter, Recorder, Timer};
 use crate::wire::{self, Draft, Envelope, FrameBatch, OpenedEnvelope};
 
 /// Runs on a worker. In every case the frame arrives at its camera's gate.
-pub(super) fn run(shared: &Shared, job: Job) {
+pub(super) fn run(shared: &WorkerShared, job: Job) {
     let _ended = EndedJob(&shared.jobs);
     shared.settings.loop_hook.call(Role::Work);
     let Job { receipt, entry, shard, ordered, ticket, mut slot } = job;
@@ -54,7 +54,7 @@ pub(super) fn run(shared: &Shared, job: Job) {
 /// Opens an entry and processes its frame, or all frames of a batch. On success the drafts of the
 /// messages are in `work`; otherwise the verdict says how the entry ends.
 fn process(
-    shared: &Shared,
+    shared: &WorkerShared,
     worker: &mut Worker,
     work: &mut Work,
     entry: &Entry,
@@ -83,7 +83,7 @@ fn process(
 /// refused: an entry ends once, and replaying its dead letter must not store the results of the
 /// others twice.
 fn batch(
-    shared: &Shared,
+    shared: &WorkerShared,
     tools: &mut Tools,
     work: &mut Work,
     mut frames: FrameBatch<'_>,
@@ -127,7 +127,7 @@ fn batch(
 /// Decodes, judges and encodes a frame; work on it began at `since`. On success the draft of the
 /// message is in `work`.
 fn frame(
-    shared: &Shared,
+    shared: &WorkerShared,
     tools: &mut Tools,
     since: Tick,
     work: &mut Work,
@@ -190,7 +190,7 @@ fn frame(
 
 /// Adds the pixels to a dead letter whose pixels lie in a frame ring, because the ring slot will
 /// soon hold another frame.
-pub(super) fn with_pixels(shared: &Shared, verdict: Verdict, entry: &Entry) -> Verdict {
+pub(super) fn with_pixels(shared: &WorkerShared, verdict: Verdict, entry: &Entry) -> Verdict {
     match verdict {
         Verdict::DeadLetter(Refused { reject, whole: None }) => {
             let parts = entry.data().zip(entry.ring_pixels());

@@ -112,14 +112,14 @@ pub(super) fn source_of<'a>(image: &ImageRef<'a>) -> Result<InputImage<'a>, Reje
             Err(Reject::unsupported(format!("the picture is not {claimed} (found: {kind})")))
         }
         _ if is_raw_rgb(image) => Err(Reject::undecodable(format!(
-            "the picture is no {claimed} file; its length is that of {}x{}x{} raw pixels, whose \
+            "the picture is not a {claimed} file; its length is that of {}x{}x{} raw pixels, whose \
              compression_format is raw",
             image.width, image.height, image.channels
         ))),
         _ => match named {
             // The decoder reports what is wrong with it.
             Some(format) => Ok(coded(format)),
-            None => Err(Reject::undecodable("the picture is no JPEG, PNG or WebP file")),
+            None => Err(Reject::undecodable("the picture is not a JPEG, PNG or WebP file")),
         },
     }
 }

@@ -98,7 +98,7 @@ impl fmt::Debug for ProcessSettings {
 }
 
 /// What all jobs share. The lanes close when the last job has ended.
-struct Shared {
+struct WorkerShared {
     settings: ProcessSettings,
     live: Live,
     workers: Workers,

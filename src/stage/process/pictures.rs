@@ -41,7 +41,7 @@ pub(super) fn needs(settings: &LiveSettings) -> Needs {
 }
 
 /// Encoder, scaler and their buffers.
-pub(super) struct Coder {
+pub(super) struct PictureCoder {
     encoder: Encoder,
     scaler: Scaler,
     scaled: Planes,
@@ -125,16 +125,16 @@ impl Leeway<'_> {
 }
 
 /// The pictures of one frame, coded.
-pub(super) struct Coded<'a> {
+pub(super) struct CodedPictures<'a> {
     original: &'a [u8],
     ml_image: Option<&'a [u8]>,
     thumbnail: Option<&'a [u8]>,
     passed_through: bool,
 }
 
-impl Coder {
-    pub(super) fn new() -> Result<Coder, Fault> {
-        Ok(Coder {
+impl PictureCoder {
+    pub(super) fn new() -> Result<PictureCoder, Fault> {
+        Ok(PictureCoder {
             encoder: Encoder::new()?,
             scaler: Scaler::new(),
             scaled: Planes::default(),
@@ -155,7 +155,7 @@ impl Coder {
         findings: &Findings,
         view: &View<'_>,
         composer: &mut Composer,
-    ) -> Result<Coded<'a>, Reject> {
+    ) -> Result<CodedPictures<'a>, Reject> {
         let (target, huffman) = (settings.target, settings.huffman);
         self.lessons = [None; 2];
         let webp_method = leeway.begin(settings, view, &mut self.encoder);
@@ -191,7 +191,7 @@ impl Coder {
             && huffman != Huffman::Optimised
             && image::keeps_its_rows(view, ML_SIDE);
         if at_once {
-            let Coder { encoder, original, ml_image, .. } = self;
+            let PictureCoder { encoder, original, ml_image, .. } = self;
             let mut encode = |codes| {
                 let square = (ML_SIDE, ML_PADDING);
                 encoder.encode_boxed(view, (target.quality, codes), square, original, ml_image)
@@ -216,7 +216,7 @@ impl Coder {
         if let (true, false, Some(planes)) = (settings.ml_image, at_once, view.planes) {
             self.scaler.letterbox(planes, ML_SIDE, ML_PADDING, &mut self.scaled);
             let small = view_of(&self.scaled);
-            let Coder { encoder, ml_image, .. } = self;
+            let PictureCoder { encoder, ml_image, .. } = self;
             let of_ml = (huffman, &tables.ml_image);
             self.lessons[1] = encode(encoder, &small, &ml_target, of_ml, ml_image)?;
             describe(&mut composer.processed, &small, &ml_target);
@@ -232,7 +232,7 @@ impl Coder {
             self.encoder.encode_with(&small, &target, codes, &mut self.thumbnail)?;
             describe(&mut composer.thumbnail, &small, &target);
         }
-        Ok(Coded {
+        Ok(CodedPictures {
             original: if kept.is_some() { &self.kept } else { &self.original },
             ml_image: settings.ml_image.then_some(&self.ml_image),
             thumbnail: settings.thumbnail.then_some(&self.thumbnail),
@@ -241,7 +241,7 @@ impl Coder {
     }
 }
 
-impl Coder {
+impl PictureCoder {
     /// Copies a JPEG that may be handed on as it was coded, and returns its quality. The JPEG must
     /// decode without a warning, and none of its quantisation tables may be finer than the
     /// target's. If its chroma subsampling or colour profile may make it larger than a new file,
@@ -369,7 +369,7 @@ fn judge(
     adaptive.judge(chosen, file, blocks, gray).then_some(lesson)
 }
 
-impl<'a> Coded<'a> {
+impl<'a> CodedPictures<'a> {
     /// The picture of the frame, if it is a JPEG.
     pub(super) fn jpeg(&self, composer: &Composer) -> Option<&'a [u8]> {
         let format = Format::from_name(&composer.original.compression_format);

@@ -9,7 +9,7 @@ use super::camera::{Camera, Ended};
 use super::cameras::Ordered;
 use super::figures::replace;
 use super::work::{Arrived, Work};
-use super::{Outgoing, Shared};
+use super::{Outgoing, WorkerShared};
 use crate::analysis::{self, Background};
 use crate::base::threads::panic_message;
 use crate::base::{Reason, Reject, Stage};
@@ -17,7 +17,7 @@ use crate::frame::{Finished, Handed, Labels, Receipt, Stored, Verdict};
 use crate::metrics::{Gauge, Timer};
 
 /// Leaves a frame at its camera's gate and finishes every frame that may pass.
-pub(super) fn arrive(shared: &Shared, ordered: &Ordered, ticket: u64, arrived: Arrived) {
+pub(super) fn arrive(shared: &WorkerShared, ordered: &Ordered, ticket: u64, arrived: Arrived) {
     let camera = &ordered.camera;
     if !shared.settings.gated {
         finish(shared, camera, arrived);
@@ -30,7 +30,7 @@ pub(super) fn arrive(shared: &Shared, ordered: &Ordered, ticket: u64, arrived: A
     }
 }
 
-fn finish(shared: &Shared, camera: &Camera, arrived: Arrived) {
+fn finish(shared: &WorkerShared, camera: &Camera, arrived: Arrived) {
     let Arrived { receipt, shard, mut slot, verdict } = arrived;
     let batch = std::mem::take(&mut slot.batch);
     let verdict = match verdict {
@@ -53,7 +53,7 @@ fn finish(shared: &Shared, camera: &Camera, arrived: Arrived) {
 }
 
 /// The results of a batch, all or none.
-fn results(shared: &Shared, batch: Vec<(Arc<Camera>, Work)>, receipt: &Receipt) -> Verdict {
+fn results(shared: &WorkerShared, batch: Vec<(Arc<Camera>, Work)>, receipt: &Receipt) -> Verdict {
     let frames = batch.into_iter();
     let all = frames.map(|(camera, mut work)| result(shared, &camera, &mut work, receipt));
     all.collect::<Result<_, _>>().map_or_else(Verdict::from, Verdict::Store)
@@ -61,7 +61,7 @@ fn results(shared: &Shared, batch: Vec<(Arc<Camera>, Work)>, receipt: &Receipt) 
 
 /// The result of a frame. It is added to the figures of its camera.
 fn result(
-    shared: &Shared,
+    shared: &WorkerShared,
     camera: &Camera,
     work: &mut Work,
     receipt: &Receipt,
@@ -99,7 +99,7 @@ fn warn(camera: &Camera, work: &Work, receipt: &Receipt, reject: &Reject) {
 
 /// Completes the message and appends it to its pictures.
 fn complete(
-    shared: &Shared,
+    shared: &WorkerShared,
     camera: &Camera,
     work: &mut Work,
     receipt: &Receipt,
@@ -143,7 +143,7 @@ fn complete(
     Ok(Stored { payload: work.composer.finish(draft, &shared.pool), labels })
 }
 
-fn hand_on(shared: &Shared, handed: Outgoing, camera: u64) {
+fn hand_on(shared: &WorkerShared, handed: Outgoing, camera: u64) {
     let index = shared.routes.lane_of(handed.finished.shard, camera);
     // A lane has room for every slot. If its committer is gone, the engine is ending and the
     // receipt reports the loss itself.

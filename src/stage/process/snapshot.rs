@@ -22,7 +22,7 @@ const PERIOD_MS: u64 = 1_000;
 const INTEREST_MS: u64 = 60_000;
 
 /// Bytes of pictures kept, over all cameras.
-pub(super) type Kept = Arc<AtomicUsize>;
+pub(super) type KeptBytes = Arc<AtomicUsize>;
 
 /// A JPEG file of a camera's frame.
 #[derive(Clone, Debug)]
@@ -39,11 +39,11 @@ pub(super) struct Snapshot {
     asked_ms: AtomicU64,
     taken_ms: AtomicU64,
     photo: Mutex<Option<Photo>>,
-    kept: Kept,
+    kept: KeptBytes,
 }
 
 impl Snapshot {
-    pub(super) fn new(kept: &Kept) -> Snapshot {
+    pub(super) fn new(kept: &KeptBytes) -> Snapshot {
         Snapshot {
             asked_ms: AtomicU64::new(0),
             taken_ms: AtomicU64::new(0),
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_picture_is_taken_only_when_somebody_asks_and_then_once_a_second() {
-        let kept = Kept::default();
+        let kept = KeptBytes::default();
         let snapshot = Snapshot::new(&kept);
         assert!(!snapshot.is_due());
         assert!(snapshot.ask().is_none());
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn all_pictures_together_stay_within_the_budget() {
-        let kept = Kept::default();
+        let kept = KeptBytes::default();
         let large = vec![0; BYTES_MAX / 2 + 1];
         let (first, second) = (Snapshot::new(&kept), Snapshot::new(&kept));
         first.keep(&large);
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn nobody_asking_for_a_minute_ends_it() {
-        let kept = Kept::default();
+        let kept = KeptBytes::default();
         let snapshot = Snapshot::new(&kept);
         snapshot.ask();
         snapshot.keep(&[1]);

@@ -5,7 +5,7 @@ use std::fmt;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::pictures::Coder;
+use super::pictures::PictureCoder;
 use crate::base::Fault;
 use crate::image::{Bounds, Decoder, Picture};
 use crate::metrics::{Metrics, Recorder};
@@ -20,7 +20,7 @@ pub(super) struct Worker {
 /// The codecs and buffers used for each frame.
 pub(super) struct Tools {
     pub(super) decoder: Decoder,
-    pub(super) coder: Coder,
+    pub(super) coder: PictureCoder,
     pub(super) picture: Picture,
     pub(super) recorder: Recorder,
 }
@@ -29,7 +29,7 @@ impl Worker {
     fn new(bounds: Bounds, payload_max: usize, recorder: Recorder) -> Result<Worker, Fault> {
         let tools = Tools {
             decoder: Decoder::new(bounds)?,
-            coder: Coder::new()?,
+            coder: PictureCoder::new()?,
             picture: Picture::default(),
             recorder,
         };

@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(2);
 const AHEAD_MAX: Duration = Duration::from_secs(10);
 
 /// How a tenure ended, if not by a fault.
-enum End {
+enum TenureEnd {
     /// Another engine is to hold the stream, or this engine is stopping.
     Unwanted,
     /// The lease was not renewed in time, or a committer lost its connection.
@@ -139,8 +139,8 @@ impl StreamReader {
             is_handed: leases.is_alive(&state),
         });
         match self.read_leased(&mut source, address, leases, (epoch, pending), attempts)? {
-            End::Unwanted => self.give_back(source, address, leases, epoch),
-            End::Lost => {
+            TenureEnd::Unwanted => self.give_back(source, address, leases, epoch),
+            TenureEnd::Lost => {
                 self.groups.end_tenure(shard, epoch, Counter::LeasesLost);
                 Ok(())
             }
@@ -148,17 +148,17 @@ impl StreamReader {
     }
 
     /// How the tenure has ended; `None` while it goes on. Waits while a renewal is late.
-    fn is_over(&self, leases: &Leases, epoch: u64) -> Option<End> {
+    fn is_over(&self, leases: &Leases, epoch: u64) -> Option<TenureEnd> {
         let shard = self.settings.source.shard;
         loop {
             if self.stop.is_draining() || leases.is_unwanted(shard) {
-                return Some(End::Unwanted);
+                return Some(TenureEnd::Unwanted);
             }
             if leases.may_read(shard, epoch) {
                 return None;
             }
             if !leases.may_commit(shard, epoch) {
-                return Some(End::Lost);
+                return Some(TenureEnd::Lost);
             }
             self.metrics.health.beat();
             self.stop.sleep(TICK);
@@ -173,7 +173,7 @@ impl StreamReader {
         leases: &Leases,
         (epoch, pending): (u64, Option<Pending>),
         attempts: &mut Attempts,
-    ) -> Result<End, Fault> {
+    ) -> Result<TenureEnd, Fault> {
         let settings = self.settings.clone();
         let mut after = EntryId::default();
         while let Some(which) = pending {

@@ -46,7 +46,7 @@ impl RingReader {
         entry.ring = Some(match reference {
             Ok(reference) => self.copy(entry, &reference)?,
             Err(bad) => {
-                let detail = format!("the field ring is no reference to a frame ring: {bad}");
+                let detail = format!("the field ring is not a reference to a frame ring: {bad}");
                 RingPixels::Refused(Reject::new(Reason::Undecodable, Stage::Read, detail))
             }
         });

@@ -53,7 +53,7 @@ fn a_listener_that_never_answers_and_a_name_that_is_none_are_tried_again() {
         });
         let mut ingest = hasty(&server, &format!("rtsp://127.0.0.1:{port}/cam"));
         wait_until("it is given up for now", Duration::from_secs(15), || {
-            ingest.said().contains("no picture in time")
+            ingest.said().contains("no picture arrived in time")
         });
         ingest.signal(Signal::TERM);
         ingest.ends_with(0);

@@ -137,7 +137,7 @@ fn of_no_frames_only_what_follows_is_shown() {
     let url = server.url();
     add(&server, "data", &frame("before"));
     let said = complains(2, &["inspect", "--redis-url", &url, "--count", "0"]);
-    assert!(said.contains("it is for --follow"), "{said}");
+    assert!(said.contains("shows nothing without --follow"), "{said}");
     let arguments = ["inspect", "--redis-url", &url, "--count", "0", "--follow"];
     let mut inspect = FramepressProcess::start(&arguments, &[]);
     wait_until("the head is shown", LONG, || inspect.said().contains("camera"));

@@ -107,7 +107,10 @@ fn what_can_change_while_it_runs_does_and_what_cannot_is_named() {
     assert_eq!(after.frame.roi_features[0].roi_id, "lane");
     let said = subject.engine.said();
     for key in ["redis_queue.batch_size", "log.format"] {
-        assert!(said.contains(&format!("{key} is different now and needs a restart")), "{said}");
+        assert!(
+            said.contains(&format!("{key} has changed, which takes effect only after a restart")),
+            "{said}"
+        );
     }
     assert!(
         said.contains("analysis.thumbnail, cameras, redis_queue.compression_quality"),

@@ -69,7 +69,7 @@ fn dead_letters_are_listed_put_back_and_removed() {
 fn check_finds_everything_in_order_and_says_how_far_it_is() {
     let far = Far::new(ROUND_TRIP_MS);
     let said = far.says(&["check"]);
-    assert!(said.contains("a question and its answer take 30"), "{said}");
+    assert!(said.contains("a request and its reply take 30"), "{said}");
 }
 
 /// The engine measures its queues beside its work.

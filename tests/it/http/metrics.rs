@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use framepress::internals::base::Stop;
-use framepress::internals::metrics::{Counter, Kind, Metrics, Series};
+use framepress::internals::metrics::{Counter, Metrics, Series, SeriesKind};
 use framepress::internals::redis::{Retention, Streams};
 use framepress::internals::stage::group::{Groups, Shard};
 use framepress::internals::stage::watch::{Queues, Watcher};
@@ -71,9 +71,9 @@ fn every_series_is_there_with_its_kind_and_meaning() {
     for series in Series::ALL {
         let name = series.name();
         let kind = match series.kind() {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            SeriesKind::Counter => "counter",
+            SeriesKind::Gauge => "gauge",
+            SeriesKind::Histogram => "histogram",
         };
         assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name}\n{text}");
         assert!(text.contains(&format!("# HELP {name} {}\n", series.help())), "{name}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-use framepress::internals::metrics::{Kind, Series};
+use framepress::internals::metrics::{Series, SeriesKind};
 
 use crate::support::{has_program, skip};
 
@@ -28,10 +28,10 @@ fn names_in(text: &str) -> BTreeSet<String> {
 /// Every metric name in a scrape.
 fn known() -> BTreeSet<String> {
     let of_series = |series: Series| match series.kind() {
-        Kind::Histogram => {
+        SeriesKind::Histogram => {
             ["_bucket", "_sum", "_count"].map(|end| series.name().to_owned() + end).to_vec()
         }
-        Kind::Counter | Kind::Gauge => vec![series.name().to_owned()],
+        SeriesKind::Counter | SeriesKind::Gauge => vec![series.name().to_owned()],
     };
     let cameras = framepress::internals::ingest::SERIES
         .into_iter()

@@ -109,7 +109,7 @@ fn references_that_lie_are_refused() {
         entry("lie", reference)
     };
     let text = |from: &str, to: &str| entry("lie", good.to_string().replacen(from, to, 1));
-    let undecodable = DeadLetter("undecodable", "the field ring is no reference");
+    let undecodable = DeadLetter("undecodable", "the field ring is not a reference");
     let mut with_pixels = entry("lie", &good);
     let mut message = ProcessedFrame::decode(&with_pixels[0].1[..]).unwrap();
     message.original_image.as_mut().unwrap().compressed_data = pixels(RGB, 1);
@@ -134,7 +134,7 @@ fn references_that_lie_are_refused() {
         ("endless", lie(|it| it.length = u64::MAX), DeadLetter("too_large", "max_payload_bytes")),
         ("another epoch", lie(|it| it.epoch ^= 1), gone("replaced by another one")),
         ("another name", lie(|it| it.name = "other".into()), gone("No such file")),
-        ("a path", text("cam/", "../cam/"), DeadLetter("undecodable", "no reference")),
+        ("a path", text("cam/", "../cam/"), DeadLetter("undecodable", "not a reference")),
         (
             "a name that leads up",
             text("cam", ".."),
@@ -191,13 +191,13 @@ fn files_that_are_no_rings_are_refused() {
     };
     let mut cases = vec![
         ("a link", named("elsewhere"), gone("symbolic links")),
-        ("a folder", named("folder"), gone("no regular file")),
+        ("a folder", named("folder"), gone("not a regular file")),
         ("a socket", named("socket"), gone("No such device")),
-        ("a pipe", named("pipe"), gone("no regular file")),
+        ("a pipe", named("pipe"), gone("not a regular file")),
         ("empty", changed("empty", &set_len(0)), gone("fill whole buffer")),
         ("cut short", changed("cut", &set_len(9000)), gone("it has 9000 bytes")),
         ("too long", changed("long", &set_len(1 << 20)), gone("it has 1048576 bytes")),
-        ("more slots", changed("slots", &header(|it| it.slots = 4)), gone("by its header")),
+        ("more slots", changed("slots", &header(|it| it.slots = 4)), gone("its header declares")),
         ("too many slots", changed("many", &header(|it| it.slots = 1)), gone("it has 1 slots")),
         ("odd room", changed("room", &header(|it| it.room += 1)), gone("room for")),
         ("endless room", changed("endless", &header(|it| it.room = u64::MAX)), gone("room for")),
@@ -205,7 +205,7 @@ fn files_that_are_no_rings_are_refused() {
         (
             "no ring",
             changed("none", &|path| fs::write(path, [0; 9000]).unwrap()),
-            gone("begin as a ring"),
+            gone("signature of a ring"),
         ),
     ];
     let stranger = |path: &Path| std::os::unix::fs::chown(path, Some(12_345), None).unwrap();

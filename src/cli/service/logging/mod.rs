@@ -74,9 +74,9 @@ pub(in crate::cli) fn report_repeats() {
     }
 }
 
-/// Reports repetitions while it lives, for long commands without a [`Keeper`].
+/// Reports repetitions while it lives, for long commands without a [`ConfigKeeper`].
 ///
-/// [`Keeper`]: super::keeper::Keeper
+/// [`ConfigKeeper`]: super::keeper::ConfigKeeper
 #[derive(Debug)]
 pub(in crate::cli) struct Reporter {
     end: Stop,

@@ -32,7 +32,7 @@ const MESSAGE_MAX: usize = 300;
 /// The kinds seen recently.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    kinds: Mutex<HashMap<EventKind, Held>>,
+    kinds: Mutex<HashMap<EventKind, HeldMessages>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +43,7 @@ struct EventKind {
 
 /// The repetitions held back of one kind.
 #[derive(Debug)]
-struct Held {
+struct HeldMessages {
     level: Level,
     message: String,
     since: Tick,
@@ -84,7 +84,12 @@ impl Repeats {
                 overdue
             }
             Entry::Vacant(place) => {
-                place.insert(Held { level, message: message(), since: Tick::now(), count: 0 });
+                place.insert(HeldMessages {
+                    level,
+                    message: message(),
+                    since: Tick::now(),
+                    count: 0,
+                });
                 true
             }
         }
@@ -135,7 +140,7 @@ impl<S: Subscriber> Layer<S> for RepeatGate {
         if *about.level() > Level::WARN || about.target() == EACH {
             return true;
         }
-        let mut text = Text::default();
+        let mut text = MessageText::default();
         event.record(&mut text);
         let kind = EventKind { place: about.callsite(), camera: text.camera };
         self.0.is_first(kind, *about.level(), || text.message.chars().take(MESSAGE_MAX).collect())
@@ -144,12 +149,12 @@ impl<S: Subscriber> Layer<S> for RepeatGate {
 
 /// The fields of an event that identify its kind.
 #[derive(Default)]
-struct Text {
+struct MessageText {
     camera: String,
     message: String,
 }
 
-impl Visit for Text {
+impl Visit for MessageText {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "camera" {
             value.clone_into(&mut self.camera);
@@ -171,9 +176,9 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
+    struct TestSink(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Sink {
+    impl Write for TestSink {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -184,17 +189,17 @@ mod tests {
         }
     }
 
-    impl<'a> MakeWriter<'a> for Sink {
-        type Writer = Sink;
+    impl<'a> MakeWriter<'a> for TestSink {
+        type Writer = TestSink;
 
-        fn make_writer(&'a self) -> Sink {
+        fn make_writer(&'a self) -> TestSink {
             self.clone()
         }
     }
 
     /// The logged lines of `events`, and the repetitions held back.
     fn show(events: impl FnOnce(&Repeats)) -> (Vec<String>, Vec<Reported>) {
-        let (sink, repeats) = (Sink::default(), Arc::new(Repeats::default()));
+        let (sink, repeats) = (TestSink::default(), Arc::new(Repeats::default()));
         let lines = tracing_subscriber::fmt::layer().with_writer(sink.clone()).without_time();
         let subscriber =
             tracing_subscriber::registry().with(RepeatGate(Arc::clone(&repeats))).with(lines);

@@ -135,7 +135,7 @@ impl Account {
 }
 
 /// A key that an account uses.
-struct Key {
+struct RightsKey {
     name: String,
     /// Whether it is a prefix of further names.
     is_prefix: bool,
@@ -208,7 +208,7 @@ impl Usage {
     /// The keys as patterns; with several shards, one pattern for all of them.
     fn patterns(&self) -> Vec<String> {
         let Some(names) = self.streams.first() else { return Vec::new() };
-        let pattern = |key: &Key| {
+        let pattern = |key: &RightsKey| {
             let end = if key.is_prefix { "*" } else { "" };
             let pattern = escaped(&key.name);
             match self.streams.len() {
@@ -218,7 +218,7 @@ impl Usage {
         };
         let mut patterns: Vec<String> = self.keys(names).iter().map(pattern).collect();
         if self.account == Account::Engine && self.conditions.contains(&When::Exclusive) {
-            let of_input = |end: &str| Key {
+            let of_input = |end: &str| RightsKey {
                 name: format!("{}:{end}", names.input),
                 is_prefix: true,
                 purpose: "",
@@ -231,12 +231,12 @@ impl Usage {
     }
 
     /// The keys of a shard.
-    fn keys(&self, names: &Streams) -> Vec<Key> {
+    fn keys(&self, names: &Streams) -> Vec<RightsKey> {
         let (places, mut sign) = self.account.keys();
         if self.conditions.contains(&When::LosslessRing) {
             sign = "~"; // a producer that also reads
         }
-        let key = |name: String, purpose| Key {
+        let key = |name: String, purpose| RightsKey {
             name,
             is_prefix: false,
             purpose,
@@ -246,16 +246,19 @@ impl Usage {
         let of_place = |&place: &usize| {
             key(names.all()[place].clone(), ["reading frames", "results", "dead letters"][place])
         };
-        let mut keys: Vec<Key> = places.iter().map(of_place).collect();
+        let mut keys: Vec<RightsKey> = places.iter().map(of_place).collect();
         if self.account == Account::Bridge {
             let places = PlaceKeys::of(&names.input, &names.dead_letters, "").places;
-            keys.push(Key { is_prefix: true, ..key(places, "the stored positions of partitions") });
+            keys.push(RightsKey {
+                is_prefix: true,
+                ..key(places, "the stored positions of partitions")
+            });
             keys.push(key(dead_letters_of(&names.output), "results that Kafka refuses"));
         }
         if self.conditions.contains(&When::Cameras) {
             let sign = if self.account == Account::Engine { "%R~" } else { "%W~" };
             let status = key(self.status(), "the states of the cameras");
-            keys.push(Key { when: When::Cameras, sign, ..status });
+            keys.push(RightsKey { when: When::Cameras, sign, ..status });
         }
         keys
     }
@@ -292,7 +295,7 @@ impl Usage {
     fn missing_keys(&self, control: &mut Control) -> Result<Vec<Missing>, Fault> {
         let mut missing: Vec<Missing> = Vec::new();
         for names in self.streams.iter().take(SHARDS_TRIED) {
-            for (Key { name: key, is_prefix, purpose, when, .. }, rule) in
+            for (RightsKey { name: key, is_prefix, purpose, when, .. }, rule) in
                 self.keys(names).into_iter().zip(self.patterns())
             {
                 let key = &key;

@@ -8,7 +8,7 @@ use crate::base::{Fault, limits};
 use crate::frame::EntryId;
 use crate::metrics::clock::Tick;
 use crate::redis::data::feed::Feed;
-use crate::redis::data::window::{SendWindow, Sent};
+use crate::redis::data::window::{SendWindow, SentRequest};
 use crate::redis::protocol::Address;
 use crate::redis::topology::open::Connected;
 use crate::redis::topology::route::Next;
@@ -19,9 +19,9 @@ const PASSING: [&str; 8] =
 
 /// The connection to one server.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct CameraLine {
     feed: Feed,
-    pub(super) under_way: VecDeque<(Item, Sent)>,
+    pub(super) under_way: VecDeque<(Item, SentRequest)>,
     window: SendWindow,
     heard: Tick,
     /// The first unsent entry is partly sent on this connection.
@@ -30,7 +30,7 @@ pub(super) struct Line {
     leaves: bool,
 }
 
-impl Line {
+impl CameraLine {
     pub(super) fn limit(&self) -> usize {
         // An ASK target is just taking over a slot: the next entry may belong elsewhere.
         if self.feed.address().is_asking() { 1 } else { self.window.limit() }
@@ -42,7 +42,7 @@ impl Line {
     }
 }
 
-impl Connected for Line {
+impl Connected for CameraLine {
     fn address(&self) -> &Address {
         self.feed.address()
     }
@@ -65,7 +65,7 @@ impl Pipeline {
     /// Takes the answers that have arrived. If `limit` is not zero, waits that long for an answer
     /// on the connection with the oldest entry.
     pub(super) fn take(&mut self, limit: Duration) {
-        let oldest = |line: &Line| line.under_way.front().map(|(item, _)| item.ticket);
+        let oldest = |line: &CameraLine| line.under_way.front().map(|(item, _)| item.ticket);
         if !limit.is_zero() {
             let waiting = self.open.iter().enumerate();
             let waiting = waiting.filter_map(|(at, line)| oldest(line).map(|ticket| (ticket, at)));
@@ -316,7 +316,7 @@ impl Pipeline {
             if careful {
                 window.restart();
             }
-            Ok(Line {
+            Ok(CameraLine {
                 feed: feed.with_replicas(*wait_replicas),
                 under_way: VecDeque::new(),
                 window,

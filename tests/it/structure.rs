@@ -1,4 +1,5 @@
-//! The import graph: the modules of a folder use each other in one direction only.
+//! The structure of the sources, as a parser sees it: the modules of a folder use each other in one
+//! direction only, and a type has a name of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
+
+use crate::house::{code_of, sources};
 
 /// The path of a module from the root of the crate, as in `["stage", "commit"]`.
 type Module = Vec<String>;
@@ -17,6 +20,8 @@ struct Named {
     paths: Vec<Vec<String>>,
     /// Names that the file shows as its own: the path of each as written.
     shown: BTreeMap<String, Vec<String>>,
+    /// The types that it defines.
+    types: Vec<String>,
 }
 
 fn is_of_tests(attributes: &[Attribute]) -> bool {
@@ -49,6 +54,15 @@ impl<'ast> Visit<'ast> for Named {
     }
 
     fn visit_item(&mut self, item: &'ast Item) {
+        let defined = match item {
+            Item::Struct(item) => Some(&item.ident),
+            Item::Enum(item) => Some(&item.ident),
+            Item::Union(item) => Some(&item.ident),
+            Item::Trait(item) => Some(&item.ident),
+            Item::Type(item) => Some(&item.ident),
+            _ => None,
+        };
+        self.types.extend(defined.map(ToString::to_string));
         let attributes = match item {
             Item::Fn(item) => &item.attrs,
             Item::Use(item) => &item.attrs,
@@ -171,8 +185,8 @@ fn reached<'a>(
     reached
 }
 
-#[test]
-fn the_modules_of_a_folder_use_each_other_in_one_direction() {
+/// The modules of `src` but for those of tests.
+fn parsed_modules() -> BTreeMap<Module, Named> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     rust_files(&root, &mut files);
@@ -186,7 +200,12 @@ fn the_modules_of_a_folder_use_each_other_in_one_direction() {
         named.visit_file(&syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap());
         modules.insert(module, named);
     }
-    let graph = graph(&modules);
+    modules
+}
+
+#[test]
+fn the_modules_of_a_folder_use_each_other_in_one_direction() {
+    let graph = graph(&parsed_modules());
     // The test itself sees imports: the stages use Redis, and the engine the stages.
     assert!(graph[&Vec::new()]["stage"].contains_key("redis"));
     assert!(graph[&Vec::new()]["engine"].contains_key("stage"));
@@ -203,4 +222,38 @@ fn the_modules_of_a_folder_use_each_other_in_one_direction() {
         }
     }
     assert!(circles.is_empty(), "imports in a circle:\n{}", circles.join("\n"));
+}
+
+/// The type that `choice!` or `section!` of the configuration makes of this line.
+fn type_of_macro(code: &str) -> Option<&str> {
+    let rest = code.strip_prefix("    ")?;
+    let (name, rest) = rest.split_once(' ')?;
+    let is_type = name.starts_with(|letter: char| letter.is_ascii_uppercase());
+    (is_type && (rest == "{" || rest.starts_with("in "))).then_some(name)
+}
+
+#[test]
+fn a_type_has_a_name_of_its_own() {
+    let mut found = BTreeMap::<String, Vec<String>>::new();
+    for (module, named) in parsed_modules() {
+        for name in named.types {
+            found.entry(name).or_default().push(module.join("/"));
+        }
+    }
+    let has_macros = |path: &str| {
+        path == "src/config/choice.rs"
+            || path.starts_with("src/config/table/") && !path.ends_with("mod.rs")
+    };
+    for (path, text) in sources("src/config").iter().filter(|(path, _)| has_macros(path)) {
+        for line in text.lines() {
+            if let Some(name) = type_of_macro(&code_of(line)) {
+                found.entry(name.to_owned()).or_default().push(path.clone());
+            }
+        }
+    }
+    for known in ["Receipt", "LeaseKeeper", "Retention", "LogConfig"] {
+        assert_eq!(found[known].len(), 1, "{known}: {:?}", found[known]);
+    }
+    found.retain(|_, modules| modules.len() > 1);
+    assert!(found.is_empty(), "{found:#?}");
 }
