@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use framepress::config::Loader;
+use framepress::config::{Config, Loader};
 use framepress::internals::redis::Embedded;
 use redis::{Value, cmd};
 use tempfile::TempDir;
@@ -280,4 +280,69 @@ fn the_example_for_sixteen_cameras_is_a_configuration() {
         assert!(config.cameras.iter().all(|camera| camera.has_source() && camera.enabled));
         assert_eq!(config.cameras[0].feed.fps, Some(5.0));
     }
+}
+
+/// Shipped files and documents, with their text.
+fn shipped_texts() -> Vec<(PathBuf, String)> {
+    fn collect(folder: &Path, into: &mut Vec<(PathBuf, String)>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, into);
+            } else if let Ok(text) = std::fs::read_to_string(&path) {
+                into.push((path, text));
+            }
+        }
+    }
+    let mut texts = Vec::new();
+    for folder in ["deploy", "docs"] {
+        collect(&root().join(folder), &mut texts);
+    }
+    for name in ["README.md", "tuning.md", "CHANGELOG.md"] {
+        texts.push((root().join(name), std::fs::read_to_string(root().join(name)).unwrap()));
+    }
+    texts
+}
+
+/// Compose, Kubernetes, systemd, scripts and documents set and explain keys by these names.
+#[test]
+fn the_keys_that_shipped_files_name_exist() {
+    let keys: Vec<String> = Config::keys()
+        .iter()
+        .map(|key| [key.section, key.name].join(".").trim_start_matches('.').to_owned())
+        .collect();
+    let sections: Vec<&str> = Config::keys().iter().map(|key| key.section).collect();
+    let is_known = |name: &str| keys.iter().any(|key| key == name) || sections.contains(&name);
+    let (mut unknown, mut found) = (Vec::new(), 0);
+    let mut check = |path: &Path, name: &str, as_written: &str| {
+        found += 1;
+        if !is_known(name) {
+            unknown.push(format!("{}: {as_written}", path.display()));
+        }
+    };
+    for (path, text) in shipped_texts() {
+        let is_variable = |letter: char| letter.is_ascii_uppercase() || letter == '_';
+        for word in text.split(|letter: char| !is_variable(letter)) {
+            let section = word.split("__").next().unwrap_or_default().to_ascii_lowercase();
+            if word.contains("__") && !section.is_empty() && sections.contains(&&*section) {
+                check(&path, &word.to_ascii_lowercase().replace("__", "."), word);
+            }
+        }
+        // docs/check.md has the codes of findings, which look like keys.
+        let is_document = path.extension().is_some_and(|extension| extension == "md")
+            && !path.ends_with("docs/check.md");
+        for word in text.split('`').skip(1).step_by(2).filter(|_| is_document) {
+            let name = word.split([':', ' ', '=']).next().unwrap_or_default();
+            let is_key = name.split('.').all(|part| {
+                !part.is_empty() && part.chars().all(|it| it.is_ascii_lowercase() || it == '_')
+            });
+            let Some((section, rest)) = name.split_once('.') else { continue };
+            let is_file = ["yaml", "rs", "service", "yml", "log"].contains(&rest);
+            if is_key && !is_file && sections.contains(&section) {
+                check(&path, name, word);
+            }
+        }
+    }
+    assert!(found > 100, "{found} names of keys");
+    assert!(unknown.is_empty(), "{unknown:#?}");
 }

@@ -110,14 +110,15 @@ impl Account {
         }
     }
 
-    /// The indexes in `[input, output, dead letters]` of the keys it uses, and their ACL sign
-    /// (read, write or both).
-    const fn keys(self) -> (&'static [usize], &'static str) {
+    /// The streams of a shard that it uses, and their ACL sign (read, write or both).
+    const fn streams(self) -> (&'static [UsedStream], &'static str) {
         match self {
-            Account::Engine | Account::Bridge => (&[0, 1, 2], "~"),
-            Account::Producer => (&[0], "%W~"),
-            Account::Inspect => (&[1], "%R~"),
-            Account::DeadLetters => (&[0, 2], "~"),
+            Account::Engine | Account::Bridge => {
+                (&[UsedStream::Input, UsedStream::Output, UsedStream::DeadLetters], "~")
+            }
+            Account::Producer => (&[UsedStream::Input], "%W~"),
+            Account::Inspect => (&[UsedStream::Output], "%R~"),
+            Account::DeadLetters => (&[UsedStream::Input, UsedStream::DeadLetters], "~"),
         }
     }
 
@@ -130,6 +131,25 @@ impl Account {
             Account::Bridge => &["EVAL {script} 1 {key}", "XADD {key} x x x"],
             Account::Producer => &["XADD {key} x x x"],
             Account::Inspect => &["XREVRANGE {key} - + COUNT 1", "XREAD STREAMS {key} x"],
+        }
+    }
+}
+
+/// A stream of a shard.
+#[derive(Clone, Copy, Debug)]
+enum UsedStream {
+    Input,
+    Output,
+    DeadLetters,
+}
+
+impl UsedStream {
+    /// Its name, and what it is used for.
+    fn of(self, names: &Streams) -> (String, &'static str) {
+        match self {
+            UsedStream::Input => (names.input.clone(), "reading frames"),
+            UsedStream::Output => (names.output.clone(), "results"),
+            UsedStream::DeadLetters => (names.dead_letters.clone(), "dead letters"),
         }
     }
 }
@@ -232,7 +252,7 @@ impl Usage {
 
     /// The keys of a shard.
     fn keys(&self, names: &Streams) -> Vec<RightsKey> {
-        let (places, mut sign) = self.account.keys();
+        let (streams, mut sign) = self.account.streams();
         if self.conditions.contains(&When::LosslessRing) {
             sign = "~"; // a producer that also reads
         }
@@ -243,10 +263,11 @@ impl Usage {
             when: When::Always,
             sign,
         };
-        let of_place = |&place: &usize| {
-            key(names.all()[place].clone(), ["reading frames", "results", "dead letters"][place])
+        let of_stream = |stream: &UsedStream| {
+            let (name, purpose) = stream.of(names);
+            key(name, purpose)
         };
-        let mut keys: Vec<RightsKey> = places.iter().map(of_place).collect();
+        let mut keys: Vec<RightsKey> = streams.iter().map(of_stream).collect();
         if self.account == Account::Bridge {
             let places = PlaceKeys::of(&names.input, &names.dead_letters, "").places;
             keys.push(RightsKey {
