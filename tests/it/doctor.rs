@@ -6,7 +6,7 @@ use redis::cmd;
 use serde_json::Value;
 
 use crate::support::{
-    FramepressProcess, INPUT, LONG, RedisServer, RunningEngine, root, wait_until,
+    FramepressProcess, INPUT, LONG, RedisServer, RunningEngine, is_older_than_7, root, wait_until,
 };
 
 fn check(server: &RedisServer, arguments: &[&str]) -> Output {
@@ -209,7 +209,8 @@ fn a_backlog_that_nobody_reads_is_noted() {
     let of_group = |finding: &&Value| finding["code"] == "streams.group";
     let finding = report["findings"].as_array().unwrap().iter().find(of_group).unwrap().clone();
     let what = finding["what"].as_str().unwrap();
-    assert!(what.contains("3 to be read, 2 in work"), "{finding}");
+    let unread = if is_older_than_7() { "an unknown number" } else { "3" };
+    assert!(what.contains(&format!("{unread} to be read, 2 in work")), "{finding}");
     assert_eq!(code, 0);
     assert!(severity(&report, "streams.key") == "ok" && what.contains(INPUT));
 }

@@ -25,7 +25,8 @@ pub(super) fn judge(survey: &Survey, usage: &Usage, user: &str) -> Vec<Finding> 
                 When::Cameras => Finding::warning(code, what),
                 _ => Finding::error(code, what),
             };
-            finding.why(needs).mend(format!("ACL SETUSER {user} {}", missing.rule))
+            let rule = survey.greeting.rule(&missing.rule);
+            finding.why(needs).mend(format!("ACL SETUSER {user} {rule}"))
         })
         .collect();
     if findings.is_empty() {

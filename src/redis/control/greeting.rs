@@ -17,8 +17,8 @@ impl Version {
     /// the frames of a dead engine, and XTRIM with MINID.
     pub const OLDEST: Version = Version(6, 2, 0);
 
-    /// The first version that reports the lag of a consumer group. It also accepts rights on single
-    /// subcommands, and on reading or writing alone.
+    /// The first version that reports the lag of a consumer group. It also accepts rights on keys for
+    /// reading or writing alone.
     pub const LAG: Version = Version(7, 0, 0);
 
     /// Parses `7.0.15`; a missing or non-numeric part counts as 0.
@@ -72,6 +72,15 @@ impl Greeting {
             version: Version::parse(&text(version)),
             mode: text(mode),
         })
+    }
+
+    /// A rule of ACL SETUSER in the words of this server: before 7.0, a key can only be granted for
+    /// reading and writing.
+    pub fn rule(&self, rule: &str) -> String {
+        match self.version < Version::LAG {
+            true => rule.replace("%R~", "~").replace("%W~", "~"),
+            false => rule.to_owned(),
+        }
     }
 
     /// Fails if the server lacks something that the engine needs.

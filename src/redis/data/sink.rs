@@ -24,7 +24,7 @@ use crate::redis::topology::open::Connected;
 
 /// The commit script for tasks that store something.
 const STORE: &str = concat!(
-    "#!lua\nlocal PROBES, LEASE = true, 3\n",
+    "#!lua\nlocal IS_CHECKED, LEASE = true, 3\n",
     include_str!("../scripts/fence.lua"),
     include_str!("../scripts/commit.lua")
 );
@@ -32,7 +32,7 @@ const STORE: &str = concat!(
 /// The commit script for tasks that only acknowledge, which a server out of memory must not refuse.
 /// Before Redis 7.0 it serves all tasks.
 const PLAIN: &str = concat!(
-    "local PROBES, LEASE = false, 3\n",
+    "local IS_CHECKED, LEASE = false, 3\n",
     include_str!("../scripts/fence.lua"),
     include_str!("../scripts/commit.lua")
 );

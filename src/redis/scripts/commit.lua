@@ -24,9 +24,10 @@
 --
 -- Everything that can be refused is checked before anything is stored, and the acknowledgement
 -- comes last. A refusal (out of memory, a key of the wrong type, a missing right) therefore leaves
--- the entry pending and nothing stored. PROBES says whether the acknowledgement may be tried out
--- first. The trial is a write, and Redis skips its memory check after the first write of a script.
--- From Redis 7.0 on, a script with a #!lua header is checked before it begins.
+-- the entry pending and nothing stored. The acknowledgement is tried out first, with an id that no
+-- entry has. The trial is a write, and Redis skips its memory check after the first write of a
+-- script. From Redis 7.0 on, a script with a #!lua header is checked before it begins, which
+-- IS_CHECKED says. Before, an XADD that cannot store anything is tried before the trial.
 local input, target = KEYS[1], KEYS[2]
 local group, id, action, limit, retention = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local after, fence, identity, since, restored = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
@@ -140,8 +141,15 @@ if action == 'store' and full_at ~= '0' then
   end
 end
 
--- If the account may not acknowledge, this fails before anything is stored.
-if PROBES then
+-- If the server may not store or the account may not acknowledge, this fails before anything is
+-- stored.
+if action ~= 'drop' then
+  if not IS_CHECKED then
+    local trial = { 'XADD', target, NONE, 'x', 'x' }
+    if not redis.pcall(unpack(trial)).err:find('greater than 0-0', 1, true) then
+      redis.call(unpack(trial))
+    end
+  end
   acknowledge(NONE)
 end
 

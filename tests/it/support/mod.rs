@@ -16,7 +16,7 @@ pub use frames::{
 };
 pub use held::HeldCommits;
 pub use process::{FramepressProcess, program};
-pub use redis::{RedisServer, free_port, parts};
+pub use redis::{RedisServer, free_port, is_older_than_7, parts};
 pub use results::{DeadLetter, Output};
 
 use std::path::PathBuf;
