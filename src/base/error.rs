@@ -231,13 +231,13 @@ impl Fault {
 /// The code at the beginning of an error answer of Redis. Before Redis 7, an error inside a script
 /// is wrapped once or twice, with or without the dash, and the inner code is returned:
 /// `ERR Error running script (call to f_0a): @user_script:1: @user_script: 1: -READONLY You can't`.
-/// A missing right has no code there; it is `NOPERM`, as everywhere else.
+/// A missing right has no code of its own inside a script; `NOPERM` is returned for it.
 pub fn error_code(message: &str) -> &str {
     let first_word = |text: &'_ str| text.split(' ').next().map_or(0, str::len);
     let script = message.strip_prefix("ERR Error running script ").unwrap_or_default();
     let raised = script.rsplit_once("@user_script:").and_then(|(_, rest)| rest.split_once(": "));
     if let Some((_, inner)) = raised {
-        if inner.starts_with("The user executing the script can't ") {
+        if inner.starts_with("The user executing the script ") {
             return "NOPERM";
         }
         let inner = inner.strip_prefix('-').unwrap_or(inner);
@@ -245,6 +245,11 @@ pub fn error_code(message: &str) -> &str {
         if !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
             return code;
         }
+    }
+    // Redis 7.0, and newer ones.
+    let denied = ["ERR The user executing the script ", "ERR ACL failure in script"];
+    if denied.iter().any(|start| message.starts_with(start)) {
+        return "NOPERM";
     }
     &message[..first_word(message)]
 }
@@ -279,6 +284,13 @@ mod tests {
         let refused = "ERR Error running script (call to f_0a): @user_script:1: @user_script: 1: \
                        The user executing the script can't run this command or subcommand";
         assert_eq!(error_code(refused), "NOPERM");
+        // As 7.0.15 and 8.2.3 say it.
+        for refused in [
+            "ERR The user executing the script can't run this command or subcommand script: f0",
+            "ERR ACL failure in script: User u has no permissions to run the 'xack' command",
+        ] {
+            assert_eq!(error_code(refused), "NOPERM");
+        }
         let raised =
             "ERR Error running script (call to f_0a): @user_script:62: NOGROUP No such key";
         assert_eq!(error_code(raised), "NOGROUP");

@@ -38,7 +38,7 @@ const NAMED_MAX: usize = 20;
 
 /// What one system says about a frame.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct SeenResults {
+struct SeenResult {
     camera: String,
     figures: [Option<f64>; 2],
     labels: [Option<String>; 4],
@@ -207,13 +207,13 @@ pub fn compare(setup: &Setup, time: Duration, stop: &Stop) -> Result<Comparison,
 /// Results of one side.
 #[derive(Debug, Default)]
 struct FigureTable {
-    frames: HashMap<String, SeenResults>,
+    frames: HashMap<String, SeenResult>,
     side: Side,
     is_cut: bool,
 }
 
 impl FigureTable {
-    fn add(&mut self, result: Option<(String, f64, SeenResults)>, stored_ms: f64, at_ms: f64) {
+    fn add(&mut self, result: Option<(String, f64, SeenResult)>, stored_ms: f64, at_ms: f64) {
         let Some((frame_id, timestamp, mut seen)) = result else {
             self.side.unreadable += 1;
             return;
@@ -232,30 +232,30 @@ impl FigureTable {
 }
 
 /// Reads a result of the old processor.
-fn of_old(payload: &[u8]) -> Option<(String, f64, SeenResults)> {
+fn of_old(payload: &[u8]) -> Option<(String, f64, SeenResult)> {
     let value: Value = serde_json::from_slice(payload).ok()?;
     let text = |name: &str| match &value[name] {
         Value::String(text) => Some(text.clone()),
         Value::Null => None,
         other => Some(other.to_string()),
     };
-    let seen = SeenResults {
+    let seen = SeenResult {
         camera: text("camera_id").unwrap_or_default(),
         figures: FIGURES.map(|name| value[name].as_f64()),
         labels: LABELS.map(text),
         bytes: payload.len(),
-        ..SeenResults::default()
+        ..SeenResult::default()
     };
     Some((text("frame_id")?, value["timestamp"].as_f64().unwrap_or(f64::NAN), seen))
 }
 
 /// Reads a result of the engine.
-fn of_new(data: &[u8]) -> Option<(String, f64, SeenResults)> {
+fn of_new(data: &[u8]) -> Option<(String, f64, SeenResult)> {
     let frame = ProcessedFrame::decode(data).ok()?;
     let quality = frame.quality_metrics.map(|it| f64::from(it.quality_score));
     let traffic = frame.traffic_features;
     let label = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let seen = SeenResults {
+    let seen = SeenResult {
         camera: frame.camera_id,
         figures: [quality, traffic.as_ref().map(|it| f64::from(it.vehicle_density))],
         labels: [
@@ -265,7 +265,7 @@ fn of_new(data: &[u8]) -> Option<(String, f64, SeenResults)> {
             Some(frame.validation_passed.to_string()),
         ],
         bytes: data.len(),
-        ..SeenResults::default()
+        ..SeenResult::default()
     };
     Some((frame.frame_id, frame.timestamp, seen))
 }
@@ -340,7 +340,7 @@ fn side(this: &FigureTable, other: &FigureTable, counted_ms: f64) -> Side {
         let index = (latencies.len().saturating_sub(1) as f64 * share).round() as usize;
         latencies.get(index).copied().unwrap_or(0.0)
     };
-    let counts = |seen: &SeenResults| (0.0..=counted_ms).contains(&seen.at_ms);
+    let counts = |seen: &SeenResult| (0.0..=counted_ms).contains(&seen.at_ms);
     let mut missing: Vec<&String> = other
         .frames
         .iter()

@@ -142,7 +142,7 @@ pub(super) fn run(args: &DlqArgs) -> Result<(), Failure> {
 
 fn entry_id(text: &str) -> Result<EntryId, Failure> {
     EntryId::parse(text.as_bytes()).ok_or_else(|| {
-        Failure::Usage(format!("{text:?} is not an entry id; valid: as in 1700000000000-0"))
+        Failure::Usage(format!("{text:?} is not an entry id; valid: an id such as 1700000000000-0"))
     })
 }
 

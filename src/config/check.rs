@@ -132,8 +132,8 @@ fn rings(config: &Config, r: &mut KeyReader) {
         config,
         &["ingest.defaults.ring_reuse", "redis_queue.retention"],
         !config.has_lossless_ring() || config.redis_queue.retention == Retention::Delete,
-        "a slot of a lossless ring is free when the entry of its frame is deleted, \
-         and only retention: delete deletes it at once; valid: ring_reuse: freshest, or retention: delete",
+        "a slot of a lossless ring is free when the entry of its frame is deleted, and only \
+         retention: delete deletes it at once; valid: ring_reuse: freshest, or retention: delete",
     );
 }
 
@@ -238,7 +238,7 @@ fn tls(config: &Config, r: &mut KeyReader) {
         config,
         &["redis_queue.tls.cert", "redis_queue.tls.key"],
         tls.cert.is_some() == tls.key.is_some(),
-        "a certificate is useless without its key; valid: both cert and key, or neither",
+        "a certificate and its key belong together; valid: both cert and key, or neither",
     );
     let any =
         tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some() || tls.server_name.is_some();
@@ -254,8 +254,7 @@ fn tls(config: &Config, r: &mut KeyReader) {
             "redis_queue.url",
         ],
         !(any && is_plain),
-        "this URL is not encrypted, so that section tls has no effect; valid: rediss:// (or \
-         redis-sentinel://, \
-         redis-cluster://), or nothing below tls",
+        "this URL is not encrypted, so that the section tls has no effect; valid: rediss:// (or \
+         redis-sentinel://, redis-cluster://), or nothing below tls",
     );
 }

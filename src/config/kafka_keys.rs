@@ -56,7 +56,7 @@ const KAFKA: &[OldKafkaKey] = &[
     old(&["compression_type", "producer.compression_type"], None, LeftOut("pictures are compressed, not batches; see redis_queue.compression_format")),
     old(&["linger_ms", "buffer_memory", "producer.linger_ms"], None, LeftOut("nothing waits to fill a batch")),
     old(&["partitions", "num_partitions", "replication_factor"], None, LeftOut("one stream keeps the order of each camera; see redis_queue.shards for Cluster")),
-    old(&["ssl_check_hostname"], None, LeftOut("host names in certificates are always verified; see kafka.properties, ssl.endpoint.identification.algorithm")),
+    old(&["ssl_check_hostname"], None, LeftOut("host names in certificates are verified unless kafka.properties sets ssl.endpoint.identification.algorithm to none")),
     old(&["dead_letter_topic", "dlq_topic", "error_topic"], None, LeftOut("dead letters go to the stream <input_queue>:dlq")),
     old(&["schema_registry_url", "value_serializer", "value_deserializer", "key_serializer"], None, LeftOut("entries are protobuf by the schema of proto/processed_frame.proto")),
 ];

@@ -1,4 +1,4 @@
-//! The known key that an unknown one probably stands for.
+//! The known key that an unknown one probably stands for, and whether its value may be shown.
 
 use super::secret::names_a_secret;
 use serde_json::Value;

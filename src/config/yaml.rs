@@ -197,7 +197,7 @@ impl Builder {
         self.aliased.values += cost.values;
         self.aliased.bytes += cost.bytes;
         if self.aliased.values > ALIASED_VALUES_MAX || self.aliased.bytes > ALIASED_BYTES_MAX {
-            return Err(problem("its aliases expand to too many values; write the values out", at));
+            return Err(problem("its aliases expand to too much data; write the values out", at));
         }
         if self.open.len() + cost.depth > DEPTH_MAX {
             return Err(problem("is nested too deeply for a configuration", at));
@@ -225,7 +225,7 @@ impl Builder {
             self.aliased.values += cost.values;
             self.aliased.bytes += cost.bytes;
             if self.aliased.values > ALIASED_VALUES_MAX || self.aliased.bytes > ALIASED_BYTES_MAX {
-                return Err(problem("its anchors hold too many values for a configuration", at));
+                return Err(problem("its anchors hold too much data for a configuration", at));
             }
             self.anchors.insert(anchor, (value.clone(), cost));
         }
@@ -327,7 +327,7 @@ mod tests {
             let inner = format!("*a{},", level - 1).repeat(9);
             bomb += &format!("a{level}: &a{level} [{}]\n", inner.trim_end_matches(','));
         }
-        refuses(&bomb, "expand to too many values");
+        refuses(&bomb, "expand to too much data");
         // Depth grows with aliases as well.
         let mut stairs = "a0: &a0 []\n".to_owned();
         for level in 1..100 {
@@ -336,7 +336,7 @@ mod tests {
         refuses(&stairs, "nested too deeply");
         // Long text is counted by its bytes.
         let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(50));
-        refuses(&long, "expand to too many values");
+        refuses(&long, "expand to too much data");
     }
 
     proptest::proptest! {

@@ -122,7 +122,7 @@ impl Decompressor {
     /// Reads the header.
     pub fn open<'a>(&'a mut self, bytes: &'a [u8]) -> Result<OpenedJpeg<'a>, Complaint> {
         let mut header = RawHeader::default();
-        // SAFETY: pointer and length are of one slice, which outlives `Opened`; dropping `Opened`
+        // SAFETY: pointer and length are of one slice, which outlives `OpenedJpeg`; dropping it
         // closes the file.
         let code =
             unsafe { fp_decoder_open(self.0.as_ptr(), bytes.as_ptr(), bytes.len(), &mut header) };
@@ -237,7 +237,7 @@ impl OpenedJpeg<'_> {
         if let (true, 1.., Some(usable)) = (code != 0, outcome.scans, usable) {
             let complaint = self.decompressor.complaint();
             let mut header = RawHeader::default();
-            // SAFETY: a part of the slice that `Opened` holds on to.
+            // SAFETY: a part of the slice that `OpenedJpeg` holds on to.
             let opened =
                 unsafe { fp_decoder_open(raw, usable.as_ptr(), usable.len(), &mut header) };
             let same = (header.width as usize, header.height as usize)

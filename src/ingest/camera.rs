@@ -39,7 +39,7 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Findings about a source, beyond its configuration.
 #[derive(Clone, Debug, Default)]
-struct KnownCamera {
+struct KnownSource {
     mjpeg: Option<bool>,
     interlaced: bool,
     other_colours: bool,
@@ -94,7 +94,7 @@ impl CameraReader {
     /// Reads until the stop signal or, with `once`, the first loss.
     pub(super) fn run(mut self) -> Result<(), Fault> {
         let mut pauses = Pauses::new(self.spec.feed.backoff_ms, &self.spec.id);
-        let mut places = [KnownCamera::default(), KnownCamera::default()];
+        let mut places = [KnownSource::default(), KnownSource::default()];
         let mut failures = 0_u32;
         while !self.stop.is_draining() {
             self.status.enter(State::Connecting);
@@ -138,7 +138,7 @@ impl CameraReader {
     }
 
     /// Opens links until one is lost.
-    fn session(&mut self, other: bool, known: &mut KnownCamera) -> Result<(), Loss> {
+    fn session(&mut self, other: bool, known: &mut KnownSource) -> Result<(), Loss> {
         let place = self.spec.place(other).map_err(|text| Loss::new("config", text))?;
         self.status.opens(&place.location.shown());
         let mut findings = 0;
@@ -185,7 +185,7 @@ impl CameraReader {
         }
     }
 
-    fn take(&self, finding: LinkFinding, known: &mut KnownCamera) {
+    fn take(&self, finding: LinkFinding, known: &mut KnownSource) {
         let camera = self.spec.id.as_str();
         match finding {
             LinkFinding::Mjpeg => known.mjpeg = Some(true),
@@ -208,7 +208,7 @@ impl CameraReader {
         }
     }
 
-    fn open(&self, place: &OpenLocation, known: &KnownCamera) -> Result<Link, LinkEnd> {
+    fn open(&self, place: &OpenLocation, known: &KnownSource) -> Result<Link, LinkEnd> {
         let feed = &self.spec.feed;
         let location = &place.location;
         let may_copy = feed.size.is_none()
@@ -244,7 +244,7 @@ impl CameraReader {
     }
 
     /// Reads pictures until the link ends.
-    fn watch(&mut self, link: &mut Link, known: &mut KnownCamera) -> LinkEnd {
+    fn watch(&mut self, link: &mut Link, known: &mut KnownSource) -> LinkEnd {
         let now = Tick::now();
         let mut course = SessionState {
             began: now,

@@ -59,8 +59,10 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Paints and encodes the frames, which takes seconds for large ones. Fails if `stop` is
-    /// raised.
+    /// Paints and encodes the frames, which takes seconds for large ones.
+    ///
+    /// # Errors
+    /// As [`Scene::road`] and [`Scene::jpeg`].
     pub fn render(size: Size, input: Input, stop: &Stop) -> Result<Frames, Fault> {
         let Size { width, height } = size;
         let options = SyntheticOptions { width, height, ..Default::default() };
@@ -121,7 +123,11 @@ pub struct Progress {
 
 impl Load {
     /// Feeds the engine and reads its results until all have arrived, `stop` is raised, or no more
-    /// arrive.
+    /// arrive. Answers of Redis take at most `timeout`.
+    ///
+    /// # Errors
+    /// The fault of the feeder or of reading results; [`Fault::Unusable`] if frames that were sent
+    /// were not confirmed.
     pub fn drive(
         &self,
         view: &EngineView,

@@ -1,5 +1,5 @@
-//! Floor 6: what measurements need: sizes, scenes, a load on an engine, CPU time and memory. The
-//! program's `bench`, `tune` and `demo` use them, the benchmarks in `benches`, and `perf`.
+//! Floor 6: what measurements need: sizes, scenes, a load on an engine, CPU time and memory. Used by
+//! the subcommands `bench`, `tune` and `demo`, by `benches` and by `perf`.
 
 mod load;
 pub mod recording;

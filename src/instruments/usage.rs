@@ -17,16 +17,18 @@ pub fn engine_cpu_ms() -> f64 {
 /// CPU time of this process' threads so far, summed by the prefix of their names.
 ///
 /// # Errors
-/// If the system has no `/proc/self/task`.
+/// If the system has no `/proc/self/task`, or its `schedstat` has no time.
 pub fn cpu_of_threads<const N: usize>(prefixes: [&str; N]) -> io::Result<[Duration; N]> {
     let mut sums = [Duration::ZERO; N];
     for task in fs::read_dir("/proc/self/task")?.flatten() {
-        let read = |file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
-        let name = read("comm");
-        if let Some(place) = prefixes.iter().position(|prefix| name.starts_with(prefix)) {
-            let nanos = read("schedstat").split(' ').next().and_then(|text| text.parse().ok());
-            sums[place] += Duration::from_nanos(nanos.unwrap_or(0));
-        }
+        // A thread may end at any moment.
+        let Ok(name) = fs::read_to_string(task.path().join("comm")) else { continue };
+        let Some(place) = prefixes.iter().position(|prefix| name.starts_with(prefix)) else {
+            continue;
+        };
+        let Ok(schedstat) = fs::read_to_string(task.path().join("schedstat")) else { continue };
+        let nanos = schedstat.split(' ').next().and_then(|text| text.parse().ok());
+        sums[place] += Duration::from_nanos(nanos.ok_or(io::ErrorKind::InvalidData)?);
     }
     Ok(sums)
 }

@@ -63,8 +63,8 @@ impl Ring {
         };
         if !is_name(name) {
             return Err(Fault::Unusable(format!(
-                "{name:?} is not a name for a ring; valid: up to 64 letters, digits, \".\", \"_\" and \
-                 \"-\", a letter or digit first"
+                "{name:?} is not a name for a ring; valid: up to 64 letters, digits, \".\", \"_\" \
+                 and \"-\", a letter or digit first"
             )));
         }
         let header = RingHeader {

@@ -87,7 +87,7 @@ fn member_of(name: &str) -> Member {
 
 /// What is known of one shard.
 #[derive(Clone, Copy, Debug, Default)]
-struct SeenLeases {
+struct SeenShard {
     /// Since when no engine has held it.
     free_since: Option<Tick>,
     /// Until when it is kept although another engine is assigned.
@@ -107,7 +107,7 @@ pub struct LeaseKeeper {
     groups: Arc<Groups>,
     /// The holder of each shard, for the dashboard.
     holders: Arc<Mutex<Vec<String>>>,
-    seen: Vec<SeenLeases>,
+    seen: Vec<SeenShard>,
     stop: Stop,
 }
 
@@ -126,7 +126,7 @@ impl LeaseKeeper {
         let (terms, engines) = (leases.terms().clone(), settings.engines.clone());
         let timeout = TIMEOUT_FIRST;
         let client = LeaseClient::new(&settings.topology, terms, engines, timeout)?;
-        let seen = vec![SeenLeases::default(); settings.keys.len()];
+        let seen = vec![SeenShard::default(); settings.keys.len()];
         Ok(LeaseKeeper { settings, client, timeout, leases, groups, holders, seen, stop })
     }
 

@@ -298,7 +298,7 @@ fn shipped_texts() -> Vec<(PathBuf, String)> {
     for folder in ["deploy", "docs"] {
         collect(&root().join(folder), &mut texts);
     }
-    for name in ["README.md", "tuning.md", "CHANGELOG.md"] {
+    for name in ["README.md", "tuning.md", "CHANGELOG.md", "SECURITY.md", "python/README.md"] {
         texts.push((root().join(name), std::fs::read_to_string(root().join(name)).unwrap()));
     }
     texts

@@ -163,7 +163,7 @@ fn another_bridge_is_fenced_by_the_place() {
     assert_eq!(offsets, [0, 1, 2, 3, 4, 8, 9]);
     bridge.signal(Signal::TERM);
     let said = bridge.ends_with(0);
-    assert!(said.contains("1 fenced") && said.contains("another one is at work"), "{said}");
+    assert!(said.contains("1 fenced") && said.contains("another bridge is running"), "{said}");
 }
 
 #[test]

@@ -277,7 +277,7 @@ fn a_place_that_no_result_can_have_had_is_refused() {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
     for (place, why) in [
         ("18446744073709551615-18446744073709551615", "more than a year ahead"),
-        ("abc", "is no id"),
+        ("abc", "is not an entry id"),
     ] {
         if !available() {
             return;

@@ -8,7 +8,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::client::{self, ANSWER_LIMIT};
-use super::{HeldPartitions, Inbound};
+use super::{HeldPartition, Inbound};
 use crate::base::Fault;
 use crate::config::Begin;
 use crate::redis::{Placed, PlacedBatch};
@@ -85,7 +85,7 @@ impl Inbound {
         number: i32,
         mut places: Vec<Option<i64>>,
         (old, is_later): (Option<i64>, bool),
-    ) -> Result<HeldPartitions, Fault> {
+    ) -> Result<HeldPartition, Fault> {
         let (first, end) = self.range(topic, number)?;
         let stored = places.iter().flatten().min().copied();
         let mut gone = 0;
@@ -150,7 +150,7 @@ impl Inbound {
         // Counted only now: the stored place is past these messages, so they are not counted twice.
         self.status.count_lost(gone);
         let taken = self.keys.iter().map(|_| Vec::new()).collect();
-        Ok(HeldPartitions { places, taken, next, told: -1, ..HeldPartitions::default() })
+        Ok(HeldPartition { places, taken, next, told: -1, ..HeldPartition::default() })
     }
 
     /// Whether Kafka has an offset of this bridge's group for a partition.

@@ -1,6 +1,6 @@
 //! Stores messages in Redis and evaluates the answers.
 
-use super::{HeldPartitions, Inbound};
+use super::{HeldPartition, Inbound};
 use crate::base::Fault;
 use crate::redis::{Placed, PlacedBatch};
 
@@ -58,7 +58,7 @@ impl Inbound {
     /// Records the result of a batch.
     fn settle(&mut self, number: i32, shard: usize, placed: Placed) -> Result<(), Fault> {
         let Some(held) = self.held.get_mut(&number) else { return Ok(()) };
-        let mut stored = |held: &mut HeldPartitions, count: usize, place: Option<i64>| {
+        let mut stored = |held: &mut HeldPartition, count: usize, place: Option<i64>| {
             let entries = held.taken[shard].drain(..count);
             let frames = entries.filter(|entry| !entry.is_dead_letter).count() as u64;
             held.places[shard] = place;
@@ -97,8 +97,8 @@ impl Inbound {
                 self.status.count_fenced();
                 tracing::warn!(
                     "kafka-to-redis: {}/{number} is at offset {place} in {}, which this bridge did \
-                     not store: another bridge is running, or Redis has lost its \
-                     latest writes; it continues from there",
+                     not store: another bridge is running, or Redis has lost its latest writes; it \
+                     continues from there",
                     self.config.kafka.input_topic,
                     self.keys[shard].places
                 );

@@ -43,7 +43,7 @@ pub(super) struct Inbound {
     wanted: Option<Vec<i32>>,
     /// Whether this bridge is a member of the group, possibly without a partition.
     is_member: bool,
-    held: BTreeMap<i32, HeldPartitions>,
+    held: BTreeMap<i32, HeldPartition>,
     /// Whether the partitions are paused in the library; `None` if unknown.
     is_paused: Option<bool>,
     looked: Option<Tick>,
@@ -56,7 +56,7 @@ pub(super) struct Inbound {
 
 /// A partition that is being read.
 #[derive(Debug, Default)]
-struct HeldPartitions {
+struct HeldPartition {
     /// For each stream, the stored place.
     places: Vec<Option<i64>>,
     /// For each stream, messages not stored yet.
@@ -73,7 +73,7 @@ struct HeldPartitions {
     told: i64,
 }
 
-impl HeldPartitions {
+impl HeldPartition {
     fn has_taken(&self) -> bool {
         self.taken.iter().any(|entries| !entries.is_empty())
     }
@@ -195,7 +195,7 @@ impl Inbound {
         if self.wanted.is_some() {
             self.grant()?;
         }
-        if !self.held.values().any(HeldPartitions::has_taken) {
+        if !self.held.values().any(HeldPartition::has_taken) {
             if !self.has_room()? {
                 self.serve(TICK);
                 return Ok(());
@@ -375,7 +375,7 @@ impl Inbound {
     /// Whether everything up to the goal is in Redis; false without a goal.
     fn is_done(&mut self) -> Result<bool, Fault> {
         let Some(goal) = self.goal.clone() else { return Ok(false) };
-        if self.held.values().any(HeldPartitions::has_taken) || self.wanted.is_some() {
+        if self.held.values().any(HeldPartition::has_taken) || self.wanted.is_some() {
             return Ok(false);
         }
         let reached = |number: &i32, end: i64| {

@@ -204,10 +204,8 @@ impl OutboundBridge {
                 // If it counted as no place, every result would be sent again.
                 Some(None) => {
                     let what = format!("reading {}", positions::TOPIC);
-                    let detail = format!(
-                        "the stored position of {} there is not an entry id",
-                        source.stream
-                    );
+                    let detail =
+                        format!("the stored position of {} is not an entry id", source.stream);
                     return Err(Failed::Broken(Fault::Kafka { what, detail }));
                 }
                 None if kafka.begin == Begin::Latest => counts.last,

@@ -98,14 +98,14 @@ pub(super) fn all(args: &IngestArgs) -> Result<(), Failure> {
     let mut supervisor = Supervisor::start(&config, topology.clone(), mode(args, &config), &stop)?;
     let view = supervisor.view().clone();
     let server = IngestServer::start(&config, view.clone(), &stop)?;
-    let teller = crate::ingest::StatePublisher::start(&config, topology, view.clone(), &stop)?;
+    let publisher = crate::ingest::StatePublisher::start(&config, topology, view.clone(), &stop)?;
     let notifier = Notifier::start(&stop)?;
     notifier.watch_ingest(&view);
     tracing::info!("{} cameras, {} of them disabled", specs.len() + disabled.len(), disabled.len());
     supervisor.read(specs, disabled)?;
     run(&mut supervisor, args, config, &reload, &stop)?;
     let (end, confirmed) = supervisor.finish();
-    teller.end();
+    publisher.end();
     drop(server);
     tracing::info!("cameras ended, {confirmed} frames sent");
     Ok(end?)

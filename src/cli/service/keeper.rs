@@ -108,7 +108,11 @@ fn answer(notes: &[String], changes: &Changes) {
         tracing::info!("{note}");
     }
     for key in &changes.needs_restart {
-        tracing::warn!(target: EACH, key, "{key} has changed, which takes effect only after a restart");
+        tracing::warn!(
+            target: EACH,
+            key,
+            "{key} has changed, which takes effect only after a restart"
+        );
     }
     match changes.taken.as_slice() {
         [] => tracing::info!("the configuration has been read again: no change to apply"),

@@ -1,4 +1,5 @@
-//! How the process behaves towards its system: signals, panics, log, notifications to systemd.
+//! How the process behaves towards its system: signals, panics, reloads, log, summaries,
+//! notifications to systemd.
 
 pub(super) mod keeper;
 pub(super) mod logging;

@@ -44,7 +44,7 @@ impl Notifier {
         let mut thread = None;
         if std::env::var_os("NOTIFY_SOCKET").is_some() {
             let watchdog = sd_notify::watchdog_enabled();
-            let teller = Messenger {
+            let messenger = Messenger {
                 view: Arc::clone(&view),
                 stop: stop.clone(),
                 ended: ended.clone(),
@@ -57,7 +57,7 @@ impl Notifier {
             };
             let identity = Identity { role: Role::Notify, index: 0, core: None };
             thread = Some(threads::spawn(identity, stop, move || {
-                teller.run();
+                messenger.run();
                 Ok(())
             })?);
         }

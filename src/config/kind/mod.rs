@@ -1,8 +1,8 @@
 //! Kinds of values: how a key's value is read, written, and what is valid.
 //!
-//! `fields` reads the keys of a mapping inside a list;
-//! `numbers`, `words` and `text` hold single values; `network` hosts and URLs; `lists` lists of these;
-//! `camera` the lists in an entry of `cameras`; `optional` values that may be null.
+//! `numbers`, `words` and `text` hold single values; `network` hosts and URLs; `lists` lists of
+//! these; `fields` the keys of a mapping in a list; `camera` the lists in an entry of `cameras`;
+//! `optional` values that may be null.
 
 mod camera;
 mod fields;

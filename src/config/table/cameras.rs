@@ -26,7 +26,7 @@ impl ValueKind<Vec<CameraConfig>> for CameraList {
             let given =
                 FeedConfig::NAMES.iter().filter_map(|key| Some((*key, fields.get(key)?.clone())));
             camera.feed_given = given.map(|(key, value)| (key.to_owned(), value)).collect();
-            // Reports the faults; `Camera::inherit` lays the values over `ingest.defaults`.
+            // Reports the faults; `CameraConfig::inherit` lays the values over `ingest.defaults`.
             camera.feed = FeedConfig::read(&mut fields, FeedConfig::builtin());
             (!camera.id.is_empty()).then_some(camera)
         })

@@ -45,11 +45,11 @@ pub struct CameraTables {
 #[derive(Debug, Default)]
 pub struct Adaptive {
     /// For colour, for gray.
-    slots: [CameraSlot; 2],
+    slots: [TableSlot; 2],
 }
 
 #[derive(Debug)]
-struct CameraSlot {
+struct TableSlot {
     learnt: ArcSwapOption<Learnt>,
     /// Lower half: debt from learning, in frames. Upper half: frames until learning is allowed
     /// again.
@@ -169,9 +169,9 @@ impl Adaptive {
     }
 }
 
-impl Default for CameraSlot {
+impl Default for TableSlot {
     fn default() -> Self {
-        CameraSlot {
+        TableSlot {
             learnt: ArcSwapOption::empty(),
             account: AtomicU32::new(0),
             len: AtomicUsize::new(usize::MAX),
@@ -179,7 +179,7 @@ impl Default for CameraSlot {
     }
 }
 
-impl CameraSlot {
+impl TableSlot {
     /// Counts a frame, which pays back one frame of debt. If it `wants` to learn, adds `price` to
     /// the debt unless that exceeds the credit or the last learning is too recent. Returns whether
     /// the caller learns.

@@ -228,8 +228,7 @@ fn placed(answer: Value, endpoint: &str) -> Result<Placed, Fault> {
     let place = match place.as_str() {
         "" => None,
         text => Some(text.parse().map_err(|_| {
-            let message =
-                format!("ERR the stored position of a partition there is not a number: {text}");
+            let message = format!("ERR the stored position of a partition is not a number: {text}");
             Fault::Refused {
                 endpoint: endpoint.into(),
                 command: "HGET",

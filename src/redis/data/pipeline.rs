@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::lines::{CameraLine, Setback};
+use self::lines::{ServerLine, Setback};
 use crate::base::{Fault, Stop, limits};
 use crate::frame::{EntryId, Lease};
 use crate::metrics::Metrics;
@@ -99,7 +99,7 @@ pub struct Pipeline {
     route: Route,
     metrics: Arc<Metrics>,
     stop: Stop,
-    open: Open<CameraLine>,
+    open: Open<ServerLine>,
     /// Not sent yet or to be sent again; in ascending order.
     unsent: VecDeque<Item>,
     setback: Option<Setback>,
@@ -176,13 +176,13 @@ impl Pipeline {
         let held_up = self.setback.is_some() || self.resume_at.is_some();
         let entries = match held_up || self.open.iter().next().is_none() {
             true => 1,
-            false => self.open.iter().map(CameraLine::limit).sum(),
+            false => self.open.iter().map(ServerLine::limit).sum(),
         };
         let fits = self.bytes_in_hand.saturating_add(bytes) <= self.options.bytes_max;
         let has_room =
             self.in_hand == 0 || (fits && self.in_hand < entries.min(self.options.entries_max));
         if !has_room {
-            self.open.iter_mut().for_each(CameraLine::filled);
+            self.open.iter_mut().for_each(ServerLine::filled);
         }
         has_room
     }

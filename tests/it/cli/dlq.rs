@@ -42,7 +42,7 @@ fn an_empty_queue_is_good_news() {
     let said = complains(1, &["dlq", "show", "--redis-url", &url, "1-1"]);
     assert!(said.contains("there is no dead letter 1-1"), "{said}");
     let said = complains(2, &["dlq", "show", "--redis-url", &url, "yesterday"]);
-    assert!(said.contains("not an entry id; valid: as in 1700000000000-0"), "{said}");
+    assert!(said.contains("not an entry id; valid: an id such as 1700000000000-0"), "{said}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use framepress::internals::metrics::Counter;
 use redis::cmd;
 
 use super::{engine_in_work, finish};
-use crate::support::{INPUT, LONG, RedisServer, RunningEngine, is_older_than_7, wait_until};
+use crate::support::{INPUT, LONG, RedisServer, RunningEngine, is_older_than_7, skip, wait_until};
 
 /// A server that follows a primary which accepts the connection and never answers.
 struct Follower<'a> {
@@ -65,7 +65,7 @@ fn masterdown_is_waited_out() {
 #[test]
 fn loading_is_waited_out() {
     if is_older_than_7() {
-        return println!("SKIPPED: Redis 6.2 does not answer while it loads so few keys");
+        return skip("Redis 6.2 does not answer while it loads so few keys");
     }
     // The server serves its connections after every kilobyte it has loaded.
     let mut server = RedisServer::with(&["--loading-process-events-interval-bytes", "1024"]);

@@ -40,7 +40,7 @@ fn a_bomb_of_aliases_is_refused_in_bounded_memory() {
     }
     std::fs::write(&path, bomb()).unwrap();
     let output = run(&["check", "--config", path.to_str().unwrap()], &[]);
-    assert!(said(&output).contains("its aliases expand to too many values"), "{}", said(&output));
+    assert!(said(&output).contains("its aliases expand to too much data"), "{}", said(&output));
     let output = run(&["migrate-config", path.to_str().unwrap()], &[]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }

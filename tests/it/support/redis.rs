@@ -367,13 +367,17 @@ fn spawn(
     environment: &[(&'static str, String)],
     folder: &TempDir,
 ) -> Child {
-    // Redis 6.2 takes the words of a value apart, has other names, and always allows DEBUG.
-    let mut spoken = options.join("\n").replace(' ', "\n");
+    // Redis 6.2 takes no value of several words, has other names, and always allows DEBUG.
+    let mut options = options.to_vec();
     if is_older_than_7() {
-        spoken = spoken.replace("--enable-debug-command\nyes", "");
-        spoken = spoken.replace("--busy-reply-threshold", "--lua-time-limit");
+        options = options.iter().flat_map(|it| it.split(' ')).map(str::to_owned).collect();
+        if let Some(at) = options.iter().position(|it| it == "--enable-debug-command") {
+            options.drain(at..at + 2);
+        }
+        for it in options.iter_mut().filter(|it| *it == "--busy-reply-threshold") {
+            *it = "--lua-time-limit".into();
+        }
     }
-    let options = if spoken.is_empty() { Vec::new() } else { spoken.split('\n').collect() };
     Command::new(Embedded::program())
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
         .args(["--daemonize", "no", "--loglevel", "warning", "--dir"])

@@ -19,7 +19,7 @@ const PASSING: [&str; 8] =
 
 /// The connection to one server.
 #[derive(Debug)]
-pub(super) struct CameraLine {
+pub(super) struct ServerLine {
     feed: Feed,
     pub(super) under_way: VecDeque<(Item, SentRequest)>,
     window: SendWindow,
@@ -30,7 +30,7 @@ pub(super) struct CameraLine {
     leaves: bool,
 }
 
-impl CameraLine {
+impl ServerLine {
     pub(super) fn limit(&self) -> usize {
         // An ASK target is just taking over a slot: the next entry may belong elsewhere.
         if self.feed.address().is_asking() { 1 } else { self.window.limit() }
@@ -42,7 +42,7 @@ impl CameraLine {
     }
 }
 
-impl Connected for CameraLine {
+impl Connected for ServerLine {
     fn address(&self) -> &Address {
         self.feed.address()
     }
@@ -65,7 +65,7 @@ impl Pipeline {
     /// Takes the answers that have arrived. If `limit` is not zero, waits that long for an answer
     /// on the connection with the oldest entry.
     pub(super) fn take(&mut self, limit: Duration) {
-        let oldest = |line: &CameraLine| line.under_way.front().map(|(item, _)| item.ticket);
+        let oldest = |line: &ServerLine| line.under_way.front().map(|(item, _)| item.ticket);
         if !limit.is_zero() {
             let waiting = self.open.iter().enumerate();
             let waiting = waiting.filter_map(|(at, line)| oldest(line).map(|ticket| (ticket, at)));
@@ -316,7 +316,7 @@ impl Pipeline {
             if careful {
                 window.restart();
             }
-            Ok(CameraLine {
+            Ok(ServerLine {
                 feed: feed.with_replicas(*wait_replicas),
                 under_way: VecDeque::new(),
                 window,
