@@ -108,8 +108,11 @@ fn statistics_say_how_a_direction_stands() {
         status == 503 && !why.is_empty()
     });
     assert_eq!(get("/livez").0, 200);
+    // The library's own end waits minutes for brokers that are gone.
+    let began = framepress::internals::metrics::clock::Tick::now();
     bridge.signal(Signal::TERM);
     bridge.ends_with(0);
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
 }
 
 #[test]
