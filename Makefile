@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON_TESTS := tests/python
 VENV := $(PYTHON_TESTS)/.venv
 
-# Most tests wait for servers and clocks, so that twice as many as two cores can run take half the time.
+# Most tests wait for servers and clocks, not for a core.
 export RUST_TEST_THREADS ?= $(shell n=$$(nproc); echo $$((n < 4 ? 4 : n)))
 
 .PHONY: docs perf-cameras kafka-kills arm64 arm64-test release release-check upgrade-test image-test perf-instructions demo test cargo-test chaos-test python-test python-package-test python-bench servers servers-test deb deb-test lint deny bench fuzz perf perf-quick perf-build perf-floor perf-bytes perf-chaos perf-distance perf-migration pgo setup setup-test soak-cameras clean

@@ -111,7 +111,7 @@ fn measure(args: &PathArgs, studio: &Studio, memory: &Path, size: Size) -> Outco
         let half = trial(kind, is_ring, Load::Rate((most / 2.0).max(1.0)))?;
         ways.push(Way { name, full, half });
     }
-    Ok(Case { size, scene: studio.scene.name(), floor_ms: Spread::of(floor), ways })
+    Ok(Case { size, scene: studio.subject.name(), floor_ms: Spread::of(floor), ways })
 }
 
 /// Producer, Redis and engine together, in milliseconds of CPU per frame.

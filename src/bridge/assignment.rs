@@ -6,18 +6,22 @@
 //! fetches nothing.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::client::Words;
+use super::client::{self, Words};
+use crate::base::Fault;
 
 /// What Kafka's consumer group wants this bridge to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,5 +123,41 @@ impl ConsumerContext for Group {
             }
         };
         *self.wish.lock() = Some(wish);
+    }
+}
+
+/// How long a broker may take to answer before a member leaves its group.
+const BROKER_LIMIT: Duration = Duration::from_secs(5);
+
+/// The consumer that reads frames. When it is dropped it leaves its group, if a broker answers
+/// within [`BROKER_LIMIT`]. The library itself waits for brokers that are gone, for minutes.
+pub(super) struct GroupMember(Arc<BaseConsumer<Group>>);
+
+impl GroupMember {
+    /// Creates the consumer, which belongs to no group before it subscribes.
+    ///
+    /// # Errors
+    /// [`Fault::Unusable`] for settings that the library refuses.
+    pub fn create(client: &ClientConfig) -> Result<GroupMember, Fault> {
+        let consumer = client.create_with_context(Group::default()).map_err(client::unusable)?;
+        Ok(GroupMember(Arc::new(consumer)))
+    }
+}
+
+impl Deref for GroupMember {
+    type Target = BaseConsumer<Group>;
+
+    fn deref(&self) -> &BaseConsumer<Group> {
+        &self.0
+    }
+}
+
+impl Drop for GroupMember {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.fetch_metadata(None, BROKER_LIMIT) {
+            tracing::debug!("the bridge does not leave its group: {error}");
+            // The brokers end the membership after the session time-out.
+            std::mem::forget(Arc::clone(&self.0));
+        }
     }
 }

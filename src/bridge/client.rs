@@ -1,8 +1,6 @@
 //! librdkafka for the bridge: its configuration and its messages.
 
-use std::ops::Deref;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -24,44 +22,6 @@ pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Maximum size of fetched messages, in KiB, that the library holds for a partition and for all
 /// partitions while Redis is busy.
 const FETCHED_KIB_MAX: &str = "32768";
-
-/// How long a broker may take to answer before a consumer leaves its group.
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-
-/// A consumer that leaves its group when it is dropped, if a broker answers within [`CLOSE_LIMIT`].
-/// The library itself waits for brokers that are gone, for minutes.
-pub(super) struct BoundedConsumer<C: ConsumerContext>(Arc<BaseConsumer<C>>);
-
-impl<C: ConsumerContext> BoundedConsumer<C> {
-    /// Creates the consumer.
-    ///
-    /// # Errors
-    /// [`Fault::Unusable`] for settings that the library refuses.
-    pub fn create(client: &ClientConfig, context: C) -> Result<Self, Fault> {
-        client
-            .create_with_context(context)
-            .map(|consumer: BaseConsumer<C>| BoundedConsumer(Arc::new(consumer)))
-            .map_err(unusable)
-    }
-}
-
-impl<C: ConsumerContext> Deref for BoundedConsumer<C> {
-    type Target = BaseConsumer<C>;
-
-    fn deref(&self) -> &BaseConsumer<C> {
-        &self.0
-    }
-}
-
-impl<C: ConsumerContext> Drop for BoundedConsumer<C> {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.fetch_metadata(None, CLOSE_LIMIT) {
-            tracing::debug!("a Kafka consumer does not leave its group: {error}");
-            // The brokers end its membership after the session time-out.
-            std::mem::forget(Arc::clone(&self.0));
-        }
-    }
-}
 
 /// The settings that all clients of the bridge share.
 pub(super) fn configuration(kafka: &KafkaConfig) -> ClientConfig {
@@ -317,6 +277,6 @@ impl ConsumerContext for QueryContext {}
 pub(super) fn asking(
     kafka: &KafkaConfig,
     group: &str,
-) -> Result<BoundedConsumer<QueryContext>, Fault> {
-    BoundedConsumer::create(&consumer(kafka, group), QueryContext::default())
+) -> Result<BaseConsumer<QueryContext>, Fault> {
+    consumer(kafka, group).create_with_context(QueryContext::default()).map_err(unusable)
 }

@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, ANSWER_LIMIT, BoundedConsumer, QueryContext};
+use super::client::{self, ANSWER_LIMIT, QueryContext};
 use super::status::BridgeStatus;
 use crate::base::{Fault, Stop};
 use crate::config::KafkaConfig;
@@ -67,8 +67,10 @@ pub(super) fn read(
     // Wait until the transactions of all present records are decided; only then can the records be
     // read.
     let mut undecided = client::consumer(kafka, &kafka.bridge_group);
-    undecided.set("isolation.level", "read_uncommitted");
-    let undecided = BoundedConsumer::create(&undecided, QueryContext::default())?;
+    let undecided: BaseConsumer<QueryContext> = undecided
+        .set("isolation.level", "read_uncommitted")
+        .create_with_context(QueryContext::default())
+        .map_err(client::unusable)?;
     let began = Tick::now();
     for partition in &waited {
         let end = |consumer: &BaseConsumer<QueryContext>| {

@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use super::{Scene, Size};
 use crate::base::threads::{self, Identity, Role, Running};
 use crate::base::{Fault, Stop};
-use crate::camera::{Full, Outbound, Pace, Producer, ProducerOptions, SyntheticOptions};
+use crate::camera::{Full, Outbound, Pace, Producer, ProducerOptions};
 use crate::engine::EngineView;
 use crate::frame::EntryId;
 use crate::image::{Format, InputImage};
@@ -22,10 +22,6 @@ use crate::metrics::clock::{Tick, unix_seconds};
 use crate::metrics::{Distribution, Metrics, Timer};
 use crate::redis::Control;
 
-/// Number of different frames, sent repeatedly; together they exceed any cache.
-const FRAMES: usize = 8;
-/// One of this many frames of the synthetic road is used, so that vehicles move visibly.
-const STRIDE: usize = 5;
 /// In a closed loop: maximum bytes of unfinished frames, and bounds for the number of frames.
 const BACKLOG_BYTES: u64 = 256 << 20;
 const BACKLOG: (u64, u64) = (16, 48);
@@ -62,11 +58,9 @@ impl Frames {
     /// Paints and encodes the frames, which takes seconds for large ones.
     ///
     /// # Errors
-    /// As [`Scene::road`] and [`Scene::jpeg`].
+    /// As [`Scene::of_moving_traffic`] and [`Scene::jpeg`].
     pub fn render(size: Size, input: Input, stop: &Stop) -> Result<Frames, Fault> {
-        let Size { width, height } = size;
-        let options = SyntheticOptions { width, height, ..Default::default() };
-        let scene = Scene::road(options, FRAMES, STRIDE, stop)?;
+        let scene = Scene::of_moving_traffic(size, stop)?;
         let files = match input {
             Input::Raw => scene.frames,
             Input::Jpeg => scene.jpeg()?,

@@ -8,6 +8,6 @@ mod size;
 mod usage;
 
 pub use load::{Driven, Frames, Input, Load, Progress, backlog};
-pub use scene::Scene;
+pub use scene::{SCENE_FRAMES, Scene};
 pub use size::Size;
 pub use usage::{cpu_of_threads, engine_cpu_ms, machine, rss_bytes_max};

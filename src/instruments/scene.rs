@@ -8,6 +8,10 @@ use crate::camera::{FrameSource as _, Still, Synthetic, SyntheticOptions};
 use crate::frame::View;
 use crate::image::{Encoder, Format, InputImage, Target};
 
+/// Number of different frames of a load, sent repeatedly; together they exceed any cache.
+pub const SCENE_FRAMES: usize = 8;
+/// One of this many frames of the synthetic road is used, so that vehicles move visibly.
+const STRIDE: usize = 5;
 /// JPEG quality of the frames, as usual for cameras.
 const CAMERA_QUALITY: u8 = 90;
 
@@ -21,8 +25,18 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// `count` frames of a synthetic road, of which only every `stride`-th one is used, so that
-    /// vehicles move visibly. Large frames take seconds.
+    /// [`SCENE_FRAMES`] frames of a synthetic road for a load.
+    ///
+    /// # Errors
+    /// As for [`Scene::road`].
+    pub fn of_moving_traffic(size: Size, stop: &Stop) -> Result<Scene, Fault> {
+        let Size { width, height } = size;
+        let options = SyntheticOptions { width, height, ..Default::default() };
+        Scene::road(options, SCENE_FRAMES, STRIDE, stop)
+    }
+
+    /// `count` frames of a synthetic road, each `stride` frames after the one before. Large frames
+    /// take seconds.
     ///
     /// # Errors
     /// [`Fault::Unusable`] for options that no road has, and if `stop` is raised.

@@ -1,29 +1,8 @@
-//! The rules of the house, held by a test: floors, unsafe code, banned calls, sizes, dependencies.
+//! The rules of the house, held by tests: unsafe code, banned calls, sizes, dependencies, words,
+//! documents. Those of the import graph are in `structure.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Floor of each room; a room names only rooms below it.
-const FLOORS: [(&str, u8); 18] = [
-    ("base", 0),
-    ("metrics", 1),
-    ("frame", 2),
-    ("wire", 3),
-    ("image", 3),
-    ("analysis", 3),
-    ("redis", 3),
-    ("ring", 3),
-    ("stage", 4),
-    ("camera", 4),
-    ("config", 4),
-    ("engine", 5),
-    ("ingest", 5),
-    ("bridge", 5),
-    ("http", 6),
-    ("processor", 6),
-    ("instruments", 6),
-    ("cli", 7),
-];
 
 /// Longest file in `src`, in lines.
 const LINES_MAX: usize = 500;
@@ -73,67 +52,6 @@ pub(crate) fn code_of(line: &str) -> String {
         before = letter;
     }
     code
-}
-
-fn floor_of(room: &str) -> Option<u8> {
-    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
-}
-
-#[test]
-fn a_room_uses_only_rooms_below_its_own() {
-    let mut faults = Vec::new();
-    for (path, text) in sources("src") {
-        let room = path["src/".len()..].split('/').next().unwrap().trim_end_matches(".rs");
-        if ["main", "lib"].contains(&room) {
-            continue;
-        }
-        let Some(own) = floor_of(room) else {
-            faults.push(format!("{path}: the room {room} has no floor; see the top of this test"));
-            continue;
-        };
-        for (number, line) in text.lines().enumerate() {
-            let code = code_of(line);
-            for used in code.split("crate::").skip(1) {
-                let end = used.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
-                let used = &used[..end.unwrap_or(used.len())];
-                let allowed = used == room || floor_of(used).is_some_and(|floor| floor < own);
-                if !used.is_empty() && !allowed {
-                    faults.push(format!("{path}:{}: {room} uses {used}", number + 1));
-                }
-            }
-        }
-    }
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-}
-
-/// The rooms within `redis`; each uses only those before it.
-const REDIS_ROOMS: [&str; 5] = ["protocol", "topology", "control", "data", "check"];
-
-#[test]
-fn a_room_of_redis_uses_only_rooms_before_it() {
-    let floor = |room: &str| REDIS_ROOMS.iter().position(|name| *name == room);
-    let mut faults = Vec::new();
-    for (path, text) in sources("src/redis") {
-        let Some((room, file)) = path["src/redis/".len()..].split_once('/') else { continue };
-        let own = floor(room).unwrap_or_else(|| panic!("{path}: the room {room} has no floor"));
-        let without_tests = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-        let out_of_room = if file == "mod.rs" { "super::" } else { "super::super::" };
-        for (number, line) in without_tests.lines().enumerate() {
-            let code = code_of(line);
-            if !file.contains('/') && code.contains(out_of_room) {
-                faults.push(format!("{path}:{}: {room} is left by {out_of_room}", number + 1));
-            }
-            for used in code.split("crate::redis::").skip(1) {
-                let end = used.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
-                let used = &used[..end.unwrap_or(used.len())];
-                // What the whole of `redis` shows would hide the room that it comes from.
-                if floor(used).is_none_or(|floor| floor > own) && !path.ends_with("tests.rs") {
-                    faults.push(format!("{path}:{}: {room} uses {used}", number + 1));
-                }
-            }
-        }
-    }
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]
@@ -370,19 +288,20 @@ fn opaque_words(prose: &str) -> Vec<&'static str> {
     OPAQUE_WORDS.into_iter().filter(is_there).collect()
 }
 
-/// Every file of `folder` that git knows and that has prose, with its text.
-fn prose_files() -> Vec<(String, String)> {
+/// Every tracked text file, as a path from the root, with its text; none outside a git checkout.
+pub(crate) fn tracked_files() -> Vec<(String, String)> {
     let known = std::process::Command::new("git").arg("ls-files").current_dir(root()).output();
-    let Ok(known) = known.map(|known| String::from_utf8_lossy(&known.stdout).into_owned()) else {
-        return Vec::new();
-    };
-    let has_prose = |path: &&str| {
-        let kinds =
-            [".rs", ".md", ".py", ".sh", ".toml", ".yaml", ".yml", ".lua", "Makefile", ".ci/run"];
-        kinds.iter().any(|kind| path.ends_with(kind))
-    };
+    let known = known.map(|known| String::from_utf8_lossy(&known.stdout).into_owned());
     let text = |path: &str| Some((path.to_owned(), fs::read_to_string(root().join(path)).ok()?));
-    known.lines().filter(has_prose).filter_map(text).collect()
+    known.unwrap_or_default().lines().filter_map(text).collect()
+}
+
+/// The files with prose.
+fn prose_files() -> Vec<(String, String)> {
+    let kinds =
+        [".rs", ".md", ".py", ".sh", ".toml", ".yaml", ".yml", ".lua", "Makefile", ".ci/run"];
+    let has_prose = |path: &str| kinds.iter().any(|kind| path.ends_with(kind));
+    tracked_files().into_iter().filter(|(path, _)| has_prose(path)).collect()
 }
 
 #[test]

@@ -3,12 +3,11 @@
 use std::process::{Command, Output};
 
 use framepress::internals::redis::check::rights::{Account, Lack, Right, Usage, When};
-use framepress::internals::redis::{Address, Control, Streams};
+use framepress::internals::redis::{Address, Control, Greeting, Streams};
 use redis::{Value, cmd};
 
 use crate::support::{
-    DEAD_LETTERS, GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, data, is_older_than_7,
-    root, wait_until,
+    DEAD_LETTERS, GROUP, INPUT, LONG, OUTPUT, RedisServer, RunningEngine, data, root, wait_until,
 };
 
 const PASSWORD: &str = "correct-horse";
@@ -39,16 +38,13 @@ fn usage(account: Account, conditions: &[When]) -> Usage {
 fn grant(server: &RedisServer, name: &str, rules: &[String]) {
     let mut command = cmd("ACL");
     command.arg("SETUSER").arg(name).arg("reset").arg("on").arg(format!(">{PASSWORD}"));
-    let rules: Vec<String> = rules.iter().map(|rule| in_words_of_the_server(rule)).collect();
+    let greeting = greeting(server);
+    let rules: Vec<String> = rules.iter().map(|rule| greeting.rule(rule)).collect();
     let _: Value = server.ask(command.arg("resetchannels").arg(rules));
 }
 
-/// A rule as `check` says it on this server; see `Greeting::rule`.
-fn in_words_of_the_server(rule: &str) -> String {
-    match is_older_than_7() {
-        true => rule.replace("%R~", "~").replace("%W~", "~"),
-        false => rule.to_owned(),
-    }
+fn greeting(server: &RedisServer) -> Greeting {
+    Greeting::ask(&mut Control::new(Address::parse(&server.url()).unwrap(), LONG)).unwrap()
 }
 
 fn url(server: &RedisServer, name: &str, database: u32) -> String {
@@ -225,7 +221,7 @@ fn every_missing_right_is_reported_with_its_command_and_its_remedy() {
                 grant(&server, name, &left);
                 let (code, report) = check();
                 assert_eq!(code, Some(1), "{name} without {rule}: {report:#}");
-                let remedy = format!("ACL SETUSER {name} {}", in_words_of_the_server(rule));
+                let remedy = format!("ACL SETUSER {name} {}", greeting(&server).rule(rule));
                 let findings = report["findings"].as_array().unwrap().iter();
                 let mut findings = findings.filter(|finding| finding["do"] == remedy.as_str());
                 let finding = findings.next().unwrap_or_else(|| panic!("{remedy}: {report:#}"));
@@ -349,7 +345,7 @@ fn rights_for_the_display_of_cameras_are_warned_of() {
         };
         let bare = usage(account, &[]).rules();
         grant(&server, name, &bare);
-        rights.iter().for_each(|right| warned_of(&in_words_of_the_server(right)));
+        rights.iter().for_each(|right| warned_of(&greeting(&server).rule(right)));
         let mut without_key = bare;
         without_key.extend(rights.iter().map(|right| (*right).to_owned()));
         grant(&server, name, &without_key);

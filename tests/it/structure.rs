@@ -1,15 +1,38 @@
-//! The structure of the sources, as a parser sees it: the modules of a folder use each other in one
-//! direction only, and a type has a name of its own.
+//! The structure of the sources, as a parser sees it: floors, no imports in a circle, and a type has
+//! a name of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
 
 use crate::house::{code_of, sources};
+
+/// Floor of each room; a room uses only rooms below it.
+const FLOORS: [(&str, u8); 18] = [
+    ("base", 0),
+    ("metrics", 1),
+    ("frame", 2),
+    ("wire", 3),
+    ("image", 3),
+    ("analysis", 3),
+    ("redis", 3),
+    ("ring", 3),
+    ("stage", 4),
+    ("camera", 4),
+    ("config", 4),
+    ("engine", 5),
+    ("ingest", 5),
+    ("bridge", 5),
+    ("http", 6),
+    ("processor", 6),
+    ("instruments", 6),
+    ("cli", 7),
+];
+
+/// The rooms within `redis`; each uses only those before it.
+const REDIS_ROOMS: [&str; 5] = ["protocol", "topology", "control", "data", "check"];
 
 /// The path of a module from the root of the crate, as in `["stage", "commit"]`.
 type Module = Vec<String>;
@@ -101,21 +124,10 @@ impl<'ast> Visit<'ast> for Named {
     }
 }
 
-fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            rust_files(&path, into);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            into.push(path);
-        }
-    }
-}
-
-fn module_of(file: &Path) -> Module {
-    let mut module: Module =
-        file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    module.pop_if(|last| ["mod", "lib", "main"].contains(&last.as_str()));
+/// The module of a file below `src`.
+fn module_of(path: &str) -> Module {
+    let mut module: Module = path.trim_end_matches(".rs").split('/').map(String::from).collect();
+    module.pop_if(|last| ["mod", "lib"].contains(&last.as_str()));
     module
 }
 
@@ -197,19 +209,15 @@ fn reached<'a>(
     reached
 }
 
-/// The modules of `src` but for those of tests.
+/// The modules of `src` but for those of tests, and `main`, which only calls one function.
 fn parsed_modules() -> BTreeMap<Module, Named> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    rust_files(&root, &mut files);
     let mut modules = BTreeMap::new();
-    for file in files.into_iter().filter(|file| !file.ends_with("src/main.rs")) {
-        let module = module_of(file.strip_prefix(&root).unwrap());
-        if module.last().is_some_and(|name| name == "tests") || module.contains(&"tests".into()) {
+    for (path, text) in sources("src") {
+        let module = module_of(&path["src/".len()..]);
+        if module == ["main"] || module.iter().any(|part| part == "tests") {
             continue;
         }
-        let named = named(&fs::read_to_string(&file).unwrap());
-        assert!(modules.insert(module, named).is_none(), "{}", file.display());
+        assert!(modules.insert(module, named(&text)).is_none(), "{path}");
     }
     modules
 }
@@ -237,6 +245,41 @@ fn circles(graph: &Graph) -> Vec<String> {
     circles
 }
 
+/// Every use in a folder that `may` refuses, by the names of user and used.
+fn refused(graph: &Graph, folder: &[&str], may: impl Fn(&str, &str) -> bool) -> Vec<String> {
+    let mut refused = Vec::new();
+    for (module, neighbours) in &graph[&folder.iter().map(|it| it.to_string()).collect::<Module>()]
+    {
+        for (neighbour, by) in neighbours.iter().filter(|(used, _)| !may(module, used)) {
+            refused.push(format!("{module} uses {neighbour}, in {}", by.join("/")));
+        }
+    }
+    refused
+}
+
+#[test]
+fn a_room_uses_only_rooms_below_its_own() {
+    let floor = |room: &str| FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor);
+    let modules = parsed_modules();
+    let unknown = modules.keys().filter_map(|module| module.first());
+    let unknown: BTreeSet<_> = unknown.filter(|room| floor(room).is_none()).collect();
+    assert!(unknown.is_empty(), "rooms without a floor: {unknown:?}");
+    let graph = graph(&modules);
+    // The test itself sees imports: the stages use Redis, and the engine the stages.
+    assert!(graph[&Vec::new()]["stage"].contains_key("redis"));
+    assert!(graph[&Vec::new()]["engine"].contains_key("stage"));
+    let faults = refused(&graph, &[], |room, used| floor(used) < floor(room));
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn a_room_of_redis_uses_only_rooms_before_it() {
+    let place = |room: &str| REDIS_ROOMS.iter().position(|name| *name == room).unwrap();
+    let faults =
+        refused(&graph(&parsed_modules()), &["redis"], |room, used| place(used) < place(room));
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
 #[test]
 fn a_circle_is_found_through_names_that_a_folder_shows() {
     let files = [
@@ -254,11 +297,7 @@ fn a_circle_is_found_through_names_that_a_folder_shows() {
 
 #[test]
 fn the_modules_of_a_folder_use_each_other_in_one_direction() {
-    let graph = graph(&parsed_modules());
-    // The test itself sees imports: the stages use Redis, and the engine the stages.
-    assert!(graph[&Vec::new()]["stage"].contains_key("redis"));
-    assert!(graph[&Vec::new()]["engine"].contains_key("stage"));
-    let circles = circles(&graph);
+    let circles = circles(&graph(&parsed_modules()));
     assert!(circles.is_empty(), "imports in a circle:\n{}", circles.join("\n"));
 }
 

@@ -1,10 +1,10 @@
 //! The modes of the engine's encoders.
-use framepress::internals::frame::View;
 use framepress::internals::image::{
     Adaptive, Codes, Encoder, Format, Learner, PngLevel, Target, jpeg_blocks, recode_jpeg,
 };
 
-use super::scenes::Scene;
+use framepress::internals::instruments::Scene;
+
 use super::{Mode, QUALITIES, Series, likeness};
 use crate::Outcome;
 use crate::common::thread_cpu;
@@ -34,14 +34,14 @@ fn jpeg(scene: &Scene, quality: u8) -> Outcome<Vec<Mode>> {
     let (mut series, mut out) = (vec![Series::default(); NAMES.len()], Vec::new());
     let (mut psnr, mut ssim, mut recoded) = (0.0, 0.0, Vec::new());
     for (number, frame) in scene.frames.iter().enumerate() {
-        let view = view_of(scene, frame);
+        let view = scene.view(number);
         // Rotate the order of the modes with every frame.
         for turn in 0..3 {
             let mode = (number + turn) % 3;
             let began = thread_cpu();
             match mode {
                 0 => encoder.encode(&view, &target, &mut out),
-                1 if camera.wants_two_passes(scene.width, scene.height, false) => {
+                1 if camera.wants_two_passes(view.width, view.height, false) => {
                     encoder.encode_with(&view, &target, Codes::TwoPasses, &mut out).map(|()| {
                         camera.note_len(&out, false);
                     })
@@ -50,7 +50,7 @@ fn jpeg(scene: &Scene, quality: u8) -> Outcome<Vec<Mode>> {
                     let chosen = camera.choose(quality, false);
                     let codes = Codes::Tables(chosen.tables());
                     encoder.encode_with(&view, &target, codes, &mut out).map(|()| {
-                        let blocks = jpeg_blocks(scene.width, scene.height, false);
+                        let blocks = jpeg_blocks(view.width, view.height, false);
                         if camera.judge(&chosen, &out, blocks, false) {
                             camera.learn(&mut learner, quality, &out, false);
                         }
@@ -72,7 +72,7 @@ fn jpeg(scene: &Scene, quality: u8) -> Outcome<Vec<Mode>> {
                     let (a, b) =
                         (likeness::luma(frame), likeness::luma_of_file(Format::Jpeg, &out)?);
                     psnr += likeness::psnr(&a, &b);
-                    ssim += likeness::ssim(&a, &b, scene.width);
+                    ssim += likeness::ssim(&a, &b, view.width);
                 }
             }
         }
@@ -112,8 +112,8 @@ fn plain(scene: &Scene, target: &Target, level: PngLevel, mode: String) -> Outco
     let few = if target.format == Format::Png { FEW / 2 } else { FEW };
     let step = (scene.frames.len() / few).max(1);
     let (mut series, mut psnr, mut ssim, mut like) = (Series::default(), 0.0, 0.0, 0.0);
-    for frame in scene.frames.iter().step_by(step) {
-        let view = view_of(scene, frame);
+    for (number, frame) in scene.frames.iter().enumerate().step_by(step) {
+        let view = scene.view(number);
         let began = thread_cpu();
         encoder.encode(&view, target, &mut out).map_err(|reject| reject.to_string())?;
         series.cpu += (thread_cpu() - began).as_secs_f64();
@@ -121,7 +121,7 @@ fn plain(scene: &Scene, target: &Target, level: PngLevel, mode: String) -> Outco
         if series.sizes.len() <= LIKE {
             let (a, b) = (likeness::luma(frame), likeness::luma_of_file(target.format, &out)?);
             psnr += likeness::psnr(&a, &b);
-            ssim += likeness::ssim(&a, &b, scene.width);
+            ssim += likeness::ssim(&a, &b, view.width);
             like += 1.0;
         }
     }
@@ -133,9 +133,4 @@ fn plain(scene: &Scene, target: &Target, level: PngLevel, mode: String) -> Outco
         psnr: psnr / like,
         ssim: ssim / like,
     })
-}
-
-fn view_of<'a>(scene: &Scene, frame: &'a [u8]) -> View<'a> {
-    let (width, height) = (scene.width, scene.height);
-    View { width, height, channels: 3, interleaved: Some(frame), planes: None }
 }

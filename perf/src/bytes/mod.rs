@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use framepress::internals::instruments::{Scene, Size};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::folder::RunArgs;
 use crate::peers::environment::Environment;
-use scenes::Scene;
+use scenes::Footage;
 
 /// Qualities measured.
 pub const QUALITIES: [u8; 4] = [60, 75, 85, 95];
@@ -77,7 +78,7 @@ pub struct Mode {
 #[derive(Debug, Serialize)]
 pub struct Found {
     pub scene: String,
-    pub size: (usize, usize),
+    pub size: Size,
     pub frames: usize,
     /// Frames per second, which determines where the second second begins.
     pub fps: usize,
@@ -93,21 +94,21 @@ pub fn run(args: &BytesArgs) -> Outcome<bool> {
     let (environment, skipped) = Environment::prepare(&args.peers_dir);
     skipped.iter().for_each(|line| eprintln!("\nSKIPPED: {line}\n"));
     let mut all = Vec::new();
-    for scene in scenes::all(args.frames)? {
-        if !scene.name.contains(&args.only) {
+    for Footage { name, fps, cut, scene } in scenes::all(args.frames)? {
+        if !name.contains(&args.only) {
             continue;
         }
-        println!("{}: {} frames", scene.name, scene.frames.len());
+        println!("{name}: {} frames", scene.frames.len());
         let modes = coders::measure(&scene)?;
         let pillow = environment.python.as_deref().map(|python| pillow(python, &scene));
         all.push(Found {
-            size: (scene.width, scene.height),
+            size: scene.size,
             frames: scene.frames.len(),
-            fps: scene.fps,
-            cut: scene.cut,
+            fps,
+            cut,
             modes,
             pillow: pillow.transpose()?,
-            scene: scene.name,
+            scene: name,
         });
     }
     report::draw(&folder, &all)?;
@@ -124,7 +125,8 @@ fn pillow(python: &str, scene: &Scene) -> Outcome<std::collections::BTreeMap<Str
     let output = Command::new(python)
         .arg(script)
         .arg(file.path())
-        .args([scene.width, scene.height, scene.frames.len()].map(|number| number.to_string()))
+        .args([scene.size.width, scene.size.height].map(|side| side.to_string()))
+        .arg(scene.frames.len().to_string())
         .arg(qualities.join(","))
         .output()?;
     if !output.status.success() {

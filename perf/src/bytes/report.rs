@@ -61,7 +61,8 @@ pub fn text(all: &[Found]) -> Outcome<(String, bool)> {
             let cpu = time(adaptive) / time(standard);
             let goal = if two.series.bytes() < SMALL_BYTES { GOAL_BYTES_SMALL } else { GOAL_BYTES };
             // The engine encodes pictures of this size in two passes.
-            let is_small = framepress::internals::image::is_small(found.size.0, found.size.1);
+            let (width, height) = (found.size.width as usize, found.size.height as usize);
+            let is_small = framepress::internals::image::is_small(width, height);
             // The goal applies to qualities up to 90; a scene with a change has a separate goal.
             if quality <= 90 && found.cut.is_none() && !is_small {
                 is_met &= bytes.is_none_or(|bytes| bytes <= goal) && cpu <= GOAL_CPU;

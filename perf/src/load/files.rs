@@ -5,16 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use framepress::internals::base::Stop;
-use framepress::internals::camera::SyntheticOptions;
-use framepress::internals::instruments::{self, Size, recording};
+use framepress::internals::instruments::{SCENE_FRAMES, Scene, Size, recording};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
-
-/// Frames sent over and over: enough to be larger than any cache.
-const FRAMES: usize = 8;
-/// Only every fifth frame of the road is used, so that vehicles move.
-const STRIDE: usize = 5;
 
 /// How a frame travels in the input stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -53,7 +47,7 @@ impl std::fmt::Display for Kind {
 
 /// What the frames show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scene {
+pub enum Subject {
     /// A synthetic road, with the noise of a sensor in dim light.
     Road,
     /// Frames of a recording, in this folder.
@@ -62,46 +56,46 @@ pub enum Scene {
     Video(PathBuf),
 }
 
-impl Scene {
+impl Subject {
     pub fn name(&self) -> &'static str {
         match self {
-            Scene::Road => "road",
-            Scene::Recording(_) => "recording",
-            Scene::Video(_) => "video",
+            Subject::Road => "road",
+            Subject::Recording(_) => "recording",
+            Subject::Video(_) => "video",
         }
     }
 }
 
 /// The folder of rendered frames; dropping the value removes it.
 pub struct Studio {
-    pub scene: Scene,
+    pub subject: Subject,
     folder: tempfile::TempDir,
 }
 
 impl Studio {
     /// For frames of the synthetic road.
     pub fn open() -> Outcome<Studio> {
-        Studio::of(Scene::Road)
+        Studio::of(Subject::Road)
     }
 
     /// For frames of a recording; if there is none, the error is the folder where it should be.
     pub fn of_recording() -> Outcome<Result<Studio, PathBuf>> {
         let folder = recording::folder(Path::new("."));
         let smallest = Size { width: 16, height: 16 };
-        if instruments::Scene::recorded(&folder, smallest, 1).is_none() {
+        if Scene::recorded(&folder, smallest, 1).is_none() {
             return Ok(Err(folder));
         }
-        Studio::of(Scene::Recording(folder)).map(Ok)
+        Studio::of(Subject::Recording(folder)).map(Ok)
     }
 
     /// For frames of a video file.
     pub fn of_video(file: PathBuf) -> Outcome<Studio> {
-        Studio::of(Scene::Video(file))
+        Studio::of(Subject::Video(file))
     }
 
-    fn of(scene: Scene) -> Outcome<Studio> {
+    fn of(subject: Subject) -> Outcome<Studio> {
         let folder = tempfile::Builder::new().prefix("framepress-frames-").tempdir()?;
-        Ok(Studio { scene, folder })
+        Ok(Studio { subject, folder })
     }
 
     /// The folder with frames of this kind and size; renders them at the first call.
@@ -110,31 +104,27 @@ impl Studio {
         let folder = self.folder.path().join(format!("{size}-{coding}"));
         if !folder.exists() {
             fs::create_dir(&folder)?;
-            match &self.scene {
-                Scene::Road => write(road(size)?, kind, &folder)?,
-                Scene::Recording(files) => write(recorded(files, size)?, kind, &folder)?,
-                Scene::Video(file) => decode(file, size, kind, &folder)?,
+            match &self.subject {
+                Subject::Road => {
+                    write(Scene::of_moving_traffic(size, &Stop::default())?, kind, &folder)?
+                }
+                Subject::Recording(files) => write(recorded(files, size)?, kind, &folder)?,
+                Subject::Video(file) => decode(file, size, kind, &folder)?,
             }
         }
         Ok(folder)
     }
 }
 
-fn road(size: Size) -> Outcome<instruments::Scene> {
-    let Size { width, height } = size;
-    let options = SyntheticOptions { width, height, ..Default::default() };
-    Ok(instruments::Scene::road(options, FRAMES, STRIDE, &Stop::default())?)
-}
-
 /// The available frames, repeated as needed.
-fn recorded(files: &Path, size: Size) -> Outcome<instruments::Scene> {
-    let scene = instruments::Scene::recorded(files, size, FRAMES);
+fn recorded(files: &Path, size: Size) -> Outcome<Scene> {
+    let scene = Scene::recorded(files, size, SCENE_FRAMES);
     let mut scene = scene.ok_or_else(|| format!("no frames in {}", files.display()))?;
-    scene.frames = scene.frames.iter().cycle().take(FRAMES).cloned().collect();
+    scene.frames = scene.frames.iter().cycle().take(SCENE_FRAMES).cloned().collect();
     Ok(scene)
 }
 
-fn write(scene: instruments::Scene, kind: Kind, folder: &Path) -> Outcome<()> {
+fn write(scene: Scene, kind: Kind, folder: &Path) -> Outcome<()> {
     let files = match kind {
         Kind::Raw => scene.frames,
         Kind::Planes => scene.frames.iter().map(|pixels| planes(pixels, scene.size)).collect(),
@@ -183,7 +173,7 @@ fn decode(video: &Path, size: Size, kind: Kind, folder: &Path) -> Outcome<()> {
     let decoded = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-stream_loop", "-1", "-i"])
         .arg(video)
-        .args(["-vf", &filter, "-frames:v", &FRAMES.to_string()])
+        .args(["-vf", &filter, "-frames:v", &SCENE_FRAMES.to_string()])
         .args(["-pix_fmt", layout, "-f", "rawvideo", "-"])
         .stdin(Stdio::null())
         .output()?;
@@ -191,7 +181,7 @@ fn decode(video: &Path, size: Size, kind: Kind, folder: &Path) -> Outcome<()> {
         return Err(String::from_utf8_lossy(&decoded.stderr).into_owned().into());
     }
     let frames = decoded.stdout.chunks_exact(usize::try_from(bytes)?);
-    if frames.len() != FRAMES {
+    if frames.len() != SCENE_FRAMES {
         return Err(format!("{} frames in {}", frames.len(), video.display()).into());
     }
     for (number, frame) in frames.enumerate() {
@@ -202,5 +192,5 @@ fn decode(video: &Path, size: Size, kind: Kind, folder: &Path) -> Outcome<()> {
 
 /// Reads the frames of a folder, in order.
 pub fn load(folder: &Path) -> Outcome<Vec<Vec<u8>>> {
-    (0..FRAMES).map(|number| Ok(fs::read(folder.join(number.to_string()))?)).collect()
+    (0..SCENE_FRAMES).map(|number| Ok(fs::read(folder.join(number.to_string()))?)).collect()
 }

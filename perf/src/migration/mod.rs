@@ -155,7 +155,7 @@ pub fn run(args: &MigrationArgs) -> Outcome<bool> {
     for at in 0..args.sizes.len() {
         rows.extend(measure(args, &mut stage, &studio, &systems, at)?);
     }
-    let figures = Figures { scene: studio.scene.name(), rows, skipped };
+    let figures = Figures { scene: studio.subject.name(), rows, skipped };
     let (text, is_met) = report::text(args, &figures)?;
     folder.part("migration", &figures, &text)?;
     Ok(is_met)

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::Outcome;
 use crate::common::Spread;
 use crate::folder::{RunArgs, cores};
-use crate::load::files::{Kind, Scene, Studio};
+use crate::load::files::{Kind, Studio, Subject};
 use crate::load::{Load, Measured, Program, Trial};
 use environment::Environment;
 
@@ -102,7 +102,7 @@ pub fn run(args: &PeersArgs) -> Outcome<bool> {
         // The content of pictures matters only if they are analysed and decoded.
         let sides: Vec<&Side> = sides
             .iter()
-            .filter(|side| studio.scene == Scene::Road || side.kind == Kind::Json)
+            .filter(|side| studio.subject == Subject::Road || side.kind == Kind::Json)
             .collect();
         for size in [Size::VGA, Size::HD] {
             if args.size.is_none_or(|only| only == size) {
@@ -165,7 +165,7 @@ fn measure(args: &PeersArgs, studio: &Studio, sides: &[&Side], size: Size) -> Ou
             let run = trial(side, Load::Full)?;
             println!(
                 "{} {size} {:?} {}: {:.1} frames/s, {:.2} ms of CPU per frame",
-                studio.scene.name(),
+                studio.subject.name(),
                 side.task,
                 side.name,
                 run.fps,
@@ -191,7 +191,7 @@ fn measure(args: &PeersArgs, studio: &Studio, sides: &[&Side], size: Size) -> Ou
             });
             Ok(Row {
                 name: side.name,
-                scene: studio.scene.name(),
+                scene: studio.subject.name(),
                 task: side.task,
                 kind: side.kind,
                 size,

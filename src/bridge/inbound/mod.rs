@@ -15,8 +15,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::assignment::{Group, Wish};
-use super::client::{self, BoundedConsumer};
+use super::assignment::{GroupMember, Wish};
+use super::client;
 use super::status::BridgeStatus;
 use super::{BATCH_BYTES, BATCH_MESSAGES, LOOK, PAUSE, Setup, is_final};
 use crate::base::{Fault, Stop};
@@ -34,7 +34,7 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 /// Reads the topic and fills the streams.
 pub(super) struct Inbound {
     config: Config,
-    consumer: BoundedConsumer<Group>,
+    consumer: GroupMember,
     control: Control,
     keys: Vec<PlaceKeys>,
     status: Arc<BridgeStatus>,
@@ -90,7 +90,7 @@ impl Inbound {
         let kafka = &config.kafka;
         let mut client = client::consumer(kafka, &kafka.bridge_group);
         client.set("statistics.interval.ms", "1000");
-        let consumer = BoundedConsumer::create(&client, Group::default())?;
+        let consumer = GroupMember::create(&client)?;
         let keys: Vec<PlaceKeys> = streams
             .iter()
             .map(|names| PlaceKeys::of(&names.input, &names.dead_letters, &kafka.input_topic))
