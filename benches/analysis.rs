@@ -20,8 +20,8 @@ use framepress::internals::image::{
     standard_tables,
 };
 
+use support::alternation::{compare, side};
 use support::frames::{Frames, coded, of};
-use support::turns::{compare, side};
 use support::{BOUNDS, bare, target};
 
 fn main() {

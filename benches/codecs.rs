@@ -17,8 +17,8 @@ use framepress::internals::frame::{Planes, View};
 use framepress::internals::image::{Decoder, Encoder, Format, Picture, Scaler};
 use framepress::internals::wire::{self, Scratch};
 
+use support::alternation::{compare, side};
 use support::frames::{Frames, coded};
-use support::turns::{compare, side};
 use support::{BOUNDS, EITHER, PIXELS, PLANES, bare, target};
 
 /// Measures the sides of one comparison on some frames and prints them under a title.
@@ -118,11 +118,11 @@ fn recode_jpeg(title: String, frames: &Frames) {
             side("tj3Decompress8 to RGB, tj3Compress8", |number| {
                 black_box(bare.recode(&files[number]));
             }),
-            side("ours, by way of planes", recoding(EITHER)),
-            side("ours, by way of RGB", recoding(PIXELS)),
+            side("ours, through planes", recoding(EITHER)),
+            side("ours, through RGB", recoding(PIXELS)),
         ],
     );
-    outcome.goal("ours, by way of planes", "tj3Decompress8 to RGB, tj3Compress8", 1.0 / 1.2);
+    outcome.goal("ours, through planes", "tj3Decompress8 to RGB, tj3Compress8", 1.0 / 1.2);
 }
 
 fn encode_webp(title: String, frames: &Frames) {

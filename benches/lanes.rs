@@ -156,7 +156,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn table(rayon: &Rayon, channel: &Channel, threads: usize, slots: usize) {
     println!(
-        "\n{threads} workers, {slots} slots, {ROUNDS} rounds of {JOBS_PER_ROUND} jobs in turns, medians\n"
+        "\n{threads} workers, {slots} slots, {ROUNDS} rounds of {JOBS_PER_ROUND} jobs, alternately, medians\n"
     );
     println!(
         "| job | rayon, us CPU | channel, us CPU | ratio | range | switches: rayon, channel |"

@@ -368,7 +368,7 @@ fn committing(c: &mut Criterion, bench: &Bench) {
 
 /// Runs the sides alternately, so that a slow moment of the machine affects all of them. Prints
 /// medians per frame.
-fn turns(
+fn alternately(
     what: &str,
     frames: usize,
     mut ours: impl FnMut() -> Cost,
@@ -401,7 +401,7 @@ fn turns(
 }
 
 fn table(bench: &Bench) {
-    println!("\nClient CPU per frame, {ROUNDS} rounds in turns, medians\n");
+    println!("\nClient CPU per frame, {ROUNDS} rounds, alternately, medians\n");
     println!("| what | ours, us | redis crate, us | ratio | range | floor, us | ours / floor |");
     println!("| --- | ---: | ---: | ---: | --- | ---: | ---: |");
     for (name, bytes) in SIZES {
@@ -411,7 +411,7 @@ fn table(bench: &Bench) {
         let ours = || read_ours(bench, &mut source, count);
         let mut floor = Floor::new(bench, count);
         let theirs = || read_theirs(bench, count);
-        turns(&format!("read {name}"), count, ours, theirs, Some(&mut || floor.read(bench)));
+        alternately(&format!("read {name}"), count, ours, theirs, Some(&mut || floor.read(bench)));
     }
     for (name, bytes) in SIZES {
         bench.fill(0, bytes);
@@ -424,7 +424,7 @@ fn table(bench: &Bench) {
             let mut sinks = bench.sinks(delivery);
             let ours = || commit_ours(bench, &mut sinks, &payload);
             let theirs = || commit_theirs(bench, &payload);
-            turns(&format!("commit {name}, {what}"), count, ours, theirs, None);
+            alternately(&format!("commit {name}, {what}"), count, ours, theirs, None);
         }
     }
     println!("\nGoal: read 6 MB (a raw frame of 1920x1080) at most 0.25.");

@@ -17,7 +17,7 @@
 //! | send without waiting | [`Producer::enqueue`], then [`Producer::replies`] and [`Producer::flush`] |
 //! | end a wait | a [`Stop`], from another thread |
 //! | bypass Redis with pixels on one machine | [`RingUse`], given to [`create_producer`]; its folder is the engine's, [`RingConfig::folder`](config::RingConfig::folder) |
-//! | read results | a Redis client of your own and [`proto::ProcessedFrame`]: the field `data` of each entry of `redis_queue.output_queue` is one message, its picture is in `original_image` |
+//! | read results | a Redis client of your own and [`proto::ProcessedFrame`], decoded by `prost::Message::decode` of the crate prost 0.14: the field `data` of each entry of `redis_queue.output_queue` is one message, its picture is in `original_image` |
 //! | know of losses | [`Conservation`] of an engine, [`ProducerCounts`] of a producer |
 //! | watch an engine | [`StreamProcessor::get_processing_stats`], [`get_queue_health`](StreamProcessor::get_queue_health), [`get_stream_status`](StreamProcessor::get_stream_status) |
 //! | handle errors | [`Fault`] of a connection or setting, [`ConfigError`](config::ConfigError) of a configuration |
@@ -84,7 +84,13 @@
 //!         println!("stored as entry {}", reply?);
 //!     }
 //! }
+//! // The last replies stay until they are read.
 //! let missing = producer.flush(std::time::Duration::from_secs(5));
+//! for (ticket, reply) in producer.replies() {
+//!     if let Err(fault) = reply {
+//!         println!("{ticket:?} was not stored: {fault}");
+//!     }
+//! }
 //! println!("{missing} frames have no answer");
 //! # Ok(())
 //! # }

@@ -123,7 +123,8 @@ pub struct QueueHealth {
 
 impl StreamProcessor {
     /// Adds a frame to the input stream and waits for the server's answer. Callers in several threads
-    /// wait for each other; [`create_producer`] makes a producer for each.
+    /// wait for each other. [`create_producer`] makes a producer for each, unless the server is that of
+    /// `embedded://`.
     ///
     /// # Errors
     /// As [`Producer::send`].

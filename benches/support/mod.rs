@@ -2,9 +2,9 @@
 //! comparisons.
 #![allow(dead_code, reason = "each benchmark uses its own part of it")]
 
+pub mod alternation;
 pub mod bare;
 pub mod frames;
-pub mod turns;
 
 use framepress::internals::image::{Bounds, Format, Needs, Target};
 

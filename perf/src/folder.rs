@@ -105,7 +105,7 @@ impl Folder {
             writeln!(text, "| {} | {value} |", key.replace('_', " "))?;
         }
         text.push_str(
-            "\nAbsolute figures are of this machine; ratios are of two sides measured in turns in \
+            "\nAbsolute figures are of this machine; ratios are of two sides measured alternately in \
              the same run.\n",
         );
         Ok(fs::write(self.path("setup.md"), text)?)

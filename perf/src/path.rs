@@ -17,7 +17,7 @@ use crate::load::files::{self, Kind, Studio};
 use crate::load::{Load, Measured, Program, Trial};
 
 /// The four paths: name, pixel layout, whether the pixels lie in a ring.
-const WAYS: [(&str, Kind, bool); 4] = [
+const ROUTES: [(&str, Kind, bool); 4] = [
     ("RGB through Redis", Kind::Raw, false),
     ("planes through Redis", Kind::Planes, false),
     ("RGB in a ring", Kind::Raw, true),
@@ -54,7 +54,7 @@ pub struct PathArgs {
 }
 
 #[derive(Serialize)]
-struct Way {
+struct Route {
     name: &'static str,
     full: Vec<Measured>,
     half: Measured,
@@ -66,7 +66,7 @@ struct Case {
     scene: &'static str,
     /// CPU time of the encoding from planes alone, in milliseconds.
     floor_ms: Spread,
-    ways: Vec<Way>,
+    routes: Vec<Route>,
 }
 
 pub fn run(args: &PathArgs) -> Outcome<bool> {
@@ -96,22 +96,22 @@ fn measure(args: &PathArgs, studio: &Studio, memory: &Path, size: Size) -> Outco
         trial.run(studio)
     };
     let mut floor = Vec::new();
-    let mut full: Vec<Vec<Measured>> = vec![Vec::new(); WAYS.len()];
+    let mut full: Vec<Vec<Measured>> = vec![Vec::new(); ROUTES.len()];
     for _ in 0..args.rounds.max(1) {
         floor.push(encoding_ms(&files::load(&studio.frames(size, Kind::Planes)?)?, size)?);
-        for ((name, kind, is_ring), runs) in WAYS.into_iter().zip(&mut full) {
+        for ((name, kind, is_ring), runs) in ROUTES.into_iter().zip(&mut full) {
             let run = trial(kind, is_ring, Load::Full)?;
             println!("{size}, {name}: {:.1} frames/s, {:.2} ms", run.fps, whole(&run));
             runs.push(run);
         }
     }
-    let mut ways = Vec::new();
-    for ((name, kind, is_ring), full) in WAYS.into_iter().zip(full) {
+    let mut routes = Vec::new();
+    for ((name, kind, is_ring), full) in ROUTES.into_iter().zip(full) {
         let most = Spread::of(full.iter().map(|run| run.fps)).median;
         let half = trial(kind, is_ring, Load::Rate((most / 2.0).max(1.0)))?;
-        ways.push(Way { name, full, half });
+        routes.push(Route { name, full, half });
     }
-    Ok(Case { size, scene: studio.subject.name(), floor_ms: Spread::of(floor), ways })
+    Ok(Case { size, scene: studio.subject.name(), floor_ms: Spread::of(floor), routes })
 }
 
 /// Producer, Redis and engine together, in milliseconds of CPU per frame.
@@ -137,16 +137,16 @@ fn encoding_ms(frames: &[Vec<u8>], size: Size) -> Outcome<f64> {
 
 fn text(cases: &[Case]) -> Outcome<String> {
     let mut text = String::from(
-        "## The whole way of a frame\n\nCPU milliseconds a frame under full load, the median of the \
+        "## The whole route of a frame\n\nCPU milliseconds a frame under full load, the median of the \
          rounds; producer, Redis, engine and consumer share the machine. The producer has its frames \
          in memory: nothing is decoded. The floor is libjpeg-turbo's encoding from planes alone. Planes \
          are `yuv420p` of limited range, which the engine puts right for JPEG.\n\n\
-         | size | way | producer | Redis | engine | whole | of the floor | frames/s | p50, p99 at half load, ms |\n\
+         | size | route | producer | Redis | engine | whole | of the floor | frames/s | p50, p99 at half load, ms |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for Case { size, floor_ms, ways, .. } in cases {
+    for Case { size, floor_ms, routes, .. } in cases {
         writeln!(text, "| {size} | floor | | | | {:.2} | 1 | | |", floor_ms.median)?;
-        for Way { name, full, half } in ways {
+        for Route { name, full, half } in routes {
             let median = |of: fn(&Measured) -> f64| Spread::of(full.iter().map(of)).median;
             let latency = half.results.latency_ms;
             writeln!(

@@ -134,7 +134,8 @@ impl Reject {
 }
 
 /// A failure outside a single frame. [`Fault::Connection`] is worth another try with the same
-/// settings, and so is [`Fault::Refused`] with a code of a passing state, such as `LOADING` or `OOM`.
+/// settings, and so is [`Fault::Refused`] with a code of a passing state: `OOM`, `LOADING`, `READONLY`,
+/// `MASTERDOWN`, `CLUSTERDOWN`, `TRYAGAIN`, `MOVED` or `ASK`. A producer tries these again by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The connection to a Redis server could not be made or was lost. Worth another try.

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_told() {
+    fn waiting_threads_are_told() {
         let is_readable = |bell: BorrowedFd<'_>| {
             let mut watched = [PollFd::new(&bell, PollFlags::IN)];
             poll(&mut watched, Some(&Timespec::default())).unwrap() == 1

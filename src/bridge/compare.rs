@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_named_and_what_is_on_its_way_is_not_missing() {
+    fn what_differs_is_named_and_what_is_in_transit_is_not_missing() {
         let mut tables = [FigureTable::default(), FigureTable::default()];
         let [olds, news] = &mut tables;
         olds.add(of_old(&old("a", 0.5, "low")), 10_100.0, 0.0);

@@ -51,7 +51,7 @@ pub struct ProducerOptions {
 /// is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Full {
-    /// The caller waits for room.
+    /// The caller waits for room. The default.
     #[default]
     Block,
     /// The frame is dropped and counted. The caller still waits while a connection is being made,
@@ -102,6 +102,10 @@ pub struct Outbound<'a> {
 ///   until all pending answers have arrived. Then the refused frames are sent again in order. If a
 ///   frame was refused and a later one of its camera was added, the refused frame fails with its
 ///   refusal.
+///
+/// It may be moved to another thread; give each thread its own. Only a [`Stop`] bounds
+/// [`Producer::send`], and [`Producer::enqueue`] with [`Full::Block`], while the server is unreachable
+/// or refuses.
 #[derive(Debug)]
 pub struct Producer {
     streams: usize,
@@ -251,8 +255,9 @@ impl Producer {
         self.pipeline.settle()
     }
 
-    /// Waits until every frame has its reply. This is the one wait that also sends again while `stop`
-    /// drains.
+    /// Waits until every frame has its reply; the replies stay for [`Producer::replies`] and
+    /// [`Producer::settle`]. This is the one wait that also sends again while `stop` drains.
+    ///
     /// Returns the number of frames without a reply after `limit`; they stay in flight. A
     /// connection attempt may exceed the limit by its own time-out.
     pub fn flush(&mut self, limit: Duration) -> usize {

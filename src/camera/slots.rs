@@ -25,7 +25,8 @@ const INQUIRY_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reuse {
     /// Slots are reused cyclically, even if their frames were not read. An unread frame is then
-    /// lost, and the engine counts it as overwritten. The engine therefore reads recent frames.
+    /// lost, and the engine counts it as overwritten. The engine therefore reads recent frames. The
+    /// default.
     #[default]
     Freshest,
     /// A slot is reused once the entry of its frame is deleted from the stream, as with `retention:

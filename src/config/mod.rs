@@ -6,7 +6,7 @@
 //! or looks at the machine. A program may also begin with [`Config::builtin`] and set fields;
 //! [`Config::check`] holds the result to the same rules.
 //!
-//! A flag is a key as in a file, with the value as YAML:
+//! A flag is a key as in a file, with the value as text; lists and mappings are written as JSON:
 //!
 //! ```
 //! let config = framepress::config::Loader::new()
@@ -18,8 +18,9 @@
 //! # Ok::<(), framepress::config::ConfigError>(())
 //! ```
 //!
-//! The environment variable of `engine.workers` is `ENGINE__WORKERS`. docs/configuration.md in the
-//! repository lists every key with its default, its valid values and its unit.
+//! The environment variable of `engine.workers` is `ENGINE__WORKERS`, and that of
+//! `redis_queue.tls.ca` is `REDIS_QUEUE__TLS__CA`; their values are written like those of flags. An
+//! unknown key is a fault, and so is a file that cannot be read. docs/configuration.md in the repository lists every key with its default, its valid values and its unit.
 
 mod check;
 mod choice;

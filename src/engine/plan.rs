@@ -287,7 +287,7 @@ fn live_settings(config: &Config) -> LiveSettings {
         },
         treatment: Treatment {
             accept_damaged: config.limits.damaged_images == DamagedImages::Accept,
-            turn_upright: config.engine.orientation == OrientationChoice::Apply,
+            rotate_upright: config.engine.orientation == OrientationChoice::Apply,
         },
         analysis: analysis.enabled.then(|| analysis_settings(config)),
         ml_image: analysis.ml_image,

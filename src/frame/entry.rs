@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_taken_on_the_way_is_used_for_its_own_bytes_only() {
+    fn a_hash_taken_while_reading_is_used_for_its_own_bytes_only() {
         let pool = Pool::new(1 << 20);
         let mut data = pool.lease_now(300);
         data.fill(1);

@@ -189,7 +189,7 @@ mod tests {
 
     /// The server behind the gate answers sequentially, as the real one does.
     #[test]
-    fn clients_that_do_not_read_hold_nobody_up() {
+    fn clients_that_do_not_read_delay_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("http");
         let server =

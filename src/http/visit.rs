@@ -28,7 +28,7 @@ const LINGER_BYTES_MAX: usize = 256 << 10;
 
 /// Maximum bytes of an answer read from the server in one step. They are passed on between steps,
 /// so that only bytes that the client is too slow for accumulate.
-const TURN_BYTES_MAX: usize = 64 << 10;
+const STEP_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -106,7 +106,7 @@ impl Visit {
         ]
     }
 
-    /// Continues without blocking. One call adds at most [`TURN_BYTES_MAX`] and a chunk to the held
+    /// Continues without blocking. One call adds at most [`STEP_BYTES_MAX`] and a chunk to the held
     /// bytes.
     pub(super) fn step(&mut self, server: &Inner) -> VisitNext {
         let stepped = match self.phase {
@@ -226,7 +226,7 @@ impl Visit {
     /// Reads the server's answer.
     fn hear(&mut self) {
         let mut chunk = [0; 16 << 10];
-        let enough = self.answer.len() + TURN_BYTES_MAX;
+        let enough = self.answer.len() + STEP_BYTES_MAX;
         while self.answer.len() < enough {
             let Some(inner) = &mut self.inner else { return };
             match inner.read(&mut chunk) {

@@ -28,13 +28,13 @@ pub struct Treatment {
     /// Whether a damaged file is decoded as far as possible. If not, it is refused.
     pub accept_damaged: bool,
     /// Whether the EXIF orientation is applied.
-    pub turn_upright: bool,
+    pub rotate_upright: bool,
 }
 
 impl Default for Treatment {
     /// Damaged files are refused; the EXIF orientation is applied.
     fn default() -> Self {
-        Treatment { accept_damaged: false, turn_upright: true }
+        Treatment { accept_damaged: false, rotate_upright: true }
     }
 }
 
@@ -149,7 +149,7 @@ impl Decoder {
             Format::Raw => self.raw(source, header, needs, store)?,
         };
         let mut turned = size;
-        if self.turns() {
+        if self.rotations() {
             turned = self.orient(size, needs, &mut made, store)?;
         }
         let (width, height) = turned;
@@ -171,14 +171,14 @@ impl Decoder {
     }
 
     /// Whether the current picture must be rotated or mirrored.
-    fn turns(&self) -> bool {
-        self.treatment.turn_upright && !self.findings.orientation.is_upright()
+    fn rotations(&self) -> bool {
+        self.treatment.rotate_upright && !self.findings.orientation.is_upright()
     }
 
     /// The forms to decode before rotation. If rotated chroma would not cover the same pixels,
     /// planes are made later from the rotated RGB.
     fn stored(&self, size: (usize, usize), needs: Needs) -> Needs {
-        if self.turns() && !self.findings.orientation.keeps_chroma(size) {
+        if self.rotations() && !self.findings.orientation.keeps_chroma(size) {
             return Needs { planes: false, interleaved: true };
         }
         needs

@@ -41,7 +41,7 @@ pub enum Range {
 /// Conversion matrix between luma, chroma and RGB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Matrix {
-    /// ITU-R BT.601, as in JPEG.
+    /// ITU-R BT.601, as in JPEG. The default.
     #[default]
     Bt601,
     /// ITU-R BT.709.
@@ -55,7 +55,7 @@ pub struct RawLayout {
     /// Pixel layout; `None` for `raw`, which is [`PixelLayout::Rgb24`] with 3 channels and
     /// [`PixelLayout::Gray`] with 1.
     pub pixels: Option<PixelLayout>,
-    /// Bytes from one row of the first plane to the next; 0 for no padding. Rows of chroma planes have
+    /// Bytes from one row of the first plane to the next, at least those of a row; 0 for no padding. Rows of chroma planes have
     /// half of it, of [`PixelLayout::Nv12`] as much.
     pub row_stride: u32,
     /// Range; `None` for the default of the layout.

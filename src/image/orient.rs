@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn larger_pictures_than_a_tile_come_back_after_four_turns() {
+    fn larger_pictures_than_a_tile_come_back_after_four_rotations() {
         let (width, height) = (77, 45);
         let picture: Vec<u8> = (0..width * height).map(|at| (at * 7 % 251) as u8).collect();
         let right = Orientation::new(6).unwrap();

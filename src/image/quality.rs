@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_nobodys_making_are_judged_by_the_nearest() {
+    fn unusual_tables_are_judged_by_the_nearest() {
         let between = |file: &[u8]| jpeg_quality(file).unwrap();
         // Flat tables: finer in the high frequencies, coarser in the low ones.
         let flat = |value| {

@@ -20,8 +20,8 @@ const TICK: Duration = Duration::from_millis(5);
 /// The same while no frame is in flight.
 const IDLE: Duration = Duration::from_millis(50);
 /// Maximum frames of one camera in flight while Redis answers in time, and while it answers late.
-const UNDER_WAY_MAX: usize = 16;
-const UNDER_WAY_LATE: usize = 2;
+const IN_TRANSIT_MAX: usize = 16;
+const IN_TRANSIT_LATE: usize = 2;
 /// An answer that takes longer is late; frames of that age should not accumulate.
 const LATE: Duration = Duration::from_millis(250);
 
@@ -106,7 +106,7 @@ impl Refusals {
 }
 
 /// A frame in flight.
-struct UnderWay {
+struct InTransit {
     lane: Arc<SendLane>,
     bytes: u64,
     arrived: Tick,
@@ -149,12 +149,12 @@ pub fn run(
         Err(fault) => return Err(fault),
     };
     let run_id = unix_millis();
-    let mut under_way: HashMap<Ticket, UnderWay> = HashMap::new();
+    let mut in_transit: HashMap<Ticket, InTransit> = HashMap::new();
     let (mut number, mut mean) = (0_u64, Mean::default());
     let mut all = Vec::new();
     let mut tidy_at: Option<Tick> = None;
     loop {
-        take_replies(&mut producer, &mut under_way, (confirmed, refusals), limits)?;
+        take_replies(&mut producer, &mut in_transit, (confirmed, refusals), limits)?;
         if stop.is_draining() || limits.frames.is_some_and(|most| number >= most) {
             break;
         }
@@ -173,11 +173,11 @@ pub fn run(
             if stop.is_draining() {
                 break;
             }
-            let mine = under_way.values().filter(|sent| Arc::ptr_eq(&sent.lane, lane));
+            let mine = in_transit.values().filter(|sent| Arc::ptr_eq(&sent.lane, lane));
             let (count, oldest) = mine.fold((0, Duration::ZERO), |(count, oldest), sent| {
                 (count + 1, oldest.max(sent.sent.elapsed()))
             });
-            let most = if oldest > LATE { UNDER_WAY_LATE } else { UNDER_WAY_MAX };
+            let most = if oldest > LATE { IN_TRANSIT_LATE } else { IN_TRANSIT_MAX };
             if count >= most || limits.frames.is_some_and(|most| number >= most) {
                 continue;
             }
@@ -212,7 +212,8 @@ pub fn run(
                     let (bytes, arrived) = (shot.bytes.len() as u64, shot.arrived);
                     let lane = Arc::clone(lane);
                     lane.slot.give_back(shot.bytes);
-                    under_way.insert(ticket, UnderWay { lane, bytes, arrived, sent: Tick::now() });
+                    in_transit
+                        .insert(ticket, InTransit { lane, bytes, arrived, sent: Tick::now() });
                 }
                 None => {
                     if lane.slot.put_back(shot) {
@@ -225,7 +226,7 @@ pub fn run(
     let began = Tick::now();
     while producer.in_hand() > 0 && began.elapsed() < limits.drain && !stop.is_now() {
         producer.flush(TICK * 20);
-        take_replies(&mut producer, &mut under_way, (confirmed, refusals), limits)?;
+        take_replies(&mut producer, &mut in_transit, (confirmed, refusals), limits)?;
     }
     stop.drain();
     match producer.in_hand() {
@@ -249,7 +250,7 @@ fn renew(all: &mut Vec<Arc<SendLane>>, lanes: &Lanes) -> bool {
 
 fn take_replies(
     producer: &mut Producer,
-    under_way: &mut HashMap<Ticket, UnderWay>,
+    in_transit: &mut HashMap<Ticket, InTransit>,
     (confirmed, refusals): (&AtomicU64, &Refusals),
     limits: &SenderLimits,
 ) -> Result<(), Fault> {
@@ -257,7 +258,7 @@ fn take_replies(
     let replies: Vec<_> = producer.replies().collect();
     let mut given_up = producer.counts().sendings.superseded - before;
     for (ticket, reply) in replies {
-        let Some(sent) = under_way.remove(&ticket) else { continue };
+        let Some(sent) = in_transit.remove(&ticket) else { continue };
         match reply {
             Ok(_) => {
                 refusals.end();

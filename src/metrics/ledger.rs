@@ -67,7 +67,7 @@ pub struct Conservation {
     pub handed_over: u64,
     /// In this process now.
     pub in_flight: u64,
-    /// Whether the equation holds.
+    /// Whether the equation holds: the account is complete. What was lost is in `lost`.
     pub balanced: bool,
 }
 

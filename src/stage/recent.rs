@@ -39,7 +39,7 @@ pub struct Recent {
     pub p99: f64,
     /// The longest.
     pub max: f64,
-    /// Mean of a frame in each stage, in the order of [`Stage::ALL`].
+    /// Mean of a frame in each stage: read, queue wait, decode, analyse, encode, commit.
     pub stages: [f64; Stage::ALL.len()],
 }
 

@@ -29,7 +29,7 @@ fn coded(format: Format, bytes: &[u8]) -> InputImage<'_> {
 }
 
 #[test]
-fn every_way_out_of_an_encoder_frees_its_picture() {
+fn every_end_of_an_encoder_frees_its_picture() {
     let _alone = ONE_AT_A_TIME.lock();
     let rgb = pixels(1);
     let raw = InputImage {
@@ -75,7 +75,7 @@ fn every_way_out_of_an_encoder_frees_its_picture() {
 }
 
 #[test]
-fn every_way_out_of_a_decoder_frees_what_it_took() {
+fn every_end_of_a_decoder_frees_what_it_took() {
     let _alone = ONE_AT_A_TIME.lock();
     let rgb = pixels(2);
     let view =

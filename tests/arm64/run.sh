@@ -62,7 +62,7 @@ if [ "$profile" = release ] || [ -n "${ARM64_WHOLE:-}" ]; then
         image:: analysis:: wire:: redis:: frame:: ring::
     # shellcheck disable=SC2086
     sh deploy/arm64/cargo.sh test --quiet $flags --test it -- \
-        pixels::golden_layouts pixels::parity pixels::layouts pixels::figures ring::whole_way
+        pixels::golden_layouts pixels::parity pixels::layouts pixels::figures ring::whole_path
 fi
 tests/python/.venv/bin/python tests/arm64/same.py "$target/$profile/framepress" "$program"
 

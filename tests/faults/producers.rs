@@ -122,7 +122,7 @@ fn a_round_trip_does_not_limit_the_rate() {
 }
 
 #[test]
-fn send_waits_for_its_own_frame_behind_those_under_way() {
+fn send_waits_for_its_own_frame_behind_those_in_transit() {
     let scene = Scene::at(TRIP);
     let mut producer = scene.producer(|_| {});
     for number in 0..5 {
@@ -285,7 +285,7 @@ fn a_full_window_drops_and_counts_if_it_is_told_to() {
 }
 
 #[test]
-fn a_frame_that_is_half_sent_holds_nobody_up() {
+fn a_frame_that_is_half_sent_delays_no_other() {
     let scene = Scene::at(Duration::from_millis(10));
     let mut producer = scene.producer(|options| {
         options.full = Full::Drop;

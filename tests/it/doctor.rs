@@ -200,7 +200,7 @@ fn a_snapshot_that_failed_is_an_error_while_it_stops_writes() {
 }
 
 #[test]
-fn a_backlog_that_nobody_reads_is_noted() {
+fn a_backlog_that_is_not_read_is_noted() {
     let server = RedisServer::with(&GOOD);
     server.create_group(crate::support::GROUP);
     server.add_frames("cam", 5);

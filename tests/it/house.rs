@@ -304,6 +304,35 @@ fn prose_files() -> Vec<(String, String)> {
     tracked_files().into_iter().filter(|(path, _)| has_prose(path)).collect()
 }
 
+/// The opaque words among the parts of the names in a line of code.
+fn opaque_parts(code: &str) -> Vec<&'static str> {
+    let spaced = code.split(|letter: char| !letter.is_alphanumeric()).map(|part| {
+        let mut spaced = String::new();
+        for (before, letter) in std::iter::once(' ').chain(part.chars()).zip(part.chars()) {
+            let begins = letter.is_uppercase() && before.is_lowercase();
+            spaced.extend(begins.then_some(' '));
+            spaced.push(letter);
+        }
+        spaced
+    });
+    opaque_words(&spaced.collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn names_have_no_opaque_words() {
+    assert_eq!(opaque_parts("let UnderWay(by_turns) = always;"), ["way", "turns"]);
+    let mut faults = Vec::new();
+    let files = ["src", "tests", "perf/src", "benches"].into_iter().flat_map(sources);
+    for (path, text) in files.filter(|(path, _)| path != "tests/it/house.rs") {
+        for (number, line) in text.lines().enumerate() {
+            for word in opaque_parts(&code_of(line)) {
+                faults.push(format!("{path}:{}: {word}", number + 1));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
 #[test]
 fn comments_and_documents_have_no_opaque_words() {
     // The test can fail: it finds such a word in a comment, and not in code.

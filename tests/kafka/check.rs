@@ -6,8 +6,8 @@ use serde_json::{Value as Json, json};
 use crate::common::{RunningEngine, free_port, wait_until};
 use crate::support::{Broker, Carried, LONG, Message, available, frames, send, shared};
 
-fn findings(way: &Carried, code: i32) -> Vec<Json> {
-    let said = way.start(&["check", "--for", "bridge", "--json"]).ends_with(code);
+fn findings(carried: &Carried, code: i32) -> Vec<Json> {
+    let said = carried.start(&["check", "--for", "bridge", "--json"]).ends_with(code);
     // Standard error follows it.
     let mut values = serde_json::Deserializer::from_str(&said).into_iter::<Json>();
     let report = values.next().and_then(Result::ok).unwrap_or_else(|| panic!("{said}"));
@@ -23,22 +23,23 @@ fn finding<'a>(all: &'a [Json], code: &str, severity: &str) -> &'a Json {
 #[test]
 fn what_a_bridge_needs_is_looked_at_before_frames_fail() {
     let Some(broker) = shared() else { return };
-    let way = Carried::new(broker, 2);
-    let all = findings(&way, 0);
+    let carried = Carried::new(broker, 2);
+    let all = findings(&carried, 0);
     finding(&all, "kafka.brokers", "ok");
     let topic = finding(&all, "kafka.topic", "ok");
     assert!(topic["what"].as_str().unwrap().contains("2 partitions"), "{topic}");
 
     // Results larger than the topic accepts.
-    let small = format!("{}-small", way.output);
+    let small = format!("{}-small", carried.output);
     broker.create_topic(&small, 1, &[("max.message.bytes", "500")]);
-    send(broker, &way.input, &frames(0, 3, 1));
-    way.catch_up("kafka-to-redis");
-    let engine = RunningEngine::start(&way.server, &[("redis_queue.output_queue", &way.results)]);
-    wait_until("results", LONG, || way.server.len(&way.results) == 3);
+    send(broker, &carried.input, &frames(0, 3, 1));
+    carried.catch_up("kafka-to-redis");
+    let engine =
+        RunningEngine::start(&carried.server, &[("redis_queue.output_queue", &carried.results)]);
+    wait_until("results", LONG, || carried.server.len(&carried.results) == 3);
     engine.stop();
-    let way = way.into_topic(&small).with("KAFKA__IMAGE", "base64");
-    let all = findings(&way, 1);
+    let carried = carried.into_topic(&small).with("KAFKA__IMAGE", "base64");
+    let all = findings(&carried, 1);
     let size = finding(&all, "kafka.output_size", "error");
     assert!(size["do"].as_str().unwrap().contains("max.message.bytes"), "{size}");
 
@@ -70,9 +71,9 @@ fn statistics_say_how_a_direction_stands() {
     broker.create_topic("frames", 1, &[]);
     send(&broker, "frames", &frames(0, 10, 1));
     let addr = format!("127.0.0.1:{}", free_port());
-    let way = Carried::between(&broker, "frames", "results").with("STATS__TOKEN", "secret");
-    let mut bridge = way.start(&["bridge", "kafka-to-redis", "--stats-addr", &addr]);
-    way.wait_for_frames(10);
+    let carried = Carried::between(&broker, "frames", "results").with("STATS__TOKEN", "secret");
+    let mut bridge = carried.start(&["bridge", "kafka-to-redis", "--stats-addr", &addr]);
+    carried.wait_for_frames(10);
     let get = |path: &str| {
         let url = format!("http://{addr}{path}");
         let request = ureq::get(&url).header("Authorization", "Bearer secret");
@@ -118,15 +119,16 @@ fn statistics_say_how_a_direction_stands() {
 #[test]
 fn results_of_both_systems_are_compared_frame_by_frame() {
     let Some(broker) = shared() else { return };
-    let way = Carried::new(broker, 1);
-    let mut comparing = way.start(&["bridge", "compare", "--seconds", "4", "--json"]);
+    let carried = Carried::new(broker, 1);
+    let mut comparing = carried.start(&["bridge", "compare", "--seconds", "4", "--json"]);
     // Frames from before its start do not count as missing.
     std::thread::sleep(std::time::Duration::from_secs(2));
-    let engine = RunningEngine::start(&way.server, &[("redis_queue.output_queue", &way.results)]);
+    let engine =
+        RunningEngine::start(&carried.server, &[("redis_queue.output_queue", &carried.results)]);
     let picture = crate::common::protobuf("shared", "cam-1");
-    way.server.add(&picture);
-    way.server.add(&crate::common::protobuf("only-new", "cam-1"));
-    wait_until("results", LONG, || way.server.len(&way.results) == 2);
+    carried.server.add(&picture);
+    carried.server.add(&crate::common::protobuf("only-new", "cam-1"));
+    wait_until("results", LONG, || carried.server.len(&carried.results) == 2);
     let old = |id: &str| {
         let text = json!({
             "frame_id": id, "camera_id": "cam-1", "timestamp": 1_700_000_000.25,
@@ -134,8 +136,8 @@ fn results_of_both_systems_are_compared_frame_by_frame() {
         });
         Message::new(text.to_string())
     };
-    let carried = old("shared").header("source_id", "1-1");
-    send(broker, &way.output, &[old("shared"), old("only-old"), carried]);
+    let from_redis = old("shared").header("source_id", "1-1");
+    send(broker, &carried.output, &[old("shared"), old("only-old"), from_redis]);
     let said = comparing.ends_with(0);
     engine.stop();
     let found: Json = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
@@ -145,7 +147,7 @@ fn results_of_both_systems_are_compared_frame_by_frame() {
     let differences = found["differences"].as_array().unwrap();
     assert!(differences.iter().any(|it| it["name"] == "quality_score"), "{found:#}");
     assert!(differences.iter().any(|it| it["old"] == "jammed"), "{found:#}");
-    let table = way.start(&["bridge", "compare", "--seconds", "1"]).ends_with(0);
+    let table = carried.start(&["bridge", "compare", "--seconds", "1"]).ends_with(0);
     assert!(table.contains("latency p99, ms"), "{table}");
 }
 
@@ -157,9 +159,9 @@ fn a_broker_that_is_back_is_not_blamed_for_having_been_away() {
     let mut broker = Broker::start();
     broker.kill();
     let addr = format!("127.0.0.1:{}", free_port());
-    let way = Carried::between(&broker, "not-there-yet", "none")
+    let carried = Carried::between(&broker, "not-there-yet", "none")
         .with("KAFKA__PROPERTIES", r#"{"topic.metadata.refresh.interval.ms": 500}"#);
-    let _bridge = way.start(&["bridge", "kafka-to-redis", "--stats-addr", &addr]);
+    let _bridge = carried.start(&["bridge", "kafka-to-redis", "--stats-addr", &addr]);
     let why = || {
         let answer = ureq::get(format!("http://{addr}/readyz"))
             .config()

@@ -28,7 +28,7 @@ fn what_may_pass_is_tried_again_and_nothing_comes_twice() {
         assert!(producer.send(record).is_ok());
     }
     producer.flush(LONG).unwrap();
-    let way = Carried::at(&bootstrap, "frames", "results");
+    let carried = Carried::at(&bootstrap, "frames", "results");
 
     let of_group: [(RDKafkaApiKey, &[Code]); 4] = [
         (Api::FindCoordinator, &[Code::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE]),
@@ -46,11 +46,11 @@ fn what_may_pass_is_tried_again_and_nothing_comes_twice() {
     for (api, errors) in of_group {
         cluster.request_errors(api, errors);
     }
-    let mut bridge = way.bridge("kafka-to-redis");
-    way.wait_for_frames(50);
+    let mut bridge = carried.bridge("kafka-to-redis");
+    carried.wait_for_frames(50);
     bridge.signal(rustix::process::Signal::TERM);
     bridge.ends_with(0);
-    way.assert_once_and_in_order(50);
+    carried.assert_once_and_in_order(50);
 
     for number in 0..30 {
         let frame = framepress::internals::wire::proto::ProcessedFrame {
@@ -59,7 +59,8 @@ fn what_may_pass_is_tried_again_and_nothing_comes_twice() {
         };
         let data = prost::Message::encode_to_vec(&frame);
         let mut command = cmd("XADD");
-        let _: Value = way.server.ask(command.arg(&way.results).arg("*").arg("data").arg(data));
+        let _: Value =
+            carried.server.ask(command.arg(&carried.results).arg("*").arg("data").arg(data));
     }
     let of_transaction: [(RDKafkaApiKey, &[Code]); 4] = [
         (Api::InitProducerId, &[Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS]),
@@ -70,15 +71,15 @@ fn what_may_pass_is_tried_again_and_nothing_comes_twice() {
     for (api, errors) in of_transaction {
         cluster.request_errors(api, errors);
     }
-    let said = way.catch_up("redis-to-kafka");
+    let said = carried.catch_up("redis-to-kafka");
     assert!(said.contains("30 messages, 0 refused, 0 fenced, 0 lost"), "{said}");
-    let said = way.catch_up("redis-to-kafka");
+    let said = carried.catch_up("redis-to-kafka");
     assert!(said.contains("0 messages"), "the place is stored: {said}");
 
     // Another producer has the same transactional id, so the bridge does not retry.
     let mut command = cmd("XADD");
-    let _: Value = way.server.ask(command.arg(&way.results).arg("*").arg("data").arg(""));
+    let _: Value = carried.server.ask(command.arg(&carried.results).arg("*").arg("data").arg(""));
     cluster.request_errors(Api::EndTxn, &[Code::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH]);
-    let said = way.start(&["bridge", "redis-to-kafka"]).ends_with(1);
+    let said = carried.start(&["bridge", "redis-to-kafka"]).ends_with(1);
     assert!(said.contains("another redis-to-kafka bridge"), "{said}");
 }

@@ -47,11 +47,11 @@ fn kafka_to_redis_survives_kills() {
     let mut server = RedisServer::durable();
     for kill in 0..kills() {
         let mut bridges: Vec<_> = {
-            let mut way = Carried::between(&broker, "frames", "none")
+            let mut carried = Carried::between(&broker, "frames", "none")
                 .with("KAFKA__PROPERTIES", SHORT_SESSION);
-            std::mem::swap(&mut way.server, &mut server);
-            let bridges = (0..=dice.roll(2)).map(|_| way.bridge("kafka-to-redis")).collect();
-            std::mem::swap(&mut way.server, &mut server);
+            std::mem::swap(&mut carried.server, &mut server);
+            let bridges = (0..=dice.roll(2)).map(|_| carried.bridge("kafka-to-redis")).collect();
+            std::mem::swap(&mut carried.server, &mut server);
             bridges
         };
         try_send(broker.client(), "frames", &frames(sent, 400, 3)).unwrap();
@@ -74,10 +74,10 @@ fn kafka_to_redis_survives_kills() {
             bridge.kill();
         }
     }
-    let mut way = Carried::between(&broker, "frames", "none");
-    std::mem::swap(&mut way.server, &mut server);
-    way.catch_up("kafka-to-redis");
-    way.assert_once_and_in_order(sent);
+    let mut carried = Carried::between(&broker, "frames", "none");
+    std::mem::swap(&mut carried.server, &mut server);
+    carried.catch_up("kafka-to-redis");
+    carried.assert_once_and_in_order(sent);
 }
 
 #[test]
@@ -114,9 +114,9 @@ fn redis_to_kafka_survives_kills() {
         for _ in 0..kills() {
             let mut bridge = {
                 let url = server.url();
-                let way =
+                let carried =
                     Carried::between(&broker, "frames", "results").with("REDIS_QUEUE__URL", &url);
-                way.bridge("redis-to-kafka")
+                carried.bridge("redis-to-kafka")
             };
             wait_until("the bridge to begin", LONG, || bridge.said().contains("behind "));
             std::thread::sleep(Duration::from_millis(dice.roll(1200)));
@@ -139,7 +139,7 @@ fn redis_to_kafka_survives_kills() {
         adding.join().unwrap()
     });
     let url = server.url();
-    let way = Carried::between(&broker, "frames", "results").with("REDIS_QUEUE__URL", &url);
-    way.catch_up("redis-to-kafka");
+    let carried = Carried::between(&broker, "frames", "results").with("REDIS_QUEUE__URL", &url);
+    carried.catch_up("redis-to-kafka");
     assert_once_and_in_order(&read(&broker, "results", Isolation::Committed, LONG), added);
 }

@@ -15,7 +15,7 @@ fn a_python_producer_and_a_python_consumer_see_no_difference() {
         skip("no confluent-kafka in tests/python/.venv (make test installs it)");
         return;
     }
-    let way = Carried::new(broker, 2);
+    let carried = Carried::new(broker, 2);
     let run = |arguments: &[&str]| {
         let script = root().join("tests/kafka/client.py");
         let output = Command::new(&python)
@@ -29,12 +29,13 @@ fn a_python_producer_and_a_python_consumer_see_no_difference() {
         assert!(output.status.success(), "{said}{complaint}");
         said
     };
-    run(&["produce", &way.input, "40"]);
-    way.catch_up("kafka-to-redis");
-    let engine = RunningEngine::start(&way.server, &[("redis_queue.output_queue", &way.results)]);
-    wait_until("results", LONG, || way.server.len(&way.results) == 40);
+    run(&["produce", &carried.input, "40"]);
+    carried.catch_up("kafka-to-redis");
+    let engine =
+        RunningEngine::start(&carried.server, &[("redis_queue.output_queue", &carried.results)]);
+    wait_until("results", LONG, || carried.server.len(&carried.results) == 40);
     engine.stop();
-    way.catch_up("redis-to-kafka");
-    let said = run(&["consume", &way.output, "40"]);
+    carried.catch_up("redis-to-kafka");
+    let said = run(&["consume", &carried.output, "40"]);
     assert!(said.contains("40 results of 4 cameras, in order"), "{said}");
 }

@@ -22,7 +22,7 @@ fn both_directions_pass_over_tls_with_a_login() {
     std::fs::write(&ca, certificate.pem()).unwrap();
     let password = folder.path().join("password");
     std::fs::write(&password, Broker::password("bridge") + "\n").unwrap();
-    let way = |name: &str, value: &str| {
+    let carried = |name: &str, value: &str| {
         Carried::between(&broker, "frames", "results")
             .with("KAFKA__SECURITY_PROTOCOL", "SASL_SSL")
             .with("KAFKA__SASL_MECHANISM", "SCRAM-SHA-256")
@@ -31,7 +31,7 @@ fn both_directions_pass_over_tls_with_a_login() {
             .with("KAFKA__SSL_CAFILE", ca.to_str().unwrap())
             .with(name, value)
     };
-    let good = way("LOG__LEVEL", "info");
+    let good = carried("LOG__LEVEL", "info");
     send(&broker, "frames", &frames(0, 5, 1));
     good.catch_up("kafka-to-redis");
     good.assert_once_and_in_order(5);
@@ -46,7 +46,7 @@ fn both_directions_pass_over_tls_with_a_login() {
         ("KAFKA__SSL_CAFILE", "/etc/ssl/certs/ca-certificates.crt", "certificate verify failed"),
         ("KAFKA__SECURITY_PROTOCOL", "SASL_PLAINTEXT", "is kafka.security_protocol right?"),
     ] {
-        let bad = way(name, value);
+        let bad = carried(name, value);
         let mut bridge = bad.bridge("kafka-to-redis");
         wait_until(word, LONG, || bridge.said().contains(word));
         bridge.signal(Signal::TERM);

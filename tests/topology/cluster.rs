@@ -192,7 +192,7 @@ fn a_slot_that_moves_under_load_costs_nothing() {
 }
 
 #[test]
-fn frames_under_way_to_a_slot_that_moves_keep_their_order() {
+fn frames_in_transit_to_a_slot_that_moves_keep_their_order() {
     const CAMERAS: usize = 8;
     let cluster = Cluster::start();
     let config = config(&cluster.url(), &TOGETHER);

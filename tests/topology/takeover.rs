@@ -236,14 +236,14 @@ fn twelve_comings_and_goings_keep_the_order() {
     let world = World::of(&server, 4);
     let mut engines = BTreeMap::new();
     let load = Load::start(&world.config());
-    for turn in 0..12 {
-        let name = format!("engine-{turn}");
-        engines.insert(turn, world.engine(&name));
+    for step in 0..12 {
+        let name = format!("engine-{step}");
+        engines.insert(step, world.engine(&name));
         load.wait_for_more(120);
         // Three engines run at a time. Every third one is killed, the others end cleanly.
-        if turn >= 3 {
-            let mut oldest = engines.remove(&(turn - 3)).unwrap();
-            match turn % 3 {
+        if step >= 3 {
+            let mut oldest = engines.remove(&(step - 3)).unwrap();
+            match step % 3 {
                 0 => oldest.kill(),
                 _ => oldest.terminate(),
             }

@@ -36,8 +36,8 @@ fn jpeg(scene: &Scene, quality: u8) -> Outcome<Vec<Mode>> {
     for (number, frame) in scene.frames.iter().enumerate() {
         let view = scene.view(number);
         // Rotate the order of the modes with every frame.
-        for turn in 0..3 {
-            let mode = (number + turn) % 3;
+        for step in 0..3 {
+            let mode = (number + step) % 3;
             let began = thread_cpu();
             match mode {
                 0 => encoder.encode(&view, &target, &mut out),

@@ -27,7 +27,7 @@ pub enum Loses {
     Unreplicated,
     /// Pending entries, if several engines share the stream, consumers delete results, and ended
     /// entries are not deleted: no engine can find out what the others were given.
-    OnTheirWay,
+    InTransit,
 }
 
 /// Which frames a fault may double.
@@ -78,7 +78,7 @@ impl Cost {
                 Cost { doubles: Doubles::Unanswered, ..nothing }
             }
             GroupDestroy => {
-                Cost { loses: Loses::OnTheirWay, doubles: Doubles::InHandOfSeveral, ..nothing }
+                Cost { loses: Loses::InTransit, doubles: Doubles::InHandOfSeveral, ..nothing }
             }
             GroupSetIdBack => Cost { doubles: Doubles::HandedOutAgain, ..nothing },
             FlushAll | DelInput | XdelPending | XtrimInput => {
@@ -96,7 +96,7 @@ impl Cost {
 
     /// Whether every entry stays where it is and is handed out once.
     pub fn keeps_data(self) -> bool {
-        matches!(self.loses, Loses::Nothing | Loses::OnTheirWay)
+        matches!(self.loses, Loses::Nothing | Loses::InTransit)
             && self.doubles != Doubles::HandedOutAgain
     }
 }

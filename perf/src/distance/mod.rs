@@ -5,9 +5,9 @@
 //! without delay in the same round.
 
 mod engine;
+mod measurement;
 pub mod place;
 mod report;
-mod turn;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use framepress::internals::instruments::Size;
 use serde::Serialize;
 
-use self::turn::{Backlog, Narrow, Point, Stage, Steady};
+use self::measurement::{Backlog, Narrow, Point, Stage, Steady};
 use crate::Outcome;
 use crate::common::Spread;
 use crate::folder::RunArgs;
@@ -219,13 +219,15 @@ impl DistanceArgs {
                 // Rotate the order, so that each goes first in some round.
                 let at = (at + round) % rows.len();
                 let Row { build, point, backlogs, .. } = &mut rows[at];
-                let turn = stage.backlog(self.builds()[*build], point, stream, frames, limit)?;
-                println!("{}: {:.1} frames/s", report::name(point, *build), turn.fps);
-                backlogs.push(turn);
+                let measured =
+                    stage.backlog(self.builds()[*build], point, stream, frames, limit)?;
+                println!("{}: {:.1} frames/s", report::name(point, *build), measured.fps);
+                backlogs.push(measured);
             }
         }
         stage.remove(stream)?;
-        let fps = |row: &Row| row.backlogs.iter().map(|turn| turn.fps).collect::<Vec<f64>>();
+        let fps =
+            |row: &Row| row.backlogs.iter().map(|measured| measured.fps).collect::<Vec<f64>>();
         let locals: Vec<Vec<f64>> = rows[..self.builds().len()].iter().map(fps).collect();
         let mut first = Vec::new();
         for row in rows {
@@ -245,13 +247,13 @@ impl DistanceArgs {
         let seconds = self.seconds.unwrap_or(SECONDS.1);
         for Row { build, point, steady, .. } in rows {
             let bin = self.builds()[*build];
-            let turn = stage.steady(bin, point, STEADY_FPS, WARM_SECONDS, seconds)?;
+            let measured = stage.steady(bin, point, STEADY_FPS, WARM_SECONDS, seconds)?;
             println!(
                 "{}: {STEADY_FPS} frames/s: p99 {:.0} ms",
                 report::name(point, *build),
-                turn.engine_ms.p99
+                measured.engine_ms.p99
             );
-            *steady = Some(turn);
+            *steady = Some(measured);
         }
         Ok(())
     }

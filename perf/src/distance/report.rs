@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::turn::{Point, Steady};
+use super::measurement::{Point, Steady};
 use super::{DistanceArgs, Figures, MAX_FRAME_AGE_MS, Row, STEADY_FPS};
 use crate::Outcome;
 use crate::common::Spread;
@@ -65,7 +65,7 @@ fn backlogs(args: &DistanceArgs, figures: &Figures, text: &mut String) -> Outcom
         text,
         "\nA backlog, worked off by an engine that reaches Redis through a link with this round \
          trip: results per second from the first to the last, and the ratio to the link without \
-         delay in the same round. {} rounds in turns; the median, and the ratio's least and \
+         delay in the same round. {} rounds, alternately; the median, and the ratio's least and \
          greatest.\n\n\
          | frames | link | round trip, ms | build | frames/s | of no delay | min, max | over the first build | CPU ms/frame | goal |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
@@ -73,7 +73,7 @@ fn backlogs(args: &DistanceArgs, figures: &Figures, text: &mut String) -> Outcom
     )?;
     for row in &figures.rows {
         let (Some(fps), Some(ratio)) = (row.fps, row.ratio) else { continue };
-        let cpu = Spread::of(row.backlogs.iter().map(|turn| turn.engine_cpu_ms_per_frame));
+        let cpu = Spread::of(row.backlogs.iter().map(|measured| measured.engine_cpu_ms_per_frame));
         let goal = verdict(goal_of_backlog(row.point.round_trip_ms), row.backlog_met(), "");
         let against = row.against_first.map_or(String::new(), |it| format!("{:.2}", it.median));
         writeln!(

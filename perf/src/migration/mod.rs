@@ -9,11 +9,11 @@ mod child;
 mod coded;
 mod intake;
 mod kafka;
+mod measurement;
 mod ports;
 mod reader;
 mod report;
 mod store;
-mod turn;
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use self::coded::{CodedFrames, FrameCoding};
 use self::kafka::KafkaNode;
-use self::turn::{Measured, Plan, Stage};
+use self::measurement::{Measured, Plan, Stage};
 use crate::Outcome;
 use crate::folder::RunArgs;
 use crate::load::files::Studio;
@@ -205,17 +205,17 @@ fn measure(
                 full_seconds: args.full_seconds,
                 is_counted: false,
             };
-            let turn = stage.turn(era, coded(coding), &plan)?;
+            let run = stage.measure(era, coded(coding), &plan)?;
             println!(
                 "{size} {}, {}: p50 {:.1} ms, p99 {:.1} ms at {} frames/s; {:.1} frames/s at full load",
                 era.name(),
                 coding.name(),
-                turn.p50_ms,
-                turn.p99_ms,
+                run.p50_ms,
+                run.p99_ms,
                 plan.rate,
-                turn.full_fps
+                run.full_fps
             );
-            rounds[index].push(turn);
+            rounds[index].push(run);
         }
     }
     let mut rows = Vec::new();
@@ -228,7 +228,7 @@ fn measure(
             full_seconds: 0.0,
             is_counted: true,
         };
-        let counted = stage.turn(era, coded(coding), &plan)?;
+        let counted = stage.measure(era, coded(coding), &plan)?;
         let picture_bytes = coded(coding).bytes();
         rows.push(Row { size, era, coding, rate, picture_bytes, rounds, counted });
     }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::coded::FrameCoding;
+use super::measurement::{Measured, Part};
 use super::ports::{ROLES, Role, Traffic};
-use super::turn::{Measured, Part};
 use super::{CAMERAS, Era, Figures, MigrationArgs, Row};
 use crate::Outcome;
 
@@ -34,7 +34,11 @@ impl Row {
         self.sum(parts, |part| part.rss_mib)
     }
 
-    fn sum(&self, parts: &[Part], of: impl Fn(&super::turn::PartUsage) -> f64) -> Option<f64> {
+    fn sum(
+        &self,
+        parts: &[Part],
+        of: impl Fn(&super::measurement::PartUsage) -> f64,
+    ) -> Option<f64> {
         let has = self.rounds.iter().flat_map(|round| &round.parts);
         let has = has.into_iter().any(|usage| parts.contains(&usage.part));
         has.then(|| {
@@ -63,12 +67,12 @@ const BRIDGES: [Part; 2] = [Part::KafkaToRedis, Part::RedisToKafka];
 /// The text, and whether all goals are met.
 pub fn text(args: &MigrationArgs, figures: &Figures) -> Outcome<(String, bool)> {
     let mut text = format!(
-        "## The migration\n\nThe same frames ({}) of {CAMERAS} cameras, {} rounds in turns, medians. \
+        "## The migration\n\nThe same frames ({}) of {CAMERAS} cameras, {} rounds, alternately, medians. \
          Producer and reader are the same program for every system, and share the machine with it. \
          *Before*: JSON with base64 through Kafka, one Python process with OpenCV and Pillow, results \
          in JSON without a picture. *After*: protobuf with JPEG through Redis, results with picture, ML \
          image and thumbnail. *Between*: producer and reader of before, `framepress bridge` both \
-         ways. ML image and thumbnail are made by every system.\n\n\
+         directions. ML image and thumbnail are made by every system.\n\n\
          Latency is that of an open loop of {} s at the given rate, from when a frame should have been \
          sent to when the reader had the decoded result. CPU is user and system time of the \
          processes in that time, memory their resident size at its end; Kafka has the JVM flags of its \
@@ -122,7 +126,7 @@ fn loads(figures: &Figures, text: &mut String) -> Outcome<()> {
 fn legs(figures: &Figures, text: &mut String) -> Outcome<()> {
     writeln!(
         text,
-        "\nThe way through Redis, medians in milliseconds; from ids of entries, which have whole ones.\n\n\
+        "\nThe path through Redis, medians in milliseconds; from ids of entries, which have whole ones.\n\n\
          | size | system | pictures | sent to added | added to result | result to read |\n\
          | --- | --- | --- | --- | --- | --- |"
     )?;
@@ -165,7 +169,7 @@ fn parts(
 fn wire(figures: &Figures, text: &mut String) -> Outcome<()> {
     text.push_str(
         "\nThousands of bytes a frame. On the wire: what a proxy in front of the broker counts for \
-         each client, both directions together, in a turn of its own at the same rate; the \
+         each client, both directions together, in a run of its own at the same rate; the \
          protocols' own messages are among them. Stored: the segments of both topics in Kafka; \
          `MEMORY USAGE` of both streams in Redis, which keeps what it is told to keep.\n\n\
          | size | system | pictures | picture | producer | processor | bridges | reader | sum on the \

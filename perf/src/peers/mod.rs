@@ -205,7 +205,7 @@ fn measure(args: &PeersArgs, studio: &Studio, sides: &[&Side], size: Size) -> Ou
 
 fn text(args: &PeersArgs, figures: &Figures) -> Outcome<String> {
     let mut text = format!(
-        "## Peers\n\nThe same frames through a Redis of its own for each turn, {} rounds of {} s at \
+        "## Peers\n\nThe same frames through a Redis of its own for each run, {} rounds of {} s at \
          full load, then {} s in an open loop at half of the side's own maximum for the latency. \
          Peers run {} processes each. CPU is that of the side alone, without Redis, feeder and \
          consumer. `Full`: figures, ML image and thumbnail; `Code`: the picture alone. `road`: the \

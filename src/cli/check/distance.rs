@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_has_to_fit_into_the_budget() {
+    fn what_is_in_transit_has_to_fit_into_the_budget() {
         let small = [("engine.max_inflight_bytes", "67108864")];
         assert_eq!(severity(20, &small), Severity::Ok);
         assert_eq!(severity(300, &small), Severity::Warning);

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_nobody_needs_are_worth_a_word() {
+    fn unneeded_entries_are_worth_a_word() {
         let done = |survey: &mut Survey| survey.streams[0].input.length = 500;
         only(&findings(&[], done), "streams.retention", Note);
         let deleted = findings(&[("redis_queue.retention", "delete")], done);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_is_judged_by_whether_somebody_reads() {
+    fn a_backlog_is_judged_by_whether_it_is_read() {
         only(&group(|_| {}), "streams.group", Ok);
         only(&group(|g| (g.lag, g.consumers) = (Some(5), Vec::new())), "streams.group", Note);
         only(&group(|g| g.lag = Some(50_000)), "streams.group", Warning);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_nobody_takes_over_are_a_warning() {
+    fn frames_that_are_not_taken_over_are_a_warning() {
         let oldest = |seconds, deliveries| OldestPending {
             consumer: "gone-0".into(),
             idle: Duration::from_secs(seconds),
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn consumers_that_are_gone_are_named_with_the_way_to_be_rid_of_them() {
+    fn consumers_that_are_gone_are_named_with_the_command_that_removes_them() {
         let gone = |pending| ConsumerFacts {
             name: "old\u{1b}host-0".into(),
             pending,

@@ -12,7 +12,7 @@ use crate::base::{Stop, text};
 const QUIET: Duration = Duration::from_secs(2);
 
 /// Interval of the spinner's animation.
-const TURN: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(100);
 
 /// The bar drawn at present, if any; log lines go above it.
 static DRAWN: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
@@ -62,7 +62,7 @@ pub(in crate::cli) fn waiting<T>(what: &str, work: impl FnOnce() -> T) -> T {
         threads::spawn(identity, &Stop::default(), move || {
             if !done.sleep(QUIET) {
                 spinner.set_message(what);
-                spinner.enable_steady_tick(TURN);
+                spinner.enable_steady_tick(TICK);
             }
             Ok(())
         })

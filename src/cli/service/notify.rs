@@ -241,9 +241,9 @@ mod tests {
             .config;
         let stop = Stop::default();
         let notifier = Notifier::start(&stop).unwrap();
-        let turns = std::sync::atomic::AtomicU32::new(0);
+        let iterations = std::sync::atomic::AtomicU32::new(0);
         let loop_hook = LoopHook::new(move |role| {
-            let n = turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let n = iterations.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             if role == Role::Read && n > 20 {
                 loop {
                     std::thread::park();

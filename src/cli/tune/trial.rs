@@ -181,8 +181,8 @@ impl Trials {
         pair: &[Config; 2],
         left: usize,
     ) -> Result<TrialVerdict, Fault> {
-        let turns = (2 * PAIRS * left.max(1)) as f64;
-        let seconds = self.bounds.left() / turns - self.overhead;
+        let rounds = (2 * PAIRS * left.max(1)) as f64;
+        let seconds = self.bounds.left() / rounds - self.overhead;
         if seconds < MEASURE_SECONDS.0 && self.bounds.left() < self.shortest() {
             return Ok(TrialVerdict::NoTime);
         }

@@ -159,7 +159,11 @@ macro_rules! section {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq)]
         pub struct $section {
-            $( $(#[doc = $doc])+ pub $name: $type, )*
+            $(
+                $(#[doc = $doc])+
+                #[doc = concat!("\n\nDefault: `", stringify!($default), "`." $(, " Unit: ", $unit, ".")?)]
+                pub $name: $type,
+            )*
             $( $(#[doc = $inner_doc])+ pub $inner: $inner_type, )*
             $( $(#[doc = $beside_doc])+ pub $beside: $beside_type, )*
         }

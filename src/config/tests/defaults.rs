@@ -198,7 +198,7 @@ kafka:
   input_topic: frames
   output_topic: results
   consumer_group: its
-  bridge_group: way
+  bridge_group: carrier
   begin: latest
   format: protobuf
   image: base64

@@ -186,10 +186,10 @@ impl TableSlot {
     fn pay(&self, wants: bool, price: u32) -> bool {
         let mut pays = false;
         let change = |account: u32| {
-            let owed = (account & 0xffff).saturating_sub(1);
+            let debt = (account & 0xffff).saturating_sub(1);
             let rest = (account >> 16).saturating_sub(1);
-            pays = wants && rest == 0 && owed + price <= ADVANCE * price;
-            Some(if pays { REST << 16 | (owed + price) } else { rest << 16 | owed })
+            pays = wants && rest == 0 && debt + price <= ADVANCE * price;
+            Some(if pays { REST << 16 | (debt + price) } else { rest << 16 | debt })
         };
         // The closure always returns `Some`, so the update cannot fail.
         let _ = self.account.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);

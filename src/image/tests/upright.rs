@@ -66,7 +66,7 @@ fn gray_files_are_turned_exactly() {
 #[test]
 fn pictures_stay_as_stored_if_so_treated() {
     let mut decoder = Decoder::new(BOUNDS).unwrap();
-    decoder.treat(Treatment { turn_upright: false, ..Treatment::default() });
+    decoder.treat(Treatment { rotate_upright: false, ..Treatment::default() });
     let mut store = Picture::default();
     let right = Orientation::new(6).unwrap();
     for format in [Format::Jpeg, Format::Png, Format::Webp] {

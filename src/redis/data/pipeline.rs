@@ -224,7 +224,7 @@ impl Pipeline {
         if limit.is_zero() || self.in_hand == 0 || self.sendings != before {
             return;
         }
-        if self.open.iter().any(|line| !line.under_way.is_empty()) {
+        if self.open.iter().any(|line| !line.in_transit.is_empty()) {
             self.take(limit.min(limits::SOCKET_TICK));
         } else if let Some(at) = self.resume_at {
             let left = at.since(Tick::now()).min(limit);

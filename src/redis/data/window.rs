@@ -65,9 +65,9 @@ impl SendWindow {
         }
     }
 
-    /// Records that a request is sent while `under_way` others are in flight.
-    pub(super) fn sent(&self, under_way: usize) -> SentRequest {
-        SentRequest { at: Tick::now(), answered: self.answered, measures: under_way < LEAST }
+    /// Records that a request is sent while `in_transit` others are in flight.
+    pub(super) fn sent(&self, in_transit: usize) -> SentRequest {
+        SentRequest { at: Tick::now(), answered: self.answered, measures: in_transit < LEAST }
     }
 
     /// Records the answer to a request.

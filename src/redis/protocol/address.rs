@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_asking_address_is_the_same_place_and_another_way_to_speak() {
+    fn an_asking_address_is_the_same_place_spoken_to_differently() {
         let address = Address::tcp("a", 1);
         let asking = address.clone().asking();
         assert!(address.is_at(&asking) && !address.is_same(&asking));

@@ -106,8 +106,8 @@ impl Sentinels {
     pub(super) fn primary(&self) -> Result<Address, Fault> {
         let mut state = self.state.lock();
         if let Some(known) = state.primary.clone().filter(|_| !state.is_doubted) {
-            let nobody_looks = self.lookouts.load(Ordering::Relaxed) == 0;
-            let is_due = nobody_looks && Tick::now() >= state.look_at;
+            let is_unwatched = self.lookouts.load(Ordering::Relaxed) == 0;
+            let is_due = is_unwatched && Tick::now() >= state.look_at;
             if !is_due || self.stop.is_draining() {
                 return Ok(known);
             }
@@ -124,7 +124,7 @@ impl Sentinels {
                 break;
             }
         }
-        Err(self.nobody_knows(faults))
+        Err(self.no_primary(faults))
     }
 
     /// Asks again about a primary that seems well. Returns it, or the one that replaced it in an
@@ -223,7 +223,7 @@ impl Sentinels {
     }
 
     /// Chooses one fault of all: one that the operator can fix comes before temporary ones.
-    fn nobody_knows(&self, faults: Vec<Fault>) -> Fault {
+    fn no_primary(&self, faults: Vec<Fault>) -> Fault {
         let text: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let passing = |fault: &Fault| matches!(fault, Fault::Connection { .. });
         match faults.into_iter().find(|fault| !passing(fault)) {
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lookout_ends_while_somebody_else_waits_for_a_sentinel() {
+    fn a_lookout_ends_while_another_thread_waits_for_a_sentinel() {
         let (stop, nowhere) = (Stop::default(), Address::tcp("127.0.0.1", 1));
         let timeout = Duration::from_secs(1);
         let topology =

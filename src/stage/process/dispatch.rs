@@ -85,7 +85,7 @@ impl Dispatcher {
             lanes,
         };
         let shared = Arc::new(shared);
-        let of_way = |(lane, slots)| Dispatcher {
+        let of_pipeline = |(lane, slots)| Dispatcher {
             shared: Arc::clone(&shared),
             groups: Arc::clone(&groups),
             slots,
@@ -93,7 +93,7 @@ impl Dispatcher {
             stop: stop.clone(),
             lane,
         };
-        pipelines.into_iter().map(of_way).collect()
+        pipelines.into_iter().map(of_pipeline).collect()
     }
 
     /// Dispatches until the lane is closed and empty.

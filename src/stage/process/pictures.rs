@@ -163,7 +163,7 @@ impl PictureCoder {
         let began = Tick::now();
         // A rotated picture is upright by now; otherwise the result repeats the orientation in the
         // file.
-        let orientation = match settings.treatment.turn_upright {
+        let orientation = match settings.treatment.rotate_upright {
             true => Orientation::default(),
             false => findings.orientation,
         };

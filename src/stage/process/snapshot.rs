@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_is_taken_only_when_somebody_asks_and_then_once_a_second() {
+    fn a_picture_is_taken_only_on_request_and_then_once_a_second() {
         let kept = KeptBytes::default();
         let snapshot = Snapshot::new(&kept);
         assert!(!snapshot.is_due());
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_asking_for_a_minute_ends_it() {
+    fn a_minute_without_a_request_ends_it() {
         let kept = KeptBytes::default();
         let snapshot = Snapshot::new(&kept);
         snapshot.ask();

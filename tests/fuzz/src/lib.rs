@@ -284,7 +284,7 @@ fn shows(envelope: &Envelope<'_>) -> bool {
     let source = InputImage { format, width, height, channels, layout, bytes: image.bytes };
     let mut decoder = Decoder::new(Bounds { pixels_max: PIXELS_MAX }).unwrap();
     kept(&mut decoder, &source);
-    let accepting = Treatment { accept_damaged: true, turn_upright: false };
+    let accepting = Treatment { accept_damaged: true, rotate_upright: false };
     [Treatment::default(), accepting].map(|treatment| {
         decoder.treat(treatment);
         decodes(&mut decoder, &source)
@@ -326,7 +326,7 @@ fn decodes(decoder: &mut Decoder, source: &InputImage<'_>) -> bool {
         }
         assert!(view.planes.is_some() || !planes);
         assert!(view.interleaved.is_some() || !interleaved);
-        onward::every_way(&view);
+        onward::every_output(&view);
     }
     any
 }

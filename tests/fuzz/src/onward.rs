@@ -16,7 +16,7 @@ const SIDES: [usize; 2] = [37, 96];
 const WEBP_SIDE_MAX: usize = 16383;
 
 /// Analyses, scales and encodes `view` with every option, and decodes each file again.
-pub fn every_way(view: &View<'_>) {
+pub fn every_output(view: &View<'_>) {
     let mut encoder = Encoder::new().unwrap();
     let mut file = Vec::new();
     for format in [Format::Jpeg, Format::Webp, Format::Png, Format::Raw] {

@@ -27,7 +27,7 @@ fn an_engine_that_waits_for_its_server_is_alive_and_not_ready() {
 }
 
 #[test]
-fn where_nobody_listens_there_is_a_failure() {
+fn an_address_without_a_server_is_a_failure() {
     let address = format!("127.0.0.1:{}", free_port());
     let said = complains(1, &["health", "--url", &address]);
     assert!(said.contains(&format!("no answer from http://{address}")), "{said}");

@@ -42,7 +42,7 @@ fn the_rate_is_kept_over_a_long_round_trip() {
 }
 
 #[test]
-fn a_signal_waits_for_the_frames_under_way() {
+fn a_signal_waits_for_the_frames_in_transit() {
     let server = RedisServer::start();
     let proxy = far(&server);
     let mut ingest = ingest(&proxy, &["--fps", "60"]);

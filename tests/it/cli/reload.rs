@@ -248,7 +248,7 @@ fn a_program_cannot_switch_on_or_off_what_the_engine_was_not_built_for() {
 }
 
 #[test]
-fn the_level_of_the_log_changes_both_ways() {
+fn the_level_of_the_log_changes_up_and_down() {
     let subject = Subject::start("log: {level: info}");
     subject.reload("log: {level: warn}");
     subject.wait_for("the configuration has been read again: log.level");

@@ -53,13 +53,13 @@ fn run_on(url: &str) -> FramepressProcess {
 /// Output of every mistake, keyed by its name in the page.
 fn mistakes() -> BTreeMap<&'static str, String> {
     let mut all = BTreeMap::new();
-    let nobody = free_port();
-    let away = format!("redis://127.0.0.1:{nobody}/0");
+    let free = free_port();
+    let away = format!("redis://127.0.0.1:{free}/0");
     let as_usual = |text: String, port: u16| text.replace(&format!(":{port}"), ":6379");
 
-    all.insert("redis-away", as_usual(said(&["inspect", "--redis-url", &away], &[], &[]), nobody));
+    all.insert("redis-away", as_usual(said(&["inspect", "--redis-url", &away], &[], &[]), free));
     let waiting = run_on(&away);
-    all.insert("redis-away-run", as_usual(logged(&waiting, "WARN"), nobody));
+    all.insert("redis-away-run", as_usual(logged(&waiting, "WARN"), free));
     drop(waiting);
 
     let server = RedisServer::start();
@@ -110,10 +110,10 @@ fn mistakes() -> BTreeMap<&'static str, String> {
     all.insert("kafka", said(&arguments, &[], &[("framepress.yaml", file)]));
     all.insert("no-file", said(&arguments, &[], &[]));
 
-    let nobody = free_port();
-    let url = format!("http://127.0.0.1:{nobody}");
+    let free = free_port();
+    let url = format!("http://127.0.0.1:{free}");
     let text = said(&["top", "--once", "--url", &url], &[], &[]);
-    all.insert("no-engine", text.replace(&nobody.to_string(), "8080"));
+    all.insert("no-engine", text.replace(&free.to_string(), "8080"));
     all
 }
 
@@ -127,7 +127,8 @@ fn filled(page: &str, mistakes: &BTreeMap<&'static str, String>) -> (String, Vec
         let (block, rest) = rest.split_once("```\n").expect("the block ends");
         let (command, _) = block.split_once('\n').expect("a command first");
         assert!(command.starts_with("$ "), "{name}: {command}");
-        let said = mistakes.get(name).unwrap_or_else(|| panic!("nobody makes {name:?}"));
+        let said =
+            mistakes.get(name).unwrap_or_else(|| panic!("no run makes the mistake {name:?}"));
         text += &format!("{OPENS}{name} -->\n```\n{command}\n{}\n```\n{rest}", said.trim_end());
         names.push(name.to_owned());
     }

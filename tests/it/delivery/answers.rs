@@ -91,8 +91,8 @@ fn loading_is_waited_out() {
 fn a_busy_script_is_waited_out() {
     let mut server = RedisServer::with(&["--busy-reply-threshold", "50"]);
     let engine = engine_in_work(&server, 200);
-    let mut somebody = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-    somebody.write_all(b"EVAL \"while true do end\" 0\r\n").unwrap();
+    let mut client = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    client.write_all(b"EVAL \"while true do end\" 0\r\n").unwrap();
     wait_for_complaint(&engine, "BUSY");
     let _: () = server.ask(cmd("SCRIPT").arg("KILL"));
     // The script ends a little later.

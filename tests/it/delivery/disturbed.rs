@@ -65,7 +65,7 @@ fn a_frame_in_work_while_its_group_is_lost_is_stored_once_all_the_same() {
 }
 
 #[test]
-fn a_group_lost_while_a_commit_is_on_its_way_doubles_nothing() {
+fn a_group_lost_while_a_commit_is_in_transit_doubles_nothing() {
     let server = RedisServer::start();
     let commits = HeldCommits::default();
     let fault_point = commits.fault_point(Operation::Read);

@@ -9,7 +9,7 @@ use super::Far;
 use crate::support::{INPUT, RedisServer, protobuf_of};
 
 #[test]
-fn frames_that_are_too_old_do_not_take_the_way_of_newer_ones() {
+fn frames_that_are_too_old_do_not_take_the_room_of_newer_ones() {
     let far = Far::with(RedisServer::start(), Link::default());
     let (width, height, channels) = (64, 64, 3);
     let compressed_data = vec![0; 64 * 64 * 3];

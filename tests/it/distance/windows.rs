@@ -22,7 +22,7 @@ fn add_frames(server: &RedisServer, of_each: usize) -> usize {
     of_each * CAMERAS.len()
 }
 
-fn under_way(engine: &RunningEngine, stage: WindowStage) -> u64 {
+fn in_transit(engine: &RunningEngine, stage: WindowStage) -> u64 {
     engine.view().metrics.windows.read(stage).0
 }
 
@@ -33,17 +33,17 @@ fn with_open_window(round_trip_ms: u64, flags: &[(&str, &str)]) -> (Far, Running
     let engine = far.engine(flags);
     // Only after the first frame: its size decides how many frames may be requested.
     let added = add_frames(&far.server, 2);
-    wait_until("the window opens", LONG, || under_way(&engine, WindowStage::Read) >= 20);
+    wait_until("the window opens", LONG, || in_transit(&engine, WindowStage::Read) >= 20);
     (far, engine, added)
 }
 
 #[test]
-fn requests_for_many_frames_are_under_way_at_a_time() {
+fn requests_for_many_frames_are_in_transit_at_a_time() {
     let far = Far::new(200);
     let engine = far.engine(&[]);
     let added = add_frames(&far.server, 40);
     // Only after the first frame: its size decides how many frames may be requested.
-    wait_until("the window opens", LONG, || under_way(&engine, WindowStage::Read) >= 20);
+    wait_until("the window opens", LONG, || in_transit(&engine, WindowStage::Read) >= 20);
     far.server.wait_for_outputs(added);
     assert_eq!(engine.stop().out, added as u64);
     far.assert_every_entry_once_in_order();
@@ -55,7 +55,7 @@ fn a_server_beside_the_engine_is_asked_as_ever() {
     let engine = RunningEngine::start(&server, &[]);
     server.add_frames("camera", 20);
     server.wait_for_outputs(20);
-    wait_until("the reader waits for entries", LONG, || under_way(&engine, WindowStage::Read) > 0);
+    wait_until("the reader waits for entries", LONG, || in_transit(&engine, WindowStage::Read) > 0);
     let (requests, limit) = engine.view().metrics.windows.read(WindowStage::Read);
     assert!(requests <= 4 && limit <= 4, "{requests} of {limit}");
 }
@@ -66,7 +66,7 @@ fn commits_follow_each_other_without_waiting_for_answers() {
     let engine = far.engine(&[("engine.workers", "1")]);
     let added = add_frames(&far.server, 60);
     // More than the slots of one worker, and more than one batch can hold.
-    wait_until("commits are under way", LONG, || under_way(&engine, WindowStage::Commit) > 32);
+    wait_until("commits are under way", LONG, || in_transit(&engine, WindowStage::Commit) > 32);
     far.server.wait_for_outputs(added);
     assert_eq!(engine.stop().out, added as u64);
     far.assert_every_entry_once_in_order();
@@ -97,7 +97,7 @@ fn in_the_middle(flags: &[(&str, &str)], trouble: Trouble) -> RunningEngine {
     let mut added = 0;
     for _ in 0..2 {
         added += add_frames(&far.server, 50);
-        wait_until("the window is full", LONG, || under_way(&engine, WindowStage::Commit) > 8);
+        wait_until("the window is full", LONG, || in_transit(&engine, WindowStage::Commit) > 8);
         (trouble.begin)(&far);
         std::thread::sleep(Duration::from_millis(300));
         (trouble.end)(&far);
@@ -184,13 +184,13 @@ fn the_window_opens_again_after_a_cut() {
     let (far, engine, mut added) = with_open_window(200, &[]);
     // The second time no frame has been read since, so the frame size is unknown.
     for _ in 0..2 {
-        wait_until("entries are asked for", LONG, || under_way(&engine, WindowStage::Read) > 0);
+        wait_until("entries are asked for", LONG, || in_transit(&engine, WindowStage::Read) > 0);
         far.proxy.cut();
         // The engine has noticed the cut and counts none of the requests.
-        wait_until("it closes", LONG, || under_way(&engine, WindowStage::Read) == 0);
+        wait_until("it closes", LONG, || in_transit(&engine, WindowStage::Read) == 0);
     }
     added += add_frames(&far.server, 2);
-    wait_until("it opens again", LONG, || under_way(&engine, WindowStage::Read) >= 20);
+    wait_until("it opens again", LONG, || in_transit(&engine, WindowStage::Read) >= 20);
     far.server.wait_for_outputs(added);
     far.assert_every_entry_once_in_order();
     engine.stop();

@@ -141,7 +141,7 @@ fn a_camera_may_be_called_anything() {
 }
 
 #[test]
-fn the_latest_picture_is_there_for_whoever_asks() {
+fn the_latest_picture_is_there_for_any_client() {
     // People get a JPEG, whatever the format of the results.
     for flags in [
         &[][..],

@@ -2,7 +2,7 @@
 //! the entry, and no ring content harms it.
 
 mod broken;
-mod whole_way;
+mod whole_path;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -22,8 +22,8 @@ impl Sample {
     /// A smooth colourful picture with a few edges, which differs with `seed`.
     pub fn colour(width: usize, height: usize, seed: usize) -> Sample {
         let wave = |at: usize, of: usize, phase: f64| {
-            let turn = at as f64 / of.max(64) as f64 * std::f64::consts::TAU;
-            (128.0 + 80.0 * (turn + phase + seed as f64).sin()) as u8
+            let angle = at as f64 / of.max(64) as f64 * std::f64::consts::TAU;
+            (128.0 + 80.0 * (angle + phase + seed as f64).sin()) as u8
         };
         let mut pixels = Vec::with_capacity(width * height * 3);
         for y in 0..height {

@@ -76,7 +76,7 @@ pub struct Nemesis {
     /// Whether the consumer of the output deletes what it has read, or has done so once.
     are_results_deleted: bool,
     /// When a group was destroyed under several engines, and the frames that were pending then.
-    on_their_way: Option<(u64, Vec<String>)>,
+    in_transit: Option<(u64, Vec<String>)>,
     /// When the group was last destroyed.
     group_destroyed_ms: Option<u64>,
     /// Commands that keep the server busy.
@@ -106,7 +106,7 @@ impl Nemesis {
             primary_expected: None,
             spoiling: 0,
             are_results_deleted,
-            on_their_way: None,
+            in_transit: None,
             group_destroyed_ms: None,
             busy: Vec::new(),
         })

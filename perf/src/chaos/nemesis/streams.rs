@@ -62,7 +62,7 @@ impl Nemesis {
                 self.are_results_deleted = true;
                 // The engines may not have restored a recently destroyed group yet.
                 let recent = self.archive.now_ms().saturating_sub(RESTORE_MS);
-                if let Some((at_ms, frames)) = &self.on_their_way
+                if let Some((at_ms, frames)) = &self.in_transit
                     && *at_ms > recent
                 {
                     self.excuses.may_lose(frames.iter(), &self.archive);
@@ -135,7 +135,7 @@ impl Nemesis {
                 if self.are_results_deleted {
                     self.excuses.may_lose(pending.iter(), &self.archive);
                 }
-                self.on_their_way = Some((self.archive.now_ms(), pending));
+                self.in_transit = Some((self.archive.now_ms(), pending));
             } else if self.setup.delivery == "at_least_once" {
                 // Every entry is delivered again, also those that an engine has in hand, without a
                 // fence.

@@ -21,7 +21,7 @@ const PASSING: [&str; 8] =
 #[derive(Debug)]
 pub(super) struct ServerLine {
     feed: Feed,
-    pub(super) under_way: VecDeque<(Item, SentRequest)>,
+    pub(super) in_transit: VecDeque<(Item, SentRequest)>,
     window: SendWindow,
     heard: Tick,
     /// The first unsent entry is partly sent on this connection.
@@ -65,7 +65,7 @@ impl Pipeline {
     /// Takes the answers that have arrived. If `limit` is not zero, waits that long for an answer
     /// on the connection with the oldest entry.
     pub(super) fn take(&mut self, limit: Duration) {
-        let oldest = |line: &ServerLine| line.under_way.front().map(|(item, _)| item.ticket);
+        let oldest = |line: &ServerLine| line.in_transit.front().map(|(item, _)| item.ticket);
         if !limit.is_zero() {
             let waiting = self.open.iter().enumerate();
             let waiting = waiting.filter_map(|(at, line)| oldest(line).map(|ticket| (ticket, at)));
@@ -84,7 +84,7 @@ impl Pipeline {
     fn take_from(&mut self, at: usize, mut limit: Duration) -> bool {
         loop {
             let line = &mut self.open[at];
-            if line.under_way.is_empty() {
+            if line.in_transit.is_empty() {
                 return true;
             }
             let answer = match line.feed.ready(std::mem::take(&mut limit)) {
@@ -103,7 +103,7 @@ impl Pipeline {
                 }
             };
             line.heard = Tick::now();
-            let Some((item, sent)) = line.under_way.pop_front() else { return true };
+            let Some((item, sent)) = line.in_transit.pop_front() else { return true };
             line.window.answered(sent);
             match answer {
                 Ok(id) => self.added(at, item, id),
@@ -111,7 +111,7 @@ impl Pipeline {
                     fault @ Fault::Refused { .. } => self.refused(at, item, fault),
                     // The server closed the connection instead of answering.
                     fault => {
-                        line.under_way.push_front((item, sent));
+                        line.in_transit.push_front((item, sent));
                         self.lost(at, fault);
                         return false;
                     }
@@ -154,14 +154,14 @@ impl Pipeline {
     /// Drops a connection. Its unanswered entries are sent again or end.
     fn lost(&mut self, at: usize, fault: Fault) {
         let line = self.open.take(at);
-        if let Some((item, _)) = line.under_way.front() {
+        if let Some((item, _)) = line.in_transit.front() {
             self.route.handle_trouble(
                 &self.options.streams[item.stream],
                 line.feed.address(),
                 &fault,
             );
         }
-        let items = line.under_way.into_iter().map(|(item, _)| item);
+        let items = line.in_transit.into_iter().map(|(item, _)| item);
         if self.may_pass(&fault) {
             let setback = self.setback.get_or_insert_default();
             setback.items.extend(items);
@@ -173,7 +173,7 @@ impl Pipeline {
 
     /// Ends a setback once all answers in flight have arrived.
     pub(super) fn recover(&mut self) {
-        if self.open.iter().any(|line| !line.under_way.is_empty()) {
+        if self.open.iter().any(|line| !line.in_transit.is_empty()) {
             return;
         }
         let Some(Setback { mut items, added, fault, elsewhere }) = self.setback.take() else {
@@ -220,7 +220,7 @@ impl Pipeline {
             let line = &mut self.open[at];
             let Some(item) = self.unsent.front() else { return };
             if !line.sending {
-                if line.under_way.len() >= line.limit() {
+                if line.in_transit.len() >= line.limit() {
                     return line.window.filled();
                 }
                 let key = &self.options.streams[stream];
@@ -228,7 +228,7 @@ impl Pipeline {
                 line.feed.prepare(key, bytes, &item.side, item.fields, length_max);
                 self.sendings.sent_again += u64::from(item.again);
                 line.sending = true;
-                if line.under_way.is_empty() {
+                if line.in_transit.is_empty() {
                     line.heard = Tick::now();
                 }
             }
@@ -240,8 +240,8 @@ impl Pipeline {
             match sent {
                 Ok(true) => {
                     line.sending = false;
-                    let sent = line.window.sent(line.under_way.len());
-                    line.under_way.extend(self.unsent.pop_front().map(|item| (item, sent)));
+                    let sent = line.window.sent(line.in_transit.len());
+                    line.in_transit.extend(self.unsent.pop_front().map(|item| (item, sent)));
                 }
                 Ok(false) if line.heard.elapsed() < self.options.timeout => return,
                 Ok(false) => {
@@ -265,7 +265,7 @@ impl Pipeline {
         };
         let replaces = !self.options.topology.is_cluster()
             && self.open.place_of(&address).is_none()
-            && self.open.iter().any(|line| !line.under_way.is_empty());
+            && self.open.iter().any(|line| !line.in_transit.is_empty());
         if replaces {
             // Wait for the old server's answers first: the new connection replaces the old one.
             self.setback.get_or_insert_default();
@@ -286,8 +286,8 @@ impl Pipeline {
     fn hung_up(&mut self, at: usize, fault: Fault) {
         if let Some(item) = self.unsent.pop_front() {
             let line = &mut self.open[at];
-            let sent = line.window.sent(line.under_way.len());
-            line.under_way.push_back((item, sent));
+            let sent = line.window.sent(line.in_transit.len());
+            line.in_transit.push_back((item, sent));
         }
         if self.take_from(at, Duration::ZERO) {
             self.lost(at, fault);
@@ -318,7 +318,7 @@ impl Pipeline {
             }
             Ok(ServerLine {
                 feed: feed.with_replicas(*wait_replicas),
-                under_way: VecDeque::new(),
+                in_transit: VecDeque::new(),
                 window,
                 heard: Tick::now(),
                 sending: false,

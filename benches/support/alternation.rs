@@ -36,12 +36,12 @@ pub fn compare(title: String, frames: usize, mut sides: Vec<Side<'_>>) -> Outcom
     while rounds.len() < ROUNDS_MIN || began.elapsed() < Duration::from_secs(SECONDS) {
         let round = rounds.len();
         let mut took = vec![0.0; count];
-        for turn in 0..count {
+        for step in 0..count {
             // Each round begins with another side, so that no side always follows the same one.
-            let turn = (turn + round) % count;
+            let step = (step + round) % count;
             let before = thread_cpu();
-            (sides[turn].1)(round % frames);
-            took[turn] = (thread_cpu() - before).as_secs_f64();
+            (sides[step].1)(round % frames);
+            took[step] = (thread_cpu() - before).as_secs_f64();
         }
         rounds.push(took);
     }

@@ -15,7 +15,7 @@ use crate::support::{
 const RGB: usize = 64 * 48 * 3;
 
 #[test]
-fn a_frame_has_the_same_result_by_either_way() {
+fn a_frame_has_the_same_result_by_either_path() {
     let folder = rings_folder();
     let file = Sample::colour(64, 48, 1).encode(Format::Jpeg);
     let [rgb, planes, gray] = [RGB, RGB / 2, RGB / 3].map(|len| pixels(len, 3));

@@ -39,7 +39,7 @@ pub struct Stage {
     /// Runs for the whole run, as its start takes longer than a measurement.
     pub kafka: Option<KafkaNode>,
     folder: TempDir,
-    turns: u32,
+    runs: u32,
 }
 
 /// Parameters of a measurement.
@@ -120,11 +120,11 @@ impl Stage {
             return Err(format!("no program at {}; see --bin", bin.display()).into());
         }
         let folder = tempfile::Builder::new().prefix("framepress-migration-").tempdir()?;
-        Ok(Stage { bin: std::path::absolute(bin)?, python, kafka, folder, turns: 0 })
+        Ok(Stage { bin: std::path::absolute(bin)?, python, kafka, folder, runs: 0 })
     }
 
     /// Runs one measurement.
-    pub fn turn(&mut self, era: Era, frames: &CodedFrames, plan: &Plan) -> Outcome<Measured> {
+    pub fn measure(&mut self, era: Era, frames: &CodedFrames, plan: &Plan) -> Outcome<Measured> {
         let mut system = self.start(era, plan.is_counted)?;
         let mut sent = Sent::default();
         for _ in 0..CAMERAS {
@@ -145,9 +145,9 @@ impl Stage {
 
     /// Starts the processes of a system, with unused topics and streams.
     fn start(&mut self, era: Era, is_counted: bool) -> Outcome<System<'_>> {
-        self.turns += 1;
-        let turn = self.turns;
-        let topics = ["camera_frames", "processed_frames"].map(|name| format!("{name}_{turn}"));
+        self.runs += 1;
+        let run = self.runs;
+        let topics = ["camera_frames", "processed_frames"].map(|name| format!("{name}_{run}"));
         let [input, output] = topics.each_ref().map(String::as_str);
         let kafka = if era.has_kafka() {
             Some(self.kafka.as_mut().ok_or("this needs Kafka")?)
@@ -169,7 +169,7 @@ impl Stage {
                     .env("PEER_KAFKA", kafka.bootstrap(Role::Processor, is_counted))
                     .env("PEER_INPUT", input)
                     .env("PEER_OUTPUT", output)
-                    .env("PEER_GROUP", format!("stream_processor_{turn}"))
+                    .env("PEER_GROUP", format!("stream_processor_{run}"))
                     .env("PEER_CONSUMER", "peer-0");
                 let child = ChildProcess::start("the Python processor", command, folder)?;
                 children.push((Part::Processor, child));
@@ -177,7 +177,7 @@ impl Stage {
             (kafka, Some(redis)) => {
                 let streams = format!("  input_queue: {input}\n  output_queue: {output}\n");
                 let start = |part: Part, name, role, words: &[&str], more: &str| {
-                    let file = folder.join(format!("{turn}-{name}.yaml"));
+                    let file = folder.join(format!("{run}-{name}.yaml"));
                     let url = redis.url(role, is_counted);
                     fs::write(&file, format!("redis_queue:\n  url: {url}\n{streams}{more}"))?;
                     let mut command = guarded(&self.bin.to_string_lossy());
@@ -195,16 +195,16 @@ impl Stage {
                 if let Some(kafka) = kafka {
                     let section = format!(
                         "kafka:\n  bootstrap_servers: [\"{}\"]\n  input_topic: {input}\n  \
-                         output_topic: {output}\n  bridge_group: framepress_bridge_{turn}\n  \
+                         output_topic: {output}\n  bridge_group: framepress_bridge_{run}\n  \
                          begin: earliest\n  stats: {{kafka_to_redis: null, redis_to_kafka: null}}\n",
                         kafka.bootstrap(Role::Bridge, is_counted)
                     );
-                    for (part, way) in [
+                    for (part, direction) in [
                         (Part::KafkaToRedis, "kafka-to-redis"),
                         (Part::RedisToKafka, "redis-to-kafka"),
                     ] {
-                        let words = ["bridge", way];
-                        children.push(start(part, way, Role::Bridge, &words, &section)?);
+                        let words = ["bridge", direction];
+                        children.push(start(part, direction, Role::Bridge, &words, &section)?);
                     }
                 }
             }

@@ -91,18 +91,18 @@ pub struct Narrow {
 pub struct Stage<'a> {
     pub place: Place,
     pub studio: &'a Studio,
-    turns: u64,
+    runs: u64,
 }
 
 impl<'a> Stage<'a> {
     pub fn open(studio: &'a Studio) -> Outcome<Stage<'a>> {
-        Ok(Stage { place: Place::open()?, studio, turns: 0 })
+        Ok(Stage { place: Place::open()?, studio, runs: 0 })
     }
 
     /// Unused names of an output stream and a group.
     fn names(&mut self) -> (String, String) {
-        self.turns += 1;
-        (format!("results-{}", self.turns), format!("group-{}", self.turns))
+        self.runs += 1;
+        (format!("results-{}", self.runs), format!("group-{}", self.runs))
     }
 
     /// Fills the stream `input`.
@@ -236,7 +236,7 @@ impl<'a> Stage<'a> {
         max_frame_age_ms: u64,
     ) -> Outcome<Run> {
         let (output, group) = self.names();
-        let input = format!("frames-{}", self.turns);
+        let input = format!("frames-{}", self.runs);
         let plain = &mut self.place.plain;
         plain.run::<()>(&["XGROUP", "CREATE", &input, &group, "0", "MKSTREAM"])?;
         let proxy = self.place.link(tls, link)?;
