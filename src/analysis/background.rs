@@ -65,8 +65,6 @@ pub struct Activity {
 pub struct Background {
     shape: ReducedShape,
     blocks: Vec<Block>,
-    foreground: Vec<[u8; LANES]>,
-    previous: Vec<u16>,
     last_seconds: f64,
     age_seconds: f32,
     density: f32,
@@ -97,12 +95,11 @@ impl Background {
         self.age_seconds = (self.age_seconds + step).min(MEMORY_SECONDS);
         self.dither = (self.dither + 0.618_034) % 1.0;
         let levels = frame.samples();
-        let count =
-            mixture::learn(&mut self.blocks, levels, &mut self.foreground, rate, self.dither);
-        self.density = count as f32 / levels.len() as f32;
-        let change = mean_change(&self.previous, levels);
-        self.previous.copy_from_slice(levels);
-        Activity { density: self.density, motion: (change / FULL_MOTION).min(1.0) }
+        let compared = mixture::learn(&mut self.blocks, levels, rate, self.dither);
+        let share = |sum: u32| sum as f32 / levels.len() as f32;
+        self.density = share(compared.foreground);
+        let motion = share(compared.change) / FULL_MOTION;
+        Activity { density: self.density, motion: motion.min(1.0) }
     }
 
     /// Share of foreground within `region` at the last update, 0 to 1.
@@ -119,7 +116,7 @@ impl Background {
             return 0.0;
         };
         let (columns, rows) = (self.shape.columns(), self.shape.rows());
-        if self.foreground.is_empty() {
+        if self.blocks.is_empty() {
             return 0.0;
         }
         // From picture pixels to samples, keeping fractions.
@@ -134,7 +131,8 @@ impl Background {
                 let area = height * overlap(column, left, right);
                 let at = row * columns + column;
                 covered += area;
-                filled += area * f64::from(self.foreground[at / LANES][at % LANES]);
+                let is_foreground = self.blocks[at / LANES].is_foreground(at % LANES);
+                filled += area * f64::from(u8::from(is_foreground));
             }
         }
         if covered > 0.0 { (filled / covered) as f32 } else { 0.0 }
@@ -162,16 +160,8 @@ impl Background {
         self.shape = frame.shape();
         self.age_seconds = 0.0;
         self.density = 0.0;
-        self.previous.clear();
-        self.previous.extend_from_slice(levels);
-        self.foreground.clear();
-        self.foreground.resize(levels.len().div_ceil(LANES), [0; LANES]);
         self.blocks.clear();
-        self.blocks.extend(levels.chunks(LANES).map(|levels| {
-            let mut padded = [0; LANES];
-            padded[..levels.len()].copy_from_slice(levels);
-            Block::knowing(&padded)
-        }));
+        self.blocks.extend(mixture::padded(levels).map(|(levels, _)| Block::knowing(&levels)));
     }
 }
 
@@ -179,16 +169,4 @@ impl Background {
 fn overlap(at: usize, from: f64, to: f64) -> f64 {
     let at = at as f64;
     ((at + 1.0).min(to) - at.max(from)).max(0.0)
-}
-
-/// Mean absolute difference in 8-bit levels; both are in 1/256.
-fn mean_change(before: &[u16], now: &[u16]) -> f32 {
-    let sum: u64 = before
-        .chunks(1024)
-        .zip(now.chunks(1024))
-        .map(|(before, now)| {
-            u64::from(before.iter().zip(now).map(|(&a, &b)| u32::from(a.abs_diff(b))).sum::<u32>())
-        })
-        .sum();
-    (sum as f64 / 256.0 / now.len().max(1) as f64) as f32
 }

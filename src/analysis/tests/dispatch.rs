@@ -55,11 +55,10 @@ fn paired_sum_second(upper: &[u8], lower: &[u8], cb: &[u8], cr: &[u8]) -> u64 {
 fn learn_second(
     blocks: &mut [mixture::Block],
     levels: &[u16],
-    foreground: &mut [[u8; mixture::LANES]],
     rate: f32,
     dither: f32,
-) -> usize {
-    mixture::learn_here(blocks, levels, foreground, rate, dither)
+) -> mixture::Compared {
+    mixture::learn_here(blocks, levels, rate, dither)
 }
 
 fn noise(random: &mut Random, len: usize) -> Vec<u8> {
@@ -104,7 +103,6 @@ fn background_models_agree_over_time() {
     let blocks = count.div_ceil(mixture::LANES);
     let mut models =
         [(); 3].map(|()| vec![mixture::Block::knowing(&[128 << 8; mixture::LANES]); blocks]);
-    let mut seen = [(); 3].map(|()| vec![[0; mixture::LANES]; blocks]);
     for frame in 0..200 {
         let levels: Vec<u16> = (0..count)
             .map(|at| {
@@ -114,14 +112,12 @@ fn background_models_agree_over_time() {
             .collect();
         let (rate, dither) = (0.5 / (frame + 1) as f32 + 0.001, frame as f32 * 0.618 % 1.0);
         let [first, second, baseline] = &mut models;
-        let [of_first, of_second, of_baseline] = &mut seen;
-        let counts = [
-            mixture::learn(first, &levels, of_first, rate, dither),
-            learn_second(second, &levels, of_second, rate, dither),
-            mixture::learn_here(baseline, &levels, of_baseline, rate, dither),
+        let compared = [
+            mixture::learn(first, &levels, rate, dither),
+            learn_second(second, &levels, rate, dither),
+            mixture::learn_here(baseline, &levels, rate, dither),
         ];
-        assert!(counts[0] == counts[1] && counts[0] == counts[2], "frame {frame}");
-        assert!(of_first == of_second && of_first == of_baseline, "frame {frame}");
+        assert!(compared[0] == compared[1] && compared[0] == compared[2], "frame {frame}");
         assert!(first == second && first == baseline, "frame {frame}");
     }
 }

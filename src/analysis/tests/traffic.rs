@@ -133,6 +133,43 @@ fn an_empty_road_stays_empty_under_heavy_sensor_noise() {
     }
 }
 
+/// Five minutes at 30 frames/s, in which one frame moves no figure by a whole stored unit: noise
+/// that the state cannot resolve, light that changes by 10 %, and branches with three levels.
+#[test]
+fn what_changes_slowly_is_learned_although_the_state_is_coarse() {
+    let (width, height) = (96, 64);
+    // With 16-bit state the shares were 0, 0.0019 and 0.0349.
+    let cases = [(0.3, 0.0, 0.0, 0.0001), (2.0, 0.05, 0.0, 0.005), (2.0, 0.05, 25.0, 0.05)];
+    for (noise, swing, branches, limit) in cases {
+        let mut random = Random(5);
+        let mut frame = vec![0; width * height];
+        let (mut reduced, mut background) = (Reduced::new(), Background::new());
+        let (mut sum, mut worst) = (0.0, 0.0f32);
+        for number in 0..300 * 30 {
+            let seconds = number as f32 / 30.0;
+            let gain = 1.0 - swing * (1.0 - (seconds * std::f32::consts::TAU / 300.0).cos());
+            for (at, sample) in frame.iter_mut().enumerate() {
+                // Branches cover a quarter of the picture, and a level is there in a third of the
+                // frames.
+                let branch = if at % 4 == 0 { random.next() % 3 } else { 0 };
+                let level = 60.0 + (at % 120) as f32 + branches * branch as f32;
+                *sample = (level * gain + noise * random.gaussian()).round() as u8;
+            }
+            reduced.fill(plane(&frame, width, height));
+            let density = background.update(&reduced, f64::from(seconds)).density;
+            if seconds > 30.0 {
+                sum += density;
+                worst = worst.max(density);
+            }
+        }
+        let mean = sum / (270.0 * 30.0);
+        println!(
+            "noise {noise}, light {swing}, branches {branches}: {mean:.5}, at most {worst:.4}"
+        );
+        assert!(mean < limit, "noise {noise}, branches {branches}: {mean}");
+    }
+}
+
 /// Flat patches that differ for each `seed`, so that two scenes differ nearly everywhere.
 fn patches(seed: u32) -> Vec<u8> {
     (0..WIDTH * HEIGHT)

@@ -7,7 +7,7 @@ use framepress::internals::wire::proto::{ImageData, ProcessedFrame};
 use prost::Message;
 use redis::cmd;
 
-use crate::support::{DEAD_LETTERS, INPUT, OUTPUT, RedisServer};
+use crate::support::{DEAD_LETTERS, INPUT, OUTPUT, RedisServer, status_of};
 
 /// Entries of 1 MiB each, between small ones.
 const LARGE: usize = 240;
@@ -30,11 +30,7 @@ fn peak_of(arguments: &[&str]) -> (String, u64) {
     let mut peak = 0;
     let status = loop {
         // VmHWM is a high-water mark, so only growth after the last read is missed.
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
-        let line =
-            status.iter().flat_map(|text| text.lines()).find(|line| line.starts_with("VmHWM"));
-        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0) * 1024);
+        peak = peak.max(status_of(child.id(), "VmHWM").unwrap_or(0) * 1024);
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }

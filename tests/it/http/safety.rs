@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::{Site, address_of, ask};
 use crate::support::{
-    FramepressProcess, LONG, OUTPUT, RaisedAtEnd, RedisServer, RunningEngine, wait_until,
+    FramepressProcess, LONG, OUTPUT, RaisedAtEnd, RedisServer, RunningEngine, status_of, wait_until,
 };
 
 /// Number of open connections that send nothing.
@@ -92,12 +92,6 @@ const ATTACKS: [fn(SocketAddr); 7] =
     [endless_headers, endless_line, huge_body, endless_chunks, pipelined, noise, slow_reader];
 
 /// A figure from the status file of a process, in the unit given there.
-fn status_of(pid: u32, name: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// CPU time of a process so far, in nanoseconds: of the whole process, which the kernel counts in
 /// hundredths of a second, and of the threads that process frames, which it counts exactly.
 fn cpu_of(pid: u32) -> (u64, u64) {
@@ -151,7 +145,8 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear()
     for _ in 0..20 {
         assert!(ask(addr, "GET", "/metrics", &[]).is_some());
     }
-    let (rss, threads) = (status_of(process.pid(), "VmRSS:"), status_of(process.pid(), "Threads:"));
+    let now = |name: &str| status_of(process.pid(), name).unwrap();
+    let (rss, threads) = (now("VmRSS"), now("Threads"));
 
     // Frames are processed fifty at a time, with a well-formed request each time.
     let most = Cell::new((0, 0));
@@ -161,8 +156,7 @@ fn an_attack_neither_stops_the_frames_nor_fills_the_memory_nor_makes_them_dear()
         server.wait_for_outputs(frames.get());
         wait_until("an honest client is answered", LONG, is_ready);
         let (rss, threads) = most.get();
-        let now = |name: &str| status_of(process.pid(), name);
-        most.set((rss.max(now("VmRSS:")), threads.max(now("Threads:"))));
+        most.set((rss.max(now("VmRSS")), threads.max(now("Threads"))));
     };
     let measured = |count: usize| {
         let before = cpu_of(process.pid());

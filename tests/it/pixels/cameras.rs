@@ -9,7 +9,8 @@ use framepress::internals::metrics::Counter;
 use parking_lot::{Condvar, Mutex};
 
 use crate::support::{
-    Fields, LONG, Output, RedisServer, RunningEngine, Sample, protobuf, protobuf_of,
+    Fields, FramepressProcess, LONG, Output, RedisServer, RunningEngine, Sample, protobuf,
+    protobuf_of, status_of,
 };
 
 /// Records which frames have begun, and holds frames until others have begun.
@@ -139,4 +140,27 @@ fn cameras_beyond_the_limit_are_forgotten_the_least_recently_used_first() {
     // A camera with a frame in work cannot be forgotten, so a few more may remain at the end.
     assert!(cameras.len() <= LIMIT + SLOTS, "{} cameras are kept", cameras.len());
     engine.stop();
+}
+
+#[test]
+fn a_thousand_cameras_take_at_most_250_mib() {
+    let server = RedisServer::start();
+    let everything = [("ANALYSIS__THUMBNAIL", "true"), ("ANALYSIS__ML_IMAGE", "true")];
+    let process = FramepressProcess::run(&server, &everything);
+    let image = Sample::colour(640, 480, 1).image(Format::Jpeg);
+    let mut of_cameras = Vec::new();
+    for cameras in [1, 1000] {
+        // With its second frame a camera has a background, and tables that follow it.
+        for frame in ["first", "second"] {
+            let frames: Vec<_> = (0..cameras)
+                .map(|camera| protobuf_of(frame, &format!("{cameras}-{camera}"), image.clone()))
+                .collect();
+            server.add_all(&frames);
+        }
+        server.wait_for_outputs(2 * cameras + 2 * of_cameras.len());
+        of_cameras.push(status_of(process.pid(), "VmRSS").unwrap());
+    }
+    let [few, many] = of_cameras[..] else { unreachable!() };
+    println!("one camera {} MiB, 1,001 cameras {} MiB", few >> 10, many >> 10);
+    assert!(many <= 250 << 10, "{many} KiB");
 }

@@ -15,7 +15,7 @@ pub use frames::{
     rgb_array,
 };
 pub use held::HeldCommits;
-pub use process::{FramepressProcess, program};
+pub use process::{FramepressProcess, program, status_of};
 pub use redis::{RedisServer, free_port, is_older_than_7, parts};
 pub use results::{DeadLetter, Output};
 

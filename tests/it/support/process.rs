@@ -16,6 +16,13 @@ pub fn program() -> OsString {
     std::env::var_os("FRAMEPRESS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_framepress").into())
 }
 
+/// A figure of `/proc/PID/status`, such as `VmRSS` in KiB; none once the process has ended.
+pub fn status_of(pid: u32, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// A running `framepress`; dropping the value kills it by process id.
 pub struct FramepressProcess {
     child: Child,
