@@ -14,7 +14,9 @@ use std::hint::black_box;
 
 use fast_image_resize as fir;
 use framepress::internals::frame::{Planes, View};
-use framepress::internals::image::{Decoder, Encoder, Format, Picture, Scaler};
+use framepress::internals::image::{
+    Decoder, Encoder, Format, InputImage, Matrix, Picture, PixelLayout, Range, RawLayout, Scaler,
+};
 use framepress::internals::wire::{self, Scratch};
 
 use support::alternation::{compare, side};
@@ -28,12 +30,13 @@ fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     let wanted = |title: &str| filter.as_ref().is_none_or(|filter| title.contains(&**filter));
     for frames in Frames::all() {
-        let comparisons: [(&str, Comparison); 7] = [
+        let comparisons: [(&str, Comparison); 8] = [
             ("encode jpeg", encode_jpeg),
             ("recode jpeg", recode_jpeg),
             ("encode webp", encode_webp),
             ("encode png and raw", encode_lossless),
             ("decode", decode),
+            ("raw layouts", raw_layouts),
             ("scale", scale),
             ("open json", open_json),
         ];
@@ -165,6 +168,49 @@ fn decode(title: String, frames: &Frames) {
         }));
     }
     compare(title, frames.len(), sides);
+}
+
+/// Planes from raw pixels of each layout. The time does not depend on the pixels.
+fn raw_layouts(title: String, frames: &Frames) {
+    let (width, height) = (frames.width, frames.height);
+    let bytes = vec![77; 4 * width * height];
+    let mut copied = vec![0; width * height * 3 / 2];
+    let mut sides = vec![side("copying 4:2:0", |_| {
+        let len = copied.len();
+        copied.copy_from_slice(&bytes[..len]);
+        black_box(&copied);
+    })];
+    let limited = (Some(Range::Limited), Matrix::Bt601);
+    for (name, (range, matrix), pixels) in [
+        ("yuvj420p", (None, Matrix::Bt601), PixelLayout::Yuvj420p),
+        ("yuv420p", limited, PixelLayout::Yuv420p),
+        ("yuv420p, BT.709", (None, Matrix::Bt709), PixelLayout::Yuv420p),
+        ("nv12", limited, PixelLayout::Nv12),
+        ("yuyv422", limited, PixelLayout::Yuyv422),
+        ("bgr24", limited, PixelLayout::Bgr24),
+        ("bgra", limited, PixelLayout::Bgra),
+    ] {
+        let layout = RawLayout { pixels: Some(pixels), row_stride: 0, range, matrix };
+        let len = match pixels {
+            PixelLayout::Bgr24 => 3 * width * height,
+            PixelLayout::Bgra => 4 * width * height,
+            PixelLayout::Yuyv422 => 2 * width * height,
+            _ => width * height * 3 / 2,
+        };
+        let source = InputImage {
+            format: Format::Raw,
+            width: width as u32,
+            height: height as u32,
+            channels: 0,
+            layout,
+            bytes: &bytes[..len],
+        };
+        let (mut decoder, mut store) = (Decoder::new(BOUNDS).unwrap(), Picture::default());
+        sides.push(side(name, move |_| {
+            decoder.decode(&source, PLANES, &mut store).unwrap();
+        }));
+    }
+    compare(title, 1, sides);
 }
 
 /// Opens legacy JSON up to the image file in it, including the look-up of the camera for ordering.

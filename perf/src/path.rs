@@ -137,11 +137,11 @@ fn encoding_ms(frames: &[Vec<u8>], size: Size) -> Outcome<f64> {
 
 fn text(cases: &[Case]) -> Outcome<String> {
     let mut text = String::from(
-        "## The whole route of a frame\n\nCPU milliseconds a frame under full load, the median of the \
-         rounds; producer, Redis, engine and consumer share the machine. The producer has its frames \
-         in memory: nothing is decoded. The floor is libjpeg-turbo's encoding from planes alone. Planes \
-         are `yuv420p` of limited range, which the engine puts right for JPEG.\n\n\
-         | size | route | producer | Redis | engine | whole | of the floor | frames/s | p50, p99 at half load, ms |\n\
+        "## Cost of a frame\n\nCPU milliseconds per frame under full load, the median of the rounds. \
+         Producer, Redis, engine and consumer share the machine. The producer has its frames in memory \
+         and decodes nothing. The floor is libjpeg-turbo's encoding from planes alone. Planes are \
+         `yuv420p` of limited range, which the engine converts to full range for JPEG.\n\n\
+         | size | path | producer | Redis | engine | whole | of the floor | frames/s | p50, p99 at half load, ms |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for Case { size, floor_ms, routes, .. } in cases {

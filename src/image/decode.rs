@@ -7,7 +7,7 @@ use super::layout::{Extent, PixelLayout};
 use super::orient::{Orientation, orient_pixels, orient_planes};
 use super::probe::{jpeg_header, probe};
 use super::samples::{gather, is_direct, own_layout, stretch, widen_chroma, widen_luma};
-use super::turbo::{Complaint, Separator};
+use super::turbo::{Complaint, Packed, Separator};
 use super::{markers, png, webp, yuv};
 use crate::base::error::{Fault, Reject};
 use crate::frame::{Planes, View};
@@ -266,7 +266,9 @@ impl Decoder {
                 let rgb = stretch(interleaved, 3 * width * height);
                 let outcome = opened.rgb(rgb)?;
                 if needs.planes {
-                    to_planes(&mut self.converter, &mut self.scratch, rgb, width, height, planes)?;
+                    let pixels = Packed::rgb(rgb, width);
+                    let Decoder { converter, scratch, .. } = self;
+                    to_planes(converter, scratch, pixels, (width, height), planes)?;
                 }
                 Ok((Made::colour(true, needs.planes), outcome))
             }
@@ -347,7 +349,8 @@ impl Decoder {
         if needs.planes {
             let rgb = &store.interleaved[..3 * width * height];
             let Decoder { converter, scratch, .. } = self;
-            to_planes(converter, scratch, rgb, width, height, &mut store.planes)
+            let pixels = Packed::rgb(rgb, width);
+            to_planes(converter, scratch, pixels, (width, height), &mut store.planes)
                 .map_err(|complaint| Reject::unsupported(complaint.text))?;
         }
         Ok(Made::colour(true, needs.planes))
@@ -378,20 +381,23 @@ impl Decoder {
                 let planes = needs.planes || !is_tight;
                 Ok(Made { planes, is_borrowed: is_tight, ..Made::GRAY })
             }
-            PixelLayout::Rgb24 if is_tight => {
-                if needs.planes {
+            packed if !packed.is_yuv() => {
+                let is_borrowed = packed == PixelLayout::Rgb24 && is_tight;
+                let makes_planes = needs.planes || !needs.interleaved && !is_borrowed;
+                if makes_planes {
+                    let pixels = Packed { bytes, stride: first.stride, order: packed };
                     let Decoder { converter, scratch, .. } = self;
-                    to_planes(converter, scratch, bytes, width, height, planes)
+                    to_planes(converter, scratch, pixels, size, planes)
                         .map_err(|complaint| Reject::unsupported(complaint.text))?;
                 }
-                Ok(Made { is_borrowed: true, ..Made::colour(true, needs.planes) })
-            }
-            packed if !packed.is_yuv() => {
-                let rgb = stretch(interleaved, 3 * width * height);
-                for (y, row_out) in rgb.chunks_exact_mut(3 * width).enumerate() {
-                    unpack(packed, first.row(bytes, y), row_out);
+                if needs.interleaved && !is_borrowed {
+                    let rgb = stretch(interleaved, 3 * width * height);
+                    for (y, row_out) in rgb.chunks_exact_mut(3 * width).enumerate() {
+                        unpack(packed, first.row(bytes, y), row_out);
+                    }
                 }
-                self.complete(size, needs, store)
+                let is_interleaved = needs.interleaved || is_borrowed;
+                Ok(Made { is_borrowed, ..Made::colour(is_interleaved, makes_planes) })
             }
             _ => {
                 let makes_planes = needs.planes || !needs.interleaved;
@@ -421,22 +427,21 @@ fn unpack(layout: PixelLayout, row: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Converts interleaved RGB to 4:2:0 planes.
+/// Converts interleaved colour to 4:2:0 planes.
 fn to_planes(
     converter: &mut Separator,
     scratch: &mut Vec<u8>,
-    rgb: &[u8],
-    width: usize,
-    height: usize,
+    pixels: Packed<'_>,
+    (width, height): (usize, usize),
     planes: &mut Planes,
 ) -> Result<(), Complaint> {
     let layout = own_layout(width, height, false);
     if is_direct(layout) {
         planes.reshape(width, height, false);
-        return converter.make_planar(rgb, layout, planes.samples_mut());
+        return converter.make_planar(pixels, layout, planes.samples_mut());
     }
     let padded = stretch(scratch, layout.len());
-    converter.make_planar(rgb, layout, padded)?;
+    converter.make_planar(pixels, layout, padded)?;
     gather(padded, layout, planes);
     Ok(())
 }

@@ -12,6 +12,8 @@ use std::ffi::{CStr, c_int};
 
 use turbojpeg::{Subsamp, raw};
 
+use super::layout::PixelLayout;
+
 /// An error from libjpeg-turbo, or from a check before it is called.
 #[derive(Debug)]
 pub(super) struct Complaint {
@@ -135,7 +137,44 @@ impl Drop for Handle {
     }
 }
 
-/// A libjpeg-turbo instance that converts RGB to planes.
+/// An interleaved colour picture.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'a> {
+    pub bytes: &'a [u8],
+    /// Bytes from row to row. Padding after the last row may be missing.
+    pub stride: usize,
+    /// One of the RGB family. An alpha channel is ignored.
+    pub order: PixelLayout,
+}
+
+impl<'a> Packed<'a> {
+    /// RGB without padding.
+    pub fn rgb(bytes: &'a [u8], width: usize) -> Self {
+        Packed { bytes, stride: 3 * width, order: PixelLayout::Rgb24 }
+    }
+
+    /// Checks that the bytes hold a picture, and returns its pitch and pixel format as C integers.
+    fn checked(&self, width: usize, height: usize) -> Result<(c_int, c_int), Complaint> {
+        let format = match self.order {
+            PixelLayout::Rgb24 => raw::TJPF_TJPF_RGB,
+            PixelLayout::Bgr24 => raw::TJPF_TJPF_BGR,
+            PixelLayout::Rgba => raw::TJPF_TJPF_RGBX,
+            PixelLayout::Bgra => raw::TJPF_TJPF_BGRX,
+            _ => return Err(Complaint::ours("pixels are not interleaved colour")),
+        };
+        let row = self.order.row_bytes(width);
+        let before_last = self.stride.checked_mul(height.saturating_sub(1));
+        let is_held = before_last.is_some_and(|len| len <= self.bytes.len().saturating_sub(row));
+        match c_int::try_from(self.stride) {
+            Ok(pitch) if is_held && self.stride >= row && row <= self.bytes.len() => {
+                Ok((pitch, format as c_int))
+            }
+            _ => Err(Complaint::ours("interleaved buffer and picture size do not agree")),
+        }
+    }
+}
+
+/// A libjpeg-turbo instance that converts interleaved colour to planes.
 pub(super) struct Separator(Handle);
 
 impl Separator {
@@ -143,23 +182,24 @@ impl Separator {
         Handle::new(raw::TJINIT_TJINIT_COMPRESS).map(Separator)
     }
 
-    /// Converts interleaved RGB to planes: full-range BT.601, chroma averaged over 2x2.
+    /// Converts interleaved colour to planes: full-range BT.601, chroma averaged over 2x2.
     pub fn make_planar(
         &mut self,
-        pixels: &[u8],
+        pixels: Packed<'_>,
         layout: Layout,
         out: &mut [u8],
     ) -> Result<(), Complaint> {
         let (width, height) = layout.checked(out.len())?;
-        let (_, _, format) = packed(layout.width, layout.height, false, pixels.len())?;
+        let (pitch, format) = pixels.checked(layout.width, layout.height)?;
         self.0.set(raw::TJPARAM_TJPARAM_SUBSAMP, layout.subsampling as c_int)?;
-        // SAFETY: `packed` checked the pixels and `checked` the planes, both without padding.
+        // SAFETY: `Packed::checked` compared the pixels with the size, and `Layout::checked` the
+        // planes, which have no padding.
         let code = unsafe {
             raw::tj3EncodeYUV8(
                 self.0.0,
-                pixels.as_ptr(),
+                pixels.bytes.as_ptr(),
                 width,
-                0,
+                pitch,
                 height,
                 format,
                 out.as_mut_ptr(),

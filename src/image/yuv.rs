@@ -4,12 +4,17 @@
 //! fixed point, so that nothing is rounded twice. Each chroma sample applies to all pixels it
 //! covers, as in FFmpeg's unscaled conversion.
 
+use multiversion::multiversion;
+
 use super::layout::{Extent, Matrix, PixelLayout, PlaneAt, Range};
-use super::samples::{widen_chroma, widen_luma};
+use super::samples::{widen_chroma_here, widen_luma_here};
 use crate::frame::Planes;
 
 const ONE: f64 = 65_536.0;
 const HALF: i32 = 1 << 15;
+
+/// Samples of chroma that are converted at once.
+const CHUNK: usize = 64;
 
 /// Converts to 4:2:0 planes, full range, BT.601.
 pub(super) fn to_planes(
@@ -21,67 +26,69 @@ pub(super) fn to_planes(
     planes.reshape(width, height, false);
     let half = planes.chroma_width();
     let [luma, cb, cr] = planes.split_mut();
-    copy(bytes, extent, (width, half), luma, cb, cr);
-    match (extent.range, extent.matrix) {
-        (Range::Full, Matrix::Bt601) => {}
-        (Range::Limited, Matrix::Bt601) => {
-            widen_luma(luma);
-            widen_chroma(cb);
-            widen_chroma(cr);
+    let change = Change::of(extent.range, extent.matrix);
+    let luma = luma.chunks_mut(2 * width);
+    let chroma = cb.chunks_exact_mut(half).zip(cr.chunks_exact_mut(half));
+    for (y, (luma, (cb, cr))) in luma.zip(chroma).enumerate() {
+        convert_rows(bytes, extent, &change, y, &mut RowGroup { luma, width, cb, cr });
+    }
+}
+
+/// Two rows of luma, or the last one, and the row of chroma that belongs to them.
+struct RowGroup<'a> {
+    luma: &'a mut [u8],
+    width: usize,
+    cb: &'a mut [u8],
+    cr: &'a mut [u8],
+}
+
+/// Copies the rows with chroma row `y` and converts them while they are in the first-level cache.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vbmi2", "x86_64+avx2"))]
+fn convert_rows(bytes: &[u8], extent: &Extent, change: &Change, y: usize, rows: &mut RowGroup<'_>) {
+    copy(bytes, extent, y, rows);
+    match change {
+        Change::Nothing => {}
+        Change::Range => {
+            widen_luma_here(rows.luma);
+            widen_chroma_here(rows.cb);
+            widen_chroma_here(rows.cr);
         }
-        (range, Matrix::Bt709) => {
-            let change = Change::of(range);
-            for (pair, (cb, cr)) in luma
-                .chunks_mut(2 * width)
-                .zip(cb.chunks_exact_mut(half).zip(cr.chunks_exact_mut(half)))
-            {
-                change.rows(pair, width, cb, cr);
-            }
-        }
+        Change::Matrix(matrix) => matrix.convert(rows),
     }
 }
 
 /// Copies the samples unchanged; chroma of 4:2:2 is averaged over two rows.
-fn copy(
-    bytes: &[u8],
-    extent: &Extent,
-    (width, half): (usize, usize),
-    luma: &mut [u8],
-    cb: &mut [u8],
-    cr: &mut [u8],
-) {
+#[inline(always)]
+fn copy(bytes: &[u8], extent: &Extent, y: usize, rows: &mut RowGroup<'_>) {
     let [Some(first), second, third] = extent.planes else { return };
+    let luma = rows.luma.chunks_exact_mut(rows.width).enumerate();
     if extent.pixels == PixelLayout::Yuyv422 {
-        for (y, row_out) in luma.chunks_exact_mut(width).enumerate() {
-            let row = first.row(bytes, y);
-            for (out, pair) in row_out.iter_mut().zip(row.chunks_exact(2)) {
+        for (below, out) in luma {
+            let row = first.row(bytes, 2 * y + below);
+            for (out, pair) in out.iter_mut().zip(row.chunks_exact(2)) {
                 *out = pair[0];
             }
         }
-        let rows = cb.chunks_exact_mut(half).zip(cr.chunks_exact_mut(half));
-        for (y, (cb, cr)) in rows.enumerate() {
-            let upper = first.row(bytes, 2 * y).chunks_exact(4);
-            let lower = first.row(bytes, (2 * y + 1).min(first.rows - 1)).chunks_exact(4);
-            for ((cb, cr), (a, b)) in cb.iter_mut().zip(cr).zip(upper.zip(lower)) {
-                *cb = mean(a[1], b[1]);
-                *cr = mean(a[3], b[3]);
-            }
+        let upper = first.row(bytes, 2 * y).chunks_exact(4);
+        let lower = first.row(bytes, (2 * y + 1).min(first.rows - 1)).chunks_exact(4);
+        for ((cb, cr), (a, b)) in rows.cb.iter_mut().zip(&mut *rows.cr).zip(upper.zip(lower)) {
+            *cb = mean(a[1], b[1]);
+            *cr = mean(a[3], b[3]);
         }
         return;
     }
-    copy_rows(bytes, first, luma);
+    for (below, out) in luma {
+        out.copy_from_slice(first.row(bytes, 2 * y + below));
+    }
     match (second, third) {
-        (Some(cb_at), Some(cr_at)) => {
-            copy_rows(bytes, cb_at, cb);
-            copy_rows(bytes, cr_at, cr);
+        (Some(cb), Some(cr)) => {
+            rows.cb.copy_from_slice(cb.row(bytes, y));
+            rows.cr.copy_from_slice(cr.row(bytes, y));
         }
         (Some(both), None) => {
-            let rows = cb.chunks_exact_mut(half).zip(cr.chunks_exact_mut(half));
-            for (y, (cb, cr)) in rows.enumerate() {
-                let pairs = both.row(bytes, y).chunks_exact(2);
-                for ((cb, cr), pair) in cb.iter_mut().zip(cr).zip(pairs) {
-                    (*cb, *cr) = (pair[0], pair[1]);
-                }
+            let pairs = both.row(bytes, y).chunks_exact(2);
+            for ((cb, cr), pair) in rows.cb.iter_mut().zip(&mut *rows.cr).zip(pairs) {
+                (*cb, *cr) = (pair[0], pair[1]);
             }
         }
         _ => {}
@@ -95,16 +102,23 @@ pub(super) fn copy_rows(bytes: &[u8], at: PlaneAt, out: &mut [u8]) {
     }
 }
 
+#[inline(always)]
 fn mean(a: u8, b: u8) -> u8 {
-    (u16::from(a) + u16::from(b)).div_ceil(2) as u8
+    ((u16::from(a) + u16::from(b) + 1) >> 1) as u8
 }
 
 fn fixed(value: f64) -> i32 {
     (value * ONE).round() as i32
 }
 
+#[inline(always)]
 fn rounded(value: i32) -> u8 {
-    ((value + HALF) >> 16).clamp(0, 255) as u8
+    whole(value + HALF)
+}
+
+#[inline(always)]
+fn whole(value: i32) -> u8 {
+    (value >> 16).clamp(0, 255) as u8
 }
 
 /// Offset and scale of luma, and scale of chroma.
@@ -115,46 +129,71 @@ fn reach(range: Range) -> (i32, f64, f64) {
     }
 }
 
+/// What makes samples full-range BT.601.
+enum Change {
+    Nothing,
+    Range,
+    Matrix(FromBt709),
+}
+
+impl Change {
+    fn of(range: Range, matrix: Matrix) -> Change {
+        match (range, matrix) {
+            (Range::Full, Matrix::Bt601) => Change::Nothing,
+            (Range::Limited, Matrix::Bt601) => Change::Range,
+            (range, Matrix::Bt709) => Change::Matrix(FromBt709::of(range)),
+        }
+    }
+}
+
 /// Conversion from BT.709 to full-range BT.601.
-struct Change {
-    offset: i32,
+struct FromBt709 {
     luma: i32,
+    /// What is added to every sample of luma: the offset of the range, and half for rounding.
+    base: i32,
     luma_of: [i32; 2],
     cb_of: [i32; 2],
     cr_of: [i32; 2],
 }
 
-impl Change {
-    fn of(range: Range) -> Change {
+impl FromBt709 {
+    fn of(range: Range) -> FromBt709 {
         let (offset, luma, chroma) = reach(range);
         let pair = |cb: f64, cr: f64| [fixed(cb * chroma), fixed(cr * chroma)];
-        Change {
-            offset,
+        FromBt709 {
             luma: fixed(luma),
+            base: HALF - offset * fixed(luma),
             luma_of: pair(0.101_579, 0.196_076),
             cb_of: pair(0.989_854, -0.110_653),
             cr_of: pair(-0.072_453, 0.983_399),
         }
     }
 
-    /// Converts one or two rows of luma and the row of chroma that belongs to them.
-    fn rows(&self, luma: &mut [u8], width: usize, cb: &mut [u8], cr: &mut [u8]) {
-        for row in luma.chunks_exact_mut(width) {
-            for (pixels, (&cb, &cr)) in row.chunks_mut(2).zip(cb.iter().zip(cr.iter())) {
-                let add = apply(self.luma_of, cb, cr);
-                for luma in pixels {
-                    *luma = rounded((i32::from(*luma) - self.offset) * self.luma + add);
+    #[inline(always)]
+    fn convert(&self, rows: &mut RowGroup<'_>) {
+        let chroma = rows.cb.chunks_mut(CHUNK).zip(rows.cr.chunks_mut(CHUNK));
+        for (at, (cb, cr)) in chroma.enumerate() {
+            let mut of_chroma = [0; 2 * CHUNK];
+            let (pairs, _) = of_chroma.as_chunks_mut();
+            for (pair, (&cb, &cr)) in pairs.iter_mut().zip(cb.iter().zip(&*cr)) {
+                *pair = [apply(self.luma_of, cb, cr) + self.base; 2];
+            }
+            for row in rows.luma.chunks_exact_mut(rows.width) {
+                let end = (2 * CHUNK * (at + 1)).min(rows.width);
+                for (luma, add) in row[2 * CHUNK * at..end].iter_mut().zip(of_chroma) {
+                    *luma = whole(i32::from(*luma) * self.luma + add);
                 }
             }
-        }
-        for (cb, cr) in cb.iter_mut().zip(cr) {
-            let (blue, red) = (*cb, *cr);
-            *cb = rounded(apply(self.cb_of, blue, red) + (128 << 16));
-            *cr = rounded(apply(self.cr_of, blue, red) + (128 << 16));
+            for (cb, cr) in cb.iter_mut().zip(cr) {
+                let (blue, red) = (*cb, *cr);
+                *cb = rounded(apply(self.cb_of, blue, red) + (128 << 16));
+                *cr = rounded(apply(self.cr_of, blue, red) + (128 << 16));
+            }
         }
     }
 }
 
+#[inline(always)]
 fn apply([of_cb, of_cr]: [i32; 2], cb: u8, cr: u8) -> i32 {
     (i32::from(cb) - 128) * of_cb + (i32::from(cr) - 128) * of_cr
 }

@@ -17,14 +17,6 @@ fn standard(view: &View<'_>, quality: u8) -> Vec<u8> {
     coded(view, quality, Codes::Tables(standard_tables()))
 }
 
-fn noise(len: usize, mut seed: u32) -> Vec<u8> {
-    let mut next = || {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (seed >> 24) as u8
-    };
-    (0..len).map(|_| next()).collect()
-}
-
 /// Samples at the ends of their range, by the sign of a cosine: no block has a larger coefficient
 /// at that frequency.
 fn extreme(across: usize, down: usize, turned: bool) -> Vec<u8> {

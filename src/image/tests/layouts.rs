@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::error::Reason;
 
-const SIZES: [(usize, usize); 4] = [(64, 48), (63, 47), (1, 1), (6, 3)];
+const SIZES: [(usize, usize); 5] = [(64, 48), (63, 47), (1, 1), (6, 3), (389, 5)];
 
 fn padded(rows: impl Iterator<Item = Vec<u8>>, stride: usize) -> Vec<u8> {
     rows.flat_map(|mut row| {
@@ -154,6 +154,62 @@ fn every_layout_gives_the_colours_it_stands_for() {
                             assert!(alone.interleaved.is_none(), "{what}: no RGB on this way");
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Full-range BT.601 of samples in another range and matrix.
+fn full_601([y, cb, cr]: [f64; 3], range: Range, matrix: Matrix) -> [f64; 3] {
+    let (y, scale) = match range {
+        Range::Limited => ((y - 16.0) * 255.0 / 219.0, 255.0 / 224.0),
+        Range::Full => (y, 1.0),
+    };
+    let (cb, cr) = ((cb - 128.0) * scale, (cr - 128.0) * scale);
+    if matrix == Matrix::Bt601 {
+        return [y, cb + 128.0, cr + 128.0];
+    }
+    let (red, blue) = (y + 1.574_8 * cr, y + 1.855_6 * cb);
+    let green = (y - 0.212_6 * red - 0.072_2 * blue) / 0.715_2;
+    yuv([red, green, blue], Range::Full, Matrix::Bt601)
+}
+
+#[test]
+fn planes_of_any_samples_are_the_nearest_to_the_definition() {
+    let mut decoder = Decoder::new(BOUNDS).unwrap();
+    let mut store = Picture::default();
+    // Wider than the vectors and the chunks of every variant, with an odd rest.
+    let (width, height) = (389usize, 6);
+    let half = width.div_ceil(2);
+    let bytes = noise(width * height + half * height, 1);
+    let (luma, chroma) = bytes.split_at(width * height);
+    let (cb, cr) = chroma.split_at(half * height / 2);
+    for range in [Range::Limited, Range::Full] {
+        for matrix in [Matrix::Bt601, Matrix::Bt709] {
+            let layout = RawLayout {
+                pixels: Some(PixelLayout::Yuv420p),
+                range: Some(range),
+                matrix,
+                ..RawLayout::default()
+            };
+            let source =
+                InputImage { channels: 0, layout, bytes: &bytes, ..raw(&bytes, width, height) };
+            let view = decoder.decode(&source, PLANES, &mut store).unwrap();
+            let planes = view.planes.unwrap();
+            let [got_cb, got_cr] = planes.chroma().unwrap();
+            for (at, &y) in luma.iter().enumerate() {
+                let of_chroma = at / width / 2 * half + at % width / 2;
+                let given = [y, cb[of_chroma], cr[of_chroma]];
+                let got = [
+                    planes.luma().samples[at],
+                    got_cb.samples[of_chroma],
+                    got_cr.samples[of_chroma],
+                ];
+                let exact = full_601(given.map(f64::from), range, matrix);
+                for (got, exact) in got.into_iter().zip(exact) {
+                    let apart = (f64::from(got) - exact.clamp(0.0, 255.0)).abs();
+                    assert!(apart < 0.51, "{given:?} {range:?} {matrix:?}: {got} for {exact}");
                 }
             }
         }

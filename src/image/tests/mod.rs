@@ -34,6 +34,14 @@ fn raw(pixels: &[u8], width: usize, height: usize) -> InputImage<'_> {
     }
 }
 
+fn noise(len: usize, mut seed: u32) -> Vec<u8> {
+    let mut next = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 24) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
 fn interleaved(pixels: &[u8], width: usize, height: usize) -> View<'_> {
     let channels = pixels.len() / (width * height);
     View { width, height, channels, interleaved: Some(pixels), planes: None }
