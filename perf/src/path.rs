@@ -98,8 +98,9 @@ fn measure(args: &PathArgs, studio: &Studio, memory: &Path, size: Size) -> Outco
     let mut floor = Vec::new();
     let mut full: Vec<Vec<Measured>> = vec![Vec::new(); ROUTES.len()];
     for _ in 0..args.rounds.max(1) {
-        floor.push(encoding_ms(&files::load(&studio.frames(size, Kind::Planes)?)?, size)?);
+        let frames = files::load(&studio.frames(size, Kind::Planes)?)?;
         for ((name, kind, is_ring), runs) in ROUTES.into_iter().zip(&mut full) {
+            floor.push(encoding_ms(&frames, size)?);
             let run = trial(kind, is_ring, Load::Full)?;
             println!("{size}, {name}: {:.1} frames/s, {:.2} ms", run.fps, whole(&run));
             runs.push(run);
