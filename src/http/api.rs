@@ -70,6 +70,7 @@ pub fn metrics_json(view: &EngineView) -> Value {
         "conservation": account,
         "shards": shards_json(view),
         "health": { "ready": unready.is_none(), "reason": unready },
+        "rings": metrics.rings.all(),
         "lanes": {
             "read": metrics.level(Gauge::ReadLane),
             "commit": metrics.level(Gauge::CommitLanes),

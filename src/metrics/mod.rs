@@ -9,6 +9,7 @@ mod health;
 mod ledger;
 mod names;
 mod recorder;
+mod rings;
 mod series;
 mod trips;
 mod windows;
@@ -17,6 +18,7 @@ pub use health::{Health, Part};
 pub use ledger::{Conservation, Ledger, Outcome};
 pub use names::{Counter, Gauge, Timer};
 pub use recorder::{Distribution, Recorder};
+pub use rings::{RingFigures, RingTable};
 pub use series::{Series, SeriesKind};
 pub use trips::{RoundTrip, RoundTrips};
 pub use windows::{WindowGauge, WindowStage, Windows};
@@ -48,6 +50,8 @@ pub struct Metrics {
     pub round_trips: RoundTrips,
     /// The windows: what is in flight to the servers and back.
     pub windows: Windows,
+    /// What was read from each frame ring.
+    pub rings: RingTable,
 }
 
 impl Metrics {
@@ -64,6 +68,7 @@ impl Metrics {
             redis_clock: clock::RemoteClock::default(),
             round_trips: RoundTrips::default(),
             windows: Windows::default(),
+            rings: RingTable::default(),
         })
     }
 

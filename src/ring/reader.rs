@@ -103,6 +103,11 @@ impl Rings {
         self.find(name).map(|ring| ring.header)
     }
 
+    /// The header of the ring that was used last.
+    pub fn last_used(&self) -> Option<&RingHeader> {
+        self.open.last().map(|ring| &ring.header)
+    }
+
     /// Closes files that were removed and are not used. To be called now and then.
     pub fn tidy(&mut self) {
         if self.looked_at.elapsed() < REMOVED_KEPT {

@@ -191,6 +191,21 @@ def numbers(driver, port, client):
     eventually("the dead letters are those of the API", letters_same)
 
 
+def rings_are_summed(driver):
+    check("no frame rings", texts(driver, "#rings") == ["none"], texts(driver, "#rings"))
+    rings = [
+        {"name": name, "slots": 8, "slot_bytes": 1 << 20, "frames": 1200, "overwritten": lost}
+        for name, lost in (("east", 0), ("west", 3))
+    ]
+    shown = driver.execute_script(
+        "showRings(arguments[0]); const one = document.getElementById('rings');"
+        "const shown = [one.textContent, one.title]; showRings([]); return shown", rings
+    )
+    check("two rings are summed", shown[0] == "2 with 16.8 MB, 3 overwritten", shown)
+    lines = shown[1].split("\n")
+    check("a ring has a line", lines[1] == "west: 8 slots of 1 MB, 1,200 frames read, 3 overwritten", shown)
+
+
 def names_are_text(driver):
     check("a camera's name is text", NASTY in texts(driver, "#cameras th"), texts(driver, "#cameras th"))
     count = driver.execute_script("return document.scripts.length")
@@ -339,6 +354,7 @@ def session(redis_port):
             for number in range(3):
                 client.xadd("camera_frames", {"data": f"<b>no frame {number}</b>", "camera_id": "<b>bold</b>"})
             numbers(driver, port, client)
+            rings_are_summed(driver)
             names_are_text(driver)
             pictures(driver, client)
             shapes(driver)

@@ -23,6 +23,9 @@ const WIDE: usize = 80;
 const SLOW_MS: f64 = 50.0;
 const TOO_SLOW_MS: f64 = 100.0;
 
+/// Frame rings with a line each.
+const RINGS_SHOWN: usize = 4;
+
 /// The order of the cameras.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Sort {
@@ -94,6 +97,7 @@ impl Screen {
         lines.extend(self.sum(metrics, width));
         lines.extend(effort(metrics));
         lines.extend(self.shards(metrics, width));
+        lines.extend(self.rings(metrics, width));
         lines.truncate(height);
         let room = height - lines.len();
         if room >= 2 {
@@ -255,6 +259,34 @@ impl Screen {
             if name.is_empty() { self.coloured(text, Color::Yellow) } else { text.into() }
         });
         std::iter::once(self.heading("shards held".to_owned())).chain(lines).collect()
+    }
+
+    /// The frame rings from which frames were read. `check` lists more of them.
+    fn rings(&self, metrics: MetricsView<'_>, width: usize) -> Vec<Line<'static>> {
+        let Some(rings) = metrics.0.pointer("/rings").and_then(Value::as_array) else {
+            return Vec::new();
+        };
+        if rings.is_empty() {
+            return Vec::new();
+        }
+        let lines = rings.iter().take(RINGS_SHOWN).map(|ring| {
+            let of = |name: &str| ring[name].as_u64().unwrap_or(0);
+            let text = format!(
+                "  {}: {} slots of {}, {} frames read, {} overwritten",
+                ring["name"].as_str().unwrap_or_default(),
+                of("slots"),
+                human_bytes(of("slot_bytes")),
+                of("frames"),
+                of("overwritten"),
+            );
+            let text = clip(&text, width);
+            if of("overwritten") > 0 { self.coloured(text, Color::Yellow) } else { text.into() }
+        });
+        let heading = match rings.len().saturating_sub(RINGS_SHOWN) {
+            0 => "frame rings".to_owned(),
+            more => format!("frame rings, and {more} more"),
+        };
+        std::iter::once(self.heading(heading)).chain(lines).collect()
     }
 
     fn cameras(&self, cameras: &[Value], width: usize, room: usize) -> Vec<Line<'static>> {

@@ -93,6 +93,22 @@ fn frames_handed_over_are_in_the_sum() {
 }
 
 #[test]
+fn frame_rings_are_shown_with_what_was_overwritten() {
+    let mut figures = figures(1);
+    assert!(!screen(figures.clone()).text(80).contains("frame rings"));
+    let rings = (0..6).map(|number| {
+        json!({ "name": format!("ring-{number}"), "slots": 8, "slot_bytes": 3_110_912,
+                "frames": 1200, "overwritten": number })
+    });
+    figures.metrics["rings"] = rings.collect();
+    let text = screen(figures).text(80);
+    assert!(text.contains("frame rings, and 2 more"), "{text}");
+    let line = "  ring-3: 8 slots of 2.97 MiB, 1200 frames read, 3 overwritten";
+    assert!(text.contains(line), "{text}");
+    assert!(!text.contains("ring-4"), "{text}");
+}
+
+#[test]
 fn a_small_terminal_shows_what_matters_most() {
     let lines = drawn(&screen(figures(2)), 40, 12);
     let whole = lines.join("\n");

@@ -196,6 +196,7 @@ function showFigures(figures) {
   say(by('balanced'), balanced ? 'the sum holds' : 'the sum does not hold');
   level(by('balanced'), balanced ? 'good' : 'bad');
   showShards(figures.shards);
+  showRings(figures.rings);
   showStages(figures.performance_metrics.recent.stages_mean_ms);
   showQueues(figures.queue_metrics);
   judge(figures);
@@ -212,6 +213,24 @@ function showShards(shards) {
   const all = `${shards.held} of ${shards.holders.length}`;
   say(element, free ? `${all}, ${free} without a holder` : all);
   const lines = shards.holders.map((holder, shard) => `${shard}: ${holder ?? 'none'}`);
+  element.title = lines.join('\n');
+}
+
+// The tooltip lists the rings.
+function showRings(rings) {
+  const element = by('rings');
+  if (!rings || rings.length === 0) {
+    say(element, 'none');
+    element.title = '';
+    return;
+  }
+  const sum = (of) => rings.reduce((total, ring) => total + of(ring), 0);
+  const room = sum((ring) => ring.slots * ring.slot_bytes);
+  const lost = sum((ring) => ring.overwritten);
+  const all = `${rings.length} with ${bytes(room)}`;
+  say(element, lost ? `${all}, ${whole(lost)} overwritten` : all);
+  const lines = rings.map((ring) => `${ring.name}: ${ring.slots} slots of ${bytes(ring.slot_bytes)}, `
+    + `${whole(ring.frames)} frames read, ${whole(ring.overwritten)} overwritten`);
   element.title = lines.join('\n');
 }
 

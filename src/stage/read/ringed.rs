@@ -77,7 +77,13 @@ impl RingReader {
         let Some(mut pixels) = self.pool.lease(len, &self.stop) else {
             return Err(Fault::NeighbourGone("engine"));
         };
-        match self.rings.read(reference, &mut pixels) {
+        let outcome = self.rings.read(reference, &mut pixels);
+        if let (Ok(_) | Err(Unread::Overwritten), Some(header)) = (&outcome, self.rings.last_used())
+        {
+            let size = (header.slots, header.room);
+            self.metrics.rings.count(name, size, outcome.is_err());
+        }
+        match outcome {
             Ok(hash) => {
                 self.metrics.add(Counter::RingFrames, 1);
                 self.metrics.add(Counter::RingBytes, *length);

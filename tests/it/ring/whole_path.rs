@@ -81,6 +81,10 @@ fn a_frame_that_was_overwritten_is_lost_and_counted() {
     let named: Vec<_> = server.outputs().into_iter().map(|output| output.frame.frame_id).collect();
     assert_eq!(named, ["frame-3", "frame-4"]);
     assert_eq!(engine.cameras().status("cam").unwrap().frames_overwritten, 3);
+    let rings = engine.view().metrics.rings.all();
+    let counted: Vec<_> =
+        rings.iter().map(|ring| (&*ring.name, ring.slots, ring.frames, ring.overwritten)).collect();
+    assert_eq!(counted, [("cam", 2, 2, 3)]);
     let account = engine.stop();
     assert_eq!((account.read, account.out, account.overwritten, account.lost), (5, 2, 3, 3));
     assert_eq!(server.pending(), 0);
