@@ -14,6 +14,9 @@ pub struct RingFigures {
     pub slots: u32,
     /// Bytes for pixels in each slot.
     pub slot_bytes: u64,
+    /// Slots with a frame that was written since the first read and not read yet, by a look at most
+    /// once a second.
+    pub waiting: u32,
     /// Frames read from it.
     pub frames: u64,
     /// Frames that were overwritten before they were read.
@@ -28,21 +31,15 @@ pub struct RingTable {
 }
 
 impl RingTable {
-    /// Counts a frame of a ring with this many slots of this size.
-    pub fn count(&self, name: &str, (slots, slot_bytes): (u32, u64), is_overwritten: bool) {
+    /// Changes the figures of a ring.
+    pub fn update(&self, name: &str, change: impl FnOnce(&mut RingFigures)) {
         let mut rings = self.rings.lock();
         let known = rings.iter().rposition(|ring| ring.name == name);
         let mut ring = match known {
             Some(at) => rings.remove(at),
             None => RingFigures { name: name.to_owned(), ..RingFigures::default() },
         };
-        // A producer that starts again may make another ring of the name.
-        (ring.slots, ring.slot_bytes) = (slots, slot_bytes);
-        if is_overwritten {
-            ring.overwritten += 1;
-        } else {
-            ring.frames += 1;
-        }
+        change(&mut ring);
         if rings.len() >= RINGS_MAX {
             rings.remove(0);
         }
@@ -65,10 +62,10 @@ mod tests {
     fn rings_are_counted_by_name_and_the_oldest_are_forgotten() {
         let table = RingTable::default();
         for number in 0..RINGS_MAX {
-            table.count(&format!("ring-{number}"), (4, 4096), false);
+            table.update(&format!("ring-{number}"), |ring| ring.frames += 1);
         }
-        table.count("ring-0", (8, 4096), true);
-        table.count("new", (4, 4096), false);
+        table.update("ring-0", |ring| (ring.slots, ring.overwritten) = (8, 1));
+        table.update("new", |_| {});
         let all = table.all();
         assert_eq!(all.len(), RINGS_MAX);
         assert!(all.is_sorted_by(|one, other| one.name < other.name));

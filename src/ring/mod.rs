@@ -15,6 +15,7 @@ mod layout;
 mod reader;
 mod reference;
 mod survey;
+mod waiting;
 mod writer;
 
 pub use folder::{default_folder, name_of};

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::folder::{boot_id, is_open_to_all};
 use super::layout::{HEADER_BYTES, PAGE, RingHeader, SLOT_HEAD_BYTES, SlotHead};
 use super::reference::Reference;
+use super::waiting::WaitingSlots;
 use crate::frame::RunningDigest;
 use crate::metrics::clock::Tick;
 
@@ -52,6 +53,7 @@ struct OpenRing {
     name: String,
     header: RingHeader,
     file: File,
+    waiting: WaitingSlots,
     used_at: Tick,
 }
 
@@ -69,30 +71,13 @@ impl Rings {
     pub fn read(&mut self, reference: &Reference, pixels: &mut [u8]) -> Result<u64, Unread> {
         let ring = self.ring(reference)?;
         ring.used_at = Tick::now();
-        let is_wanted = |head: SlotHead| {
-            head.generation == reference.generation && head.length == reference.length
-        };
-        let at =
-            ring.header.slot_at(reference.slot).filter(|_| reference.length <= ring.header.room);
-        let at = at.ok_or_else(|| {
-            let RingHeader { slots, room, .. } = ring.header;
-            Unread::Gone(format!(
-                "the ring {} has {slots} slots for {room} bytes, not slot {} with {} bytes",
-                reference.name, reference.slot, reference.length
-            ))
-        })?;
-        let before = ring.slot_head(at)?;
-        if !is_wanted(before) || reference.generation == 0 {
-            return Err(Unread::Overwritten);
+        let outcome = ring.take(reference, pixels);
+        if let Ok(_) | Err(Unread::Overwritten) = outcome {
+            ring.waiting.note(reference.slot, reference.generation);
+            let OpenRing { header, file, waiting, .. } = ring;
+            waiting.look(|slot| slot_head(file, header.slot_at(slot)?).ok());
         }
-        let hash = ring.copy(at + PAGE, pixels)?;
-        let is_same = ring.slot_head(at)? == before;
-        let fits = |given: u64| given == 0 || given == hash;
-        if is_same && fits(reference.hash) && fits(before.hash) {
-            Ok(hash)
-        } else {
-            Err(Unread::Overwritten)
-        }
+        outcome
     }
 
     /// The header of the ring of this name, if the ring is valid.
@@ -103,9 +88,10 @@ impl Rings {
         self.find(name).map(|ring| ring.header)
     }
 
-    /// The header of the ring that was used last.
-    pub fn last_used(&self) -> Option<&RingHeader> {
-        self.open.last().map(|ring| &ring.header)
+    /// The header of the ring that was used last, and how many of its slots held a frame that was
+    /// not read when they were last looked at.
+    pub fn last_used(&self) -> Option<(&RingHeader, u32)> {
+        self.open.last().map(|ring| (&ring.header, ring.waiting.slots()))
     }
 
     /// Closes files that were removed and are not used. To be called now and then.
@@ -182,15 +168,42 @@ impl Rings {
                 "it was made on another machine, or before this one was started".into(),
             ));
         }
-        Ok(OpenRing { name: name.to_owned(), header, file, used_at: Tick::now() })
+        let waiting = WaitingSlots::new(&header);
+        Ok(OpenRing { name: name.to_owned(), header, file, waiting, used_at: Tick::now() })
     }
 }
 
 impl OpenRing {
+    /// Copies the pixels of a reference out of its slot.
+    fn take(&self, reference: &Reference, pixels: &mut [u8]) -> Result<u64, Unread> {
+        let is_wanted = |head: SlotHead| {
+            head.generation == reference.generation && head.length == reference.length
+        };
+        let at =
+            self.header.slot_at(reference.slot).filter(|_| reference.length <= self.header.room);
+        let at = at.ok_or_else(|| {
+            let RingHeader { slots, room, .. } = self.header;
+            Unread::Gone(format!(
+                "the ring {} has {slots} slots for {room} bytes, not slot {} with {} bytes",
+                reference.name, reference.slot, reference.length
+            ))
+        })?;
+        let before = self.slot_head(at)?;
+        if !is_wanted(before) || reference.generation == 0 {
+            return Err(Unread::Overwritten);
+        }
+        let hash = self.copy(at + PAGE, pixels)?;
+        let is_same = self.slot_head(at)? == before;
+        let fits = |given: u64| given == 0 || given == hash;
+        if is_same && fits(reference.hash) && fits(before.hash) {
+            Ok(hash)
+        } else {
+            Err(Unread::Overwritten)
+        }
+    }
+
     fn slot_head(&self, at: u64) -> Result<SlotHead, Unread> {
-        let mut bytes = [0; SLOT_HEAD_BYTES];
-        self.file.read_exact_at(&mut bytes, at).map_err(|error| self.cut(&error))?;
-        Ok(SlotHead::decode(&bytes))
+        slot_head(&self.file, at).map_err(|error| self.cut(&error))
     }
 
     fn copy(&self, at: u64, pixels: &mut [u8]) -> Result<u64, Unread> {
@@ -208,6 +221,12 @@ impl OpenRing {
     fn cut(&self, error: &io::Error) -> Unread {
         Unread::Gone(format!("the file of the ring {} was truncated: {error}", self.name))
     }
+}
+
+fn slot_head(file: &File, at: u64) -> io::Result<SlotHead> {
+    let mut bytes = [0; SLOT_HEAD_BYTES];
+    file.read_exact_at(&mut bytes, at)?;
+    Ok(SlotHead::decode(&bytes))
 }
 
 /// Opens a file of a folder for reading, without following links. Opening a pipe does not block, so

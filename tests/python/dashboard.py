@@ -194,7 +194,7 @@ def numbers(driver, port, client):
 def rings_are_summed(driver):
     check("no frame rings", texts(driver, "#rings") == ["none"], texts(driver, "#rings"))
     rings = [
-        {"name": name, "slots": 8, "slot_bytes": 1 << 20, "frames": 1200, "overwritten": lost}
+        {"name": name, "slots": 8, "slot_bytes": 1 << 20, "waiting": 2, "frames": 1200, "overwritten": lost}
         for name, lost in (("east", 0), ("west", 3))
     ]
     shown = driver.execute_script(
@@ -203,7 +203,7 @@ def rings_are_summed(driver):
     )
     check("two rings are summed", shown[0] == "2 with 16.8 MB, 3 overwritten", shown)
     lines = shown[1].split("\n")
-    check("a ring has a line", lines[1] == "west: 8 slots of 1 MB, 1,200 frames read, 3 overwritten", shown)
+    check("a ring has a line", lines[1] == "west: 8 slots of 1 MB, 2 waiting; 1,200 frames read, 3 overwritten", shown)
 
 
 def names_are_text(driver):

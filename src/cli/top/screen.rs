@@ -272,10 +272,11 @@ impl Screen {
         let lines = rings.iter().take(RINGS_SHOWN).map(|ring| {
             let of = |name: &str| ring[name].as_u64().unwrap_or(0);
             let text = format!(
-                "  {}: {} slots of {}, {} frames read, {} overwritten",
+                "  {}: {} slots of {}, {} waiting; {} frames read, {} overwritten",
                 ring["name"].as_str().unwrap_or_default(),
                 of("slots"),
                 human_bytes(of("slot_bytes")),
+                of("waiting"),
                 of("frames"),
                 of("overwritten"),
             );

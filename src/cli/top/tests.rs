@@ -98,12 +98,12 @@ fn frame_rings_are_shown_with_what_was_overwritten() {
     assert!(!screen(figures.clone()).text(80).contains("frame rings"));
     let rings = (0..6).map(|number| {
         json!({ "name": format!("ring-{number}"), "slots": 8, "slot_bytes": 3_110_912,
-                "frames": 1200, "overwritten": number })
+                "waiting": 2, "frames": 1200, "overwritten": number })
     });
     figures.metrics["rings"] = rings.collect();
     let text = screen(figures).text(80);
     assert!(text.contains("frame rings, and 2 more"), "{text}");
-    let line = "  ring-3: 8 slots of 2.97 MiB, 1200 frames read, 3 overwritten";
+    let line = "  ring-3: 8 slots of 2.97 MiB, 2 waiting; 1200 frames read, 3 overwritten";
     assert!(text.contains(line), "{text}");
     assert!(!text.contains("ring-4"), "{text}");
 }

@@ -189,8 +189,7 @@ function showFigures(figures) {
   say(by('updated'), new Date().toLocaleTimeString());
   const limit = figures.redis.memory_limit_bytes;
   const { ring_frames: frames, ring_bytes: past } = figures.counters;
-  const overwritten = figures.conservation.overwritten;
-  const rings = frames > 0 ? `, ${bytes(past)} past it, ${whole(overwritten)} overwritten` : '';
+  const rings = frames > 0 ? `, ${bytes(past)} past it` : '';
   say(by('memory-limit'), (limit ? `of ${bytes(limit)}` : 'without a limit') + rings);
   const balanced = figures.conservation.balanced;
   say(by('balanced'), balanced ? 'the sum holds' : 'the sum does not hold');
@@ -230,7 +229,7 @@ function showRings(rings) {
   const all = `${rings.length} with ${bytes(room)}`;
   say(element, lost ? `${all}, ${whole(lost)} overwritten` : all);
   const lines = rings.map((ring) => `${ring.name}: ${ring.slots} slots of ${bytes(ring.slot_bytes)}, `
-    + `${whole(ring.frames)} frames read, ${whole(ring.overwritten)} overwritten`);
+    + `${whole(ring.waiting)} waiting; ${whole(ring.frames)} frames read, ${whole(ring.overwritten)} overwritten`);
   element.title = lines.join('\n');
 }
 

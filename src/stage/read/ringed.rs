@@ -78,10 +78,13 @@ impl RingReader {
             return Err(Fault::NeighbourGone("engine"));
         };
         let outcome = self.rings.read(reference, &mut pixels);
-        if let (Ok(_) | Err(Unread::Overwritten), Some(header)) = (&outcome, self.rings.last_used())
-        {
-            let size = (header.slots, header.room);
-            self.metrics.rings.count(name, size, outcome.is_err());
+        let is_counted = matches!(outcome, Ok(_) | Err(Unread::Overwritten));
+        if let Some((header, waiting)) = self.rings.last_used().filter(|_| is_counted) {
+            self.metrics.rings.update(name, |ring| {
+                (ring.slots, ring.slot_bytes, ring.waiting) = (header.slots, header.room, waiting);
+                ring.frames += u64::from(outcome.is_ok());
+                ring.overwritten += u64::from(outcome.is_err());
+            });
         }
         match outcome {
             Ok(hash) => {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use framepress::internals::camera::{Full, Reuse};
 use framepress::internals::image::{Format, InputImage, PixelLayout};
 use framepress::internals::metrics::Counter;
+use framepress::internals::ring::{Ring, Rings};
 use redis::cmd;
 
 use super::{frame, pixels, producer, raw, ring, rings_folder};
@@ -82,9 +83,11 @@ fn a_frame_that_was_overwritten_is_lost_and_counted() {
     assert_eq!(named, ["frame-3", "frame-4"]);
     assert_eq!(engine.cameras().status("cam").unwrap().frames_overwritten, 3);
     let rings = engine.view().metrics.rings.all();
-    let counted: Vec<_> =
-        rings.iter().map(|ring| (&*ring.name, ring.slots, ring.frames, ring.overwritten)).collect();
-    assert_eq!(counted, [("cam", 2, 2, 3)]);
+    let counted: Vec<_> = rings
+        .iter()
+        .map(|ring| (&*ring.name, ring.slots, ring.waiting, ring.frames, ring.overwritten))
+        .collect();
+    assert_eq!(counted, [("cam", 2, 0, 2, 3)]);
     let account = engine.stop();
     assert_eq!((account.read, account.out, account.overwritten, account.lost), (5, 2, 3, 3));
     assert_eq!(server.pending(), 0);
@@ -209,4 +212,25 @@ fn a_dead_letter_takes_the_pixels_along_and_can_be_replayed() {
         assert_eq!(frame.source_hash, format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&rgb)));
         engine.stop();
     }
+}
+
+#[test]
+fn frames_that_wait_in_a_ring_are_seen() {
+    let folder = rings_folder();
+    let mut writer = Ring::create(&ring(folder.path(), "cam", 4)).unwrap();
+    let mut reader = Rings::new(folder.path().to_owned());
+    let mut bytes = vec![0; RGB];
+    let mut waiting_after = |reference| {
+        reader.read(reference, &mut bytes).unwrap();
+        reader.last_used().unwrap().1
+    };
+    let written: Vec<_> =
+        (0..4).map(|slot| writer.write(slot, &pixels(RGB, slot as usize)).unwrap()).collect();
+    assert_eq!(waiting_after(&written[0]), 0, "what was there before does not count");
+    let written: Vec<_> =
+        (0..3).map(|slot| writer.write(slot, &pixels(RGB, slot as usize)).unwrap()).collect();
+    // The slots are looked at once a second.
+    wait_until("two frames wait", LONG, || waiting_after(&written[0]) == 2);
+    wait_until("one frame waits", LONG, || waiting_after(&written[1]) == 1);
+    wait_until("none waits", LONG, || waiting_after(&written[2]) == 0);
 }
